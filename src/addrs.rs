@@ -1,0 +1,361 @@
+//! Addresses: a bounded, cheaply shared list of a peer's addresses, where an address reaches, and its IP group.
+//!
+//! Knows nothing else of the crate: neither who has an address nor who may be told of it.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use libp2p_core::Multiaddr;
+use libp2p_core::multiaddr::Protocol;
+use libp2p_identity::PeerId;
+use sha2::{Digest as _, Sha256};
+
+/// How many addresses of one peer are kept: 16. More are dropped, those that were reported last first.
+pub const MAX_ADDRESSES: usize = 16;
+
+/// How many bytes one address may have: 512. A longer one is dropped; relayed WebTransport addresses have some 250.
+pub const MAX_ADDRESS_BYTES: usize = 512;
+
+/// The addresses of one peer: unique, in order of preference, at most [`MAX_ADDRESSES`], without a `/p2p` suffix.
+///
+/// A clone shares the list, so that an answer which names a peer copies none of its addresses.
+///
+/// Differs from `libp2p-kad`'s type of this name: it may be empty, and its addresses carry no `/p2p/<id>`.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct Addresses(Arc<[Multiaddr]>);
+
+impl Addresses {
+    /// Returns the list without an address; it takes no memory.
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// Collects the addresses of `peer`, leaving out what [`clean`] refuses, duplicates, and what is too much.
+    pub fn collect(peer: &PeerId, addresses: impl IntoIterator<Item = Multiaddr>) -> Self {
+        Self::empty().merged(addresses.into_iter().filter_map(|address| clean(address, peer)))
+    }
+
+    /// Takes addresses that are already clean, unique and few enough.
+    pub(crate) fn from_clean(addresses: Vec<Multiaddr>) -> Self {
+        debug_assert!(addresses.len() <= MAX_ADDRESSES);
+        Self(addresses.into())
+    }
+
+    /// Returns this list with clean addresses added behind it, as far as there is room; shares it if nothing is new.
+    #[must_use]
+    pub(crate) fn merged(&self, more: impl IntoIterator<Item = Multiaddr>) -> Self {
+        let mut all: Option<Vec<Multiaddr>> = None;
+        for address in more {
+            let known = all.as_deref().unwrap_or(&self.0);
+            if known.len() < MAX_ADDRESSES && !known.contains(&address) {
+                all.get_or_insert_with(|| self.0.to_vec()).push(address);
+            }
+        }
+        all.map_or_else(|| self.clone(), |all| Self(all.into()))
+    }
+
+    /// Returns this list with a reported address put behind the preferred one; the last one makes room if there is none.
+    #[must_use]
+    pub(crate) fn with_reported(&self, address: Multiaddr) -> Self {
+        if self.0.contains(&address) {
+            return self.clone();
+        }
+        let (preferred, others) = self.0.split_at(self.0.len().min(1));
+        let others = others.iter().take(MAX_ADDRESSES - 1 - preferred.len());
+        Self(preferred.iter().chain([&address]).chain(others).cloned().collect())
+    }
+
+    /// Returns this list with `address` moved or added to the front; the last one makes room if there is none.
+    #[must_use]
+    pub(crate) fn preferring(&self, address: &Multiaddr) -> Self {
+        if self.0.first() == Some(address) {
+            return self.clone();
+        }
+        let others = self.0.iter().filter(|known| *known != address).take(MAX_ADDRESSES - 1);
+        Self(std::iter::once(address).chain(others).cloned().collect())
+    }
+
+    /// Returns this list without `address`.
+    #[must_use]
+    pub(crate) fn without(&self, address: &Multiaddr) -> Self {
+        if !self.0.contains(address) {
+            return self.clone();
+        }
+        Self(self.0.iter().filter(|known| *known != address).cloned().collect())
+    }
+
+    /// Returns the preferred address.
+    pub fn first(&self) -> Option<&Multiaddr> {
+        self.0.first()
+    }
+
+    /// Iterates over the addresses in order of preference.
+    pub fn iter(&self) -> std::slice::Iter<'_, Multiaddr> {
+        self.0.iter()
+    }
+
+    /// Returns the number of addresses.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Returns whether there is no address.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Copies the addresses into a vector.
+    pub fn into_vec(self) -> Vec<Multiaddr> {
+        self.0.to_vec()
+    }
+}
+
+impl fmt::Debug for Addresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl<'a> IntoIterator for &'a Addresses {
+    type Item = &'a Multiaddr;
+    type IntoIter = std::slice::Iter<'a, Multiaddr>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// Returns an address of `peer` as it is kept, without a `/p2p` suffix, or `None` if it is none of that peer's.
+///
+/// Refused are an empty address, one longer than [`MAX_ADDRESS_BYTES`], and one that ends in another peer's id.
+pub fn clean(mut address: Multiaddr, peer: &PeerId) -> Option<Multiaddr> {
+    match address.iter().last() {
+        Some(Protocol::P2p(id)) if id == *peer => {
+            address.pop();
+        }
+        Some(Protocol::P2p(_)) => return None,
+        Some(_) | None => {}
+    }
+    (!address.is_empty() && address.len() <= MAX_ADDRESS_BYTES).then_some(address)
+}
+
+/// Returns the IP address with which the address begins.
+pub(crate) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(ip.into()),
+        _ => None,
+    }
+}
+
+/// Returns whether the address leads through a relay.
+pub(crate) fn is_relayed(address: &Multiaddr) -> bool {
+    address.iter().any(|protocol| protocol == Protocol::P2pCircuit)
+}
+
+/// From how far away an address can be reached; ordered from near to far.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Reach {
+    /// From the same machine: loopback and in-memory addresses.
+    Machine,
+    /// From the same site: private, shared, link-local and unique-local addresses.
+    Site,
+    /// From anywhere, as far as the address tells.
+    World,
+}
+
+impl Reach {
+    /// Returns how far an address reaches, judged by its first component.
+    pub fn of(address: &Multiaddr) -> Self {
+        if let Some(ip) = ip_of(address) {
+            return Self::of_ip(ip);
+        }
+        match address.iter().next() {
+            Some(Protocol::Memory(_) | Protocol::Unix(_)) => Self::Machine,
+            Some(Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name)) => {
+                if name == "localhost" || name.ends_with(".localhost") {
+                    Self::Machine
+                } else if name.ends_with(".local") {
+                    Self::Site
+                } else {
+                    Self::World
+                }
+            }
+            Some(_) | None => Self::World,
+        }
+    }
+
+    fn of_ip(ip: IpAddr) -> Self {
+        match ip.to_canonical() {
+            IpAddr::V4(ip) if ip.is_loopback() || ip.is_unspecified() => Self::Machine,
+            IpAddr::V4(ip) if ip.is_private() || ip.is_link_local() || is_shared(ip) => Self::Site,
+            IpAddr::V6(ip) if ip.is_loopback() || ip.is_unspecified() => Self::Machine,
+            IpAddr::V6(ip) if ip.is_unique_local() || ip.is_unicast_link_local() => Self::Site,
+            IpAddr::V4(_) | IpAddr::V6(_) => Self::World,
+        }
+    }
+}
+
+/// Whether the address is of 100.64.0.0/10, which providers share among customers (RFC 6598).
+const fn is_shared(ip: Ipv4Addr) -> bool {
+    let [a, b, ..] = ip.octets();
+    a == 100 && b & 0xc0 == 64
+}
+
+/// The owner of an address as far as its number tells: addresses of one group are taken to be of one hand.
+///
+/// IPv4 by /16, but by /8 in the blocks that one organisation has held since the class-A days; IPv6 by /32; a name by
+/// its last two labels, since its address is unknown here. Loopback, private, link-local and in-memory addresses
+/// belong to no group.
+///
+/// # Spec
+/// IPFS Kademlia DHT, "Routing Table" (IP diversity). Without a table of autonomous systems an IPv6 group is a /32;
+/// `go-libp2p-kad-dht` puts all IPv6 addresses of unknown systems into one group, which is not done here.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum IpGroup {
+    /// An IPv4 /8 of one organisation.
+    V4ClassA(u8),
+    /// An IPv4 /16.
+    V4([u8; 2]),
+    /// An IPv6 /32.
+    V6([u8; 4]),
+    /// A hash of the last two labels of a name.
+    Name([u8; 8]),
+}
+
+/// The IPv4 /8 blocks that count as one group each (IPFS Kademlia DHT spec; the list of go-libp2p-kbucket).
+const CLASS_A: [u8; 8] = [12, 17, 19, 38, 48, 53, 56, 73];
+
+impl IpGroup {
+    /// Returns the group of an address, judged by its first component: of a relayed one, the relay's.
+    pub fn of(address: &Multiaddr) -> Option<Self> {
+        if let Some(ip) = ip_of(address) {
+            return Self::of_ip(ip);
+        }
+        match address.iter().next()? {
+            Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) | Protocol::Dnsaddr(name) => {
+                (Reach::of(address) == Reach::World).then(|| Self::of_name(&name))
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns the group of an IP address.
+    pub fn of_ip(ip: IpAddr) -> Option<Self> {
+        if Reach::of_ip(ip) != Reach::World {
+            return None;
+        }
+        Some(match ip.to_canonical() {
+            IpAddr::V4(ip) => {
+                let [a, b, ..] = ip.octets();
+                if CLASS_A.contains(&a) { Self::V4ClassA(a) } else { Self::V4([a, b]) }
+            }
+            IpAddr::V6(ip) => Self::of_ipv6(ip),
+        })
+    }
+
+    fn of_ipv6(ip: Ipv6Addr) -> Self {
+        let [a, b, c, d, ..] = ip.octets();
+        Self::V6([a, b, c, d])
+    }
+
+    fn of_name(name: &str) -> Self {
+        let name = name.trim_end_matches('.').to_ascii_lowercase();
+        let owner = name.rmatch_indices('.').nth(1).map_or(name.as_str(), |(at, _)| &name[at + 1..]);
+        let mut hash = [0; 8];
+        hash.copy_from_slice(&Sha256::digest(owner)[..8]);
+        Self::Name(hash)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Multiaddr {
+        text.parse().unwrap()
+    }
+
+    fn peer(seed: u8) -> PeerId {
+        let digest = libp2p_core::multihash::Multihash::wrap(0, &[seed; 32]).unwrap();
+        PeerId::from_multihash(digest).unwrap()
+    }
+
+    #[test]
+    fn suffix_is_cut_and_foreign_addresses_are_refused() {
+        let (own, other) = (peer(1), peer(2));
+        let plain = address("/ip4/1.2.3.4/tcp/1");
+        assert_eq!(clean(plain.clone(), &own), Some(plain.clone()));
+        assert_eq!(clean(plain.clone().with(Protocol::P2p(own)), &own), Some(plain.clone()));
+        assert_eq!(clean(plain.clone().with(Protocol::P2p(other)), &own), None);
+        assert_eq!(clean(Multiaddr::empty(), &own), None);
+        assert_eq!(clean(Multiaddr::empty().with(Protocol::P2p(own)), &own), None);
+        let relayed = plain.with(Protocol::P2p(other)).with(Protocol::P2pCircuit);
+        assert!(is_relayed(&relayed));
+        assert_eq!(clean(relayed.clone().with(Protocol::P2p(own)), &own), Some(relayed));
+        let long = address(&format!("/dns4/{}/tcp/1", "a".repeat(MAX_ADDRESS_BYTES)));
+        assert_eq!(clean(long, &own), None);
+    }
+
+    #[test]
+    fn the_list_is_bounded_unique_and_shared() {
+        let all: Vec<_> = (0..100u16).map(|port| address(&format!("/ip4/1.2.3.4/tcp/{port}"))).collect();
+        let list = Addresses::collect(&peer(1), all.iter().chain(&all).cloned());
+        assert_eq!(list.len(), MAX_ADDRESSES);
+        assert_eq!(list.clone().into_vec(), all[..MAX_ADDRESSES]);
+        let same = list.merged(all[..3].iter().cloned());
+        assert!(Arc::ptr_eq(&same.0, &list.0), "nothing new, nothing copied");
+        let moved = list.preferring(&all[50]);
+        assert_eq!((moved.first(), moved.len()), (Some(&all[50]), MAX_ADDRESSES));
+        assert_eq!(moved.preferring(&all[3]).first(), Some(&all[3]));
+        let reported = list.with_reported(all[60].clone());
+        assert_eq!((reported.first(), reported.iter().nth(1)), (Some(&all[0]), Some(&all[60])));
+        assert_eq!((reported.len(), Addresses::empty().with_reported(all[1].clone()).len()), (MAX_ADDRESSES, 1));
+        assert!(!list.without(&all[0]).iter().any(|a| *a == all[0]));
+        assert!(Addresses::empty().is_empty());
+    }
+
+    #[test]
+    fn reach_is_judged_by_the_first_component() {
+        for (text, reach) in [
+            ("/ip4/127.0.0.1/tcp/1", Reach::Machine),
+            ("/ip6/::1/udp/1/quic-v1", Reach::Machine),
+            ("/memory/7", Reach::Machine),
+            ("/dns4/localhost/tcp/1", Reach::Machine),
+            ("/ip4/10.1.2.3/tcp/1", Reach::Site),
+            ("/ip4/100.64.0.1/tcp/1", Reach::Site),
+            ("/ip4/169.254.0.1/tcp/1", Reach::Site),
+            ("/ip6/fe80::1/tcp/1", Reach::Site),
+            ("/ip6/fd00::1/tcp/1", Reach::Site),
+            ("/dns/printer.local/tcp/1", Reach::Site),
+            ("/ip4/100.128.0.1/tcp/1", Reach::World),
+            ("/ip4/1.2.3.4/tcp/1", Reach::World),
+            ("/ip6/2001:db8::1/tcp/1", Reach::World),
+            ("/ip6/::ffff:10.0.0.1/tcp/1", Reach::Site),
+            ("/dns/example.com/tcp/1", Reach::World),
+        ] {
+            assert_eq!(Reach::of(&address(text)), reach, "{text}");
+        }
+        assert!(Reach::Machine < Reach::Site && Reach::Site < Reach::World);
+    }
+
+    #[test]
+    fn groups() {
+        let group = |text: &str| IpGroup::of(&address(text));
+        assert_eq!(group("/ip4/1.2.3.4/tcp/1"), Some(IpGroup::V4([1, 2])));
+        assert_eq!(group("/ip4/1.2.3.4/tcp/1"), group("/ip4/1.2.200.4/udp/9/quic-v1"));
+        assert_ne!(group("/ip4/1.2.3.4/tcp/1"), group("/ip4/1.3.3.4/tcp/1"));
+        assert_eq!(group("/ip4/17.1.0.1/tcp/1"), group("/ip4/17.200.0.1/tcp/1"));
+        assert_eq!(group("/ip6/::ffff:1.2.3.4/tcp/1"), Some(IpGroup::V4([1, 2])));
+        // Not all of IPv6 in one group.
+        assert_eq!(group("/ip6/2001:db8:1::1/tcp/1"), group("/ip6/2001:db8:2::1/tcp/1"));
+        assert_ne!(group("/ip6/2001:db8:1::1/tcp/1"), group("/ip6/2001:db9:1::1/tcp/1"));
+        assert_eq!(group("/dns4/a.example.com/tcp/1"), group("/dns6/b.Example.com./tcp/1"));
+        assert_ne!(group("/dns4/a.example.com/tcp/1"), group("/dns4/a.example.org/tcp/1"));
+        assert_eq!(group("/dns4/com/tcp/1"), group("/dns6/com/tcp/2"));
+        for none in ["/ip4/127.0.0.1/tcp/1", "/ip4/192.168.1.1/tcp/1", "/ip6/fe80::1/tcp/1", "/memory/1", "/dns/localhost/tcp/1"] {
+            assert_eq!(group(none), None, "{none}");
+        }
+    }
+}

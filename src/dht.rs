@@ -1,0 +1,369 @@
+//! The node: the protocol as one state machine, without I/O, clock or entropy.
+//!
+//! Composes the parts, which do not know each other. Knows neither frames nor swarms: what has happened comes in as an
+//! [`Input`], what is to be done goes out as an [`Output`], and time is an argument.
+
+mod answer;
+mod inbound;
+mod io;
+mod local;
+mod mode;
+mod op;
+mod peers;
+mod queries;
+mod seeds;
+mod upkeep;
+
+use std::collections::{BTreeSet, VecDeque};
+
+use libp2p_core::Multiaddr;
+use libp2p_identity::PeerId;
+
+pub use io::{Deadline, DialFailure, DialId, InboundId, Input, Output, RequestId};
+pub use queries::QueryRef;
+
+use crate::addrs::{Addresses, clean};
+use crate::config::Config;
+use crate::event::{Event, Mode, RoutingUpdate};
+use crate::key::Key;
+use crate::peer::PeerInfo;
+use crate::query::pool::Pool;
+use crate::query::rtt::Estimator;
+use crate::rng::Rng;
+use crate::routing::admission::Admission;
+use crate::routing::bootstrap::Bootstrap;
+use crate::routing::refresh::Refresh;
+use crate::routing::{Entry, Probe, Table, TableConfig, TableSnapshot};
+use crate::store::RecordStore;
+use crate::time::{Duration, Instant, SystemTime, wall_after};
+
+use local::Local;
+use mode::ModeMachine;
+use peers::{Peers, Protocol};
+use queries::Query;
+use seeds::Seeds;
+
+/// A Kademlia node as a pure state machine.
+///
+/// The swarm's [`Behaviour`](crate::Behaviour) drives it, and so can anybody who has another transport or encoding: it
+/// names no swarm, stream or runtime.
+///
+/// # How to drive it
+/// Methods come in four kinds: commands of the user ([`find_closest`](Self::find_closest),
+/// [`add_address`](Self::add_address) …), what has happened outside ([`handle_input`](Self::handle_input),
+/// [`handle_timeout`](Self::handle_timeout)), what is to be done outside ([`poll_output`](Self::poll_output),
+/// [`poll_timeout`](Self::poll_timeout)), and getters.
+///
+/// 1. After each call that takes `now`, drain [`poll_output`](Self::poll_output) until it returns `None`.
+/// 2. Then ask [`poll_timeout`](Self::poll_timeout), and call [`handle_timeout`](Self::handle_timeout) at that time.
+///    Calling it early is harmless.
+/// 3. `now` never decreases.
+/// 4. Same seed, same calls: same outputs.
+///
+/// # What it decides
+/// Everything: whom to dial and when, whom to ask, who enters the routing table, what is answered.
+///
+/// # Bounds
+/// Those of [`Config`] and of its parts. Outputs are bounded by the calls that were made since they were last drained.
+#[derive(Debug)]
+pub struct Dht<S> {
+    config: Config,
+    local: Local,
+    rng: Rng,
+    wall: (Instant, SystemTime),
+    mode: ModeMachine,
+    table: Table,
+    admission: Admission,
+    probe: Probe,
+    refresh: Refresh,
+    join: Bootstrap,
+    seeds: Seeds,
+    peers: Peers,
+    estimator: Estimator,
+    queries: Pool<Query>,
+    /// Peers whose connections are to be kept.
+    kept: BTreeSet<PeerId>,
+    kept_is_outdated: bool,
+    store: S,
+    outputs: VecDeque<Output>,
+}
+
+impl<S: RecordStore> Dht<S> {
+    /// Makes a node that knows nobody.
+    ///
+    /// All its random choices follow from `seed`; a seed in the configuration goes before it. `wall` is the wall-clock
+    /// time at `now`.
+    pub fn new(
+        local: PeerId,
+        store: S,
+        config: Config,
+        seed: [u8; 32],
+        now: Instant,
+        wall: SystemTime,
+    ) -> Self {
+        let key = Key::of_peer(&local, config.key_hash);
+        Self {
+            local: Local::new(local, key),
+            rng: Rng::from_seed(config.seed.unwrap_or(seed)),
+            wall: (now, wall),
+            mode: ModeMachine::new(),
+            table: Table::new(key, TableConfig::from(&config)),
+            admission: Admission::default(),
+            probe: Probe::new(),
+            refresh: Refresh::new(config.refresh_interval),
+            join: Bootstrap::new(config.joining),
+            seeds: Seeds::new(config.max_seeds.get()),
+            peers: Peers::new(config.clone()),
+            estimator: Estimator::new(config.soft_timeout.clone()),
+            queries: Pool::new(config.max_queries.get(), config.query_timeout),
+            kept: BTreeSet::new(),
+            kept_is_outdated: false,
+            store,
+            outputs: VecDeque::new(),
+            config,
+        }
+    }
+
+    /// Ties the two clocks anew: the wall-clock time at `now` is `wall`.
+    pub fn set_wall_clock(&mut self, now: Instant, wall: SystemTime) {
+        self.wall = (now, wall);
+    }
+
+    fn wall_at(&self, now: Instant) -> SystemTime {
+        let (then, wall) = self.wall;
+        wall_after(wall, now.saturating_duration_since(then))
+    }
+
+    /// Tells the node what has happened outside.
+    pub fn handle_input(&mut self, now: Instant, input: Input) {
+        let out = &mut self.outputs;
+        match input {
+            Input::Connected { peer, address, dialled, dial } => {
+                self.connected(now, peer, address, dialled, dial);
+            }
+            Input::Disconnected { peer } => self.disconnected(now, peer),
+            Input::DialFailed { dial, peer, error } => {
+                self.peers.dial_failed(now, dial, peer, &error, out);
+            }
+            Input::AddressesLearned { peer, addresses } => self.addresses_learned(now, peer, addresses),
+            Input::ProtocolConfirmed { peer } => {
+                self.peers.remember(now, peer).protocol = Protocol::Confirmed;
+                self.consider(now, peer);
+            }
+            Input::ProtocolUnsupported { peer } => {
+                self.peers.unsupported(now, peer);
+                self.drop_from_table(now, &peer);
+            }
+            Input::LocalAddresses { external, listening } => {
+                self.local.set_addresses(&external, &listening);
+                let changed = self.mode.addresses(now, &external, &listening);
+                self.mode_changed(changed, true);
+            }
+            Input::RequestReceived { from, id, request } => self.serve(now, from, id, request),
+            Input::ResponseReceived { id, response } => self.peers.answered(now, id, response, out),
+            Input::RequestFailed { id, error } => self.peers.failed(now, id, error, out),
+        }
+        self.advance(now);
+    }
+
+    /// Does what is due by time alone.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.peers.handle_timeout(now, &mut self.outputs);
+        self.queries.handle_timeout(now);
+        if self.mode.hint(now) {
+            tracing::info!(
+                "still a Kademlia client: no external address is confirmed; \
+                 call set_mode(Some(Mode::Server)) if others can dial this node"
+            );
+        }
+        self.keep_up(now);
+        self.advance(now);
+    }
+
+    /// Returns what is to be done outside, in the order in which it is to be done.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Returns when to call [`handle_timeout`](Self::handle_timeout), and what is due then.
+    pub fn poll_timeout(&self) -> Option<Deadline> {
+        [
+            (self.queries.deadline(), "query"),
+            (self.peers.deadline(), "request"),
+            (self.probe.deadline(), "probe"),
+            (self.refresh.deadline(), "refresh"),
+            (self.join.deadline(), "join"),
+            (self.mode.deadline(), "mode"),
+        ]
+        .into_iter()
+        .filter_map(|(at, reason)| at.map(|at| Deadline { at, reason }))
+        .min_by_key(|deadline| deadline.at)
+    }
+
+    /// Brings everything to where only time or the outside can move it.
+    ///
+    /// Ends, since each turn uses up an outcome, a step of a query, a stranger or a probe, all of which are bounded.
+    fn advance(&mut self, now: Instant) {
+        loop {
+            if let Some(outcome) = self.peers.next_outcome() {
+                self.settle(now, outcome);
+            } else if let Some(met) = self.peers.next_met() {
+                self.met(now, met);
+            } else if let Some(id) = self.queries.next_ready() {
+                self.step(now, id);
+            } else if !self.ask_around(now) {
+                break;
+            }
+        }
+        if self.kept_is_outdated {
+            self.update_kept();
+        }
+        self.sweep(now);
+    }
+
+    /// Adds an address of a peer: as another one if it is in the routing table, else as a seed.
+    ///
+    /// A seed is a candidate of every lookup, is not forgotten however silent it is, and is checked at once so that it
+    /// enters the routing table. A trailing `/p2p` is cut off.
+    pub fn add_address(&mut self, now: Instant, peer: PeerId, address: Multiaddr) -> RoutingUpdate {
+        let update = self.add_seed(now, peer, address);
+        self.advance(now);
+        update
+    }
+
+    fn add_seed(&mut self, now: Instant, peer: PeerId, address: Multiaddr) -> RoutingUpdate {
+        let Some(address) = clean(address, &peer).filter(|address| self.keeps(address)) else {
+            return RoutingUpdate::Failed;
+        };
+        if peer == self.local.peer {
+            return RoutingUpdate::Failed;
+        }
+        let known = self.peers.remember(now, peer);
+        known.addresses = known.addresses.with_reported(address.clone());
+        let (key, addresses) = (known.key, known.addresses.clone());
+        if self.table.entry(&key, &peer).is_some() {
+            self.addresses_changed(&key, &peer, &addresses);
+            RoutingUpdate::Success
+        } else if self.seeds.add(key, peer, address) {
+            self.admission.forget(&peer);
+            self.admission.offer(now, key, peer);
+            self.join.known(now);
+            RoutingUpdate::Pending
+        } else {
+            RoutingUpdate::Failed
+        }
+    }
+
+    /// Removes an address of a peer; with its last one the peer leaves the routing table and the seeds.
+    ///
+    /// Returns the entry of a peer that has left the routing table.
+    pub fn remove_address(&mut self, now: Instant, peer: &PeerId, address: &Multiaddr) -> Option<Entry> {
+        let address = clean(address.clone(), peer)?;
+        self.seeds.remove_address(peer, &address);
+        let known = self.peers.get_mut(peer)?;
+        known.addresses = known.addresses.without(&address);
+        let (key, addresses) = (known.key, known.addresses.clone());
+        if addresses.is_empty() {
+            let removed = self.drop_from_table(now, peer);
+            self.advance(now);
+            return removed;
+        }
+        self.addresses_changed(&key, peer, &addresses);
+        None
+    }
+
+    /// Removes a peer from the routing table and the seeds. It may enter again when it answers.
+    pub fn remove_peer(&mut self, now: Instant, peer: &PeerId) -> Option<Entry> {
+        self.seeds.remove(peer);
+        let removed = self.drop_from_table(now, peer);
+        self.advance(now);
+        removed
+    }
+
+    /// Sets whether the node serves others, or lets that follow its confirmed external addresses.
+    pub fn set_mode(&mut self, now: Instant, mode: Option<Mode>) {
+        let changed = self.mode.set(mode);
+        self.mode_changed(changed, mode.is_none());
+        self.advance(now);
+    }
+
+    fn mode_changed(&mut self, changed: Option<Mode>, by_itself: bool) {
+        let Some(new_mode) = changed else { return };
+        tracing::debug!(%new_mode, "mode changed");
+        self.outputs.push_back(Output::SetMode(new_mode));
+        if by_itself {
+            self.event(Event::ModeChanged { new_mode });
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    fn keeps(&self, address: &Multiaddr) -> bool {
+        self.config.address_filter.as_ref().is_none_or(|filter| filter(address))
+    }
+
+    /// Returns whether the node serves others.
+    pub fn mode(&self) -> Mode {
+        self.mode.mode()
+    }
+
+    /// Returns the id of this node.
+    pub fn local_peer_id(&self) -> &PeerId {
+        &self.local.peer
+    }
+
+    /// Returns the configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Returns the routing table.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Returns a picture of the routing table as it is at `now`.
+    pub fn snapshot(&self, now: Instant) -> TableSnapshot {
+        TableSnapshot::of(now, &self.table)
+    }
+
+    /// Returns the live peers of the routing table with their addresses, to be added again after a restart.
+    pub fn export_peers(&self) -> Vec<PeerInfo> {
+        let live = self.table.entries().filter(|entry| entry.is_live());
+        live.map(|entry| PeerInfo { peer_id: *entry.peer(), addrs: entry.addresses().clone().into_vec() })
+            .collect()
+    }
+
+    /// Returns what is known of where a peer can be reached.
+    pub fn addresses_of(&self, peer: &PeerId) -> Addresses {
+        self.peers.addresses(peer)
+    }
+
+    /// Returns how many requests are in flight or wait.
+    pub fn num_requests(&self) -> usize {
+        self.peers.requests()
+    }
+
+    /// Returns of how many peers anything is remembered.
+    pub fn num_known_peers(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Returns the store.
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// Returns the store, to be changed.
+    pub fn store_mut(&mut self) -> &mut S {
+        &mut self.store
+    }
+}
+
+/// A check or a probe that could not be made is tried again after this time.
+const TRY_AGAIN: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,161 @@
+//! Answers are distrusted: what is left of the peers an answer names before a lookup sees them.
+//!
+//! Knows the answer, who gave it and the rules; changes nothing.
+
+use libp2p_identity::PeerId;
+use smallvec::SmallVec;
+
+use crate::addrs::{Addresses, IpGroup};
+use crate::config::Config;
+use crate::key::Key;
+use crate::peer::KadPeer;
+
+/// How many peers of one IP group in one answer count.
+const MAX_PER_GROUP: usize = 2;
+
+/// A peer that an answer names, ready for a lookup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Named {
+    pub(super) key: Key,
+    pub(super) peer: PeerId,
+    pub(super) addresses: Addresses,
+}
+
+/// Returns the peers of an answer that count, with their keys.
+///
+/// At most `k` of them, in the order in which they were named; not this node, not the one that answered, nobody twice;
+/// addresses as far as the configured filter keeps them; at most two of one IP group, of whatever address they claim to
+/// have: a private one beside it exempts nobody. Peers without an address are dropped unless `is_known`.
+pub(super) fn filter(
+    answer: Vec<KadPeer>,
+    from: &PeerId,
+    local: &PeerId,
+    config: &Config,
+    is_known: impl Fn(&PeerId) -> bool,
+) -> Vec<Named> {
+    let k = config.bucket_size().get();
+    let mut named: Vec<Named> = Vec::with_capacity(k.min(answer.len()));
+    let mut groups: SmallVec<[(IpGroup, usize); 24]> = SmallVec::new();
+    for KadPeer { node_id: peer, multiaddrs, .. } in answer {
+        if named.len() == k {
+            break;
+        }
+        if peer == *from || peer == *local || named.iter().any(|known| known.peer == peer) {
+            continue;
+        }
+        let addresses = kept(multiaddrs, config);
+        if addresses.is_empty() && !is_known(&peer) {
+            continue;
+        }
+        if config.diversity.is_some() && !has_room(&mut groups, &addresses, config) {
+            continue;
+        }
+        named.push(Named { key: Key::of_peer(&peer, config.key_hash), peer, addresses });
+    }
+    named
+}
+
+/// Returns the addresses that the configured filter keeps.
+pub(super) fn kept(addresses: Addresses, config: &Config) -> Addresses {
+    match &config.address_filter {
+        Some(filter) if !addresses.iter().all(|address| filter(address)) => {
+            Addresses::empty().merged(addresses.iter().filter(|address| filter(address)).cloned())
+        }
+        Some(_) | None => addresses,
+    }
+}
+
+/// Counts a peer into the groups of all its addresses, unless one of them is full.
+fn has_room(
+    groups: &mut SmallVec<[(IpGroup, usize); 24]>,
+    addresses: &Addresses,
+    config: &Config,
+) -> bool {
+    let exempt = |ip| config.diversity.as_ref().is_some_and(|diversity| diversity.is_exempt(ip));
+    let mut own: SmallVec<[IpGroup; 4]> = SmallVec::new();
+    for address in addresses {
+        if crate::addrs::ip_of(address).is_some_and(exempt) {
+            continue;
+        }
+        if let Some(group) = IpGroup::of(address)
+            && !own.contains(&group)
+        {
+            own.push(group);
+        }
+    }
+    let full = |group: &IpGroup| groups.iter().any(|(known, count)| known == group && *count >= MAX_PER_GROUP);
+    if own.iter().any(full) {
+        return false;
+    }
+    for group in own {
+        match groups.iter_mut().find(|(known, _)| *known == group) {
+            Some((_, count)) => *count += 1,
+            None => groups.push((group, 1)),
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer::ConnectionType;
+
+    fn peer(seed: u16) -> PeerId {
+        let mut digest = [0; 32];
+        digest[..2].copy_from_slice(&seed.to_be_bytes());
+        PeerId::from_multihash(libp2p_core::multihash::Multihash::wrap(0, &digest).unwrap()).unwrap()
+    }
+
+    fn named(seed: u16, addresses: &[&str]) -> KadPeer {
+        let multiaddrs = Addresses::collect(&peer(seed), addresses.iter().map(|text| text.parse().unwrap()));
+        KadPeer { node_id: peer(seed), multiaddrs, connection_ty: ConnectionType::NotConnected }
+    }
+
+    fn local(seed: u16) -> KadPeer {
+        named(seed, &[&format!("/ip4/127.0.0.1/tcp/{seed}")])
+    }
+
+    fn run(answer: Vec<KadPeer>, config: &Config) -> Vec<PeerId> {
+        let found = filter(answer, &peer(1), &peer(0), config, |peer_id| *peer_id == peer(900));
+        found.iter().for_each(|named| assert_eq!(named.key, Key::of_peer(&named.peer, Key::sha256)));
+        found.into_iter().map(|named| named.peer).collect()
+    }
+
+    #[test]
+    fn a_thousand_peers_count_as_twenty() {
+        let found = run((2..1002).map(local).collect(), &Config::default());
+        assert_eq!(found, (2..22).map(peer).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn this_node_the_responder_and_repetitions_do_not_count() {
+        let found = run(vec![local(0), local(1), local(1), local(2), local(2), local(3)], &Config::default());
+        assert_eq!(found, [peer(2), peer(3)]);
+    }
+
+    #[test]
+    fn nobody_counts_without_an_address_unless_one_is_known() {
+        assert_eq!(run(vec![named(2, &[]), named(900, &[])], &Config::default()), [peer(900)]);
+    }
+
+    #[test]
+    fn two_of_one_group_count_and_a_private_address_exempts_nobody() {
+        let in_group = |seed| named(seed, &[&format!("/ip4/1.2.{seed}.4/tcp/1")]);
+        let with_private =
+            |seed| named(seed, &[&format!("/ip4/10.0.0.{seed}/tcp/1"), &format!("/ip4/1.2.{seed}.4/tcp/1")]);
+        let answer = vec![in_group(2), in_group(3), in_group(4), with_private(5), local(6), local(7), local(8)];
+        assert_eq!(run(answer, &Config::default()), [peer(2), peer(3), peer(6), peer(7), peer(8)]);
+        let everybody = run((2..9).map(in_group).collect(), &Config::default().with_ip_diversity(None));
+        assert_eq!(everybody.len(), 7);
+    }
+
+    #[test]
+    fn what_the_filter_refuses_is_not_kept() {
+        let config = Config::default().with_address_filter(|address| address.to_string().contains("/udp/"));
+        let both = named(2, &["/ip4/127.0.0.1/tcp/1", "/ip4/127.0.0.1/udp/1/quic-v1"]);
+        let found = filter(vec![both, local(3)], &peer(1), &peer(0), &config, |_| false);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].addresses.len(), 1);
+    }
+}

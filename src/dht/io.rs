@@ -1,0 +1,208 @@
+//! What goes into the node and what comes out of it.
+//!
+//! Plain data: past tense for what has happened outside, imperative for what is to be done there.
+
+use libp2p_core::Multiaddr;
+use libp2p_identity::PeerId;
+
+use crate::event::{Event, Mode};
+use crate::message::{Request, Response};
+use crate::time::Instant;
+
+/// The number of a request of this node, unique within it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub(super) u64);
+
+impl RequestId {
+    /// Makes a number for drivers' own tests; the node gives out its own.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+/// The number of a dial of this node, unique within it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DialId(pub(super) u64);
+
+/// The number that the driver gives to a request of another peer, so that it knows where the answer goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InboundId(pub u64);
+
+/// Something that has happened outside.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Input {
+    /// The first connection to a peer is there, whoever made it.
+    Connected {
+        /// The peer.
+        peer: PeerId,
+        /// Where the other end is: the address that was dialled, or the one the peer came from.
+        address: Multiaddr,
+        /// Whether this node dialled, so that the address can be dialled again.
+        dialled: bool,
+        /// The dial of this node that led to it.
+        dial: Option<DialId>,
+    },
+    /// The last connection to a peer is gone.
+    Disconnected {
+        /// The peer.
+        peer: PeerId,
+    },
+    /// A dial has failed: one of this node, or one that another part of the program made to a peer.
+    DialFailed {
+        /// The dial of this node.
+        dial: Option<DialId>,
+        /// The peer, if it was known.
+        peer: Option<PeerId>,
+        /// What happened.
+        error: DialFailure,
+    },
+    /// Somebody trustworthy has said where a peer can be reached.
+    AddressesLearned {
+        /// The peer.
+        peer: PeerId,
+        /// The addresses.
+        addresses: Vec<Multiaddr>,
+    },
+    /// A peer has said that it serves the protocol.
+    ProtocolConfirmed {
+        /// The peer.
+        peer: PeerId,
+    },
+    /// A peer does not serve the protocol, or no longer.
+    ProtocolUnsupported {
+        /// The peer.
+        peer: PeerId,
+    },
+    /// The addresses of this node have changed; both lists are whole.
+    LocalAddresses {
+        /// Where the node can be reached from outside, confirmed.
+        external: Vec<Multiaddr>,
+        /// Where the node listens.
+        listening: Vec<Multiaddr>,
+    },
+    /// A peer asks something.
+    RequestReceived {
+        /// The peer.
+        from: PeerId,
+        /// The driver's number of the request.
+        id: InboundId,
+        /// What is asked.
+        request: Request,
+    },
+    /// A request has been answered.
+    ResponseReceived {
+        /// The request.
+        id: RequestId,
+        /// The answer.
+        response: Response,
+    },
+    /// A request will not be answered.
+    RequestFailed {
+        /// The request.
+        id: RequestId,
+        /// What happened.
+        error: crate::error::RequestError,
+    },
+}
+
+/// Why a dial has failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DialFailure {
+    /// Nobody answered at any address. Those that this node has no transport for are named.
+    Unreachable {
+        /// Addresses that cannot be dialled at all.
+        unsupported: Vec<Multiaddr>,
+    },
+    /// Another peer answered.
+    WrongPeer {
+        /// Where.
+        address: Multiaddr,
+    },
+    /// This node itself answered at the address.
+    Own {
+        /// Where.
+        address: Multiaddr,
+    },
+    /// This program refused: a limit, a block list, an aborted attempt.
+    Refused,
+    /// There is a connection already, or another part of the program is dialling the peer.
+    UnderWay,
+    /// There was no address to dial.
+    NoAddresses,
+}
+
+/// Something to do outside.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Output {
+    /// Connect to a peer. It is never taken back; success counts however late.
+    Dial {
+        /// The number under which the outcome is reported.
+        id: DialId,
+        /// The peer; `None` if it is whoever is at the address.
+        peer: Option<PeerId>,
+        /// Where; empty if only others may know.
+        addresses: Vec<Multiaddr>,
+    },
+    /// Send a request to a connected peer, and report what comes of it.
+    SendRequest {
+        /// The peer.
+        to: PeerId,
+        /// The number under which the outcome is reported.
+        id: RequestId,
+        /// What is asked.
+        request: Request,
+    },
+    /// Nobody waits for the answer to this request any more, since its time is up. Its stream ends.
+    CancelRequest {
+        /// The peer.
+        to: PeerId,
+        /// The request.
+        id: RequestId,
+    },
+    /// Answer a request.
+    SendResponse {
+        /// The peer.
+        to: PeerId,
+        /// The driver's number of the request.
+        id: InboundId,
+        /// The answer.
+        response: Response,
+    },
+    /// Refuse a request: end its stream when earlier answers are out. The protocol has no error answer.
+    RefuseRequest {
+        /// The peer.
+        to: PeerId,
+        /// The driver's number of the request.
+        id: InboundId,
+    },
+    /// Keep the connection to a peer open though nobody uses it, or no longer.
+    KeepAlive {
+        /// The peer.
+        peer: PeerId,
+        /// Whether to keep it.
+        keep: bool,
+    },
+    /// Serve others from now on, or stop it and end their streams.
+    SetMode(Mode),
+    /// Tell other parts of the program where a peer can be reached.
+    AnnounceAddresses {
+        /// The peer.
+        peer: PeerId,
+        /// Its addresses.
+        addresses: crate::addrs::Addresses,
+    },
+    /// Tell the application.
+    Event(Event),
+}
+
+/// When the node wants to be called, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline {
+    /// The time at which to call [`handle_timeout`](super::Dht::handle_timeout).
+    pub at: Instant,
+    /// What is due then, for diagnostics.
+    pub reason: &'static str,
+}

@@ -1,0 +1,194 @@
+//! Joins the network.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use libp2p_identity::PeerId;
+
+use super::search::{Search, Want};
+use super::{Answer, End, Machine, Step, View, preimage_of};
+use crate::error::{BootstrapError, RequestError};
+use crate::event::{BootstrapOk, Precision, QueryInfo, QueryResult, QueryStats};
+use crate::key::BucketIndex;
+use crate::routing::bootstrap::buckets_to_look_up;
+use crate::time::{Instant, earliest};
+
+/// How many buckets are looked up at once: their lookups share most of the peers they ask.
+const MAX_LOOKUPS: usize = 3;
+
+/// Looks up the own id, then every bucket that is farther than the closest neighbour.
+///
+/// # States
+/// ```text
+/// Own id --answers--> Buckets (three at once, nearest first) --none left--> over
+///    |
+///    +--nobody answers--> over, failed
+/// ```
+///
+/// # Outputs
+/// One event for each lookup that has ended, the last one marked; the first tells what came of asking each seed.
+///
+/// # Spec
+/// libp2p kad-dht, "Bootstrap process"; Maymounkov & Mazières §2.3. The own id is looked up exactly; the buckets only so
+/// far that the β closest have answered, since any peer of a bucket will do.
+#[derive(Debug)]
+pub(in crate::dht) struct Bootstrap {
+    local: PeerId,
+    own: Search,
+    own_is_over: bool,
+    buckets: VecDeque<BucketIndex>,
+    /// Running lookups of buckets, by the number they were given.
+    lookups: Vec<(u16, Search)>,
+    next_lookup: u16,
+    /// What the lookups have cost that are over.
+    spent: QueryStats,
+    is_over: bool,
+}
+
+impl Bootstrap {
+    pub(in crate::dht) fn new(local: PeerId, own: Search) -> Self {
+        Self {
+            local,
+            own,
+            own_is_over: false,
+            buckets: VecDeque::new(),
+            lookups: Vec::new(),
+            next_lookup: 1,
+            spent: QueryStats::empty(),
+            is_over: false,
+        }
+    }
+
+    /// Returns whether anybody has answered.
+    pub(in crate::dht) fn has_reached_anybody(&self) -> bool {
+        self.own.has_answers()
+    }
+
+    fn remaining(&self) -> u32 {
+        u32::try_from(self.buckets.len() + self.lookups.len()).unwrap_or(u32::MAX)
+    }
+
+    /// A lookup is over: tells so, and ends with the last.
+    fn over(&mut self, view: &View<'_>, own: bool) -> Step {
+        let outcomes = if own { view.seeds.outcomes() } else { Vec::new() };
+        let num_remaining = self.remaining();
+        let result = Ok(BootstrapOk { peer: self.local, num_remaining, outcomes });
+        if num_remaining == 0 {
+            self.is_over = true;
+            Step::Done(QueryResult::Bootstrap(result))
+        } else {
+            Step::Progress(QueryResult::Bootstrap(result))
+        }
+    }
+
+    fn next_of_own(&mut self, now: Instant, view: &View<'_>) -> Step {
+        match self.own.next(now, view, 0) {
+            Want::Ask(ask) => Step::Ask(ask),
+            Want::Wait => Step::Wait,
+            Want::Done if !self.own.has_answers() => {
+                let outcomes = view.seeds.outcomes();
+                Step::Done(QueryResult::Bootstrap(Err(BootstrapError::NoAnswer { outcomes })))
+            }
+            Want::Done => {
+                self.own_is_over = true;
+                self.buckets = buckets_to_look_up(view.table).into();
+                self.over(view, true)
+            }
+        }
+    }
+
+    /// Begins lookups of further buckets as long as there is room for them.
+    fn begin_lookups(&mut self, now: Instant, view: &mut View<'_>) {
+        while self.lookups.len() < MAX_LOOKUPS
+            && let Some(bucket) = self.buckets.pop_front()
+        {
+            if let Some(search) = look_up(now, view, bucket) {
+                self.lookups.push((self.next_lookup, search));
+                self.next_lookup += 1;
+            }
+        }
+    }
+}
+
+/// Begins the lookup of a random key of a bucket; `None` if there is nobody to ask, or no such key can be found.
+pub(in crate::dht) fn look_up(now: Instant, view: &mut View<'_>, bucket: BucketIndex) -> Option<Search> {
+    let (bytes, key) = view.local.key.preimage_in_bucket(bucket, view.config.key_hash, view.rng)?;
+    let k = view.config.bucket_size().get();
+    Search::new(now, view, (Bytes::copy_from_slice(&bytes), key), k, Precision::Near)
+}
+
+/// Begins the lookup of the own id; `None` if there is nobody to ask.
+pub(in crate::dht) fn look_up_own(now: Instant, view: &View<'_>) -> Option<Search> {
+    let k = view.config.bucket_size().get();
+    Search::new(now, view, preimage_of(&view.local.peer, view.local.key), k, Precision::Exact)
+}
+
+impl Machine for Bootstrap {
+    fn next(&mut self, now: Instant, view: &mut View<'_>) -> Step {
+        if !self.own_is_over {
+            return self.next_of_own(now, view);
+        }
+        self.begin_lookups(now, view);
+        if self.lookups.is_empty() && !self.is_over {
+            // No key was found for what was left.
+            return self.over(view, false);
+        }
+        for at in 0..self.lookups.len() {
+            let Some((number, search)) = self.lookups.get_mut(at) else { break };
+            match search.next(now, view, *number) {
+                Want::Ask(ask) => return Step::Ask(ask),
+                Want::Wait => {}
+                Want::Done => {
+                    let (_, search) = self.lookups.remove(at);
+                    search.count(&mut self.spent);
+                    return self.over(view, false);
+                }
+            }
+        }
+        Step::Wait
+    }
+
+    fn answered(&mut self, now: Instant, from: &PeerId, lookup: u16, answer: Answer) {
+        if lookup == 0 {
+            self.own.answered(now, from, answer);
+        } else if let Some((_, search)) = self.lookups.iter_mut().find(|(number, _)| *number == lookup) {
+            search.answered(now, from, answer);
+        }
+    }
+
+    fn failed(&mut self, from: &PeerId, lookup: u16, _: RequestError) {
+        if lookup == 0 {
+            self.own.failed(from);
+        } else if let Some((_, search)) = self.lookups.iter_mut().find(|(number, _)| *number == lookup) {
+            search.failed(from);
+        }
+    }
+
+    fn end(&mut self, view: &View<'_>, why: End) -> QueryResult {
+        let peer = self.local;
+        let num_remaining = self.own_is_over.then(|| self.remaining());
+        QueryResult::Bootstrap(match why {
+            End::Timeout => Err(BootstrapError::Timeout { peer, num_remaining }),
+            End::Cancelled => Err(BootstrapError::Cancelled),
+            End::Enough => {
+                Ok(BootstrapOk { peer, num_remaining: self.remaining(), outcomes: view.seeds.outcomes() })
+            }
+        })
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let own = if self.own_is_over { None } else { self.own.deadline() };
+        self.lookups.iter().map(|(_, search)| search.deadline()).fold(own, earliest)
+    }
+
+    fn info(&self) -> QueryInfo {
+        let remaining = self.own_is_over.then(|| self.remaining());
+        QueryInfo::Bootstrap { peer: self.local, remaining }
+    }
+
+    fn count(&self, stats: &mut QueryStats) {
+        self.own.count(stats);
+        self.lookups.iter().for_each(|(_, search)| search.count(stats));
+        *stats = stats.merge(QueryStats { start: None, end: None, ..self.spent });
+    }
+}

@@ -1,0 +1,69 @@
+//! Finds the closest peers to a key.
+
+use libp2p_identity::PeerId;
+use std::num::NonZeroUsize;
+
+use super::search::{Search, Want};
+use super::{Answer, End, Machine, Step, View};
+use crate::error::{GetClosestPeersError, RequestError};
+use crate::event::{GetClosestPeersOk, QueryInfo, QueryResult, QueryStats};
+use crate::time::Instant;
+
+/// A search for the closest peers to a key.
+///
+/// Ends when as many as were wanted have answered; see [`Lookup`](crate::query::lookup::Lookup).
+#[derive(Debug)]
+pub(in crate::dht) struct FindPeers {
+    search: Search,
+    wanted: NonZeroUsize,
+}
+
+impl FindPeers {
+    pub(in crate::dht) const fn new(search: Search, wanted: NonZeroUsize) -> Self {
+        Self { search, wanted }
+    }
+
+    fn result(&self, view: &View<'_>) -> GetClosestPeersOk {
+        let peers = self.search.closest(view, self.wanted.get());
+        GetClosestPeersOk { key: self.search.preimage().to_vec(), peers }
+    }
+}
+
+impl Machine for FindPeers {
+    fn next(&mut self, now: Instant, view: &mut View<'_>) -> Step {
+        match self.search.next(now, view, 0) {
+            Want::Ask(ask) => Step::Ask(ask),
+            Want::Wait => Step::Wait,
+            Want::Done => Step::Done(QueryResult::GetClosestPeers(Ok(self.result(view)))),
+        }
+    }
+
+    fn answered(&mut self, now: Instant, from: &PeerId, _: u16, answer: Answer) {
+        self.search.answered(now, from, answer);
+    }
+
+    fn failed(&mut self, from: &PeerId, _: u16, _: RequestError) {
+        self.search.failed(from);
+    }
+
+    fn end(&mut self, view: &View<'_>, why: End) -> QueryResult {
+        let GetClosestPeersOk { key, peers } = self.result(view);
+        QueryResult::GetClosestPeers(match why {
+            End::Timeout => Err(GetClosestPeersError::Timeout { key, peers }),
+            End::Cancelled => Err(GetClosestPeersError::Cancelled { key, peers }),
+            End::Enough => Ok(GetClosestPeersOk { key, peers }),
+        })
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.search.deadline()
+    }
+
+    fn info(&self) -> QueryInfo {
+        QueryInfo::GetClosestPeers { key: self.search.preimage().to_vec(), num_results: self.wanted }
+    }
+
+    fn count(&self, stats: &mut QueryStats) {
+        self.search.count(stats);
+    }
+}

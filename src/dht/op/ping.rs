@@ -1,0 +1,106 @@
+//! Pings one peer.
+
+use bytes::Bytes;
+use libp2p_identity::PeerId;
+
+use super::{Answer, Ask, End, Machine, Step, View, find_node};
+use crate::addrs::Addresses;
+use crate::dht::peers::Urgency;
+use crate::error::{PingError, RequestError};
+use crate::event::{PingOk, QueryInfo, QueryResult, QueryStats};
+use crate::message::Request;
+use crate::time::{Duration, Instant};
+
+/// Asks one peer for a sign of life.
+///
+/// Some implementations (`libp2p-kad`) end the stream instead of answering a PING. Such a peer is then asked for the
+/// peers closest to itself, which everybody answers.
+///
+/// # States
+/// ```text
+/// Ping -----> Asked -- stream ended --> Find ----> AskedAgain
+///               |                                     |
+///               +------------> Over <-----------------+
+/// ```
+///
+/// # Spec
+/// libp2p kad-dht, "RPC messages": PING.
+#[derive(Debug)]
+pub(in crate::dht) struct Ping {
+    peer: PeerId,
+    state: State,
+    requests: u32,
+}
+
+#[derive(Debug)]
+enum State {
+    Ping,
+    Asked,
+    Find,
+    AskedAgain,
+    Over(Result<Duration, RequestError>),
+}
+
+impl Ping {
+    pub(in crate::dht) const fn new(peer: PeerId) -> Self {
+        Self { peer, state: State::Ping, requests: 0 }
+    }
+
+    fn ask(&mut self, request: Request, asked: State) -> Step {
+        self.state = asked;
+        self.requests += 1;
+        let (addresses, urgency) = (Addresses::empty(), Urgency::Forced);
+        Step::Ask(Ask { to: self.peer, addresses, request, lookup: 0, urgency })
+    }
+}
+
+impl Machine for Ping {
+    fn next(&mut self, _: Instant, _: &mut View<'_>) -> Step {
+        match self.state {
+            State::Ping => self.ask(Request::Ping, State::Asked),
+            State::Find => self.ask(find_node(&Bytes::from(self.peer.to_bytes())), State::AskedAgain),
+            State::Asked | State::AskedAgain => Step::Wait,
+            State::Over(result) => Step::Done(QueryResult::Ping(match result {
+                Ok(rtt) => Ok(PingOk { peer: self.peer, rtt }),
+                Err(error) => Err(PingError::Failed { peer: self.peer, error }),
+            })),
+        }
+    }
+
+    fn answered(&mut self, _: Instant, _: &PeerId, _: u16, answer: Answer) {
+        self.state = State::Over(Ok(answer.rtt));
+    }
+
+    fn failed(&mut self, _: &PeerId, _: u16, error: RequestError) {
+        self.state = match (&self.state, error) {
+            (State::Asked, RequestError::StreamEnded) => State::Find,
+            (_, error) => State::Over(Err(error)),
+        };
+    }
+
+    fn end(&mut self, _: &View<'_>, why: End) -> QueryResult {
+        QueryResult::Ping(Err(match why {
+            End::Timeout => PingError::Failed { peer: self.peer, error: RequestError::Timeout },
+            End::Cancelled | End::Enough => PingError::Cancelled,
+        }))
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
+
+    fn info(&self) -> QueryInfo {
+        QueryInfo::Ping { peer: self.peer }
+    }
+
+    fn count(&self, stats: &mut QueryStats) {
+        stats.requests = self.requests;
+        stats.success = u32::from(matches!(self.state, State::Over(Ok(_))));
+        stats.failure = match self.state {
+            State::Ping | State::Asked => 0,
+            State::Find | State::AskedAgain => 1,
+            State::Over(Ok(_)) => self.requests.saturating_sub(1),
+            State::Over(Err(_)) => self.requests,
+        };
+    }
+}

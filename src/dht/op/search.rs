@@ -1,0 +1,155 @@
+//! A search: a lookup by FIND_NODE, with the addresses of its candidates.
+//!
+//! What the operations that look for peers have in common. The lookup decides whom to ask; the search knows what to
+//! send and where the candidates may be.
+
+use bytes::Bytes;
+use indexmap::IndexMap;
+use libp2p_identity::PeerId;
+
+use super::{Answer, Ask, View, find_node};
+use crate::addrs::Addresses;
+use crate::dht::peers::Urgency;
+use crate::event::{Precision, QueryStats};
+use crate::key::Key;
+use crate::peer::PeerInfo;
+use crate::query::disjoint::Disjoint;
+use crate::query::lookup::{Next, Rules};
+use crate::time::Instant;
+
+/// What a search wants.
+#[derive(Debug)]
+pub(in crate::dht) enum Want {
+    Ask(Ask),
+    Wait,
+    Done,
+}
+
+/// A lookup of the key of some bytes.
+#[derive(Debug)]
+pub(in crate::dht) struct Search {
+    preimage: Bytes,
+    precision: Precision,
+    lookup: Disjoint,
+    /// Addresses of candidates as they were named; bounded by the candidates.
+    addresses: IndexMap<PeerId, Addresses>,
+    urgency: Urgency,
+}
+
+impl Search {
+    /// Begins with the closest live peers of the table and the seeds, as far as they did not fail lately; with all there
+    /// are if those are none. `None` if nobody is known at all.
+    pub(in crate::dht) fn new(
+        now: Instant,
+        view: &View<'_>,
+        (preimage, key): (Bytes, Key),
+        wanted: usize,
+        precision: Precision,
+    ) -> Option<Self> {
+        let parallelism = view.config.parallelism;
+        let beta = usize::from(view.config.beta.get());
+        let must_answer = match precision {
+            Precision::Exact => wanted,
+            Precision::Near => beta.min(wanted),
+        };
+        let rules = Rules { wanted, must_answer, parallelism };
+        let paths = usize::from(view.config.paths.get());
+        // Twice as many as are wanted: they cost nothing unless the closer ones turn out to be silent.
+        let k = 2 * view.config.bucket_size().get().max(wanted);
+        let fresh = |peer: &PeerId| !view.peers.is_backed_off(now, peer);
+        let live = view.table.closest(&key).filter(|entry| entry.is_live()).take(k);
+        let live = live.map(|entry| (*entry.key(), *entry.peer()));
+        let mut peers: Vec<_> = live.chain(view.seeds.iter()).filter(|(_, peer)| fresh(peer)).collect();
+        let mut urgency = Urgency::Patient;
+        if peers.is_empty() {
+            // Everybody failed lately: perhaps it was this node's own connection.
+            urgency = Urgency::Forced;
+            let doubted = view.table.closest(&key).take(k).map(|entry| (*entry.key(), *entry.peer()));
+            peers = doubted.chain(view.seeds.iter()).collect();
+        }
+        if peers.is_empty() {
+            return None;
+        }
+        let seeds = view.seeds.iter().filter_map(|(_, peer)| Some((peer, view.seeds.addresses(&peer)?.clone())));
+        let in_table = peers.iter().filter_map(|(key, peer)| {
+            view.table.entry(key, peer).map(|entry| (*peer, entry.addresses().clone()))
+        });
+        let addresses = seeds.chain(in_table).collect();
+        let lookup = Disjoint::new(key, rules, paths, peers);
+        Some(Self { preimage, precision, lookup, addresses, urgency })
+    }
+
+    /// Returns what the search wants now, asked for by the operation's lookup number `lookup`.
+    pub(in crate::dht) fn next(&mut self, now: Instant, view: &View<'_>, lookup: u16) -> Want {
+        match self.lookup.next(now, &|peer, phase| view.prospect(peer, phase)) {
+            Next::Ask(to, _) => Want::Ask(Ask {
+                to,
+                addresses: self.addresses.get(&to).cloned().unwrap_or_default(),
+                request: find_node(&self.preimage),
+                lookup,
+                urgency: self.urgency,
+            }),
+            Next::Wait => Want::Wait,
+            Next::Done => Want::Done,
+        }
+    }
+
+    pub(in crate::dht) fn answered(&mut self, now: Instant, from: &PeerId, answer: Answer) {
+        for named in &answer.closer {
+            let known = self.addresses.entry(named.peer).or_default();
+            // The last to name a peer does not erase what others said of it.
+            *known = known.merged(named.addresses.iter().cloned());
+        }
+        self.lookup.answered(now, from, answer.closer.into_iter().map(|named| (named.key, named.peer)));
+        if self.addresses.len() > MAX_ADDRESSED {
+            let lookup = &self.lookup;
+            self.addresses.retain(|peer, _| lookup.knows(peer));
+        }
+    }
+
+    pub(in crate::dht) fn failed(&mut self, from: &PeerId) {
+        self.lookup.failed(from);
+    }
+
+    pub(in crate::dht) fn deadline(&self) -> Option<Instant> {
+        self.lookup.deadline()
+    }
+
+    pub(in crate::dht) fn preimage(&self) -> &Bytes {
+        &self.preimage
+    }
+
+    pub(in crate::dht) fn has_answers(&self) -> bool {
+        self.lookup.counts().answered > 0
+    }
+
+    /// Returns the closest peers with their addresses: those that have answered, of a near search also those that were
+    /// not asked.
+    pub(in crate::dht) fn closest(&self, view: &View<'_>, count: usize) -> Vec<PeerInfo> {
+        let peers = match self.precision {
+            Precision::Exact => self.lookup.closest_answered(count),
+            Precision::Near => self.lookup.closest_not_failed(count),
+        };
+        peers.into_iter().map(|peer| self.info(view, peer)).collect()
+    }
+
+    /// Returns a peer with its addresses, those first at which this node has met it.
+    pub(in crate::dht) fn info(&self, view: &View<'_>, peer_id: PeerId) -> PeerInfo {
+        let named = self.addresses.get(&peer_id).into_iter().flatten();
+        let addrs = view.peers.addresses(&peer_id).merged(named.cloned()).into_vec();
+        PeerInfo { peer_id, addrs }
+    }
+
+    /// Adds what the search has cost.
+    pub(in crate::dht) fn count(&self, stats: &mut QueryStats) {
+        let counts = self.lookup.counts();
+        stats.requests += counts.requests;
+        stats.success += counts.answered;
+        stats.failure += counts.failed;
+        stats.soft_timeouts += counts.soft_timeouts;
+        stats.hops = stats.hops.max(self.lookup.hops());
+    }
+}
+
+/// Beyond so many named peers the addresses of those that are no candidates any more are dropped.
+const MAX_ADDRESSED: usize = 2048;

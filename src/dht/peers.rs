@@ -1,0 +1,583 @@
+//! Peers: connections, dials, requests in flight and waiting, and what is remembered of each peer.
+//!
+//! Knows ids, addresses, messages and time; knows neither tables nor queries. What came of a request is handed back
+//! with the owner it was made for.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use indexmap::IndexMap;
+use libp2p_core::Multiaddr;
+use libp2p_identity::PeerId;
+
+use super::io::{DialFailure, DialId, Output, RequestId};
+use crate::addrs::{Addresses, IpGroup, Reach};
+use crate::config::Config;
+use crate::error::RequestError;
+use crate::event::QueryId;
+use crate::key::Key;
+use crate::message::{Request, Response};
+use crate::query::rtt::Rtt;
+use crate::time::{Duration, Instant, after};
+
+mod known;
+
+pub(super) use known::{Known, Link, Protocol};
+
+/// How many requests to one peer are in flight at once: four streams of eight.
+const MAX_IN_FLIGHT: usize = 32;
+
+/// How many requests wait for one peer; one more fails at once.
+const MAX_WAITING: usize = 1024;
+
+/// For whom a request is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// A query, and which of its lookups.
+    Query(QueryId, u16),
+    /// The check of a stranger.
+    Check,
+    /// The probe of a peer of the table.
+    Probe,
+}
+
+/// Whether a request is made though the peer failed lately.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// Not before its back-off is over.
+    Patient,
+    /// At once.
+    Forced,
+}
+
+/// What came of a request.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) owner: Owner,
+    pub(super) peer: PeerId,
+    pub(super) key: Key,
+    /// The answer and the time it took since the request was sent.
+    pub(super) result: Result<(Response, Duration), RequestError>,
+}
+
+/// What came of dialling an address without knowing who is there.
+#[derive(Debug)]
+pub(super) struct Met {
+    pub(super) query: QueryId,
+    pub(super) result: Result<PeerId, RequestError>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    to: PeerId,
+    owner: Owner,
+    request: Request,
+    sent: Option<Instant>,
+    deadline: Instant,
+    retried: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Dial {
+    since: Instant,
+    whom: Whom,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Whom {
+    Peer(PeerId),
+    Anybody(QueryId),
+}
+
+/// All peers this node has to do with.
+///
+/// # What it decides
+/// Whether a request needs a dial, when it is sent, when it has failed, whom to leave alone for a while, and whom to
+/// forget.
+///
+/// # A peer's states
+/// ```text
+///                    request            slot free              connected
+///            Idle -----------> Queued -----------> Dialling ------------> Connected
+///             ^ ^                                   |  |                      |
+///             | +---------- failed: back-off -------+  | somebody else        |
+///             |                                        | dials it already     |
+///             |                                        v                      |
+///             |                             Awaiting (its outcome) ---------->+
+///             +-------------------------- disconnected -----------------------+
+/// ```
+///
+/// # Inputs
+/// [`request`](Self::request) and what the driver tells of connections, dials and answers.
+///
+/// # Outputs
+/// Dials and requests, pushed to the caller's queue; outcomes by [`next_outcome`](Self::next_outcome) and
+/// [`next_met`](Self::next_met).
+///
+/// # What time does
+/// A request fails when its time is up, dialling included. A peer that could not be reached or did not answer is left
+/// alone for 5 s, doubling to 10 min.
+///
+/// # Bounds
+/// 32 requests in flight and 1,024 waiting for each peer; the configured dials and remembered peers. A dial that takes
+/// longer than the request timeout gives its slot back. A remembered peer is forgotten after 24 hours.
+///
+/// # Invariants
+/// Every request has exactly one outcome. A lost connection moves its unanswered requests to one new connection, once.
+#[derive(Debug)]
+pub(super) struct Peers {
+    config: Config,
+    known: IndexMap<PeerId, Known>,
+    requests: BTreeMap<RequestId, Pending>,
+    deadlines: BTreeSet<(Instant, RequestId)>,
+    dials: BTreeMap<DialId, Dial>,
+    queue: VecDeque<Whom>,
+    outcomes: VecDeque<Outcome>,
+    met: VecDeque<Met>,
+    /// Addresses of dials to nobody in particular that wait for a slot.
+    addresses: BTreeMap<QueryId, Multiaddr>,
+    next_request: u64,
+    next_dial: u64,
+}
+
+impl Peers {
+    pub(super) fn new(config: Config) -> Self {
+        Self {
+            config,
+            known: IndexMap::new(),
+            requests: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            dials: BTreeMap::new(),
+            queue: VecDeque::new(),
+            outcomes: VecDeque::new(),
+            met: VecDeque::new(),
+            addresses: BTreeMap::new(),
+            next_request: 0,
+            next_dial: 0,
+        }
+    }
+
+    pub(super) fn get(&self, peer: &PeerId) -> Option<&Known> {
+        self.known.get(peer)
+    }
+
+    pub(super) fn get_mut(&mut self, peer: &PeerId) -> Option<&mut Known> {
+        self.known.get_mut(peer)
+    }
+
+    pub(super) fn is_connected(&self, peer: &PeerId) -> bool {
+        self.get(peer).is_some_and(Known::is_connected)
+    }
+
+    /// Returns the key of a peer, hashed once for as long as it is remembered.
+    pub(super) fn key(&self, peer: &PeerId) -> Key {
+        self.get(peer).map_or_else(|| Key::of_peer(peer, self.config.key_hash), |known| known.key)
+    }
+
+    pub(super) fn addresses(&self, peer: &PeerId) -> Addresses {
+        self.get(peer).map_or_else(Addresses::empty, |known| known.addresses.clone())
+    }
+
+    /// Returns how far the connection of a peer reaches, or that it comes from anywhere if there is none.
+    pub(super) fn reach(&self, peer: &PeerId) -> Reach {
+        self.get(peer).map_or(Reach::World, |known| known.reach)
+    }
+
+    /// Returns the remembered state of a peer, which begins now if there is none.
+    pub(super) fn remember(&mut self, now: Instant, peer: PeerId) -> &mut Known {
+        let hash = self.config.key_hash;
+        let known = self.known.entry(peer).or_insert_with(|| Known::new(now, Key::of_peer(&peer, hash)));
+        known.heard_of(now);
+        known
+    }
+
+    /// Returns whether requests to the peer would be refused, since it failed lately.
+    pub(super) fn is_backed_off(&self, now: Instant, peer: &PeerId) -> bool {
+        self.get(peer).is_some_and(|known| known.is_backed_off(now))
+    }
+
+    /// Makes a request: sends it, or connects first, or lets it wait its turn.
+    pub(super) fn request(
+        &mut self,
+        now: Instant,
+        to: PeerId,
+        addresses: &Addresses,
+        request: Request,
+        (owner, urgency): (Owner, Urgency),
+        out: &mut VecDeque<Output>,
+    ) {
+        let deadline = after(now, self.config.request_timeout);
+        let known = self.remember(now, to);
+        known.addresses = known.addresses.merged(addresses.iter().cloned());
+        let (key, refusal) = (known.key, known.refusal(now, urgency));
+        if let Some(error) = refusal {
+            self.outcomes.push_back(Outcome { owner, peer: to, key, result: Err(error) });
+            return;
+        }
+        let id = RequestId(self.next_request);
+        self.next_request += 1;
+        self.requests.insert(id, Pending { to, owner, request, sent: None, deadline, retried: false });
+        self.deadlines.insert((deadline, id));
+        if let Some(known) = self.known.get_mut(&to) {
+            known.waiting.push_back(id);
+        }
+        self.serve(now, to, out);
+    }
+
+    /// Connects to an address, whoever is there.
+    pub(super) fn dial_address(
+        &mut self,
+        now: Instant,
+        query: QueryId,
+        address: Multiaddr,
+        out: &mut VecDeque<Output>,
+    ) {
+        self.addresses.insert(query, address);
+        self.queue.push_back(Whom::Anybody(query));
+        self.fill_slots(now, out);
+    }
+
+    /// Sends what can be sent to a peer, or sees to it that there will be a connection.
+    fn serve(&mut self, now: Instant, peer: PeerId, out: &mut VecDeque<Output>) {
+        let Some(known) = self.known.get_mut(&peer) else { return };
+        match known.link {
+            Link::Connected => {
+                while known.in_flight.len() < MAX_IN_FLIGHT
+                    && let Some(id) = known.waiting.pop_front()
+                {
+                    let Some(pending) = self.requests.get_mut(&id) else { continue };
+                    pending.sent = Some(now);
+                    known.in_flight.push(id);
+                    out.push_back(Output::SendRequest { to: peer, id, request: pending.request.clone() });
+                }
+            }
+            Link::Idle if !known.waiting.is_empty() => {
+                known.link = Link::Queued;
+                self.queue.push_back(Whom::Peer(peer));
+                self.fill_slots(now, out);
+            }
+            Link::Idle | Link::Queued | Link::Dialling | Link::Awaiting => {}
+        }
+    }
+
+    /// Begins dials as long as there are slots.
+    fn fill_slots(&mut self, now: Instant, out: &mut VecDeque<Output>) {
+        while self.dials.len() < self.config.max_dials.get()
+            && let Some(whom) = self.queue.pop_front()
+        {
+            let (peer, addresses) = match whom {
+                Whom::Peer(peer) => {
+                    let Some(known) = self.known.get_mut(&peer) else { continue };
+                    // Meanwhile it may have connected by itself, or nobody wants it any more.
+                    if known.link != Link::Queued {
+                        continue;
+                    }
+                    if known.waiting.is_empty() {
+                        known.link = Link::Idle;
+                        continue;
+                    }
+                    known.link = Link::Dialling;
+                    (Some(peer), known.addresses.clone().into_vec())
+                }
+                Whom::Anybody(query) => match self.addresses.remove(&query) {
+                    Some(address) => (None, vec![address]),
+                    None => continue,
+                },
+            };
+            let id = DialId(self.next_dial);
+            self.next_dial += 1;
+            self.dials.insert(id, Dial { since: now, whom });
+            out.push_back(Output::Dial { id, peer, addresses });
+        }
+    }
+
+    /// A connection is there. Returns how long the dial took that led to it.
+    pub(super) fn connected(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        (address, dialled): (&Multiaddr, bool),
+        dial: Option<DialId>,
+        out: &mut VecDeque<Output>,
+    ) -> Option<Duration> {
+        let exempt = self.group(address);
+        let known = self.remember(now, peer);
+        known.link = Link::Connected;
+        known.reach = Reach::of(address);
+        known.group = exempt;
+        known.backoff = None;
+        if dialled {
+            known.addresses = known.addresses.preferring(address);
+        }
+        let dial = dial.and_then(|id| self.dials.remove(&id));
+        if let Some(Dial { whom: Whom::Anybody(query), .. }) = dial {
+            self.met.push_back(Met { query, result: Ok(peer) });
+        }
+        self.serve(now, peer, out);
+        self.fill_slots(now, out);
+        dial.map(|dial| now.saturating_duration_since(dial.since))
+    }
+
+    /// Returns the IP group of the address at which a connection was made, if it is not exempt.
+    fn group(&self, address: &Multiaddr) -> Option<IpGroup> {
+        let diversity = self.config.diversity.as_ref()?;
+        let exempt = crate::addrs::ip_of(address).is_some_and(|ip| diversity.is_exempt(ip));
+        if exempt { None } else { IpGroup::of(address) }
+    }
+
+    /// The last connection is gone: what was not answered is tried once more. Returns whether anything was.
+    pub(super) fn disconnected(&mut self, now: Instant, peer: PeerId, out: &mut VecDeque<Output>) -> bool {
+        let Some(known) = self.known.get_mut(&peer) else { return false };
+        known.link = Link::Idle;
+        if known.protocol == Protocol::Unsupported {
+            known.protocol = Protocol::Unknown;
+        }
+        known.heard_of(now);
+        let interrupted = std::mem::take(&mut known.in_flight);
+        let was_busy = !interrupted.is_empty();
+        for id in interrupted.into_iter().rev() {
+            self.retry_or_fail(id);
+        }
+        self.serve(now, peer, out);
+        was_busy
+    }
+
+    /// A request that was in flight on a connection that is gone waits for a new one, but only once.
+    fn retry_or_fail(&mut self, id: RequestId) {
+        let Some(pending) = self.requests.get_mut(&id) else { return };
+        if std::mem::replace(&mut pending.retried, true) {
+            self.finish(id, Err(RequestError::Disconnected));
+            return;
+        }
+        pending.sent = None;
+        if let Some(known) = self.known.get_mut(&pending.to) {
+            known.waiting.push_front(id);
+        }
+    }
+
+    /// A dial has failed: one of this node, or of somebody else to a peer that is waited for.
+    pub(super) fn dial_failed(
+        &mut self,
+        now: Instant,
+        dial: Option<DialId>,
+        peer: Option<PeerId>,
+        error: &DialFailure,
+        out: &mut VecDeque<Output>,
+    ) {
+        let dial = dial.and_then(|id| self.dials.remove(&id));
+        match dial.map(|dial| dial.whom) {
+            Some(Whom::Anybody(query)) => {
+                self.met.push_back(Met { query, result: Err(request_error(error)) });
+            }
+            Some(Whom::Peer(peer)) => self.own_dial_failed(now, peer, error),
+            None => {
+                if let Some(known) = peer.and_then(|peer| self.known.get_mut(&peer))
+                    && known.link == Link::Awaiting
+                {
+                    // Somebody else failed, perhaps with other addresses than ours.
+                    known.link = Link::Idle;
+                }
+            }
+        }
+        if let Some(peer) = peer.or(dial.and_then(|dial| dial.whom.peer())) {
+            self.serve(now, peer, out);
+        }
+        self.fill_slots(now, out);
+    }
+
+    fn own_dial_failed(&mut self, now: Instant, peer: PeerId, error: &DialFailure) {
+        let Some(known) = self.known.get_mut(&peer) else { return };
+        if known.link != Link::Dialling {
+            return;
+        }
+        known.link = Link::Idle;
+        match error {
+            DialFailure::UnderWay => {
+                known.link = Link::Awaiting;
+                return;
+            }
+            DialFailure::WrongPeer { address } | DialFailure::Own { address } => {
+                known.addresses = known.addresses.without(address);
+                // Whoever lied about one address need not have lied about the others.
+                if !known.addresses.is_empty() {
+                    return;
+                }
+                known.failed(now);
+            }
+            DialFailure::Unreachable { unsupported } => {
+                for address in unsupported {
+                    known.addresses = known.addresses.without(address);
+                }
+                known.failed(now);
+            }
+            DialFailure::Refused | DialFailure::NoAddresses => {}
+        }
+        self.fail_waiting(&peer, request_error(error));
+    }
+
+    fn fail_waiting(&mut self, peer: &PeerId, error: RequestError) {
+        let Some(known) = self.known.get_mut(peer) else { return };
+        for id in std::mem::take(&mut known.waiting) {
+            self.finish(id, Err(error));
+        }
+    }
+
+    /// A peer does not serve the protocol: nothing is asked of it before it says otherwise or connects anew.
+    pub(super) fn unsupported(&mut self, now: Instant, peer: PeerId) {
+        self.remember(now, peer).protocol = Protocol::Unsupported;
+        self.fail_waiting(&peer, RequestError::Unsupported);
+    }
+
+    /// A request has been answered.
+    pub(super) fn answered(
+        &mut self,
+        now: Instant,
+        id: RequestId,
+        response: Response,
+        out: &mut VecDeque<Output>,
+    ) {
+        let fits = self.requests.get(&id).is_some_and(|pending| response.answers(&pending.request));
+        self.settle(now, id, if fits { Ok(response) } else { Err(RequestError::BadAnswer) }, out);
+    }
+
+    /// A request will not be answered.
+    pub(super) fn failed(
+        &mut self,
+        now: Instant,
+        id: RequestId,
+        error: RequestError,
+        out: &mut VecDeque<Output>,
+    ) {
+        if error == RequestError::Disconnected {
+            // Of several connections one is gone: it is tried on another.
+            let peer = self.requests.get(&id).map(|pending| pending.to);
+            if let Some(known) = peer.and_then(|peer| self.known.get_mut(&peer)) {
+                known.in_flight.retain(|known| *known != id);
+            }
+            self.retry_or_fail(id);
+            if let Some(peer) = peer {
+                self.serve(now, peer, out);
+            }
+            return;
+        }
+        self.settle(now, id, Err(error), out);
+    }
+
+    fn settle(
+        &mut self,
+        now: Instant,
+        id: RequestId,
+        result: Result<Response, RequestError>,
+        out: &mut VecDeque<Output>,
+    ) {
+        let Some(pending) = self.requests.get(&id) else { return };
+        let (peer, sent) = (pending.to, pending.sent.unwrap_or(now));
+        let rtt = now.saturating_duration_since(sent);
+        if let Some(known) = self.known.get_mut(&peer) {
+            known.in_flight.retain(|known| *known != id);
+            if result.is_ok() {
+                known.answered(now, rtt);
+            }
+        }
+        self.finish(id, result.map(|response| (response, rtt)));
+        self.serve(now, peer, out);
+    }
+
+    fn finish(&mut self, id: RequestId, result: Result<(Response, Duration), RequestError>) {
+        let Some(pending) = self.requests.remove(&id) else { return };
+        self.deadlines.remove(&(pending.deadline, id));
+        let key = self.key(&pending.to);
+        self.outcomes.push_back(Outcome { owner: pending.owner, peer: pending.to, key, result });
+    }
+
+    /// Fails every request whose time is up.
+    pub(super) fn handle_timeout(&mut self, now: Instant, out: &mut VecDeque<Output>) {
+        while let Some((_, id)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
+            self.deadlines.pop_first();
+            let Some(pending) = self.requests.get(&id) else { continue };
+            let (peer, was_sent) = (pending.to, pending.sent.is_some());
+            if was_sent {
+                out.push_back(Output::CancelRequest { to: peer, id });
+            }
+            if let Some(known) = self.known.get_mut(&peer) {
+                known.waiting.retain(|known| *known != id);
+                known.in_flight.retain(|known| *known != id);
+                known.failed(now);
+                if known.waiting.is_empty() && matches!(known.link, Link::Dialling | Link::Awaiting) {
+                    known.link = Link::Idle;
+                    self.dials.retain(|_, dial| dial.whom.peer() != Some(peer));
+                }
+            }
+            self.finish(id, Err(RequestError::Timeout));
+            self.serve(now, peer, out);
+        }
+        self.fill_slots(now, out);
+    }
+
+    /// Gives back the slot of a dial to an address that nobody waits for any more.
+    pub(super) fn forget_address(&mut self, now: Instant, query: QueryId, out: &mut VecDeque<Output>) {
+        self.addresses.remove(&query);
+        self.dials.retain(|_, dial| !matches!(dial.whom, Whom::Anybody(asked) if asked == query));
+        self.fill_slots(now, out);
+    }
+
+    pub(super) fn next_outcome(&mut self) -> Option<Outcome> {
+        self.outcomes.pop_front()
+    }
+
+    pub(super) fn next_met(&mut self) -> Option<Met> {
+        self.met.pop_front()
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// Returns how many requests wait or are in flight.
+    pub(super) fn requests(&self) -> usize {
+        self.requests.len()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Forgets peers that were not heard of for a day, and beyond the configured number those heard of longest ago.
+    ///
+    /// Those that are connected, being asked, or that `keep` names stay. Costs one pass, once for every 64 newcomers.
+    pub(super) fn sweep(&mut self, now: Instant, kept: usize, keep: impl Fn(&Known, &PeerId) -> bool) {
+        const SLACK: usize = 64;
+        let max = self.config.max_known_peers.get();
+        if self.known.len() <= max + kept + SLACK {
+            return;
+        }
+        let is_idle = |known: &Known, peer: &PeerId| known.is_idle() && !keep(known, peer);
+        let mut heard: Vec<Instant> =
+            self.known.iter().filter(|(peer, known)| is_idle(known, peer)).map(|(_, k)| k.heard).collect();
+        let excess = heard.len().saturating_sub(max);
+        heard.sort_unstable();
+        let oldest = excess.checked_sub(1).and_then(|last| heard.get(last).copied());
+        self.known.retain(|peer, known| {
+            !is_idle(known, peer) || (!known.is_forgotten(now) && oldest.is_none_or(|oldest| known.heard > oldest))
+        });
+    }
+}
+
+impl Whom {
+    const fn peer(self) -> Option<PeerId> {
+        match self {
+            Self::Peer(peer) => Some(peer),
+            Self::Anybody(_) => None,
+        }
+    }
+}
+
+const fn request_error(error: &DialFailure) -> RequestError {
+    match error {
+        DialFailure::Unreachable { .. } | DialFailure::WrongPeer { .. } => RequestError::Unreachable,
+        DialFailure::Refused | DialFailure::Own { .. } | DialFailure::UnderWay => RequestError::DialRefused,
+        DialFailure::NoAddresses => RequestError::NoAddresses,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+//! What is remembered of one peer.
+
+use std::collections::VecDeque;
+
+use super::{MAX_WAITING, RequestId, Rtt, Urgency};
+use crate::addrs::{Addresses, IpGroup, Reach};
+use crate::error::RequestError;
+use crate::key::Key;
+use crate::time::{Duration, Instant, after};
+
+/// After a first failure a peer is left alone this long, which doubles with each further failure.
+const FIRST_BACKOFF: Duration = Duration::from_secs(5);
+
+/// The longest time for which a peer is left alone.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(600);
+
+/// A peer that was not heard of for so long is forgotten, and its answer no longer counts as recent
+/// (`go-libp2p-kad-dht` serves addresses of providers for 24 h).
+const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How this node is linked to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::dht) enum Link {
+    Idle,
+    /// Waits for a slot to be dialled in.
+    Queued,
+    Dialling,
+    /// Somebody else in the program dials it.
+    Awaiting,
+    Connected,
+}
+
+/// What is known of a peer's support for the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::dht) enum Protocol {
+    Unknown,
+    Confirmed,
+    Unsupported,
+}
+
+/// For how long a peer that failed is left alone.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::dht) struct Backoff {
+    failures: u8,
+    until: Instant,
+}
+
+/// What is remembered of one peer.
+#[derive(Debug)]
+pub(in crate::dht) struct Known {
+    pub(in crate::dht) key: Key,
+    pub(in crate::dht) addresses: Addresses,
+    pub(in crate::dht) link: Link,
+    pub(in crate::dht) protocol: Protocol,
+    /// Of the latest connection.
+    pub(in crate::dht) reach: Reach,
+    /// Of the latest connection.
+    pub(in crate::dht) group: Option<IpGroup>,
+    pub(in crate::dht) rtt: Rtt,
+    /// Whether the addresses were made known to other parts of the program, or came from there.
+    pub(in crate::dht) announced: bool,
+    /// Whether the application was told why the peer is not in the table.
+    pub(in crate::dht) reported: bool,
+    pub(super) waiting: VecDeque<RequestId>,
+    pub(super) in_flight: Vec<RequestId>,
+    pub(super) backoff: Option<Backoff>,
+    pub(super) heard: Instant,
+    answered: Option<Instant>,
+}
+
+impl Known {
+    pub(super) fn new(now: Instant, key: Key) -> Self {
+        Self {
+            key,
+            addresses: Addresses::empty(),
+            link: Link::Idle,
+            protocol: Protocol::Unknown,
+            reach: Reach::World,
+            group: None,
+            rtt: Rtt::default(),
+            announced: false,
+            reported: false,
+            waiting: VecDeque::new(),
+            in_flight: Vec::new(),
+            backoff: None,
+            heard: now,
+            answered: None,
+        }
+    }
+
+    pub(in crate::dht) const fn is_connected(&self) -> bool {
+        matches!(self.link, Link::Connected)
+    }
+
+    /// Returns whether the peer has answered this node within the last 24 hours.
+    pub(in crate::dht) fn has_answered_lately(&self, now: Instant) -> bool {
+        self.answered.is_some_and(|at| now.saturating_duration_since(at) < REMEMBERED)
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.link == Link::Idle && self.waiting.is_empty() && self.in_flight.is_empty()
+    }
+
+    pub(super) fn is_forgotten(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.heard) >= REMEMBERED
+    }
+
+    pub(super) fn is_backed_off(&self, now: Instant) -> bool {
+        self.backoff.is_some_and(|backoff| backoff.until > now)
+    }
+
+    /// Returns why a request is not even tried.
+    pub(super) fn refusal(&self, now: Instant, urgency: Urgency) -> Option<RequestError> {
+        if self.protocol == Protocol::Unsupported {
+            Some(RequestError::Unsupported)
+        } else if urgency == Urgency::Patient && self.is_backed_off(now) {
+            Some(RequestError::BackedOff)
+        } else if self.waiting.len() >= MAX_WAITING {
+            Some(RequestError::Overloaded)
+        } else {
+            None
+        }
+    }
+
+    pub(super) const fn heard_of(&mut self, now: Instant) {
+        self.heard = now;
+    }
+
+    pub(super) fn answered(&mut self, now: Instant, rtt: Duration) {
+        self.heard = now;
+        self.answered = Some(now);
+        self.backoff = None;
+        self.protocol = Protocol::Confirmed;
+        self.rtt.record(rtt);
+    }
+
+    /// Leaves the peer alone for longer than last time; several failures at once count once.
+    pub(super) fn failed(&mut self, now: Instant) {
+        if self.is_backed_off(now) {
+            return;
+        }
+        let failures = self.backoff.map_or(0, |backoff| backoff.failures);
+        let pause = FIRST_BACKOFF.saturating_mul(1 << failures.min(16)).min(LONGEST_BACKOFF);
+        self.backoff = Some(Backoff { failures: failures.saturating_add(1), until: after(now, pause) });
+    }
+}

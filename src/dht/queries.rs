@@ -1,0 +1,418 @@
+//! Queries: begun, moved on, ended.
+//!
+//! Knows operations only as state machines; what a kind of query does stands in its own file under `op`.
+
+use std::num::NonZeroUsize;
+
+use bytes::Bytes;
+use libp2p_core::Multiaddr;
+use libp2p_core::multiaddr::Protocol as AddressPart;
+use libp2p_identity::PeerId;
+
+use super::answer::{filter, kept};
+use super::io::Output;
+use super::op::bootstrap::{Bootstrap, look_up, look_up_own};
+use super::op::connect::Connect;
+use super::op::find_peer::FindPeer;
+use super::op::find_peers::FindPeers;
+use super::op::ping::Ping;
+use super::op::search::Search;
+use super::op::{Answer, Ask, End, Operation, Step, View, preimage_of};
+use super::peers::{Met, Owner};
+use super::{Dht, RecordStore};
+use crate::addrs::Addresses;
+use crate::error::{
+    BootstrapError, ConnectError, FindPeerError, GetClosestPeersError, NoKnownPeers, PingError, RequestError,
+};
+use crate::event::{
+    Event, Evidence, FindPeerOk, GetClosestPeersOk, Precision, ProgressStep, QueryId, QueryInfo,
+    QueryResult, QueryStats,
+};
+use crate::key::{BucketIndex, Key};
+use crate::message::Response;
+use crate::peer::{KadPeer, PeerInfo};
+use crate::time::{Duration, Instant};
+
+/// Who is told what a query reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asker {
+    Application,
+    /// Nobody: it keeps the table.
+    Upkeep,
+}
+
+/// A query that runs.
+#[derive(Debug)]
+pub(super) struct Query {
+    operation: Operation,
+    asker: Asker,
+    start: Instant,
+    latest: Instant,
+    dials: u32,
+    step: ProgressStep,
+}
+
+/// Borrows the parts that an operation sees, beside the queries themselves.
+macro_rules! view {
+    ($dht:ident) => {
+        &mut View {
+            local: &$dht.local,
+            config: &$dht.config,
+            table: &$dht.table,
+            seeds: &$dht.seeds,
+            peers: &$dht.peers,
+            estimator: &$dht.estimator,
+            rng: &mut $dht.rng,
+        }
+    };
+}
+
+impl<S: RecordStore> Dht<S> {
+    /// Searches the `k` peers closest to the hash of `key`; see [`find_n_closest`](Self::find_n_closest).
+    pub fn find_closest(&mut self, now: Instant, key: impl Into<Vec<u8>>) -> QueryId {
+        self.find_n_closest(now, key, self.config.bucket_size(), Precision::Exact)
+    }
+
+    /// Searches the `count` peers closest to the hash of `key`, at most `k`, as precisely as is asked for.
+    ///
+    /// Ends with one [`QueryResult::GetClosestPeers`].
+    pub fn find_n_closest(
+        &mut self,
+        now: Instant,
+        key: impl Into<Vec<u8>>,
+        count: NonZeroUsize,
+        precision: Precision,
+    ) -> QueryId {
+        let preimage = Bytes::from(key.into());
+        let hashed = (self.config.key_hash)(&preimage);
+        let wanted = count.min(self.config.bucket_size());
+        let key = preimage.to_vec();
+        let search = self.search(now, (preimage, hashed), wanted.get(), precision);
+        let result = match search {
+            Err(NoKnownPeers()) => GetClosestPeersError::NoKnownPeers { key },
+            Ok(search) => match self.begin(now, Operation::FindPeers(FindPeers::new(search, wanted))) {
+                Some(id) => return id,
+                None => GetClosestPeersError::TooManyQueries { key },
+            },
+        };
+        self.at_once(now, QueryResult::GetClosestPeers(Err(result)))
+    }
+
+    /// Searches a peer and its addresses. Ends with one [`QueryResult::FindPeer`].
+    ///
+    /// A connected peer and this node itself are found at once.
+    pub fn find_peer(&mut self, now: Instant, peer: PeerId) -> QueryId {
+        let known = self.peers.get(&peer).filter(|known| known.is_connected() && !known.addresses.is_empty());
+        let found = if peer == self.local.peer {
+            Some(self.local.addresses_for(crate::addrs::Reach::World))
+        } else {
+            known.map(|known| known.addresses.clone())
+        };
+        if let Some(addresses) = found {
+            let peer = PeerInfo { peer_id: peer, addrs: addresses.into_vec() };
+            let found = FindPeerOk { peer, evidence: Evidence::Answered };
+            return self.at_once(now, QueryResult::FindPeer(Ok(found)));
+        }
+        let k = self.config.bucket_size().get();
+        let target = preimage_of(&peer, self.peers.key(&peer));
+        let error = match self.search(now, target, k, Precision::Near) {
+            Err(NoKnownPeers()) => FindPeerError::NoKnownPeers,
+            Ok(search) => {
+                let find = FindPeer::new(peer, search, Addresses::empty());
+                match self.begin(now, Operation::FindPeer(find)) {
+                    Some(id) => return id,
+                    None => FindPeerError::TooManyQueries,
+                }
+            }
+        };
+        self.at_once(now, QueryResult::FindPeer(Err(error)))
+    }
+
+    /// Asks one peer for a sign of life, connected or not. Ends with one [`QueryResult::Ping`].
+    pub fn ping(&mut self, now: Instant, peer: PeerId) -> QueryId {
+        match self.begin(now, Operation::Ping(Ping::new(peer))) {
+            Some(id) => id,
+            None => self.at_once(now, QueryResult::Ping(Err(PingError::TooManyQueries))),
+        }
+    }
+
+    /// Connects to an address and makes whoever is there a seed. Ends with one [`QueryResult::Connect`].
+    ///
+    /// If the address ends in `/p2p/<id>`, only that peer will do.
+    pub fn connect(&mut self, now: Instant, address: Multiaddr) -> QueryId {
+        let is_own = matches!(address.iter().last(), Some(AddressPart::P2p(peer)) if peer == self.local.peer);
+        let error = if is_own || !self.keeps(&address) {
+            ConnectError::Address
+        } else {
+            match self.begin(now, Operation::Connect(Connect::new(address))) {
+                Some(id) => return id,
+                None => ConnectError::TooManyQueries,
+            }
+        };
+        self.at_once(now, QueryResult::Connect(Err(error)))
+    }
+
+    /// Joins the network: looks up the own id, then every bucket that is farther than the closest neighbour.
+    ///
+    /// Ends with a [`QueryResult::Bootstrap`]; one precedes it for each lookup.
+    ///
+    /// # Errors
+    /// [`NoKnownPeers`] if the routing table is empty and there is no seed.
+    pub fn bootstrap(&mut self, now: Instant) -> Result<QueryId, NoKnownPeers> {
+        self.seeds.begin();
+        let view: &View<'_> = view!(self);
+        let own = look_up_own(now, view).ok_or(NoKnownPeers())?;
+        match self.begin(now, Operation::Bootstrap(Bootstrap::new(self.local.peer, own))) {
+            Some(id) => {
+                self.join.began();
+                Ok(id)
+            }
+            None => Ok(self.at_once(now, QueryResult::Bootstrap(Err(BootstrapError::TooManyQueries)))),
+        }
+    }
+
+    /// Ends a query. Its last event says that it was cancelled. Returns whether there was such a query.
+    pub fn cancel(&mut self, now: Instant, id: QueryId) -> bool {
+        self.end_early(now, id, End::Cancelled)
+    }
+
+    /// Ends a query with what it has reached so far. Returns whether there was such a query.
+    pub fn finish(&mut self, now: Instant, id: QueryId) -> bool {
+        self.end_early(now, id, End::Enough)
+    }
+
+    fn end_early(&mut self, now: Instant, id: QueryId, why: End) -> bool {
+        let Some(query) = self.queries.get_mut(id) else { return false };
+        let result = query.operation.machine().end(view!(self), why);
+        self.end(now, id, result);
+        self.advance(now);
+        true
+    }
+
+    /// Iterates over the queries of the application that run.
+    pub fn queries(&self) -> impl Iterator<Item = QueryRef> {
+        let visible = self.queries.iter().filter(|(_, query)| query.asker == Asker::Application);
+        visible.map(|(id, query)| QueryRef { id, info: query.operation.state().info(), stats: query.stats() })
+    }
+
+    /// Returns a query of the application that runs.
+    pub fn query(&self, id: QueryId) -> Option<QueryRef> {
+        let query = self.queries.get(id).filter(|query| query.asker == Asker::Application)?;
+        Some(QueryRef { id, info: query.operation.state().info(), stats: query.stats() })
+    }
+
+    /// Looks up a random key of a bucket for the table's sake.
+    pub(super) fn look_up_bucket(&mut self, now: Instant, bucket: BucketIndex) {
+        let wanted = self.config.bucket_size();
+        if let Some(search) = look_up(now, view!(self), bucket)
+            && !self.queries.is_full()
+        {
+            let operation = Operation::FindPeers(FindPeers::new(search, wanted));
+            self.insert(now, operation, Asker::Upkeep);
+        }
+    }
+
+    fn search(
+        &mut self,
+        now: Instant,
+        target: (Bytes, Key),
+        wanted: usize,
+        precision: Precision,
+    ) -> Result<Search, NoKnownPeers> {
+        if let Some(bucket) = self.local.key.distance(&target.1).bucket() {
+            self.refresh.looked_up(now, bucket, &mut self.rng);
+        }
+        let view: &View<'_> = view!(self);
+        Search::new(now, view, target, wanted, precision).ok_or(NoKnownPeers())
+    }
+
+    /// Begins a query of the application; `None` if there is no room.
+    fn begin(&mut self, now: Instant, operation: Operation) -> Option<QueryId> {
+        if self.queries.is_full() {
+            return None;
+        }
+        let id = self.insert(now, operation, Asker::Application);
+        self.advance(now);
+        Some(id)
+    }
+
+    fn insert(&mut self, now: Instant, operation: Operation, asker: Asker) -> QueryId {
+        let step = ProgressStep::first();
+        self.queries.insert(now, Query { operation, asker, start: now, latest: now, dials: 0, step })
+    }
+
+    /// Reports the result of a query that needed not begin.
+    fn at_once(&mut self, now: Instant, result: QueryResult) -> QueryId {
+        let id = self.queries.next_id();
+        let stats = QueryStats { start: Some(now), end: Some(now), ..QueryStats::empty() };
+        let step = ProgressStep::first().advance(true);
+        self.event(Event::OutboundQueryProgressed { id, result, stats, step });
+        id
+    }
+
+    /// Moves a query on until it waits or has ended.
+    pub(super) fn step(&mut self, now: Instant, id: QueryId) {
+        if self.queries.is_over(now, id) {
+            let Some(query) = self.queries.get_mut(id) else { return };
+            let result = query.operation.machine().end(view!(self), End::Timeout);
+            return self.end(now, id, result);
+        }
+        loop {
+            let Some(query) = self.queries.get_mut(id) else { return };
+            match query.operation.machine().next(now, view!(self)) {
+                Step::Ask(ask) => self.ask(now, id, ask),
+                Step::Dial(address) => {
+                    let out = &mut self.outputs;
+                    self.peers.dial_address(now, id, address, out);
+                }
+                Step::Progress(result) => self.report(now, id, result, false),
+                Step::Wait => {
+                    let wake_at = query.operation.machine().deadline();
+                    return self.queries.sleep(id, wake_at);
+                }
+                Step::Done(result) => return self.end(now, id, result),
+            }
+        }
+    }
+
+    fn ask(&mut self, now: Instant, id: QueryId, ask: Ask) {
+        if !self.peers.is_connected(&ask.to)
+            && let Some(query) = self.queries.get_mut(id)
+        {
+            query.dials += 1;
+        }
+        let owner = (Owner::Query(id, ask.lookup), ask.urgency);
+        self.peers.request(now, ask.to, &ask.addresses, ask.request, owner, &mut self.outputs);
+    }
+
+    fn end(&mut self, now: Instant, id: QueryId, result: QueryResult) {
+        self.report(now, id, result, true);
+        let Some(query) = self.queries.remove(id) else { return };
+        match query.operation {
+            Operation::Bootstrap(join) => self.joined(now, join.has_reached_anybody()),
+            Operation::Connect(_) => self.peers.forget_address(now, id, &mut self.outputs),
+            Operation::FindPeers(_) | Operation::FindPeer(_) | Operation::Ping(_) => {}
+        }
+    }
+
+    fn report(&mut self, now: Instant, id: QueryId, result: QueryResult, last: bool) {
+        let Some(query) = self.queries.get_mut(id) else { return };
+        query.latest = now;
+        if query.asker == Asker::Upkeep {
+            return;
+        }
+        let step = query.step.advance(last);
+        let stats = query.stats();
+        self.announce(now, &result);
+        self.event(Event::OutboundQueryProgressed { id, result, stats, step });
+    }
+
+    /// Remembers the addresses of peers that were found, and makes them known to the rest of the program, once.
+    fn announce(&mut self, now: Instant, result: &QueryResult) {
+        let found: &[PeerInfo] = match result {
+            QueryResult::GetClosestPeers(Ok(GetClosestPeersOk { peers, .. })) => peers,
+            QueryResult::FindPeer(Ok(FindPeerOk { peer, .. })) => std::slice::from_ref(peer),
+            QueryResult::GetClosestPeers(Err(_))
+            | QueryResult::FindPeer(Err(_))
+            | QueryResult::Bootstrap(_)
+            | QueryResult::Ping(_)
+            | QueryResult::Connect(_) => &[],
+        };
+        for PeerInfo { peer_id, addrs } in found {
+            if *peer_id == self.local.peer {
+                continue;
+            }
+            let known = self.peers.remember(now, *peer_id);
+            known.addresses = known.addresses.merged(addrs.iter().cloned());
+            if !std::mem::replace(&mut known.announced, true) && !known.addresses.is_empty() {
+                let addresses = known.addresses.clone();
+                self.outputs.push_back(Output::AnnounceAddresses { peer: *peer_id, addresses });
+            }
+        }
+    }
+
+    /// Hands an answer to the query that waits for it.
+    pub(super) fn answered_query(
+        &mut self,
+        now: Instant,
+        (id, lookup): (QueryId, u16),
+        from: &PeerId,
+        response: Response,
+        rtt: Duration,
+    ) {
+        let Some(query) = self.queries.get_mut(id) else { return };
+        let named = closer_peers(response);
+        let target = query.operation.machine().looks_for().copied();
+        let target = target.and_then(|wanted| named.iter().find(|peer| peer.node_id == wanted));
+        let target = target.map_or_else(Addresses::empty, |peer| kept(peer.multiaddrs.clone(), &self.config));
+        let is_known = |peer: &PeerId| self.peers.get(peer).is_some_and(|known| !known.addresses.is_empty());
+        let mut closer = filter(named, from, &self.local.peer, &self.config, is_known);
+        // Whoever failed this node lately is not a candidate again.
+        closer.retain(|named| !self.peers.is_backed_off(now, &named.peer));
+        let query = query.operation.machine();
+        query.answered(now, from, lookup, Answer { closer, target, rtt });
+        self.queries.wake(id);
+    }
+
+    /// An address has been dialled, and somebody was there or not.
+    pub(super) fn met(&mut self, now: Instant, Met { query: id, result }: Met) {
+        let Some(query) = self.queries.get_mut(id) else { return };
+        if let (Ok(peer), Operation::Connect(connect)) = (result, &query.operation) {
+            let address = connect.address().clone();
+            query.operation.machine().met(Ok(peer));
+            self.queries.wake(id);
+            self.add_seed(now, peer, address);
+            return;
+        }
+        query.operation.machine().met(result);
+        self.queries.wake(id);
+    }
+}
+
+fn closer_peers(response: Response) -> Vec<KadPeer> {
+    match response {
+        Response::FindNode { closer_peers }
+        | Response::GetValue { closer_peers, .. }
+        | Response::GetProviders { closer_peers, .. } => closer_peers,
+        Response::Pong | Response::PutValue { .. } => Vec::new(),
+    }
+}
+
+impl Query {
+    pub(super) fn failed(&mut self, peer: &PeerId, lookup: u16, error: RequestError) {
+        self.operation.machine().failed(peer, lookup, error);
+    }
+
+    fn stats(&self) -> QueryStats {
+        let mut stats = QueryStats { dials: self.dials, ..QueryStats::empty() };
+        self.operation.state().count(&mut stats);
+        stats.start = Some(self.start);
+        stats.end = Some(self.latest);
+        stats
+    }
+}
+
+/// A query that runs, as it was when it was asked for.
+#[derive(Clone, Debug)]
+pub struct QueryRef {
+    id: QueryId,
+    info: QueryInfo,
+    stats: QueryStats,
+}
+
+impl QueryRef {
+    /// Returns the number of the query.
+    pub const fn id(&self) -> QueryId {
+        self.id
+    }
+
+    /// Returns what the query is about and how far it is.
+    pub const fn info(&self) -> &QueryInfo {
+        &self.info
+    }
+
+    /// Returns what the query has cost so far.
+    pub const fn stats(&self) -> &QueryStats {
+        &self.stats
+    }
+}

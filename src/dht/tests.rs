@@ -1,0 +1,386 @@
+//! Nodes on virtual time: a small network of [`Dht`]s, joined by messages that take their time.
+
+mod inbound;
+mod joining;
+mod network;
+mod requests;
+mod searching;
+mod table;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+
+use super::*;
+use crate::error::RequestError;
+use crate::event::{QueryId, QueryResult, QueryStats};
+use crate::message::{Request, Response};
+use crate::store::MemoryStore;
+use crate::time::start;
+
+pub(super) const MS: Duration = Duration::from_millis(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+
+/// The peer with the number `n`, whose id is a hash so that keys are spread evenly.
+pub(super) fn peer(n: usize) -> PeerId {
+    let digest = *Key::sha256(&n.to_le_bytes()).as_bytes();
+    PeerId::from_multihash(libp2p_core::multihash::Multihash::wrap(0, &digest).unwrap()).unwrap()
+}
+
+pub(super) fn address(n: usize) -> Multiaddr {
+    format!("/memory/{}", n + 1).parse().unwrap()
+}
+
+pub(super) fn key(n: usize) -> Key {
+    Key::of_peer(&peer(n), Key::sha256)
+}
+
+pub(super) fn new_dht(n: usize, config: Config) -> Dht<MemoryStore> {
+    let mut seed = [0; 32];
+    seed[..8].copy_from_slice(&n.to_le_bytes());
+    let mut dht = Dht::new(peer(n), MemoryStore::new(peer(n)), config, seed, start(), SystemTime::UNIX_EPOCH);
+    dht.set_mode(start(), Some(Mode::Server));
+    while dht.poll_output().is_some() {}
+    dht
+}
+
+/// How a node behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Health {
+    Alive,
+    /// Dials are refused; connections are reset.
+    Dead,
+    /// Dials hang, requests are swallowed, connections stay.
+    Frozen,
+}
+
+#[derive(Debug)]
+enum Happening {
+    Input(usize, Input),
+    Request { from: usize, to: usize, id: RequestId, request: Request },
+    Dialled { from: usize, to: usize, id: DialId },
+    Wake(usize),
+}
+
+pub(super) struct Node {
+    pub(super) dht: Dht<MemoryStore>,
+    pub(super) health: Health,
+    pub(super) events: Vec<Event>,
+    pub(super) announced: Vec<PeerId>,
+    connections: BTreeSet<usize>,
+    wake_at: Option<Instant>,
+    /// Requests of others that are being answered.
+    answering: BTreeMap<InboundId, (usize, RequestId)>,
+}
+
+pub(super) struct Net {
+    pub(super) now: Instant,
+    pub(super) nodes: Vec<Node>,
+    /// One way.
+    pub(super) latency: Duration,
+    pub(super) requests_sent: u64,
+    pub(super) dials: u64,
+    queue: BinaryHeap<Reverse<(Instant, u64)>>,
+    happenings: BTreeMap<u64, Happening>,
+    numbers: BTreeMap<PeerId, usize>,
+    next: u64,
+}
+
+impl Net {
+    pub(super) fn new(nodes: usize, config: &Config) -> Self {
+        let mut net = Self {
+            now: start(),
+            nodes: Vec::new(),
+            latency: 50 * MS,
+            requests_sent: 0,
+            dials: 0,
+            queue: BinaryHeap::new(),
+            happenings: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            next: 0,
+        };
+        for n in 0..nodes {
+            net.add(config.clone());
+            assert_eq!(net.nodes.len(), n + 1);
+        }
+        net
+    }
+
+    pub(super) fn add(&mut self, config: Config) -> usize {
+        let n = self.nodes.len();
+        let mut dht = new_dht(n, config);
+        let listening = vec![address(n)];
+        dht.handle_input(self.now, Input::LocalAddresses { external: vec![], listening });
+        self.nodes.push(Node {
+            dht,
+            health: Health::Alive,
+            events: Vec::new(),
+            announced: Vec::new(),
+            connections: BTreeSet::new(),
+            wake_at: None,
+            answering: BTreeMap::new(),
+        });
+        self.numbers.insert(peer(n), n);
+        self.drain(n);
+        n
+    }
+
+    fn later(&mut self, delay: Duration, happening: Happening) {
+        self.queue.push(Reverse((self.now + delay, self.next)));
+        self.happenings.insert(self.next, happening);
+        self.next += 1;
+    }
+
+    /// Makes the nodes `0..n` join, one after another, through node 0.
+    pub(super) fn join_all(&mut self, apart: Duration) {
+        for n in 1..self.nodes.len() {
+            self.add_address(n, 0);
+            self.run_for(apart);
+        }
+        self.run_for(20 * SECOND);
+    }
+
+    pub(super) fn add_address(&mut self, n: usize, of: usize) -> RoutingUpdate {
+        self.with(n, |dht, now| dht.add_address(now, peer(of), address(of)))
+    }
+
+    /// Calls a command of a node and does what comes of it.
+    pub(super) fn with<T>(
+        &mut self,
+        n: usize,
+        call: impl FnOnce(&mut Dht<MemoryStore>, Instant) -> T,
+    ) -> T {
+        let result = call(&mut self.nodes[n].dht, self.now);
+        self.drain(n);
+        result
+    }
+
+    pub(super) fn input(&mut self, n: usize, input: Input) {
+        if self.nodes[n].health == Health::Alive {
+            self.with(n, |dht, now| dht.handle_input(now, input));
+        }
+    }
+
+    pub(super) fn kill(&mut self, n: usize) {
+        self.nodes[n].health = Health::Dead;
+        for other in std::mem::take(&mut self.nodes[n].connections) {
+            self.nodes[other].connections.remove(&n);
+            self.later(self.latency, Happening::Input(other, Input::Disconnected { peer: peer(n) }));
+        }
+    }
+
+    pub(super) fn disconnect(&mut self, a: usize, b: usize) {
+        if self.nodes[a].connections.remove(&b) {
+            self.nodes[b].connections.remove(&a);
+            self.input(a, Input::Disconnected { peer: peer(b) });
+            self.input(b, Input::Disconnected { peer: peer(a) });
+        }
+    }
+
+    pub(super) fn is_connected(&self, a: usize, b: usize) -> bool {
+        self.nodes[a].connections.contains(&b)
+    }
+
+    fn drain(&mut self, n: usize) {
+        while let Some(output) = self.nodes[n].dht.poll_output() {
+            self.output(n, output);
+        }
+        let wake_at = self.nodes[n].dht.poll_timeout().map(|deadline| deadline.at);
+        if let Some(at) = wake_at
+            && self.nodes[n].wake_at.is_none_or(|known| known > at || known <= self.now)
+        {
+            self.nodes[n].wake_at = Some(at);
+            let delay = at.saturating_duration_since(self.now);
+            self.later(delay, Happening::Wake(n));
+        }
+    }
+
+    fn output(&mut self, n: usize, output: Output) {
+        match output {
+            Output::Dial { id, peer, addresses } => {
+                self.dials += 1;
+                let number = |address: &Multiaddr| {
+                    (0..self.nodes.len()).find(|n| self::address(*n) == *address)
+                };
+                match addresses.iter().find_map(number) {
+                    Some(to) => self.later(self.latency * 4, Happening::Dialled { from: n, to, id }),
+                    None => {
+                        let error = DialFailure::NoAddresses;
+                        let failed = Input::DialFailed { dial: Some(id), peer, error };
+                        self.later(Duration::ZERO, Happening::Input(n, failed));
+                    }
+                }
+            }
+            Output::SendRequest { to, id, request } => {
+                self.requests_sent += 1;
+                let to = self.numbers[&to];
+                assert!(self.nodes[n].connections.contains(&to) || self.nodes[to].health != Health::Alive);
+                self.later(self.latency, Happening::Request { from: n, to, id, request });
+            }
+            Output::SendResponse { id, response, .. } => {
+                let (to, id) = self.nodes[n].answering.remove(&id).unwrap();
+                self.later(self.latency, Happening::Input(to, Input::ResponseReceived { id, response }));
+            }
+            Output::RefuseRequest { id, .. } => {
+                let (to, id) = self.nodes[n].answering.remove(&id).unwrap();
+                let error = RequestError::StreamEnded;
+                self.later(self.latency, Happening::Input(to, Input::RequestFailed { id, error }));
+            }
+            Output::AnnounceAddresses { peer, .. } => self.nodes[n].announced.push(peer),
+            Output::Event(event) => self.nodes[n].events.push(event),
+            Output::CancelRequest { .. } | Output::KeepAlive { .. } | Output::SetMode(_) => {}
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Input(n, input) => self.input(n, input),
+            Happening::Request { from, to, id, request } => {
+                let node = &mut self.nodes[to];
+                if node.health != Health::Alive || !node.connections.contains(&from) {
+                    return;
+                }
+                self.next += 1;
+                let inbound = InboundId(self.next);
+                self.nodes[to].answering.insert(inbound, (from, id));
+                self.input(to, Input::RequestReceived { from: peer(from), id: inbound, request });
+            }
+            Happening::Dialled { from, to, id } => match self.nodes[to].health {
+                Health::Frozen => {}
+                Health::Dead => {
+                    let error = DialFailure::Unreachable { unsupported: vec![] };
+                    self.input(from, Input::DialFailed { dial: Some(id), peer: Some(peer(to)), error });
+                }
+                Health::Alive => self.connect(from, to, Some(id)),
+            },
+            Happening::Wake(n) => {
+                if self.nodes[n].wake_at.is_some_and(|at| at <= self.now) {
+                    self.nodes[n].wake_at = None;
+                    if self.nodes[n].health != Health::Dead {
+                        self.with(n, |dht, now| dht.handle_timeout(now));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Connects two nodes; each learns the other's address and that it is a server, as by identify.
+    pub(super) fn connect(&mut self, from: usize, to: usize, dial: Option<DialId>) {
+        if self.nodes[from].connections.contains(&to) {
+            return;
+        }
+        self.nodes[from].connections.insert(to);
+        self.nodes[to].connections.insert(from);
+        let dialled = Input::Connected { peer: peer(to), address: address(to), dialled: true, dial };
+        self.input(from, dialled);
+        let source = "/memory/999999".parse().unwrap();
+        self.input(to, Input::Connected { peer: peer(from), address: source, dialled: false, dial: None });
+        for (n, other) in [(from, to), (to, from)] {
+            let addresses = vec![address(other)];
+            let learned = Input::AddressesLearned { peer: peer(other), addresses };
+            self.later(self.latency, Happening::Input(n, learned));
+            let is_server = self.nodes[other].dht.mode() == Mode::Server;
+            let peer = peer(other);
+            let protocol =
+                if is_server { Input::ProtocolConfirmed { peer } } else { Input::ProtocolUnsupported { peer } };
+            self.later(self.latency, Happening::Input(n, protocol));
+        }
+    }
+
+    pub(super) fn run_for(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(Reverse((at, id))) = self.queue.peek().copied().filter(|Reverse((at, _))| *at <= end) {
+            self.queue.pop();
+            self.now = at.max(self.now);
+            let happening = self.happenings.remove(&id).unwrap();
+            self.happen(happening);
+        }
+        self.now = end;
+    }
+
+    /// Runs until the query has ended, and returns its last result.
+    pub(super) fn result(&mut self, n: usize, query: QueryId) -> (QueryResult, QueryStats) {
+        for _ in 0..100_000 {
+            for event in &self.nodes[n].events {
+                if let Event::OutboundQueryProgressed { id, result, stats, step } = event
+                    && *id == query
+                    && step.last
+                {
+                    return (result.clone(), *stats);
+                }
+            }
+            self.run_for(MS);
+        }
+        panic!("the query did not end within 100 seconds");
+    }
+
+    pub(super) fn closest(&mut self, n: usize, target: &[u8]) -> (Vec<PeerId>, QueryStats) {
+        let id = self.with(n, |dht, now| dht.find_closest(now, target));
+        match self.result(n, id) {
+            (QueryResult::GetClosestPeers(Ok(ok)), stats) => {
+                (ok.peers.into_iter().map(|peer| peer.peer_id).collect(), stats)
+            }
+            (other, _) => panic!("{other:?}"),
+        }
+    }
+
+    /// The `count` live nodes closest to a target, but for the asker.
+    pub(super) fn truth(&self, asker: usize, target: &[u8], count: usize) -> Vec<PeerId> {
+        let target = Key::sha256(target);
+        let mut all: Vec<_> = (0..self.nodes.len())
+            .filter(|n| *n != asker && self.nodes[*n].health == Health::Alive)
+            .filter(|n| self.nodes[*n].dht.mode() == Mode::Server)
+            .collect();
+        all.sort_by_key(|n| target.distance(&key(*n)));
+        all.into_iter().take(count).map(peer).collect()
+    }
+
+    pub(super) fn knows(&self, n: usize, other: usize) -> bool {
+        self.nodes[n].dht.table().entry(&key(other), &peer(other)).is_some()
+    }
+}
+
+/// Drains the outputs of a node that stands alone.
+pub(super) fn outputs(dht: &mut Dht<MemoryStore>) -> Vec<Output> {
+    std::iter::from_fn(|| dht.poll_output()).collect()
+}
+
+/// Tells a lone node that it is connected to a server.
+pub(super) fn meet(dht: &mut Dht<MemoryStore>, now: Instant, n: usize) {
+    dht.handle_input(now, Input::AddressesLearned { peer: peer(n), addresses: vec![address(n)] });
+    dht.handle_input(
+        now,
+        Input::Connected { peer: peer(n), address: address(n), dialled: true, dial: None },
+    );
+    dht.handle_input(now, Input::ProtocolConfirmed { peer: peer(n) });
+}
+
+/// Answers whatever a lone node asks, naming `named`, until it asks nothing more.
+pub(super) fn answer_all(dht: &mut Dht<MemoryStore>, now: Instant, named: &[usize]) -> Vec<Output> {
+    let mut all = Vec::new();
+    loop {
+        let new = outputs(dht);
+        if new.is_empty() {
+            return all;
+        }
+        for output in &new {
+            if let Output::SendRequest { id, request, .. } = output {
+                let closer_peers = named.iter().map(|n| named_peer(*n)).collect();
+                let response = match request {
+                    Request::Ping => Response::Pong,
+                    Request::FindNode { .. } => Response::FindNode { closer_peers },
+                    other => panic!("{other:?}"),
+                };
+                dht.handle_input(now, Input::ResponseReceived { id: *id, response });
+            }
+        }
+        all.extend(new);
+    }
+}
+
+pub(super) fn named_peer(n: usize) -> crate::peer::KadPeer {
+    crate::peer::KadPeer {
+        node_id: peer(n),
+        multiaddrs: Addresses::collect(&peer(n), [address(n)]),
+        connection_ty: crate::peer::ConnectionType::NotConnected,
+    }
+}

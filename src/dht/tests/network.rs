@@ -1,0 +1,210 @@
+//! Whole networks.
+
+use super::*;
+
+#[test]
+fn two_nodes_find_each_other() {
+    let mut net = Net::new(2, &Config::default());
+    assert_eq!(net.add_address(1, 0), RoutingUpdate::Pending);
+    net.run_for(5 * SECOND);
+    assert!(net.knows(1, 0) && net.knows(0, 1), "each is in the other's table");
+    assert_eq!(net.closest(0, b"anything").0, [peer(1)]);
+    assert_eq!(net.closest(1, b"anything").0, [peer(0)]);
+}
+
+#[test]
+fn sixteen_nodes_all_know_each_other() {
+    let mut net = Net::new(16, &Config::default());
+    net.join_all(SECOND);
+    for n in 0..16 {
+        let (found, _) = net.closest(n, b"target");
+        assert_eq!(found, net.truth(n, b"target", 20), "node {n}");
+    }
+}
+
+fn exact_recall(nodes: usize, lookups: usize) -> Net {
+    let mut net = Net::new(nodes, &Config::default());
+    net.join_all(100 * MS);
+    let mut requests = 0;
+    for lookup in 0..lookups {
+        let asker = (lookup * 7919) % nodes;
+        let target = lookup.to_le_bytes();
+        let (found, stats) = net.closest(asker, &target);
+        assert_eq!(found, net.truth(asker, &target, 20), "lookup {lookup} by {asker}");
+        requests += stats.num_requests();
+    }
+    #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+    let (mean, depth) =
+        (f64::from(requests) / lookups as f64, (nodes as f64 / 20.0).log2().max(0.0));
+    assert!(mean <= 2.0 * (20.0 + 10.0 * depth), "{mean} requests a lookup");
+    net
+}
+
+#[test]
+fn lookups_are_exact_among_128_nodes() {
+    let net = exact_recall(128, 40);
+    for node in &net.nodes {
+        assert!(node.dht.num_known_peers() <= 1024 + 256 + 64);
+    }
+}
+
+#[test]
+fn a_thousand_nodes_in_one_process() {
+    let net = exact_recall(1000, 60);
+    let per_node = net.requests_sent / 1000;
+    assert!(per_node < 400, "{per_node} requests a node");
+}
+
+#[test]
+fn a_lookup_in_a_healthy_network_takes_few_round_trips() {
+    let mut net = Net::new(300, &Config::default());
+    net.join_all(100 * MS);
+    let mut slowest = Duration::ZERO;
+    for lookup in 0..30usize {
+        // Once to be connected to those who are asked, then for the count.
+        net.closest(lookup, &lookup.to_le_bytes());
+        let (_, stats) = net.closest(lookup, &lookup.to_le_bytes());
+        assert_eq!((stats.num_failures(), stats.num_dials()), (0, 0));
+        slowest = slowest.max(stats.duration().unwrap());
+    }
+    assert!(slowest <= 3 * net.latency * 2, "{slowest:?}");
+}
+
+#[test]
+fn same_seed_same_network() {
+    let run = || {
+        let mut net = Net::new(40, &Config::default());
+        net.join_all(100 * MS);
+        let (found, stats) = net.closest(7, b"target");
+        (net.requests_sent, net.dials, found, stats.num_requests(), net.next)
+    };
+    assert_eq!(run(), run());
+}
+
+#[test]
+fn a_fifth_dies_and_lookups_find_those_that_live() {
+    let mut net = Net::new(100, &Config::default());
+    net.join_all(100 * MS);
+    for n in (0..100).step_by(5) {
+        net.kill(n);
+    }
+    let mut hits = 0;
+    for lookup in 0..60usize {
+        let asker = (lookup * 5) % 100 + 1;
+        let (found, _) = net.closest(asker, &lookup.to_le_bytes());
+        let truth = net.truth(asker, &lookup.to_le_bytes(), 20);
+        hits += truth.iter().filter(|peer| found.contains(peer)).count();
+        net.run_for(SECOND);
+    }
+    assert!(hits >= 60 * 20 * 98 / 100, "{hits} of {}", 60 * 20);
+}
+
+#[test]
+fn a_fifth_freezes_and_lookups_stay_quick() {
+    let mut net = Net::new(100, &Config::default());
+    net.join_all(100 * MS);
+    for n in (0..100).step_by(5) {
+        net.nodes[n].health = Health::Frozen;
+    }
+    let mut times = Vec::new();
+    for lookup in 0..40usize {
+        let asker = (lookup * 5) % 100 + 1;
+        let (found, stats) = net.closest(asker, &lookup.to_le_bytes());
+        let live = net.truth(asker, b"", 100);
+        let frozen = found.iter().filter(|peer| !live.contains(peer)).count();
+        assert_eq!((found.len(), frozen), (20, 0), "lookup {lookup}: {stats:?}");
+        times.push(stats.duration().unwrap());
+        net.run_for(SECOND);
+    }
+    times.sort();
+    assert!(times[times.len() / 2] <= SECOND, "{times:?}");
+}
+
+#[test]
+fn clients_are_in_no_table_and_in_no_answer() {
+    let mut net = Net::new(30, &Config::default());
+    for n in (3..30).step_by(3) {
+        net.with(n, |dht, now| dht.set_mode(now, Some(Mode::Client)));
+    }
+    net.join_all(100 * MS);
+    for n in 0..30 {
+        for client in (3..30).step_by(3) {
+            assert!(!net.knows(n, client), "{n} knows the client {client}");
+        }
+        let (found, _) = net.closest(n, b"target");
+        assert_eq!(found, net.truth(n, b"target", 20));
+    }
+}
+
+#[test]
+fn disjoint_paths_find_the_same_peers() {
+    let four = Config::default().with_disjoint_paths(std::num::NonZeroU8::new(4).unwrap());
+    let mut net = Net::new(100, &four);
+    net.join_all(100 * MS);
+    for lookup in 0..20usize {
+        let (found, _) = net.closest(lookup, &lookup.to_le_bytes());
+        assert_eq!(found, net.truth(lookup, &lookup.to_le_bytes(), 20));
+    }
+}
+
+#[test]
+fn k_sets_buckets_answers_and_results() {
+    for k in [5u8, 40] {
+        let config = Config::default().with_bucket_size(std::num::NonZeroU8::new(k).unwrap());
+        let mut net = Net::new(120, &config);
+        net.join_all(100 * MS);
+        let k = usize::from(k);
+        for n in 0..120 {
+            let table = net.nodes[n].dht.table();
+            assert!(table.buckets().all(|bucket| bucket.entries().len() <= k));
+        }
+        assert!(net.nodes.iter().any(|node| {
+            node.dht.table().buckets().any(|bucket| bucket.entries().len() == k)
+        }));
+        let (found, _) = net.closest(3, b"target");
+        assert_eq!(found, net.truth(3, b"target", k));
+        let id = InboundId(u64::MAX);
+        let request = Request::FindNode { key: b"target"[..].into() };
+        let dht = &mut net.nodes[4].dht;
+        dht.handle_input(net.now, Input::RequestReceived { from: peer(5), id, request });
+        let named = outputs(dht).into_iter().find_map(|output| match output {
+            Output::SendResponse { response: Response::FindNode { closer_peers }, .. } => Some(closer_peers.len()),
+            _ => None,
+        });
+        assert_eq!(named, Some(k));
+    }
+}
+
+#[test]
+fn an_hour_without_anybody_asking_is_quiet_and_keeps_the_tables() {
+    let mut net = Net::new(60, &Config::default());
+    net.join_all(100 * MS);
+    let before = net.requests_sent;
+    net.run_for(3600 * SECOND);
+    let per_node = (net.requests_sent - before) / 60;
+    assert!(per_node <= 1000, "{per_node} requests a node and hour");
+    let (found, _) = net.closest(1, b"later");
+    assert_eq!(found, net.truth(1, b"later", 20));
+    assert!(net.nodes.iter().all(|node| node.dht.table().entries().all(Entry::is_live)));
+}
+
+#[test]
+fn no_deadline_is_ever_overdue() {
+    let mut net = Net::new(40, &Config::default());
+    net.join_all(200 * MS);
+    for n in (0..40).step_by(4) {
+        net.nodes[n].health = Health::Frozen;
+    }
+    for lookup in 0..10usize {
+        net.with(lookup * 4 + 1, |dht, now| dht.find_closest(now, lookup.to_le_bytes()));
+    }
+    for _ in 0..3000 {
+        net.run_for(50 * MS);
+        for node in net.nodes.iter().filter(|node| node.health == Health::Alive) {
+            let deadline = node.dht.poll_timeout();
+            assert!(deadline.is_none_or(|deadline| deadline.at > net.now), "{deadline:?} at {:?}", net.now);
+        }
+    }
+    let mut alive = net.nodes.iter().filter(|node| node.health == Health::Alive);
+    assert!(alive.all(|node| node.dht.queries().count() == 0));
+}

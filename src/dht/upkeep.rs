@@ -1,0 +1,320 @@
+//! Upkeep: what becomes of peers as they connect, answer, fail and leave, and what the node does unasked.
+//!
+//! Tells the table, the admission, the probe, the refresh and the join what has happened, and does what they want.
+
+use libp2p_core::Multiaddr;
+use libp2p_identity::PeerId;
+
+use super::io::{DialId, Output};
+use super::op::find_node;
+use super::peers::{Outcome, Owner, Protocol, Urgency};
+use super::{Dht, RecordStore, TRY_AGAIN};
+use crate::addrs::{Addresses, clean};
+use crate::config::{BucketInserts, KeepAlive};
+use crate::error::RequestError;
+use crate::event::Event;
+use crate::key::Key;
+use crate::message::Response;
+use crate::routing::{Entry, Failed, Insert};
+use crate::time::{Duration, Instant, after};
+
+use bytes::Bytes;
+
+/// A kept connection that nobody used for so long was not closed by an idle timeout, which swarms set shorter: whoever
+/// closed it may be gone.
+const UNEXPECTED_AFTER: Duration = Duration::from_secs(30);
+
+impl<S: RecordStore> Dht<S> {
+    pub(super) fn connected(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        address: Multiaddr,
+        dialled: bool,
+        dial: Option<DialId>,
+    ) {
+        let address = clean(address, &peer).unwrap_or_else(Multiaddr::empty);
+        let dialled = dialled && !address.is_empty() && self.keeps(&address);
+        let took = self.peers.connected(now, peer, (&address, dialled), dial, &mut self.outputs);
+        if let Some(took) = took {
+            self.estimator.dialled(took);
+        }
+        let key = self.peers.key(&peer);
+        self.table.set_connected(&key, &peer, true);
+        if dialled {
+            let addresses = self.peers.addresses(&peer);
+            self.addresses_changed(&key, &peer, &addresses);
+        }
+        if self.kept.contains(&peer) {
+            self.outputs.push_back(Output::KeepAlive { peer, keep: true });
+        }
+        self.consider(now, peer);
+    }
+
+    pub(super) fn disconnected(&mut self, now: Instant, peer: PeerId) {
+        let was_busy = self.peers.disconnected(now, peer, &mut self.outputs);
+        let key = self.peers.key(&peer);
+        let Some(entry) = self.table.entry(&key, &peer) else { return };
+        let unused = now.saturating_duration_since(entry.last_seen());
+        self.table.set_connected(&key, &peer, false);
+        if was_busy || (self.kept.contains(&peer) && unused > UNEXPECTED_AFTER) {
+            self.table.probe_at(now, &key, &peer);
+            self.probe.hurry(now);
+        }
+    }
+
+    pub(super) fn addresses_learned(&mut self, now: Instant, peer: PeerId, addresses: Vec<Multiaddr>) {
+        if peer == self.local.peer {
+            return;
+        }
+        let clean: Vec<_> = addresses.into_iter().filter_map(|address| clean(address, &peer)).collect();
+        let kept: Vec<_> = clean.into_iter().filter(|address| self.keeps(address)).collect();
+        let known = self.peers.remember(now, peer);
+        for address in kept {
+            known.addresses = known.addresses.with_reported(address);
+        }
+        known.announced = true;
+        known.reported = false;
+        let (key, addresses) = (known.key, known.addresses.clone());
+        self.addresses_changed(&key, &peer, &addresses);
+        self.consider(now, peer);
+    }
+
+    /// Takes over the addresses of a peer that is in the table.
+    pub(super) fn addresses_changed(&mut self, key: &Key, peer: &PeerId, addresses: &Addresses) {
+        if self.table.set_addresses(key, peer, addresses) {
+            self.routing_updated(key, *peer, false, None);
+        }
+    }
+
+    /// Sees whether a stranger is to be asked if it is a server.
+    ///
+    /// One that is connected is; one that somebody else in the program has reported only while the table is low.
+    pub(super) fn consider(&mut self, now: Instant, peer: PeerId) {
+        let low = self.is_low();
+        let Some(known) = self.peers.get_mut(&peer) else { return };
+        let (key, connected) = (known.key, known.is_connected());
+        if known.protocol == Protocol::Unsupported || peer == self.local.peer {
+            return;
+        }
+        if known.addresses.is_empty() {
+            let is_server = known.protocol == Protocol::Confirmed;
+            if connected && is_server && !std::mem::replace(&mut known.reported, true) {
+                self.event(Event::UnroutablePeer { peer });
+            }
+            return;
+        }
+        if (connected || low) && self.table.entry(&key, &peer).is_none() && self.table.wants(&key) {
+            self.admission.offer(now, key, peer);
+        }
+    }
+
+    pub(super) fn is_low(&self) -> bool {
+        self.table.len() <= self.config.low_peers
+    }
+
+    /// Asks one stranger or one peer of the table that is due, if any is. Returns whether there was one.
+    pub(super) fn ask_around(&mut self, now: Instant) -> bool {
+        let (peer, owner) = if let Some((key, peer)) = self.admission.next() {
+            if self.table.entry(&key, &peer).is_some() {
+                self.admission.done();
+                return true;
+            }
+            (peer, Owner::Check)
+        } else if let Some((_, peer)) = self.probe.next(now, &mut self.table) {
+            (peer, Owner::Probe)
+        } else {
+            return false;
+        };
+        let request = find_node(&Bytes::from(peer.to_bytes()));
+        let seed = self.seeds.addresses(&peer).cloned().unwrap_or_default();
+        let owner = (owner, Urgency::Forced);
+        self.peers.request(now, peer, &seed, request, owner, &mut self.outputs);
+        true
+    }
+
+    /// Takes note of what came of a request.
+    pub(super) fn settle(&mut self, now: Instant, outcome: Outcome) {
+        let Outcome { owner, peer, key, result } = outcome;
+        match owner {
+            Owner::Check => self.admission.done(),
+            Owner::Probe => self.probe.done(now),
+            Owner::Query(..) => {}
+        }
+        self.seeds.asked(&peer, result.as_ref().map(|_| ()).map_err(|error| *error));
+        match result {
+            Ok((response, rtt)) => {
+                self.estimator.answered(rtt);
+                if self.table.answered(now, &key, &peer) {
+                    // In the table already, and live again if it was doubted.
+                } else if self.is_proof(owner, &response) {
+                    self.admit(now, key, peer);
+                }
+                if let Owner::Query(id, lookup) = owner {
+                    self.answered_query(now, (id, lookup), &peer, response, rtt);
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%peer, %error, ?owner, "request failed");
+                self.failed(now, &key, &peer, error, owner == Owner::Probe);
+                if let Owner::Query(id, lookup) = owner
+                    && let Some(query) = self.queries.get_mut(id)
+                {
+                    query.failed(&peer, lookup, error);
+                    self.queries.wake(id);
+                }
+            }
+        }
+    }
+
+    /// Whether an answer shows that a stranger is a server worth having.
+    ///
+    /// Asked for itself it must name at least one peer, as `go-libp2p-kad-dht` has it; while the table is low any answer
+    /// will do, since the first nodes of a network know nobody. Any answer to a query will do as well.
+    fn is_proof(&self, owner: Owner, response: &Response) -> bool {
+        match (owner, response) {
+            (Owner::Query(..), _) => true,
+            (Owner::Check | Owner::Probe, Response::FindNode { closer_peers }) => {
+                !closer_peers.is_empty() || self.is_low()
+            }
+            (Owner::Check | Owner::Probe, _) => false,
+        }
+    }
+
+    /// Takes a peer that has proved itself into the table, or reports why not.
+    fn admit(&mut self, now: Instant, key: Key, peer: PeerId) {
+        let by_hand = self.config.bucket_inserts == BucketInserts::Manual && !self.seeds.contains(&peer);
+        let Some(known) = self.peers.get_mut(&peer) else { return };
+        let (addresses, group, connected) = (known.addresses.clone(), known.group, known.is_connected());
+        let Some(address) = addresses.first().cloned() else { return };
+        if by_hand {
+            if !std::mem::replace(&mut known.reported, true) {
+                self.event(Event::RoutablePeer { peer, address });
+            }
+            return;
+        }
+        match self.table.insert(now, key, peer, addresses, group) {
+            Insert::Added { replaced } => {
+                self.table.set_connected(&key, &peer, connected);
+                self.entered(now, &key, peer, replaced);
+            }
+            Insert::Pending => {
+                if let Some(known) = self.peers.get_mut(&peer)
+                    && !std::mem::replace(&mut known.reported, true)
+                {
+                    self.event(Event::PendingRoutablePeer { peer, address });
+                }
+            }
+            Insert::Known | Insert::Refused(_) => {}
+        }
+    }
+
+    /// A peer has entered the table, perhaps in the place of another.
+    fn entered(&mut self, now: Instant, key: &Key, peer: PeerId, replaced: Option<PeerId>) {
+        self.kept_is_outdated = true;
+        self.refresh.watch(now, &self.table, &mut self.rng);
+        self.join.known(now);
+        if let Some(entry) = self.table.entry(key, &peer) {
+            self.probe.hurry(entry.probe_at());
+        }
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.reported = false;
+        }
+        self.routing_updated(key, peer, true, replaced);
+    }
+
+    fn routing_updated(&mut self, key: &Key, peer: PeerId, is_new_peer: bool, old_peer: Option<PeerId>) {
+        let Some(bucket) = self.local.key.distance(key).bucket() else { return };
+        let Some(entry) = self.table.entry(key, &peer) else { return };
+        let addresses = entry.addresses().clone();
+        let bucket_range = bucket.range();
+        self.event(Event::RoutingUpdated { peer, is_new_peer, addresses, bucket_range, old_peer });
+    }
+
+    /// A request to a peer has failed.
+    fn failed(&mut self, now: Instant, key: &Key, peer: &PeerId, error: RequestError, probe: bool) {
+        if error == RequestError::Unsupported {
+            self.drop_from_table(now, peer);
+        } else if error.is_peers_fault() {
+            self.estimator.silent();
+            match self.table.failed(now, key, peer, probe) {
+                Failed::Replaced(newcomer) => {
+                    let newcomer_key = self.peers.key(&newcomer);
+                    self.entered(now, &newcomer_key, newcomer, Some(*peer));
+                }
+                Failed::Removed => self.left(now),
+                Failed::Doubted | Failed::Unknown => {}
+            }
+            if let Some(entry) = self.table.entry(key, peer) {
+                self.probe.hurry(entry.probe_at());
+            }
+        } else if probe {
+            let at = after(now, TRY_AGAIN);
+            self.table.probe_at(at, key, peer);
+            self.probe.hurry(at);
+        }
+    }
+
+    pub(super) fn drop_from_table(&mut self, now: Instant, peer: &PeerId) -> Option<Entry> {
+        let key = self.peers.key(peer);
+        let removed = self.table.remove(&key, peer)?;
+        self.left(now);
+        Some(removed)
+    }
+
+    /// A peer has left the table without another in its place.
+    fn left(&mut self, now: Instant) {
+        self.kept_is_outdated = true;
+        if self.is_low() {
+            self.join.low(now, &mut self.rng);
+        }
+    }
+
+    /// Begins what is due: a join, lookups of buckets.
+    pub(super) fn keep_up(&mut self, now: Instant) {
+        if self.join.is_due(now) && self.bootstrap(now).is_err() {
+            // Whoever was known has been removed.
+            self.join.began();
+            self.joined(now, false);
+        }
+        while self.refresh.deadline().is_some_and(|at| at <= now) {
+            if let Some(bucket) = self.refresh.next(now, &self.table, &mut self.rng) {
+                self.look_up_bucket(now, bucket);
+            }
+        }
+    }
+
+    /// A join has ended.
+    pub(super) fn joined(&mut self, now: Instant, reached: bool) {
+        let low = self.is_low();
+        self.join.ended(now, reached, low, &mut self.rng);
+        self.refresh.watch(now, &self.table, &mut self.rng);
+        tracing::debug!(reached, peers = self.table.len(), "join ended");
+    }
+
+    /// Brings the kept connections in line with the table.
+    pub(super) fn update_kept(&mut self) {
+        self.kept_is_outdated = false;
+        let count = match self.config.keep_alive {
+            KeepAlive::Closest => self.config.bucket_size().get(),
+            KeepAlive::Table => usize::MAX,
+            KeepAlive::Nobody => 0,
+        };
+        let kept = self.table.closest(&self.local.key).take(count).map(|entry| *entry.peer()).collect();
+        let before = std::mem::replace(&mut self.kept, kept);
+        for (keep, one, other) in [(false, &before, &self.kept), (true, &self.kept, &before)] {
+            for peer in one.difference(other) {
+                if self.peers.is_connected(peer) {
+                    self.outputs.push_back(Output::KeepAlive { peer: *peer, keep });
+                }
+            }
+        }
+    }
+
+    pub(super) fn sweep(&mut self, now: Instant) {
+        let (table, seeds) = (&self.table, &self.seeds);
+        self.peers.sweep(now, table.len(), |known, peer| {
+            seeds.contains(peer) || table.entry(&known.key, peer).is_some()
+        });
+    }
+}

@@ -1,0 +1,321 @@
+//! The keyspace: 256-bit keys, their XOR distance, and random keys in a bucket.
+//!
+//! Knows only `rng`. Everything that is ordered by distance is ordered here, big-endian, by one comparison.
+
+use std::fmt;
+
+use libp2p_identity::PeerId;
+use sha2::{Digest as _, Sha256};
+
+use crate::rng::Rng;
+
+/// A function from the bytes of a peer id or of a record key to a point of the keyspace.
+pub type KeyHash = fn(&[u8]) -> Key;
+
+/// A point of the keyspace: 256 bits.
+///
+/// # Spec
+/// The libp2p kad-dht specification hashes with SHA-256 ([`Key::sha256`]); a network of its own may choose another
+/// function in [`Config`](crate::Config). Narrower hashes are padded with zeros on the right.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key([u8; 32]);
+
+impl Key {
+    /// Takes the bytes as they are, most significant first.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Hashes `bytes` with SHA-256.
+    pub fn sha256(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// Hashes the bytes of a peer id with `hash`, without an allocation.
+    pub fn of_peer(peer: &PeerId, hash: KeyHash) -> Self {
+        hash(PeerBytes::of(peer).as_slice())
+    }
+
+    /// Returns the bytes, most significant first.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Returns the XOR distance to another key.
+    pub fn distance(&self, other: &Self) -> Distance {
+        let (a_high, a_low) = self.halves();
+        let (b_high, b_low) = other.halves();
+        Distance { high: a_high ^ b_high, low: a_low ^ b_low }
+    }
+
+    /// Returns the one key that is `distance` away.
+    pub fn at(&self, distance: Distance) -> Self {
+        let (high, low) = self.halves();
+        let mut bytes = [0; 32];
+        bytes[..16].copy_from_slice(&(high ^ distance.high).to_be_bytes());
+        bytes[16..].copy_from_slice(&(low ^ distance.low).to_be_bytes());
+        Self(bytes)
+    }
+
+    /// Returns how many leading bits both keys share: 256 for equal keys.
+    pub fn common_prefix(&self, other: &Self) -> u32 {
+        self.distance(other).leading_zeros()
+    }
+
+    /// Returns a uniformly random key of the given bucket, seen from this key.
+    pub fn random_in_bucket(&self, bucket: BucketIndex, rng: &mut Rng) -> Self {
+        let mut bytes = [0; 32];
+        rng.fill(&mut bytes);
+        let (high, low) = Self(bytes).halves();
+        let random = Distance { high, low };
+        self.at(random.truncated_to(bucket))
+    }
+
+    /// Searches bytes whose hash lies in the given bucket, seen from this key, and returns them with that hash.
+    ///
+    /// Requests carry the bytes and each server hashes them, so a random key that goes over the wire must be found
+    /// backwards. The search hashes random bytes until one fits: 2^(p + 1) hashes on average for a bucket of keys that
+    /// share `p` bits with this one, and at most eight times as many, after which it gives up and returns `None`.
+    /// Buckets that share more than [`MAX_PREIMAGE_PREFIX`] bits are refused at once.
+    pub fn preimage_in_bucket(
+        &self,
+        bucket: BucketIndex,
+        hash: KeyHash,
+        rng: &mut Rng,
+    ) -> Option<([u8; 32], Self)> {
+        let prefix = bucket.prefix();
+        if prefix > MAX_PREIMAGE_PREFIX {
+            return None;
+        }
+        let mut bytes = [0; 32];
+        rng.fill(&mut bytes);
+        for counter in 0..(16u32 << prefix) {
+            bytes[..4].copy_from_slice(&counter.to_le_bytes());
+            let key = hash(&bytes);
+            if self.distance(&key).bucket() == Some(bucket) {
+                return Some((bytes, key));
+            }
+        }
+        None
+    }
+
+    const fn halves(&self) -> (u128, u128) {
+        let [
+            a0, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14, a15, //
+            b0, b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14, b15,
+        ] = self.0;
+        (
+            u128::from_be_bytes([a0, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14, a15]),
+            u128::from_be_bytes([b0, b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14, b15]),
+        )
+    }
+}
+
+/// The bytes of a peer id on the stack, since [`PeerId::to_bytes`] allocates.
+pub(crate) struct PeerBytes {
+    buffer: [u8; Self::ROOM],
+    len: usize,
+}
+
+impl PeerBytes {
+    /// Two unsigned varints of ten bytes at most, and 64 bytes of digest.
+    const ROOM: usize = 84;
+
+    pub(crate) fn of(peer: &PeerId) -> Self {
+        let mut buffer = [0; Self::ROOM];
+        let mut rest = &mut buffer[..];
+        // Writing into a buffer that holds the longest id cannot fail.
+        let len = peer.as_ref().write(&mut rest).unwrap_or(0);
+        Self { buffer, len }
+    }
+
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        self.buffer.get(..self.len).unwrap_or_default()
+    }
+}
+
+/// The longest common prefix for which [`Key::preimage_in_bucket`] searches: 15 bits, some 65,000 hashes.
+///
+/// Source: `go-libp2p-kad-dht`, which refreshes no deeper either; a lookup of one's own id covers what is deeper.
+pub const MAX_PREIMAGE_PREFIX: u32 = 15;
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key(")?;
+        for byte in &self.0[..8] {
+            write!(f, "{byte:02x}")?;
+        }
+        f.write_str("..)")
+    }
+}
+
+/// The XOR of two keys, ordered as a 256-bit number.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Distance {
+    high: u128,
+    low: u128,
+}
+
+impl Distance {
+    /// The distance of a key to itself.
+    pub const ZERO: Self = Self { high: 0, low: 0 };
+    /// The greatest distance there is.
+    pub const MAX: Self = Self { high: u128::MAX, low: u128::MAX };
+
+    /// Returns the position of the highest set bit, 0 to 255, or `None` for the distance zero.
+    pub fn ilog2(&self) -> Option<u32> {
+        255u32.checked_sub(self.leading_zeros())
+    }
+
+    /// Returns the bucket in which a key at this distance stands, or `None` for the distance zero.
+    pub fn bucket(&self) -> Option<BucketIndex> {
+        self.ilog2().and_then(|log| u8::try_from(log).ok()).map(BucketIndex)
+    }
+
+    /// Returns whether the bit of a bucket is set.
+    pub const fn has_bit(&self, bucket: BucketIndex) -> bool {
+        let bit = bucket.0 as u32;
+        if bit >= 128 { self.high >> (bit - 128) & 1 == 1 } else { self.low >> bit & 1 == 1 }
+    }
+
+    /// Returns the distance as 32 bytes, most significant first.
+    pub fn to_bytes(&self) -> [u8; 32] {
+        Key::from_bytes([0; 32]).at(*self).0
+    }
+
+    const fn leading_zeros(&self) -> u32 {
+        if self.high == 0 { 128 + self.low.leading_zeros() } else { self.high.leading_zeros() }
+    }
+
+    /// Keeps the bits below the bucket's, and sets the bucket's.
+    const fn truncated_to(self, bucket: BucketIndex) -> Self {
+        let bit = bucket.0 as u32;
+        if bit >= 128 {
+            let top = 1u128 << (bit - 128);
+            Self { high: (self.high & (top - 1)) | top, low: self.low }
+        } else {
+            let top = 1u128 << bit;
+            Self { high: 0, low: (self.low & (top - 1)) | top }
+        }
+    }
+}
+
+impl fmt::Debug for Distance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Distance({:032x}{:032x})", self.high, self.low)
+    }
+}
+
+/// The number of a bucket: `floor(log2(distance))`, so 255 is the far half of the keyspace and 0 the nearest key.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct BucketIndex(u8);
+
+impl BucketIndex {
+    /// The bucket of all keys that share no leading bit: half of the keyspace.
+    pub const FARTHEST: Self = Self(255);
+
+    /// Takes the number of a bucket as it is.
+    pub const fn new(index: u8) -> Self {
+        Self(index)
+    }
+
+    /// Returns the bucket of the keys that share exactly `prefix` leading bits, 0 to 255; 256 and more have none.
+    pub fn with_prefix(prefix: u32) -> Option<Self> {
+        255u32.checked_sub(prefix).and_then(|index| u8::try_from(index).ok()).map(Self)
+    }
+
+    /// Returns the number.
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+
+    /// Returns how many leading bits the keys of this bucket share with the owner's: 0 to 255.
+    pub const fn prefix(self) -> u32 {
+        255 - self.0 as u32
+    }
+
+    /// Returns the least and the greatest distance of this bucket, both included.
+    pub fn range(self) -> (Distance, Distance) {
+        (Distance::ZERO.truncated_to(self), Distance::MAX.truncated_to(self))
+    }
+}
+
+/// A key together with the value it was hashed from.
+///
+/// The counterpart of `libp2p-kad`'s type of this name, for code that moves over.
+#[derive(Clone, Debug)]
+pub struct KBucketKey<T> {
+    preimage: T,
+    key: Key,
+}
+
+impl<T> KBucketKey<T> {
+    /// Hashes the bytes of `preimage` with SHA-256.
+    pub fn new(preimage: T) -> Self
+    where
+        T: Clone + Into<Vec<u8>>,
+    {
+        let key = Key::sha256(&preimage.clone().into());
+        Self { preimage, key }
+    }
+
+    /// Returns the value that was hashed.
+    pub const fn preimage(&self) -> &T {
+        &self.preimage
+    }
+
+    /// Returns the value that was hashed, without its key.
+    pub fn into_preimage(self) -> T {
+        self.preimage
+    }
+
+    /// Returns the key.
+    pub const fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// Returns the bytes of the key.
+    pub const fn hashed_bytes(&self) -> &[u8] {
+        self.key.as_bytes()
+    }
+
+    /// Returns the XOR distance to another key.
+    pub fn distance<U: AsRef<Key>>(&self, other: &U) -> Distance {
+        self.key.distance(other.as_ref())
+    }
+}
+
+impl<T> AsRef<Key> for KBucketKey<T> {
+    fn as_ref(&self) -> &Key {
+        &self.key
+    }
+}
+
+impl AsRef<Key> for Key {
+    fn as_ref(&self) -> &Key {
+        self
+    }
+}
+
+impl From<PeerId> for KBucketKey<PeerId> {
+    fn from(peer: PeerId) -> Self {
+        Self { preimage: peer, key: Key::of_peer(&peer, Key::sha256) }
+    }
+}
+
+impl From<Vec<u8>> for KBucketKey<Vec<u8>> {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::new(bytes)
+    }
+}
+
+impl<T> PartialEq for KBucketKey<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+}
+
+impl<T> Eq for KBucketKey<T> {}
+
+#[cfg(test)]
+mod tests;

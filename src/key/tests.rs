@@ -1,0 +1,151 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::rng::Rng;
+
+fn key() -> impl Strategy<Value = Key> {
+    any::<[u8; 32]>().prop_map(Key::from_bytes)
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()
+}
+
+proptest! {
+    #[test]
+    fn distance_is_a_metric(a in key(), b in key(), c in key()) {
+        prop_assert_eq!(a.distance(&a), Distance::ZERO);
+        prop_assert_eq!(a.distance(&b), b.distance(&a));
+        prop_assert_eq!(a == b, a.distance(&b) == Distance::ZERO);
+        // d(a, c) ≤ d(a, b) + d(b, c), as 256-bit numbers: XOR is addition without the carries.
+        let sum = add(a.distance(&b), b.distance(&c));
+        prop_assert!(sum.is_none_or(|sum| a.distance(&c) <= sum));
+    }
+
+    #[test]
+    fn for_a_distance_there_is_one_key(a in key(), b in key()) {
+        prop_assert_eq!(a.at(a.distance(&b)), b);
+    }
+
+    #[test]
+    fn order_bucket_and_prefix_agree(a in key(), b in key(), c in key()) {
+        // One order for everything: whoever is in a nearer bucket is nearer.
+        if let (Some(near), Some(far)) = (a.distance(&b).bucket(), a.distance(&c).bucket()) {
+            if near < far {
+                prop_assert!(a.distance(&b) < a.distance(&c));
+            }
+        }
+        if let Some(bucket) = a.distance(&b).bucket() {
+            prop_assert_eq!(bucket.prefix(), a.common_prefix(&b));
+            prop_assert_eq!(BucketIndex::with_prefix(a.common_prefix(&b)), Some(bucket));
+            let (least, greatest) = bucket.range();
+            prop_assert!(least <= a.distance(&b) && a.distance(&b) <= greatest);
+        }
+    }
+
+    #[test]
+    fn a_random_key_lies_in_its_bucket(own in key(), index in any::<u8>(), seed in any::<u64>()) {
+        let bucket = BucketIndex::new(index);
+        let random = own.random_in_bucket(bucket, &mut Rng::from_u64(seed));
+        prop_assert_eq!(own.distance(&random).bucket(), Some(bucket));
+    }
+
+    #[test]
+    fn a_preimage_hashes_into_its_bucket(own in key(), prefix in 0u32..11, seed in any::<u64>()) {
+        let bucket = BucketIndex::with_prefix(prefix).unwrap();
+        let found = own.preimage_in_bucket(bucket, Key::sha256, &mut Rng::from_u64(seed));
+        if let Some((bytes, key)) = found {
+            prop_assert_eq!(Key::sha256(&bytes), key);
+            prop_assert_eq!(own.distance(&key).bucket(), Some(bucket));
+        }
+    }
+}
+
+fn add(a: Distance, b: Distance) -> Option<Distance> {
+    let (low, carry) = a.low.overflowing_add(b.low);
+    let high = a.high.checked_add(b.high)?.checked_add(u128::from(carry))?;
+    Some(Distance { high, low })
+}
+
+#[test]
+fn random_keys_of_a_bucket_are_uniform() {
+    let own = Key::sha256(b"own");
+    let mut rng = Rng::from_u64(7);
+    let bucket = BucketIndex::new(200);
+    // The eight bits below the bucket's own take all values about equally often.
+    let mut counts = [0u32; 256];
+    for _ in 0..256 * 100 {
+        let distance = own.distance(&own.random_in_bucket(bucket, &mut rng));
+        counts[usize::try_from((distance.high >> (200 - 128 - 8)) & 0xff).unwrap()] += 1;
+    }
+    assert!(counts.iter().all(|count| (50..160).contains(count)), "{counts:?}");
+}
+
+#[test]
+fn preimages_are_found_for_every_prefix_that_is_promised() {
+    let own = Key::sha256(b"own");
+    let mut rng = Rng::from_u64(3);
+    for prefix in 0..=MAX_PREIMAGE_PREFIX {
+        let bucket = BucketIndex::with_prefix(prefix).unwrap();
+        let (_, key) = own.preimage_in_bucket(bucket, Key::sha256, &mut rng).expect("found within the limit");
+        assert_eq!(own.common_prefix(&key), prefix);
+    }
+    let too_deep = BucketIndex::with_prefix(MAX_PREIMAGE_PREFIX + 1).unwrap();
+    assert_eq!(own.preimage_in_bucket(too_deep, Key::sha256, &mut rng), None);
+}
+
+#[test]
+fn a_hash_that_never_fits_ends_the_search() {
+    let own = Key::from_bytes([0; 32]);
+    let constant: KeyHash = |_| Key::from_bytes([0; 32]);
+    assert_eq!(own.preimage_in_bucket(BucketIndex::FARTHEST, constant, &mut Rng::from_u64(0)), None);
+}
+
+#[test]
+fn known_answers() {
+    // SHA-256 of "abc" (FIPS 180-2), and of the identity-multihash peer id of an ed25519 key.
+    let expected: [u8; 32] =
+        hex("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad").try_into().unwrap();
+    assert_eq!(Key::sha256(b"abc").as_bytes(), &expected);
+    let peer: PeerId = "12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5".parse().unwrap();
+    assert_eq!(Key::of_peer(&peer, Key::sha256), Key::sha256(&peer.to_bytes()));
+    assert_eq!(KBucketKey::from(peer).hashed_bytes(), Key::sha256(&peer.to_bytes()).as_bytes());
+}
+
+#[test]
+fn every_peer_id_fits_the_buffer() {
+    let longest = libp2p_core::multihash::Multihash::<64>::wrap(0x12, &[7; 64]).unwrap();
+    let peer = PeerId::from_multihash(longest).unwrap();
+    assert_eq!(Key::of_peer(&peer, Key::sha256), Key::sha256(&peer.to_bytes()));
+}
+
+#[test]
+fn buckets_count_from_the_far_end() {
+    let zero = Key::from_bytes([0; 32]);
+    let mut bytes = [0; 32];
+    bytes[0] = 0x80;
+    assert_eq!(zero.distance(&Key::from_bytes(bytes)).bucket(), Some(BucketIndex::FARTHEST));
+    bytes[0] = 0;
+    bytes[31] = 1;
+    assert_eq!(zero.distance(&Key::from_bytes(bytes)).bucket(), Some(BucketIndex::new(0)));
+    assert_eq!(Distance::ZERO.bucket(), None);
+    assert_eq!(zero.common_prefix(&zero), 256);
+    assert_eq!(BucketIndex::with_prefix(256), None);
+    let (least, greatest) = BucketIndex::FARTHEST.range();
+    assert_eq!((least.ilog2(), greatest), (Some(255), Distance::MAX));
+}
+
+#[test]
+fn random_ids_halve_from_bucket_to_bucket() {
+    let own = Key::sha256(b"own");
+    let mut histogram = [0u32; 256];
+    for i in 0u32..100_000 {
+        let key = Key::sha256(&i.to_le_bytes());
+        histogram[usize::from(own.distance(&key).bucket().unwrap().get())] += 1;
+    }
+    for prefix in 0..8usize {
+        let expected = 100_000.0 / f64::from(2u32 << prefix);
+        let counted = f64::from(histogram[255 - prefix]);
+        assert!((counted - expected).abs() < 5.0 * expected.sqrt(), "bucket {prefix}: {counted} of {expected}");
+    }
+}

@@ -1,0 +1,198 @@
+//! Disjoint paths: several lookups of one key that share no peer, so that liars on one cannot mislead the others.
+//!
+//! Knows lookups; like them, it knows neither addresses nor messages.
+
+use indexmap::IndexMap;
+use libp2p_identity::PeerId;
+use smallvec::SmallVec;
+
+use super::lookup::{Counts, Lookup, Next, Outlook, Rules};
+use crate::key::{Distance, Key};
+use crate::time::{Instant, earliest};
+
+/// What became of a peer in the path that asked it.
+#[derive(Clone, Copy, Debug)]
+struct Claim {
+    path: usize,
+    outcome: Outcome,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Outcome {
+    Asked(Instant),
+    Answered,
+    Failed,
+}
+
+/// A lookup in one or more disjoint paths.
+///
+/// # What it decides
+/// Which path asks a peer: the first that wants to. No peer is asked twice, and what a peer names is known only to the
+/// path that asked it. A path counts what became of a peer in another one, so that honest paths, which meet at the
+/// target, ask each of the closest only once.
+///
+/// # Inputs, outputs, time, bounds
+/// Those of [`Lookup`], for each path.
+///
+/// # End
+/// All paths have ended. The result is the closest of all of them together.
+///
+/// # Spec
+/// Baumgart & Mies, S/Kademlia, §4.4.
+#[derive(Clone, Debug)]
+pub(crate) struct Disjoint {
+    paths: SmallVec<[Lookup; 1]>,
+    claims: IndexMap<PeerId, Claim>,
+    turn: usize,
+}
+
+impl Disjoint {
+    /// Deals the peers out to the paths, the closest one to the first path, the next to the second, and so on.
+    pub(crate) fn new(
+        target: Key,
+        rules: Rules,
+        paths: usize,
+        peers: impl IntoIterator<Item = (Key, PeerId)>,
+    ) -> Self {
+        let mut peers: Vec<_> = peers.into_iter().collect();
+        peers.sort_by_key(|(key, peer)| (target.distance(key), *peer));
+        let count = paths.max(1).min(peers.len().max(1));
+        let mut paths: SmallVec<[Lookup; 1]> = (0..count).map(|_| Lookup::new(target, rules)).collect();
+        for (path, peer) in (0..count).cycle().zip(peers) {
+            if let Some(path) = paths.get_mut(path) {
+                path.learn(None, [peer]);
+            }
+        }
+        Self { paths, claims: IndexMap::new(), turn: 0 }
+    }
+
+    fn is_single(&self) -> bool {
+        self.paths.len() == 1
+    }
+
+    fn path_of(&self, peer: &PeerId) -> usize {
+        self.claims.get(peer).map_or(0, |claim| claim.path)
+    }
+
+    /// Returns whether a peer is a candidate of any path.
+    pub(crate) fn knows(&self, peer: &PeerId) -> bool {
+        self.paths.iter().any(|path| path.knows(peer))
+    }
+
+    /// A peer has answered and named others, which only its own path learns of.
+    pub(crate) fn answered(
+        &mut self,
+        now: Instant,
+        peer: &PeerId,
+        closer: impl IntoIterator<Item = (Key, PeerId)>,
+    ) {
+        let asked_by = self.path_of(peer);
+        let closer: SmallVec<[_; 20]> = closer.into_iter().collect();
+        if let Some(path) = self.paths.get_mut(asked_by) {
+            path.answered(peer);
+            path.learn(Some(peer), closer.iter().copied());
+            if self.claims.is_empty() {
+                return;
+            }
+            // What others have asked already is not asked again.
+            for (_, named) in &closer {
+                match self.claims.get(named) {
+                    Some(claim) if claim.path == asked_by => {}
+                    Some(Claim { outcome: Outcome::Asked(soft), .. }) => path.asked_elsewhere(now, named, *soft),
+                    Some(Claim { outcome: Outcome::Answered, .. }) => path.answered_elsewhere(named),
+                    Some(Claim { outcome: Outcome::Failed, .. }) => path.failed_elsewhere(named),
+                    None => {}
+                }
+            }
+        }
+        self.claim(peer, asked_by, Outcome::Answered);
+        for path in self.others(asked_by) {
+            path.answered_elsewhere(peer);
+        }
+    }
+
+    /// A request to a peer has failed for good.
+    pub(crate) fn failed(&mut self, peer: &PeerId) {
+        let asked_by = self.path_of(peer);
+        if let Some(path) = self.paths.get_mut(asked_by) {
+            path.failed(peer);
+        }
+        self.claim(peer, asked_by, Outcome::Failed);
+        for path in self.others(asked_by) {
+            path.failed_elsewhere(peer);
+        }
+    }
+
+    /// Returns what the lookup wants now; the paths take turns.
+    pub(crate) fn next(&mut self, now: Instant, outlook: &Outlook<'_>) -> Next {
+        let mut done = 0;
+        for _ in 0..self.paths.len() {
+            let turn = self.turn % self.paths.len();
+            self.turn = turn + 1;
+            let Some(path) = self.paths.get_mut(turn) else { break };
+            match path.next(now, outlook) {
+                Next::Ask(peer, soft) => {
+                    self.claim(&peer, turn, Outcome::Asked(soft));
+                    for path in self.others(turn) {
+                        path.asked_elsewhere(now, &peer, soft);
+                    }
+                    return Next::Ask(peer, soft);
+                }
+                Next::Wait => {}
+                Next::Done => done += 1,
+            }
+        }
+        if done == self.paths.len() { Next::Done } else { Next::Wait }
+    }
+
+    /// Returns when [`next`](Self::next) is to be called though nothing has happened.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.paths.iter().map(Lookup::deadline).fold(None, earliest)
+    }
+
+    fn claim(&mut self, peer: &PeerId, path: usize, outcome: Outcome) {
+        if !self.is_single() {
+            self.claims.insert(*peer, Claim { path, outcome });
+        }
+    }
+
+    fn others(&mut self, but: usize) -> impl Iterator<Item = &mut Lookup> {
+        self.paths.iter_mut().enumerate().filter(move |(at, _)| *at != but).map(|(_, path)| path)
+    }
+
+    /// Returns the `count` closest peers that have answered in any path, closest first.
+    pub(crate) fn closest_answered(&self, count: usize) -> Vec<PeerId> {
+        merge(self.paths.iter().map(Lookup::closest_answered), count)
+    }
+
+    /// Returns the `count` closest peers of all paths that are not known to have failed, asked or not, closest first.
+    pub(crate) fn closest_not_failed(&self, count: usize) -> Vec<PeerId> {
+        merge(self.paths.iter().map(Lookup::closest_not_failed), count)
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        self.paths.iter().map(Lookup::counts).fold(Counts::default(), |sum, path| Counts {
+            requests: sum.requests + path.requests,
+            answered: sum.answered + path.answered,
+            failed: sum.failed + path.failed,
+            soft_timeouts: sum.soft_timeouts + path.soft_timeouts,
+        })
+    }
+
+    /// Returns the hops of the path that found the closest peer.
+    pub(crate) fn hops(&self) -> u32 {
+        let closest = |path: &&Lookup| path.closest_answered().next().map_or(Distance::MAX, |(distance, _)| distance);
+        self.paths.iter().min_by_key(closest).map_or(0, Lookup::hops)
+    }
+}
+
+fn merge<I: Iterator<Item = (Distance, PeerId)>>(paths: impl Iterator<Item = I>, count: usize) -> Vec<PeerId> {
+    let mut all: Vec<_> = paths.flat_map(|path| path.take(count)).collect();
+    all.sort();
+    all.dedup();
+    all.truncate(count);
+    all.into_iter().map(|(_, peer)| peer).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,286 @@
+//! Timeouts: how long an answer takes, learnt from those that came.
+//!
+//! Knows durations only. What a timeout leads to is the lookup's affair.
+
+use std::ops::RangeInclusive;
+
+use crate::time::Duration;
+
+/// The round-trip time of one peer, smoothed (RFC 6298 §2, with its constants).
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rtt {
+    smoothed: Duration,
+    variation: Duration,
+    samples: u8,
+}
+
+impl Rtt {
+    /// Takes note of an answer.
+    pub(crate) fn record(&mut self, sample: Duration) {
+        if self.samples == 0 {
+            self.smoothed = sample;
+            self.variation = sample / 2;
+        } else {
+            self.variation = (self.variation * 3 + self.smoothed.abs_diff(sample)) / 4;
+            self.smoothed = (self.smoothed * 7 + sample) / 8;
+        }
+        self.samples = self.samples.saturating_add(1);
+    }
+
+    /// Returns the time by which an answer has come nearly always, once there are enough samples to tell.
+    fn timeout(&self) -> Option<Duration> {
+        // RFC 6298 adds at least the clock's granularity; an eighth does here, or an even link would always be late.
+        let margin = (self.variation * 4).max(self.smoothed / 8);
+        (self.samples >= 3).then(|| self.smoothed + margin)
+    }
+}
+
+/// What a lookup is about when it asks a peer: how long it pays to wait differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// On the way to the target: another peer would do as well.
+    Hopping,
+    /// Among the closest, each of which is to answer.
+    Closing,
+}
+
+/// So many of the latest samples are kept.
+const WINDOW: usize = 128;
+
+/// From so many samples on their quantile is trusted; before, the greatest is stretched.
+const ENOUGH: usize = 16;
+
+/// The latest samples, and their order.
+#[derive(Clone, Debug, Default)]
+struct Samples {
+    latest: Vec<u32>,
+    sorted: Vec<u32>,
+    next: usize,
+}
+
+impl Samples {
+    fn record(&mut self, sample: Duration) {
+        let micros = u32::try_from(sample.as_micros()).unwrap_or(u32::MAX);
+        if self.latest.len() < WINDOW {
+            self.latest.push(micros);
+        } else if let Some(place) = self.latest.get_mut(self.next) {
+            let old = std::mem::replace(place, micros);
+            if let Ok(at) = self.sorted.binary_search(&old) {
+                self.sorted.remove(at);
+            }
+        }
+        self.next = (self.next + 1) % WINDOW;
+        let at = self.sorted.partition_point(|known| *known < micros);
+        self.sorted.insert(at, micros);
+    }
+
+    /// Returns a little more than the sample above which `late` of a thousand lie, or longer while there are few.
+    fn quantile(&self, late: usize) -> Option<Duration> {
+        let greatest = Duration::from_micros((*self.sorted.last()?).into());
+        if self.sorted.len() < ENOUGH {
+            return Some(greatest * 3 / 2);
+        }
+        let above = self.sorted.len() * late / 1000;
+        let at = self.sorted.len().saturating_sub(1 + above);
+        let sample = self.sorted.get(at).map(|micros| Duration::from_micros((*micros).into()));
+        sample.map(|sample| sample + sample / 8)
+    }
+}
+
+/// So many of the latest outcomes tell how many peers are silent.
+const OUTCOMES: u32 = 256;
+
+/// The share of silent peers, from the latest outcomes and a cautious first guess: one in twenty.
+#[derive(Clone, Copy, Debug)]
+struct Silence {
+    silent: u32,
+    all: u32,
+}
+
+impl Silence {
+    const FIRST: Self = Self { silent: 1, all: 20 };
+
+    fn record(&mut self, silent: bool) {
+        if self.all >= OUTCOMES {
+            // Halving forgets the old ones; rounding up keeps what was rare from vanishing at once.
+            self.silent = self.silent.div_ceil(2);
+            self.all /= 2;
+        }
+        self.silent += u32::from(silent);
+        self.all += 1;
+    }
+
+    /// Returns how many of a thousand live peers may be given up as silent when the closest are awaited.
+    ///
+    /// A peer that has been silent for a time is dead with probability s / (s + (1 − s)·late), where s is the share of
+    /// silent peers and `late` the share of answers that take longer. It is given up at seven in ten.
+    fn acceptable_late(self) -> usize {
+        let live = self.all.saturating_sub(self.silent).max(1);
+        let late = 1000 * 3 * self.silent / (7 * live);
+        usize::try_from(late).unwrap_or(HOPPING_LATE).min(HOPPING_LATE)
+    }
+}
+
+/// Estimates soft timeouts.
+///
+/// # What it decides
+/// How long a lookup waits for a peer before it asks the next one: `srtt + 4·rttvar` of that peer if it is known well,
+/// else a quantile of the latest answers of all peers, and an eighth more. While hopping, when another peer would do as
+/// well, one answer in seven may come late. Among the closest, each of which is to answer, it depends on how many peers
+/// have been silent lately: the fewer, the longer a slow one is given the benefit of the doubt. Without a connection the
+/// time of a dial comes on top, estimated likewise. Everything is clamped to the configured range.
+///
+/// # Inputs
+/// [`answered`](Self::answered), [`silent`](Self::silent), [`dialled`](Self::dialled).
+///
+/// # Bounds
+/// The latest 128 samples of each kind.
+#[derive(Clone, Debug)]
+pub(crate) struct Estimator {
+    range: RangeInclusive<Duration>,
+    answers: Samples,
+    dials: Samples,
+    silence: Silence,
+}
+
+/// The soft timeout before there is any sample: 1 s, TCP's first (RFC 6298 §2.1).
+const FIRST_ANSWER: Duration = Duration::from_secs(1);
+
+/// How many of a thousand answers may come after the soft timeout while hopping; the added eighth makes it fewer.
+const HOPPING_LATE: usize = 200;
+
+impl Estimator {
+    pub(crate) fn new(range: RangeInclusive<Duration>) -> Self {
+        Self { range, answers: Samples::default(), dials: Samples::default(), silence: Silence::FIRST }
+    }
+
+    /// Takes note of the time from a request to its answer.
+    pub(crate) fn answered(&mut self, rtt: Duration) {
+        self.answers.record(rtt);
+        self.silence.record(false);
+    }
+
+    /// Takes note of a peer that could not be reached or did not answer.
+    pub(crate) fn silent(&mut self) {
+        self.silence.record(true);
+    }
+
+    /// Takes note of the time from a dial to its connection.
+    pub(crate) fn dialled(&mut self, time: Duration) {
+        self.dials.record(time);
+    }
+
+    /// Returns how long to wait for a peer before the next one is asked.
+    pub(crate) fn soft_timeout(&self, peer: Option<&Rtt>, connected: bool, phase: Phase) -> Duration {
+        let late = match phase {
+            Phase::Hopping => HOPPING_LATE,
+            Phase::Closing => self.silence.acceptable_late(),
+        };
+        let answer = peer.and_then(Rtt::timeout).or_else(|| self.answers.quantile(late));
+        let answer = answer.unwrap_or(FIRST_ANSWER);
+        let dial = if connected {
+            Duration::ZERO
+        } else {
+            // A dial takes some round trips; until one was seen, as many as TCP, Noise and Yamux need.
+            self.dials.quantile(late).unwrap_or(answer * 4)
+        };
+        (answer + dial).clamp(*self.range.start(), *self.range.end())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn estimator() -> Estimator {
+        Estimator::new(10 * MS..=5000 * MS)
+    }
+
+    #[test]
+    fn it_starts_careful_and_learns() {
+        let mut estimator = estimator();
+        let soft = |e: &Estimator, phase| e.soft_timeout(None, true, phase);
+        assert_eq!(soft(&estimator, Phase::Hopping), FIRST_ANSWER);
+        estimator.answered(100 * MS);
+        assert_eq!(soft(&estimator, Phase::Hopping), 150 * MS, "one sample is stretched");
+        for sample in 1..=100 {
+            estimator.answered(sample * MS);
+        }
+        assert_eq!(soft(&estimator, Phase::Hopping).as_millis(), 81 * 9 / 8);
+        assert!(soft(&estimator, Phase::Closing).as_millis() >= 100 * 9 / 8, "nobody was silent");
+        for _ in 0..WINDOW {
+            estimator.answered(16 * MS);
+        }
+        assert_eq!(soft(&estimator, Phase::Closing), 18 * MS, "old samples are forgotten");
+    }
+
+    #[test]
+    fn an_even_link_is_never_late() {
+        let mut estimator = estimator();
+        let mut peer = Rtt::default();
+        for _ in 0..100 {
+            estimator.answered(100 * MS);
+            peer.record(100 * MS);
+        }
+        assert!(estimator.soft_timeout(None, true, Phase::Hopping) > 110 * MS);
+        assert!(estimator.soft_timeout(Some(&peer), true, Phase::Hopping) > 110 * MS);
+    }
+
+    #[test]
+    fn the_more_are_silent_the_less_is_waited_for_the_closest() {
+        let mut soft = Vec::new();
+        for silent_of_ten in [0, 1, 3] {
+            let mut estimator = estimator();
+            for n in 0..200u32 {
+                if n % 10 < silent_of_ten {
+                    estimator.silent();
+                } else {
+                    estimator.answered((n + 1) * MS);
+                }
+            }
+            soft.push(estimator.soft_timeout(None, true, Phase::Closing));
+        }
+        assert!(soft[0] > soft[1] && soft[1] > soft[2], "{soft:?}");
+        assert!(soft[2] > 150 * MS, "{soft:?}");
+    }
+
+    #[test]
+    fn a_peer_that_is_known_well_has_its_own_timeout() {
+        let mut estimator = estimator();
+        for _ in 0..100 {
+            estimator.answered(80 * MS);
+        }
+        let mut slow = Rtt::default();
+        slow.record(400 * MS);
+        assert_eq!(estimator.soft_timeout(Some(&slow), true, Phase::Hopping), 90 * MS, "not well enough");
+        for _ in 0..30 {
+            slow.record(400 * MS);
+        }
+        let own = estimator.soft_timeout(Some(&slow), true, Phase::Hopping);
+        assert_eq!(own, 450 * MS);
+    }
+
+    #[test]
+    fn a_dial_comes_on_top() {
+        let mut estimator = estimator();
+        for _ in 0..ENOUGH {
+            estimator.answered(80 * MS);
+        }
+        assert_eq!(estimator.soft_timeout(None, false, Phase::Hopping), 450 * MS);
+        for _ in 0..ENOUGH {
+            estimator.dialled(240 * MS);
+        }
+        assert_eq!(estimator.soft_timeout(None, false, Phase::Hopping), 360 * MS);
+    }
+
+    #[test]
+    fn the_range_is_kept() {
+        let mut estimator = estimator();
+        estimator.answered(Duration::ZERO);
+        assert_eq!(estimator.soft_timeout(None, true, Phase::Hopping), 10 * MS);
+        estimator.answered(Duration::MAX);
+        assert_eq!(estimator.soft_timeout(None, true, Phase::Hopping), 5000 * MS);
+    }
+}

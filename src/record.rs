@@ -1,0 +1,132 @@
+//! Records as plain data: keys, values, publishers, expiry by the wall clock.
+//!
+//! Knows nothing of stores, validators or messages.
+
+use std::borrow::Borrow;
+
+use bytes::Bytes;
+use libp2p_core::Multiaddr;
+use libp2p_core::multihash::Multihash;
+use libp2p_identity::PeerId;
+
+use crate::time::SystemTime;
+
+/// The name of a record or of a provided content: any bytes. A clone shares them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordKey(Bytes);
+
+impl RecordKey {
+    /// Copies the bytes of the input.
+    pub fn new<K: AsRef<[u8]>>(key: &K) -> Self {
+        Self(Bytes::copy_from_slice(key.as_ref()))
+    }
+
+    /// Copies the bytes of the key into a vector.
+    pub fn to_vec(&self) -> Vec<u8> {
+        self.0.to_vec()
+    }
+
+    /// Returns the bytes of the key, shared.
+    pub fn bytes(&self) -> &Bytes {
+        &self.0
+    }
+}
+
+impl Borrow<[u8]> for RecordKey {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl AsRef<[u8]> for RecordKey {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<Bytes> for RecordKey {
+    fn from(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+}
+
+impl From<Vec<u8>> for RecordKey {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl<const S: usize> From<Multihash<S>> for RecordKey {
+    fn from(multihash: Multihash<S>) -> Self {
+        Self::from(multihash.to_bytes())
+    }
+}
+
+/// A value stored in the DHT under a key.
+///
+/// Differs from `libp2p-kad`'s type of this name: the value is shared [`Bytes`], and expiry is a wall-clock time, so
+/// that a record outlives the process that stored it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The key.
+    pub key: RecordKey,
+    /// The value.
+    pub value: Bytes,
+    /// Who published the record first, as far as anybody said.
+    pub publisher: Option<PeerId>,
+    /// When the record ends; `None` means that nobody set an end.
+    pub expires: Option<SystemTime>,
+}
+
+impl Record {
+    /// Makes a record without a publisher or an end.
+    pub fn new(key: impl Into<RecordKey>, value: impl Into<Bytes>) -> Self {
+        Self { key: key.into(), value: value.into(), publisher: None, expires: None }
+    }
+
+    /// Returns whether the record has ended at `wall`.
+    pub fn is_expired(&self, wall: SystemTime) -> bool {
+        self.expires.is_some_and(|end| wall >= end)
+    }
+}
+
+/// The statement that a peer provides the content of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProviderRecord {
+    /// The key of the content.
+    pub key: RecordKey,
+    /// Who provides it.
+    pub provider: PeerId,
+    /// When the statement ends; `None` means that nobody set an end.
+    pub expires: Option<SystemTime>,
+    /// Where the provider can be reached; may be empty.
+    pub addresses: Vec<Multiaddr>,
+}
+
+impl ProviderRecord {
+    /// Makes a provider record without an end.
+    pub fn new(key: impl Into<RecordKey>, provider: PeerId, addresses: Vec<Multiaddr>) -> Self {
+        Self { key: key.into(), provider, expires: None, addresses }
+    }
+
+    /// Returns whether the statement has ended at `wall`.
+    pub fn is_expired(&self, wall: SystemTime) -> bool {
+        self.expires.is_some_and(|end| wall >= end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_record_ends_by_the_wall_clock() {
+        let end = SystemTime::UNIX_EPOCH + Duration::from_secs(10);
+        let mut record = Record::new(b"k".to_vec(), b"v".to_vec());
+        assert!(!record.is_expired(end));
+        record.expires = Some(end);
+        assert!(!record.is_expired(end - Duration::from_millis(1)));
+        assert!(record.is_expired(end));
+    }
+}

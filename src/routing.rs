@@ -1,0 +1,26 @@
+//! The routing table and the machines that keep it: who is in, who waits, who is doubted, what is to be looked up.
+//!
+//! Knows keys, peer ids, addresses as opaque lists, and time as an argument. Never hashes, never asks anybody: each
+//! machine says what it wants as a value, and is told what came of it.
+//!
+//! | machine | decides |
+//! |---|---|
+//! | [`Table`] | who is in a bucket, who waits for a place, who is handed out |
+//! | [`Probe`] | which peer of the table is to be asked whether it still lives |
+//! | `Admission` | which stranger is to be asked whether it is a server |
+//! | `Refresh` | which bucket is to be looked up |
+//! | `Bootstrap` | when the node joins, and joins again |
+
+pub(crate) mod admission;
+pub(crate) mod bootstrap;
+mod bucket;
+mod diversity;
+pub(crate) mod probe;
+pub(crate) mod refresh;
+mod snapshot;
+mod table;
+
+pub use bucket::{Bucket, Entry};
+pub use probe::Probe;
+pub use snapshot::{BucketSnapshot, EntrySnapshot, TableSnapshot};
+pub use table::{Closest, Failed, Insert, Refusal, Table, TableConfig};

@@ -1,0 +1,220 @@
+//! Joining: when the node joins the network, and when it joins again.
+//!
+//! Knows how many peers are known and time; the lookups that make up a join are an operation of the node.
+
+use crate::config::Joining;
+use crate::key::BucketIndex;
+use crate::rng::Rng;
+use crate::time::{Duration, Instant, after};
+
+use super::table::Table;
+
+/// After a join that reached nobody the next begins after this time, which doubles with each failure.
+const FIRST_RETRY: Duration = Duration::from_secs(2);
+
+/// The longest time between two attempts of a node that is alone or knows few peers.
+const LONGEST_RETRY: Duration = Duration::from_secs(600);
+
+/// After a join that left the table low the next begins after this time, which doubles each time.
+const FIRST_LOW_RETRY: Duration = Duration::from_secs(60);
+
+/// Peers that appear together are joined by together: a join waits this long for more of them.
+const GATHER: Duration = Duration::from_millis(50);
+
+/// Decides when the node joins.
+///
+/// # What it decides
+/// The time of each join.
+///
+/// # States
+/// ```text
+///         a peer is known                 began              reached peers
+/// Alone -----------------> Due(at) -----------------> Running -----------> Joined
+///                           ^   ^                        |                   |
+///                           |   +--- nobody answered ----+                   |
+///                           |        (2 s, doubling)                         |
+///                           +------------ the table is low -------------------+
+///                                     (at once, then 1 min, doubling)
+/// ```
+///
+/// # Inputs
+/// [`known`](Self::known), [`low`](Self::low), [`began`](Self::began), [`ended`](Self::ended).
+///
+/// # Outputs
+/// [`is_due`](Self::is_due); [`deadline`](Self::deadline).
+///
+/// # What time does
+/// Makes a join due. Waiting times vary by a quarter, so that a network that fell apart does not join in one moment.
+///
+/// # Bounds
+/// One join at a time; waiting times of 10 minutes at most.
+#[derive(Clone, Debug)]
+pub(crate) struct Bootstrap {
+    joining: Joining,
+    state: State,
+    failures: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Alone,
+    /// `alone` if nobody has answered yet, so that somebody new is a reason not to wait any longer.
+    Due { at: Instant, alone: bool },
+    Running,
+    Joined,
+}
+
+impl Bootstrap {
+    pub(crate) const fn new(joining: Joining) -> Self {
+        Self { joining, state: State::Alone, failures: 0 }
+    }
+
+    /// A seed or a peer of the table has appeared.
+    pub(crate) fn known(&mut self, now: Instant) {
+        let soon = after(now, GATHER);
+        match self.state {
+            State::Alone => self.state = State::Due { at: soon, alone: true },
+            State::Due { at, alone: true } => self.state = State::Due { at: at.min(soon), alone: true },
+            State::Due { alone: false, .. } | State::Running | State::Joined => {}
+        }
+    }
+
+    /// The table has become low, though the node had joined.
+    pub(crate) fn low(&mut self, now: Instant, rng: &mut Rng) {
+        if self.state == State::Joined {
+            self.state = State::Due { at: after(now, self.pause(FIRST_LOW_RETRY, rng)), alone: false };
+            self.failures = self.failures.saturating_add(1);
+        }
+    }
+
+    /// A join has begun, by itself or on request.
+    pub(crate) const fn began(&mut self) {
+        self.state = State::Running;
+    }
+
+    /// A join has ended: whether anybody answered, and whether the table is still low.
+    pub(crate) fn ended(&mut self, now: Instant, reached: bool, low: bool, rng: &mut Rng) {
+        let first = if reached { FIRST_LOW_RETRY } else { FIRST_RETRY };
+        if reached && !low {
+            self.failures = 0;
+            self.state = State::Joined;
+            return;
+        }
+        self.failures = self.failures.saturating_add(1);
+        self.state = State::Due { at: after(now, self.pause(first, rng)), alone: !reached };
+    }
+
+    /// Returns the time to wait after as many failures as there were: none after none.
+    fn pause(&self, first: Duration, rng: &mut Rng) -> Duration {
+        let Some(doublings) = self.failures.checked_sub(1) else { return Duration::ZERO };
+        rng.jitter(first.saturating_mul(1 << doublings.min(16)).min(LONGEST_RETRY), 25)
+    }
+
+    /// Returns whether a join is to begin by itself.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.deadline().is_some_and(|at| at <= now)
+    }
+
+    pub(crate) const fn deadline(&self) -> Option<Instant> {
+        match (self.joining, self.state) {
+            (Joining::Automatic, State::Due { at, .. }) => Some(at),
+            (Joining::Automatic | Joining::OnRequest, _) => None,
+        }
+    }
+}
+
+/// Returns the buckets to look up after the own id has been: every one farther than the closest neighbour's, nearest
+/// first, since those were just seen by the neighbours.
+///
+/// # Spec
+/// Maymounkov & Mazières §2.3. Buckets whose random keys cannot be put on the wire are left out; the neighbours cover
+/// them.
+pub(crate) fn buckets_to_look_up(table: &Table) -> Vec<BucketIndex> {
+    let Some(nearest) = table.closest(table.local()).next() else { return Vec::new() };
+    let depth = table.local().common_prefix(nearest.key()).min(crate::key::MAX_PREIMAGE_PREFIX + 1);
+    (0..depth).rev().filter_map(BucketIndex::with_prefix).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::TableConfig;
+    use crate::routing::table::tests::Fixture;
+    use crate::time::start;
+
+    #[test]
+    fn it_joins_when_the_first_peer_appears() {
+        let mut join = Bootstrap::new(Joining::Automatic);
+        assert_eq!(join.deadline(), None);
+        join.known(start());
+        assert_eq!(join.deadline(), Some(start() + GATHER));
+        assert!(!join.is_due(start()) && join.is_due(start() + GATHER));
+        join.began();
+        assert_eq!(join.state, State::Running);
+        assert_eq!(join.deadline(), None);
+        join.ended(start() + GATHER, true, false, &mut Rng::from_u64(1));
+        assert_eq!(join.deadline(), None);
+    }
+
+    #[test]
+    fn while_alone_it_tries_again_with_back_off() {
+        let mut rng = Rng::from_u64(1);
+        let mut join = Bootstrap::new(Joining::Automatic);
+        let mut now = start();
+        join.known(now);
+        let mut waits = Vec::new();
+        for _ in 0..14 {
+            now = join.deadline().unwrap();
+            join.began();
+            join.ended(now, false, true, &mut rng);
+            waits.push(join.deadline().unwrap() - now);
+        }
+        let seconds: Vec<_> = waits.iter().map(Duration::as_secs_f64).collect();
+        assert!((1.5..=2.5).contains(&seconds[0]) && (3.0..=5.0).contains(&seconds[1]), "{seconds:?}");
+        assert!(seconds.iter().all(|wait| *wait <= 750.0));
+        assert!(seconds[13] >= 450.0, "{seconds:?}");
+        // A new peer cuts the wait short.
+        join.known(now);
+        assert_eq!(join.deadline(), Some(now + GATHER));
+    }
+
+    #[test]
+    fn a_low_table_is_a_reason_to_join_again() {
+        let mut rng = Rng::from_u64(1);
+        let mut join = Bootstrap::new(Joining::Automatic);
+        let now = start();
+        join.low(now, &mut rng);
+        assert_eq!(join.deadline(), None, "nobody to ask");
+        join.known(now);
+        join.began();
+        join.ended(now, true, false, &mut rng);
+        join.low(now, &mut rng);
+        assert_eq!(join.deadline(), Some(now), "at once the first time");
+        join.began();
+        join.ended(now, true, true, &mut rng);
+        let wait = join.deadline().unwrap() - now;
+        assert!(wait >= Duration::from_secs(90), "the network is small: {wait:?}");
+    }
+
+    #[test]
+    fn on_request_means_on_request() {
+        let mut join = Bootstrap::new(Joining::OnRequest);
+        join.known(start());
+        assert_eq!(join.deadline(), None);
+        assert!(!join.is_due(start() + LONGEST_RETRY));
+    }
+
+    #[test]
+    fn every_bucket_farther_than_the_closest_neighbour_is_looked_up() {
+        let mut fixture = Fixture::new(TableConfig::default());
+        assert_eq!(buckets_to_look_up(&fixture.table), []);
+        for seed in 1..300 {
+            fixture.add(start(), seed);
+        }
+        let nearest = fixture.table.buckets().next().unwrap().index();
+        let buckets = buckets_to_look_up(&fixture.table);
+        assert_eq!(buckets.len(), usize::try_from(nearest.prefix()).unwrap());
+        assert!(buckets.iter().all(|bucket| *bucket > nearest));
+        assert!(buckets.is_sorted());
+    }
+}

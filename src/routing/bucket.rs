@@ -1,0 +1,217 @@
+//! One bucket: the peers of one distance range, and those that wait for a place in it.
+//!
+//! Knows its own entries; knows neither the table nor what a failure means for the node.
+
+use libp2p_identity::PeerId;
+
+use crate::addrs::{Addresses, IpGroup};
+use crate::key::{BucketIndex, Distance, Key};
+use crate::time::{Instant, after};
+
+use super::table::TableConfig;
+
+/// So many failures in a row make an entry stale.
+pub(super) const STALE_AFTER: u8 = 5;
+
+/// A peer in the routing table.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    key: Key,
+    peer: PeerId,
+    addresses: Addresses,
+    group: Option<IpGroup>,
+    last_seen: Instant,
+    probe_at: Instant,
+    failing_since: Option<Instant>,
+    failures: u8,
+    connected: bool,
+}
+
+impl Entry {
+    pub(super) fn new(
+        now: Instant,
+        key: Key,
+        peer: PeerId,
+        addresses: Addresses,
+        group: Option<IpGroup>,
+        config: &TableConfig,
+    ) -> Self {
+        let probe_at = after(now, config.grace);
+        Self {
+            key,
+            peer,
+            addresses,
+            group,
+            last_seen: now,
+            probe_at,
+            failing_since: None,
+            failures: 0,
+            connected: false,
+        }
+    }
+
+    /// Returns the key of the peer.
+    pub const fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// Returns the peer.
+    pub const fn peer(&self) -> &PeerId {
+        &self.peer
+    }
+
+    /// Returns its addresses, the one that worked last first.
+    pub const fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Returns the IP group of the address at which the connection to it was made.
+    pub const fn group(&self) -> Option<IpGroup> {
+        self.group
+    }
+
+    /// Returns when the peer last gave a sign of life.
+    pub const fn last_seen(&self) -> Instant {
+        self.last_seen
+    }
+
+    /// Returns how many requests or dials in a row have failed.
+    pub const fn failures(&self) -> u8 {
+        self.failures
+    }
+
+    /// Returns whether there is a connection to the peer.
+    pub const fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    /// Returns whether the peer may be named to others: its last request was answered.
+    pub const fn is_live(&self) -> bool {
+        self.failures == 0
+    }
+
+    /// Returns whether five requests in a row have failed.
+    pub const fn is_stale(&self) -> bool {
+        self.failures >= STALE_AFTER
+    }
+
+    /// Returns when the peer is to be probed: after the grace period of silence, or after the back-off of a failure.
+    pub const fn probe_at(&self) -> Instant {
+        self.probe_at
+    }
+
+    pub(super) const fn failing_since(&self) -> Option<Instant> {
+        self.failing_since
+    }
+
+    pub(super) const fn set_connected(&mut self, connected: bool) {
+        self.connected = connected;
+    }
+
+    pub(super) fn set_addresses(&mut self, addresses: Addresses) {
+        self.addresses = addresses;
+    }
+
+    /// Notes a sign of life. A peer that failed is probed when it was to be.
+    pub(super) fn seen(&mut self, now: Instant, config: &TableConfig) {
+        self.last_seen = now;
+        if self.is_live() {
+            self.probe_at = after(now, config.grace);
+        }
+    }
+
+    pub(super) fn answered(&mut self, now: Instant, config: &TableConfig) {
+        self.failures = 0;
+        self.failing_since = None;
+        self.seen(now, config);
+    }
+
+    /// Counts a failure and doubles the time until the next probe.
+    pub(super) fn failed(&mut self, now: Instant, config: &TableConfig) {
+        let doublings = u32::from(self.failures).min(config.max_doublings());
+        self.failures = self.failures.saturating_add(1);
+        self.failing_since.get_or_insert(now);
+        self.probe_at = after(now, config.first_retry.saturating_mul(1 << doublings));
+    }
+
+    pub(super) const fn set_probe_at(&mut self, at: Instant) {
+        self.probe_at = at;
+    }
+}
+
+/// The peers whose distance has its highest bit at the bucket's index.
+///
+/// Bounds: at most `k` entries and the configured number of replacements.
+#[derive(Clone, Debug)]
+pub struct Bucket {
+    index: BucketIndex,
+    pub(super) entries: Vec<Entry>,
+    /// Those that have answered but found no place, oldest first.
+    pub(super) replacements: Vec<Entry>,
+}
+
+impl Bucket {
+    pub(super) const fn new(index: BucketIndex) -> Self {
+        Self { index, entries: Vec::new(), replacements: Vec::new() }
+    }
+
+    /// Returns the number of the bucket.
+    pub const fn index(&self) -> BucketIndex {
+        self.index
+    }
+
+    /// Returns the least and the greatest distance of the bucket, both included.
+    pub fn range(&self) -> (Distance, Distance) {
+        self.index.range()
+    }
+
+    /// Returns whether a key at this distance belongs here.
+    pub fn contains(&self, distance: &Distance) -> bool {
+        distance.bucket() == Some(self.index)
+    }
+
+    /// Returns the entries in no particular order.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Returns the peers that wait for a place, those that wait longest first.
+    pub fn replacements(&self) -> &[Entry] {
+        &self.replacements
+    }
+
+    /// Returns the entry that was silent longest.
+    pub fn least_recently_seen(&self) -> Option<&Entry> {
+        self.entries.iter().min_by_key(|entry| entry.last_seen)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.replacements.is_empty()
+    }
+
+    pub(super) fn position(&self, peer: &PeerId) -> Option<usize> {
+        self.entries.iter().position(|entry| entry.peer == *peer)
+    }
+
+    /// Adds an entry; the room grows to `k` exactly, since most buckets fill up.
+    pub(super) fn push(&mut self, entry: Entry, k: usize) {
+        if self.entries.len() == self.entries.capacity() {
+            let grow = self.entries.len().max(2).min(k.saturating_sub(self.entries.len())).max(1);
+            self.entries.reserve_exact(grow);
+        }
+        self.entries.push(entry);
+    }
+
+    /// Adds a peer to those that wait, in place of an earlier mention of it; the oldest makes room.
+    pub(super) fn wait(&mut self, entry: Entry, room: usize) -> bool {
+        self.replacements.retain(|waiting| waiting.peer != entry.peer);
+        if room == 0 {
+            return false;
+        }
+        while self.replacements.len() >= room {
+            self.replacements.remove(0);
+        }
+        self.replacements.push(entry);
+        true
+    }
+}

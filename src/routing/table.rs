@@ -1,0 +1,478 @@
+//! The routing table: buckets of peers by their distance, kept only as far as they are occupied.
+//!
+//! Knows keys, peers, and who answered or failed when. Does no I/O: whom to probe is asked of it, what came of it is
+//! told to it.
+
+use std::num::NonZeroU8;
+
+use libp2p_identity::PeerId;
+use smallvec::SmallVec;
+
+use super::bucket::{Bucket, Entry};
+use super::diversity;
+use crate::addrs::{Addresses, IpGroup};
+use crate::config::IpDiversity;
+use crate::key::{BucketIndex, Distance, Key};
+use crate::time::{Duration, Instant};
+
+/// The rules of a [`Table`].
+#[derive(Clone, Debug)]
+pub struct TableConfig {
+    /// How many peers a bucket holds.
+    pub bucket_size: NonZeroU8,
+    /// How many peers wait for a place in each full bucket.
+    pub replacements: u8,
+    /// For how long a peer may be silent before it is probed.
+    pub grace: Duration,
+    /// The limits per IP group, or none.
+    pub diversity: Option<IpDiversity>,
+    /// After a first failure the peer is probed again after this time, which doubles with each further failure.
+    pub first_retry: Duration,
+    /// The longest time between two probes of a failing peer.
+    pub longest_retry: Duration,
+}
+
+impl Default for TableConfig {
+    fn default() -> Self {
+        let config = crate::Config::default();
+        Self::from(&config)
+    }
+}
+
+impl From<&crate::Config> for TableConfig {
+    fn from(config: &crate::Config) -> Self {
+        Self {
+            bucket_size: config.bucket_size,
+            replacements: config.replacements,
+            grace: config.grace,
+            diversity: config.diversity.clone(),
+            first_retry: FIRST_RETRY,
+            longest_retry: LONGEST_RETRY,
+        }
+    }
+}
+
+/// After a first failure a peer is probed again after 2 seconds: time enough for a lost packet, none for a dead peer.
+const FIRST_RETRY: Duration = Duration::from_secs(2);
+
+/// A failing peer that is kept because nobody answers is probed at least every minute, so that it
+/// is back soon after the network is.
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
+
+impl TableConfig {
+    pub(super) fn max_doublings(&self) -> u32 {
+        let ratio = self.longest_retry.as_millis() / self.first_retry.as_millis().max(1);
+        ratio.max(1).ilog2().min(31)
+    }
+}
+
+/// What became of inserting a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Insert {
+    /// The peer is in the table now; `replaced` was stale and made room.
+    Added {
+        /// Who made room.
+        replaced: Option<PeerId>,
+    },
+    /// The peer was there already; it has given a sign of life.
+    Known,
+    /// The bucket is full of peers that are not known to be dead; the peer waits.
+    Pending,
+    /// The peer was not taken.
+    Refused(Refusal),
+}
+
+/// Why a peer was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Its key is the key of this node.
+    OwnKey,
+    /// No address of it is known.
+    NoAddresses,
+    /// Too many peers of its IP group are there.
+    Diversity,
+    /// The bucket is full, and nobody may wait.
+    Full,
+}
+
+/// What became of a peer that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Failed {
+    /// The peer is not in the table.
+    Unknown,
+    /// The peer stays, but is not handed out before it answers again.
+    Doubted,
+    /// The peer has left; the one that waited longest for news of it has its place.
+    Replaced(PeerId),
+    /// The peer has left.
+    Removed,
+}
+
+/// The routing table.
+///
+/// # What it decides
+/// Who stands in which bucket, who waits for a place, who may be named to others, who leaves.
+///
+/// # An entry's states
+/// ```text
+///            answered                      failed           failed, others answer,
+///  waiting ------------> live <---------------------> doubted ------------------> gone
+///     ^     room            \      answered             |     a replacement waits
+///     |                      silent for `grace`:        |     or the fifth failure
+///     +---- bucket full       to be probed              +--- nobody answers: kept, flagged stale
+/// ```
+///
+/// # Inputs
+/// [`insert`](Self::insert) a peer that has answered; [`answered`](Self::answered), [`seen`](Self::seen) and
+/// [`failed`](Self::failed) of one that is there; [`remove`](Self::remove).
+///
+/// # Outputs
+/// [`closest`](Self::closest) peers to a key, without an allocation; each entry's
+/// [`probe_at`](Entry::probe_at), which [`Probe`](super::Probe) watches.
+///
+/// # What time does
+/// An entry that was silent for the grace period is to be probed. Nothing leaves by time alone.
+///
+/// # Bounds
+/// At most 256 buckets of `k` entries and `replacements` waiting peers. A bucket exists only while it has either.
+///
+/// # Invariants
+/// - An entry stands in the bucket of the highest bit of its distance; nobody stands twice; never this node.
+/// - A live entry is never displaced. One that failed leaves only if somebody else has answered since it began to
+///   fail: a node that has lost its own uplink keeps its table.
+/// - No more peers of one IP group than the limits allow, in a bucket and in the table.
+/// - Equal keys of different peers coexist, ordered by peer id.
+///
+/// # Spec
+/// libp2p kad-dht, "Kademlia routing table"; Maymounkov & Mazières §2.2, §2.4, §4.1; IPFS Kademlia DHT, "Routing
+/// Table". An entry enters only after it has answered a request of this node, which the caller sees to.
+#[derive(Clone, Debug)]
+pub struct Table {
+    local: Key,
+    config: TableConfig,
+    /// Occupied buckets, nearest first.
+    buckets: Vec<Bucket>,
+    len: usize,
+    last_answer: Option<Instant>,
+}
+
+impl Table {
+    /// Makes an empty table of the node with the key `local`. It takes no memory for buckets.
+    pub const fn new(local: Key, config: TableConfig) -> Self {
+        Self { local, config, buckets: Vec::new(), len: 0, last_answer: None }
+    }
+
+    /// Returns the key of this node.
+    pub const fn local(&self) -> &Key {
+        &self.local
+    }
+
+    /// Returns the rules.
+    pub const fn config(&self) -> &TableConfig {
+        &self.config
+    }
+
+    /// Returns the number of entries, waiting peers not counted.
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Returns whether there is no entry.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Iterates over the occupied buckets, nearest first.
+    pub fn buckets(&self) -> std::slice::Iter<'_, Bucket> {
+        self.buckets.iter()
+    }
+
+    /// Returns the bucket in which `key` belongs, if it is occupied.
+    pub fn bucket(&self, key: &Key) -> Option<&Bucket> {
+        let index = self.local.distance(key).bucket()?;
+        self.find(index).ok().and_then(|at| self.buckets.get(at))
+    }
+
+    /// Iterates over all entries, nearest bucket first.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.buckets.iter().flat_map(|bucket| &bucket.entries)
+    }
+
+    /// Returns the entry of a peer.
+    pub fn entry(&self, key: &Key, peer: &PeerId) -> Option<&Entry> {
+        self.bucket(key)?.entries.iter().find(|entry| entry.peer() == peer)
+    }
+
+    /// Iterates over the entries by their distance to `target`, nearest first, doubted ones included.
+    ///
+    /// Allocates nothing for buckets of up to 24 entries. One step into a bucket sorts that bucket; others are not
+    /// touched, so that a key near this node costs no more than one far away.
+    pub fn closest(&self, target: &Key) -> Closest<'_> {
+        Closest {
+            buckets: &self.buckets,
+            target: *target,
+            path: self.local.distance(target),
+            next: Some(Walk::Down(self.buckets.len())),
+            bucket: &[],
+            sorted: SmallVec::new(),
+        }
+    }
+
+    /// Inserts a peer that has answered a request of this node, or refreshes it if it is there.
+    ///
+    /// `group` is of the address at which the connection to it was made.
+    pub fn insert(
+        &mut self,
+        now: Instant,
+        key: Key,
+        peer: PeerId,
+        addresses: Addresses,
+        group: Option<IpGroup>,
+    ) -> Insert {
+        let Some(index) = self.local.distance(&key).bucket() else {
+            return Insert::Refused(Refusal::OwnKey);
+        };
+        if self.answered(now, &key, &peer) {
+            self.set_addresses(&key, &peer, &addresses);
+            return Insert::Known;
+        }
+        if addresses.is_empty() {
+            return Insert::Refused(Refusal::NoAddresses);
+        }
+        if !self.has_room_for(index, group) {
+            return Insert::Refused(Refusal::Diversity);
+        }
+        let entry = Entry::new(now, key, peer, addresses, group, &self.config);
+        let (k, waiting) = (usize::from(self.config.bucket_size.get()), usize::from(self.config.replacements));
+        let last_answer = self.last_answer;
+        let bucket = self.occupy(index);
+        bucket.replacements.retain(|waiting| *waiting.peer() != peer);
+        if bucket.entries.len() < k {
+            bucket.push(entry, k);
+            self.len += 1;
+            return Insert::Added { replaced: None };
+        }
+        let stale = |entry: &Entry| entry.is_stale() && entry.failing_since() < last_answer;
+        if let Some(place) = bucket.entries.iter_mut().find(|entry| stale(entry)) {
+            let replaced = std::mem::replace(place, entry);
+            return Insert::Added { replaced: Some(*replaced.peer()) };
+        }
+        if bucket.wait(entry, waiting) { Insert::Pending } else { Insert::Refused(Refusal::Full) }
+    }
+
+    /// Notes that a peer has answered, and returns whether it is in the table.
+    pub fn answered(&mut self, now: Instant, key: &Key, peer: &PeerId) -> bool {
+        self.last_answer = Some(now);
+        self.update(key, peer, |entry, config| entry.answered(now, config))
+    }
+
+    /// Notes that a peer has made a request, and returns whether it is in the table.
+    ///
+    /// This shows that it lives, not that it can be reached: a doubted peer stays doubted.
+    pub fn seen(&mut self, now: Instant, key: &Key, peer: &PeerId) -> bool {
+        self.update(key, peer, |entry, config| entry.seen(now, config))
+    }
+
+    /// Replaces the addresses of a peer that is in the table, and returns whether that changed anything.
+    pub fn set_addresses(&mut self, key: &Key, peer: &PeerId, addresses: &Addresses) -> bool {
+        match self.entry_mut(key, peer) {
+            Some(entry) if entry.addresses() != addresses && !addresses.is_empty() => {
+                entry.set_addresses(addresses.clone());
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// Notes whether there is a connection to a peer.
+    pub fn set_connected(&mut self, key: &Key, peer: &PeerId, connected: bool) {
+        self.update(key, peer, |entry, _| entry.set_connected(connected));
+    }
+
+    /// Sets when a peer of the table is to be probed next: at once on suspicion, later if it just could not be.
+    pub fn probe_at(&mut self, at: Instant, key: &Key, peer: &PeerId) {
+        if let Some(entry) = self.entry_mut(key, peer) {
+            entry.set_probe_at(at);
+        }
+    }
+
+    /// Notes that a request or a dial to a peer has failed; `probe` tells whether it was made to see if it still lives.
+    ///
+    /// A peer that fails a probe, or fails again, gives its place to one that waits; one that fails five times in a row
+    /// leaves. Neither happens before somebody else has answered since it began to fail.
+    pub fn failed(&mut self, now: Instant, key: &Key, peer: &PeerId, probe: bool) -> Failed {
+        if !self.update(key, peer, |entry, config| entry.failed(now, config)) {
+            return Failed::Unknown;
+        }
+        let Some(entry) = self.entry(key, peer) else { return Failed::Unknown };
+        let alone = entry.failing_since() >= self.last_answer;
+        let (stale, challenged) = (entry.is_stale(), probe || entry.failures() > 1);
+        if alone || !(stale || challenged) {
+            return Failed::Doubted;
+        }
+        if let Some(replacement) = self.take_replacement(key, peer) {
+            return Failed::Replaced(replacement);
+        }
+        if !stale {
+            return Failed::Doubted;
+        }
+        self.remove(key, peer);
+        Failed::Removed
+    }
+
+    /// Removes a peer from the table and from those that wait, and returns its entry if it had one.
+    pub fn remove(&mut self, key: &Key, peer: &PeerId) -> Option<Entry> {
+        let at = self.find(self.local.distance(key).bucket()?).ok()?;
+        let bucket = self.buckets.get_mut(at)?;
+        bucket.replacements.retain(|waiting| waiting.peer() != peer);
+        let removed = bucket.position(peer).map(|position| bucket.entries.swap_remove(position));
+        if bucket.is_empty() {
+            self.buckets.remove(at);
+        }
+        if removed.is_some() {
+            self.len -= 1;
+        }
+        removed
+    }
+
+    /// Returns whether a newcomer at `key` could stand in the table or wait, groups aside.
+    pub fn wants(&self, key: &Key) -> bool {
+        let Some(bucket) = self.bucket(key) else { return *key != self.local };
+        bucket.entries.len() < usize::from(self.config.bucket_size.get())
+            || bucket.replacements.len() < usize::from(self.config.replacements)
+            || bucket.entries.iter().any(Entry::is_stale)
+    }
+
+    /// Puts the newest waiting peer that the limits allow into the place of `peer`.
+    fn take_replacement(&mut self, key: &Key, peer: &PeerId) -> Option<PeerId> {
+        let at = self.find(self.local.distance(key).bucket()?).ok()?;
+        let limits = self.config.diversity.as_ref();
+        let bucket = self.buckets.get(at)?;
+        let others = |entry: &&Entry| entry.peer() != peer;
+        let fitting = bucket.replacements.iter().rposition(|waiting| {
+            let (in_bucket, in_table) = (bucket.entries.iter(), self.entries());
+            diversity::allows(limits, waiting.group(), in_bucket.filter(others), in_table.filter(others))
+        })?;
+        let bucket = self.buckets.get_mut(at)?;
+        let place = bucket.position(peer)?;
+        let replacement = bucket.replacements.remove(fitting);
+        let newcomer = *replacement.peer();
+        *bucket.entries.get_mut(place)? = replacement;
+        Some(newcomer)
+    }
+
+    fn has_room_for(&self, index: BucketIndex, group: Option<IpGroup>) -> bool {
+        let bucket = self.find(index).ok().and_then(|at| self.buckets.get(at));
+        let in_bucket = bucket.into_iter().flat_map(|bucket| &bucket.entries);
+        diversity::allows(self.config.diversity.as_ref(), group, in_bucket, self.entries())
+    }
+
+    fn entry_mut(&mut self, key: &Key, peer: &PeerId) -> Option<&mut Entry> {
+        let at = self.find(self.local.distance(key).bucket()?).ok()?;
+        self.buckets.get_mut(at)?.entries.iter_mut().find(|entry| entry.peer() == peer)
+    }
+
+    /// Changes the entry of a peer by the table's rules, and returns whether there is one.
+    fn update(&mut self, key: &Key, peer: &PeerId, change: impl FnOnce(&mut Entry, &TableConfig)) -> bool {
+        let Some(at) = self.local.distance(key).bucket().and_then(|index| self.find(index).ok()) else {
+            return false;
+        };
+        let entries = self.buckets.get_mut(at).into_iter().flat_map(|bucket| &mut bucket.entries);
+        let entry = entries.into_iter().find(|entry| entry.peer() == peer);
+        entry.map(|entry| change(entry, &self.config)).is_some()
+    }
+
+    fn find(&self, index: BucketIndex) -> Result<usize, usize> {
+        self.buckets.binary_search_by_key(&index, Bucket::index)
+    }
+
+    fn occupy(&mut self, index: BucketIndex) -> &mut Bucket {
+        let at = match self.find(index) {
+            Ok(at) => at,
+            Err(at) => {
+                self.buckets.insert(at, Bucket::new(index));
+                at
+            }
+        };
+        &mut self.buckets[at]
+    }
+}
+
+/// Where a [`Closest`] goes next; the number is how many buckets are left below, or done above.
+#[derive(Clone, Copy, Debug)]
+enum Walk {
+    /// From far to near, over the buckets whose bit of the path is set.
+    Down(usize),
+    /// From near to far, over the others.
+    Up(usize),
+}
+
+/// Iterates over the entries of a [`Table`] by their distance to a key.
+///
+/// The buckets whose bit is set in the distance from this node to the key come first, the farthest of them leading:
+/// whoever stands there agrees with the key where this node does not. The others follow, the nearest leading.
+#[derive(Clone, Debug)]
+pub struct Closest<'a> {
+    buckets: &'a [Bucket],
+    target: Key,
+    /// The distance from this node to the target.
+    path: Distance,
+    next: Option<Walk>,
+    bucket: &'a [Entry],
+    /// Positions in `bucket` that have not been returned, farthest first.
+    sorted: SmallVec<[(Distance, u8); 24]>,
+}
+
+impl<'a> Closest<'a> {
+    fn next_bucket(&mut self) -> Option<&'a Bucket> {
+        loop {
+            match self.next? {
+                Walk::Down(0) => self.next = Some(Walk::Up(0)),
+                Walk::Down(left) => {
+                    self.next = Some(Walk::Down(left - 1));
+                    let bucket = self.buckets.get(left - 1)?;
+                    if self.path.has_bit(bucket.index()) {
+                        return Some(bucket);
+                    }
+                }
+                Walk::Up(done) => {
+                    let Some(bucket) = self.buckets.get(done) else {
+                        self.next = None;
+                        return None;
+                    };
+                    self.next = Some(Walk::Up(done + 1));
+                    if !self.path.has_bit(bucket.index()) {
+                        return Some(bucket);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<'a> Iterator for Closest<'a> {
+    type Item = &'a Entry;
+
+    fn next(&mut self) -> Option<&'a Entry> {
+        loop {
+            if let Some((_, position)) = self.sorted.pop() {
+                return self.bucket.get(usize::from(position));
+            }
+            self.bucket = self.next_bucket()?.entries();
+            let bucket = self.bucket;
+            let distances = bucket.iter().zip(0u8..).map(|(entry, at)| (self.target.distance(entry.key()), at));
+            self.sorted.extend(distances);
+            self.sorted.sort_unstable_by(|(a, a_at), (b, b_at)| {
+                // Keys are equal only where the hash is narrow.
+                let by_peer = || bucket[usize::from(*b_at)].peer().cmp(bucket[usize::from(*a_at)].peer());
+                b.cmp(a).then_with(by_peer)
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+pub(in crate::routing) mod tests;

@@ -1,0 +1,410 @@
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::time::{start, Duration};
+
+/// A peer whose id is made from a small number.
+pub(in crate::routing) fn peer(seed: u64) -> PeerId {
+    let mut digest = [0; 32];
+    digest[..8].copy_from_slice(&seed.to_be_bytes());
+    PeerId::from_multihash(libp2p_core::multihash::Multihash::wrap(0, &digest).unwrap()).unwrap()
+}
+
+fn key(seed: u64) -> Key {
+    Key::of_peer(&peer(seed), Key::sha256)
+}
+
+fn addresses(seed: u64) -> Addresses {
+    Addresses::collect(&peer(seed), [format!("/memory/{seed}").parse().unwrap()])
+}
+
+fn public(seed: u64, second: u8) -> (Addresses, Option<IpGroup>) {
+    let address = format!("/ip4/1.{second}.0.1/tcp/{}", 1 + seed % 60_000).parse().unwrap();
+    let group = IpGroup::of(&address);
+    (Addresses::collect(&peer(seed), [address]), group)
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+pub(in crate::routing) struct Fixture {
+    pub(in crate::routing) table: Table,
+}
+
+impl Fixture {
+    pub(in crate::routing) fn new(config: TableConfig) -> Self {
+        Self { table: Table::new(key(0), config) }
+    }
+
+    pub(in crate::routing) fn add(&mut self, now: Instant, seed: u64) -> (Key, PeerId) {
+        self.table.insert(now, key(seed), peer(seed), addresses(seed), None);
+        (key(seed), peer(seed))
+    }
+
+    /// Adds peers of the farthest bucket until it is full, and returns them with the next ones that would belong there.
+    fn fill_farthest(&mut self, now: Instant, more: usize) -> (Vec<u64>, Vec<u64>) {
+        let k = usize::from(self.table.config.bucket_size.get());
+        let far = |seed: &u64| key(0).distance(&key(*seed)).bucket() == Some(BucketIndex::FARTHEST);
+        let mut seeds: Vec<u64> = (1..).filter(far).take(k + more).collect();
+        let next = seeds.split_off(k);
+        for (seed, step) in seeds.iter().zip(0u32..) {
+            self.add(now + SECOND * step, *seed);
+        }
+        (seeds, next)
+    }
+}
+
+fn small(k: u8) -> TableConfig {
+    TableConfig { bucket_size: NonZeroU8::new(k).unwrap(), ..TableConfig::default() }
+}
+
+fn check_invariants(table: &Table) {
+    let mut seen = BTreeSet::new();
+    let mut len = 0;
+    let mut last = None;
+    for bucket in table.buckets() {
+        assert!(last < Some(bucket.index()), "buckets are in order and unique");
+        last = Some(bucket.index());
+        assert!(!bucket.is_empty(), "a bucket exists only while it is occupied");
+        assert!(bucket.entries().len() <= usize::from(table.config.bucket_size.get()));
+        assert!(bucket.replacements().len() <= usize::from(table.config.replacements));
+        for entry in bucket.entries().iter().chain(bucket.replacements()) {
+            assert_eq!(table.local.distance(entry.key()).bucket(), Some(bucket.index()));
+            assert!(seen.insert(*entry.peer()), "nobody stands twice");
+        }
+        len += bucket.entries().len();
+    }
+    assert_eq!(len, table.len());
+    if let Some(limits) = &table.config.diversity {
+        let groups: BTreeSet<_> = table.entries().filter_map(Entry::group).collect();
+        for group in groups {
+            let of = |entries: &mut dyn Iterator<Item = &Entry>| {
+                entries.filter(|entry| entry.group() == Some(group)).count()
+            };
+            assert!(of(&mut table.entries()) <= usize::from(limits.per_table.get()));
+            for bucket in table.buckets() {
+                assert!(of(&mut bucket.entries().iter()) <= usize::from(limits.per_bucket.get()));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_peer_enters_the_bucket_of_its_distance() {
+    let mut fixture = Fixture::new(TableConfig::default());
+    for seed in 1..200 {
+        let (key, peer) = fixture.add(start(), seed);
+        if let Some(bucket) = fixture.table.bucket(&key) {
+            assert_eq!(bucket.index(), fixture.table.local().distance(&key).bucket().unwrap());
+        }
+        assert_eq!(fixture.table.entry(&key, &peer).is_some(), fixture.table.bucket(&key).unwrap().position(&peer).is_some());
+    }
+    check_invariants(&fixture.table);
+}
+
+#[test]
+fn the_own_key_and_peers_without_an_address_are_refused() {
+    let mut fixture = Fixture::new(TableConfig::default());
+    let own = fixture.table.insert(start(), key(0), peer(1), addresses(1), None);
+    assert_eq!(own, Insert::Refused(Refusal::OwnKey));
+    let nowhere = fixture.table.insert(start(), key(1), peer(1), Addresses::empty(), None);
+    assert_eq!(nowhere, Insert::Refused(Refusal::NoAddresses));
+    assert!(fixture.table.is_empty() && fixture.table.buckets.is_empty());
+}
+
+#[test]
+fn a_live_entry_is_never_displaced() {
+    let mut fixture = Fixture::new(small(5));
+    let (inside, next) = fixture.fill_farthest(start(), 10);
+    let now = start() + 100 * SECOND;
+    for seed in &next {
+        let outcome = fixture.table.insert(now, key(*seed), peer(*seed), addresses(*seed), None);
+        assert_eq!(outcome, Insert::Pending);
+    }
+    for seed in &inside {
+        assert!(fixture.table.entry(&key(*seed), &peer(*seed)).is_some());
+    }
+    let bucket = fixture.table.bucket(&key(inside[0])).unwrap();
+    let waiting: Vec<_> = bucket.replacements().iter().map(|entry| *entry.peer()).collect();
+    assert_eq!(waiting, next[6..].iter().map(|seed| peer(*seed)).collect::<Vec<_>>(), "the newest four wait");
+    check_invariants(&fixture.table);
+}
+
+#[test]
+fn a_dead_entry_gives_its_place_to_the_pending_one_within_one_probe() {
+    let mut fixture = Fixture::new(small(5));
+    let (inside, next) = fixture.fill_farthest(start(), 1);
+    let oldest = *fixture.table.bucket(&key(inside[0])).unwrap().least_recently_seen().unwrap().peer();
+    assert_eq!(oldest, peer(inside[0]));
+    let now = start() + 700 * SECOND;
+    fixture.add(now, next[0]);
+    // It is challenged only after the grace period, when its probe is due.
+    assert!(fixture.table.entry(&key(inside[0]), &oldest).unwrap().probe_at() <= now);
+    fixture.table.answered(now + SECOND, &key(inside[1]), &peer(inside[1]));
+    let outcome = fixture.table.failed(now, &key(inside[0]), &oldest, true);
+    assert_eq!(outcome, Failed::Replaced(peer(next[0])));
+    assert!(fixture.table.entry(&key(next[0]), &peer(next[0])).is_some());
+    assert!(fixture.table.entry(&key(inside[0]), &oldest).is_none());
+    check_invariants(&fixture.table);
+}
+
+#[test]
+fn a_live_oldest_entry_stays_and_the_pending_one_does_not_enter() {
+    let mut fixture = Fixture::new(small(5));
+    let (inside, next) = fixture.fill_farthest(start(), 1);
+    let now = start() + 700 * SECOND;
+    fixture.add(now, next[0]);
+    assert!(fixture.table.answered(now, &key(inside[0]), &peer(inside[0])));
+    assert!(fixture.table.entry(&key(next[0]), &peer(next[0])).is_none());
+    assert_eq!(fixture.table.bucket(&key(inside[0])).unwrap().least_recently_seen().unwrap().peer(), &peer(inside[1]));
+}
+
+#[test]
+fn one_lost_request_displaces_nobody() {
+    let mut fixture = Fixture::new(small(5));
+    let (inside, next) = fixture.fill_farthest(start(), 1);
+    let now = start() + 60 * SECOND;
+    fixture.add(now, next[0]);
+    assert_eq!(fixture.table.failed(now, &key(inside[0]), &peer(inside[0]), false), Failed::Doubted);
+    assert!(!fixture.table.entry(&key(inside[0]), &peer(inside[0])).unwrap().is_live());
+    fixture.table.answered(now + SECOND, &key(inside[0]), &peer(inside[0]));
+    assert!(fixture.table.entry(&key(inside[0]), &peer(inside[0])).unwrap().is_live());
+}
+
+#[test]
+fn five_failures_in_a_row_remove_a_peer_if_others_answer() {
+    let mut fixture = Fixture::new(TableConfig::default());
+    let (key_a, a) = fixture.add(start(), 1);
+    let (key_b, b) = fixture.add(start(), 2);
+    let now = start() + SECOND;
+    for _ in 0..4 {
+        assert_eq!(fixture.table.failed(now, &key_a, &a, true), Failed::Doubted);
+        fixture.table.answered(now + SECOND, &key_b, &b);
+    }
+    assert_eq!(fixture.table.failed(now + 2 * SECOND, &key_a, &a, true), Failed::Removed);
+    assert_eq!(fixture.table.failed(now + 2 * SECOND, &key_a, &a, true), Failed::Unknown);
+    assert_eq!(fixture.table.len(), 1);
+    check_invariants(&fixture.table);
+}
+
+#[test]
+fn a_node_that_has_lost_everybody_keeps_its_table() {
+    let mut fixture = Fixture::new(small(5));
+    let (inside, next) = fixture.fill_farthest(start(), 1);
+    fixture.add(start() + 10 * SECOND, next[0]);
+    let now = start() + 20 * SECOND;
+    for round in 0..20u32 {
+        for seed in &inside {
+            let outcome = fixture.table.failed(now + SECOND * round, &key(*seed), &peer(*seed), true);
+            assert_eq!(outcome, Failed::Doubted);
+        }
+    }
+    assert_eq!(fixture.table.len(), 5);
+    assert!(fixture.table.entries().all(|entry| entry.is_stale() && !entry.is_live()));
+    // A newcomer does not displace them either, since it is the first to answer; the next one does.
+    let back = now + 100 * SECOND;
+    fixture.table.answered(back, &key(inside[0]), &peer(inside[0]));
+    assert_eq!(fixture.table.entries().filter(|entry| entry.is_live()).count(), 1);
+    let outcome = fixture.table.insert(back, key(next[0]), peer(next[0]), addresses(next[0]), None);
+    assert!(matches!(outcome, Insert::Added { replaced: Some(_) }));
+    check_invariants(&fixture.table);
+}
+
+#[test]
+fn a_request_refreshes_but_does_not_clear_a_doubt() {
+    let mut fixture = Fixture::new(TableConfig::default());
+    let (key, id) = fixture.add(start(), 1);
+    let now = start() + 50 * SECOND;
+    assert!(fixture.table.seen(now, &key, &id));
+    let entry = fixture.table.entry(&key, &id).unwrap();
+    assert_eq!((entry.last_seen(), entry.probe_at()), (now, now + fixture.table.config.grace));
+    fixture.table.failed(now, &key, &id, false);
+    fixture.table.seen(now + SECOND, &key, &id);
+    let entry = fixture.table.entry(&key, &id).unwrap();
+    assert!(!entry.is_live());
+    assert_eq!(entry.probe_at(), now + FIRST_RETRY);
+    assert!(!fixture.table.seen(now, &key, &peer(77)));
+}
+
+#[test]
+fn least_recently_seen_follows_every_sign_of_life() {
+    let mut fixture = Fixture::new(small(5));
+    let (inside, _) = fixture.fill_farthest(start(), 0);
+    let mut order = inside.clone();
+    let mut now = start() + 100 * SECOND;
+    for pick in [0usize, 2, 2, 1, 4, 3, 0] {
+        now += SECOND;
+        fixture.table.answered(now, &key(inside[pick]), &peer(inside[pick]));
+        order.retain(|seed| *seed != inside[pick]);
+        order.push(inside[pick]);
+        let oldest = fixture.table.bucket(&key(inside[0])).unwrap().least_recently_seen().unwrap();
+        assert_eq!(oldest.peer(), &peer(order[0]));
+    }
+}
+
+#[test]
+fn one_group_gets_two_places_in_a_bucket_and_three_in_the_table() {
+    let mut fixture = Fixture::new(TableConfig::default());
+    let mut added = 0;
+    let mut refused = 0;
+    for seed in 1..100 {
+        let (addresses, group) = public(seed, 7);
+        match fixture.table.insert(start(), key(seed), peer(seed), addresses, group) {
+            Insert::Added { .. } => added += 1,
+            Insert::Refused(Refusal::Diversity) => refused += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((added, refused), (3, 96));
+    check_invariants(&fixture.table);
+    let (addresses, group) = public(100, 8);
+    let other = fixture.table.insert(start(), key(100), peer(100), addresses, group);
+    assert!(matches!(other, Insert::Added { .. }));
+}
+
+#[test]
+fn a_replacement_must_fit_the_limits_too() {
+    let mut fixture = Fixture::new(small(3));
+    let (inside, next) = fixture.fill_farthest(start(), 4);
+    let now = start() + SECOND * 10;
+    // Two of one group wait, and two of it already stand elsewhere in the table.
+    let near: Vec<u64> = (1000..).filter(|seed| key(0).common_prefix(&key(*seed)) > 0).take(2).collect();
+    for seed in near.iter().chain(&next) {
+        let (addresses, group) = public(*seed, 9);
+        fixture.table.insert(now, key(*seed), peer(*seed), addresses, group);
+    }
+    for seed in &inside {
+        fixture.table.answered(now + SECOND, &key(near[0]), &peer(near[0]));
+        fixture.table.failed(now, &key(*seed), &peer(*seed), true);
+    }
+    check_invariants(&fixture.table);
+    assert_eq!(fixture.table.entries().filter(|entry| entry.group().is_some()).count(), 3);
+}
+
+#[test]
+fn equal_keys_coexist_in_the_order_of_their_ids() {
+    // A keyspace of 16 bits, as narrow hashes make it.
+    let narrow = |seed: u64| {
+        let mut bytes = [0; 32];
+        bytes[..2].copy_from_slice(&key(seed).as_bytes()[..2]);
+        bytes[1] = 0;
+        Key::from_bytes(bytes)
+    };
+    let mut table = Table::new(narrow(0), small(255));
+    let mut inserted = Vec::new();
+    for seed in 1..2000 {
+        if let Insert::Added { .. } = table.insert(start(), narrow(seed), peer(seed), addresses(seed), None) {
+            inserted.push((narrow(seed), peer(seed)));
+        }
+    }
+    let target = narrow(5);
+    inserted.sort_by_key(|(key, peer)| (target.distance(key), *peer));
+    let found: Vec<_> = table.closest(&target).map(|entry| (*entry.key(), *entry.peer())).collect();
+    assert_eq!(found, inserted);
+    assert!(inserted.windows(2).any(|pair| pair[0].0 == pair[1].0), "there were equal keys");
+}
+
+#[test]
+fn memory_follows_the_occupied_depth() {
+    let mut fixture = Fixture::new(TableConfig::default());
+    for seed in 1..=10_000 {
+        fixture.add(start(), seed);
+    }
+    check_invariants(&fixture.table);
+    let buckets = fixture.table.buckets.len();
+    assert!((9..=18).contains(&buckets), "{buckets}");
+    let room: usize = fixture.table.buckets.iter().map(|bucket| bucket.entries.capacity()).sum();
+    assert!(room <= fixture.table.len() + 20, "room for {room}, {} in use", fixture.table.len());
+}
+
+#[test]
+fn removing_the_last_one_removes_the_bucket() {
+    let mut fixture = Fixture::new(TableConfig::default());
+    let (key, id) = fixture.add(start(), 1);
+    assert_eq!(fixture.table.remove(&key, &id).unwrap().peer(), &id);
+    assert!(fixture.table.remove(&key, &id).is_none());
+    assert!(fixture.table.buckets.is_empty());
+}
+
+#[test]
+fn closest_equals_brute_force_on_ten_thousand_tables() {
+    let mut rng = crate::rng::Rng::from_u64(11);
+    for round in 0..10_000u64 {
+        let size = rng.below(60);
+        let local = key(rng.next_u64());
+        let mut table = Table::new(local, small(1 + u8::try_from(rng.below(20)).unwrap()));
+        for _ in 0..size {
+            // Half of the peers near the node, so that many buckets are occupied.
+            let seed = rng.next_u64();
+            let index = BucketIndex::new(u8::try_from(256 - 1 - rng.below(40)).unwrap());
+            let key = if rng.below(2) == 0 { key(seed) } else { local.random_in_bucket(index, &mut rng) };
+            table.insert(start(), key, peer(seed), addresses(seed), None);
+        }
+        let target = match round % 3 {
+            0 => key(rng.next_u64()),
+            1 => local,
+            _ => local.random_in_bucket(BucketIndex::new(u8::try_from(255 - rng.below(40)).unwrap()), &mut rng),
+        };
+        let mut expected: Vec<_> = table.entries().map(|entry| (target.distance(entry.key()), *entry.peer())).collect();
+        expected.sort();
+        let found: Vec<_> =
+            table.closest(&target).map(|entry| (target.distance(entry.key()), *entry.peer())).collect();
+        assert_eq!(found, expected, "round {round}");
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Insert(u64, u8),
+    Answered(u64),
+    Seen(u64),
+    Failed(u64, bool),
+    Remove(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let seed = 1..60u64;
+    prop_oneof![
+        4 => (seed.clone(), 0..6u8).prop_map(|(seed, group)| Step::Insert(seed, group)),
+        2 => seed.clone().prop_map(Step::Answered),
+        1 => seed.clone().prop_map(Step::Seen),
+        4 => (seed.clone(), any::<bool>()).prop_map(|(seed, probe)| Step::Failed(seed, probe)),
+        1 => seed.prop_map(Step::Remove),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn invariants_hold_whatever_happens(steps in prop::collection::vec(step(), 1..200), k in 1..6u8) {
+        let mut table = Table::new(key(0), small(k));
+        let mut now = start();
+        for step in steps {
+            now += SECOND;
+            let live: Vec<_> = table.entries().filter(|entry| entry.is_live()).map(|e| (*e.key(), *e.peer())).collect();
+            let mut touched = None;
+            match step {
+                Step::Insert(seed, group) => {
+                    // A group of zero stands for none.
+                    let (addresses, group) =
+                        if group == 0 { (addresses(seed), None) } else { public(seed, group) };
+                    table.insert(now, key(seed), peer(seed), addresses, group);
+                }
+                Step::Answered(seed) => drop(table.answered(now, &key(seed), &peer(seed))),
+                Step::Seen(seed) => drop(table.seen(now, &key(seed), &peer(seed))),
+                Step::Failed(seed, probe) => {
+                    touched = Some(peer(seed));
+                    table.failed(now, &key(seed), &peer(seed), probe);
+                }
+                Step::Remove(seed) => {
+                    touched = Some(peer(seed));
+                    table.remove(&key(seed), &peer(seed));
+                }
+            }
+            check_invariants(&table);
+            for (key, peer) in live {
+                prop_assert!(Some(peer) == touched || table.entry(&key, &peer).is_some(), "a live entry was displaced");
+            }
+        }
+    }
+}
