@@ -250,10 +250,17 @@ pub enum ConnectError {
     Closed,
 }
 
-/// The swarm is gone, and with it the node.
+/// Why a call of a [`Client`](crate::Client) was not carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the swarm is gone")]
-pub struct Closed;
+#[non_exhaustive]
+pub enum ClientError {
+    /// The swarm is gone, and with it the node.
+    #[error("the swarm is gone")]
+    Closed,
+    /// Too many calls wait for the swarm to be polled.
+    #[error("too many calls are waiting")]
+    Busy,
+}
 
 #[cfg(test)]
 mod tests {

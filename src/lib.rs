@@ -1,11 +1,38 @@
-//! Kademlia.
+//! A Kademlia DHT for libp2p: peer discovery, and routing to whoever is closest to a key.
+//!
+//! It speaks `/ipfs/kad/1.0.0`, or a protocol name of your own, with every other implementation. Add a [`Behaviour`] to
+//! your swarm, beside `identify`, and that is all the wiring there is:
+//!
+//! ```
+//! use libp2p_kademlia::{Behaviour, Mode, store::MemoryStore};
+//!
+//! # let keypair = libp2p_identity::Keypair::generate_ed25519();
+//! let peer_id = keypair.public().to_peer_id();
+//! let mut kademlia = Behaviour::new(peer_id, MemoryStore::new(peer_id));
+//! kademlia.set_mode(Some(Mode::Server)); // if others can dial this node
+//! let client = kademlia.client();        // a handle for other tasks
+//! ```
+//!
+//! # Where to look
+//! - [`Behaviour`] for the swarm, [`Client`] for everybody else, [`Event`] for what happens, [`Config`] for every number.
+//! - [`dht::Dht`] is the protocol itself: one pure, deterministic state machine without I/O, clock or entropy. Whoever
+//!   has another transport or encoding drives it himself.
+//! - [`wire`] turns bytes into messages and back; [`routing`] is the routing table, usable alone.
+//!
+//! # Discrepancies
+//! Where this crate differs from the specification or from `libp2p-kad`, the item says so; the README lists what changes
+//! for an application that moves over.
+
 pub mod addrs;
+mod client;
+pub mod command;
 mod config;
 pub mod dht;
 mod error;
 mod event;
 mod key;
 pub mod message;
+mod net;
 mod peer;
 mod query;
 mod record;
@@ -14,14 +41,24 @@ pub mod routing;
 pub mod store;
 pub mod time;
 pub mod wire;
-mod net { pub(crate) mod timer { 
- #[expect(clippy::disallowed_methods, reason="x")]
- pub(crate) fn now() -> web_time::Instant { web_time::Instant::now() } } }
-pub use config::*;
-pub use error::*;
-pub use event::*;
-pub use key::*;
-pub use peer::*;
-pub use record::*;
-struct Behaviour;
-struct Client;
+
+pub use addrs::Addresses;
+pub use client::{Client, Found};
+pub use config::{
+    AddressFilter, BucketInserts, Config, IpDiversity, Joining, K_VALUE, KeepAlive, PROTOCOL_NAME, Parallelism,
+};
+pub use dht::QueryRef;
+pub use error::{
+    BootstrapError, ClientError, ConfigError, ConnectError, FindPeerError, GetClosestPeersError, NoKnownPeers,
+    PingError, RequestError, SeedOutcome,
+};
+pub use event::{
+    BootstrapOk, BootstrapResult, ConnectOk, ConnectResult, Event, Evidence, FindPeerOk, FindPeerResult,
+    GetClosestPeersOk, GetClosestPeersResult, InboundRequest, Mode, PingOk, PingResult, Precision, ProgressStep,
+    QueryId, QueryInfo, QueryResult, QueryStats, RoutingUpdate,
+};
+pub use key::{BucketIndex, Distance as KBucketDistance, KBucketKey, Key, KeyHash, MAX_PREIMAGE_PREFIX};
+pub use net::behaviour::{Behaviour, QueryMut};
+pub use peer::{ConnectionType, KadPeer, PeerInfo};
+pub use record::{ProviderRecord, Record, RecordKey};
+pub use rng::Rng;

@@ -18,7 +18,9 @@
 mod check;
 mod codec;
 mod convert;
-#[expect(unreachable_pub, elided_lifetimes_in_paths, reason = "generated from proto/dht.proto; held by tests/tidy.rs")]
+#[expect(unreachable_pub, elided_lifetimes_in_paths, reason = "generated from proto/dht.proto")]
+#[expect(clippy::allow_attributes, reason = "used whole by tests, in part by `convert`")]
+#[allow(dead_code, reason = "used whole by tests, in part by `convert`")]
 mod generated {
     pub(super) mod dht;
 }

@@ -407,6 +407,10 @@ impl Peers {
                 for address in unsupported {
                     known.addresses = known.addresses.without(address);
                 }
+                if known.addresses.is_empty() && !unsupported.is_empty() {
+                    // This node has no transport for any of them.
+                    return self.fail_waiting(&peer, RequestError::NoAddresses);
+                }
                 known.failed(now);
             }
             DialFailure::Refused | DialFailure::NoAddresses => {}

@@ -11,7 +11,7 @@ use libp2p_identity::PeerId;
 
 use super::answer::{filter, kept};
 use super::io::Output;
-use super::op::bootstrap::{Bootstrap, look_up, look_up_own};
+use super::op::bootstrap::{Bootstrap, look_up_bucket, look_up_own};
 use super::op::connect::Connect;
 use super::op::find_peer::FindPeer;
 use super::op::find_peers::FindPeers;
@@ -21,6 +21,7 @@ use super::op::{Answer, Ask, End, Operation, Step, View, preimage_of};
 use super::peers::{Met, Owner};
 use super::{Dht, RecordStore};
 use crate::addrs::Addresses;
+use crate::command::Command;
 use crate::error::{
     BootstrapError, ConnectError, FindPeerError, GetClosestPeersError, NoKnownPeers, PingError, RequestError,
 };
@@ -28,9 +29,10 @@ use crate::event::{
     Event, Evidence, FindPeerOk, GetClosestPeersOk, Precision, ProgressStep, QueryId, QueryInfo,
     QueryResult, QueryStats,
 };
-use crate::key::{BucketIndex, Key};
+use crate::key::Key;
 use crate::message::Response;
 use crate::peer::{KadPeer, PeerInfo};
+use crate::routing::refresh::Target;
 use crate::time::{Duration, Instant};
 
 /// Who is told what a query reaches.
@@ -68,6 +70,22 @@ macro_rules! view {
 }
 
 impl<S: RecordStore> Dht<S> {
+    /// Begins the query of a command. Its last event tells if it could not begin.
+    pub fn run(&mut self, now: Instant, command: Command) -> QueryId {
+        match command {
+            Command::Bootstrap => self.bootstrap(now).unwrap_or_else(|NoKnownPeers()| {
+                self.at_once(now, QueryResult::Bootstrap(Err(BootstrapError::NoKnownPeers)))
+            }),
+            Command::FindClosest { key, count, precision } => {
+                let count = count.unwrap_or(self.config.bucket_size());
+                self.find_n_closest(now, key, count, precision)
+            }
+            Command::FindPeer(peer) => self.find_peer(now, peer),
+            Command::Ping(peer) => self.ping(now, peer),
+            Command::Connect(address) => self.connect(now, address),
+        }
+    }
+
     /// Searches the `k` peers closest to the hash of `key`; see [`find_n_closest`](Self::find_n_closest).
     pub fn find_closest(&mut self, now: Instant, key: impl Into<Vec<u8>>) -> QueryId {
         self.find_n_closest(now, key, self.config.bucket_size(), Precision::Exact)
@@ -201,10 +219,14 @@ impl<S: RecordStore> Dht<S> {
         Some(QueryRef { id, info: query.operation.state().info(), stats: query.stats() })
     }
 
-    /// Looks up a random key of a bucket for the table's sake.
-    pub(super) fn look_up_bucket(&mut self, now: Instant, bucket: BucketIndex) {
+    /// Looks up the own id or a random key of a bucket for the table's sake.
+    pub(super) fn look_up(&mut self, now: Instant, target: Target) {
         let wanted = self.config.bucket_size();
-        if let Some(search) = look_up(now, view!(self), bucket)
+        let search = match target {
+            Target::Own => look_up_own(now, view!(self)),
+            Target::Bucket(bucket) => look_up_bucket(now, view!(self), bucket),
+        };
+        if let Some(search) = search
             && !self.queries.is_full()
         {
             let operation = Operation::FindPeers(FindPeers::new(search, wanted));

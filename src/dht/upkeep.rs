@@ -278,8 +278,8 @@ impl<S: RecordStore> Dht<S> {
             self.joined(now, false);
         }
         while self.refresh.deadline().is_some_and(|at| at <= now) {
-            if let Some(bucket) = self.refresh.next(now, &self.table, &mut self.rng) {
-                self.look_up_bucket(now, bucket);
+            if let Some(target) = self.refresh.next(now, &self.table, &mut self.rng) {
+                self.look_up(now, target);
             }
         }
     }
@@ -288,6 +288,7 @@ impl<S: RecordStore> Dht<S> {
     pub(super) fn joined(&mut self, now: Instant, reached: bool) {
         let low = self.is_low();
         self.join.ended(now, reached, low, &mut self.rng);
+        self.refresh.looked_up_own(now, &self.table, &mut self.rng);
         self.refresh.watch(now, &self.table, &mut self.rng);
         tracing::debug!(reached, peers = self.table.len(), "join ended");
     }

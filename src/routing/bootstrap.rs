@@ -9,14 +9,14 @@ use crate::time::{Duration, Instant, after};
 
 use super::table::Table;
 
-/// After a join that reached nobody the next begins after this time, which doubles with each failure.
+/// After a join that reached nobody or left the table low the next begins after this time, which doubles each time.
+///
+/// Short, since nodes of a network that starts all at once see little of each other at first; a network that just is
+/// small costs a few requests.
 const FIRST_RETRY: Duration = Duration::from_secs(2);
 
 /// The longest time between two attempts of a node that is alone or knows few peers.
 const LONGEST_RETRY: Duration = Duration::from_secs(600);
-
-/// After a join that left the table low the next begins after this time, which doubles each time.
-const FIRST_LOW_RETRY: Duration = Duration::from_secs(60);
 
 /// Peers that appear together are joined by together: a join waits this long for more of them.
 const GATHER: Duration = Duration::from_millis(50);
@@ -33,8 +33,8 @@ const GATHER: Duration = Duration::from_millis(50);
 ///                           ^   ^                        |                   |
 ///                           |   +--- nobody answered ----+                   |
 ///                           |        (2 s, doubling)                         |
-///                           +------------ the table is low -------------------+
-///                                     (at once, then 1 min, doubling)
+///                           +------------ the table is low ------------------+
+///                                     (at once, then 2 s, doubling)
 /// ```
 ///
 /// # Inputs
@@ -82,7 +82,7 @@ impl Bootstrap {
     /// The table has become low, though the node had joined.
     pub(crate) fn low(&mut self, now: Instant, rng: &mut Rng) {
         if self.state == State::Joined {
-            self.state = State::Due { at: after(now, self.pause(FIRST_LOW_RETRY, rng)), alone: false };
+            self.state = State::Due { at: after(now, self.pause(rng)), alone: false };
             self.failures = self.failures.saturating_add(1);
         }
     }
@@ -94,20 +94,19 @@ impl Bootstrap {
 
     /// A join has ended: whether anybody answered, and whether the table is still low.
     pub(crate) fn ended(&mut self, now: Instant, reached: bool, low: bool, rng: &mut Rng) {
-        let first = if reached { FIRST_LOW_RETRY } else { FIRST_RETRY };
         if reached && !low {
             self.failures = 0;
             self.state = State::Joined;
             return;
         }
         self.failures = self.failures.saturating_add(1);
-        self.state = State::Due { at: after(now, self.pause(first, rng)), alone: !reached };
+        self.state = State::Due { at: after(now, self.pause(rng)), alone: !reached };
     }
 
     /// Returns the time to wait after as many failures as there were: none after none.
-    fn pause(&self, first: Duration, rng: &mut Rng) -> Duration {
+    fn pause(&self, rng: &mut Rng) -> Duration {
         let Some(doublings) = self.failures.checked_sub(1) else { return Duration::ZERO };
-        rng.jitter(first.saturating_mul(1 << doublings.min(16)).min(LONGEST_RETRY), 25)
+        rng.jitter(FIRST_RETRY.saturating_mul(1 << doublings.min(16)).min(LONGEST_RETRY), 25)
     }
 
     /// Returns whether a join is to begin by itself.
@@ -193,7 +192,7 @@ mod tests {
         join.began();
         join.ended(now, true, true, &mut rng);
         let wait = join.deadline().unwrap() - now;
-        assert!(wait >= Duration::from_secs(90), "the network is small: {wait:?}");
+        assert!(wait >= Duration::from_secs(3), "the network is small: {wait:?}");
     }
 
     #[test]

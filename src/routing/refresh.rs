@@ -1,6 +1,6 @@
-//! The refresh: which bucket is to be looked up because no lookup has touched it for long.
+//! The refresh: what is to be looked up because no lookup has touched it for long.
 //!
-//! Knows bucket numbers and time; who stands in the buckets does not matter to it.
+//! Knows bucket numbers, how many peers there are, and time; who stands in the buckets does not matter to it.
 
 use super::table::Table;
 use crate::key::{BucketIndex, MAX_PREIMAGE_PREFIX};
@@ -10,23 +10,37 @@ use crate::time::{Duration, Instant, after};
 /// By how much the interval of each bucket varies, so that nodes that started together drift apart: 10 per cent.
 const JITTER_PERCENT: u32 = 10;
 
-/// Decides which bucket is looked up next.
+/// When the table has doubled since the neighbours were looked up, they are looked up again after this time.
+const GROWN: Duration = Duration::from_secs(1);
+
+/// What is to be looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// The own id, for the neighbours.
+    Own,
+    /// A random key of a bucket.
+    Bucket(BucketIndex),
+}
+
+/// Decides what is looked up next.
 ///
 /// # What it decides
-/// Every bucket that can be non-empty is looked up once in the configured interval unless another lookup went there:
-/// from the farthest bucket to the nearest occupied one, as far as a random key of it can be put on the wire.
+/// The own id, and every bucket that can be non-empty, are looked up once in the configured interval unless another
+/// lookup went there: from the farthest bucket to the nearest occupied one, as far as a random key of it can be put on
+/// the wire; the neighbours cover what is deeper. The own id also when the table has doubled since: the network has
+/// turned out to be larger than it seemed, as it does for the first nodes of a network that starts all at once.
 ///
 /// # Inputs
-/// [`looked_up`](Self::looked_up) for every lookup; the table with [`next`](Self::next).
+/// [`looked_up`](Self::looked_up) for every lookup; the table with [`watch`](Self::watch) and [`next`](Self::next).
 ///
 /// # Outputs
-/// A bucket to look up; [`deadline`](Self::deadline).
+/// A target to look up; [`deadline`](Self::deadline).
 ///
 /// # What time does
-/// Makes buckets due, one at a time.
+/// Makes targets due, one at a time.
 ///
 /// # Bounds
-/// One instant for each of at most 16 buckets.
+/// One instant for the own id and for each of at most 16 buckets.
 ///
 /// # Spec
 /// libp2p kad-dht, "Bootstrap process" (every 10 minutes); Maymounkov & Mazières §2.3.
@@ -34,45 +48,61 @@ const JITTER_PERCENT: u32 = 10;
 pub(crate) struct Refresh {
     interval: Option<Duration>,
     /// When each bucket is due, by the prefix it shares with the node's key; nothing before the node has joined.
-    due: Vec<Instant>,
+    buckets: Vec<Instant>,
+    own: Option<Instant>,
+    /// How many peers there were when the own id was looked up.
+    peers: usize,
 }
 
 impl Refresh {
     pub(crate) const fn new(interval: Option<Duration>) -> Self {
-        Self { interval, due: Vec::new() }
+        Self { interval, buckets: Vec::new(), own: None, peers: 0 }
     }
 
     /// Notes that a lookup goes to a key of this bucket.
     pub(crate) fn looked_up(&mut self, now: Instant, bucket: BucketIndex, rng: &mut Rng) {
         let Some(interval) = self.interval else { return };
         let prefix = usize::try_from(bucket.prefix()).unwrap_or(usize::MAX);
-        if let Some(due) = self.due.get_mut(prefix) {
+        if let Some(due) = self.buckets.get_mut(prefix) {
             *due = after(now, rng.jitter(interval, JITTER_PERCENT));
         }
+    }
+
+    /// Notes that the own id has been looked up, with what the table is now.
+    pub(crate) fn looked_up_own(&mut self, now: Instant, table: &Table, rng: &mut Rng) {
+        self.peers = table.len();
+        self.own = self.interval.map(|interval| after(now, rng.jitter(interval, JITTER_PERCENT)));
     }
 
     /// Begins or widens the watch, as the table is now: a bucket that is new to it is due after a whole interval.
     pub(crate) fn watch(&mut self, now: Instant, table: &Table, rng: &mut Rng) {
         let (Some(interval), Some(nearest)) = (self.interval, table.buckets().next()) else { return };
         let depth = nearest.index().prefix().min(MAX_PREIMAGE_PREFIX);
-        while self.due.len() <= usize::try_from(depth).unwrap_or_default() {
-            self.due.push(after(now, rng.jitter(interval, JITTER_PERCENT)));
+        while self.buckets.len() <= usize::try_from(depth).unwrap_or_default() {
+            self.buckets.push(after(now, rng.jitter(interval, JITTER_PERCENT)));
+        }
+        if table.len() >= 2 * self.peers.max(1) {
+            let soon = after(now, rng.jitter(GROWN, JITTER_PERCENT));
+            self.own = self.own.map(|due| due.min(soon));
         }
     }
 
-    /// Returns a bucket that is due, and takes it as looked up.
-    pub(crate) fn next(&mut self, now: Instant, table: &Table, rng: &mut Rng) -> Option<BucketIndex> {
+    /// Returns a target that is due, and takes it as looked up.
+    pub(crate) fn next(&mut self, now: Instant, table: &Table, rng: &mut Rng) -> Option<Target> {
         let interval = self.interval?;
-        let nearest = table.buckets().next()?.index();
-        let due = (0u32..).zip(&mut self.due).find(|(_, due)| **due <= now);
-        let (prefix, due) = due?;
+        if self.own.is_some_and(|due| due <= now) {
+            self.looked_up_own(now, table, rng);
+            return Some(Target::Own);
+        }
+        let (prefix, due) = (0u32..).zip(&mut self.buckets).find(|(_, due)| **due <= now)?;
         *due = after(now, rng.jitter(interval, JITTER_PERCENT));
-        BucketIndex::with_prefix(prefix).filter(|bucket| *bucket >= nearest)
+        let nearest = table.buckets().next()?.index();
+        BucketIndex::with_prefix(prefix).filter(|bucket| *bucket >= nearest).map(Target::Bucket)
     }
 
-    /// Returns when the next bucket is due.
+    /// Returns when the next target is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.due.iter().min().copied()
+        self.buckets.iter().chain(&self.own).min().copied()
     }
 }
 
@@ -84,11 +114,17 @@ mod tests {
     use crate::time::start;
 
     const INTERVAL: Duration = Duration::from_secs(600);
+    /// Stands for the own id among prefixes.
+    const OWN: u32 = 256;
 
     fn drain(refresh: &mut Refresh, now: Instant, table: &Table, rng: &mut Rng) -> Vec<u32> {
         let mut found = Vec::new();
         while refresh.deadline().is_some_and(|at| at <= now) {
-            found.extend(refresh.next(now, table, rng).map(BucketIndex::prefix));
+            match refresh.next(now, table, rng) {
+                Some(Target::Bucket(bucket)) => found.push(bucket.prefix()),
+                Some(Target::Own) => found.push(OWN),
+                None => {}
+            }
         }
         found
     }
@@ -123,6 +159,29 @@ mod tests {
         refresh.looked_up(later, BucketIndex::FARTHEST, &mut rng);
         let due = drain(&mut refresh, start() + INTERVAL * 11 / 10, &fixture.table, &mut rng);
         assert!(!due.contains(&0) && due.contains(&1), "{due:?}");
+    }
+
+    #[test]
+    fn the_own_id_is_due_once_in_an_interval_and_when_the_table_has_doubled() {
+        let mut fixture = Fixture::new(TableConfig::default());
+        for seed in 1..=10 {
+            fixture.add(start(), seed);
+        }
+        let mut rng = Rng::from_u64(1);
+        let mut refresh = Refresh::new(Some(INTERVAL));
+        refresh.looked_up_own(start(), &fixture.table, &mut rng);
+        for seed in 11..=19 {
+            fixture.add(start(), seed);
+        }
+        refresh.watch(start(), &fixture.table, &mut rng);
+        let soon = start() + GROWN * 2;
+        assert_eq!(drain(&mut refresh, soon, &fixture.table, &mut rng), [0u32; 0], "not yet doubled");
+        fixture.add(start(), 20);
+        refresh.watch(start(), &fixture.table, &mut rng);
+        assert_eq!(drain(&mut refresh, soon, &fixture.table, &mut rng), [OWN]);
+        refresh.watch(soon, &fixture.table, &mut rng);
+        assert_eq!(drain(&mut refresh, soon + GROWN * 2, &fixture.table, &mut rng), [0u32; 0]);
+        assert!(drain(&mut refresh, soon + INTERVAL * 11 / 10, &fixture.table, &mut rng).contains(&OWN));
     }
 
     #[test]

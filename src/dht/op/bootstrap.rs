@@ -102,7 +102,7 @@ impl Bootstrap {
         while self.lookups.len() < MAX_LOOKUPS
             && let Some(bucket) = self.buckets.pop_front()
         {
-            if let Some(search) = look_up(now, view, bucket) {
+            if let Some(search) = look_up_bucket(now, view, bucket) {
                 self.lookups.push((self.next_lookup, search));
                 self.next_lookup += 1;
             }
@@ -111,7 +111,11 @@ impl Bootstrap {
 }
 
 /// Begins the lookup of a random key of a bucket; `None` if there is nobody to ask, or no such key can be found.
-pub(in crate::dht) fn look_up(now: Instant, view: &mut View<'_>, bucket: BucketIndex) -> Option<Search> {
+pub(in crate::dht) fn look_up_bucket(
+    now: Instant,
+    view: &mut View<'_>,
+    bucket: BucketIndex,
+) -> Option<Search> {
     let (bytes, key) = view.local.key.preimage_in_bucket(bucket, view.config.key_hash, view.rng)?;
     let k = view.config.bucket_size().get();
     Search::new(now, view, (Bytes::copy_from_slice(&bytes), key), k, Precision::Near)

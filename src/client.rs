@@ -1,0 +1,235 @@
+//! The client: a handle to a node whose swarm runs elsewhere.
+//!
+//! Knows the behaviour only as the place where calls are carried out. A call goes through a bounded channel with its
+//! own return path; the node's queries do the rest.
+
+use std::fmt;
+
+use futures::channel::oneshot;
+use libp2p_core::Multiaddr;
+use libp2p_identity::PeerId;
+
+use crate::command::Command;
+use crate::error::{
+    BootstrapError, ClientError, ConnectError, FindPeerError, GetClosestPeersError, PingError,
+};
+use crate::event::{
+    BootstrapOk, ConnectOk, FindPeerOk, Mode, PingOk, Precision, QueryResult, QueryStats, RoutingUpdate,
+};
+use crate::net::behaviour::Behaviour;
+use crate::net::desk::{Call, Calls, Ticket};
+use crate::peer::PeerInfo;
+use crate::routing::TableSnapshot;
+use crate::store::RecordStore;
+
+/// A handle to a node: cloneable, `Send`, usable from any task and any executor while the swarm runs elsewhere.
+///
+/// Made by [`Behaviour::client`]. Every method returns a future that ends: with a result, with the query's deadline, or
+/// with an error as soon as the swarm is gone. Dropping the future cancels the query.
+///
+/// A query of a client is answered to it alone: the swarm emits no
+/// [`Event::OutboundQueryProgressed`] for it.
+///
+/// # Bounds
+/// At most 1,024 calls wait for the swarm to be polled; one more fails at once.
+///
+/// ```no_run
+/// # async fn example(swarm: &libp2p_kademlia::Behaviour, peer_id: libp2p_identity::PeerId)
+/// # -> Result<(), Box<dyn std::error::Error>> {
+/// let client = swarm.client();
+/// client.bootstrap().await?;
+/// let found = client.find_peer(peer_id).await?;
+/// println!("{} is at {:?}", found.peer_id, found.addrs);
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    calls: Calls,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Client")
+    }
+}
+
+impl<S: RecordStore + 'static> Behaviour<S> {
+    /// Returns a handle to this node.
+    pub fn client(&self) -> Client {
+        Client { calls: self.desk().calls() }
+    }
+}
+
+impl Client {
+    /// Joins the network, and returns when the last bucket has been looked up.
+    ///
+    /// # Errors
+    /// [`BootstrapError`]: nobody is known, or nobody answered.
+    pub async fn bootstrap(&self) -> Result<BootstrapOk, BootstrapError> {
+        match self.query(Command::Bootstrap).await {
+            Ok(QueryResult::Bootstrap(result)) => result,
+            Ok(_) | Err(ClientError::Closed) => Err(BootstrapError::Closed),
+            Err(ClientError::Busy) => Err(BootstrapError::TooManyQueries),
+        }
+    }
+
+    /// Searches a peer and its addresses.
+    ///
+    /// # Errors
+    /// [`FindPeerError::NotFound`] if the search ended and nobody knew an address of the peer; others if it could not
+    /// be made.
+    pub async fn find_peer(&self, peer: PeerId) -> Result<PeerInfo, FindPeerError> {
+        match self.query(Command::FindPeer(peer)).await {
+            Ok(QueryResult::FindPeer(result)) => result.map(|FindPeerOk { peer, .. }| peer),
+            Ok(_) | Err(ClientError::Closed) => Err(FindPeerError::Closed),
+            Err(ClientError::Busy) => Err(FindPeerError::TooManyQueries),
+        }
+    }
+
+    /// Searches the `k` peers closest to the hash of `key`, nearest first.
+    ///
+    /// # Errors
+    /// [`GetClosestPeersError`], which carries the peers that were reached.
+    pub async fn closest_peers(&self, key: impl Into<Vec<u8>>) -> Result<Vec<PeerInfo>, GetClosestPeersError> {
+        self.lookup(key, Precision::Exact).await.map(|found| found.peers)
+    }
+
+    /// Searches the `k` peers closest to the hash of `key` as precisely as is asked for, and tells what it has cost.
+    ///
+    /// # Errors
+    /// [`GetClosestPeersError`], which carries the peers that were reached.
+    pub async fn lookup(
+        &self,
+        key: impl Into<Vec<u8>>,
+        precision: Precision,
+    ) -> Result<Found, GetClosestPeersError> {
+        let key = key.into();
+        let command = Command::FindClosest { key: key.clone(), count: None, precision };
+        match self.query_with_stats(command).await {
+            Ok((QueryResult::GetClosestPeers(result), stats)) => {
+                result.map(|ok| Found { peers: ok.peers, stats })
+            }
+            Ok(_) | Err(ClientError::Closed) => Err(GetClosestPeersError::Closed),
+            Err(ClientError::Busy) => Err(GetClosestPeersError::TooManyQueries { key }),
+        }
+    }
+
+    /// Asks one peer for a sign of life, connected or not.
+    ///
+    /// # Errors
+    /// [`PingError::Failed`] with the reason if the peer did not answer.
+    pub async fn ping(&self, peer: PeerId) -> Result<PingOk, PingError> {
+        match self.query(Command::Ping(peer)).await {
+            Ok(QueryResult::Ping(result)) => result,
+            Ok(_) | Err(ClientError::Closed) => Err(PingError::Closed),
+            Err(ClientError::Busy) => Err(PingError::TooManyQueries),
+        }
+    }
+
+    /// Connects to an address and makes whoever is there a seed, whose id is returned.
+    ///
+    /// # Errors
+    /// [`ConnectError`] if nobody was reached.
+    pub async fn connect(&self, address: Multiaddr) -> Result<PeerId, ConnectError> {
+        match self.query(Command::Connect(address)).await {
+            Ok(QueryResult::Connect(result)) => result.map(|ConnectOk { peer, .. }| peer),
+            Ok(_) | Err(ClientError::Closed) => Err(ConnectError::Closed),
+            Err(ClientError::Busy) => Err(ConnectError::TooManyQueries),
+        }
+    }
+
+    /// Returns a picture of the routing table.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn routing_table(&self) -> Result<TableSnapshot, ClientError> {
+        self.ask(Call::RoutingTable).await
+    }
+
+    /// Returns the number of peers in the routing table; 0 means that the node is not part of a network.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn peer_count(&self) -> Result<usize, ClientError> {
+        self.ask(Call::PeerCount).await
+    }
+
+    /// Adds an address of a peer; see [`Behaviour::add_address`].
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn add_address(&self, peer: PeerId, address: Multiaddr) -> Result<RoutingUpdate, ClientError> {
+        self.ask(|reply| Call::AddAddress(peer, address, reply)).await
+    }
+
+    /// Sets whether the node serves others; see [`Behaviour::set_mode`].
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn set_mode(&self, mode: Option<Mode>) -> Result<(), ClientError> {
+        self.ask(|reply| Call::SetMode(mode, reply)).await
+    }
+
+    /// Returns the live peers of the routing table with their addresses.
+    ///
+    /// Given to [`import_peers`](Self::import_peers) of the restarted node, they let it join without its bootstrap node.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn export_peers(&self) -> Result<Vec<PeerInfo>, ClientError> {
+        self.ask(Call::ExportPeers).await
+    }
+
+    /// Adds peers that an earlier run exported, as seeds. Returns how many were taken.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn import_peers(&self, peers: Vec<PeerInfo>) -> Result<usize, ClientError> {
+        self.ask(|reply| Call::ImportPeers(peers, reply)).await
+    }
+
+    async fn ask<T>(&self, call: impl FnOnce(oneshot::Sender<T>) -> Call) -> Result<T, ClientError> {
+        let (reply, answer) = oneshot::channel();
+        self.calls.send(call(reply))?;
+        answer.await.map_err(|_| ClientError::Closed)
+    }
+
+    async fn query(&self, command: Command) -> Result<QueryResult, ClientError> {
+        self.query_with_stats(command).await.map(|(result, _)| result)
+    }
+
+    /// Begins a query and waits for its last result; cancels it if the wait is dropped.
+    async fn query_with_stats(&self, command: Command) -> Result<(QueryResult, QueryStats), ClientError> {
+        let (reply, answer) = oneshot::channel();
+        let ticket = self.calls.next_ticket();
+        self.calls.send(Call::Query { ticket, command, reply })?;
+        let mut guard = CancelOnDrop { calls: self.calls.clone(), ticket: Some(ticket) };
+        let result = answer.await.map_err(|_| ClientError::Closed);
+        guard.ticket = None;
+        result
+    }
+
+}
+
+/// What a search has found, and what it has cost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The closest peers, nearest first.
+    pub peers: Vec<PeerInfo>,
+    /// Requests, successes, failures, dials, hops, time.
+    pub stats: QueryStats,
+}
+
+struct CancelOnDrop {
+    calls: Calls,
+    ticket: Option<Ticket>,
+}
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            // Nothing to cancel if the swarm is gone.
+            let _ = self.calls.send(Call::Cancel(ticket));
+        }
+    }
+}

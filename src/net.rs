@@ -1,0 +1,11 @@
+//! The shell: makes the node a [`NetworkBehaviour`](libp2p_swarm::NetworkBehaviour).
+//!
+//! The only place that knows swarms, streams, wakers, clocks and entropy. It translates and decides nothing.
+
+pub(crate) mod behaviour;
+pub(crate) mod desk;
+mod entropy;
+mod exchange;
+mod handler;
+pub(crate) mod timer;
+mod upgrade;

@@ -1,0 +1,181 @@
+//! The desk: where the calls of clients arrive, and where the results of their queries are claimed for them.
+//!
+//! Knows the behaviour, which carries the calls out. Clients know the desk; it does not know them.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use futures::StreamExt as _;
+use futures::channel::{mpsc, oneshot};
+use indexmap::IndexMap;
+use libp2p_core::Multiaddr;
+use libp2p_identity::PeerId;
+
+use super::behaviour::Behaviour;
+use crate::command::Command;
+use crate::error::ClientError;
+use crate::event::{Event, Mode, QueryId, QueryResult, QueryStats, RoutingUpdate};
+use crate::peer::PeerInfo;
+use crate::routing::TableSnapshot;
+use crate::store::RecordStore;
+
+/// How many calls wait to be carried out at most; one more is refused.
+const MAX_CALLS: usize = 1024;
+
+/// The sending end of a desk.
+#[derive(Clone, Debug)]
+pub(crate) struct Calls {
+    sender: mpsc::Sender<Call>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    waiting: AtomicUsize,
+    next_ticket: AtomicU64,
+}
+
+impl Calls {
+    pub(crate) fn next_ticket(&self) -> Ticket {
+        Ticket(self.shared.next_ticket.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Leaves a call at the desk. A cancellation always finds room, since there was room for what it cancels.
+    pub(crate) fn send(&self, call: Call) -> Result<(), ClientError> {
+        let is_cancel = matches!(call, Call::Cancel(_));
+        if self.shared.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_CALLS && !is_cancel {
+            self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+            return Err(ClientError::Busy);
+        }
+        // A sender of its own has room for one call in any case: the count above is what bounds them.
+        self.sender.clone().try_send(call).map_err(|_| {
+            self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+            ClientError::Closed
+        })
+    }
+}
+
+/// The number under which a client knows its query before the node has given it one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Ticket(u64);
+
+/// Where the last result of a query goes, with what the query has cost.
+pub(crate) type ReplyTo = oneshot::Sender<(QueryResult, QueryStats)>;
+
+/// A call of a client, on its way to the node.
+#[derive(Debug)]
+pub(crate) enum Call {
+    Query { ticket: Ticket, command: Command, reply: ReplyTo },
+    Cancel(Ticket),
+    RoutingTable(oneshot::Sender<TableSnapshot>),
+    PeerCount(oneshot::Sender<usize>),
+    AddAddress(PeerId, Multiaddr, oneshot::Sender<RoutingUpdate>),
+    SetMode(Option<Mode>, oneshot::Sender<()>),
+    ExportPeers(oneshot::Sender<Vec<PeerInfo>>),
+    ImportPeers(Vec<PeerInfo>, oneshot::Sender<usize>),
+}
+
+impl Call {
+    /// Does what the client asks.
+    pub(crate) fn carry_out<S: RecordStore + 'static>(self, node: &mut Behaviour<S>) {
+        // Whoever no longer waits for the reply is not told.
+        match self {
+            Self::Query { ticket, command, reply } => {
+                if !reply.is_canceled() {
+                    let id = node.run(command);
+                    node.desk_mut().waiting.insert(id, Waiting { ticket, reply });
+                }
+            }
+            Self::Cancel(ticket) => {
+                if let Some(id) = node.desk().query_of(ticket) {
+                    node.cancel(&id);
+                }
+            }
+            Self::RoutingTable(reply) => {
+                let _ = reply.send(node.routing_table());
+            }
+            Self::PeerCount(reply) => {
+                let _ = reply.send(node.peer_count());
+            }
+            Self::AddAddress(peer, address, reply) => {
+                let _ = reply.send(node.add_address(&peer, address));
+            }
+            Self::SetMode(mode, reply) => {
+                node.set_mode(mode);
+                let _ = reply.send(());
+            }
+            Self::ExportPeers(reply) => {
+                let _ = reply.send(node.dht().export_peers());
+            }
+            Self::ImportPeers(peers, reply) => {
+                let taken = |peer: &PeerInfo| {
+                    let mut addresses = peer.addrs.iter().cloned();
+                    addresses.any(|address| node.add_address(&peer.peer_id, address) != RoutingUpdate::Failed)
+                };
+                let _ = reply.send(peers.iter().map(taken).filter(|taken| *taken).count());
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Waiting {
+    ticket: Ticket,
+    reply: ReplyTo,
+}
+
+/// Where clients leave their calls, and where results wait to be claimed for them.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    calls: mpsc::Receiver<Call>,
+    sender: Calls,
+    waiting: IndexMap<QueryId, Waiting>,
+}
+
+impl Default for Desk {
+    fn default() -> Self {
+        let (sender, calls) = mpsc::channel(0);
+        Self { calls, sender: Calls { sender, shared: Arc::default() }, waiting: IndexMap::new() }
+    }
+}
+
+impl Desk {
+    /// Returns the sending end, for a client.
+    pub(crate) fn calls(&self) -> Calls {
+        self.sender.clone()
+    }
+
+    /// Returns the next call.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Call> {
+        match Pin::new(&mut self.calls).poll_next_unpin(cx) {
+            Poll::Ready(Some(call)) => {
+                self.sender.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+                Poll::Ready(call)
+            }
+            // The desk keeps a sender itself, so the channel never ends.
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn query_of(&self, ticket: Ticket) -> Option<QueryId> {
+        self.waiting.iter().find(|(_, waiting)| waiting.ticket == ticket).map(|(id, _)| *id)
+    }
+
+    /// Keeps an event back if it is of a client's query, and hands the last one to the client.
+    pub(crate) fn claim(&mut self, event: Event) -> Option<Event> {
+        let Event::OutboundQueryProgressed { id, result, stats, step } = event else { return Some(event) };
+        if !step.last {
+            let of_client = self.waiting.contains_key(&id);
+            return (!of_client).then_some(Event::OutboundQueryProgressed { id, result, stats, step });
+        }
+        match self.waiting.swap_remove(&id) {
+            Some(waiting) => {
+                let _ = waiting.reply.send((result, stats));
+                None
+            }
+            None => Some(Event::OutboundQueryProgressed { id, result, stats, step }),
+        }
+    }
+}

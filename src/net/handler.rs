@@ -1,0 +1,309 @@
+//! One connection: its streams in both directions, and the requests on them.
+//!
+//! Knows streams and messages; does not know the node. What a peer does wrong ends a stream here, and is logged at
+//! `debug` at most.
+
+mod inbound;
+mod outbound;
+
+use std::collections::VecDeque;
+use std::task::{Context, Poll};
+
+use libp2p_core::upgrade::ReadyUpgrade;
+use libp2p_swarm::handler::{
+    ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound, ProtocolsChange,
+    StreamUpgradeError,
+};
+use libp2p_swarm::{ConnectionHandler, ConnectionHandlerEvent, Stream, StreamProtocol, SubstreamProtocol};
+
+use super::timer::{self, Timer};
+use super::upgrade::Offer;
+use crate::config::Config;
+use crate::dht::{InboundId, RequestId};
+use crate::error::RequestError;
+use crate::event::Mode;
+use crate::message::{Request, Response};
+use crate::time::{Duration, earliest};
+
+use inbound::Inbound;
+use outbound::Outbound;
+
+/// What the behaviour tells a handler.
+#[derive(Debug)]
+pub enum ToHandler {
+    /// Send a request.
+    Request(RequestId, Request),
+    /// Nobody waits for the answer any more; its stream ends.
+    Cancel(RequestId),
+    /// Answer a request of the peer.
+    Respond(InboundId, Response),
+    /// Refuse a request of the peer.
+    Refuse(InboundId),
+    /// Keep the connection open though nobody uses it, or no longer.
+    KeepAlive(bool),
+    /// Serve from now on, or stop it.
+    Mode(Mode),
+}
+
+/// What a handler tells the behaviour.
+#[derive(Debug)]
+pub enum FromHandler {
+    /// The peer asks something.
+    RequestReceived(InboundId, Request),
+    /// The peer has answered.
+    ResponseReceived(RequestId, Response),
+    /// The peer will not answer.
+    RequestFailed(RequestId, RequestError),
+    /// The peer has said that it serves the protocol, or that it does not.
+    Protocol(bool),
+    /// The connection is going down with these requests on it.
+    Lost(Vec<RequestId>),
+}
+
+/// The limits of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    max_frame: usize,
+    max_inbound: usize,
+    inbound_idle: Duration,
+    outbound_idle: Duration,
+    stream_timeout: Duration,
+}
+
+impl From<&Config> for Limits {
+    fn from(config: &Config) -> Self {
+        Self {
+            max_frame: config.max_frame.get(),
+            max_inbound: config.max_inbound_streams.get(),
+            inbound_idle: config.inbound_idle,
+            outbound_idle: config.outbound_idle,
+            stream_timeout: config.stream_timeout,
+        }
+    }
+}
+
+/// The handler of one connection.
+///
+/// # What it decides
+/// On which stream a request goes, when a stream is opened and closed, and whom a stream's early end is blamed on.
+///
+/// # Bounds
+/// The configured inbound streams, the oldest idle one making room; on each at most eight requests being answered.
+/// Four outbound streams with eight requests in flight on each, or eight streams with one where the peer closes after
+/// each answer. Every read of a message that has begun and every write has a deadline.
+pub struct Handler {
+    protocol: StreamProtocol,
+    mode: Mode,
+    limits: Limits,
+    keep_alive: bool,
+    /// The number of this connection, in the upper bits of every [`InboundId`].
+    number: u64,
+    next_inbound: u64,
+    inbound: Vec<Inbound>,
+    outbound: Outbound,
+    /// What the peer has said of its support for the protocol.
+    supported: Option<bool>,
+    events: VecDeque<FromHandler>,
+    timer: Timer,
+}
+
+/// How many bits of an [`InboundId`] count the requests of one connection.
+const SEQUENCE_BITS: u32 = 24;
+
+/// Returns the number of the connection that an inbound request came on.
+pub(super) const fn connection_of(id: InboundId) -> u64 {
+    id.0 >> SEQUENCE_BITS
+}
+
+impl Handler {
+    pub(super) fn new(protocol: StreamProtocol, mode: Mode, limits: Limits, number: u64) -> Self {
+        Self {
+            protocol,
+            mode,
+            limits,
+            keep_alive: false,
+            number,
+            next_inbound: 0,
+            inbound: Vec::new(),
+            outbound: Outbound::new(limits.max_frame),
+            supported: None,
+            events: VecDeque::new(),
+            timer: Timer::default(),
+        }
+    }
+
+    /// Takes a new stream of the peer; if there are too many, the oldest idle one makes room, or this one is dropped.
+    fn accept(&mut self, mut stream: Stream) {
+        if self.mode == Mode::Client {
+            return;
+        }
+        if self.inbound.len() >= self.limits.max_inbound {
+            let idle = self.inbound.iter().enumerate().filter(|(_, stream)| stream.is_idle());
+            match idle.min_by_key(|(_, stream)| stream.since()).map(|(at, _)| at) {
+                Some(oldest) => drop(self.inbound.swap_remove(oldest)),
+                None => {
+                    tracing::debug!("too many inbound streams, all of them busy; the new one is dropped");
+                    return;
+                }
+            }
+        }
+        stream.ignore_for_keep_alive();
+        self.inbound.push(Inbound::new(stream, self.limits.max_frame, timer::now()));
+    }
+
+    fn poll_inbound(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut at = 0;
+        while let Some(stream) = self.inbound.get_mut(at) {
+            match stream.poll(cx) {
+                Poll::Pending => at += 1,
+                Poll::Ready(Some(request)) => {
+                    let sequence = self.next_inbound & ((1 << SEQUENCE_BITS) - 1);
+                    self.next_inbound += 1;
+                    let id = InboundId(self.number << SEQUENCE_BITS | sequence);
+                    stream.begin(id, timer::now());
+                    self.events.push_back(FromHandler::RequestReceived(id, request));
+                    return true;
+                }
+                Poll::Ready(None) => drop(self.inbound.swap_remove(at)),
+            }
+        }
+        false
+    }
+
+    /// Ends streams whose time is up, and sees to it that the task is woken for the next.
+    fn poll_deadlines(&mut self, cx: &mut Context<'_>) {
+        let limits = self.limits;
+        loop {
+            let inbound = self.inbound.iter().map(|stream| Some(stream.deadline(&limits)));
+            let deadline = inbound.fold(self.outbound.deadline(&limits), earliest);
+            if deadline.is_none() {
+                return;
+            }
+            let now = timer::now();
+            if self.timer.poll(cx, now, deadline).is_pending() {
+                return;
+            }
+            self.inbound.retain(|stream| stream.deadline(&limits) > now);
+            self.outbound.close_idle(now, &limits);
+        }
+    }
+
+    fn protocols_changed(&mut self, change: ProtocolsChange<'_>) {
+        let (names_ours, supports) = match change {
+            ProtocolsChange::Added(mut added) => (added.any(|protocol| *protocol == self.protocol), true),
+            ProtocolsChange::Removed(mut removed) => (removed.any(|protocol| *protocol == self.protocol), false),
+        };
+        let now_supported = match (names_ours, self.supported) {
+            (true, _) => supports,
+            // The first list of a peer does not name the protocol: it does not serve it.
+            (false, None) => false,
+            (false, Some(_)) => return,
+        };
+        if self.supported != Some(now_supported) {
+            self.supported = Some(now_supported);
+            self.events.push_back(FromHandler::Protocol(now_supported));
+        }
+    }
+
+    fn opening_failed(&mut self, error: &StreamUpgradeError<std::convert::Infallible>) {
+        match error {
+            StreamUpgradeError::NegotiationFailed => {
+                self.outbound.opening_failed(RequestError::Unsupported, &mut self.events);
+            }
+            StreamUpgradeError::Timeout | StreamUpgradeError::Io(_) => {
+                self.outbound.opening_failed(RequestError::StreamEnded, &mut self.events);
+            }
+            StreamUpgradeError::Apply(never) => match *never {},
+        }
+    }
+}
+
+impl ConnectionHandler for Handler {
+    type FromBehaviour = ToHandler;
+    type ToBehaviour = FromHandler;
+    type InboundProtocol = Offer;
+    type OutboundProtocol = ReadyUpgrade<StreamProtocol>;
+    type InboundOpenInfo = ();
+    type OutboundOpenInfo = ();
+
+    fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol> {
+        let offered = (self.mode == Mode::Server).then(|| self.protocol.clone());
+        SubstreamProtocol::new(Offer(offered), ()).with_timeout(self.limits.stream_timeout)
+    }
+
+    fn connection_keep_alive(&self) -> bool {
+        self.keep_alive || self.outbound.is_busy() || self.inbound.iter().any(Inbound::is_answering)
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, (), Self::ToBehaviour>> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(event));
+            }
+            if self.poll_inbound(cx) || self.outbound.poll(cx, &mut self.events) {
+                continue;
+            }
+            if self.outbound.wants_stream() {
+                let upgrade = ReadyUpgrade::new(self.protocol.clone());
+                let protocol = SubstreamProtocol::new(upgrade, ()).with_timeout(self.limits.stream_timeout);
+                return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
+            }
+            self.poll_deadlines(cx);
+            return Poll::Pending;
+        }
+    }
+
+    fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<Option<FromHandler>> {
+        if let Some(event) = self.events.pop_front() {
+            return Poll::Ready(Some(event));
+        }
+        let lost = self.outbound.take_all();
+        Poll::Ready((!lost.is_empty()).then_some(FromHandler::Lost(lost)))
+    }
+
+    fn on_behaviour_event(&mut self, event: ToHandler) {
+        match event {
+            ToHandler::Request(id, request) => self.outbound.enqueue(id, request),
+            ToHandler::Cancel(id) => self.outbound.cancel(id),
+            ToHandler::Respond(id, response) => {
+                if let Some(stream) = self.inbound.iter_mut().find(|stream| stream.answers(id)) {
+                    stream.respond(id, Some(response), timer::now());
+                }
+            }
+            ToHandler::Refuse(id) => {
+                if let Some(stream) = self.inbound.iter_mut().find(|stream| stream.answers(id)) {
+                    stream.respond(id, None, timer::now());
+                }
+            }
+            ToHandler::KeepAlive(keep) => self.keep_alive = keep,
+            ToHandler::Mode(mode) => {
+                self.mode = mode;
+                if mode == Mode::Client {
+                    self.inbound.clear();
+                }
+            }
+        }
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the enum may grow; what is new does not concern us")]
+    fn on_connection_event(
+        &mut self,
+        event: ConnectionEvent<'_, Self::InboundProtocol, Self::OutboundProtocol>,
+    ) {
+        match event {
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, .. }) => {
+                self.accept(protocol);
+            }
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { mut protocol, .. }) => {
+                protocol.ignore_for_keep_alive();
+                self.outbound.opened(protocol, timer::now());
+            }
+            ConnectionEvent::DialUpgradeError(DialUpgradeError { error, .. }) => self.opening_failed(&error),
+            ConnectionEvent::RemoteProtocolsChange(change) => self.protocols_changed(change),
+            _ => {}
+        }
+    }
+}

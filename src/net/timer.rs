@@ -1,0 +1,80 @@
+//! The clocks, and a timer that wakes a task at an instant.
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_timer::Delay;
+
+use crate::time::{Instant, SystemTime};
+
+/// Reads the monotonic clock.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the clocks")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// Reads the wall clock.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the clocks")]
+pub(super) fn wall() -> SystemTime {
+    SystemTime::now()
+}
+
+/// Wakes its task when a deadline has come.
+///
+/// The system's timer is touched only when the deadline moves forward, or when it has rung: a deadline that is put off
+/// again and again costs a comparison.
+#[derive(Debug, Default)]
+pub(super) struct Timer {
+    delay: Option<Delay>,
+    rings_at: Option<Instant>,
+}
+
+impl Timer {
+    /// Returns ready if `deadline` has come at `now`; otherwise sees to it that the task is woken then.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, now: Instant, deadline: Option<Instant>) -> Poll<()> {
+        let Some(deadline) = deadline else { return Poll::Pending };
+        loop {
+            if deadline <= now {
+                return Poll::Ready(());
+            }
+            if self.rings_at.is_none_or(|at| at > deadline) {
+                let wait = deadline.saturating_duration_since(now);
+                match &mut self.delay {
+                    Some(delay) => delay.reset(wait),
+                    None => self.delay = Some(Delay::new(wait)),
+                }
+                self.rings_at = Some(deadline);
+            }
+            let Some(delay) = &mut self.delay else { return Poll::Pending };
+            if Pin::new(delay).poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            // It rang for a deadline that has been put off since.
+            self.rings_at = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Duration;
+    use std::future::poll_fn;
+
+    #[test]
+    fn it_rings_at_the_deadline_and_not_for_one_that_was_put_off() {
+        let mut timer = Timer::default();
+        let start = now();
+        let soon = start + Duration::from_millis(20);
+        let later = start + Duration::from_millis(60);
+        futures::executor::block_on(poll_fn(|cx| {
+            assert_eq!(timer.poll(cx, start, None), Poll::Pending);
+            assert_eq!(timer.poll(cx, start, Some(soon)), Poll::Pending);
+            Poll::Ready(())
+        }));
+        futures::executor::block_on(poll_fn(|cx| timer.poll(cx, now(), Some(later))));
+        assert!(now() >= later);
+        futures::executor::block_on(poll_fn(|cx| timer.poll(cx, later, Some(soon))));
+    }
+}
