@@ -91,6 +91,8 @@ enum End {
 ///   +--- first in order, once ----+
 ///   +--- not first, uncounted ----+--- first in order, again ---> failed
 /// ```
+/// A stream that ends before its first answer while others of the connection live was one too many for the peer: all
+/// that was on it moves, uncounted, and fewer streams are opened from then on.
 #[derive(Debug)]
 pub(super) struct Outbound {
     max_frame: usize,
@@ -98,11 +100,20 @@ pub(super) struct Outbound {
     opening: usize,
     queue: VecDeque<Pending>,
     closes_after_answer: u32,
+    /// How many streams the peer seems to allow at once.
+    allowed: usize,
 }
 
 impl Outbound {
     pub(super) const fn new(max_frame: usize) -> Self {
-        Self { max_frame, channels: Vec::new(), opening: 0, queue: VecDeque::new(), closes_after_answer: 0 }
+        Self {
+            max_frame,
+            channels: Vec::new(),
+            opening: 0,
+            queue: VecDeque::new(),
+            closes_after_answer: 0,
+            allowed: MAX_SINGLE_STREAMS,
+        }
     }
 
     pub(super) fn is_busy(&self) -> bool {
@@ -134,16 +145,15 @@ impl Outbound {
 
     /// Returns whether a stream is to be opened, which then counts as being opened.
     pub(super) fn wants_stream(&mut self) -> bool {
-        let max = if self.is_single() { MAX_SINGLE_STREAMS } else { MAX_STREAMS };
-        let per_stream = if self.is_single() { 1 } else { MAX_IN_FLIGHT };
+        let (max, per_stream) =
+            if self.is_single() { (MAX_SINGLE_STREAMS, 1) } else { (MAX_STREAMS, MAX_IN_FLIGHT) };
         if self.queue.len() <= self.opening * per_stream {
             return false;
         }
-        if self.channels.len() + self.opening >= max {
-            // What waits wants a fresh one: an idle one makes room.
-            let Some(idle) = self.channels.iter().position(|channel| channel.in_flight.is_empty()) else {
-                return false;
-            };
+        if self.channels.len() + self.opening >= max.min(self.allowed) {
+            // A request that must have a fresh stream gets the place of an idle one.
+            let idle = self.channels.iter().position(|channel| channel.in_flight.is_empty());
+            let Some(idle) = idle.filter(|_| self.opening == 0) else { return false };
             self.channels.swap_remove(idle);
         }
         self.opening += 1;
@@ -200,11 +210,17 @@ impl Outbound {
     /// Gives waiting requests to streams that have room. Returns whether any was given.
     fn assign(&mut self) -> bool {
         let single = self.is_single();
-        let mut assigned = false;
-        while let Some(next) = self.queue.front() {
+        let (mut at, mut assigned) = (0, false);
+        while let Some(next) = self.queue.get(at)
+            && self.channels.iter().any(|channel| channel.in_flight.len() < MAX_IN_FLIGHT)
+        {
             let room = |channel: &&mut Channel| channel.has_room_for(next, single);
-            let Some(channel) = self.channels.iter_mut().find(room) else { break };
-            let Some(next) = self.queue.pop_front() else { break };
+            let Some(channel) = self.channels.iter_mut().find(room) else {
+                // It waits for a fresh stream; those behind it need not.
+                at += 1;
+                continue;
+            };
+            let Some(next) = self.queue.remove(at) else { break };
             // Encoding cannot fail.
             let _ = channel.exchange.send(&next.request);
             channel.exclusive = next.request.message_type() == MessageType::PutValue;
@@ -251,6 +267,12 @@ impl Outbound {
         if end == End::Unsupported {
             self.queue.extend(channel.in_flight);
             self.unsupported(events);
+            return;
+        }
+        if end == End::Early && channel.answered == 0 && !self.channels.is_empty() {
+            // It was one too many for the peer, which serves on the others.
+            self.allowed = self.allowed.min(self.channels.len());
+            self.requeue(channel.in_flight.into_iter());
             return;
         }
         let soon = timer::now().saturating_duration_since(channel.since) < AFTER_ANSWER;
