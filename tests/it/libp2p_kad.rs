@@ -1,1 +1,197 @@
-//! TODO
+//! A real peer: `libp2p-kad` in the same network, each finding peers through the other.
+
+use std::collections::BTreeSet;
+
+use futures::StreamExt as _;
+use libp2p::core::upgrade::Version;
+use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, Swarm, identify, identity};
+use libp2p_kad as kad;
+use libp2p_kademlia::{Config, Mode, PingError};
+use tokio::sync::{mpsc, oneshot};
+
+use super::support::*;
+
+/// `libp2p-kad` as its users wire it: identify's addresses are handed on by hand.
+#[derive(NetworkBehaviour)]
+struct Theirs {
+    kad: kad::Behaviour<kad::store::MemoryStore>,
+    identify: identify::Behaviour,
+}
+
+fn theirs(keypair: &identity::Keypair) -> Theirs {
+    let peer_id = keypair.public().to_peer_id();
+    let config = kad::Config::new(libp2p::StreamProtocol::new("/ipfs/kad/1.0.0"));
+    let mut kad = kad::Behaviour::with_config(peer_id, kad::store::MemoryStore::new(peer_id), config);
+    kad.set_mode(Some(kad::Mode::Server));
+    let identify = identify::Config::new("/test/1.0.0".into(), keypair.public());
+    Theirs { kad, identify: identify::Behaviour::new(identify) }
+}
+
+/// What a test asks of such a peer.
+enum Ask {
+    Add(PeerId, Multiaddr),
+    Closest(Vec<u8>, oneshot::Sender<Vec<PeerId>>),
+    Knows(PeerId, oneshot::Sender<bool>),
+}
+
+struct RunningTheirs {
+    peer_id: PeerId,
+    address: Multiaddr,
+    asks: mpsc::Sender<Ask>,
+}
+
+impl RunningTheirs {
+    async fn closest(&self, key: impl Into<Vec<u8>>) -> Vec<PeerId> {
+        let (reply, answer) = oneshot::channel();
+        self.asks.send(Ask::Closest(key.into(), reply)).await.ok().unwrap();
+        within(answer).await.unwrap()
+    }
+
+    async fn knows(&self, peer: PeerId) -> bool {
+        let (reply, answer) = oneshot::channel();
+        self.asks.send(Ask::Knows(peer, reply)).await.ok().unwrap();
+        within(answer).await.unwrap()
+    }
+}
+
+async fn run_theirs(carrier: Carrier, version: Version) -> RunningTheirs {
+    let mut swarm: Swarm<Theirs> = swarm(carrier, version, theirs);
+    let address = listen(&mut swarm, carrier).await;
+    let peer_id = *swarm.local_peer_id();
+    let (asks, mut asked) = mpsc::channel(16);
+    tokio::spawn(async move {
+        let mut queries = std::collections::HashMap::new();
+        loop {
+            tokio::select! {
+                event = swarm.select_next_some() => match event {
+                    SwarmEvent::Behaviour(TheirsEvent::Identify(identify::Event::Received { peer_id, info, .. })) => {
+                        for address in info.listen_addrs {
+                            swarm.behaviour_mut().kad.add_address(&peer_id, address);
+                        }
+                    }
+                    SwarmEvent::Behaviour(TheirsEvent::Kad(kad::Event::OutboundQueryProgressed {
+                        id,
+                        result: kad::QueryResult::GetClosestPeers(result),
+                        ..
+                    })) => {
+                        let reply: Option<oneshot::Sender<_>> = queries.remove(&id);
+                        if let (Some(reply), Ok(ok)) = (reply, result) {
+                            let _ = reply.send(ok.peers.into_iter().map(|peer| peer.peer_id).collect());
+                        }
+                    }
+                    _ => {}
+                },
+                ask = asked.recv() => match ask {
+                    Some(Ask::Add(peer, address)) => {
+                        swarm.behaviour_mut().kad.add_address(&peer, address);
+                    }
+                    Some(Ask::Closest(key, reply)) => {
+                        queries.insert(swarm.behaviour_mut().kad.get_closest_peers(key), reply);
+                    }
+                    Some(Ask::Knows(peer, reply)) => {
+                        let mut buckets = swarm.behaviour_mut().kad.kbuckets();
+                        let known = buckets.any(|bucket| {
+                            bucket.iter().any(|entry| *entry.node.key.preimage() == peer)
+                        });
+                        drop(buckets);
+                        let _ = reply.send(known);
+                    }
+                    None => break,
+                },
+            }
+        }
+    });
+    RunningTheirs { peer_id, address, asks }
+}
+
+fn ours(carrier: Carrier, version: Version) -> Swarm<Node> {
+    let mut swarm = swarm(carrier, version, |keypair| node(keypair, Config::default()));
+    swarm.behaviour_mut().kademlia.set_mode(Some(Mode::Server));
+    swarm
+}
+
+/// Two of ours know only one of theirs, and the other way about; everybody finds everybody.
+async fn mixed(carrier: Carrier, version: Version) {
+    // Through theirs.
+    let hub = run_theirs(carrier, version).await;
+    let [a, b] = [run(ours(carrier, version), carrier).await, run(ours(carrier, version), carrier).await];
+    for node in [&a, &b] {
+        node.client.add_address(hub.peer_id, hub.address.clone()).await.unwrap();
+        within(node.client.bootstrap()).await.unwrap();
+        eventually(|| knows(node, hub.peer_id)).await;
+        eventually(|| hub.knows(node.peer_id)).await;
+    }
+    let found = within(a.client.find_peer(b.peer_id)).await.unwrap();
+    assert!(found.addrs.contains(&b.address), "{found:?}");
+    // Through ours.
+    let [c, d] = [run_theirs(carrier, version).await, run_theirs(carrier, version).await];
+    for peer in [&c, &d] {
+        peer.asks.send(Ask::Add(a.peer_id, a.address.clone())).await.ok().unwrap();
+        within(async {
+            while !peer.closest(peer.peer_id).await.contains(&a.peer_id) {}
+        })
+        .await;
+        eventually(|| knows(&a, peer.peer_id)).await;
+    }
+    within(async { while !c.closest(d.peer_id).await.contains(&d.peer_id) {} }).await;
+    // All five are servers: whoever asks finds the four others.
+    let all = [hub.peer_id, a.peer_id, b.peer_id, c.peer_id, d.peer_id];
+    for node in [&a, &b] {
+        let others: BTreeSet<_> = all.into_iter().filter(|peer| *peer != node.peer_id).collect();
+        eventually(|| async {
+            let found = node.client.closest_peers(*b"key").await.unwrap();
+            found.iter().map(|peer| peer.peer_id).collect::<BTreeSet<_>>() == others
+        })
+        .await;
+    }
+    for peer in [&hub, &c, &d] {
+        let others: BTreeSet<_> = all.into_iter().filter(|other| *other != peer.peer_id).collect();
+        eventually(|| async { peer.closest(*b"key").await.into_iter().collect::<BTreeSet<_>>() == others })
+            .await;
+    }
+    // It does not answer a PING; it is asked for itself instead.
+    let pong: Result<_, PingError> = within(a.client.ping(c.peer_id)).await;
+    assert_eq!(pong.unwrap().peer, c.peer_id);
+}
+
+#[tokio::test]
+async fn over_tcp() {
+    mixed(Carrier::Tcp, Version::V1Lazy).await;
+}
+
+#[tokio::test]
+async fn over_quic() {
+    mixed(Carrier::Quic, Version::V1Lazy).await;
+}
+
+#[tokio::test]
+async fn with_negotiation_that_is_not_lazy() {
+    mixed(Carrier::Tcp, Version::V1).await;
+}
+
+#[tokio::test]
+async fn their_clients_enter_no_table() {
+    let hub = run(ours(Carrier::Memory, Version::V1Lazy), Carrier::Memory).await;
+    let mut client: Swarm<Theirs> = swarm(Carrier::Memory, Version::V1Lazy, |keypair| {
+        let mut theirs = theirs(keypair);
+        theirs.kad.set_mode(Some(kad::Mode::Client));
+        theirs
+    });
+    listen(&mut client, Carrier::Memory).await;
+    client.behaviour_mut().kad.add_address(&hub.peer_id, hub.address.clone());
+    let peer_id = *client.local_peer_id();
+    let id = client.behaviour_mut().kad.get_closest_peers(b"key".to_vec());
+    within(async {
+        loop {
+            if let SwarmEvent::Behaviour(TheirsEvent::Kad(kad::Event::OutboundQueryProgressed { id: of, .. })) =
+                client.select_next_some().await
+                && of == id
+            {
+                return;
+            }
+        }
+    })
+    .await;
+    assert!(!knows(&hub, peer_id).await);
+}

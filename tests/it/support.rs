@@ -71,10 +71,20 @@ pub(crate) fn swarm<B: NetworkBehaviour>(
     version: Version,
     behaviour: impl FnOnce(&identity::Keypair) -> B,
 ) -> Swarm<B> {
+    swarm_with_idle(carrier, version, IDLE, behaviour)
+}
+
+/// Builds a swarm that closes connections which nobody keeps after the given time.
+pub(crate) fn swarm_with_idle<B: NetworkBehaviour>(
+    carrier: Carrier,
+    version: Version,
+    idle: Duration,
+    behaviour: impl FnOnce(&identity::Keypair) -> B,
+) -> Swarm<B> {
     log();
     let keypair = identity::Keypair::generate_ed25519();
     let settings = |config: SwarmConfig| {
-        config.with_substream_upgrade_protocol_override(version).with_idle_connection_timeout(IDLE)
+        config.with_substream_upgrade_protocol_override(version).with_idle_connection_timeout(idle)
     };
     match carrier {
         Carrier::Memory => {
