@@ -23,6 +23,14 @@
 //! Where this crate differs from the specification or from `libp2p-kad`, the item says so; the README lists what changes
 //! for an application that moves over.
 
+#![cfg_attr(
+    test,
+    expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "a test says what it expects; whatever else comes fails it"
+    )
+)]
+
 pub mod addrs;
 mod client;
 pub mod command;
@@ -45,17 +53,18 @@ pub mod wire;
 pub use addrs::Addresses;
 pub use client::{Client, Found};
 pub use config::{
-    AddressFilter, BucketInserts, Config, IpDiversity, Joining, K_VALUE, KeepAlive, PROTOCOL_NAME, Parallelism,
+    AddressFilter, BucketInserts, Config, IpDiversity, Joining, K_VALUE, KeepAlive, PROTOCOL_NAME,
+    Parallelism,
 };
 pub use dht::QueryRef;
 pub use error::{
-    BootstrapError, ClientError, ConfigError, ConnectError, FindPeerError, GetClosestPeersError, NoKnownPeers,
-    PingError, RequestError, SeedOutcome,
+    BootstrapError, ClientError, ConfigError, ConnectError, FindPeerError, GetClosestPeersError,
+    NoKnownPeers, PingError, RequestError, SeedOutcome,
 };
 pub use event::{
     BootstrapOk, BootstrapResult, ConnectOk, ConnectResult, Event, Evidence, FindPeerOk, FindPeerResult,
-    GetClosestPeersOk, GetClosestPeersResult, InboundRequest, Mode, PingOk, PingResult, Precision, ProgressStep,
-    QueryId, QueryInfo, QueryResult, QueryStats, RoutingUpdate,
+    GetClosestPeersOk, GetClosestPeersResult, InboundRequest, Mode, PingOk, PingResult, Precision,
+    ProgressStep, QueryId, QueryInfo, QueryResult, QueryStats, RoutingUpdate,
 };
 pub use key::{BucketIndex, Distance as KBucketDistance, KBucketKey, Key, KeyHash, MAX_PREIMAGE_PREFIX};
 pub use net::behaviour::{Behaviour, QueryMut};

@@ -49,7 +49,10 @@ impl Rng {
         let reject_below = bound.wrapping_neg().checked_rem(bound).unwrap_or(0);
         loop {
             let product = u128::from(self.next_u64()) * u128::from(bound);
-            #[expect(clippy::cast_possible_truncation, reason = "the two halves of a 128-bit product")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "the two halves of a 128-bit product"
+            )]
             let (high, low) = ((product >> 64) as u64, product as u64);
             if low >= reject_below {
                 return high;
@@ -84,7 +87,10 @@ mod tests {
         // The first bytes of ChaCha8's key stream for a key of zeros are 3e00ef2f895f40d6; a change would change every
         // simulation.
         let mut rng = Rng::from_seed([0; 32]);
-        assert_eq!([rng.next_u64(), rng.next_u64()], [0xd640_5f89_2fef_003e, 0xa1a5_091f_e8b8_5b7f]);
+        assert_eq!(
+            [rng.next_u64(), rng.next_u64()],
+            [0xd640_5f89_2fef_003e, 0xa1a5_091f_e8b8_5b7f]
+        );
     }
 
     #[test]
@@ -94,7 +100,10 @@ mod tests {
         for _ in 0..70_000 {
             counts[usize::try_from(rng.below(7)).unwrap()] += 1;
         }
-        assert!(counts.iter().all(|count| (9_500..10_500).contains(count)), "{counts:?}");
+        assert!(
+            counts.iter().all(|count| (9_500..10_500).contains(count)),
+            "{counts:?}"
+        );
         assert_eq!(rng.below(0), 0);
         assert_eq!(rng.below(1), 0);
     }
@@ -105,7 +114,9 @@ mod tests {
         let base = Duration::from_secs(100);
         let drawn: Vec<_> = (0..1000).map(|_| rng.jitter(base, 10)).collect();
         assert!(drawn.iter().all(|d| (90.0..=110.0).contains(&d.as_secs_f64())));
-        assert!(drawn.iter().any(|d| d.as_secs_f64() < 92.0) && drawn.iter().any(|d| d.as_secs_f64() > 108.0));
+        assert!(
+            drawn.iter().any(|d| d.as_secs_f64() < 92.0) && drawn.iter().any(|d| d.as_secs_f64() > 108.0)
+        );
         assert_eq!(rng.jitter(base, 0), base);
         assert!((0..100).all(|_| (0.0..1.0).contains(&rng.unit())));
     }

@@ -170,11 +170,13 @@ impl Peers {
 
     /// Returns the key of a peer, hashed once for as long as it is remembered.
     pub(super) fn key(&self, peer: &PeerId) -> Key {
-        self.get(peer).map_or_else(|| Key::of_peer(peer, self.config.key_hash), |known| known.key)
+        self.get(peer)
+            .map_or_else(|| Key::of_peer(peer, self.config.key_hash), |known| known.key)
     }
 
     pub(super) fn addresses(&self, peer: &PeerId) -> Addresses {
-        self.get(peer).map_or_else(Addresses::empty, |known| known.addresses.clone())
+        self.get(peer)
+            .map_or_else(Addresses::empty, |known| known.addresses.clone())
     }
 
     /// Returns how far the connection of a peer reaches, or that it comes from anywhere if there is none.
@@ -185,7 +187,10 @@ impl Peers {
     /// Returns the remembered state of a peer, which begins now if there is none.
     pub(super) fn remember(&mut self, now: Instant, peer: PeerId) -> &mut Known {
         let hash = self.config.key_hash;
-        let known = self.known.entry(peer).or_insert_with(|| Known::new(now, Key::of_peer(&peer, hash)));
+        let known = self
+            .known
+            .entry(peer)
+            .or_insert_with(|| Known::new(now, Key::of_peer(&peer, hash)));
         known.heard_of(now);
         known
     }
@@ -210,12 +215,27 @@ impl Peers {
         known.addresses = known.addresses.merged(addresses.iter().cloned());
         let (key, refusal) = (known.key, known.refusal(now, urgency));
         if let Some(error) = refusal {
-            self.outcomes.push_back(Outcome { owner, peer: to, key, result: Err(error) });
+            self.outcomes.push_back(Outcome {
+                owner,
+                peer: to,
+                key,
+                result: Err(error),
+            });
             return;
         }
         let id = RequestId(self.next_request);
         self.next_request += 1;
-        self.requests.insert(id, Pending { to, owner, request, sent: None, deadline, retried: false });
+        self.requests.insert(
+            id,
+            Pending {
+                to,
+                owner,
+                request,
+                sent: None,
+                deadline,
+                retried: false,
+            },
+        );
         self.deadlines.insert((deadline, id));
         if let Some(known) = self.known.get_mut(&to) {
             known.waiting.push_back(id);
@@ -238,16 +258,24 @@ impl Peers {
 
     /// Sends what can be sent to a peer, or sees to it that there will be a connection.
     fn serve(&mut self, now: Instant, peer: PeerId, out: &mut VecDeque<Output>) {
-        let Some(known) = self.known.get_mut(&peer) else { return };
+        let Some(known) = self.known.get_mut(&peer) else {
+            return;
+        };
         match known.link {
             Link::Connected => {
                 while known.in_flight.len() < MAX_IN_FLIGHT
                     && let Some(id) = known.waiting.pop_front()
                 {
-                    let Some(pending) = self.requests.get_mut(&id) else { continue };
+                    let Some(pending) = self.requests.get_mut(&id) else {
+                        continue;
+                    };
                     pending.sent = Some(now);
                     known.in_flight.push(id);
-                    out.push_back(Output::SendRequest { to: peer, id, request: pending.request.clone() });
+                    out.push_back(Output::SendRequest {
+                        to: peer,
+                        id,
+                        request: pending.request.clone(),
+                    });
                 }
             }
             Link::Idle if !known.waiting.is_empty() => {
@@ -266,7 +294,9 @@ impl Peers {
         {
             let (peer, addresses) = match whom {
                 Whom::Peer(peer) => {
-                    let Some(known) = self.known.get_mut(&peer) else { continue };
+                    let Some(known) = self.known.get_mut(&peer) else {
+                        continue;
+                    };
                     // Meanwhile it may have connected by itself, or nobody wants it any more.
                     if known.link != Link::Queued {
                         continue;
@@ -309,8 +339,15 @@ impl Peers {
             known.addresses = known.addresses.preferring(address);
         }
         let dial = dial.and_then(|id| self.dials.remove(&id));
-        if let Some(Dial { whom: Whom::Anybody(query), .. }) = dial {
-            self.met.push_back(Met { query, result: Ok(peer) });
+        if let Some(Dial {
+            whom: Whom::Anybody(query),
+            ..
+        }) = dial
+        {
+            self.met.push_back(Met {
+                query,
+                result: Ok(peer),
+            });
         }
         self.serve(now, peer, out);
         self.fill_slots(now, out);
@@ -326,7 +363,9 @@ impl Peers {
 
     /// The last connection is gone: what was not answered is tried once more. Returns whether anything was.
     pub(super) fn disconnected(&mut self, now: Instant, peer: PeerId, out: &mut VecDeque<Output>) -> bool {
-        let Some(known) = self.known.get_mut(&peer) else { return false };
+        let Some(known) = self.known.get_mut(&peer) else {
+            return false;
+        };
         known.link = Link::Idle;
         if known.protocol == Protocol::Unsupported {
             known.protocol = Protocol::Unknown;
@@ -343,7 +382,9 @@ impl Peers {
 
     /// A request that was in flight on a connection that is gone waits for a new one, but only once.
     fn retry_or_fail(&mut self, id: RequestId) {
-        let Some(pending) = self.requests.get_mut(&id) else { return };
+        let Some(pending) = self.requests.get_mut(&id) else {
+            return;
+        };
         if std::mem::replace(&mut pending.retried, true) {
             self.finish(id, Err(RequestError::Disconnected));
             return;
@@ -366,7 +407,10 @@ impl Peers {
         let dial = dial.and_then(|id| self.dials.remove(&id));
         match dial.map(|dial| dial.whom) {
             Some(Whom::Anybody(query)) => {
-                self.met.push_back(Met { query, result: Err(request_error(error)) });
+                self.met.push_back(Met {
+                    query,
+                    result: Err(request_error(error)),
+                });
             }
             Some(Whom::Peer(peer)) => self.own_dial_failed(now, peer, error),
             None => {
@@ -385,7 +429,9 @@ impl Peers {
     }
 
     fn own_dial_failed(&mut self, now: Instant, peer: PeerId, error: &DialFailure) {
-        let Some(known) = self.known.get_mut(&peer) else { return };
+        let Some(known) = self.known.get_mut(&peer) else {
+            return;
+        };
         if known.link != Link::Dialling {
             return;
         }
@@ -419,7 +465,9 @@ impl Peers {
     }
 
     fn fail_waiting(&mut self, peer: &PeerId, error: RequestError) {
-        let Some(known) = self.known.get_mut(peer) else { return };
+        let Some(known) = self.known.get_mut(peer) else {
+            return;
+        };
         for id in std::mem::take(&mut known.waiting) {
             self.finish(id, Err(error));
         }
@@ -439,8 +487,20 @@ impl Peers {
         response: Response,
         out: &mut VecDeque<Output>,
     ) {
-        let fits = self.requests.get(&id).is_some_and(|pending| response.answers(&pending.request));
-        self.settle(now, id, if fits { Ok(response) } else { Err(RequestError::BadAnswer) }, out);
+        let fits = self
+            .requests
+            .get(&id)
+            .is_some_and(|pending| response.answers(&pending.request));
+        self.settle(
+            now,
+            id,
+            if fits {
+                Ok(response)
+            } else {
+                Err(RequestError::BadAnswer)
+            },
+            out,
+        );
     }
 
     /// A request will not be answered.
@@ -473,7 +533,9 @@ impl Peers {
         result: Result<Response, RequestError>,
         out: &mut VecDeque<Output>,
     ) {
-        let Some(pending) = self.requests.get(&id) else { return };
+        let Some(pending) = self.requests.get(&id) else {
+            return;
+        };
         let (peer, sent) = (pending.to, pending.sent.unwrap_or(now));
         let rtt = now.saturating_duration_since(sent);
         if let Some(known) = self.known.get_mut(&peer) {
@@ -487,17 +549,26 @@ impl Peers {
     }
 
     fn finish(&mut self, id: RequestId, result: Result<(Response, Duration), RequestError>) {
-        let Some(pending) = self.requests.remove(&id) else { return };
+        let Some(pending) = self.requests.remove(&id) else {
+            return;
+        };
         self.deadlines.remove(&(pending.deadline, id));
         let key = self.key(&pending.to);
-        self.outcomes.push_back(Outcome { owner: pending.owner, peer: pending.to, key, result });
+        self.outcomes.push_back(Outcome {
+            owner: pending.owner,
+            peer: pending.to,
+            key,
+            result,
+        });
     }
 
     /// Fails every request whose time is up.
     pub(super) fn handle_timeout(&mut self, now: Instant, out: &mut VecDeque<Output>) {
         while let Some((_, id)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
             self.deadlines.pop_first();
-            let Some(pending) = self.requests.get(&id) else { continue };
+            let Some(pending) = self.requests.get(&id) else {
+                continue;
+            };
             let (peer, was_sent) = (pending.to, pending.sent.is_some());
             if was_sent {
                 out.push_back(Output::CancelRequest { to: peer, id });
@@ -520,7 +591,8 @@ impl Peers {
     /// Gives back the slot of a dial to an address that nobody waits for any more.
     pub(super) fn forget_address(&mut self, now: Instant, query: QueryId, out: &mut VecDeque<Output>) {
         self.addresses.remove(&query);
-        self.dials.retain(|_, dial| !matches!(dial.whom, Whom::Anybody(asked) if asked == query));
+        self.dials
+            .retain(|_, dial| !matches!(dial.whom, Whom::Anybody(asked) if asked == query));
         self.fill_slots(now, out);
     }
 
@@ -555,13 +627,18 @@ impl Peers {
             return;
         }
         let is_idle = |known: &Known, peer: &PeerId| known.is_idle() && !keep(known, peer);
-        let mut heard: Vec<Instant> =
-            self.known.iter().filter(|(peer, known)| is_idle(known, peer)).map(|(_, k)| k.heard).collect();
+        let mut heard: Vec<Instant> = self
+            .known
+            .iter()
+            .filter(|(peer, known)| is_idle(known, peer))
+            .map(|(_, k)| k.heard)
+            .collect();
         let excess = heard.len().saturating_sub(max);
         heard.sort_unstable();
         let oldest = excess.checked_sub(1).and_then(|last| heard.get(last).copied());
         self.known.retain(|peer, known| {
-            !is_idle(known, peer) || (!known.is_forgotten(now) && oldest.is_none_or(|oldest| known.heard > oldest))
+            !is_idle(known, peer)
+                || (!known.is_forgotten(now) && oldest.is_none_or(|oldest| known.heard > oldest))
         });
     }
 }

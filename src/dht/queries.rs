@@ -26,8 +26,8 @@ use crate::error::{
     BootstrapError, ConnectError, FindPeerError, GetClosestPeersError, NoKnownPeers, PingError, RequestError,
 };
 use crate::event::{
-    Event, Evidence, FindPeerOk, GetClosestPeersOk, Precision, ProgressStep, QueryId, QueryInfo,
-    QueryResult, QueryStats,
+    Event, Evidence, FindPeerOk, GetClosestPeersOk, Precision, ProgressStep, QueryId, QueryInfo, QueryResult,
+    QueryStats,
 };
 use crate::key::Key;
 use crate::message::Response;
@@ -57,7 +57,7 @@ pub(super) struct Query {
 /// Borrows the parts that an operation sees, beside the queries themselves.
 macro_rules! view {
     ($dht:ident) => {
-        &mut View {
+        View {
             local: &$dht.local,
             config: &$dht.config,
             table: &$dht.table,
@@ -76,7 +76,11 @@ impl<S: RecordStore> Dht<S> {
             Command::Bootstrap => self.bootstrap(now).unwrap_or_else(|NoKnownPeers()| {
                 self.at_once(now, QueryResult::Bootstrap(Err(BootstrapError::NoKnownPeers)))
             }),
-            Command::FindClosest { key, count, precision } => {
+            Command::FindClosest {
+                key,
+                count,
+                precision,
+            } => {
                 let count = count.unwrap_or(self.config.bucket_size());
                 self.find_n_closest(now, key, count, precision)
             }
@@ -120,15 +124,24 @@ impl<S: RecordStore> Dht<S> {
     ///
     /// A connected peer and this node itself are found at once.
     pub fn find_peer(&mut self, now: Instant, peer: PeerId) -> QueryId {
-        let known = self.peers.get(&peer).filter(|known| known.is_connected() && !known.addresses.is_empty());
+        let known = self
+            .peers
+            .get(&peer)
+            .filter(|known| known.is_connected() && !known.addresses.is_empty());
         let found = if peer == self.local.peer {
             Some(self.local.addresses_for(crate::addrs::Reach::World))
         } else {
             known.map(|known| known.addresses.clone())
         };
         if let Some(addresses) = found {
-            let peer = PeerInfo { peer_id: peer, addrs: addresses.into_vec() };
-            let found = FindPeerOk { peer, evidence: Evidence::Answered };
+            let peer = PeerInfo {
+                peer_id: peer,
+                addrs: addresses.into_vec(),
+            };
+            let found = FindPeerOk {
+                peer,
+                evidence: Evidence::Answered,
+            };
             return self.at_once(now, QueryResult::FindPeer(Ok(found)));
         }
         let k = self.config.bucket_size().get();
@@ -178,8 +191,7 @@ impl<S: RecordStore> Dht<S> {
     /// [`NoKnownPeers`] if the routing table is empty and there is no seed.
     pub fn bootstrap(&mut self, now: Instant) -> Result<QueryId, NoKnownPeers> {
         self.seeds.begin();
-        let view: &View<'_> = view!(self);
-        let own = look_up_own(now, view).ok_or(NoKnownPeers())?;
+        let own = look_up_own(now, &view!(self)).ok_or(NoKnownPeers())?;
         match self.begin(now, Operation::Bootstrap(Bootstrap::new(self.local.peer, own))) {
             Some(id) => {
                 self.join.began();
@@ -200,8 +212,10 @@ impl<S: RecordStore> Dht<S> {
     }
 
     fn end_early(&mut self, now: Instant, id: QueryId, why: End) -> bool {
-        let Some(query) = self.queries.get_mut(id) else { return false };
-        let result = query.operation.machine().end(view!(self), why);
+        let Some(query) = self.queries.get_mut(id) else {
+            return false;
+        };
+        let result = query.operation.machine().end(&view!(self), why);
         self.end(now, id, result);
         self.advance(now);
         true
@@ -209,22 +223,36 @@ impl<S: RecordStore> Dht<S> {
 
     /// Iterates over the queries of the application that run.
     pub fn queries(&self) -> impl Iterator<Item = QueryRef> {
-        let visible = self.queries.iter().filter(|(_, query)| query.asker == Asker::Application);
-        visible.map(|(id, query)| QueryRef { id, info: query.operation.state().info(), stats: query.stats() })
+        let visible = self
+            .queries
+            .iter()
+            .filter(|(_, query)| query.asker == Asker::Application);
+        visible.map(|(id, query)| QueryRef {
+            id,
+            info: query.operation.state().info(),
+            stats: query.stats(),
+        })
     }
 
     /// Returns a query of the application that runs.
     pub fn query(&self, id: QueryId) -> Option<QueryRef> {
-        let query = self.queries.get(id).filter(|query| query.asker == Asker::Application)?;
-        Some(QueryRef { id, info: query.operation.state().info(), stats: query.stats() })
+        let query = self
+            .queries
+            .get(id)
+            .filter(|query| query.asker == Asker::Application)?;
+        Some(QueryRef {
+            id,
+            info: query.operation.state().info(),
+            stats: query.stats(),
+        })
     }
 
     /// Looks up the own id or a random key of a bucket for the table's sake.
     pub(super) fn look_up(&mut self, now: Instant, target: Target) {
         let wanted = self.config.bucket_size();
         let search = match target {
-            Target::Own => look_up_own(now, view!(self)),
-            Target::Bucket(bucket) => look_up_bucket(now, view!(self), bucket),
+            Target::Own => look_up_own(now, &view!(self)),
+            Target::Bucket(bucket) => look_up_bucket(now, &mut view!(self), bucket),
         };
         if let Some(search) = search
             && !self.queries.is_full()
@@ -244,8 +272,7 @@ impl<S: RecordStore> Dht<S> {
         if let Some(bucket) = self.local.key.distance(&target.1).bucket() {
             self.refresh.looked_up(now, bucket, &mut self.rng);
         }
-        let view: &View<'_> = view!(self);
-        Search::new(now, view, target, wanted, precision).ok_or(NoKnownPeers())
+        Search::new(now, &view!(self), target, wanted, precision).ok_or(NoKnownPeers())
     }
 
     /// Begins a query of the application; `None` if there is no room.
@@ -260,28 +287,51 @@ impl<S: RecordStore> Dht<S> {
 
     fn insert(&mut self, now: Instant, operation: Operation, asker: Asker) -> QueryId {
         let step = ProgressStep::first();
-        self.queries.insert(now, Query { operation, asker, start: now, latest: now, dials: 0, step })
+        self.queries.insert(
+            now,
+            Query {
+                operation,
+                asker,
+                start: now,
+                latest: now,
+                dials: 0,
+                step,
+            },
+        )
     }
 
     /// Reports the result of a query that needed not begin.
     fn at_once(&mut self, now: Instant, result: QueryResult) -> QueryId {
         let id = self.queries.next_id();
-        let stats = QueryStats { start: Some(now), end: Some(now), ..QueryStats::empty() };
+        let stats = QueryStats {
+            start: Some(now),
+            end: Some(now),
+            ..QueryStats::empty()
+        };
         let step = ProgressStep::first().advance(true);
-        self.event(Event::OutboundQueryProgressed { id, result, stats, step });
+        self.event(Event::OutboundQueryProgressed {
+            id,
+            result,
+            stats,
+            step,
+        });
         id
     }
 
     /// Moves a query on until it waits or has ended.
     pub(super) fn step(&mut self, now: Instant, id: QueryId) {
         if self.queries.is_over(now, id) {
-            let Some(query) = self.queries.get_mut(id) else { return };
-            let result = query.operation.machine().end(view!(self), End::Timeout);
+            let Some(query) = self.queries.get_mut(id) else {
+                return;
+            };
+            let result = query.operation.machine().end(&view!(self), End::Timeout);
             return self.end(now, id, result);
         }
         loop {
-            let Some(query) = self.queries.get_mut(id) else { return };
-            match query.operation.machine().next(now, view!(self)) {
+            let Some(query) = self.queries.get_mut(id) else {
+                return;
+            };
+            match query.operation.machine().next(now, &mut view!(self)) {
                 Step::Ask(ask) => self.ask(now, id, ask),
                 Step::Dial(address) => {
                     let out = &mut self.outputs;
@@ -304,12 +354,15 @@ impl<S: RecordStore> Dht<S> {
             query.dials += 1;
         }
         let owner = (Owner::Query(id, ask.lookup), ask.urgency);
-        self.peers.request(now, ask.to, &ask.addresses, ask.request, owner, &mut self.outputs);
+        self.peers
+            .request(now, ask.to, &ask.addresses, ask.request, owner, &mut self.outputs);
     }
 
     fn end(&mut self, now: Instant, id: QueryId, result: QueryResult) {
         self.report(now, id, result, true);
-        let Some(query) = self.queries.remove(id) else { return };
+        let Some(query) = self.queries.remove(id) else {
+            return;
+        };
         match query.operation {
             Operation::Bootstrap(join) => self.joined(now, join.has_reached_anybody()),
             Operation::Connect(_) => self.peers.forget_address(now, id, &mut self.outputs),
@@ -318,7 +371,9 @@ impl<S: RecordStore> Dht<S> {
     }
 
     fn report(&mut self, now: Instant, id: QueryId, result: QueryResult, last: bool) {
-        let Some(query) = self.queries.get_mut(id) else { return };
+        let Some(query) = self.queries.get_mut(id) else {
+            return;
+        };
         query.latest = now;
         if query.asker == Asker::Upkeep {
             return;
@@ -326,7 +381,12 @@ impl<S: RecordStore> Dht<S> {
         let step = query.step.advance(last);
         let stats = query.stats();
         self.announce(now, &result);
-        self.event(Event::OutboundQueryProgressed { id, result, stats, step });
+        self.event(Event::OutboundQueryProgressed {
+            id,
+            result,
+            stats,
+            step,
+        });
     }
 
     /// Remembers the addresses of peers that were found, and makes them known to the rest of the program, once.
@@ -348,7 +408,10 @@ impl<S: RecordStore> Dht<S> {
             known.addresses = known.addresses.merged(addrs.iter().cloned());
             if !std::mem::replace(&mut known.announced, true) && !known.addresses.is_empty() {
                 let addresses = known.addresses.clone();
-                self.outputs.push_back(Output::AnnounceAddresses { peer: *peer_id, addresses });
+                self.outputs.push_back(Output::AnnounceAddresses {
+                    peer: *peer_id,
+                    addresses,
+                });
             }
         }
     }
@@ -362,12 +425,20 @@ impl<S: RecordStore> Dht<S> {
         response: Response,
         rtt: Duration,
     ) {
-        let Some(query) = self.queries.get_mut(id) else { return };
+        let Some(query) = self.queries.get_mut(id) else {
+            return;
+        };
         let named = closer_peers(response);
         let target = query.operation.machine().looks_for().copied();
         let target = target.and_then(|wanted| named.iter().find(|peer| peer.node_id == wanted));
-        let target = target.map_or_else(Addresses::empty, |peer| kept(peer.multiaddrs.clone(), &self.config));
-        let is_known = |peer: &PeerId| self.peers.get(peer).is_some_and(|known| !known.addresses.is_empty());
+        let target = target.map_or_else(Addresses::empty, |peer| {
+            kept(peer.multiaddrs.clone(), &self.config)
+        });
+        let is_known = |peer: &PeerId| {
+            self.peers
+                .get(peer)
+                .is_some_and(|known| !known.addresses.is_empty())
+        };
         let mut closer = filter(named, from, &self.local.peer, &self.config, is_known);
         // Whoever failed this node lately is not a candidate again.
         closer.retain(|named| !self.peers.is_backed_off(now, &named.peer));
@@ -378,7 +449,9 @@ impl<S: RecordStore> Dht<S> {
 
     /// An address has been dialled, and somebody was there or not.
     pub(super) fn met(&mut self, now: Instant, Met { query: id, result }: Met) {
-        let Some(query) = self.queries.get_mut(id) else { return };
+        let Some(query) = self.queries.get_mut(id) else {
+            return;
+        };
         if let (Ok(peer), Operation::Connect(connect)) = (result, &query.operation) {
             let address = connect.address().clone();
             query.operation.machine().met(Ok(peer));
@@ -406,7 +479,10 @@ impl Query {
     }
 
     fn stats(&self) -> QueryStats {
-        let mut stats = QueryStats { dials: self.dials, ..QueryStats::empty() };
+        let mut stats = QueryStats {
+            dials: self.dials,
+            ..QueryStats::empty()
+        };
         self.operation.state().count(&mut stats);
         stats.start = Some(self.start);
         stats.end = Some(self.latest);

@@ -31,7 +31,10 @@ pub(super) struct Seeds {
 
 impl Seeds {
     pub(super) fn new(max: usize) -> Self {
-        Self { seeds: IndexMap::new(), max }
+        Self {
+            seeds: IndexMap::new(),
+            max,
+        }
     }
 
     pub(super) fn contains(&self, peer: &PeerId) -> bool {
@@ -43,7 +46,11 @@ impl Seeds {
         if self.seeds.len() >= self.max && !self.seeds.contains_key(&peer) {
             return false;
         }
-        let seed = Seed { key, addresses: Addresses::empty(), result: None };
+        let seed = Seed {
+            key,
+            addresses: Addresses::empty(),
+            result: None,
+        };
         let seed = self.seeds.entry(peer).or_insert(seed);
         seed.addresses = seed.addresses.with_reported(address);
         true
@@ -51,7 +58,9 @@ impl Seeds {
 
     /// Removes an address of a seed, and the seed with its last one. Returns whether the seed is gone.
     pub(super) fn remove_address(&mut self, peer: &PeerId, address: &Multiaddr) -> bool {
-        let Some(seed) = self.seeds.get_mut(peer) else { return false };
+        let Some(seed) = self.seeds.get_mut(peer) else {
+            return false;
+        };
         seed.addresses = seed.addresses.without(address);
         seed.addresses.is_empty() && self.remove(peer)
     }
@@ -81,7 +90,13 @@ impl Seeds {
     }
 
     pub(super) fn outcomes(&self) -> Vec<SeedOutcome> {
-        self.seeds.iter().map(|(peer, seed)| SeedOutcome { peer: *peer, result: seed.result }).collect()
+        self.seeds
+            .iter()
+            .map(|(peer, seed)| SeedOutcome {
+                peer: *peer,
+                result: seed.result,
+            })
+            .collect()
     }
 }
 
@@ -114,7 +129,13 @@ mod tests {
         seeds.add(Key::sha256(b""), peer(1), "/memory/1".parse().unwrap());
         seeds.asked(&peer(1), Err(RequestError::Unreachable));
         seeds.asked(&peer(9), Ok(()));
-        assert_eq!(seeds.outcomes(), [SeedOutcome { peer: peer(1), result: Some(Err(RequestError::Unreachable)) }]);
+        assert_eq!(
+            seeds.outcomes(),
+            [SeedOutcome {
+                peer: peer(1),
+                result: Some(Err(RequestError::Unreachable))
+            }]
+        );
         seeds.begin();
         assert_eq!(seeds.outcomes()[0].result, None);
     }

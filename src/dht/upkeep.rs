@@ -35,7 +35,9 @@ impl<S: RecordStore> Dht<S> {
     ) {
         let address = clean(address, &peer).unwrap_or_else(Multiaddr::empty);
         let dialled = dialled && !address.is_empty() && self.keeps(&address);
-        let took = self.peers.connected(now, peer, (&address, dialled), dial, &mut self.outputs);
+        let took = self
+            .peers
+            .connected(now, peer, (&address, dialled), dial, &mut self.outputs);
         if let Some(took) = took {
             self.estimator.dialled(took);
         }
@@ -54,7 +56,9 @@ impl<S: RecordStore> Dht<S> {
     pub(super) fn disconnected(&mut self, now: Instant, peer: PeerId) {
         let was_busy = self.peers.disconnected(now, peer, &mut self.outputs);
         let key = self.peers.key(&peer);
-        let Some(entry) = self.table.entry(&key, &peer) else { return };
+        let Some(entry) = self.table.entry(&key, &peer) else {
+            return;
+        };
         let unused = now.saturating_duration_since(entry.last_seen());
         self.table.set_connected(&key, &peer, false);
         if was_busy || (self.kept.contains(&peer) && unused > UNEXPECTED_AFTER) {
@@ -67,7 +71,10 @@ impl<S: RecordStore> Dht<S> {
         if peer == self.local.peer {
             return;
         }
-        let clean: Vec<_> = addresses.into_iter().filter_map(|address| clean(address, &peer)).collect();
+        let clean: Vec<_> = addresses
+            .into_iter()
+            .filter_map(|address| clean(address, &peer))
+            .collect();
         let kept: Vec<_> = clean.into_iter().filter(|address| self.keeps(address)).collect();
         let known = self.peers.remember(now, peer);
         for address in kept {
@@ -92,7 +99,9 @@ impl<S: RecordStore> Dht<S> {
     /// One that is connected is; one that somebody else in the program has reported only while the table is low.
     pub(super) fn consider(&mut self, now: Instant, peer: PeerId) {
         let low = self.is_low();
-        let Some(known) = self.peers.get_mut(&peer) else { return };
+        let Some(known) = self.peers.get_mut(&peer) else {
+            return;
+        };
         let (key, connected) = (known.key, known.is_connected());
         if known.protocol == Protocol::Unsupported || peer == self.local.peer {
             return;
@@ -129,19 +138,26 @@ impl<S: RecordStore> Dht<S> {
         let request = find_node(&Bytes::from(peer.to_bytes()));
         let seed = self.seeds.addresses(&peer).cloned().unwrap_or_default();
         let owner = (owner, Urgency::Forced);
-        self.peers.request(now, peer, &seed, request, owner, &mut self.outputs);
+        self.peers
+            .request(now, peer, &seed, request, owner, &mut self.outputs);
         true
     }
 
     /// Takes note of what came of a request.
     pub(super) fn settle(&mut self, now: Instant, outcome: Outcome) {
-        let Outcome { owner, peer, key, result } = outcome;
+        let Outcome {
+            owner,
+            peer,
+            key,
+            result,
+        } = outcome;
         match owner {
             Owner::Check => self.admission.done(),
             Owner::Probe => self.probe.done(now),
             Owner::Query(..) => {}
         }
-        self.seeds.asked(&peer, result.as_ref().map(|_| ()).map_err(|error| *error));
+        self.seeds
+            .asked(&peer, result.as_ref().map(|_| ()).map_err(|error| *error));
         match result {
             Ok((response, rtt)) => {
                 self.estimator.answered(rtt);
@@ -184,9 +200,13 @@ impl<S: RecordStore> Dht<S> {
     /// Takes a peer that has proved itself into the table, or reports why not.
     fn admit(&mut self, now: Instant, key: Key, peer: PeerId) {
         let by_hand = self.config.bucket_inserts == BucketInserts::Manual && !self.seeds.contains(&peer);
-        let Some(known) = self.peers.get_mut(&peer) else { return };
+        let Some(known) = self.peers.get_mut(&peer) else {
+            return;
+        };
         let (addresses, group, connected) = (known.addresses.clone(), known.group, known.is_connected());
-        let Some(address) = addresses.first().cloned() else { return };
+        let Some(address) = addresses.first().cloned() else {
+            return;
+        };
         if by_hand {
             if !std::mem::replace(&mut known.reported, true) {
                 self.event(Event::RoutablePeer { peer, address });
@@ -224,11 +244,21 @@ impl<S: RecordStore> Dht<S> {
     }
 
     fn routing_updated(&mut self, key: &Key, peer: PeerId, is_new_peer: bool, old_peer: Option<PeerId>) {
-        let Some(bucket) = self.local.key.distance(key).bucket() else { return };
-        let Some(entry) = self.table.entry(key, &peer) else { return };
+        let Some(bucket) = self.local.key.distance(key).bucket() else {
+            return;
+        };
+        let Some(entry) = self.table.entry(key, &peer) else {
+            return;
+        };
         let addresses = entry.addresses().clone();
         let bucket_range = bucket.range();
-        self.event(Event::RoutingUpdated { peer, is_new_peer, addresses, bucket_range, old_peer });
+        self.event(Event::RoutingUpdated {
+            peer,
+            is_new_peer,
+            addresses,
+            bucket_range,
+            old_peer,
+        });
     }
 
     /// A request to a peer has failed.
@@ -301,7 +331,12 @@ impl<S: RecordStore> Dht<S> {
             KeepAlive::Table => usize::MAX,
             KeepAlive::Nobody => 0,
         };
-        let kept = self.table.closest(&self.local.key).take(count).map(|entry| *entry.peer()).collect();
+        let kept = self
+            .table
+            .closest(&self.local.key)
+            .take(count)
+            .map(|entry| *entry.peer())
+            .collect();
         let before = std::mem::replace(&mut self.kept, kept);
         for (keep, one, other) in [(false, &before, &self.kept), (true, &self.kept, &before)] {
             for peer in one.difference(other) {

@@ -12,8 +12,8 @@ use libp2p_core::transport::{PortUse, TransportError};
 use libp2p_core::{ConnectedPoint, Endpoint, Multiaddr};
 use libp2p_identity::PeerId;
 use libp2p_swarm::behaviour::{
-    AddressChange, ConnectionClosed, ConnectionEstablished, DialFailure as SwarmDialFailure, ExternalAddresses,
-    ListenAddresses, NewExternalAddrOfPeer,
+    AddressChange, ConnectionClosed, ConnectionEstablished, DialFailure as SwarmDialFailure,
+    ExternalAddresses, ListenAddresses, NewExternalAddrOfPeer,
 };
 use libp2p_swarm::dial_opts::DialOpts;
 use libp2p_swarm::{
@@ -204,7 +204,10 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     /// Returns a query that runs, to be ended.
     pub fn query_mut(&mut self, id: &QueryId) -> Option<QueryMut<'_, S>> {
         let query = self.dht.query(*id)?;
-        Some(QueryMut { query, behaviour: self })
+        Some(QueryMut {
+            query,
+            behaviour: self,
+        })
     }
 
     /// Sets whether the node serves others; `None` lets that follow its confirmed external addresses.
@@ -239,16 +242,22 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         source: &PeerId,
     ) -> impl Iterator<Item = KadPeer> {
         let (k, source) = (self.dht.config().bucket_size().get(), *source);
-        let live = self.dht.table().closest(key.as_ref()).filter(|entry| entry.is_live());
-        live.filter(move |entry| *entry.peer() != source).take(k).map(|entry| KadPeer {
-            node_id: *entry.peer(),
-            multiaddrs: entry.addresses().clone(),
-            connection_ty: if entry.is_connected() {
-                ConnectionType::Connected
-            } else {
-                ConnectionType::CanConnect
-            },
-        })
+        let live = self
+            .dht
+            .table()
+            .closest(key.as_ref())
+            .filter(|entry| entry.is_live());
+        live.filter(move |entry| *entry.peer() != source)
+            .take(k)
+            .map(|entry| KadPeer {
+                node_id: *entry.peer(),
+                multiaddrs: entry.addresses().clone(),
+                connection_ty: if entry.is_connected() {
+                    ConnectionType::Connected
+                } else {
+                    ConnectionType::CanConnect
+                },
+            })
     }
 
     /// Returns a picture of the routing table.
@@ -264,6 +273,16 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     /// Returns the node itself, for whatever this face does not show.
     pub fn dht(&self) -> &Dht<S> {
         &self.dht
+    }
+
+    /// Returns the node itself, to be told or asked what this face does not offer.
+    ///
+    /// What it wants done is done when the swarm is polled next.
+    pub fn dht_mut(&mut self) -> &mut Dht<S> {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+        &mut self.dht
     }
 
     /// Returns the store, to be changed.
@@ -291,7 +310,11 @@ impl<S: RecordStore + 'static> Behaviour<S> {
 
     fn notify(&mut self, peer: PeerId, connection: ConnectionId, event: ToHandler) {
         let handler = NotifyHandler::One(connection);
-        self.events.push_back(ToSwarm::NotifyHandler { peer_id: peer, handler, event });
+        self.events.push_back(ToSwarm::NotifyHandler {
+            peer_id: peer,
+            handler,
+            event,
+        });
     }
 
     fn notify_by_number(&mut self, to: PeerId, number: u64, event: ToHandler) {
@@ -312,9 +335,16 @@ impl<S: RecordStore + 'static> Behaviour<S> {
             Output::Dial { id, peer, addresses } => self.dial(id, peer, addresses),
             Output::SendRequest { to, id, request } => {
                 // The connection that was made last is the least likely to be stale.
-                match self.connections.get(&to).and_then(|connections| connections.last()) {
+                match self
+                    .connections
+                    .get(&to)
+                    .and_then(|connections| connections.last())
+                {
                     Some(connection) => self.notify(to, connection.id, ToHandler::Request(id, request)),
-                    None => self.input(Input::RequestFailed { id, error: RequestError::Disconnected }),
+                    None => self.input(Input::RequestFailed {
+                        id,
+                        error: RequestError::Disconnected,
+                    }),
                 }
             }
             Output::CancelRequest { to, id } => self.notify_all(&to, || ToHandler::Cancel(id)),
@@ -327,10 +357,14 @@ impl<S: RecordStore + 'static> Behaviour<S> {
             Output::KeepAlive { peer, keep } => self.notify_all(&peer, || ToHandler::KeepAlive(keep)),
             Output::SetMode(mode) => {
                 let all: Vec<_> = self.connections.keys().copied().collect();
-                all.iter().for_each(|peer| self.notify_all(peer, || ToHandler::Mode(mode)));
+                all.iter()
+                    .for_each(|peer| self.notify_all(peer, || ToHandler::Mode(mode)));
             }
             Output::AnnounceAddresses { peer, addresses } => {
-                let announce = |address| ToSwarm::NewExternalAddrOfPeer { peer_id: peer, address };
+                let announce = |address| ToSwarm::NewExternalAddrOfPeer {
+                    peer_id: peer,
+                    address,
+                };
                 self.events.extend(addresses.into_vec().into_iter().map(announce));
             }
             Output::Event(event) => {
@@ -346,12 +380,19 @@ impl<S: RecordStore + 'static> Behaviour<S> {
             (Some(peer), None) => DialOpts::peer_id(peer).build(),
             (Some(peer), Some(last)) => {
                 addresses.push(last);
-                DialOpts::peer_id(peer).addresses(addresses).extend_addresses_through_behaviour().build()
+                DialOpts::peer_id(peer)
+                    .addresses(addresses)
+                    .extend_addresses_through_behaviour()
+                    .build()
             }
             (None, Some(address)) => DialOpts::unknown_peer_id().address(address).build(),
             (None, None) => {
                 let error = DialFailure::NoAddresses;
-                return self.input(Input::DialFailed { dial: Some(id), peer, error });
+                return self.input(Input::DialFailed {
+                    dial: Some(id),
+                    peer,
+                    error,
+                });
             }
         };
         self.dials.insert(opts.connection_id(), id);
@@ -359,10 +400,24 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     }
 
     fn established(&mut self, established: ConnectionEstablished<'_>) {
-        let ConnectionEstablished { peer_id: peer, connection_id, endpoint, other_established, .. } = established;
+        let ConnectionEstablished {
+            peer_id: peer,
+            connection_id,
+            endpoint,
+            other_established,
+            ..
+        } = established;
         // The handler was made just before, and its number recorded.
-        let number = self.numbers.iter().rev().find(|(_, id)| **id == connection_id).map(|(number, _)| *number);
-        let connection = Connection { id: connection_id, number: number.unwrap_or(u64::MAX) };
+        let number = self
+            .numbers
+            .iter()
+            .rev()
+            .find(|(_, id)| **id == connection_id)
+            .map(|(number, _)| *number);
+        let connection = Connection {
+            id: connection_id,
+            number: number.unwrap_or(u64::MAX),
+        };
         self.connections.entry(peer).or_default().push(connection);
         let dial = self.dials.swap_remove(&connection_id);
         if other_established == 0 || dial.is_some() {
@@ -373,11 +428,21 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     fn connected(&mut self, peer: PeerId, endpoint: &ConnectedPoint, dial: Option<DialId>) {
         let address = endpoint.get_remote_address().clone();
         let dialled = endpoint.is_dialer();
-        self.input(Input::Connected { peer, address, dialled, dial });
+        self.input(Input::Connected {
+            peer,
+            address,
+            dialled,
+            dial,
+        });
     }
 
     fn closed(&mut self, closed: ConnectionClosed<'_>) {
-        let ConnectionClosed { peer_id: peer, connection_id, remaining_established, .. } = closed;
+        let ConnectionClosed {
+            peer_id: peer,
+            connection_id,
+            remaining_established,
+            ..
+        } = closed;
         let lost = self.lost.swap_remove(&connection_id).unwrap_or_default();
         if let Some(connections) = self.connections.get_mut(&peer) {
             connections.retain(|connection| {
@@ -392,17 +457,28 @@ impl<S: RecordStore + 'static> Behaviour<S> {
             self.input(Input::Disconnected { peer });
         } else {
             for id in lost {
-                self.input(Input::RequestFailed { id, error: RequestError::Disconnected });
+                self.input(Input::RequestFailed {
+                    id,
+                    error: RequestError::Disconnected,
+                });
             }
         }
     }
 
     fn dial_failed(&mut self, failure: SwarmDialFailure<'_>) {
-        let SwarmDialFailure { peer_id: peer, error, connection_id } = failure;
+        let SwarmDialFailure {
+            peer_id: peer,
+            error,
+            connection_id,
+        } = failure;
         let dial = self.dials.swap_remove(&connection_id);
         let was_made = !matches!(error, DialError::DialPeerConditionFalse(_));
         if dial.is_some() || (peer.is_some() && was_made) {
-            self.input(Input::DialFailed { dial, peer, error: dial_failure(error) });
+            self.input(Input::DialFailed {
+                dial,
+                peer,
+                error: dial_failure(error),
+            });
         }
     }
 
@@ -428,17 +504,23 @@ impl<S: RecordStore + 'static> Behaviour<S> {
 /// Says what a failed dial means to the node.
 fn dial_failure(error: &DialError) -> DialFailure {
     match error {
-        DialError::LocalPeerId { address } => DialFailure::Own { address: without_peer(address) },
+        DialError::LocalPeerId { address } => DialFailure::Own {
+            address: without_peer(address),
+        },
         DialError::NoAddresses => DialFailure::NoAddresses,
         DialError::DialPeerConditionFalse(_) => DialFailure::UnderWay,
         DialError::Aborted | DialError::Denied { .. } => DialFailure::Refused,
-        DialError::WrongPeerId { address, .. } => DialFailure::WrongPeer { address: without_peer(address) },
+        DialError::WrongPeerId { address, .. } => DialFailure::WrongPeer {
+            address: without_peer(address),
+        },
         DialError::Transport(errors) => {
             let unsupported = errors.iter().filter_map(|(address, error)| match error {
                 TransportError::MultiaddrNotSupported(_) => Some(without_peer(address)),
                 TransportError::Other(_) => None,
             });
-            DialFailure::Unreachable { unsupported: unsupported.collect() }
+            DialFailure::Unreachable {
+                unsupported: unsupported.collect(),
+            }
         }
     }
 }
@@ -489,7 +571,10 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
         Ok(addresses.map_or_else(Vec::new, Addresses::into_vec))
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the enum may grow; what is new does not concern us")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the enum may grow; what is new does not concern us"
+    )]
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         let external_changed = self.external.on_swarm_event(&event);
         let listening_changed = self.listening.on_swarm_event(&event);
@@ -504,11 +589,16 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
                 self.dial_failed(failure);
             }
             FromSwarm::ListenFailure(failure) => self.forget_handler(failure.connection_id),
-            FromSwarm::AddressChange(AddressChange { peer_id, new, .. }) => self.connected(peer_id, new, None),
+            FromSwarm::AddressChange(AddressChange { peer_id, new, .. }) => {
+                self.connected(peer_id, new, None)
+            }
             FromSwarm::NewExternalAddrOfPeer(NewExternalAddrOfPeer { peer_id: peer, addr }) => {
                 let echo = self.echo.take();
                 if !echo.is_some_and(|(known, address)| known == peer && address == *addr) {
-                    self.input(Input::AddressesLearned { peer, addresses: vec![addr.clone()] });
+                    self.input(Input::AddressesLearned {
+                        peer,
+                        addresses: vec![addr.clone()],
+                    });
                 }
             }
             _ => {}
@@ -522,7 +612,11 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
         event: THandlerOutEvent<Self>,
     ) {
         let input = match event {
-            FromHandler::RequestReceived(id, request) => Input::RequestReceived { from: peer, id, request },
+            FromHandler::RequestReceived(id, request) => Input::RequestReceived {
+                from: peer,
+                id,
+                request,
+            },
             FromHandler::ResponseReceived(id, response) => Input::ResponseReceived { id, response },
             FromHandler::RequestFailed(id, error) => Input::RequestFailed { id, error },
             FromHandler::Protocol(true) => Input::ProtocolConfirmed { peer },

@@ -138,7 +138,11 @@ impl Handler {
             return;
         }
         if self.inbound.len() >= self.limits.max_inbound {
-            let idle = self.inbound.iter().enumerate().filter(|(_, stream)| stream.is_idle());
+            let idle = self
+                .inbound
+                .iter()
+                .enumerate()
+                .filter(|(_, stream)| stream.is_idle());
             match idle.min_by_key(|(_, stream)| stream.since()).map(|(at, _)| at) {
                 Some(oldest) => drop(self.inbound.swap_remove(oldest)),
                 None => {
@@ -148,7 +152,8 @@ impl Handler {
             }
         }
         stream.ignore_for_keep_alive();
-        self.inbound.push(Inbound::new(stream, self.limits.max_frame, timer::now()));
+        self.inbound
+            .push(Inbound::new(stream, self.limits.max_frame, timer::now()));
     }
 
     fn poll_inbound(&mut self, cx: &mut Context<'_>) -> bool {
@@ -191,7 +196,9 @@ impl Handler {
     fn protocols_changed(&mut self, change: ProtocolsChange<'_>) {
         let (names_ours, supports) = match change {
             ProtocolsChange::Added(mut added) => (added.any(|protocol| *protocol == self.protocol), true),
-            ProtocolsChange::Removed(mut removed) => (removed.any(|protocol| *protocol == self.protocol), false),
+            ProtocolsChange::Removed(mut removed) => {
+                (removed.any(|protocol| *protocol == self.protocol), false)
+            }
         };
         let now_supported = match (names_ours, self.supported) {
             (true, _) => supports,
@@ -208,10 +215,12 @@ impl Handler {
     fn opening_failed(&mut self, error: &StreamUpgradeError<std::convert::Infallible>) {
         match error {
             StreamUpgradeError::NegotiationFailed => {
-                self.outbound.opening_failed(RequestError::Unsupported, &mut self.events);
+                self.outbound
+                    .opening_failed(RequestError::Unsupported, &mut self.events);
             }
             StreamUpgradeError::Timeout | StreamUpgradeError::Io(_) => {
-                self.outbound.opening_failed(RequestError::StreamEnded, &mut self.events);
+                self.outbound
+                    .opening_failed(RequestError::StreamEnded, &mut self.events);
             }
             StreamUpgradeError::Apply(never) => match *never {},
         }
@@ -288,7 +297,10 @@ impl ConnectionHandler for Handler {
         }
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the enum may grow; what is new does not concern us")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the enum may grow; what is new does not concern us"
+    )]
     fn on_connection_event(
         &mut self,
         event: ConnectionEvent<'_, Self::InboundProtocol, Self::OutboundProtocol>,

@@ -33,7 +33,9 @@ pub(super) struct Timer {
 impl Timer {
     /// Returns ready if `deadline` has come at `now`; otherwise sees to it that the task is woken then.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, now: Instant, deadline: Option<Instant>) -> Poll<()> {
-        let Some(deadline) = deadline else { return Poll::Pending };
+        let Some(deadline) = deadline else {
+            return Poll::Pending;
+        };
         loop {
             if deadline <= now {
                 return Poll::Ready(());
@@ -46,7 +48,9 @@ impl Timer {
                 }
                 self.rings_at = Some(deadline);
             }
-            let Some(delay) = &mut self.delay else { return Poll::Pending };
+            let Some(delay) = &mut self.delay else {
+                return Poll::Pending;
+            };
             if Pin::new(delay).poll(cx).is_pending() {
                 return Poll::Pending;
             }

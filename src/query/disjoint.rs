@@ -63,7 +63,11 @@ impl Disjoint {
                 path.learn(None, [peer]);
             }
         }
-        Self { paths, claims: IndexMap::new(), turn: 0 }
+        Self {
+            paths,
+            claims: IndexMap::new(),
+            turn: 0,
+        }
     }
 
     fn is_single(&self) -> bool {
@@ -98,9 +102,18 @@ impl Disjoint {
             for (_, named) in &closer {
                 match self.claims.get(named) {
                     Some(claim) if claim.path == asked_by => {}
-                    Some(Claim { outcome: Outcome::Asked(soft), .. }) => path.asked_elsewhere(now, named, *soft),
-                    Some(Claim { outcome: Outcome::Answered, .. }) => path.answered_elsewhere(named),
-                    Some(Claim { outcome: Outcome::Failed, .. }) => path.failed_elsewhere(named),
+                    Some(Claim {
+                        outcome: Outcome::Asked(soft),
+                        ..
+                    }) => path.asked_elsewhere(now, named, *soft),
+                    Some(Claim {
+                        outcome: Outcome::Answered,
+                        ..
+                    }) => path.answered_elsewhere(named),
+                    Some(Claim {
+                        outcome: Outcome::Failed,
+                        ..
+                    }) => path.failed_elsewhere(named),
                     None => {}
                 }
             }
@@ -129,7 +142,9 @@ impl Disjoint {
         for _ in 0..self.paths.len() {
             let turn = self.turn % self.paths.len();
             self.turn = turn + 1;
-            let Some(path) = self.paths.get_mut(turn) else { break };
+            let Some(path) = self.paths.get_mut(turn) else {
+                break;
+            };
             match path.next(now, outlook) {
                 Next::Ask(peer, soft) => {
                     self.claim(&peer, turn, Outcome::Asked(soft));
@@ -142,7 +157,11 @@ impl Disjoint {
                 Next::Done => done += 1,
             }
         }
-        if done == self.paths.len() { Next::Done } else { Next::Wait }
+        if done == self.paths.len() {
+            Next::Done
+        } else {
+            Next::Wait
+        }
     }
 
     /// Returns when [`next`](Self::next) is to be called though nothing has happened.
@@ -157,7 +176,11 @@ impl Disjoint {
     }
 
     fn others(&mut self, but: usize) -> impl Iterator<Item = &mut Lookup> {
-        self.paths.iter_mut().enumerate().filter(move |(at, _)| *at != but).map(|(_, path)| path)
+        self.paths
+            .iter_mut()
+            .enumerate()
+            .filter(move |(at, _)| *at != but)
+            .map(|(_, path)| path)
     }
 
     /// Returns the `count` closest peers that have answered in any path, closest first.
@@ -171,22 +194,32 @@ impl Disjoint {
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        self.paths.iter().map(Lookup::counts).fold(Counts::default(), |sum, path| Counts {
-            requests: sum.requests + path.requests,
-            answered: sum.answered + path.answered,
-            failed: sum.failed + path.failed,
-            soft_timeouts: sum.soft_timeouts + path.soft_timeouts,
-        })
+        self.paths
+            .iter()
+            .map(Lookup::counts)
+            .fold(Counts::default(), |sum, path| Counts {
+                requests: sum.requests + path.requests,
+                answered: sum.answered + path.answered,
+                failed: sum.failed + path.failed,
+                soft_timeouts: sum.soft_timeouts + path.soft_timeouts,
+            })
     }
 
     /// Returns the hops of the path that found the closest peer.
     pub(crate) fn hops(&self) -> u32 {
-        let closest = |path: &&Lookup| path.closest_answered().next().map_or(Distance::MAX, |(distance, _)| distance);
+        let closest = |path: &&Lookup| {
+            path.closest_answered()
+                .next()
+                .map_or(Distance::MAX, |(distance, _)| distance)
+        };
         self.paths.iter().min_by_key(closest).map_or(0, Lookup::hops)
     }
 }
 
-fn merge<I: Iterator<Item = (Distance, PeerId)>>(paths: impl Iterator<Item = I>, count: usize) -> Vec<PeerId> {
+fn merge<I: Iterator<Item = (Distance, PeerId)>>(
+    paths: impl Iterator<Item = I>,
+    count: usize,
+) -> Vec<PeerId> {
     let mut all: Vec<_> = paths.flat_map(|path| path.take(count)).collect();
     all.sort();
     all.dedup();

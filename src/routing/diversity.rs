@@ -15,7 +15,9 @@ pub(super) fn allows<'a>(
     bucket: impl Iterator<Item = &'a Entry>,
     table: impl Iterator<Item = &'a Entry>,
 ) -> bool {
-    let (Some(limits), Some(group)) = (limits, group) else { return true };
+    let (Some(limits), Some(group)) = (limits, group) else {
+        return true;
+    };
     let same = |entries: &mut dyn Iterator<Item = &'a Entry>| {
         entries.filter(|entry| entry.group() == Some(group)).count()
     };

@@ -15,6 +15,7 @@ pub(super) mod field {
     pub(in crate::wire) const RECORD: u32 = 3;
     pub(in crate::wire) const CLOSER_PEERS: u32 = 8;
     pub(in crate::wire) const PROVIDER_PEERS: u32 = 9;
+    pub(in crate::wire) const CLUSTER_LEVEL: u32 = 10;
     pub(in crate::wire) const PEER_ID: u32 = 1;
     pub(in crate::wire) const PEER_ADDRS: u32 = 2;
     pub(in crate::wire) const PEER_CONNECTION: u32 = 3;
@@ -144,6 +145,8 @@ pub(super) struct MessageView<'a> {
     pub(super) message_type: u64,
     pub(super) key: &'a [u8],
     pub(super) record: Option<&'a [u8]>,
+    /// How many peers there are in both lists together.
+    pub(super) peers: usize,
 }
 
 impl<'a> MessageView<'a> {
@@ -152,7 +155,10 @@ impl<'a> MessageView<'a> {
         if body.is_empty() {
             return Err(DecodeError::Empty);
         }
-        let mut view = Self { body, ..Self::default() };
+        let mut view = Self {
+            body,
+            ..Self::default()
+        };
         for field in Fields::new(body) {
             let (number, value) = field?;
             match number {
@@ -163,7 +169,10 @@ impl<'a> MessageView<'a> {
                     check_record(record)?;
                     view.record = Some(record);
                 }
-                field::CLOSER_PEERS | field::PROVIDER_PEERS => check_peer(value.bytes(number)?)?,
+                field::CLOSER_PEERS | field::PROVIDER_PEERS => {
+                    check_peer(value.bytes(number)?)?;
+                    view.peers += 1;
+                }
                 _ => {}
             }
         }
@@ -238,30 +247,48 @@ mod tests {
 
     #[test]
     fn a_tag_of_more_than_five_bytes_is_refused() {
-        assert!(matches!(MessageView::check(&[0x88, 0x80, 0x80, 0x80, 0x80, 0x00, 4]), Err(DecodeError::Varint)));
+        assert!(matches!(
+            MessageView::check(&[0x88, 0x80, 0x80, 0x80, 0x80, 0x00, 4]),
+            Err(DecodeError::Varint)
+        ));
         // The bytes that quick-protobuf reads as field 1: five bytes, but more than 32 bits.
-        assert!(matches!(MessageView::check(&[0x8a, 0x80, 0x80, 0x80, 0x10]), Err(DecodeError::Varint)));
+        assert!(matches!(
+            MessageView::check(&[0x8a, 0x80, 0x80, 0x80, 0x10]),
+            Err(DecodeError::Varint)
+        ));
     }
 
     #[test]
     fn an_endless_varint_is_refused() {
-        assert!(matches!(MessageView::check(&[0x08].repeat(1)), Err(DecodeError::Varint)));
+        assert!(matches!(MessageView::check(&[0x08]), Err(DecodeError::Varint)));
         let mut endless = vec![0x08];
         endless.extend([0xff; 100]);
         assert!(matches!(MessageView::check(&endless), Err(DecodeError::Varint)));
         // Ten bytes are the longest number; its last byte has room for one bit.
         let longest = |last| [&[0x08][..], &[0xff; 9], &[last]].concat();
         assert_eq!(MessageView::check(&longest(0x01)).unwrap().message_type, u64::MAX);
-        assert!(matches!(MessageView::check(&longest(0x02)), Err(DecodeError::Varint)));
+        assert!(matches!(
+            MessageView::check(&longest(0x02)),
+            Err(DecodeError::Varint)
+        ));
     }
 
     #[test]
     fn a_nested_length_past_its_parent_is_refused() {
         // closerPeers of two bytes, whose id claims five.
-        assert!(matches!(MessageView::check(&[0x42, 2, 0x0a, 5, 0, 0, 0, 0]), Err(DecodeError::Length)));
+        assert!(matches!(
+            MessageView::check(&[0x42, 2, 0x0a, 5, 0, 0, 0, 0]),
+            Err(DecodeError::Length)
+        ));
         // A record likewise, and the key of the message itself.
-        assert!(matches!(MessageView::check(&[0x1a, 2, 0x0a, 1]), Err(DecodeError::Length)));
-        assert!(matches!(MessageView::check(&[0x12, 5, 1]), Err(DecodeError::Length)));
+        assert!(matches!(
+            MessageView::check(&[0x1a, 2, 0x0a, 1]),
+            Err(DecodeError::Length)
+        ));
+        assert!(matches!(
+            MessageView::check(&[0x12, 5, 1]),
+            Err(DecodeError::Length)
+        ));
         assert!(matches!(
             MessageView::check(&[0x12, 0xff, 0xff, 0xff, 0xff, 0x0f]),
             Err(DecodeError::Length)
@@ -272,27 +299,36 @@ mod tests {
     fn groups_and_missing_wire_types_are_refused() {
         for wire_type in [3u8, 4, 6, 7] {
             let error = MessageView::check(&[0x08 | wire_type, 0]).unwrap_err();
-            assert!(matches!(error, DecodeError::WireType(found) if found == wire_type), "{error}");
+            assert!(
+                matches!(error, DecodeError::WireType(found) if found == wire_type),
+                "{error}"
+            );
         }
-        assert!(matches!(MessageView::check(&[0x00, 0]), Err(DecodeError::FieldNumber)));
+        assert!(matches!(
+            MessageView::check(&[0x00, 0]),
+            Err(DecodeError::FieldNumber)
+        ));
     }
 
     #[test]
     fn known_fields_need_their_wire_type() {
         for bytes in [
-            &[0x0a, 0][..],                // type as bytes
-            &[0x10, 0],                    // key as a number
-            &[0x18, 0],                    // record as a number
-            &[0x40, 0],                    // closerPeers as a number
-            &[0x45, 0, 0, 0, 0],           // closerPeers as 32 fixed bits
-            &[0x42, 2, 0x08, 1],           // the id of a peer as a number
-            &[0x4a, 2, 0x1a, 0],           // the connection of a provider as bytes
-            &[0x1a, 2, 0x08, 1],           // the key of a record as a number
-            &[0x1a, 3, 0xca, 0x30, 0],     // the ttl of a record as bytes
-            &[0x1a, 3, 0xd0, 0x29, 1],     // the publisher of a record as a number
+            &[0x0a, 0][..],            // type as bytes
+            &[0x10, 0],                // key as a number
+            &[0x18, 0],                // record as a number
+            &[0x40, 0],                // closerPeers as a number
+            &[0x45, 0, 0, 0, 0],       // closerPeers as 32 fixed bits
+            &[0x42, 2, 0x08, 1],       // the id of a peer as a number
+            &[0x4a, 2, 0x1a, 0],       // the connection of a provider as bytes
+            &[0x1a, 2, 0x08, 1],       // the key of a record as a number
+            &[0x1a, 3, 0xca, 0x30, 0], // the ttl of a record as bytes
+            &[0x1a, 3, 0xd0, 0x29, 1], // the publisher of a record as a number
         ] {
             let error = MessageView::check(bytes).unwrap_err();
-            assert!(matches!(error, DecodeError::FieldType(_)), "{bytes:02x?}: {error}");
+            assert!(
+                matches!(error, DecodeError::FieldType(_)),
+                "{bytes:02x?}: {error}"
+            );
         }
     }
 

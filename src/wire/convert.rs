@@ -11,7 +11,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use libp2p_core::Multiaddr;
 use libp2p_core::multiaddr::Protocol;
 use libp2p_identity::PeerId;
-use quick_protobuf::sizeofs::{sizeof_len, sizeof_varint};
+use quick_protobuf::sizeofs::sizeof_len;
 use quick_protobuf::{BytesReader, MessageRead as _, MessageWrite as _, Writer};
 
 use super::check::{MessageView, PeerView, field};
@@ -19,14 +19,14 @@ use super::generated::dht as pb;
 use super::generated::dht::mod_Message::{ConnectionType as PbConnection, MessageType as PbType};
 use super::{DecodeError, MAX_PEERS, SEND_LIMIT};
 use crate::addrs::{Addresses, MAX_ADDRESS_BYTES, MAX_ADDRESSES};
-use crate::key::PeerBytes;
+use crate::key::{PeerBytes, peer_id_len};
 use crate::message::{MessageType, Request, Response, SentRecord};
 use crate::peer::{ConnectionType, KadPeer};
 use crate::record::RecordKey;
 use crate::time::Duration;
 
 /// What goes into the field `clusterLevelRaw`, which nobody uses: `go-libp2p-kad-dht` sends 1 and expects at least 1.
-const CLUSTER_LEVEL: i32 = 1;
+const CLUSTER_LEVEL: u64 = 1;
 
 /// Reads a request from the bytes of one frame.
 ///
@@ -36,9 +36,15 @@ pub fn decode_request(body: &[u8]) -> Result<Request, DecodeError> {
     let view = MessageView::check(body)?;
     Ok(match message_type(&view)? {
         MessageType::Ping => Request::Ping,
-        MessageType::FindNode => Request::FindNode { key: Bytes::copy_from_slice(required_key(&view)?) },
-        MessageType::GetValue => Request::GetValue { key: record_key(required_key(&view)?) },
-        MessageType::GetProviders => Request::GetProviders { key: record_key(required_key(&view)?) },
+        MessageType::FindNode => Request::FindNode {
+            key: Bytes::copy_from_slice(required_key(&view)?),
+        },
+        MessageType::GetValue => Request::GetValue {
+            key: record_key(required_key(&view)?),
+        },
+        MessageType::GetProviders => Request::GetProviders {
+            key: record_key(required_key(&view)?),
+        },
         MessageType::PutValue => {
             let key = required_key(&view)?;
             let record = record(&view)?.ok_or(DecodeError::Missing("record"))?;
@@ -68,7 +74,9 @@ pub fn decode_response(body: &[u8]) -> Result<Response, DecodeError> {
     let key = (!view.key.is_empty()).then(|| record_key(view.key));
     Ok(match message_type(&view)? {
         MessageType::Ping => Response::Pong,
-        MessageType::FindNode => Response::FindNode { closer_peers: peers(&view, field::CLOSER_PEERS) },
+        MessageType::FindNode => Response::FindNode {
+            closer_peers: peers(&view, field::CLOSER_PEERS),
+        },
         MessageType::GetValue => Response::GetValue {
             key,
             record: record(&view)?,
@@ -108,7 +116,11 @@ fn message_type(view: &MessageView<'_>) -> Result<MessageType, DecodeError> {
 }
 
 fn required_key<'a>(view: &MessageView<'a>) -> Result<&'a [u8], DecodeError> {
-    if view.key.is_empty() { Err(DecodeError::Missing("key")) } else { Ok(view.key) }
+    if view.key.is_empty() {
+        Err(DecodeError::Missing("key"))
+    } else {
+        Ok(view.key)
+    }
 }
 
 fn record_key(bytes: &[u8]) -> RecordKey {
@@ -132,13 +144,14 @@ fn record(view: &MessageView<'_>) -> Result<Option<SentRecord>, DecodeError> {
 }
 
 fn peers(view: &MessageView<'_>, list: u32) -> Vec<KadPeer> {
-    let mut peers = Vec::with_capacity(view.peers(list).take(MAX_PEERS).count());
-    peers.extend(view.peers(list).take(MAX_PEERS).filter_map(peer));
+    let mut peers = Vec::with_capacity(view.peers.min(MAX_PEERS));
+    let mut scratch = Vec::new();
+    peers.extend(view.peers(list).take(MAX_PEERS).filter_map(|view| peer(view, &mut scratch)));
     peers
 }
 
-/// Reads one peer, or nothing if its id cannot be read.
-fn peer(view: PeerView<'_>) -> Option<KadPeer> {
+/// Reads one peer, or nothing if its id cannot be read. `scratch` serves for the addresses of all of them.
+fn peer(view: PeerView<'_>, scratch: &mut Vec<Multiaddr>) -> Option<KadPeer> {
     let (id, connection) = view.id_and_connection();
     let node_id = PeerId::from_bytes(id).ok()?;
     let connection_ty = match connection {
@@ -147,44 +160,43 @@ fn peer(view: PeerView<'_>) -> Option<KadPeer> {
         3 => ConnectionType::CannotConnect,
         _ => ConnectionType::NotConnected,
     };
-    let mut addresses: Vec<Multiaddr> = Vec::new();
     for address in view.addrs().filter_map(|bytes| address(bytes, id)) {
-        if addresses.len() == MAX_ADDRESSES {
+        if scratch.len() == MAX_ADDRESSES {
             break;
         }
-        if !addresses.contains(&address) {
-            if addresses.is_empty() {
-                addresses.reserve_exact(view.addrs().count().min(MAX_ADDRESSES));
-            }
-            addresses.push(address);
+        if !scratch.contains(&address) {
+            scratch.push(address);
         }
     }
-    Some(KadPeer { node_id, multiaddrs: Addresses::from_clean(addresses), connection_ty })
+    Some(KadPeer { node_id, multiaddrs: Addresses::from_clean(scratch), connection_ty })
 }
+
+/// The number of the protocol `/p2p` as an unsigned varint.
+const P2P: [u8; 2] = [0xa5, 0x03];
 
 /// Reads one address of the peer with the id `id`, without its `/p2p` suffix, or nothing if it is unusable.
 fn address(bytes: &[u8], id: &[u8]) -> Option<Multiaddr> {
-    let mut last = None;
-    let mut end = bytes.len();
-    let mut rest = bytes;
-    if bytes.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        end = bytes.len() - rest.len();
-        let (protocol, behind) = Protocol::from_bytes(rest).ok()?;
-        last = Some(protocol);
-        rest = behind;
-    }
-    let kept = match last {
-        Some(Protocol::P2p(peer)) if PeerBytes::of(&peer).as_slice() == id => bytes.get(..end)?,
-        Some(Protocol::P2p(_)) => return None,
-        Some(_) | None => bytes,
-    };
+    let kept = if bytes.windows(2).any(|pair| pair == P2P) { without_suffix(bytes, id)? } else { bytes };
     if kept.is_empty() || kept.len() > MAX_ADDRESS_BYTES {
         return None;
     }
     Multiaddr::try_from(kept.to_vec()).ok()
+}
+
+/// Cuts off a `/p2p` suffix with the id; nothing if there is one with another id.
+fn without_suffix<'a>(bytes: &'a [u8], id: &[u8]) -> Option<&'a [u8]> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let end = bytes.len() - rest.len();
+        let (protocol, behind) = Protocol::from_bytes(rest).ok()?;
+        if let Protocol::P2p(peer) = protocol
+            && behind.is_empty()
+        {
+            return if PeerBytes::of(&peer).as_slice() == id { bytes.get(..end) } else { None };
+        }
+        rest = behind;
+    }
+    Some(bytes)
 }
 
 /// Appends a request to `buffer` as one frame, its length first.
@@ -199,7 +211,14 @@ pub fn encode_request(request: &Request, buffer: &mut BytesMut) {
         Request::AddProvider { key, providers } => (key.as_ref(), None, providers),
     };
     let message_type = pb_type(request.message_type());
-    Outgoing { message_type, key, record, closer: &[], providers }.write(buffer);
+    Outgoing {
+        message_type,
+        key,
+        record,
+        closer: &[],
+        providers,
+    }
+    .write(buffer);
 }
 
 /// Appends an answer to `buffer` as one frame, its length first.
@@ -211,9 +230,16 @@ pub fn encode_response(response: &Response, buffer: &mut BytesMut) {
     let (key, record, closer, providers): (Bytes, _, &[KadPeer], &[KadPeer]) = match response {
         Response::Pong => (Bytes::new(), None, &[], &[]),
         Response::FindNode { closer_peers } => (Bytes::new(), None, closer_peers, &[]),
-        Response::GetValue { key, record, closer_peers } => {
-            (optional_key(key), record.as_ref().map(sent_record), closer_peers, &[])
-        }
+        Response::GetValue {
+            key,
+            record,
+            closer_peers,
+        } => (
+            optional_key(key),
+            record.as_ref().map(sent_record),
+            closer_peers,
+            &[],
+        ),
         Response::PutValue { key, value } => {
             let record = value.as_deref().map(|value| pb::Record {
                 key: Cow::Borrowed(key.as_ref()),
@@ -222,12 +248,21 @@ pub fn encode_response(response: &Response, buffer: &mut BytesMut) {
             });
             (key.bytes().clone(), record, &[], &[])
         }
-        Response::GetProviders { key, provider_peers, closer_peers } => {
-            (optional_key(key), None, closer_peers, provider_peers)
-        }
+        Response::GetProviders {
+            key,
+            provider_peers,
+            closer_peers,
+        } => (optional_key(key), None, closer_peers, provider_peers),
     };
     let message_type = pb_type(response.message_type());
-    Outgoing { message_type, key: &key, record, closer, providers }.write(buffer);
+    Outgoing {
+        message_type,
+        key: &key,
+        record,
+        closer,
+        providers,
+    }
+    .write(buffer);
 }
 
 const fn pb_type(message_type: MessageType) -> PbType {
@@ -246,8 +281,12 @@ fn sent_record(record: &SentRecord) -> pb::Record<'_> {
         key: Cow::Borrowed(record.key.as_ref()),
         value: Cow::Borrowed(&record.value),
         timeReceived: Cow::Borrowed(""),
-        publisher: record.publisher.map_or(Cow::Borrowed(&[]), |peer| Cow::Owned(peer.to_bytes())),
-        ttl: record.ttl.map_or(0, |ttl| u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX).max(1)),
+        publisher: record
+            .publisher
+            .map_or(Cow::Borrowed(&[]), |peer| Cow::Owned(peer.to_bytes())),
+        ttl: record
+            .ttl
+            .map_or(0, |ttl| u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX).max(1)),
     }
 }
 
@@ -270,45 +309,34 @@ struct Cut {
 
 impl Outgoing<'_> {
     fn write(&self, buffer: &mut BytesMut) {
-        let cut = self.cut();
-        let len = self.size(cut);
+        let (cut, len) = self.cut();
         buffer.reserve(sizeof_len(len));
-        // Writing into a buffer that grows cannot fail.
-        let written = self.write_fields(cut, len, &mut Writer::new(buffer.writer()));
-        debug_assert!(written.is_ok());
-    }
-
-    fn write_fields<W: quick_protobuf::WriterBackend>(
-        &self,
-        cut: Cut,
-        len: usize,
-        w: &mut Writer<W>,
-    ) -> quick_protobuf::Result<()> {
-        w.write_varint(len as u64)?;
+        let start = buffer.len();
+        let mut out = Writing(buffer);
+        out.varint(len as u64);
         if self.message_type != PbType::PUT_VALUE {
-            w.write_with_tag(tag(field::TYPE, 0), |w| w.write_enum(self.message_type as i32))?;
+            out.number(field::TYPE, self.message_type as u64);
         }
         if !self.key.is_empty() {
-            w.write_with_tag(tag(field::KEY, 2), |w| w.write_bytes(self.key))?;
+            out.bytes(field::KEY, self.key);
         }
         if let Some(record) = &self.record {
-            w.write_with_tag(tag(field::RECORD, 2), |w| w.write_message(record))?;
+            out.record(record);
         }
-        for peer in self.closer.iter().take(cut.closer) {
-            write_peer(w, field::CLOSER_PEERS, peer, cut.addresses)?;
-        }
-        for peer in self.providers.iter().take(cut.providers) {
-            write_peer(w, field::PROVIDER_PEERS, peer, cut.addresses)?;
-        }
-        w.write_with_tag(tag(CLUSTER_FIELD, 0), |w| w.write_int32(CLUSTER_LEVEL))
+        self.closer.iter().take(cut.closer).for_each(|peer| out.peer(field::CLOSER_PEERS, peer, cut.addresses));
+        let providers = self.providers.iter().take(cut.providers);
+        providers.for_each(|peer| out.peer(field::PROVIDER_PEERS, peer, cut.addresses));
+        out.number(field::CLUSTER_LEVEL, CLUSTER_LEVEL);
+        debug_assert_eq!(buffer.len() - start, sizeof_len(len));
     }
 
-    /// Decides how much of the peers fits: all of it nearly always.
-    fn cut(&self) -> Cut {
+    /// Decides how much of the peers fits, which is all of it nearly always; returns the size of the message, too.
+    fn cut(&self) -> (Cut, usize) {
         let mut cut =
             Cut { addresses: MAX_ADDRESSES, closer: self.closer.len(), providers: self.providers.len() };
-        if self.size(cut) <= SEND_LIMIT {
-            return cut;
+        let whole = self.size(cut);
+        if whole <= SEND_LIMIT {
+            return (cut, whole);
         }
         // Whoever can read a long record can read the peers beside it.
         let limit = SEND_LIMIT.max(self.size(Cut { addresses: 0, closer: 0, providers: 0 }) + SEND_LIMIT / 2);
@@ -318,7 +346,7 @@ impl Outgoing<'_> {
         while self.size(cut) > limit && cut.closer + cut.providers > 0 {
             if cut.closer >= cut.providers { cut.closer -= 1 } else { cut.providers -= 1 }
         }
-        cut
+        (cut, self.size(cut))
     }
 
     fn size(&self, cut: Cut) -> usize {
@@ -332,38 +360,63 @@ impl Outgoing<'_> {
     }
 }
 
-/// The field number of `clusterLevelRaw`.
-const CLUSTER_FIELD: u32 = 10;
-
-const fn tag(field: u32, wire_type: u32) -> u32 {
-    field << 3 | wire_type
-}
-
 fn peer_size(peer: &KadPeer, addresses: usize) -> usize {
-    let id = 1 + sizeof_len(peer.node_id.as_ref().encoded_len());
+    let id = 1 + sizeof_len(peer_id_len(&peer.node_id));
     let addresses: usize = peer.multiaddrs.iter().take(addresses).map(|a| 1 + sizeof_len(a.len())).sum();
-    let connection = match pb_connection(peer.connection_ty) {
-        PbConnection::NOT_CONNECTED => 0,
-        number => 1 + sizeof_varint(number as u64),
-    };
+    // Its numbers are small.
+    let connection = if pb_connection(peer.connection_ty) == PbConnection::NOT_CONNECTED { 0 } else { 2 };
     id + addresses + connection
 }
 
-fn write_peer<W: quick_protobuf::WriterBackend>(
-    w: &mut Writer<W>,
-    list: u32,
-    peer: &KadPeer,
-    addresses: usize,
-) -> quick_protobuf::Result<()> {
-    w.write_tag(tag(list, 2))?;
-    w.write_varint(peer_size(peer, addresses) as u64)?;
-    w.write_with_tag(tag(field::PEER_ID, 2), |w| w.write_bytes(PeerBytes::of(&peer.node_id).as_slice()))?;
-    for address in peer.multiaddrs.iter().take(addresses) {
-        w.write_with_tag(tag(field::PEER_ADDRS, 2), |w| w.write_bytes(address.as_ref()))?;
+/// Fields written one after another into a buffer that has room for them.
+struct Writing<'a>(&'a mut BytesMut);
+
+impl Writing<'_> {
+    fn varint(&mut self, value: u64) {
+        let mut bytes = unsigned_varint::encode::u64_buffer();
+        self.0.extend_from_slice(unsigned_varint::encode::u64(value, &mut bytes));
     }
-    match pb_connection(peer.connection_ty) {
-        PbConnection::NOT_CONNECTED => Ok(()),
-        number => w.write_with_tag(tag(field::PEER_CONNECTION, 0), |w| w.write_enum(number as i32)),
+
+    /// A number; those of our fields and their values fit a byte each.
+    fn number(&mut self, field: u32, value: u64) {
+        self.varint((field << 3).into());
+        self.varint(value);
+    }
+
+    fn bytes(&mut self, field: u32, bytes: &[u8]) {
+        self.length(field, bytes.len());
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// The tag and the length of a field of bytes; both fit a byte nearly always.
+    fn length(&mut self, field: u32, len: usize) {
+        let tag = field << 3 | 2;
+        match (u8::try_from(tag), u8::try_from(len)) {
+            (Ok(tag @ ..0x80), Ok(len @ ..0x80)) => self.0.extend_from_slice(&[tag, len]),
+            _ => {
+                self.varint(tag.into());
+                self.varint(len as u64);
+            }
+        }
+    }
+
+    fn record(&mut self, record: &pb::Record<'_>) {
+        self.length(field::RECORD, record.get_size());
+        // Writing into a buffer that grows cannot fail.
+        let written = record.write_message(&mut Writer::new((&mut *self.0).writer()));
+        debug_assert!(written.is_ok());
+    }
+
+    fn peer(&mut self, list: u32, peer: &KadPeer, addresses: usize) {
+        self.length(list, peer_size(peer, addresses));
+        self.bytes(field::PEER_ID, PeerBytes::of(&peer.node_id).as_slice());
+        for address in peer.multiaddrs.iter().take(addresses) {
+            self.bytes(field::PEER_ADDRS, address.as_ref());
+        }
+        let connection = pb_connection(peer.connection_ty);
+        if connection != PbConnection::NOT_CONNECTED {
+            self.number(field::PEER_CONNECTION, connection as u64);
+        }
     }
 }
 

@@ -1,5 +1,13 @@
 //! The shell on real swarms: memory, TCP and QUIC transports, with and without lazy negotiation.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    clippy::disallowed_methods,
+    reason = "tests: they fail by panicking, and an unbounded channel of a test is bounded by the test"
+)]
+
 mod client;
 mod connections;
 mod hostile;
