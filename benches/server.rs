@@ -269,7 +269,9 @@ async fn drive(stream: &mut libp2p::swarm::Stream, request: &[u8], requests: usi
             let answer = buffer.split_to(end);
             if answered % 1000 == 0 {
                 let body = unsigned_varint::decode::usize(&answer).unwrap().1;
-                let Ok(Response::FindNode { closer_peers }) = decode_response(body) else { panic!("no answer") };
+                let Ok(Response::FindNode { closer_peers }) = decode_response(body) else {
+                    panic!("no answer")
+                };
                 assert!(closer_peers.len() >= 20, "{} peers", closer_peers.len());
             }
             answered += 1;
@@ -315,7 +317,11 @@ fn main() {
     for server in [Server::Ours, Server::Theirs, Server::Echo] {
         for target in [Target::Far, Target::Near] {
             let (cpu, allocations) = measure(server, target, requests);
-            println!("{:<14} {:>6} {cpu:>14.2} {allocations:>14.1}", format!("{server:?}"), format!("{target:?}"));
+            println!(
+                "{:<14} {:>6} {cpu:>14.2} {allocations:>14.1}",
+                format!("{server:?}"),
+                format!("{target:?}")
+            );
         }
     }
 }

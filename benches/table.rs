@@ -113,8 +113,7 @@ fn closest_20_near_libp2p_kad(bencher: Bencher<'_, '_>) {
 fn a_node_with_an_empty_table(bencher: Bencher<'_, '_>) {
     let (local, now) = (peer(LOCAL), start());
     let store = || MemoryStore::new(local);
-    bencher
-        .bench(|| Dht::new(local, store(), Config::default(), [0; 32], now, SystemTime::UNIX_EPOCH));
+    bencher.bench(|| Dht::new(local, store(), Config::default(), [0; 32], now, SystemTime::UNIX_EPOCH));
 }
 
 #[divan::bench]

@@ -116,7 +116,9 @@ fn encode(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn encode_prost(bencher: Bencher<'_, '_>) {
-    let Response::FindNode { closer_peers } = answer() else { return };
+    let Response::FindNode { closer_peers } = answer() else {
+        return;
+    };
     bencher.bench(|| {
         let closer_peers = black_box(&closer_peers).iter().map(|peer| proto::Peer {
             id: peer.node_id.to_bytes(),

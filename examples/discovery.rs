@@ -100,12 +100,7 @@ async fn start(keypair: identity::Keypair, config: Config, listen: Multiaddr) ->
             swarm.select_next_some().await;
         }
     });
-    Ok(Running {
-        client,
-        peer_id,
-        key: Key::sha256(&peer_id.to_bytes()),
-        address,
-    })
+    Ok(Running { client, peer_id, key: Key::sha256(&peer_id.to_bytes()), address })
 }
 
 /// Numbers from a seed: every run with the same seed asks the same questions.
@@ -126,11 +121,7 @@ impl Draw {
 fn progress(len: usize, what: &'static str) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg:12} [{bar:40}] {pos}/{len} {elapsed}");
     let bar = ProgressBar::new(len as u64).with_message(what);
-    bar.with_style(
-        style
-            .unwrap_or_else(|_| ProgressStyle::default_bar())
-            .progress_chars("=> "),
-    )
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "))
 }
 
 /// Starts all nodes; those after the first join through it. Returns them with the time each took to join.
@@ -139,11 +130,7 @@ async fn join(options: &Options, draw: &mut Draw) -> Result<(Vec<Running>, Vec<D
     let mut nodes: Vec<Running> = Vec::new();
     for n in 0..options.nodes {
         let keypair = identity::Keypair::ed25519_from_bytes(draw.bytes())?;
-        let listen = if n % 2 == 0 {
-            "/ip4/127.0.0.1/tcp/0"
-        } else {
-            "/ip4/127.0.0.1/udp/0/quic-v1"
-        };
+        let listen = if n % 2 == 0 { "/ip4/127.0.0.1/tcp/0" } else { "/ip4/127.0.0.1/udp/0/quic-v1" };
         nodes.push(start(keypair, config(), listen.parse()?).await?);
     }
     let (bootstrap, address) = (nodes[0].peer_id, nodes[0].address.clone());
@@ -244,11 +231,7 @@ fn percentile(sorted: &[Duration], percent: usize) -> f64 {
     sorted.get(at).map_or(0.0, |time| time.as_secs_f64() * 1000.0)
 }
 
-#[expect(
-    clippy::print_stdout,
-    clippy::cast_precision_loss,
-    reason = "it prints a table of small numbers"
-)]
+#[expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "it prints a table of small numbers")]
 async fn network(options: &Options) -> Result<ExitCode, Error> {
     let mut draw = Draw(libp2p_kademlia::Rng::from_u64(options.seed));
     let (nodes, mut joins) = join(options, &mut draw).await?;
@@ -284,11 +267,7 @@ async fn network(options: &Options) -> Result<ExitCode, Error> {
     println!("recall of the true closest  {recall:>8.4}");
     println!("peers found                 {found:>8} of {searches}");
     let good = found == searches && recall >= 0.99;
-    Ok(if good {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Runs one node in an existing network until it is interrupted.
@@ -298,15 +277,8 @@ async fn single(options: &Options) -> Result<ExitCode, Error> {
     let config = Config::default().with_bucket_size(options.bucket_size);
     let mut swarm = swarm(keypair, config)?;
     swarm.behaviour_mut().kademlia.set_mode(Some(Mode::Server));
-    let anywhere = [
-        "/ip4/0.0.0.0/tcp/0".parse()?,
-        "/ip4/0.0.0.0/udp/0/quic-v1".parse()?,
-    ];
-    let listen: &[Multiaddr] = if options.listen.is_empty() {
-        &anywhere
-    } else {
-        &options.listen
-    };
+    let anywhere = ["/ip4/0.0.0.0/tcp/0".parse()?, "/ip4/0.0.0.0/udp/0/quic-v1".parse()?];
+    let listen: &[Multiaddr] = if options.listen.is_empty() { &anywhere } else { &options.listen };
     for address in listen {
         swarm.listen_on(address.clone())?;
     }
@@ -337,9 +309,7 @@ async fn single(options: &Options) -> Result<ExitCode, Error> {
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, Error> {
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-        .init();
+    tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
     let options = Options::parse();
     if options.listen.is_empty() && options.bootstrap.is_empty() {
         network(&options).await

@@ -65,14 +65,7 @@ impl Addresses {
         }
         let (preferred, others) = self.0.split_at(self.0.len().min(1));
         let others = others.iter().take(MAX_ADDRESSES - 1 - preferred.len());
-        Self(
-            preferred
-                .iter()
-                .chain([&address])
-                .chain(others)
-                .cloned()
-                .collect(),
-        )
+        Self(preferred.iter().chain([&address]).chain(others).cloned().collect())
     }
 
     /// Returns this list with `address` moved or added to the front; the last one makes room if there is none.
@@ -81,11 +74,7 @@ impl Addresses {
         if self.0.first() == Some(address) {
             return self.clone();
         }
-        let others = self
-            .0
-            .iter()
-            .filter(|known| *known != address)
-            .take(MAX_ADDRESSES - 1);
+        let others = self.0.iter().filter(|known| *known != address).take(MAX_ADDRESSES - 1);
         Self(std::iter::once(address).chain(others).cloned().collect())
     }
 
@@ -267,11 +256,7 @@ impl IpGroup {
         Some(match ip.to_canonical() {
             IpAddr::V4(ip) => {
                 let [a, b, ..] = ip.octets();
-                if CLASS_A.contains(&a) {
-                    Self::V4ClassA(a)
-                } else {
-                    Self::V4([a, b])
-                }
+                if CLASS_A.contains(&a) { Self::V4ClassA(a) } else { Self::V4([a, b]) }
             }
             IpAddr::V6(ip) => Self::of_ipv6(ip),
         })
@@ -284,10 +269,7 @@ impl IpGroup {
 
     fn of_name(name: &str) -> Self {
         let name = name.trim_end_matches('.').to_ascii_lowercase();
-        let owner = name
-            .rmatch_indices('.')
-            .nth(1)
-            .map_or(name.as_str(), |(at, _)| &name[at + 1..]);
+        let owner = name.rmatch_indices('.').nth(1).map_or(name.as_str(), |(at, _)| &name[at + 1..]);
         let mut hash = [0; 8];
         hash.copy_from_slice(&Sha256::digest(owner)[..8]);
         Self::Name(hash)
@@ -312,28 +294,20 @@ mod tests {
         let (own, other) = (peer(1), peer(2));
         let plain = address("/ip4/1.2.3.4/tcp/1");
         assert_eq!(clean(plain.clone(), &own), Some(plain.clone()));
-        assert_eq!(
-            clean(plain.clone().with(Protocol::P2p(own)), &own),
-            Some(plain.clone())
-        );
+        assert_eq!(clean(plain.clone().with(Protocol::P2p(own)), &own), Some(plain.clone()));
         assert_eq!(clean(plain.clone().with(Protocol::P2p(other)), &own), None);
         assert_eq!(clean(Multiaddr::empty(), &own), None);
         assert_eq!(clean(Multiaddr::empty().with(Protocol::P2p(own)), &own), None);
         let relayed = plain.with(Protocol::P2p(other)).with(Protocol::P2pCircuit);
         assert!(is_relayed(&relayed));
-        assert_eq!(
-            clean(relayed.clone().with(Protocol::P2p(own)), &own),
-            Some(relayed)
-        );
+        assert_eq!(clean(relayed.clone().with(Protocol::P2p(own)), &own), Some(relayed));
         let long = address(&format!("/dns4/{}/tcp/1", "a".repeat(MAX_ADDRESS_BYTES)));
         assert_eq!(clean(long, &own), None);
     }
 
     #[test]
     fn the_list_is_bounded_unique_and_shared() {
-        let all: Vec<_> = (0..100u16)
-            .map(|port| address(&format!("/ip4/1.2.3.4/tcp/{port}")))
-            .collect();
+        let all: Vec<_> = (0..100u16).map(|port| address(&format!("/ip4/1.2.3.4/tcp/{port}"))).collect();
         let list = Addresses::collect(&peer(1), all.iter().chain(&all).cloned());
         assert_eq!(list.len(), MAX_ADDRESSES);
         assert_eq!(list.clone().into_vec(), all[..MAX_ADDRESSES]);
@@ -343,15 +317,9 @@ mod tests {
         assert_eq!((moved.first(), moved.len()), (Some(&all[50]), MAX_ADDRESSES));
         assert_eq!(moved.preferring(&all[3]).first(), Some(&all[3]));
         let reported = list.with_reported(all[60].clone());
+        assert_eq!((reported.first(), reported.iter().nth(1)), (Some(&all[0]), Some(&all[60])));
         assert_eq!(
-            (reported.first(), reported.iter().nth(1)),
-            (Some(&all[0]), Some(&all[60]))
-        );
-        assert_eq!(
-            (
-                reported.len(),
-                Addresses::empty().with_reported(all[1].clone()).len()
-            ),
+            (reported.len(), Addresses::empty().with_reported(all[1].clone()).len()),
             (MAX_ADDRESSES, 1)
         );
         assert!(!list.without(&all[0]).iter().any(|a| *a == all[0]));
@@ -391,22 +359,10 @@ mod tests {
         assert_eq!(group("/ip4/17.1.0.1/tcp/1"), group("/ip4/17.200.0.1/tcp/1"));
         assert_eq!(group("/ip6/::ffff:1.2.3.4/tcp/1"), Some(IpGroup::V4([1, 2])));
         // Not all of IPv6 in one group.
-        assert_eq!(
-            group("/ip6/2001:db8:1::1/tcp/1"),
-            group("/ip6/2001:db8:2::1/tcp/1")
-        );
-        assert_ne!(
-            group("/ip6/2001:db8:1::1/tcp/1"),
-            group("/ip6/2001:db9:1::1/tcp/1")
-        );
-        assert_eq!(
-            group("/dns4/a.example.com/tcp/1"),
-            group("/dns6/b.Example.com./tcp/1")
-        );
-        assert_ne!(
-            group("/dns4/a.example.com/tcp/1"),
-            group("/dns4/a.example.org/tcp/1")
-        );
+        assert_eq!(group("/ip6/2001:db8:1::1/tcp/1"), group("/ip6/2001:db8:2::1/tcp/1"));
+        assert_ne!(group("/ip6/2001:db8:1::1/tcp/1"), group("/ip6/2001:db9:1::1/tcp/1"));
+        assert_eq!(group("/dns4/a.example.com/tcp/1"), group("/dns6/b.Example.com./tcp/1"));
+        assert_ne!(group("/dns4/a.example.com/tcp/1"), group("/dns4/a.example.org/tcp/1"));
         assert_eq!(group("/dns4/com/tcp/1"), group("/dns6/com/tcp/2"));
         for none in [
             "/ip4/127.0.0.1/tcp/1",

@@ -56,9 +56,7 @@ impl fmt::Debug for Client {
 impl<S: RecordStore + 'static> Behaviour<S> {
     /// Returns a handle to this node.
     pub fn client(&self) -> Client {
-        Client {
-            calls: self.desk().calls(),
-        }
+        Client { calls: self.desk().calls() }
     }
 }
 
@@ -109,16 +107,11 @@ impl Client {
         precision: Precision,
     ) -> Result<Found, GetClosestPeersError> {
         let key = key.into();
-        let command = Command::FindClosest {
-            key: key.clone(),
-            count: None,
-            precision,
-        };
+        let command = Command::FindClosest { key: key.clone(), count: None, precision };
         match self.query_with_stats(command).await {
-            Ok((QueryResult::GetClosestPeers(result), stats)) => result.map(|ok| Found {
-                peers: ok.peers,
-                stats,
-            }),
+            Ok((QueryResult::GetClosestPeers(result), stats)) => {
+                result.map(|ok| Found { peers: ok.peers, stats })
+            }
             Ok(_) | Err(ClientError::Closed) => Err(GetClosestPeersError::Closed),
             Err(ClientError::Busy) => Err(GetClosestPeersError::TooManyQueries { key }),
         }
@@ -212,15 +205,8 @@ impl Client {
     async fn query_with_stats(&self, command: Command) -> Result<(QueryResult, QueryStats), ClientError> {
         let (reply, answer) = oneshot::channel();
         let ticket = self.calls.next_ticket();
-        self.calls.send(Call::Query {
-            ticket,
-            command,
-            reply,
-        })?;
-        let mut guard = CancelOnDrop {
-            calls: self.calls.clone(),
-            ticket: Some(ticket),
-        };
+        self.calls.send(Call::Query { ticket, command, reply })?;
+        let mut guard = CancelOnDrop { calls: self.calls.clone(), ticket: Some(ticket) };
         let result = answer.await.map_err(|_| ClientError::Closed);
         guard.ticket = None;
         result

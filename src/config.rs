@@ -106,11 +106,7 @@ impl Default for IpDiversity {
     fn default() -> Self {
         const TWO: NonZeroU8 = NonZeroU8::new(2).unwrap();
         const THREE: NonZeroU16 = NonZeroU16::new(3).unwrap();
-        Self {
-            per_bucket: TWO,
-            per_table: THREE,
-            exempt: Vec::new(),
-        }
+        Self { per_bucket: TWO, per_table: THREE, exempt: Vec::new() }
     }
 }
 
@@ -187,10 +183,7 @@ impl Default for Config {
             grace: 600 * SECOND,
             bucket_inserts: BucketInserts::OnConnected,
             diversity: Some(IpDiversity::default()),
-            parallelism: Parallelism::Adaptive {
-                start: nz8(4),
-                max: nz8(10),
-            },
+            parallelism: Parallelism::Adaptive { start: nz8(4), max: nz8(10) },
             beta: nz8(3),
             paths: nz8(1),
             query_timeout: 60 * SECOND,
@@ -224,10 +217,7 @@ impl Config {
         if !name.starts_with('/') {
             return Err(ConfigError::ProtocolName(name.to_owned()));
         }
-        Ok(Self {
-            protocol_name: name.into(),
-            ..Self::default()
-        })
+        Ok(Self { protocol_name: name.into(), ..Self::default() })
     }
 
     /// Returns the name of the protocol. Networks of different names do not mix.
@@ -509,17 +499,11 @@ mod tests {
 
     #[test]
     fn bad_values_are_refused() {
-        assert_eq!(
-            Config::new("kad").unwrap_err(),
-            ConfigError::ProtocolName("kad".into())
-        );
+        assert_eq!(Config::new("kad").unwrap_err(), ConfigError::ProtocolName("kad".into()));
         assert_eq!(Config::new("/my/kad").unwrap().protocol_name(), "/my/kad");
         let second = Duration::from_secs(1);
         let reversed = 2 * second..=second;
-        assert_eq!(
-            Config::default().with_soft_timeout(reversed).unwrap_err(),
-            ConfigError::SoftTimeouts
-        );
+        assert_eq!(Config::default().with_soft_timeout(reversed).unwrap_err(), ConfigError::SoftTimeouts);
         assert!(Config::default().with_soft_timeout(second..=11 * second).is_err());
         assert!(Config::default().with_request_timeout(4 * second).is_err());
         assert!(Config::default().with_request_timeout(5 * second).is_ok());
@@ -528,23 +512,14 @@ mod tests {
     #[test]
     fn exempt_networks() {
         let limits = IpDiversity {
-            exempt: vec![
-                ("203.0.113.0".parse().unwrap(), 24),
-                ("2001:db8::".parse().unwrap(), 32),
-            ],
+            exempt: vec![("203.0.113.0".parse().unwrap(), 24), ("2001:db8::".parse().unwrap(), 32)],
             ..IpDiversity::default()
         };
         let exempt = |ip: &str| limits.is_exempt(ip.parse().unwrap());
         assert!(exempt("203.0.113.9") && exempt("2001:db8:1::1") && exempt("::ffff:203.0.113.9"));
         assert!(!exempt("203.0.114.9") && !exempt("2001:db9::1"));
-        let everything = IpDiversity {
-            exempt: vec![("0.0.0.0".parse().unwrap(), 0)],
-            ..limits
-        };
+        let everything = IpDiversity { exempt: vec![("0.0.0.0".parse().unwrap(), 0)], ..limits };
         assert!(everything.is_exempt("9.9.9.9".parse().unwrap()));
-        assert!(
-            !everything.is_exempt("2001:db8::1".parse().unwrap()),
-            "families apart"
-        );
+        assert!(!everything.is_exempt("2001:db8::1".parse().unwrap()), "families apart");
     }
 }

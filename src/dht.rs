@@ -138,12 +138,7 @@ impl<S: RecordStore> Dht<S> {
     pub fn handle_input(&mut self, now: Instant, input: Input) {
         let out = &mut self.outputs;
         match input {
-            Input::Connected {
-                peer,
-                address,
-                dialled,
-                dial,
-            } => {
+            Input::Connected { peer, address, dialled, dial } => {
                 self.connected(now, peer, address, dialled, dial);
             }
             Input::Disconnected { peer } => self.disconnected(now, peer),
@@ -306,10 +301,7 @@ impl<S: RecordStore> Dht<S> {
     }
 
     fn keeps(&self, address: &Multiaddr) -> bool {
-        self.config
-            .address_filter
-            .as_ref()
-            .is_none_or(|filter| filter(address))
+        self.config.address_filter.as_ref().is_none_or(|filter| filter(address))
     }
 
     /// Returns whether the node serves others.
@@ -340,11 +332,8 @@ impl<S: RecordStore> Dht<S> {
     /// Returns the live peers of the routing table with their addresses, to be added again after a restart.
     pub fn export_peers(&self) -> Vec<PeerInfo> {
         let live = self.table.entries().filter(|entry| entry.is_live());
-        live.map(|entry| PeerInfo {
-            peer_id: *entry.peer(),
-            addrs: entry.addresses().clone().into_vec(),
-        })
-        .collect()
+        live.map(|entry| PeerInfo { peer_id: *entry.peer(), addrs: entry.addresses().clone().into_vec() })
+            .collect()
     }
 
     /// Returns what is known of where a peer can be reached.

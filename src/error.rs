@@ -281,10 +281,7 @@ mod tests {
 
     #[test]
     fn keys_survive() {
-        let error = GetClosestPeersError::Timeout {
-            key: vec![1],
-            peers: vec![],
-        };
+        let error = GetClosestPeersError::Timeout { key: vec![1], peers: vec![] };
         assert_eq!(error.key(), [1]);
         assert_eq!(error.into_key(), [1]);
     }

@@ -234,18 +234,12 @@ pub struct ProgressStep {
 
 impl ProgressStep {
     pub(crate) const fn first() -> Self {
-        Self {
-            count: NonZeroUsize::MIN,
-            last: false,
-        }
+        Self { count: NonZeroUsize::MIN, last: false }
     }
 
     /// Returns this step, marked as the last or not, and moves on to the next.
     pub(crate) const fn advance(&mut self, last: bool) -> Self {
-        let this = Self {
-            count: self.count,
-            last,
-        };
+        let this = Self { count: self.count, last };
         self.count = self.count.saturating_add(1);
         this
     }
@@ -287,9 +281,7 @@ impl QueryStats {
 
     /// Returns the number of requests that are neither answered nor failed. A query may end before they are.
     pub const fn num_pending(&self) -> u32 {
-        self.requests
-            .saturating_sub(self.success)
-            .saturating_sub(self.failure)
+        self.requests.saturating_sub(self.success).saturating_sub(self.failure)
     }
 
     /// Returns how often a peer was slower than was to be expected, so that the next one was asked.
@@ -403,12 +395,7 @@ mod tests {
     fn statistics_add_up() {
         let start = crate::time::start();
         let second = Duration::from_secs(1);
-        let a = QueryStats {
-            requests: 3,
-            success: 1,
-            start: Some(start + second),
-            ..QueryStats::empty()
-        };
+        let a = QueryStats { requests: 3, success: 1, start: Some(start + second), ..QueryStats::empty() };
         let b = QueryStats {
             requests: 2,
             failure: 1,
@@ -418,10 +405,7 @@ mod tests {
             ..QueryStats::empty()
         };
         let sum = a.merge(b);
-        assert_eq!(
-            (sum.num_requests(), sum.num_successes(), sum.num_failures()),
-            (5, 1, 1)
-        );
+        assert_eq!((sum.num_requests(), sum.num_successes(), sum.num_failures()), (5, 1, 1));
         assert_eq!((sum.num_pending(), sum.hops()), (3, 2));
         assert_eq!(sum.duration(), Some(second * 3));
         assert_eq!(QueryStats::empty().duration(), None);

@@ -45,10 +45,7 @@ impl Key {
     pub fn distance(&self, other: &Self) -> Distance {
         let (a_high, a_low) = self.halves();
         let (b_high, b_low) = other.halves();
-        Distance {
-            high: a_high ^ b_high,
-            low: a_low ^ b_low,
-        }
+        Distance { high: a_high ^ b_high, low: a_low ^ b_low }
     }
 
     /// Returns the one key that is `distance` away.
@@ -138,12 +135,8 @@ impl Key {
             b15,
         ] = self.0;
         (
-            u128::from_be_bytes([
-                a0, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14, a15,
-            ]),
-            u128::from_be_bytes([
-                b0, b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14, b15,
-            ]),
+            u128::from_be_bytes([a0, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14, a15]),
+            u128::from_be_bytes([b0, b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14, b15]),
         )
     }
 }
@@ -212,10 +205,7 @@ impl Distance {
     /// The distance of a key to itself.
     pub const ZERO: Self = Self { high: 0, low: 0 };
     /// The greatest distance there is.
-    pub const MAX: Self = Self {
-        high: u128::MAX,
-        low: u128::MAX,
-    };
+    pub const MAX: Self = Self { high: u128::MAX, low: u128::MAX };
 
     /// Returns the position of the highest set bit, 0 to 255, or `None` for the distance zero.
     pub fn ilog2(&self) -> Option<u32> {
@@ -224,19 +214,13 @@ impl Distance {
 
     /// Returns the bucket in which a key at this distance stands, or `None` for the distance zero.
     pub fn bucket(&self) -> Option<BucketIndex> {
-        self.ilog2()
-            .and_then(|log| u8::try_from(log).ok())
-            .map(BucketIndex)
+        self.ilog2().and_then(|log| u8::try_from(log).ok()).map(BucketIndex)
     }
 
     /// Returns whether the bit of a bucket is set.
     pub const fn has_bit(&self, bucket: BucketIndex) -> bool {
         let bit = bucket.0 as u32;
-        if bit >= 128 {
-            self.high >> (bit - 128) & 1 == 1
-        } else {
-            self.low >> bit & 1 == 1
-        }
+        if bit >= 128 { self.high >> (bit - 128) & 1 == 1 } else { self.low >> bit & 1 == 1 }
     }
 
     /// Returns the distance as 32 bytes, most significant first.
@@ -245,11 +229,7 @@ impl Distance {
     }
 
     const fn leading_zeros(&self) -> u32 {
-        if self.high == 0 {
-            128 + self.low.leading_zeros()
-        } else {
-            self.high.leading_zeros()
-        }
+        if self.high == 0 { 128 + self.low.leading_zeros() } else { self.high.leading_zeros() }
     }
 
     /// Keeps the bits below the bucket's, and sets the bucket's.
@@ -257,16 +237,10 @@ impl Distance {
         let bit = bucket.0 as u32;
         if bit >= 128 {
             let top = 1u128 << (bit - 128);
-            Self {
-                high: (self.high & (top - 1)) | top,
-                low: self.low,
-            }
+            Self { high: (self.high & (top - 1)) | top, low: self.low }
         } else {
             let top = 1u128 << bit;
-            Self {
-                high: 0,
-                low: (self.low & (top - 1)) | top,
-            }
+            Self { high: 0, low: (self.low & (top - 1)) | top }
         }
     }
 }
@@ -292,10 +266,7 @@ impl BucketIndex {
 
     /// Returns the bucket of the keys that share exactly `prefix` leading bits, 0 to 255; 256 and more have none.
     pub fn with_prefix(prefix: u32) -> Option<Self> {
-        255u32
-            .checked_sub(prefix)
-            .and_then(|index| u8::try_from(index).ok())
-            .map(Self)
+        255u32.checked_sub(prefix).and_then(|index| u8::try_from(index).ok()).map(Self)
     }
 
     /// Returns the number.
@@ -310,10 +281,7 @@ impl BucketIndex {
 
     /// Returns the least and the greatest distance of this bucket, both included.
     pub fn range(self) -> (Distance, Distance) {
-        (
-            Distance::ZERO.truncated_to(self),
-            Distance::MAX.truncated_to(self),
-        )
+        (Distance::ZERO.truncated_to(self), Distance::MAX.truncated_to(self))
     }
 }
 
@@ -376,10 +344,7 @@ impl AsRef<Key> for Key {
 
 impl From<PeerId> for KBucketKey<PeerId> {
     fn from(peer: PeerId) -> Self {
-        Self {
-            preimage: peer,
-            key: Key::of_peer(&peer, Key::sha256),
-        }
+        Self { preimage: peer, key: Key::of_peer(&peer, Key::sha256) }
     }
 }
 

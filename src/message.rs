@@ -44,11 +44,7 @@ pub struct SentRecord {
 impl SentRecord {
     /// Turns the end of a record into the time left to it at `wall`: at least a second.
     pub(crate) fn of(record: Record, wall: SystemTime) -> Self {
-        let left = |end: SystemTime| {
-            end.duration_since(wall)
-                .unwrap_or_default()
-                .max(Duration::from_secs(1))
-        };
+        let left = |end: SystemTime| end.duration_since(wall).unwrap_or_default().max(Duration::from_secs(1));
         Self {
             key: record.key,
             value: record.value,
@@ -204,37 +200,23 @@ mod tests {
     #[test]
     fn the_time_left_counts_from_arrival() {
         let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
-        let mut sent = SentRecord {
-            key: RecordKey::new(b"k"),
-            value: Bytes::new(),
-            publisher: None,
-            ttl: None,
-        };
+        let mut sent =
+            SentRecord { key: RecordKey::new(b"k"), value: Bytes::new(), publisher: None, ttl: None };
         assert_eq!(sent.clone().into_record(wall).expires, None);
         sent.ttl = Some(Duration::from_secs(5));
         let record = sent.clone().into_record(wall);
         assert_eq!(record.expires, Some(wall + Duration::from_secs(5)));
         let later = wall + Duration::from_secs(3);
-        assert_eq!(
-            SentRecord::of(record.clone(), later).ttl,
-            Some(Duration::from_secs(2))
-        );
-        assert_eq!(
-            SentRecord::of(record, wall + Duration::from_secs(9)).ttl,
-            Some(Duration::from_secs(1))
-        );
+        assert_eq!(SentRecord::of(record.clone(), later).ttl, Some(Duration::from_secs(2)));
+        assert_eq!(SentRecord::of(record, wall + Duration::from_secs(9)).ttl, Some(Duration::from_secs(1)));
     }
 
     #[test]
     fn an_answer_must_fit_its_request() {
         let key = |name: &str| RecordKey::new(&name);
         let value = Bytes::from_static(b"v");
-        let record = |name: &str| SentRecord {
-            key: key(name),
-            value: value.clone(),
-            publisher: None,
-            ttl: None,
-        };
+        let record =
+            |name: &str| SentRecord { key: key(name), value: value.clone(), publisher: None, ttl: None };
         let get = Request::GetValue { key: key("a") };
         let got = |of: &str, with: Option<&str>| Response::GetValue {
             key: Some(key(of)),
@@ -243,27 +225,17 @@ mod tests {
         };
         assert!(got("a", None).answers(&get));
         assert!(got("a", Some("a")).answers(&get));
-        let silent = Response::GetValue {
-            key: None,
-            record: Some(record("a")),
-            closer_peers: vec![],
-        };
+        let silent = Response::GetValue { key: None, record: Some(record("a")), closer_peers: vec![] };
         assert!(silent.answers(&get), "the key is not repeated, the record's fits");
         assert!(!got("b", None).answers(&get), "another key");
         assert!(!got("a", Some("b")).answers(&get), "the record of another key");
         assert!(!Response::Pong.answers(&get), "another kind");
         assert!(Response::Pong.answers(&Request::Ping));
         let put = Request::PutValue { record: record("a") };
-        let stored = |name: &str, value| Response::PutValue {
-            key: key(name),
-            value,
-        };
+        let stored = |name: &str, value| Response::PutValue { key: key(name), value };
         assert!(stored("a", None).answers(&put));
         assert!(stored("a", Some(value.clone())).answers(&put));
-        assert!(
-            !stored("a", Some(Bytes::from_static(b"w"))).answers(&put),
-            "another value: refused"
-        );
+        assert!(!stored("a", Some(Bytes::from_static(b"w"))).answers(&put), "another value: refused");
         assert!(!stored("b", Some(value.clone())).answers(&put));
     }
 }

@@ -46,9 +46,6 @@ pub enum ConnectionType {
 
 impl From<KadPeer> for PeerInfo {
     fn from(peer: KadPeer) -> Self {
-        Self {
-            peer_id: peer.node_id,
-            addrs: peer.multiaddrs.into_vec(),
-        }
+        Self { peer_id: peer.node_id, addrs: peer.multiaddrs.into_vec() }
     }
 }

@@ -81,12 +81,7 @@ pub struct Record {
 impl Record {
     /// Makes a record without a publisher or an end.
     pub fn new(key: impl Into<RecordKey>, value: impl Into<Bytes>) -> Self {
-        Self {
-            key: key.into(),
-            value: value.into(),
-            publisher: None,
-            expires: None,
-        }
+        Self { key: key.into(), value: value.into(), publisher: None, expires: None }
     }
 
     /// Returns whether the record has ended at `wall`.
@@ -111,12 +106,7 @@ pub struct ProviderRecord {
 impl ProviderRecord {
     /// Makes a provider record without an end.
     pub fn new(key: impl Into<RecordKey>, provider: PeerId, addresses: Vec<Multiaddr>) -> Self {
-        Self {
-            key: key.into(),
-            provider,
-            expires: None,
-            addresses,
-        }
+        Self { key: key.into(), provider, expires: None, addresses }
     }
 
     /// Returns whether the statement has ended at `wall`.

@@ -49,10 +49,7 @@ impl Rng {
         let reject_below = bound.wrapping_neg().checked_rem(bound).unwrap_or(0);
         loop {
             let product = u128::from(self.next_u64()) * u128::from(bound);
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "the two halves of a 128-bit product"
-            )]
+            #[expect(clippy::cast_possible_truncation, reason = "the two halves of a 128-bit product")]
             let (high, low) = ((product >> 64) as u64, product as u64);
             if low >= reject_below {
                 return high;
@@ -87,10 +84,7 @@ mod tests {
         // The first bytes of ChaCha8's key stream for a key of zeros are 3e00ef2f895f40d6; a change would change every
         // simulation.
         let mut rng = Rng::from_seed([0; 32]);
-        assert_eq!(
-            [rng.next_u64(), rng.next_u64()],
-            [0xd640_5f89_2fef_003e, 0xa1a5_091f_e8b8_5b7f]
-        );
+        assert_eq!([rng.next_u64(), rng.next_u64()], [0xd640_5f89_2fef_003e, 0xa1a5_091f_e8b8_5b7f]);
     }
 
     #[test]
@@ -100,10 +94,7 @@ mod tests {
         for _ in 0..70_000 {
             counts[usize::try_from(rng.below(7)).unwrap()] += 1;
         }
-        assert!(
-            counts.iter().all(|count| (9_500..10_500).contains(count)),
-            "{counts:?}"
-        );
+        assert!(counts.iter().all(|count| (9_500..10_500).contains(count)), "{counts:?}");
         assert_eq!(rng.below(0), 0);
         assert_eq!(rng.below(1), 0);
     }

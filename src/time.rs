@@ -45,10 +45,7 @@ mod tests {
         assert_eq!(after(now, Duration::MAX), now + FAR);
         assert!(after(after(now, Duration::MAX), Duration::MAX) >= now);
         let wall = SystemTime::UNIX_EPOCH;
-        assert_eq!(
-            wall_after(wall, Duration::from_secs(2)),
-            wall + Duration::from_secs(2)
-        );
+        assert_eq!(wall_after(wall, Duration::from_secs(2)), wall + Duration::from_secs(2));
         assert_eq!(wall_after(wall, Duration::MAX), wall);
     }
 

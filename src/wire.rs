@@ -18,16 +18,8 @@
 mod check;
 mod codec;
 mod convert;
-#[expect(
-    unreachable_pub,
-    elided_lifetimes_in_paths,
-    reason = "generated from proto/dht.proto"
-)]
-#[expect(
-    clippy::allow_attributes,
-    clippy::allow_attributes_without_reason,
-    reason = "generated"
-)]
+#[expect(unreachable_pub, elided_lifetimes_in_paths, reason = "generated from proto/dht.proto")]
+#[expect(clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "generated")]
 #[allow(dead_code, reason = "used whole by tests, in part by `convert`")]
 mod generated {
     pub(super) mod dht;

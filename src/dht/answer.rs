@@ -36,12 +36,7 @@ pub(super) fn filter(
     let k = config.bucket_size().get();
     let mut named: Vec<Named> = Vec::with_capacity(k.min(answer.len()));
     let mut groups: SmallVec<[(IpGroup, usize); 24]> = SmallVec::new();
-    for KadPeer {
-        node_id: peer,
-        multiaddrs,
-        ..
-    } in answer
-    {
+    for KadPeer { node_id: peer, multiaddrs, .. } in answer {
         if named.len() == k {
             break;
         }
@@ -55,11 +50,7 @@ pub(super) fn filter(
         if config.diversity.is_some() && !has_room(&mut groups, &addresses, config) {
             continue;
         }
-        named.push(Named {
-            key: Key::of_peer(&peer, config.key_hash),
-            peer,
-            addresses,
-        });
+        named.push(Named { key: Key::of_peer(&peer, config.key_hash), peer, addresses });
     }
     named
 }
@@ -76,12 +67,7 @@ pub(super) fn kept(addresses: Addresses, config: &Config) -> Addresses {
 
 /// Counts a peer into the groups of all its addresses, unless one of them is full.
 fn has_room(groups: &mut SmallVec<[(IpGroup, usize); 24]>, addresses: &Addresses, config: &Config) -> bool {
-    let exempt = |ip| {
-        config
-            .diversity
-            .as_ref()
-            .is_some_and(|diversity| diversity.is_exempt(ip))
-    };
+    let exempt = |ip| config.diversity.as_ref().is_some_and(|diversity| diversity.is_exempt(ip));
     let mut own: SmallVec<[IpGroup; 4]> = SmallVec::new();
     for address in addresses {
         if crate::addrs::ip_of(address).is_some_and(exempt) {
@@ -93,11 +79,8 @@ fn has_room(groups: &mut SmallVec<[(IpGroup, usize); 24]>, addresses: &Addresses
             own.push(group);
         }
     }
-    let full = |group: &IpGroup| {
-        groups
-            .iter()
-            .any(|(known, count)| known == group && *count >= MAX_PER_GROUP)
-    };
+    let full =
+        |group: &IpGroup| groups.iter().any(|(known, count)| known == group && *count >= MAX_PER_GROUP);
     if own.iter().any(full) {
         return false;
     }
@@ -123,11 +106,7 @@ mod tests {
 
     fn named(seed: u16, addresses: &[&str]) -> KadPeer {
         let multiaddrs = Addresses::collect(&peer(seed), addresses.iter().map(|text| text.parse().unwrap()));
-        KadPeer {
-            node_id: peer(seed),
-            multiaddrs,
-            connection_ty: ConnectionType::NotConnected,
-        }
+        KadPeer { node_id: peer(seed), multiaddrs, connection_ty: ConnectionType::NotConnected }
     }
 
     fn local(seed: u16) -> KadPeer {
@@ -135,12 +114,8 @@ mod tests {
     }
 
     fn run(answer: Vec<KadPeer>, config: &Config) -> Vec<PeerId> {
-        let found = filter(answer, &peer(1), &peer(0), config, |peer_id| {
-            *peer_id == peer(900)
-        });
-        found
-            .iter()
-            .for_each(|named| assert_eq!(named.key, Key::of_peer(&named.peer, Key::sha256)));
+        let found = filter(answer, &peer(1), &peer(0), config, |peer_id| *peer_id == peer(900));
+        found.iter().for_each(|named| assert_eq!(named.key, Key::of_peer(&named.peer, Key::sha256)));
         found.into_iter().map(|named| named.peer).collect()
     }
 
@@ -152,50 +127,24 @@ mod tests {
 
     #[test]
     fn this_node_the_responder_and_repetitions_do_not_count() {
-        let found = run(
-            vec![local(0), local(1), local(1), local(2), local(2), local(3)],
-            &Config::default(),
-        );
+        let found = run(vec![local(0), local(1), local(1), local(2), local(2), local(3)], &Config::default());
         assert_eq!(found, [peer(2), peer(3)]);
     }
 
     #[test]
     fn nobody_counts_without_an_address_unless_one_is_known() {
-        assert_eq!(
-            run(vec![named(2, &[]), named(900, &[])], &Config::default()),
-            [peer(900)]
-        );
+        assert_eq!(run(vec![named(2, &[]), named(900, &[])], &Config::default()), [peer(900)]);
     }
 
     #[test]
     fn two_of_one_group_count_and_a_private_address_exempts_nobody() {
         let in_group = |seed| named(seed, &[&format!("/ip4/1.2.{seed}.4/tcp/1")]);
-        let with_private = |seed| {
-            named(
-                seed,
-                &[
-                    &format!("/ip4/10.0.0.{seed}/tcp/1"),
-                    &format!("/ip4/1.2.{seed}.4/tcp/1"),
-                ],
-            )
-        };
-        let answer = vec![
-            in_group(2),
-            in_group(3),
-            in_group(4),
-            with_private(5),
-            local(6),
-            local(7),
-            local(8),
-        ];
-        assert_eq!(
-            run(answer, &Config::default()),
-            [peer(2), peer(3), peer(6), peer(7), peer(8)]
-        );
-        let everybody = run(
-            (2..9).map(in_group).collect(),
-            &Config::default().with_ip_diversity(None),
-        );
+        let with_private =
+            |seed| named(seed, &[&format!("/ip4/10.0.0.{seed}/tcp/1"), &format!("/ip4/1.2.{seed}.4/tcp/1")]);
+        let answer =
+            vec![in_group(2), in_group(3), in_group(4), with_private(5), local(6), local(7), local(8)];
+        assert_eq!(run(answer, &Config::default()), [peer(2), peer(3), peer(6), peer(7), peer(8)]);
+        let everybody = run((2..9).map(in_group).collect(), &Config::default().with_ip_diversity(None));
         assert_eq!(everybody.len(), 7);
     }
 

@@ -25,10 +25,7 @@ impl<S: RecordStore> Dht<S> {
             Request::FindNode { key } => {
                 let closer_peers = self.closer_to_node(now, &key, &from);
                 let num_closer_peers = closer_peers.len();
-                let request = InboundRequest::FindNode {
-                    source: from,
-                    num_closer_peers,
-                };
+                let request = InboundRequest::FindNode { source: from, num_closer_peers };
                 Some((Response::FindNode { closer_peers }, request))
             }
             Request::GetValue { key } => self.get_value(now, key, &from),
@@ -38,11 +35,7 @@ impl<S: RecordStore> Dht<S> {
         };
         match answer {
             Some((response, request)) => {
-                self.outputs.push_back(Output::SendResponse {
-                    to: from,
-                    id,
-                    response,
-                });
+                self.outputs.push_back(Output::SendResponse { to: from, id, response });
                 self.event(Event::InboundRequest { request });
             }
             None => self.outputs.push_back(Output::RefuseRequest { to: from, id }),
@@ -86,24 +79,17 @@ impl<S: RecordStore> Dht<S> {
         let target = (self.config.key_hash)(key);
         let first = if key == PeerBytes::of(&self.local.peer).as_slice() {
             let multiaddrs = self.local.addresses_for(self.peers.reach(from));
-            Some(KadPeer {
-                node_id: self.local.peer,
-                multiaddrs,
-                connection_ty: ConnectionType::Connected,
-            })
+            Some(KadPeer { node_id: self.local.peer, multiaddrs, connection_ty: ConnectionType::Connected })
         } else {
-            PeerId::from_bytes(key)
-                .ok()
-                .filter(|peer| peer != from)
-                .and_then(|peer| {
-                    let known = self.peers.get(&peer)?;
-                    let is_real = known.is_connected() || known.has_answered_lately(now);
-                    (is_real && !known.addresses.is_empty()).then(|| KadPeer {
-                        node_id: peer,
-                        multiaddrs: known.addresses.clone(),
-                        connection_ty: connection(known.is_connected()),
-                    })
+            PeerId::from_bytes(key).ok().filter(|peer| peer != from).and_then(|peer| {
+                let known = self.peers.get(&peer)?;
+                let is_real = known.is_connected() || known.has_answered_lately(now);
+                (is_real && !known.addresses.is_empty()).then(|| KadPeer {
+                    node_id: peer,
+                    multiaddrs: known.addresses.clone(),
+                    connection_ty: connection(known.is_connected()),
                 })
+            })
         };
         self.closer(&target, from, first)
     }
@@ -118,14 +104,7 @@ impl<S: RecordStore> Dht<S> {
             present_locally: record.is_some(),
         };
         let record = record.map(|record| SentRecord::of(record, wall));
-        Some((
-            Response::GetValue {
-                key: Some(key),
-                record,
-                closer_peers,
-            },
-            request,
-        ))
+        Some((Response::GetValue { key: Some(key), record, closer_peers }, request))
     }
 
     fn get_providers(
@@ -152,21 +131,10 @@ impl<S: RecordStore> Dht<S> {
             num_closer_peers: closer_peers.len(),
             num_provider_peers: provider_peers.len(),
         };
-        Some((
-            Response::GetProviders {
-                key: Some(key),
-                provider_peers,
-                closer_peers,
-            },
-            request,
-        ))
+        Some((Response::GetProviders { key: Some(key), provider_peers, closer_peers }, request))
     }
 }
 
 const fn connection(connected: bool) -> ConnectionType {
-    if connected {
-        ConnectionType::Connected
-    } else {
-        ConnectionType::CanConnect
-    }
+    if connected { ConnectionType::Connected } else { ConnectionType::CanConnect }
 }

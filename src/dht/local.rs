@@ -19,12 +19,7 @@ pub(super) struct Local {
 
 impl Local {
     pub(super) fn new(peer: PeerId, key: Key) -> Self {
-        Self {
-            peer,
-            key,
-            external: Addresses::empty(),
-            listening: Addresses::empty(),
-        }
+        Self { peer, key, external: Addresses::empty(), listening: Addresses::empty() }
     }
 
     pub(super) fn set_addresses(&mut self, external: &[Multiaddr], listening: &[Multiaddr]) {
@@ -40,10 +35,7 @@ impl Local {
         if !self.external.is_empty() {
             return self.external.clone();
         }
-        let usable = self
-            .listening
-            .iter()
-            .filter(|address| Reach::of(address) >= reach);
+        let usable = self.listening.iter().filter(|address| Reach::of(address) >= reach);
         Addresses::empty().merged(usable.cloned())
     }
 }
@@ -54,23 +46,14 @@ mod tests {
 
     #[test]
     fn addresses_are_given_to_those_who_can_use_them() {
-        let peer: PeerId = "12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5"
-            .parse()
-            .unwrap();
+        let peer: PeerId = "12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5".parse().unwrap();
         let address = |text: &str| text.parse::<Multiaddr>().unwrap();
-        let [machine, site, world] = [
-            "/ip4/127.0.0.1/tcp/1",
-            "/ip4/192.168.0.2/tcp/1",
-            "/ip4/1.2.3.4/tcp/1",
-        ]
-        .map(address);
+        let [machine, site, world] =
+            ["/ip4/127.0.0.1/tcp/1", "/ip4/192.168.0.2/tcp/1", "/ip4/1.2.3.4/tcp/1"].map(address);
         let mut local = Local::new(peer, Key::sha256(b""));
         local.set_addresses(&[], &[machine.clone(), site.clone(), world.clone()]);
         let given = |local: &Local, reach| local.addresses_for(reach).into_vec();
-        assert_eq!(
-            given(&local, Reach::Machine),
-            [machine.clone(), site.clone(), world.clone()]
-        );
+        assert_eq!(given(&local, Reach::Machine), [machine.clone(), site.clone(), world.clone()]);
         assert_eq!(given(&local, Reach::Site), [site.clone(), world.clone()]);
         assert_eq!(given(&local, Reach::World), [world]);
         let external = address("/ip4/5.6.7.8/tcp/1");

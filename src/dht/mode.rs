@@ -44,12 +44,7 @@ pub(super) struct ModeMachine {
 
 impl ModeMachine {
     pub(super) const fn new() -> Self {
-        Self {
-            fixed: None,
-            reachable: false,
-            hint_at: None,
-            hinted: false,
-        }
+        Self { fixed: None, reachable: false, hint_at: None, hinted: false }
     }
 
     pub(super) const fn mode(&self) -> Mode {
@@ -138,10 +133,7 @@ mod tests {
         assert_eq!(mode.addresses(start(), &[], &[]), None);
         assert_eq!(mode.mode(), Mode::Server);
         assert_eq!(mode.set(Some(Mode::Client)), Some(Mode::Client));
-        assert_eq!(
-            mode.addresses(start(), &addresses(&["/ip4/1.2.3.4/tcp/1"]), &[]),
-            None
-        );
+        assert_eq!(mode.addresses(start(), &addresses(&["/ip4/1.2.3.4/tcp/1"]), &[]), None);
         assert_eq!(mode.set(None), Some(Mode::Server), "by its address");
     }
 

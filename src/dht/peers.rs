@@ -19,8 +19,10 @@ use crate::message::{Request, Response};
 use crate::query::rtt::Rtt;
 use crate::time::{Duration, Instant, after};
 
+mod dials;
 mod known;
 
+use dials::{Dial, Dials, Whom};
 pub(super) use known::{Known, Link, Protocol};
 
 /// How many requests to one peer are in flight at once: four streams of eight.
@@ -76,18 +78,6 @@ struct Pending {
     retried: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Dial {
-    since: Instant,
-    whom: Whom,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Whom {
-    Peer(PeerId),
-    Anybody(QueryId),
-}
-
 /// All peers this node has to do with.
 ///
 /// # What it decides
@@ -129,30 +119,23 @@ pub(super) struct Peers {
     known: IndexMap<PeerId, Known>,
     requests: BTreeMap<RequestId, Pending>,
     deadlines: BTreeSet<(Instant, RequestId)>,
-    dials: BTreeMap<DialId, Dial>,
-    queue: VecDeque<Whom>,
+    dials: Dials,
     outcomes: VecDeque<Outcome>,
     met: VecDeque<Met>,
-    /// Addresses of dials to nobody in particular that wait for a slot.
-    addresses: BTreeMap<QueryId, Multiaddr>,
     next_request: u64,
-    next_dial: u64,
 }
 
 impl Peers {
     pub(super) fn new(config: Config) -> Self {
         Self {
+            dials: Dials::new(config.max_dials.get()),
             config,
             known: IndexMap::new(),
             requests: BTreeMap::new(),
             deadlines: BTreeSet::new(),
-            dials: BTreeMap::new(),
-            queue: VecDeque::new(),
             outcomes: VecDeque::new(),
             met: VecDeque::new(),
-            addresses: BTreeMap::new(),
             next_request: 0,
-            next_dial: 0,
         }
     }
 
@@ -170,13 +153,11 @@ impl Peers {
 
     /// Returns the key of a peer, hashed once for as long as it is remembered.
     pub(super) fn key(&self, peer: &PeerId) -> Key {
-        self.get(peer)
-            .map_or_else(|| Key::of_peer(peer, self.config.key_hash), |known| known.key)
+        self.get(peer).map_or_else(|| Key::of_peer(peer, self.config.key_hash), |known| known.key)
     }
 
     pub(super) fn addresses(&self, peer: &PeerId) -> Addresses {
-        self.get(peer)
-            .map_or_else(Addresses::empty, |known| known.addresses.clone())
+        self.get(peer).map_or_else(Addresses::empty, |known| known.addresses.clone())
     }
 
     /// Returns how far the connection of a peer reaches, or that it comes from anywhere if there is none.
@@ -187,10 +168,7 @@ impl Peers {
     /// Returns the remembered state of a peer, which begins now if there is none.
     pub(super) fn remember(&mut self, now: Instant, peer: PeerId) -> &mut Known {
         let hash = self.config.key_hash;
-        let known = self
-            .known
-            .entry(peer)
-            .or_insert_with(|| Known::new(now, Key::of_peer(&peer, hash)));
+        let known = self.known.entry(peer).or_insert_with(|| Known::new(now, Key::of_peer(&peer, hash)));
         known.heard_of(now);
         known
     }
@@ -215,27 +193,12 @@ impl Peers {
         known.addresses = known.addresses.merged(addresses.iter().cloned());
         let (key, refusal) = (known.key, known.refusal(now, urgency));
         if let Some(error) = refusal {
-            self.outcomes.push_back(Outcome {
-                owner,
-                peer: to,
-                key,
-                result: Err(error),
-            });
+            self.outcomes.push_back(Outcome { owner, peer: to, key, result: Err(error) });
             return;
         }
         let id = RequestId(self.next_request);
         self.next_request += 1;
-        self.requests.insert(
-            id,
-            Pending {
-                to,
-                owner,
-                request,
-                sent: None,
-                deadline,
-                retried: false,
-            },
-        );
+        self.requests.insert(id, Pending { to, owner, request, sent: None, deadline, retried: false });
         self.deadlines.insert((deadline, id));
         if let Some(known) = self.known.get_mut(&to) {
             known.waiting.push_back(id);
@@ -251,8 +214,7 @@ impl Peers {
         address: Multiaddr,
         out: &mut VecDeque<Output>,
     ) {
-        self.addresses.insert(query, address);
-        self.queue.push_back(Whom::Anybody(query));
+        self.dials.wait_for_address(query, address);
         self.fill_slots(now, out);
     }
 
@@ -271,16 +233,12 @@ impl Peers {
                     };
                     pending.sent = Some(now);
                     known.in_flight.push(id);
-                    out.push_back(Output::SendRequest {
-                        to: peer,
-                        id,
-                        request: pending.request.clone(),
-                    });
+                    out.push_back(Output::SendRequest { to: peer, id, request: pending.request.clone() });
                 }
             }
             Link::Idle if !known.waiting.is_empty() => {
                 known.link = Link::Queued;
-                self.queue.push_back(Whom::Peer(peer));
+                self.dials.wait_for_peer(peer);
                 self.fill_slots(now, out);
             }
             Link::Idle | Link::Queued | Link::Dialling | Link::Awaiting => {}
@@ -289,9 +247,7 @@ impl Peers {
 
     /// Begins dials as long as there are slots.
     fn fill_slots(&mut self, now: Instant, out: &mut VecDeque<Output>) {
-        while self.dials.len() < self.config.max_dials.get()
-            && let Some(whom) = self.queue.pop_front()
-        {
+        while let Some(whom) = self.dials.next() {
             let (peer, addresses) = match whom {
                 Whom::Peer(peer) => {
                     let Some(known) = self.known.get_mut(&peer) else {
@@ -308,14 +264,12 @@ impl Peers {
                     known.link = Link::Dialling;
                     (Some(peer), known.addresses.clone().into_vec())
                 }
-                Whom::Anybody(query) => match self.addresses.remove(&query) {
+                Whom::Anybody(query) => match self.dials.take_address(query) {
                     Some(address) => (None, vec![address]),
                     None => continue,
                 },
             };
-            let id = DialId(self.next_dial);
-            self.next_dial += 1;
-            self.dials.insert(id, Dial { since: now, whom });
+            let id = self.dials.begin(now, whom);
             out.push_back(Output::Dial { id, peer, addresses });
         }
     }
@@ -338,16 +292,9 @@ impl Peers {
         if dialled {
             known.addresses = known.addresses.preferring(address);
         }
-        let dial = dial.and_then(|id| self.dials.remove(&id));
-        if let Some(Dial {
-            whom: Whom::Anybody(query),
-            ..
-        }) = dial
-        {
-            self.met.push_back(Met {
-                query,
-                result: Ok(peer),
-            });
+        let dial = dial.and_then(|id| self.dials.end(id));
+        if let Some(Dial { whom: Whom::Anybody(query), .. }) = dial {
+            self.met.push_back(Met { query, result: Ok(peer) });
         }
         self.serve(now, peer, out);
         self.fill_slots(now, out);
@@ -404,13 +351,10 @@ impl Peers {
         error: &DialFailure,
         out: &mut VecDeque<Output>,
     ) {
-        let dial = dial.and_then(|id| self.dials.remove(&id));
+        let dial = dial.and_then(|id| self.dials.end(id));
         match dial.map(|dial| dial.whom) {
             Some(Whom::Anybody(query)) => {
-                self.met.push_back(Met {
-                    query,
-                    result: Err(request_error(error)),
-                });
+                self.met.push_back(Met { query, result: Err(request_error(error)) });
             }
             Some(Whom::Peer(peer)) => self.own_dial_failed(now, peer, error),
             None => {
@@ -487,20 +431,8 @@ impl Peers {
         response: Response,
         out: &mut VecDeque<Output>,
     ) {
-        let fits = self
-            .requests
-            .get(&id)
-            .is_some_and(|pending| response.answers(&pending.request));
-        self.settle(
-            now,
-            id,
-            if fits {
-                Ok(response)
-            } else {
-                Err(RequestError::BadAnswer)
-            },
-            out,
-        );
+        let fits = self.requests.get(&id).is_some_and(|pending| response.answers(&pending.request));
+        self.settle(now, id, if fits { Ok(response) } else { Err(RequestError::BadAnswer) }, out);
     }
 
     /// A request will not be answered.
@@ -554,12 +486,7 @@ impl Peers {
         };
         self.deadlines.remove(&(pending.deadline, id));
         let key = self.key(&pending.to);
-        self.outcomes.push_back(Outcome {
-            owner: pending.owner,
-            peer: pending.to,
-            key,
-            result,
-        });
+        self.outcomes.push_back(Outcome { owner: pending.owner, peer: pending.to, key, result });
     }
 
     /// Fails every request whose time is up.
@@ -579,7 +506,7 @@ impl Peers {
                 known.failed(now);
                 if known.waiting.is_empty() && matches!(known.link, Link::Dialling | Link::Awaiting) {
                     known.link = Link::Idle;
-                    self.dials.retain(|_, dial| dial.whom.peer() != Some(peer));
+                    self.dials.give_up_peer(peer);
                 }
             }
             self.finish(id, Err(RequestError::Timeout));
@@ -590,9 +517,7 @@ impl Peers {
 
     /// Gives back the slot of a dial to an address that nobody waits for any more.
     pub(super) fn forget_address(&mut self, now: Instant, query: QueryId, out: &mut VecDeque<Output>) {
-        self.addresses.remove(&query);
-        self.dials
-            .retain(|_, dial| !matches!(dial.whom, Whom::Anybody(asked) if asked == query));
+        self.dials.give_up_query(query);
         self.fill_slots(now, out);
     }
 
@@ -627,12 +552,8 @@ impl Peers {
             return;
         }
         let is_idle = |known: &Known, peer: &PeerId| known.is_idle() && !keep(known, peer);
-        let mut heard: Vec<Instant> = self
-            .known
-            .iter()
-            .filter(|(peer, known)| is_idle(known, peer))
-            .map(|(_, k)| k.heard)
-            .collect();
+        let mut heard: Vec<Instant> =
+            self.known.iter().filter(|(peer, known)| is_idle(known, peer)).map(|(_, k)| k.heard).collect();
         let excess = heard.len().saturating_sub(max);
         heard.sort_unstable();
         let oldest = excess.checked_sub(1).and_then(|last| heard.get(last).copied());
@@ -640,15 +561,6 @@ impl Peers {
             !is_idle(known, peer)
                 || (!known.is_forgotten(now) && oldest.is_none_or(|oldest| known.heard > oldest))
         });
-    }
-}
-
-impl Whom {
-    const fn peer(self) -> Option<PeerId> {
-        match self {
-            Self::Peer(peer) => Some(peer),
-            Self::Anybody(_) => None,
-        }
     }
 }
 

@@ -76,11 +76,7 @@ impl<S: RecordStore> Dht<S> {
             Command::Bootstrap => self.bootstrap(now).unwrap_or_else(|NoKnownPeers()| {
                 self.at_once(now, QueryResult::Bootstrap(Err(BootstrapError::NoKnownPeers)))
             }),
-            Command::FindClosest {
-                key,
-                count,
-                precision,
-            } => {
+            Command::FindClosest { key, count, precision } => {
                 let count = count.unwrap_or(self.config.bucket_size());
                 self.find_n_closest(now, key, count, precision)
             }
@@ -124,24 +120,15 @@ impl<S: RecordStore> Dht<S> {
     ///
     /// A connected peer and this node itself are found at once.
     pub fn find_peer(&mut self, now: Instant, peer: PeerId) -> QueryId {
-        let known = self
-            .peers
-            .get(&peer)
-            .filter(|known| known.is_connected() && !known.addresses.is_empty());
+        let known = self.peers.get(&peer).filter(|known| known.is_connected() && !known.addresses.is_empty());
         let found = if peer == self.local.peer {
             Some(self.local.addresses_for(crate::addrs::Reach::World))
         } else {
             known.map(|known| known.addresses.clone())
         };
         if let Some(addresses) = found {
-            let peer = PeerInfo {
-                peer_id: peer,
-                addrs: addresses.into_vec(),
-            };
-            let found = FindPeerOk {
-                peer,
-                evidence: Evidence::Answered,
-            };
+            let peer = PeerInfo { peer_id: peer, addrs: addresses.into_vec() };
+            let found = FindPeerOk { peer, evidence: Evidence::Answered };
             return self.at_once(now, QueryResult::FindPeer(Ok(found)));
         }
         let k = self.config.bucket_size().get();
@@ -223,28 +210,14 @@ impl<S: RecordStore> Dht<S> {
 
     /// Iterates over the queries of the application that run.
     pub fn queries(&self) -> impl Iterator<Item = QueryRef> {
-        let visible = self
-            .queries
-            .iter()
-            .filter(|(_, query)| query.asker == Asker::Application);
-        visible.map(|(id, query)| QueryRef {
-            id,
-            info: query.operation.state().info(),
-            stats: query.stats(),
-        })
+        let visible = self.queries.iter().filter(|(_, query)| query.asker == Asker::Application);
+        visible.map(|(id, query)| QueryRef { id, info: query.operation.state().info(), stats: query.stats() })
     }
 
     /// Returns a query of the application that runs.
     pub fn query(&self, id: QueryId) -> Option<QueryRef> {
-        let query = self
-            .queries
-            .get(id)
-            .filter(|query| query.asker == Asker::Application)?;
-        Some(QueryRef {
-            id,
-            info: query.operation.state().info(),
-            stats: query.stats(),
-        })
+        let query = self.queries.get(id).filter(|query| query.asker == Asker::Application)?;
+        Some(QueryRef { id, info: query.operation.state().info(), stats: query.stats() })
     }
 
     /// Looks up the own id or a random key of a bucket for the table's sake.
@@ -287,34 +260,15 @@ impl<S: RecordStore> Dht<S> {
 
     fn insert(&mut self, now: Instant, operation: Operation, asker: Asker) -> QueryId {
         let step = ProgressStep::first();
-        self.queries.insert(
-            now,
-            Query {
-                operation,
-                asker,
-                start: now,
-                latest: now,
-                dials: 0,
-                step,
-            },
-        )
+        self.queries.insert(now, Query { operation, asker, start: now, latest: now, dials: 0, step })
     }
 
     /// Reports the result of a query that needed not begin.
     fn at_once(&mut self, now: Instant, result: QueryResult) -> QueryId {
         let id = self.queries.next_id();
-        let stats = QueryStats {
-            start: Some(now),
-            end: Some(now),
-            ..QueryStats::empty()
-        };
+        let stats = QueryStats { start: Some(now), end: Some(now), ..QueryStats::empty() };
         let step = ProgressStep::first().advance(true);
-        self.event(Event::OutboundQueryProgressed {
-            id,
-            result,
-            stats,
-            step,
-        });
+        self.event(Event::OutboundQueryProgressed { id, result, stats, step });
         id
     }
 
@@ -354,8 +308,7 @@ impl<S: RecordStore> Dht<S> {
             query.dials += 1;
         }
         let owner = (Owner::Query(id, ask.lookup), ask.urgency);
-        self.peers
-            .request(now, ask.to, &ask.addresses, ask.request, owner, &mut self.outputs);
+        self.peers.request(now, ask.to, &ask.addresses, ask.request, owner, &mut self.outputs);
     }
 
     fn end(&mut self, now: Instant, id: QueryId, result: QueryResult) {
@@ -381,12 +334,7 @@ impl<S: RecordStore> Dht<S> {
         let step = query.step.advance(last);
         let stats = query.stats();
         self.announce(now, &result);
-        self.event(Event::OutboundQueryProgressed {
-            id,
-            result,
-            stats,
-            step,
-        });
+        self.event(Event::OutboundQueryProgressed { id, result, stats, step });
     }
 
     /// Remembers the addresses of peers that were found, and makes them known to the rest of the program, once.
@@ -408,10 +356,7 @@ impl<S: RecordStore> Dht<S> {
             known.addresses = known.addresses.merged(addrs.iter().cloned());
             if !std::mem::replace(&mut known.announced, true) && !known.addresses.is_empty() {
                 let addresses = known.addresses.clone();
-                self.outputs.push_back(Output::AnnounceAddresses {
-                    peer: *peer_id,
-                    addresses,
-                });
+                self.outputs.push_back(Output::AnnounceAddresses { peer: *peer_id, addresses });
             }
         }
     }
@@ -431,14 +376,8 @@ impl<S: RecordStore> Dht<S> {
         let named = closer_peers(response);
         let target = query.operation.machine().looks_for().copied();
         let target = target.and_then(|wanted| named.iter().find(|peer| peer.node_id == wanted));
-        let target = target.map_or_else(Addresses::empty, |peer| {
-            kept(peer.multiaddrs.clone(), &self.config)
-        });
-        let is_known = |peer: &PeerId| {
-            self.peers
-                .get(peer)
-                .is_some_and(|known| !known.addresses.is_empty())
-        };
+        let target = target.map_or_else(Addresses::empty, |peer| kept(peer.multiaddrs.clone(), &self.config));
+        let is_known = |peer: &PeerId| self.peers.get(peer).is_some_and(|known| !known.addresses.is_empty());
         let mut closer = filter(named, from, &self.local.peer, &self.config, is_known);
         // Whoever failed this node lately is not a candidate again.
         closer.retain(|named| !self.peers.is_backed_off(now, &named.peer));
@@ -479,10 +418,7 @@ impl Query {
     }
 
     fn stats(&self) -> QueryStats {
-        let mut stats = QueryStats {
-            dials: self.dials,
-            ..QueryStats::empty()
-        };
+        let mut stats = QueryStats { dials: self.dials, ..QueryStats::empty() };
         self.operation.state().count(&mut stats);
         stats.start = Some(self.start);
         stats.end = Some(self.latest);

@@ -31,10 +31,7 @@ pub(super) struct Seeds {
 
 impl Seeds {
     pub(super) fn new(max: usize) -> Self {
-        Self {
-            seeds: IndexMap::new(),
-            max,
-        }
+        Self { seeds: IndexMap::new(), max }
     }
 
     pub(super) fn contains(&self, peer: &PeerId) -> bool {
@@ -46,11 +43,7 @@ impl Seeds {
         if self.seeds.len() >= self.max && !self.seeds.contains_key(&peer) {
             return false;
         }
-        let seed = Seed {
-            key,
-            addresses: Addresses::empty(),
-            result: None,
-        };
+        let seed = Seed { key, addresses: Addresses::empty(), result: None };
         let seed = self.seeds.entry(peer).or_insert(seed);
         seed.addresses = seed.addresses.with_reported(address);
         true
@@ -90,13 +83,7 @@ impl Seeds {
     }
 
     pub(super) fn outcomes(&self) -> Vec<SeedOutcome> {
-        self.seeds
-            .iter()
-            .map(|(peer, seed)| SeedOutcome {
-                peer: *peer,
-                result: seed.result,
-            })
-            .collect()
+        self.seeds.iter().map(|(peer, seed)| SeedOutcome { peer: *peer, result: seed.result }).collect()
     }
 }
 
@@ -131,10 +118,7 @@ mod tests {
         seeds.asked(&peer(9), Ok(()));
         assert_eq!(
             seeds.outcomes(),
-            [SeedOutcome {
-                peer: peer(1),
-                result: Some(Err(RequestError::Unreachable))
-            }]
+            [SeedOutcome { peer: peer(1), result: Some(Err(RequestError::Unreachable)) }]
         );
         seeds.begin();
         assert_eq!(seeds.outcomes()[0].result, None);

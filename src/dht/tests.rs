@@ -37,14 +37,7 @@ pub(super) fn key(n: usize) -> Key {
 pub(super) fn new_dht(n: usize, config: Config) -> Dht<MemoryStore> {
     let mut seed = [0; 32];
     seed[..8].copy_from_slice(&n.to_le_bytes());
-    let mut dht = Dht::new(
-        peer(n),
-        MemoryStore::new(peer(n)),
-        config,
-        seed,
-        start(),
-        SystemTime::UNIX_EPOCH,
-    );
+    let mut dht = Dht::new(peer(n), MemoryStore::new(peer(n)), config, seed, start(), SystemTime::UNIX_EPOCH);
     dht.set_mode(start(), Some(Mode::Server));
     while dht.poll_output().is_some() {}
     dht
@@ -63,17 +56,8 @@ pub(super) enum Health {
 #[derive(Debug)]
 enum Happening {
     Input(usize, Input),
-    Request {
-        from: usize,
-        to: usize,
-        id: RequestId,
-        request: Request,
-    },
-    Dialled {
-        from: usize,
-        to: usize,
-        id: DialId,
-    },
+    Request { from: usize, to: usize, id: RequestId, request: Request },
+    Dialled { from: usize, to: usize, id: DialId },
     Wake(usize),
 }
 
@@ -125,13 +109,7 @@ impl Net {
         let n = self.nodes.len();
         let mut dht = new_dht(n, config);
         let listening = vec![address(n)];
-        dht.handle_input(
-            self.now,
-            Input::LocalAddresses {
-                external: vec![],
-                listening,
-            },
-        );
+        dht.handle_input(self.now, Input::LocalAddresses { external: vec![], listening });
         self.nodes.push(Node {
             dht,
             health: Health::Alive,
@@ -182,10 +160,7 @@ impl Net {
         self.nodes[n].health = Health::Dead;
         for other in std::mem::take(&mut self.nodes[n].connections) {
             self.nodes[other].connections.remove(&n);
-            self.later(
-                self.latency,
-                Happening::Input(other, Input::Disconnected { peer: peer(n) }),
-            );
+            self.later(self.latency, Happening::Input(other, Input::Disconnected { peer: peer(n) }));
         }
     }
 
@@ -207,9 +182,7 @@ impl Net {
         }
         let wake_at = self.nodes[n].dht.poll_timeout().map(|deadline| deadline.at);
         if let Some(at) = wake_at
-            && self.nodes[n]
-                .wake_at
-                .is_none_or(|known| known > at || known <= self.now)
+            && self.nodes[n].wake_at.is_none_or(|known| known > at || known <= self.now)
         {
             self.nodes[n].wake_at = Some(at);
             let delay = at.saturating_duration_since(self.now);
@@ -227,11 +200,7 @@ impl Net {
                     Some(to) => self.later(self.latency * 4, Happening::Dialled { from: n, to, id }),
                     None => {
                         let error = DialFailure::NoAddresses;
-                        let failed = Input::DialFailed {
-                            dial: Some(id),
-                            peer,
-                            error,
-                        };
+                        let failed = Input::DialFailed { dial: Some(id), peer, error };
                         self.later(Duration::ZERO, Happening::Input(n, failed));
                     }
                 }
@@ -240,30 +209,16 @@ impl Net {
                 self.requests_sent += 1;
                 let to = self.numbers[&to];
                 assert!(self.nodes[n].connections.contains(&to) || self.nodes[to].health != Health::Alive);
-                self.later(
-                    self.latency,
-                    Happening::Request {
-                        from: n,
-                        to,
-                        id,
-                        request,
-                    },
-                );
+                self.later(self.latency, Happening::Request { from: n, to, id, request });
             }
             Output::SendResponse { id, response, .. } => {
                 let (to, id) = self.nodes[n].answering.remove(&id).unwrap();
-                self.later(
-                    self.latency,
-                    Happening::Input(to, Input::ResponseReceived { id, response }),
-                );
+                self.later(self.latency, Happening::Input(to, Input::ResponseReceived { id, response }));
             }
             Output::RefuseRequest { id, .. } => {
                 let (to, id) = self.nodes[n].answering.remove(&id).unwrap();
                 let error = RequestError::StreamEnded;
-                self.later(
-                    self.latency,
-                    Happening::Input(to, Input::RequestFailed { id, error }),
-                );
+                self.later(self.latency, Happening::Input(to, Input::RequestFailed { id, error }));
             }
             Output::AnnounceAddresses { peer, .. } => self.nodes[n].announced.push(peer),
             Output::Event(event) => self.nodes[n].events.push(event),
@@ -274,12 +229,7 @@ impl Net {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Input(n, input) => self.input(n, input),
-            Happening::Request {
-                from,
-                to,
-                id,
-                request,
-            } => {
+            Happening::Request { from, to, id, request } => {
                 let node = &mut self.nodes[to];
                 if node.health != Health::Alive || !node.connections.contains(&from) {
                     return;
@@ -287,27 +237,13 @@ impl Net {
                 self.next += 1;
                 let inbound = InboundId(self.next);
                 self.nodes[to].answering.insert(inbound, (from, id));
-                self.input(
-                    to,
-                    Input::RequestReceived {
-                        from: peer(from),
-                        id: inbound,
-                        request,
-                    },
-                );
+                self.input(to, Input::RequestReceived { from: peer(from), id: inbound, request });
             }
             Happening::Dialled { from, to, id } => match self.nodes[to].health {
                 Health::Frozen => {}
                 Health::Dead => {
                     let error = DialFailure::Unreachable { unsupported: vec![] };
-                    self.input(
-                        from,
-                        Input::DialFailed {
-                            dial: Some(id),
-                            peer: Some(peer(to)),
-                            error,
-                        },
-                    );
+                    self.input(from, Input::DialFailed { dial: Some(id), peer: Some(peer(to)), error });
                 }
                 Health::Alive => self.connect(from, to, Some(id)),
             },
@@ -329,29 +265,13 @@ impl Net {
         }
         self.nodes[from].connections.insert(to);
         self.nodes[to].connections.insert(from);
-        let dialled = Input::Connected {
-            peer: peer(to),
-            address: address(to),
-            dialled: true,
-            dial,
-        };
+        let dialled = Input::Connected { peer: peer(to), address: address(to), dialled: true, dial };
         self.input(from, dialled);
         let source = "/memory/999999".parse().unwrap();
-        self.input(
-            to,
-            Input::Connected {
-                peer: peer(from),
-                address: source,
-                dialled: false,
-                dial: None,
-            },
-        );
+        self.input(to, Input::Connected { peer: peer(from), address: source, dialled: false, dial: None });
         for (n, other) in [(from, to), (to, from)] {
             let addresses = vec![address(other)];
-            let learned = Input::AddressesLearned {
-                peer: peer(other),
-                addresses,
-            };
+            let learned = Input::AddressesLearned { peer: peer(other), addresses };
             self.later(self.latency, Happening::Input(n, learned));
             let is_server = self.nodes[other].dht.mode() == Mode::Server;
             let peer = peer(other);
@@ -379,12 +299,7 @@ impl Net {
     pub(super) fn result(&mut self, n: usize, query: QueryId) -> (QueryResult, QueryStats) {
         for _ in 0..100_000 {
             for event in &self.nodes[n].events {
-                if let Event::OutboundQueryProgressed {
-                    id,
-                    result,
-                    stats,
-                    step,
-                } = event
+                if let Event::OutboundQueryProgressed { id, result, stats, step } = event
                     && *id == query
                     && step.last
                 {
@@ -418,11 +333,7 @@ impl Net {
     }
 
     pub(super) fn knows(&self, n: usize, other: usize) -> bool {
-        self.nodes[n]
-            .dht
-            .table()
-            .entry(&key(other), &peer(other))
-            .is_some()
+        self.nodes[n].dht.table().entry(&key(other), &peer(other)).is_some()
     }
 }
 
@@ -433,22 +344,8 @@ pub(super) fn outputs(dht: &mut Dht<MemoryStore>) -> Vec<Output> {
 
 /// Tells a lone node that it is connected to a server.
 pub(super) fn meet(dht: &mut Dht<MemoryStore>, now: Instant, n: usize) {
-    dht.handle_input(
-        now,
-        Input::AddressesLearned {
-            peer: peer(n),
-            addresses: vec![address(n)],
-        },
-    );
-    dht.handle_input(
-        now,
-        Input::Connected {
-            peer: peer(n),
-            address: address(n),
-            dialled: true,
-            dial: None,
-        },
-    );
+    dht.handle_input(now, Input::AddressesLearned { peer: peer(n), addresses: vec![address(n)] });
+    dht.handle_input(now, Input::Connected { peer: peer(n), address: address(n), dialled: true, dial: None });
     dht.handle_input(now, Input::ProtocolConfirmed { peer: peer(n) });
 }
 

@@ -35,9 +35,7 @@ impl<S: RecordStore> Dht<S> {
     ) {
         let address = clean(address, &peer).unwrap_or_else(Multiaddr::empty);
         let dialled = dialled && !address.is_empty() && self.keeps(&address);
-        let took = self
-            .peers
-            .connected(now, peer, (&address, dialled), dial, &mut self.outputs);
+        let took = self.peers.connected(now, peer, (&address, dialled), dial, &mut self.outputs);
         if let Some(took) = took {
             self.estimator.dialled(took);
         }
@@ -71,10 +69,7 @@ impl<S: RecordStore> Dht<S> {
         if peer == self.local.peer {
             return;
         }
-        let clean: Vec<_> = addresses
-            .into_iter()
-            .filter_map(|address| clean(address, &peer))
-            .collect();
+        let clean: Vec<_> = addresses.into_iter().filter_map(|address| clean(address, &peer)).collect();
         let kept: Vec<_> = clean.into_iter().filter(|address| self.keeps(address)).collect();
         let known = self.peers.remember(now, peer);
         for address in kept {
@@ -138,26 +133,19 @@ impl<S: RecordStore> Dht<S> {
         let request = find_node(&Bytes::from(peer.to_bytes()));
         let seed = self.seeds.addresses(&peer).cloned().unwrap_or_default();
         let owner = (owner, Urgency::Forced);
-        self.peers
-            .request(now, peer, &seed, request, owner, &mut self.outputs);
+        self.peers.request(now, peer, &seed, request, owner, &mut self.outputs);
         true
     }
 
     /// Takes note of what came of a request.
     pub(super) fn settle(&mut self, now: Instant, outcome: Outcome) {
-        let Outcome {
-            owner,
-            peer,
-            key,
-            result,
-        } = outcome;
+        let Outcome { owner, peer, key, result } = outcome;
         match owner {
             Owner::Check => self.admission.done(),
             Owner::Probe => self.probe.done(now),
             Owner::Query(..) => {}
         }
-        self.seeds
-            .asked(&peer, result.as_ref().map(|_| ()).map_err(|error| *error));
+        self.seeds.asked(&peer, result.as_ref().map(|_| ()).map_err(|error| *error));
         match result {
             Ok((response, rtt)) => {
                 self.estimator.answered(rtt);
@@ -252,13 +240,7 @@ impl<S: RecordStore> Dht<S> {
         };
         let addresses = entry.addresses().clone();
         let bucket_range = bucket.range();
-        self.event(Event::RoutingUpdated {
-            peer,
-            is_new_peer,
-            addresses,
-            bucket_range,
-            old_peer,
-        });
+        self.event(Event::RoutingUpdated { peer, is_new_peer, addresses, bucket_range, old_peer });
     }
 
     /// A request to a peer has failed.
@@ -331,12 +313,7 @@ impl<S: RecordStore> Dht<S> {
             KeepAlive::Table => usize::MAX,
             KeepAlive::Nobody => 0,
         };
-        let kept = self
-            .table
-            .closest(&self.local.key)
-            .take(count)
-            .map(|entry| *entry.peer())
-            .collect();
+        let kept = self.table.closest(&self.local.key).take(count).map(|entry| *entry.peer()).collect();
         let before = std::mem::replace(&mut self.kept, kept);
         for (keep, one, other) in [(false, &before, &self.kept), (true, &self.kept, &before)] {
             for peer in one.difference(other) {

@@ -8,10 +8,7 @@ fn key() -> impl Strategy<Value = Key> {
 }
 
 fn hex(text: &str) -> Vec<u8> {
-    (0..text.len())
-        .step_by(2)
-        .map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap())
-        .collect()
+    (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()
 }
 
 proptest! {
@@ -90,9 +87,7 @@ fn preimages_are_found_for_every_prefix_that_is_promised() {
     let mut rng = Rng::from_u64(3);
     for prefix in 0..=MAX_PREIMAGE_PREFIX {
         let bucket = BucketIndex::with_prefix(prefix).unwrap();
-        let (_, key) = own
-            .preimage_in_bucket(bucket, Key::sha256, &mut rng)
-            .expect("found within the limit");
+        let (_, key) = own.preimage_in_bucket(bucket, Key::sha256, &mut rng).expect("found within the limit");
         assert_eq!(own.common_prefix(&key), prefix);
     }
     let too_deep = BucketIndex::with_prefix(MAX_PREIMAGE_PREFIX + 1).unwrap();
@@ -103,27 +98,18 @@ fn preimages_are_found_for_every_prefix_that_is_promised() {
 fn a_hash_that_never_fits_ends_the_search() {
     let own = Key::from_bytes([0; 32]);
     let constant: KeyHash = |_| Key::from_bytes([0; 32]);
-    assert_eq!(
-        own.preimage_in_bucket(BucketIndex::FARTHEST, constant, &mut Rng::from_u64(0)),
-        None
-    );
+    assert_eq!(own.preimage_in_bucket(BucketIndex::FARTHEST, constant, &mut Rng::from_u64(0)), None);
 }
 
 #[test]
 fn known_answers() {
     // SHA-256 of "abc" (FIPS 180-2), and of the identity-multihash peer id of an ed25519 key.
-    let expected: [u8; 32] = hex("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
-        .try_into()
-        .unwrap();
+    let expected: [u8; 32] =
+        hex("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad").try_into().unwrap();
     assert_eq!(Key::sha256(b"abc").as_bytes(), &expected);
-    let peer: PeerId = "12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5"
-        .parse()
-        .unwrap();
+    let peer: PeerId = "12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5".parse().unwrap();
     assert_eq!(Key::of_peer(&peer, Key::sha256), Key::sha256(&peer.to_bytes()));
-    assert_eq!(
-        KBucketKey::from(peer).hashed_bytes(),
-        Key::sha256(&peer.to_bytes()).as_bytes()
-    );
+    assert_eq!(KBucketKey::from(peer).hashed_bytes(), Key::sha256(&peer.to_bytes()).as_bytes());
 }
 
 #[test]
@@ -138,16 +124,10 @@ fn buckets_count_from_the_far_end() {
     let zero = Key::from_bytes([0; 32]);
     let mut bytes = [0; 32];
     bytes[0] = 0x80;
-    assert_eq!(
-        zero.distance(&Key::from_bytes(bytes)).bucket(),
-        Some(BucketIndex::FARTHEST)
-    );
+    assert_eq!(zero.distance(&Key::from_bytes(bytes)).bucket(), Some(BucketIndex::FARTHEST));
     bytes[0] = 0;
     bytes[31] = 1;
-    assert_eq!(
-        zero.distance(&Key::from_bytes(bytes)).bucket(),
-        Some(BucketIndex::new(0))
-    );
+    assert_eq!(zero.distance(&Key::from_bytes(bytes)).bucket(), Some(BucketIndex::new(0)));
     assert_eq!(Distance::ZERO.bucket(), None);
     assert_eq!(zero.common_prefix(&zero), 256);
     assert_eq!(BucketIndex::with_prefix(256), None);

@@ -2,8 +2,9 @@
 //!
 //! Decides nothing: whatever the swarm tells becomes an [`Input`], every [`Output`] becomes something for the swarm.
 
+mod commands;
+
 use std::collections::{BTreeMap, VecDeque};
-use std::num::NonZeroUsize;
 use std::task::{Context, Poll, Waker};
 
 use indexmap::IndexMap;
@@ -29,12 +30,11 @@ use super::timer::{self, Timer};
 use crate::addrs::Addresses;
 use crate::command::Command;
 use crate::config::Config;
-use crate::dht::{Dht, DialFailure, DialId, Input, Output, QueryRef, RequestId};
-use crate::error::{NoKnownPeers, RequestError};
-use crate::event::{Event, Mode, QueryId, RoutingUpdate};
-use crate::key::Key;
-use crate::peer::{ConnectionType, KadPeer};
-use crate::routing::{Bucket, Entry, TableSnapshot};
+pub use commands::QueryMut;
+
+use crate::dht::{Dht, DialFailure, DialId, Input, Output, RequestId};
+use crate::error::RequestError;
+use crate::event::{Event, QueryId};
 use crate::store::{MemoryStore, RecordStore};
 
 /// A connection as the behaviour knows it.
@@ -124,172 +124,6 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         result
     }
 
-    /// Returns the names of the protocol: one.
-    pub fn protocol_names(&self) -> &[StreamProtocol] {
-        std::slice::from_ref(&self.protocol)
-    }
-
-    /// Adds an address of a peer: as another one if it is in the routing table, else as a seed.
-    ///
-    /// A seed is a candidate of every lookup and is not forgotten however silent it is. It is checked at once, and
-    /// [`Event::RoutingUpdated`] tells when it has entered the routing table. With the first seed the node joins by
-    /// itself. A trailing `/p2p` is cut off.
-    pub fn add_address(&mut self, peer: &PeerId, address: Multiaddr) -> RoutingUpdate {
-        self.call(|dht, now| dht.add_address(now, *peer, address))
-    }
-
-    /// Removes an address of a peer; with its last one the peer leaves the routing table and the seeds.
-    ///
-    /// Returns the entry of a peer that has left the routing table.
-    pub fn remove_address(&mut self, peer: &PeerId, address: &Multiaddr) -> Option<Entry> {
-        self.call(|dht, now| dht.remove_address(now, peer, address))
-    }
-
-    /// Removes a peer from the routing table and the seeds. It may enter again when it answers.
-    pub fn remove_peer(&mut self, peer: &PeerId) -> Option<Entry> {
-        self.call(|dht, now| dht.remove_peer(now, peer))
-    }
-
-    /// Connects to an address and makes whoever is there a seed.
-    pub fn connect(&mut self, address: Multiaddr) -> QueryId {
-        self.call(|dht, now| dht.connect(now, address))
-    }
-
-    /// Joins the network: looks up the own id, then every bucket that is farther than the closest neighbour.
-    ///
-    /// Needs to be called only if [`Joining::OnRequest`](crate::Joining::OnRequest) is configured.
-    ///
-    /// # Errors
-    /// [`NoKnownPeers`] if the routing table is empty and no address was added.
-    pub fn bootstrap(&mut self) -> Result<QueryId, NoKnownPeers> {
-        self.call(|dht, now| dht.bootstrap(now))
-    }
-
-    /// Searches the `k` peers closest to the hash of `key`, which may be a [`PeerId`] or any bytes.
-    pub fn get_closest_peers<K: Into<Vec<u8>>>(&mut self, key: K) -> QueryId {
-        self.call(|dht, now| dht.find_closest(now, key))
-    }
-
-    /// Searches the `num_results` peers closest to the hash of `key`, at most `k`.
-    pub fn get_n_closest_peers<K: Into<Vec<u8>>>(&mut self, key: K, num_results: NonZeroUsize) -> QueryId {
-        let precision = crate::event::Precision::Exact;
-        self.call(|dht, now| dht.find_n_closest(now, key, num_results, precision))
-    }
-
-    /// Searches a peer and its addresses.
-    pub fn find_peer(&mut self, peer: PeerId) -> QueryId {
-        self.call(|dht, now| dht.find_peer(now, peer))
-    }
-
-    /// Asks one peer for a sign of life, connected or not.
-    pub fn ping(&mut self, peer: PeerId) -> QueryId {
-        self.call(|dht, now| dht.ping(now, peer))
-    }
-
-    /// Ends a query; its last event says that it was cancelled. Returns whether there was such a query.
-    pub fn cancel(&mut self, id: &QueryId) -> bool {
-        self.call(|dht, now| dht.cancel(now, *id))
-    }
-
-    /// Iterates over the queries that run.
-    pub fn iter_queries(&self) -> impl Iterator<Item = QueryRef> {
-        self.dht.queries()
-    }
-
-    /// Returns a query that runs.
-    pub fn query(&self, id: &QueryId) -> Option<QueryRef> {
-        self.dht.query(*id)
-    }
-
-    /// Returns a query that runs, to be ended.
-    pub fn query_mut(&mut self, id: &QueryId) -> Option<QueryMut<'_, S>> {
-        let query = self.dht.query(*id)?;
-        Some(QueryMut {
-            query,
-            behaviour: self,
-        })
-    }
-
-    /// Sets whether the node serves others; `None` lets that follow its confirmed external addresses.
-    pub fn set_mode(&mut self, mode: Option<Mode>) {
-        self.call(|dht, now| dht.set_mode(now, mode));
-    }
-
-    /// Returns whether the node serves others.
-    pub fn mode(&self) -> Mode {
-        self.dht.mode()
-    }
-
-    /// Iterates over the occupied buckets of the routing table, nearest first.
-    pub fn kbuckets(&self) -> impl Iterator<Item = &Bucket> {
-        self.dht.table().buckets()
-    }
-
-    /// Returns the bucket in which a key belongs; `None` if it is empty or the key is the node's own.
-    pub fn kbucket<K: AsRef<Key>>(&self, key: &K) -> Option<&Bucket> {
-        self.dht.table().bucket(key.as_ref())
-    }
-
-    /// Iterates over the peers of the routing table by their distance to a key, nearest first.
-    pub fn get_closest_local_peers<K: AsRef<Key>>(&self, key: &K) -> impl Iterator<Item = PeerId> {
-        self.dht.table().closest(key.as_ref()).map(|entry| *entry.peer())
-    }
-
-    /// Iterates over the at most `k` peers of the routing table that `source` would be told of for a key.
-    pub fn find_closest_local_peers<K: AsRef<Key>>(
-        &self,
-        key: &K,
-        source: &PeerId,
-    ) -> impl Iterator<Item = KadPeer> {
-        let (k, source) = (self.dht.config().bucket_size().get(), *source);
-        let live = self
-            .dht
-            .table()
-            .closest(key.as_ref())
-            .filter(|entry| entry.is_live());
-        live.filter(move |entry| *entry.peer() != source)
-            .take(k)
-            .map(|entry| KadPeer {
-                node_id: *entry.peer(),
-                multiaddrs: entry.addresses().clone(),
-                connection_ty: if entry.is_connected() {
-                    ConnectionType::Connected
-                } else {
-                    ConnectionType::CanConnect
-                },
-            })
-    }
-
-    /// Returns a picture of the routing table.
-    pub fn routing_table(&self) -> TableSnapshot {
-        self.dht.snapshot(timer::now())
-    }
-
-    /// Returns the number of peers in the routing table; 0 means that the node is not part of a network.
-    pub fn peer_count(&self) -> usize {
-        self.dht.table().len()
-    }
-
-    /// Returns the node itself, for whatever this face does not show.
-    pub fn dht(&self) -> &Dht<S> {
-        &self.dht
-    }
-
-    /// Returns the node itself, to be told or asked what this face does not offer.
-    ///
-    /// What it wants done is done when the swarm is polled next.
-    pub fn dht_mut(&mut self) -> &mut Dht<S> {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-        &mut self.dht
-    }
-
-    /// Returns the store, to be changed.
-    pub fn store_mut(&mut self) -> &mut S {
-        self.dht.store_mut()
-    }
-
     /// Returns the desk at which clients leave their calls.
     pub(crate) fn desk(&self) -> &Desk {
         &self.desk
@@ -310,11 +144,7 @@ impl<S: RecordStore + 'static> Behaviour<S> {
 
     fn notify(&mut self, peer: PeerId, connection: ConnectionId, event: ToHandler) {
         let handler = NotifyHandler::One(connection);
-        self.events.push_back(ToSwarm::NotifyHandler {
-            peer_id: peer,
-            handler,
-            event,
-        });
+        self.events.push_back(ToSwarm::NotifyHandler { peer_id: peer, handler, event });
     }
 
     fn notify_by_number(&mut self, to: PeerId, number: u64, event: ToHandler) {
@@ -335,16 +165,9 @@ impl<S: RecordStore + 'static> Behaviour<S> {
             Output::Dial { id, peer, addresses } => self.dial(id, peer, addresses),
             Output::SendRequest { to, id, request } => {
                 // The connection that was made last is the least likely to be stale.
-                match self
-                    .connections
-                    .get(&to)
-                    .and_then(|connections| connections.last())
-                {
+                match self.connections.get(&to).and_then(|connections| connections.last()) {
                     Some(connection) => self.notify(to, connection.id, ToHandler::Request(id, request)),
-                    None => self.input(Input::RequestFailed {
-                        id,
-                        error: RequestError::Disconnected,
-                    }),
+                    None => self.input(Input::RequestFailed { id, error: RequestError::Disconnected }),
                 }
             }
             Output::CancelRequest { to, id } => self.notify_all(&to, || ToHandler::Cancel(id)),
@@ -357,14 +180,10 @@ impl<S: RecordStore + 'static> Behaviour<S> {
             Output::KeepAlive { peer, keep } => self.notify_all(&peer, || ToHandler::KeepAlive(keep)),
             Output::SetMode(mode) => {
                 let all: Vec<_> = self.connections.keys().copied().collect();
-                all.iter()
-                    .for_each(|peer| self.notify_all(peer, || ToHandler::Mode(mode)));
+                all.iter().for_each(|peer| self.notify_all(peer, || ToHandler::Mode(mode)));
             }
             Output::AnnounceAddresses { peer, addresses } => {
-                let announce = |address| ToSwarm::NewExternalAddrOfPeer {
-                    peer_id: peer,
-                    address,
-                };
+                let announce = |address| ToSwarm::NewExternalAddrOfPeer { peer_id: peer, address };
                 self.events.extend(addresses.into_vec().into_iter().map(announce));
             }
             Output::Event(event) => {
@@ -380,19 +199,12 @@ impl<S: RecordStore + 'static> Behaviour<S> {
             (Some(peer), None) => DialOpts::peer_id(peer).build(),
             (Some(peer), Some(last)) => {
                 addresses.push(last);
-                DialOpts::peer_id(peer)
-                    .addresses(addresses)
-                    .extend_addresses_through_behaviour()
-                    .build()
+                DialOpts::peer_id(peer).addresses(addresses).extend_addresses_through_behaviour().build()
             }
             (None, Some(address)) => DialOpts::unknown_peer_id().address(address).build(),
             (None, None) => {
                 let error = DialFailure::NoAddresses;
-                return self.input(Input::DialFailed {
-                    dial: Some(id),
-                    peer,
-                    error,
-                });
+                return self.input(Input::DialFailed { dial: Some(id), peer, error });
             }
         };
         self.dials.insert(opts.connection_id(), id);
@@ -400,24 +212,12 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     }
 
     fn established(&mut self, established: ConnectionEstablished<'_>) {
-        let ConnectionEstablished {
-            peer_id: peer,
-            connection_id,
-            endpoint,
-            other_established,
-            ..
-        } = established;
+        let ConnectionEstablished { peer_id: peer, connection_id, endpoint, other_established, .. } =
+            established;
         // The handler was made just before, and its number recorded.
-        let number = self
-            .numbers
-            .iter()
-            .rev()
-            .find(|(_, id)| **id == connection_id)
-            .map(|(number, _)| *number);
-        let connection = Connection {
-            id: connection_id,
-            number: number.unwrap_or(u64::MAX),
-        };
+        let number =
+            self.numbers.iter().rev().find(|(_, id)| **id == connection_id).map(|(number, _)| *number);
+        let connection = Connection { id: connection_id, number: number.unwrap_or(u64::MAX) };
         self.connections.entry(peer).or_default().push(connection);
         let dial = self.dials.swap_remove(&connection_id);
         if other_established == 0 || dial.is_some() {
@@ -428,21 +228,11 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     fn connected(&mut self, peer: PeerId, endpoint: &ConnectedPoint, dial: Option<DialId>) {
         let address = endpoint.get_remote_address().clone();
         let dialled = endpoint.is_dialer();
-        self.input(Input::Connected {
-            peer,
-            address,
-            dialled,
-            dial,
-        });
+        self.input(Input::Connected { peer, address, dialled, dial });
     }
 
     fn closed(&mut self, closed: ConnectionClosed<'_>) {
-        let ConnectionClosed {
-            peer_id: peer,
-            connection_id,
-            remaining_established,
-            ..
-        } = closed;
+        let ConnectionClosed { peer_id: peer, connection_id, remaining_established, .. } = closed;
         let lost = self.lost.swap_remove(&connection_id).unwrap_or_default();
         if let Some(connections) = self.connections.get_mut(&peer) {
             connections.retain(|connection| {
@@ -457,28 +247,17 @@ impl<S: RecordStore + 'static> Behaviour<S> {
             self.input(Input::Disconnected { peer });
         } else {
             for id in lost {
-                self.input(Input::RequestFailed {
-                    id,
-                    error: RequestError::Disconnected,
-                });
+                self.input(Input::RequestFailed { id, error: RequestError::Disconnected });
             }
         }
     }
 
     fn dial_failed(&mut self, failure: SwarmDialFailure<'_>) {
-        let SwarmDialFailure {
-            peer_id: peer,
-            error,
-            connection_id,
-        } = failure;
+        let SwarmDialFailure { peer_id: peer, error, connection_id } = failure;
         let dial = self.dials.swap_remove(&connection_id);
         let was_made = !matches!(error, DialError::DialPeerConditionFalse(_));
         if dial.is_some() || (peer.is_some() && was_made) {
-            self.input(Input::DialFailed {
-                dial,
-                peer,
-                error: dial_failure(error),
-            });
+            self.input(Input::DialFailed { dial, peer, error: dial_failure(error) });
         }
     }
 
@@ -504,23 +283,17 @@ impl<S: RecordStore + 'static> Behaviour<S> {
 /// Says what a failed dial means to the node.
 fn dial_failure(error: &DialError) -> DialFailure {
     match error {
-        DialError::LocalPeerId { address } => DialFailure::Own {
-            address: without_peer(address),
-        },
+        DialError::LocalPeerId { address } => DialFailure::Own { address: without_peer(address) },
         DialError::NoAddresses => DialFailure::NoAddresses,
         DialError::DialPeerConditionFalse(_) => DialFailure::UnderWay,
         DialError::Aborted | DialError::Denied { .. } => DialFailure::Refused,
-        DialError::WrongPeerId { address, .. } => DialFailure::WrongPeer {
-            address: without_peer(address),
-        },
+        DialError::WrongPeerId { address, .. } => DialFailure::WrongPeer { address: without_peer(address) },
         DialError::Transport(errors) => {
             let unsupported = errors.iter().filter_map(|(address, error)| match error {
                 TransportError::MultiaddrNotSupported(_) => Some(without_peer(address)),
                 TransportError::Other(_) => None,
             });
-            DialFailure::Unreachable {
-                unsupported: unsupported.collect(),
-            }
+            DialFailure::Unreachable { unsupported: unsupported.collect() }
         }
     }
 }
@@ -571,10 +344,7 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
         Ok(addresses.map_or_else(Vec::new, Addresses::into_vec))
     }
 
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "the enum may grow; what is new does not concern us"
-    )]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the enum may grow; what is new does not concern us")]
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         let external_changed = self.external.on_swarm_event(&event);
         let listening_changed = self.listening.on_swarm_event(&event);
@@ -595,10 +365,7 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
             FromSwarm::NewExternalAddrOfPeer(NewExternalAddrOfPeer { peer_id: peer, addr }) => {
                 let echo = self.echo.take();
                 if !echo.is_some_and(|(known, address)| known == peer && address == *addr) {
-                    self.input(Input::AddressesLearned {
-                        peer,
-                        addresses: vec![addr.clone()],
-                    });
+                    self.input(Input::AddressesLearned { peer, addresses: vec![addr.clone()] });
                 }
             }
             _ => {}
@@ -612,11 +379,7 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
         event: THandlerOutEvent<Self>,
     ) {
         let input = match event {
-            FromHandler::RequestReceived(id, request) => Input::RequestReceived {
-                from: peer,
-                id,
-                request,
-            },
+            FromHandler::RequestReceived(id, request) => Input::RequestReceived { from: peer, id, request },
             FromHandler::ResponseReceived(id, response) => Input::ResponseReceived { id, response },
             FromHandler::RequestFailed(id, error) => Input::RequestFailed { id, error },
             FromHandler::Protocol(true) => Input::ProtocolConfirmed { peer },
@@ -654,35 +417,5 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
             self.waker = Some(cx.waker().clone());
             return Poll::Pending;
         }
-    }
-}
-
-/// A query that runs, to be ended.
-#[derive(Debug)]
-pub struct QueryMut<'a, S: RecordStore + 'static> {
-    query: QueryRef,
-    behaviour: &'a mut Behaviour<S>,
-}
-
-impl<S: RecordStore + 'static> QueryMut<'_, S> {
-    /// Returns the number of the query.
-    pub fn id(&self) -> QueryId {
-        self.query.id()
-    }
-
-    /// Returns what the query is about and how far it is.
-    pub fn info(&self) -> &crate::event::QueryInfo {
-        self.query.info()
-    }
-
-    /// Returns what the query has cost so far.
-    pub fn stats(&self) -> &crate::event::QueryStats {
-        self.query.stats()
-    }
-
-    /// Ends the query with what it has reached so far, which its last event tells.
-    pub fn finish(&mut self) {
-        let id = self.query.id();
-        self.behaviour.call(|dht, now| dht.finish(now, id));
     }
 }

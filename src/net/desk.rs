@@ -67,11 +67,7 @@ pub(crate) type ReplyTo = oneshot::Sender<(QueryResult, QueryStats)>;
 /// A call of a client, on its way to the node.
 #[derive(Debug)]
 pub(crate) enum Call {
-    Query {
-        ticket: Ticket,
-        command: Command,
-        reply: ReplyTo,
-    },
+    Query { ticket: Ticket, command: Command, reply: ReplyTo },
     Cancel(Ticket),
     RoutingTable(oneshot::Sender<TableSnapshot>),
     PeerCount(oneshot::Sender<usize>),
@@ -86,11 +82,7 @@ impl Call {
     pub(crate) fn carry_out<S: RecordStore + 'static>(self, node: &mut Behaviour<S>) {
         // Whoever no longer waits for the reply is not told.
         match self {
-            Self::Query {
-                ticket,
-                command,
-                reply,
-            } => {
+            Self::Query { ticket, command, reply } => {
                 if !reply.is_canceled() {
                     let id = node.run(command);
                     node.desk_mut().waiting.insert(id, Waiting { ticket, reply });
@@ -145,14 +137,7 @@ pub(crate) struct Desk {
 impl Default for Desk {
     fn default() -> Self {
         let (sender, calls) = mpsc::channel(0);
-        Self {
-            calls,
-            sender: Calls {
-                sender,
-                shared: Arc::default(),
-            },
-            waiting: IndexMap::new(),
-        }
+        Self { calls, sender: Calls { sender, shared: Arc::default() }, waiting: IndexMap::new() }
     }
 }
 
@@ -175,43 +160,24 @@ impl Desk {
     }
 
     fn query_of(&self, ticket: Ticket) -> Option<QueryId> {
-        self.waiting
-            .iter()
-            .find(|(_, waiting)| waiting.ticket == ticket)
-            .map(|(id, _)| *id)
+        self.waiting.iter().find(|(_, waiting)| waiting.ticket == ticket).map(|(id, _)| *id)
     }
 
     /// Keeps an event back if it is of a client's query, and hands the last one to the client.
     pub(crate) fn claim(&mut self, event: Event) -> Option<Event> {
-        let Event::OutboundQueryProgressed {
-            id,
-            result,
-            stats,
-            step,
-        } = event
-        else {
+        let Event::OutboundQueryProgressed { id, result, stats, step } = event else {
             return Some(event);
         };
         if !step.last {
             let of_client = self.waiting.contains_key(&id);
-            return (!of_client).then_some(Event::OutboundQueryProgressed {
-                id,
-                result,
-                stats,
-                step,
-            });
+            return (!of_client).then_some(Event::OutboundQueryProgressed { id, result, stats, step });
         }
         match self.waiting.swap_remove(&id) {
             Some(waiting) => {
                 let _ = waiting.reply.send((result, stats));
                 None
             }
-            None => Some(Event::OutboundQueryProgressed {
-                id,
-                result,
-                stats,
-                step,
-            }),
+            None => Some(Event::OutboundQueryProgressed { id, result, stats, step }),
         }
     }
 }

@@ -39,13 +39,7 @@ where
     C: for<'a> Encoder<Error = DecodeError>,
 {
     pub(super) fn new(stream: T, codec: C) -> Self {
-        Self {
-            stream,
-            codec,
-            read: BytesMut::new(),
-            write: BytesMut::new(),
-            unflushed: false,
-        }
+        Self { stream, codec, read: BytesMut::new(), write: BytesMut::new(), unflushed: false }
     }
 
     /// Returns the next message, or `None` at the end of the stream.
@@ -128,9 +122,7 @@ mod tests {
 
     fn frames(requests: &[Request]) -> Vec<u8> {
         let mut buffer = BytesMut::new();
-        requests
-            .iter()
-            .for_each(|request| ClientCodec::new(0).encode(request, &mut buffer).unwrap());
+        requests.iter().for_each(|request| ClientCodec::new(0).encode(request, &mut buffer).unwrap());
         buffer.to_vec()
     }
 
@@ -143,19 +135,14 @@ mod tests {
         let requests = vec![Request::Ping; 1000];
         let mut exchange = server(frames(&requests));
         for _ in &requests {
-            assert_eq!(
-                block_on(poll_fn(|cx| exchange.poll_read(cx))).unwrap(),
-                Some(Request::Ping)
-            );
+            assert_eq!(block_on(poll_fn(|cx| exchange.poll_read(cx))).unwrap(), Some(Request::Ping));
         }
         assert_eq!(block_on(poll_fn(|cx| exchange.poll_read(cx))).unwrap(), None);
     }
 
     #[test]
     fn an_end_within_a_message_is_an_error() {
-        let mut bytes = frames(&[Request::FindNode {
-            key: b"key"[..].into(),
-        }]);
+        let mut bytes = frames(&[Request::FindNode { key: b"key"[..].into() }]);
         bytes.pop();
         let mut exchange = server(bytes);
         let error = block_on(poll_fn(|cx| exchange.poll_read(cx))).unwrap_err();
@@ -165,9 +152,7 @@ mod tests {
 
     #[test]
     fn a_large_message_leaves_no_large_buffer_behind() {
-        let mut exchange = server(frames(&[Request::FindNode {
-            key: vec![7; 100_000].into(),
-        }]));
+        let mut exchange = server(frames(&[Request::FindNode { key: vec![7; 100_000].into() }]));
         assert!(block_on(poll_fn(|cx| exchange.poll_read(cx))).unwrap().is_some());
         assert!(exchange.read.capacity() <= KEPT_BUFFER);
         exchange.send(&Response::Pong).unwrap();

@@ -138,11 +138,7 @@ impl Handler {
             return;
         }
         if self.inbound.len() >= self.limits.max_inbound {
-            let idle = self
-                .inbound
-                .iter()
-                .enumerate()
-                .filter(|(_, stream)| stream.is_idle());
+            let idle = self.inbound.iter().enumerate().filter(|(_, stream)| stream.is_idle());
             match idle.min_by_key(|(_, stream)| stream.since()).map(|(at, _)| at) {
                 Some(oldest) => drop(self.inbound.swap_remove(oldest)),
                 None => {
@@ -152,8 +148,7 @@ impl Handler {
             }
         }
         stream.ignore_for_keep_alive();
-        self.inbound
-            .push(Inbound::new(stream, self.limits.max_frame, timer::now()));
+        self.inbound.push(Inbound::new(stream, self.limits.max_frame, timer::now()));
     }
 
     fn poll_inbound(&mut self, cx: &mut Context<'_>) -> bool {
@@ -215,12 +210,10 @@ impl Handler {
     fn opening_failed(&mut self, error: &StreamUpgradeError<std::convert::Infallible>) {
         match error {
             StreamUpgradeError::NegotiationFailed => {
-                self.outbound
-                    .opening_failed(RequestError::Unsupported, &mut self.events);
+                self.outbound.opening_failed(RequestError::Unsupported, &mut self.events);
             }
             StreamUpgradeError::Timeout | StreamUpgradeError::Io(_) => {
-                self.outbound
-                    .opening_failed(RequestError::StreamEnded, &mut self.events);
+                self.outbound.opening_failed(RequestError::StreamEnded, &mut self.events);
             }
             StreamUpgradeError::Apply(never) => match *never {},
         }
@@ -297,10 +290,7 @@ impl ConnectionHandler for Handler {
         }
     }
 
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "the enum may grow; what is new does not concern us"
-    )]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the enum may grow; what is new does not concern us")]
     fn on_connection_event(
         &mut self,
         event: ConnectionEvent<'_, Self::InboundProtocol, Self::OutboundProtocol>,

@@ -63,11 +63,7 @@ impl Disjoint {
                 path.learn(None, [peer]);
             }
         }
-        Self {
-            paths,
-            claims: IndexMap::new(),
-            turn: 0,
-        }
+        Self { paths, claims: IndexMap::new(), turn: 0 }
     }
 
     fn is_single(&self) -> bool {
@@ -102,18 +98,11 @@ impl Disjoint {
             for (_, named) in &closer {
                 match self.claims.get(named) {
                     Some(claim) if claim.path == asked_by => {}
-                    Some(Claim {
-                        outcome: Outcome::Asked(soft),
-                        ..
-                    }) => path.asked_elsewhere(now, named, *soft),
-                    Some(Claim {
-                        outcome: Outcome::Answered,
-                        ..
-                    }) => path.answered_elsewhere(named),
-                    Some(Claim {
-                        outcome: Outcome::Failed,
-                        ..
-                    }) => path.failed_elsewhere(named),
+                    Some(Claim { outcome: Outcome::Asked(soft), .. }) => {
+                        path.asked_elsewhere(now, named, *soft)
+                    }
+                    Some(Claim { outcome: Outcome::Answered, .. }) => path.answered_elsewhere(named),
+                    Some(Claim { outcome: Outcome::Failed, .. }) => path.failed_elsewhere(named),
                     None => {}
                 }
             }
@@ -157,11 +146,7 @@ impl Disjoint {
                 Next::Done => done += 1,
             }
         }
-        if done == self.paths.len() {
-            Next::Done
-        } else {
-            Next::Wait
-        }
+        if done == self.paths.len() { Next::Done } else { Next::Wait }
     }
 
     /// Returns when [`next`](Self::next) is to be called though nothing has happened.
@@ -176,11 +161,7 @@ impl Disjoint {
     }
 
     fn others(&mut self, but: usize) -> impl Iterator<Item = &mut Lookup> {
-        self.paths
-            .iter_mut()
-            .enumerate()
-            .filter(move |(at, _)| *at != but)
-            .map(|(_, path)| path)
+        self.paths.iter_mut().enumerate().filter(move |(at, _)| *at != but).map(|(_, path)| path)
     }
 
     /// Returns the `count` closest peers that have answered in any path, closest first.
@@ -194,24 +175,18 @@ impl Disjoint {
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        self.paths
-            .iter()
-            .map(Lookup::counts)
-            .fold(Counts::default(), |sum, path| Counts {
-                requests: sum.requests + path.requests,
-                answered: sum.answered + path.answered,
-                failed: sum.failed + path.failed,
-                soft_timeouts: sum.soft_timeouts + path.soft_timeouts,
-            })
+        self.paths.iter().map(Lookup::counts).fold(Counts::default(), |sum, path| Counts {
+            requests: sum.requests + path.requests,
+            answered: sum.answered + path.answered,
+            failed: sum.failed + path.failed,
+            soft_timeouts: sum.soft_timeouts + path.soft_timeouts,
+        })
     }
 
     /// Returns the hops of the path that found the closest peer.
     pub(crate) fn hops(&self) -> u32 {
-        let closest = |path: &&Lookup| {
-            path.closest_answered()
-                .next()
-                .map_or(Distance::MAX, |(distance, _)| distance)
-        };
+        let closest =
+            |path: &&Lookup| path.closest_answered().next().map_or(Distance::MAX, |(distance, _)| distance);
         self.paths.iter().min_by_key(closest).map_or(0, Lookup::hops)
     }
 }

@@ -168,12 +168,7 @@ impl Lookup {
             in_flight: 0,
             burst: 0,
             width: rules.parallelism.start(),
-            counts: Counts {
-                requests: 0,
-                answered: 0,
-                failed: 0,
-                soft_timeouts: 0,
-            },
+            counts: Counts { requests: 0, answered: 0, failed: 0, soft_timeouts: 0 },
             deadline: None,
         }
     }
@@ -185,25 +180,13 @@ impl Lookup {
     /// Adds candidates that `from` has named, or that were known from the start. Those that are known are left as they
     /// are, whatever had become of them.
     pub(crate) fn learn(&mut self, from: Option<&PeerId>, peers: impl IntoIterator<Item = (Key, PeerId)>) {
-        let depth = from
-            .and_then(|peer| self.get(peer))
-            .map_or(0, |candidate| candidate.depth)
-            + 1;
+        let depth = from.and_then(|peer| self.get(peer)).map_or(0, |candidate| candidate.depth) + 1;
         for (key, peer) in peers {
             let distance = self.target.distance(&key);
-            let place = self
-                .candidates
-                .binary_search_by(|known| (known.distance, known.peer).cmp(&(distance, peer)));
+            let place =
+                self.candidates.binary_search_by(|known| (known.distance, known.peer).cmp(&(distance, peer)));
             if let Err(at) = place {
-                self.candidates.insert(
-                    at,
-                    Candidate {
-                        distance,
-                        peer,
-                        state: State::Unasked,
-                        depth,
-                    },
-                );
+                self.candidates.insert(at, Candidate { distance, peer, state: State::Unasked, depth });
             }
         }
         if self.candidates.len() > MAX_CANDIDATES {
@@ -239,14 +222,7 @@ impl Lookup {
 
     /// Another path asks the peer, or has asked it: it is not asked again, but counts.
     pub(crate) fn asked_elsewhere(&mut self, now: Instant, peer: &PeerId, soft: Instant) {
-        self.settle(
-            peer,
-            State::Waiting {
-                since: now,
-                soft,
-                slot: Slot::Elsewhere,
-            },
-        );
+        self.settle(peer, State::Waiting { since: now, soft, slot: Slot::Elsewhere });
     }
 
     /// The peer that another path had asked has answered there; what it named stays there.
@@ -260,10 +236,7 @@ impl Lookup {
     }
 
     fn settle(&mut self, peer: &PeerId, state: State) {
-        if let Some(candidate) = self
-            .candidates
-            .iter_mut()
-            .find(|candidate| candidate.peer == *peer)
+        if let Some(candidate) = self.candidates.iter_mut().find(|candidate| candidate.peer == *peer)
             && let State::Waiting { slot, .. } = std::mem::replace(&mut candidate.state, state)
         {
             self.free(slot);
@@ -290,18 +263,10 @@ impl Lookup {
             return Next::Done;
         }
         if let Some((at, slot)) = self.choose(outlook) {
-            let phase = if self.is_closing() {
-                Phase::Closing
-            } else {
-                Phase::Hopping
-            };
+            let phase = if self.is_closing() { Phase::Closing } else { Phase::Hopping };
             if let Some(candidate) = self.candidates.get_mut(at) {
                 let soft = after(now, outlook(&candidate.peer, phase).soft_timeout);
-                candidate.state = State::Waiting {
-                    since: now,
-                    soft,
-                    slot,
-                };
+                candidate.state = State::Waiting { since: now, soft, slot };
                 match slot {
                     Slot::Burst => self.burst += 1,
                     Slot::Regular | Slot::Elsewhere => self.in_flight += 1,
@@ -310,13 +275,10 @@ impl Lookup {
                 return Next::Ask(candidate.peer, soft);
             }
         }
-        let softs = self
-            .candidates
-            .iter()
-            .filter_map(|candidate| match candidate.state {
-                State::Waiting { soft, .. } => Some(soft),
-                State::Unasked | State::Late { .. } | State::Answered | State::Failed => None,
-            });
+        let softs = self.candidates.iter().filter_map(|candidate| match candidate.state {
+            State::Waiting { soft, .. } => Some(soft),
+            State::Unasked | State::Late { .. } | State::Answered | State::Failed => None,
+        });
         if let Some(soft) = softs.min() {
             self.deadline = Some(soft);
             return Next::Wait;
@@ -326,13 +288,10 @@ impl Lookup {
 
     /// Nobody is left to ask, and nobody is awaited but those that are overdue.
     fn wait_for_late(&mut self, now: Instant) -> Next {
-        let patience = self
-            .candidates
-            .iter()
-            .filter_map(|candidate| match candidate.state {
-                State::Late { until } => Some(until),
-                State::Unasked | State::Waiting { .. } | State::Answered | State::Failed => None,
-            });
+        let patience = self.candidates.iter().filter_map(|candidate| match candidate.state {
+            State::Late { until } => Some(until),
+            State::Unasked | State::Waiting { .. } | State::Answered | State::Failed => None,
+        });
         match patience.max() {
             None => Next::Done,
             // Until they fail: any answer is better than none.
@@ -370,27 +329,19 @@ impl Lookup {
     }
 
     fn promising(&self) -> impl Iterator<Item = (usize, &Candidate)> {
-        self.candidates
-            .iter()
-            .enumerate()
-            .filter(|(_, candidate)| candidate.is_promising())
+        self.candidates.iter().enumerate().filter(|(_, candidate)| candidate.is_promising())
     }
 
     /// Whether the closest that are promising have answered, as many as must.
     fn has_ended(&self) -> bool {
         let mut closest = self.promising().take(self.rules.must_answer);
-        let answered = closest
-            .by_ref()
-            .take_while(|(_, c)| c.state == State::Answered)
-            .count();
+        let answered = closest.by_ref().take_while(|(_, c)| c.state == State::Answered).count();
         answered == self.rules.must_answer
     }
 
     /// Whether the closest of all has answered: from here on there is nothing to find but what stands beside it.
     fn is_closing(&self) -> bool {
-        self.promising()
-            .next()
-            .is_some_and(|(_, candidate)| candidate.state == State::Answered)
+        self.promising().next().is_some_and(|(_, candidate)| candidate.state == State::Answered)
     }
 
     /// Returns the position of the candidate to ask now, and what its request counts against.
@@ -404,10 +355,7 @@ impl Lookup {
         } else {
             return None;
         };
-        let mut unasked = self
-            .promising()
-            .take(window)
-            .filter(|(_, c)| c.state == State::Unasked);
+        let mut unasked = self.promising().take(window).filter(|(_, c)| c.state == State::Unasked);
         let (first, closest) = unasked.next()?;
         if outlook(&closest.peer, Phase::Hopping).connected {
             return Some((first, slot));
@@ -435,36 +383,24 @@ impl Lookup {
             }
         }
         // Rounded to the nearest whole number.
-        (2 * open * silent + settled)
-            .checked_div(2 * settled)
-            .unwrap_or(0)
-            .min(2)
+        (2 * open * silent + settled).checked_div(2 * settled).unwrap_or(0).min(2)
     }
 
     /// Iterates over the peers that have answered, closest first.
     pub(crate) fn closest_answered(&self) -> impl Iterator<Item = (Distance, PeerId)> {
-        let answered = self
-            .candidates
-            .iter()
-            .filter(|candidate| candidate.state == State::Answered);
+        let answered = self.candidates.iter().filter(|candidate| candidate.state == State::Answered);
         answered.map(|candidate| (candidate.distance, candidate.peer))
     }
 
     /// Iterates over the peers that are not known to have failed, asked or not, closest first.
     pub(crate) fn closest_not_failed(&self) -> impl Iterator<Item = (Distance, PeerId)> {
-        let alive = self
-            .candidates
-            .iter()
-            .filter(|candidate| candidate.state != State::Failed);
+        let alive = self.candidates.iter().filter(|candidate| candidate.state != State::Failed);
         alive.map(|candidate| (candidate.distance, candidate.peer))
     }
 
     /// Returns how many peers had to be asked one after another to know the closest one that answered.
     pub(crate) fn hops(&self) -> u32 {
-        let closest = self
-            .candidates
-            .iter()
-            .find(|candidate| candidate.state == State::Answered);
+        let closest = self.candidates.iter().find(|candidate| candidate.state == State::Answered);
         closest.map_or(0, |candidate| candidate.depth.into())
     }
 }

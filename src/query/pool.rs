@@ -75,15 +75,7 @@ impl<T> Pool<T> {
         let id = self.next_id();
         let end = after(now, self.timeout);
         self.deadlines.insert((end, id));
-        self.queries.insert(
-            id,
-            Slot {
-                query,
-                end,
-                wake_at: end,
-                is_ready: true,
-            },
-        );
+        self.queries.insert(id, Slot { query, end, wake_at: end, is_ready: true });
         self.ready.push_back(id);
         id
     }
@@ -176,10 +168,7 @@ mod tests {
     fn ready_queries_take_turns() {
         let mut pool = Pool::new(10, 60 * SECOND);
         let ids: Vec<_> = (0..3).map(|n| pool.insert(start(), n)).collect();
-        assert_eq!(
-            [pool.next_ready(), pool.next_ready()],
-            [Some(ids[0]), Some(ids[1])]
-        );
+        assert_eq!([pool.next_ready(), pool.next_ready()], [Some(ids[0]), Some(ids[1])]);
         pool.wake(ids[0]);
         pool.wake(ids[0]);
         assert_eq!(
@@ -201,11 +190,7 @@ mod tests {
         assert!(!pool.is_over(start() + SECOND, id));
         assert_eq!(pool.deadline(), Some(start() + 60 * SECOND), "the end remains");
         pool.sleep(id, Some(start() + 100 * SECOND));
-        assert_eq!(
-            pool.deadline(),
-            Some(start() + 60 * SECOND),
-            "no query outlives its end"
-        );
+        assert_eq!(pool.deadline(), Some(start() + 60 * SECOND), "no query outlives its end");
         pool.handle_timeout(start() + 60 * SECOND);
         assert_eq!(pool.next_ready(), Some(id));
         assert!(pool.is_over(start() + 60 * SECOND, id));

@@ -82,10 +82,7 @@ impl Samples {
         }
         let above = self.sorted.len() * late / 1000;
         let at = self.sorted.len().saturating_sub(1 + above);
-        let sample = self
-            .sorted
-            .get(at)
-            .map(|micros| Duration::from_micros((*micros).into()));
+        let sample = self.sorted.get(at).map(|micros| Duration::from_micros((*micros).into()));
         sample.map(|sample| sample + sample / 8)
     }
 }
@@ -154,12 +151,7 @@ const HOPPING_LATE: usize = 200;
 
 impl Estimator {
     pub(crate) fn new(range: RangeInclusive<Duration>) -> Self {
-        Self {
-            range,
-            answers: Samples::default(),
-            dials: Samples::default(),
-            silence: Silence::FIRST,
-        }
+        Self { range, answers: Samples::default(), dials: Samples::default(), silence: Silence::FIRST }
     }
 
     /// Takes note of the time from a request to its answer.
@@ -184,9 +176,7 @@ impl Estimator {
             Phase::Hopping => HOPPING_LATE,
             Phase::Closing => self.silence.acceptable_late(),
         };
-        let answer = peer
-            .and_then(Rtt::timeout)
-            .or_else(|| self.answers.quantile(late));
+        let answer = peer.and_then(Rtt::timeout).or_else(|| self.answers.quantile(late));
         let answer = answer.unwrap_or(FIRST_ANSWER);
         let dial = if connected {
             Duration::ZERO
@@ -214,27 +204,16 @@ mod tests {
         let soft = |e: &Estimator, phase| e.soft_timeout(None, true, phase);
         assert_eq!(soft(&estimator, Phase::Hopping), FIRST_ANSWER);
         estimator.answered(100 * MS);
-        assert_eq!(
-            soft(&estimator, Phase::Hopping),
-            150 * MS,
-            "one sample is stretched"
-        );
+        assert_eq!(soft(&estimator, Phase::Hopping), 150 * MS, "one sample is stretched");
         for sample in 1..=100 {
             estimator.answered(sample * MS);
         }
         assert_eq!(soft(&estimator, Phase::Hopping).as_millis(), 81 * 9 / 8);
-        assert!(
-            soft(&estimator, Phase::Closing).as_millis() >= 100 * 9 / 8,
-            "nobody was silent"
-        );
+        assert!(soft(&estimator, Phase::Closing).as_millis() >= 100 * 9 / 8, "nobody was silent");
         for _ in 0..WINDOW {
             estimator.answered(16 * MS);
         }
-        assert_eq!(
-            soft(&estimator, Phase::Closing),
-            18 * MS,
-            "old samples are forgotten"
-        );
+        assert_eq!(soft(&estimator, Phase::Closing), 18 * MS, "old samples are forgotten");
     }
 
     #[test]
@@ -275,11 +254,7 @@ mod tests {
         }
         let mut slow = Rtt::default();
         slow.record(400 * MS);
-        assert_eq!(
-            estimator.soft_timeout(Some(&slow), true, Phase::Hopping),
-            90 * MS,
-            "not well enough"
-        );
+        assert_eq!(estimator.soft_timeout(Some(&slow), true, Phase::Hopping), 90 * MS, "not well enough");
         for _ in 0..30 {
             slow.record(400 * MS);
         }

@@ -106,10 +106,7 @@ mod tests {
         assert_eq!(admission.next(), Some((key(1), peer(1))));
         assert_eq!(admission.next(), None);
         admission.done();
-        assert!(
-            !admission.offer(now + ASK_AGAIN_AFTER / 2, key(1), peer(1)),
-            "it was asked"
-        );
+        assert!(!admission.offer(now + ASK_AGAIN_AFTER / 2, key(1), peer(1)), "it was asked");
         assert!(admission.offer(now + ASK_AGAIN_AFTER, key(1), peer(1)));
         admission.next();
         admission.forget(&peer(1));
@@ -119,9 +116,7 @@ mod tests {
     #[test]
     fn a_flood_of_strangers_is_bounded() {
         let mut admission = Admission::default();
-        let offered = (0..10_000)
-            .filter(|seed| admission.offer(start(), key(*seed), peer(*seed)))
-            .count();
+        let offered = (0..10_000).filter(|seed| admission.offer(start(), key(*seed), peer(*seed))).count();
         assert_eq!(offered, MAX_WAITING);
         assert_eq!(std::iter::from_fn(|| admission.next()).count(), MAX_CHECKS);
         admission.done();

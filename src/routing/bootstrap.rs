@@ -69,29 +69,15 @@ enum State {
 
 impl Bootstrap {
     pub(crate) const fn new(joining: Joining) -> Self {
-        Self {
-            joining,
-            state: State::Alone,
-            failures: 0,
-        }
+        Self { joining, state: State::Alone, failures: 0 }
     }
 
     /// A seed or a peer of the table has appeared.
     pub(crate) fn known(&mut self, now: Instant) {
         let soon = after(now, GATHER);
         match self.state {
-            State::Alone => {
-                self.state = State::Due {
-                    at: soon,
-                    alone: true,
-                }
-            }
-            State::Due { at, alone: true } => {
-                self.state = State::Due {
-                    at: at.min(soon),
-                    alone: true,
-                }
-            }
+            State::Alone => self.state = State::Due { at: soon, alone: true },
+            State::Due { at, alone: true } => self.state = State::Due { at: at.min(soon), alone: true },
             State::Due { alone: false, .. } | State::Running | State::Joined => {}
         }
     }
@@ -99,10 +85,7 @@ impl Bootstrap {
     /// The table has become low, though the node had joined.
     pub(crate) fn low(&mut self, now: Instant, rng: &mut Rng) {
         if self.state == State::Joined {
-            self.state = State::Due {
-                at: after(now, self.pause(rng)),
-                alone: false,
-            };
+            self.state = State::Due { at: after(now, self.pause(rng)), alone: false };
             self.failures = self.failures.saturating_add(1);
         }
     }
@@ -120,10 +103,7 @@ impl Bootstrap {
             return;
         }
         self.failures = self.failures.saturating_add(1);
-        self.state = State::Due {
-            at: after(now, self.pause(rng)),
-            alone: !reached,
-        };
+        self.state = State::Due { at: after(now, self.pause(rng)), alone: !reached };
     }
 
     /// Returns the time to wait after as many failures as there were: none after none.
@@ -131,12 +111,7 @@ impl Bootstrap {
         let Some(doublings) = self.failures.checked_sub(1) else {
             return Duration::ZERO;
         };
-        rng.jitter(
-            FIRST_RETRY
-                .saturating_mul(1 << doublings.min(16))
-                .min(LONGEST_RETRY),
-            25,
-        )
+        rng.jitter(FIRST_RETRY.saturating_mul(1 << doublings.min(16)).min(LONGEST_RETRY), 25)
     }
 
     /// Returns whether a join is to begin by itself.
@@ -162,10 +137,7 @@ pub(crate) fn buckets_to_look_up(table: &Table) -> Vec<BucketIndex> {
     let Some(nearest) = table.closest(table.local()).next() else {
         return Vec::new();
     };
-    let depth = table
-        .local()
-        .common_prefix(nearest.key())
-        .min(crate::key::MAX_PREIMAGE_PREFIX + 1);
+    let depth = table.local().common_prefix(nearest.key()).min(crate::key::MAX_PREIMAGE_PREFIX + 1);
     (0..depth).rev().filter_map(BucketIndex::with_prefix).collect()
 }
 
@@ -204,10 +176,7 @@ mod tests {
             waits.push(join.deadline().unwrap() - now);
         }
         let seconds: Vec<_> = waits.iter().map(Duration::as_secs_f64).collect();
-        assert!(
-            (1.5..=2.5).contains(&seconds[0]) && (3.0..=5.0).contains(&seconds[1]),
-            "{seconds:?}"
-        );
+        assert!((1.5..=2.5).contains(&seconds[0]) && (3.0..=5.0).contains(&seconds[1]), "{seconds:?}");
         assert!(seconds.iter().all(|wait| *wait <= 750.0));
         assert!(seconds[13] >= 450.0, "{seconds:?}");
         // A new peer cuts the wait short.

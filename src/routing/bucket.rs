@@ -152,11 +152,7 @@ pub struct Bucket {
 
 impl Bucket {
     pub(super) const fn new(index: BucketIndex) -> Self {
-        Self {
-            index,
-            entries: Vec::new(),
-            replacements: Vec::new(),
-        }
+        Self { index, entries: Vec::new(), replacements: Vec::new() }
     }
 
     /// Returns the number of the bucket.
@@ -200,12 +196,7 @@ impl Bucket {
     /// Adds an entry; the room grows to `k` exactly, since most buckets fill up.
     pub(super) fn push(&mut self, entry: Entry, k: usize) {
         if self.entries.len() == self.entries.capacity() {
-            let grow = self
-                .entries
-                .len()
-                .max(2)
-                .min(k.saturating_sub(self.entries.len()))
-                .max(1);
+            let grow = self.entries.len().max(2).min(k.saturating_sub(self.entries.len())).max(1);
             self.entries.reserve_exact(grow);
         }
         self.entries.push(entry);

@@ -43,10 +43,7 @@ impl Default for Probe {
 impl Probe {
     /// Makes a probe that has nothing to do before it is told to [`hurry`](Self::hurry).
     pub const fn new() -> Self {
-        Self {
-            in_flight: 0,
-            look_at: None,
-        }
+        Self { in_flight: 0, look_at: None }
     }
 
     /// Looks at the table not later than `at`: an entry is new, or its deadline has moved forward.
@@ -62,9 +59,7 @@ impl Probe {
         }
         let first = table.entries().min_by_key(|entry| entry.probe_at());
         self.look_at = first.map(|entry| entry.probe_at());
-        let (key, peer) = first
-            .filter(|entry| entry.probe_at() <= now)
-            .map(|e| (*e.key(), *e.peer()))?;
+        let (key, peer) = first.filter(|entry| entry.probe_at() <= now).map(|e| (*e.key(), *e.peer()))?;
         table.probe_at(after(now, FORGOTTEN_AFTER), &key, &peer);
         self.in_flight += 1;
         Some((key, peer))
@@ -93,10 +88,7 @@ mod tests {
 
     #[test]
     fn a_silent_peer_is_probed_after_the_grace_period_and_not_before() {
-        let mut fixture = Fixture::new(TableConfig {
-            grace: 60 * SECOND,
-            ..TableConfig::default()
-        });
+        let mut fixture = Fixture::new(TableConfig { grace: 60 * SECOND, ..TableConfig::default() });
         let mut probe = Probe::new();
         let now = start();
         let (key, id) = fixture.add(now, 1);
@@ -106,11 +98,7 @@ mod tests {
         let due = now + 60 * SECOND;
         assert_eq!(probe.next(due - SECOND, &mut fixture.table), None);
         assert_eq!(probe.next(due, &mut fixture.table), Some((key, id)));
-        assert_eq!(
-            probe.next(due, &mut fixture.table),
-            None,
-            "it is being asked already"
-        );
+        assert_eq!(probe.next(due, &mut fixture.table), None, "it is being asked already");
         probe.done(due);
         assert!(fixture.table.answered(due, &key, &id));
         assert_eq!(probe.next(due, &mut fixture.table), None);
@@ -125,11 +113,7 @@ mod tests {
         let mut probe = Probe::new();
         let mut at = now;
         for (failures, wait) in [(1, 2), (2, 4), (3, 8), (4, 16), (5, 32)] {
-            assert_eq!(
-                fixture.table.failed(at, &key, &id, true),
-                Failed::Doubted,
-                "nobody else answers"
-            );
+            assert_eq!(fixture.table.failed(at, &key, &id, true), Failed::Doubted, "nobody else answers");
             assert_eq!(fixture.table.entry(&key, &id).unwrap().failures(), failures);
             probe.hurry(at);
             assert_eq!(probe.next(at, &mut fixture.table), None);
@@ -142,10 +126,7 @@ mod tests {
 
     #[test]
     fn only_so_many_are_probed_at_once() {
-        let mut fixture = Fixture::new(TableConfig {
-            grace: SECOND,
-            ..TableConfig::default()
-        });
+        let mut fixture = Fixture::new(TableConfig { grace: SECOND, ..TableConfig::default() });
         let now = start();
         for seed in 1..=20 {
             fixture.add(now, seed);
@@ -163,10 +144,7 @@ mod tests {
 
     #[test]
     fn the_outcome_of_a_probe_may_be_lost() {
-        let mut fixture = Fixture::new(TableConfig {
-            grace: SECOND,
-            ..TableConfig::default()
-        });
+        let mut fixture = Fixture::new(TableConfig { grace: SECOND, ..TableConfig::default() });
         let now = start();
         let (key, id) = fixture.add(now, 1);
         let mut probe = Probe::new();

@@ -56,12 +56,7 @@ pub(crate) struct Refresh {
 
 impl Refresh {
     pub(crate) const fn new(interval: Option<Duration>) -> Self {
-        Self {
-            interval,
-            buckets: Vec::new(),
-            own: None,
-            peers: 0,
-        }
+        Self { interval, buckets: Vec::new(), own: None, peers: 0 }
     }
 
     /// Notes that a lookup goes to a key of this bucket.
@@ -76,9 +71,7 @@ impl Refresh {
     /// Notes that the own id has been looked up, with what the table is now.
     pub(crate) fn looked_up_own(&mut self, now: Instant, table: &Table, rng: &mut Rng) {
         self.peers = table.len();
-        self.own = self
-            .interval
-            .map(|interval| after(now, rng.jitter(interval, JITTER_PERCENT)));
+        self.own = self.interval.map(|interval| after(now, rng.jitter(interval, JITTER_PERCENT)));
     }
 
     /// Begins or widens the watch, as the table is now: a bucket that is new to it is due after a whole interval.
@@ -88,8 +81,7 @@ impl Refresh {
         };
         let depth = nearest.index().prefix().min(MAX_PREIMAGE_PREFIX);
         while self.buckets.len() <= usize::try_from(depth).unwrap_or_default() {
-            self.buckets
-                .push(after(now, rng.jitter(interval, JITTER_PERCENT)));
+            self.buckets.push(after(now, rng.jitter(interval, JITTER_PERCENT)));
         }
         if table.len() >= 2 * self.peers.max(1) {
             let soon = after(now, rng.jitter(GROWN, JITTER_PERCENT));
@@ -107,9 +99,7 @@ impl Refresh {
         let (prefix, due) = (0u32..).zip(&mut self.buckets).find(|(_, due)| **due <= now)?;
         *due = after(now, rng.jitter(interval, JITTER_PERCENT));
         let nearest = table.buckets().next()?.index();
-        BucketIndex::with_prefix(prefix)
-            .filter(|bucket| *bucket >= nearest)
-            .map(Target::Bucket)
+        BucketIndex::with_prefix(prefix).filter(|bucket| *bucket >= nearest).map(Target::Bucket)
     }
 
     /// Returns when the next target is due.
@@ -152,15 +142,9 @@ mod tests {
         let mut refresh = Refresh::new(Some(INTERVAL));
         assert_eq!(refresh.deadline(), None);
         refresh.watch(start(), &fixture.table, &mut rng);
-        assert_eq!(
-            drain(&mut refresh, start() + INTERVAL / 2, &fixture.table, &mut rng),
-            [0u32; 0]
-        );
+        assert_eq!(drain(&mut refresh, start() + INTERVAL / 2, &fixture.table, &mut rng), [0u32; 0]);
         let late = start() + INTERVAL * 11 / 10;
-        assert_eq!(
-            drain(&mut refresh, late, &fixture.table, &mut rng),
-            (0..=depth).collect::<Vec<_>>()
-        );
+        assert_eq!(drain(&mut refresh, late, &fixture.table, &mut rng), (0..=depth).collect::<Vec<_>>());
         assert_eq!(drain(&mut refresh, late, &fixture.table, &mut rng), [0u32; 0]);
     }
 
@@ -175,12 +159,7 @@ mod tests {
         refresh.watch(start(), &fixture.table, &mut rng);
         let later = start() + INTERVAL / 2;
         refresh.looked_up(later, BucketIndex::FARTHEST, &mut rng);
-        let due = drain(
-            &mut refresh,
-            start() + INTERVAL * 11 / 10,
-            &fixture.table,
-            &mut rng,
-        );
+        let due = drain(&mut refresh, start() + INTERVAL * 11 / 10, &fixture.table, &mut rng);
         assert!(!due.contains(&0) && due.contains(&1), "{due:?}");
     }
 
@@ -198,19 +177,12 @@ mod tests {
         }
         refresh.watch(start(), &fixture.table, &mut rng);
         let soon = start() + GROWN * 2;
-        assert_eq!(
-            drain(&mut refresh, soon, &fixture.table, &mut rng),
-            [0u32; 0],
-            "not yet doubled"
-        );
+        assert_eq!(drain(&mut refresh, soon, &fixture.table, &mut rng), [0u32; 0], "not yet doubled");
         fixture.add(start(), 20);
         refresh.watch(start(), &fixture.table, &mut rng);
         assert_eq!(drain(&mut refresh, soon, &fixture.table, &mut rng), [OWN]);
         refresh.watch(soon, &fixture.table, &mut rng);
-        assert_eq!(
-            drain(&mut refresh, soon + GROWN * 2, &fixture.table, &mut rng),
-            [0u32; 0]
-        );
+        assert_eq!(drain(&mut refresh, soon + GROWN * 2, &fixture.table, &mut rng), [0u32; 0]);
         assert!(drain(&mut refresh, soon + INTERVAL * 11 / 10, &fixture.table, &mut rng).contains(&OWN));
     }
 
@@ -223,9 +195,6 @@ mod tests {
         refresh.watch(start(), &fixture.table, &mut rng);
         refresh.looked_up(start(), BucketIndex::FARTHEST, &mut rng);
         assert_eq!(refresh.deadline(), None);
-        assert_eq!(
-            refresh.next(start() + 10 * INTERVAL, &fixture.table, &mut rng),
-            None
-        );
+        assert_eq!(refresh.next(start() + 10 * INTERVAL, &fixture.table, &mut rng), None);
     }
 }

@@ -62,16 +62,9 @@ impl TableSnapshot {
                 .collect();
             entries.sort_by_key(|entry| std::cmp::Reverse(entry.silent_for));
             let waiting = bucket.replacements().iter().map(|entry| *entry.peer()).collect();
-            BucketSnapshot {
-                index: bucket.index(),
-                entries,
-                waiting,
-            }
+            BucketSnapshot { index: bucket.index(), entries, waiting }
         });
-        Self {
-            local: *table.local(),
-            buckets: buckets.collect(),
-        }
+        Self { local: *table.local(), buckets: buckets.collect() }
     }
 
     /// Returns the number of peers in the table, waiting ones not counted.
@@ -109,10 +102,7 @@ impl fmt::Display for TableSnapshot {
                 };
                 let silent = entry.silent_for.as_secs();
                 write!(f, "  {}  {state:<10} silent {silent:>5} s ", entry.peer)?;
-                entry
-                    .addresses
-                    .iter()
-                    .try_for_each(|address| write!(f, " {address}"))?;
+                entry.addresses.iter().try_for_each(|address| write!(f, " {address}"))?;
                 writeln!(f)?;
             }
         }
@@ -136,18 +126,9 @@ mod tests {
         let later = start() + Duration::from_secs(7);
         let snapshot = TableSnapshot::of(later, &fixture.table);
         assert_eq!(snapshot.len(), fixture.table.len());
-        assert!(
-            snapshot
-                .peers()
-                .all(|entry| entry.silent_for.as_secs() == 7 && entry.failures == 0)
-        );
+        assert!(snapshot.peers().all(|entry| entry.silent_for.as_secs() == 7 && entry.failures == 0));
         let text = snapshot.to_string();
-        assert!(
-            snapshot
-                .peers()
-                .all(|entry| text.contains(&entry.peer.to_string())),
-            "{text}"
-        );
+        assert!(snapshot.peers().all(|entry| text.contains(&entry.peer.to_string())), "{text}");
         assert!(text.contains("silent     7 s  /memory/"), "{text}");
     }
 }

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use super::bucket::{Bucket, Entry};
 use super::diversity;
 use crate::addrs::{Addresses, IpGroup};
-use crate::config::IpDiversity;
+use crate::config::{Config, IpDiversity};
 use crate::key::{BucketIndex, Distance, Key};
 use crate::time::{Duration, Instant};
 
@@ -34,13 +34,13 @@ pub struct TableConfig {
 
 impl Default for TableConfig {
     fn default() -> Self {
-        let config = crate::Config::default();
+        let config = Config::default();
         Self::from(&config)
     }
 }
 
-impl From<&crate::Config> for TableConfig {
-    fn from(config: &crate::Config) -> Self {
+impl From<&Config> for TableConfig {
+    fn from(config: &Config) -> Self {
         Self {
             bucket_size: config.bucket_size,
             replacements: config.replacements,
@@ -162,13 +162,7 @@ pub struct Table {
 impl Table {
     /// Makes an empty table of the node with the key `local`. It takes no memory for buckets.
     pub const fn new(local: Key, config: TableConfig) -> Self {
-        Self {
-            local,
-            config,
-            buckets: Vec::new(),
-            len: 0,
-            last_answer: None,
-        }
+        Self { local, config, buckets: Vec::new(), len: 0, last_answer: None }
     }
 
     /// Returns the key of this node.
@@ -209,10 +203,7 @@ impl Table {
 
     /// Returns the entry of a peer.
     pub fn entry(&self, key: &Key, peer: &PeerId) -> Option<&Entry> {
-        self.bucket(key)?
-            .entries
-            .iter()
-            .find(|entry| entry.peer() == peer)
+        self.bucket(key)?.entries.iter().find(|entry| entry.peer() == peer)
     }
 
     /// Iterates over the entries by their distance to `target`, nearest first, doubted ones included.
@@ -255,10 +246,8 @@ impl Table {
             return Insert::Refused(Refusal::Diversity);
         }
         let entry = Entry::new(now, key, peer, addresses, group, &self.config);
-        let (k, waiting) = (
-            usize::from(self.config.bucket_size.get()),
-            usize::from(self.config.replacements),
-        );
+        let (k, waiting) =
+            (usize::from(self.config.bucket_size.get()), usize::from(self.config.replacements));
         let last_answer = self.last_answer;
         let bucket = self.occupy(index);
         bucket.replacements.retain(|waiting| *waiting.peer() != peer);
@@ -270,15 +259,9 @@ impl Table {
         let stale = |entry: &Entry| entry.is_stale() && entry.failing_since() < last_answer;
         if let Some(place) = bucket.entries.iter_mut().find(|entry| stale(entry)) {
             let replaced = std::mem::replace(place, entry);
-            return Insert::Added {
-                replaced: Some(*replaced.peer()),
-            };
+            return Insert::Added { replaced: Some(*replaced.peer()) };
         }
-        if bucket.wait(entry, waiting) {
-            Insert::Pending
-        } else {
-            Insert::Refused(Refusal::Full)
-        }
+        if bucket.wait(entry, waiting) { Insert::Pending } else { Insert::Refused(Refusal::Full) }
     }
 
     /// Notes that a peer has answered, and returns whether it is in the table.
@@ -348,9 +331,7 @@ impl Table {
         let at = self.find(self.local.distance(key).bucket()?).ok()?;
         let bucket = self.buckets.get_mut(at)?;
         bucket.replacements.retain(|waiting| waiting.peer() != peer);
-        let removed = bucket
-            .position(peer)
-            .map(|position| bucket.entries.swap_remove(position));
+        let removed = bucket.position(peer).map(|position| bucket.entries.swap_remove(position));
         if bucket.is_empty() {
             self.buckets.remove(at);
         }
@@ -378,12 +359,7 @@ impl Table {
         let others = |entry: &&Entry| entry.peer() != peer;
         let fitting = bucket.replacements.iter().rposition(|waiting| {
             let (in_bucket, in_table) = (bucket.entries.iter(), self.entries());
-            diversity::allows(
-                limits,
-                waiting.group(),
-                in_bucket.filter(others),
-                in_table.filter(others),
-            )
+            diversity::allows(limits, waiting.group(), in_bucket.filter(others), in_table.filter(others))
         })?;
         let bucket = self.buckets.get_mut(at)?;
         let place = bucket.position(peer)?;
@@ -401,28 +377,15 @@ impl Table {
 
     fn entry_mut(&mut self, key: &Key, peer: &PeerId) -> Option<&mut Entry> {
         let at = self.find(self.local.distance(key).bucket()?).ok()?;
-        self.buckets
-            .get_mut(at)?
-            .entries
-            .iter_mut()
-            .find(|entry| entry.peer() == peer)
+        self.buckets.get_mut(at)?.entries.iter_mut().find(|entry| entry.peer() == peer)
     }
 
     /// Changes the entry of a peer by the table's rules, and returns whether there is one.
     fn update(&mut self, key: &Key, peer: &PeerId, change: impl FnOnce(&mut Entry, &TableConfig)) -> bool {
-        let Some(at) = self
-            .local
-            .distance(key)
-            .bucket()
-            .and_then(|index| self.find(index).ok())
-        else {
+        let Some(at) = self.local.distance(key).bucket().and_then(|index| self.find(index).ok()) else {
             return false;
         };
-        let entries = self
-            .buckets
-            .get_mut(at)
-            .into_iter()
-            .flat_map(|bucket| &mut bucket.entries);
+        let entries = self.buckets.get_mut(at).into_iter().flat_map(|bucket| &mut bucket.entries);
         let entry = entries.into_iter().find(|entry| entry.peer() == peer);
         entry.map(|entry| change(entry, &self.config)).is_some()
     }
@@ -505,18 +468,12 @@ impl<'a> Iterator for Closest<'a> {
             }
             self.bucket = self.next_bucket()?.entries();
             let bucket = self.bucket;
-            let distances = bucket
-                .iter()
-                .zip(0u8..)
-                .map(|(entry, at)| (self.target.distance(entry.key()), at));
+            let distances =
+                bucket.iter().zip(0u8..).map(|(entry, at)| (self.target.distance(entry.key()), at));
             self.sorted.extend(distances);
             self.sorted.sort_unstable_by(|(a, a_at), (b, b_at)| {
                 // Keys are equal only where the hash is narrow.
-                let by_peer = || {
-                    bucket[usize::from(*b_at)]
-                        .peer()
-                        .cmp(bucket[usize::from(*a_at)].peer())
-                };
+                let by_peer = || bucket[usize::from(*b_at)].peer().cmp(bucket[usize::from(*a_at)].peer());
                 b.cmp(a).then_with(by_peer)
             });
         }

@@ -77,10 +77,7 @@ impl MemoryStore {
     /// Makes room for a record by dropping expired ones, and returns whether there is any.
     fn has_room(&mut self, wall: SystemTime, own: bool) -> bool {
         let full = |store: &Self| {
-            let alike = store
-                .records
-                .values()
-                .filter(|record| store.is_own(record) == own);
+            let alike = store.records.values().filter(|record| store.is_own(record) == own);
             alike.count() >= store.config.max_records
         };
         if full(self) {
@@ -108,10 +105,7 @@ impl RecordStore for MemoryStore {
             return Err(Error::ValueTooLarge);
         }
         let own = self.is_own(&record);
-        let replaces_alike = self
-            .records
-            .get(&record.key)
-            .is_some_and(|known| self.is_own(known) == own);
+        let replaces_alike = self.records.get(&record.key).is_some_and(|known| self.is_own(known) == own);
         if !replaces_alike && !self.has_room(wall, own) {
             return Err(Error::MaxRecords);
         }
@@ -156,11 +150,7 @@ impl RecordStore for MemoryStore {
     }
 
     fn providers(&self, wall: SystemTime, key: &RecordKey) -> Result<Vec<ProviderRecord>> {
-        let all = self
-            .provided
-            .get(key)
-            .into_iter()
-            .chain(self.providers.get(key).into_iter().flatten());
+        let all = self.provided.get(key).into_iter().chain(self.providers.get(key).into_iter().flatten());
         Ok(all.filter(|record| !record.is_expired(wall)).cloned().collect())
     }
 
@@ -213,14 +203,8 @@ mod tests {
         store.put(WALL, record(2, b"a")).unwrap();
         assert!(matches!(store.put(WALL, record(3, b"a")), Err(Error::MaxRecords)));
         store.put(WALL, record(2, b"b")).unwrap();
-        assert!(matches!(
-            store.put(WALL, record(1, b"long")),
-            Err(Error::ValueTooLarge)
-        ));
-        let own = Record {
-            publisher: Some(peer(0)),
-            ..record(4, b"o")
-        };
+        assert!(matches!(store.put(WALL, record(1, b"long")), Err(Error::ValueTooLarge)));
+        let own = Record { publisher: Some(peer(0)), ..record(4, b"o") };
         store.put(WALL, own.clone()).unwrap();
         assert_eq!(store.get(WALL, &own.key).unwrap().as_deref(), Some(&own));
         assert_eq!(store.records().count(), 3);
@@ -235,22 +219,9 @@ mod tests {
         let mut store = store();
         let end = WALL + Duration::from_secs(10);
         for key in [1, 2] {
-            store
-                .put(
-                    WALL,
-                    Record {
-                        expires: Some(end),
-                        ..record(key, b"a")
-                    },
-                )
-                .unwrap();
+            store.put(WALL, Record { expires: Some(end), ..record(key, b"a") }).unwrap();
         }
-        assert!(
-            store
-                .get(end - Duration::from_secs(1), &RecordKey::new(&[1]))
-                .unwrap()
-                .is_some()
-        );
+        assert!(store.get(end - Duration::from_secs(1), &RecordKey::new(&[1])).unwrap().is_some());
         assert!(store.get(end, &RecordKey::new(&[1])).unwrap().is_none());
         store.put(end, record(3, b"a")).unwrap();
         assert_eq!(store.records().count(), 1);
@@ -263,18 +234,12 @@ mod tests {
         for key in [1, 2] {
             store.add_provider(WALL, provider(key, 1)).unwrap();
         }
-        assert!(matches!(
-            store.add_provider(WALL, provider(3, 1)),
-            Err(Error::MaxProvidedKeys)
-        ));
+        assert!(matches!(store.add_provider(WALL, provider(3, 1)), Err(Error::MaxProvidedKeys)));
         store.add_provider(WALL, provider(3, 0)).unwrap();
         assert_eq!(store.provided().count(), 1);
         store.add_provider(WALL, provider(1, 2)).unwrap();
         store.add_provider(WALL, provider(1, 2)).unwrap();
-        assert!(matches!(
-            store.add_provider(WALL, provider(1, 3)),
-            Err(Error::MaxProviders)
-        ));
+        assert!(matches!(store.add_provider(WALL, provider(1, 3)), Err(Error::MaxProviders)));
         assert_eq!(store.providers(WALL, &RecordKey::new(&[1])).unwrap().len(), 2);
         store.remove_provider(&RecordKey::new(&[3]), &peer(0)).unwrap();
         store.remove_provider(&RecordKey::new(&[2]), &peer(1)).unwrap();
@@ -288,20 +253,10 @@ mod tests {
         let end = WALL + Duration::from_secs(10);
         for key in [1, 2] {
             let record = ProviderRecord::new(vec![key], peer(1), vec![]);
-            store
-                .add_provider(
-                    WALL,
-                    ProviderRecord {
-                        expires: Some(end),
-                        ..record
-                    },
-                )
-                .unwrap();
+            store.add_provider(WALL, ProviderRecord { expires: Some(end), ..record }).unwrap();
         }
         assert!(store.providers(end, &RecordKey::new(&[1])).unwrap().is_empty());
-        store
-            .add_provider(end, ProviderRecord::new(vec![3], peer(1), vec![]))
-            .unwrap();
+        store.add_provider(end, ProviderRecord::new(vec![3], peer(1), vec![])).unwrap();
         assert_eq!(store.providers.len(), 1);
     }
 }

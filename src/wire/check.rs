@@ -155,10 +155,7 @@ impl<'a> MessageView<'a> {
         if body.is_empty() {
             return Err(DecodeError::Empty);
         }
-        let mut view = Self {
-            body,
-            ..Self::default()
-        };
+        let mut view = Self { body, ..Self::default() };
         for field in Fields::new(body) {
             let (number, value) = field?;
             match number {
@@ -252,10 +249,7 @@ mod tests {
             Err(DecodeError::Varint)
         ));
         // The bytes that quick-protobuf reads as field 1: five bytes, but more than 32 bits.
-        assert!(matches!(
-            MessageView::check(&[0x8a, 0x80, 0x80, 0x80, 0x10]),
-            Err(DecodeError::Varint)
-        ));
+        assert!(matches!(MessageView::check(&[0x8a, 0x80, 0x80, 0x80, 0x10]), Err(DecodeError::Varint)));
     }
 
     #[test]
@@ -267,28 +261,16 @@ mod tests {
         // Ten bytes are the longest number; its last byte has room for one bit.
         let longest = |last| [&[0x08][..], &[0xff; 9], &[last]].concat();
         assert_eq!(MessageView::check(&longest(0x01)).unwrap().message_type, u64::MAX);
-        assert!(matches!(
-            MessageView::check(&longest(0x02)),
-            Err(DecodeError::Varint)
-        ));
+        assert!(matches!(MessageView::check(&longest(0x02)), Err(DecodeError::Varint)));
     }
 
     #[test]
     fn a_nested_length_past_its_parent_is_refused() {
         // closerPeers of two bytes, whose id claims five.
-        assert!(matches!(
-            MessageView::check(&[0x42, 2, 0x0a, 5, 0, 0, 0, 0]),
-            Err(DecodeError::Length)
-        ));
+        assert!(matches!(MessageView::check(&[0x42, 2, 0x0a, 5, 0, 0, 0, 0]), Err(DecodeError::Length)));
         // A record likewise, and the key of the message itself.
-        assert!(matches!(
-            MessageView::check(&[0x1a, 2, 0x0a, 1]),
-            Err(DecodeError::Length)
-        ));
-        assert!(matches!(
-            MessageView::check(&[0x12, 5, 1]),
-            Err(DecodeError::Length)
-        ));
+        assert!(matches!(MessageView::check(&[0x1a, 2, 0x0a, 1]), Err(DecodeError::Length)));
+        assert!(matches!(MessageView::check(&[0x12, 5, 1]), Err(DecodeError::Length)));
         assert!(matches!(
             MessageView::check(&[0x12, 0xff, 0xff, 0xff, 0xff, 0x0f]),
             Err(DecodeError::Length)
@@ -299,15 +281,9 @@ mod tests {
     fn groups_and_missing_wire_types_are_refused() {
         for wire_type in [3u8, 4, 6, 7] {
             let error = MessageView::check(&[0x08 | wire_type, 0]).unwrap_err();
-            assert!(
-                matches!(error, DecodeError::WireType(found) if found == wire_type),
-                "{error}"
-            );
+            assert!(matches!(error, DecodeError::WireType(found) if found == wire_type), "{error}");
         }
-        assert!(matches!(
-            MessageView::check(&[0x00, 0]),
-            Err(DecodeError::FieldNumber)
-        ));
+        assert!(matches!(MessageView::check(&[0x00, 0]), Err(DecodeError::FieldNumber)));
     }
 
     #[test]
@@ -325,10 +301,7 @@ mod tests {
             &[0x1a, 3, 0xd0, 0x29, 1], // the publisher of a record as a number
         ] {
             let error = MessageView::check(bytes).unwrap_err();
-            assert!(
-                matches!(error, DecodeError::FieldType(_)),
-                "{bytes:02x?}: {error}"
-            );
+            assert!(matches!(error, DecodeError::FieldType(_)), "{bytes:02x?}: {error}");
         }
     }
 

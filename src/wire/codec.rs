@@ -85,14 +85,8 @@ fn frame<T>(
         Err(unsigned_varint::decode::Error::Insufficient) => return Ok(None),
         Err(_) => return Err(DecodeError::FrameLength),
     };
-    let too_long = DecodeError::FrameTooLong {
-        len,
-        limit: max_frame,
-    };
-    let len = usize::try_from(len)
-        .ok()
-        .filter(|len| *len <= max_frame)
-        .ok_or(too_long)?;
+    let too_long = DecodeError::FrameTooLong { len, limit: max_frame };
+    let len = usize::try_from(len).ok().filter(|len| *len <= max_frame).ok_or(too_long)?;
     let Some(body) = buffer.get(prefix..prefix + len) else {
         return Ok(None);
     };
@@ -109,14 +103,7 @@ mod tests {
         let mut buffer = BytesMut::new();
         let mut codec = ClientCodec::new(1024);
         codec.encode(&Request::Ping, &mut buffer).unwrap();
-        codec
-            .encode(
-                &Request::FindNode {
-                    key: b"key"[..].into(),
-                },
-                &mut buffer,
-            )
-            .unwrap();
+        codec.encode(&Request::FindNode { key: b"key"[..].into() }, &mut buffer).unwrap();
         buffer
     }
 
@@ -132,15 +119,7 @@ mod tests {
                 read.push(request);
             }
         }
-        assert_eq!(
-            read,
-            [
-                Request::Ping,
-                Request::FindNode {
-                    key: b"key"[..].into()
-                }
-            ]
-        );
+        assert_eq!(read, [Request::Ping, Request::FindNode { key: b"key"[..].into() }]);
         assert!(buffer.is_empty());
     }
 
@@ -148,29 +127,14 @@ mod tests {
     fn a_frame_that_is_too_long_is_refused_by_its_length_alone() {
         let mut buffer = BytesMut::from(&[0x81, 0x08][..]);
         let error = ServerCodec::new(1024).decode(&mut buffer).unwrap_err();
-        assert!(
-            matches!(
-                error,
-                DecodeError::FrameTooLong {
-                    len: 1025,
-                    limit: 1024
-                }
-            ),
-            "{error}"
-        );
+        assert!(matches!(error, DecodeError::FrameTooLong { len: 1025, limit: 1024 }), "{error}");
         let mut endless = BytesMut::from(&[0xff; 11][..]);
-        assert!(matches!(
-            ServerCodec::new(1024).decode(&mut endless),
-            Err(DecodeError::FrameLength)
-        ));
+        assert!(matches!(ServerCodec::new(1024).decode(&mut endless), Err(DecodeError::FrameLength)));
     }
 
     #[test]
     fn an_empty_frame_is_refused() {
         let mut buffer = BytesMut::from(&[0][..]);
-        assert!(matches!(
-            ServerCodec::new(1024).decode(&mut buffer),
-            Err(DecodeError::Empty)
-        ));
+        assert!(matches!(ServerCodec::new(1024).decode(&mut buffer), Err(DecodeError::Empty)));
     }
 }

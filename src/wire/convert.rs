@@ -36,15 +36,9 @@ pub fn decode_request(body: &[u8]) -> Result<Request, DecodeError> {
     let view = MessageView::check(body)?;
     Ok(match message_type(&view)? {
         MessageType::Ping => Request::Ping,
-        MessageType::FindNode => Request::FindNode {
-            key: Bytes::copy_from_slice(required_key(&view)?),
-        },
-        MessageType::GetValue => Request::GetValue {
-            key: record_key(required_key(&view)?),
-        },
-        MessageType::GetProviders => Request::GetProviders {
-            key: record_key(required_key(&view)?),
-        },
+        MessageType::FindNode => Request::FindNode { key: Bytes::copy_from_slice(required_key(&view)?) },
+        MessageType::GetValue => Request::GetValue { key: record_key(required_key(&view)?) },
+        MessageType::GetProviders => Request::GetProviders { key: record_key(required_key(&view)?) },
         MessageType::PutValue => {
             let key = required_key(&view)?;
             let record = record(&view)?.ok_or(DecodeError::Missing("record"))?;
@@ -74,9 +68,7 @@ pub fn decode_response(body: &[u8]) -> Result<Response, DecodeError> {
     let key = (!view.key.is_empty()).then(|| record_key(view.key));
     Ok(match message_type(&view)? {
         MessageType::Ping => Response::Pong,
-        MessageType::FindNode => Response::FindNode {
-            closer_peers: peers(&view, field::CLOSER_PEERS),
-        },
+        MessageType::FindNode => Response::FindNode { closer_peers: peers(&view, field::CLOSER_PEERS) },
         MessageType::GetValue => Response::GetValue {
             key,
             record: record(&view)?,
@@ -116,11 +108,7 @@ fn message_type(view: &MessageView<'_>) -> Result<MessageType, DecodeError> {
 }
 
 fn required_key<'a>(view: &MessageView<'a>) -> Result<&'a [u8], DecodeError> {
-    if view.key.is_empty() {
-        Err(DecodeError::Missing("key"))
-    } else {
-        Ok(view.key)
-    }
+    if view.key.is_empty() { Err(DecodeError::Missing("key")) } else { Ok(view.key) }
 }
 
 fn record_key(bytes: &[u8]) -> RecordKey {
@@ -211,14 +199,7 @@ pub fn encode_request(request: &Request, buffer: &mut BytesMut) {
         Request::AddProvider { key, providers } => (key.as_ref(), None, providers),
     };
     let message_type = pb_type(request.message_type());
-    Outgoing {
-        message_type,
-        key,
-        record,
-        closer: &[],
-        providers,
-    }
-    .write(buffer);
+    Outgoing { message_type, key, record, closer: &[], providers }.write(buffer);
 }
 
 /// Appends an answer to `buffer` as one frame, its length first.
@@ -230,16 +211,9 @@ pub fn encode_response(response: &Response, buffer: &mut BytesMut) {
     let (key, record, closer, providers): (Bytes, _, &[KadPeer], &[KadPeer]) = match response {
         Response::Pong => (Bytes::new(), None, &[], &[]),
         Response::FindNode { closer_peers } => (Bytes::new(), None, closer_peers, &[]),
-        Response::GetValue {
-            key,
-            record,
-            closer_peers,
-        } => (
-            optional_key(key),
-            record.as_ref().map(sent_record),
-            closer_peers,
-            &[],
-        ),
+        Response::GetValue { key, record, closer_peers } => {
+            (optional_key(key), record.as_ref().map(sent_record), closer_peers, &[])
+        }
         Response::PutValue { key, value } => {
             let record = value.as_deref().map(|value| pb::Record {
                 key: Cow::Borrowed(key.as_ref()),
@@ -248,21 +222,12 @@ pub fn encode_response(response: &Response, buffer: &mut BytesMut) {
             });
             (key.bytes().clone(), record, &[], &[])
         }
-        Response::GetProviders {
-            key,
-            provider_peers,
-            closer_peers,
-        } => (optional_key(key), None, closer_peers, provider_peers),
+        Response::GetProviders { key, provider_peers, closer_peers } => {
+            (optional_key(key), None, closer_peers, provider_peers)
+        }
     };
     let message_type = pb_type(response.message_type());
-    Outgoing {
-        message_type,
-        key: &key,
-        record,
-        closer,
-        providers,
-    }
-    .write(buffer);
+    Outgoing { message_type, key: &key, record, closer, providers }.write(buffer);
 }
 
 const fn pb_type(message_type: MessageType) -> PbType {
@@ -281,12 +246,8 @@ fn sent_record(record: &SentRecord) -> pb::Record<'_> {
         key: Cow::Borrowed(record.key.as_ref()),
         value: Cow::Borrowed(&record.value),
         timeReceived: Cow::Borrowed(""),
-        publisher: record
-            .publisher
-            .map_or(Cow::Borrowed(&[]), |peer| Cow::Owned(peer.to_bytes())),
-        ttl: record
-            .ttl
-            .map_or(0, |ttl| u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX).max(1)),
+        publisher: record.publisher.map_or(Cow::Borrowed(&[]), |peer| Cow::Owned(peer.to_bytes())),
+        ttl: record.ttl.map_or(0, |ttl| u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX).max(1)),
     }
 }
 
@@ -323,7 +284,10 @@ impl Outgoing<'_> {
         if let Some(record) = &self.record {
             out.record(record);
         }
-        self.closer.iter().take(cut.closer).for_each(|peer| out.peer(field::CLOSER_PEERS, peer, cut.addresses));
+        self.closer
+            .iter()
+            .take(cut.closer)
+            .for_each(|peer| out.peer(field::CLOSER_PEERS, peer, cut.addresses));
         let providers = self.providers.iter().take(cut.providers);
         providers.for_each(|peer| out.peer(field::PROVIDER_PEERS, peer, cut.addresses));
         out.number(field::CLUSTER_LEVEL, CLUSTER_LEVEL);
@@ -356,7 +320,12 @@ impl Outgoing<'_> {
         let message_type = if self.message_type == PbType::PUT_VALUE { 0 } else { 2 };
         let key = if self.key.is_empty() { 0 } else { 1 + sizeof_len(self.key.len()) };
         let record = self.record.as_ref().map_or(0, |record| 1 + sizeof_len(record.get_size()));
-        message_type + key + record + peers(self.closer, cut.closer) + peers(self.providers, cut.providers) + 2
+        message_type
+            + key
+            + record
+            + peers(self.closer, cut.closer)
+            + peers(self.providers, cut.providers)
+            + 2
     }
 }
 

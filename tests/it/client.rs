@@ -19,28 +19,16 @@ async fn it_does_what_the_behaviour_does() {
     let node = run(server(), Carrier::Memory).await;
     let client = node.client.clone();
     assert_eq!(client.peer_count().await, Ok(0));
-    assert_eq!(
-        within(client.bootstrap()).await.unwrap_err(),
-        BootstrapError::NoKnownPeers
-    );
-    assert_eq!(
-        within(client.find_peer(hub.peer_id)).await.unwrap_err(),
-        FindPeerError::NoKnownPeers
-    );
-    assert_eq!(
-        client.add_address(hub.peer_id, hub.address.clone()).await,
-        Ok(RoutingUpdate::Pending)
-    );
+    assert_eq!(within(client.bootstrap()).await.unwrap_err(), BootstrapError::NoKnownPeers);
+    assert_eq!(within(client.find_peer(hub.peer_id)).await.unwrap_err(), FindPeerError::NoKnownPeers);
+    assert_eq!(client.add_address(hub.peer_id, hub.address.clone()).await, Ok(RoutingUpdate::Pending));
     let joined = within(client.bootstrap()).await.unwrap();
     assert_eq!((joined.peer, joined.num_remaining), (node.peer_id, 0));
     meet(&node, &hub).await;
     let ping = within(client.ping(hub.peer_id)).await.unwrap();
     assert!(ping.peer == hub.peer_id && ping.rtt < Duration::from_secs(5));
     let found = within(client.find_peer(hub.peer_id)).await.unwrap();
-    assert_eq!(
-        (found.peer_id, found.addrs),
-        (hub.peer_id, vec![hub.address.clone()])
-    );
+    assert_eq!((found.peer_id, found.addrs), (hub.peer_id, vec![hub.address.clone()]));
     let closest = within(client.closest_peers(*b"key")).await.unwrap();
     assert_eq!(closest.len(), 1);
     let near = within(client.lookup(*b"key", Precision::Near)).await.unwrap();
@@ -49,10 +37,7 @@ async fn it_does_what_the_behaviour_does() {
     assert_eq!(table.len(), 1);
     assert!(table.to_string().contains(&hub.peer_id.to_string()));
     client.set_mode(Some(Mode::Client)).await.unwrap();
-    assert!(
-        within(hub.client.ping(node.peer_id)).await.is_err(),
-        "it does not serve any more"
-    );
+    assert!(within(hub.client.ping(node.peer_id)).await.is_err(), "it does not serve any more");
 }
 
 #[tokio::test]
@@ -82,10 +67,7 @@ async fn hanging() -> (Running, RunningRaw, libp2p_stream::IncomingStreams) {
     let mut swarm = swarm(Carrier::Memory, Version::V1Lazy, |keypair| node(keypair, config));
     swarm.behaviour_mut().kademlia.set_mode(Some(Mode::Server));
     let node = run(swarm, Carrier::Memory).await;
-    node.client
-        .add_address(raw.peer_id, raw.address.clone())
-        .await
-        .unwrap();
+    node.client.add_address(raw.peer_id, raw.address.clone()).await.unwrap();
     (node, raw, streams)
 }
 
@@ -101,28 +83,17 @@ async fn every_call_has_a_deadline() {
 
 #[tokio::test]
 async fn dropping_the_future_cancels_the_query() {
-    let (raw, config) = (
-        run_raw(Carrier::Memory, Version::V1Lazy, None).await,
-        Config::default(),
-    );
+    let (raw, config) = (run_raw(Carrier::Memory, Version::V1Lazy, None).await, Config::default());
     let _streams = raw.control.clone().accept(PROTOCOL).unwrap();
     let mut swarm = swarm(Carrier::Memory, Version::V1Lazy, |keypair| node(keypair, config));
-    swarm
-        .behaviour_mut()
-        .kademlia
-        .add_address(&raw.peer_id, raw.address.clone());
+    swarm.behaviour_mut().kademlia.add_address(&raw.peer_id, raw.address.clone());
     let client = swarm.behaviour().kademlia.client();
     let mut call = Box::pin(client.closest_peers(*b"key"));
     let running = |swarm: &libp2p::Swarm<Node>| {
         let about_key = |query: &libp2p_kademlia::QueryRef| {
             matches!(query.info(), libp2p_kademlia::QueryInfo::GetClosestPeers { .. })
         };
-        swarm
-            .behaviour()
-            .kademlia
-            .iter_queries()
-            .filter(about_key)
-            .count()
+        swarm.behaviour().kademlia.iter_queries().filter(about_key).count()
     };
     within(async {
         while running(&swarm) == 0 {
@@ -163,14 +134,8 @@ async fn a_dropped_swarm_ends_every_call() {
     // Whatever had not ended by then was ended by it.
     assert!(closest.is_err() && ping.is_err() && bootstrap.is_err() && find.is_err());
     assert_eq!(within(client.peer_count()).await, Err(ClientError::Closed));
-    assert_eq!(
-        within(client.ping(libp2p::PeerId::random())).await,
-        Err(PingError::Closed)
-    );
-    assert_eq!(
-        within(client.bootstrap()).await.unwrap_err(),
-        BootstrapError::Closed
-    );
+    assert_eq!(within(client.ping(libp2p::PeerId::random())).await, Err(PingError::Closed));
+    assert_eq!(within(client.bootstrap()).await.unwrap_err(), BootstrapError::Closed);
 }
 
 #[tokio::test]
@@ -190,15 +155,11 @@ fn any_executor_will_do() {
     // The swarm runs on tokio in a thread of its own; the client is used from another executor.
     let (send, receive) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let hub = run(server(), Carrier::Memory).await;
             let node = run(server(), Carrier::Memory).await;
-            send.send((node.client.clone(), hub.peer_id, hub.address.clone()))
-                .unwrap();
+            send.send((node.client.clone(), hub.peer_id, hub.address.clone())).unwrap();
             std::future::pending::<()>().await;
         });
     });
@@ -281,16 +242,9 @@ async fn dropping_everything_frees_everything() {
     let mut node = swarm(Carrier::Memory, Version::V1Lazy, |keypair| {
         let peer_id = keypair.public().to_peer_id();
         let store = libp2p_kademlia::store::MemoryStore::new(peer_id);
-        libp2p_kademlia::Behaviour::new(
-            peer_id,
-            Told {
-                store,
-                _token: token.clone(),
-            },
-        )
+        libp2p_kademlia::Behaviour::new(peer_id, Told { store, _token: token.clone() })
     });
-    node.behaviour_mut()
-        .add_address(&hub.peer_id, hub.address.clone());
+    node.behaviour_mut().add_address(&hub.peer_id, hub.address.clone());
     let client = node.behaviour().client();
     let task = tokio::spawn(async move {
         loop {
@@ -305,9 +259,5 @@ async fn dropping_everything_frees_everything() {
     task.abort();
     let _ = task.await;
     let _ = within(pending).await;
-    assert_eq!(
-        Arc::strong_count(&token),
-        1,
-        "only the test holds it now, the client alive or not"
-    );
+    assert_eq!(Arc::strong_count(&token), 1, "only the test holds it now, the client alive or not");
 }

@@ -28,10 +28,7 @@ async fn a_dial_that_connection_limits_refuse_is_not_the_peers_failure() {
         kademlia: node(keypair, Config::default()).kademlia,
         limits: connection_limits::Behaviour::new(limits),
     });
-    limited
-        .behaviour_mut()
-        .kademlia
-        .add_address(&peer.peer_id, peer.address.clone());
+    limited.behaviour_mut().kademlia.add_address(&peer.peer_id, peer.address.clone());
     let id = limited.behaviour_mut().kademlia.ping(peer.peer_id);
     let mut ping = async |swarm: &mut Swarm<Limited>, id| {
         within(async {
@@ -51,13 +48,7 @@ async fn a_dial_that_connection_limits_refuse_is_not_the_peers_failure() {
     };
     let refused = ping(&mut limited, id).await;
     assert!(
-        matches!(
-            refused,
-            Err(PingError::Failed {
-                error: RequestError::DialRefused,
-                ..
-            })
-        ),
+        matches!(refused, Err(PingError::Failed { error: RequestError::DialRefused, .. })),
         "{refused:?}"
     );
     // It is not left alone for it: as soon as the limit is gone it is asked.
@@ -70,23 +61,14 @@ async fn a_dial_that_connection_limits_refuse_is_not_the_peers_failure() {
 async fn an_address_without_an_id_is_enough() {
     let hub = run(server(), Carrier::Memory).await;
     let node = run(server(), Carrier::Memory).await;
-    assert_eq!(
-        within(node.client.connect(hub.address.clone())).await.unwrap(),
-        hub.peer_id
-    );
+    assert_eq!(within(node.client.connect(hub.address.clone())).await.unwrap(), hub.peer_id);
     // Whoever was met there is a seed: the node joins by itself.
     meet(&node, &hub).await;
     let nowhere: Multiaddr = "/memory/4711".parse().unwrap();
     let error = within(node.client.connect(nowhere)).await.unwrap_err();
     assert_eq!(error, ConnectError::Failed(RequestError::Unreachable));
-    let own = within(node.client.connect(node.address.clone()))
-        .await
-        .unwrap_err();
-    assert_eq!(
-        own,
-        ConnectError::Failed(RequestError::NoAddresses),
-        "the swarm leaves own addresses out"
-    );
+    let own = within(node.client.connect(node.address.clone())).await.unwrap_err();
+    assert_eq!(own, ConnectError::Failed(RequestError::NoAddresses), "the swarm leaves own addresses out");
 }
 
 #[tokio::test]
@@ -96,10 +78,7 @@ async fn an_address_of_somebody_else_is_forgotten_and_the_others_are_tried() {
     let node = run(server(), Carrier::Memory).await;
     // The swarm dials all addresses of a peer at once, and the wrong one may answer first.
     for address in [&right.address, &wrong.address] {
-        node.client
-            .add_address(right.peer_id, address.clone())
-            .await
-            .unwrap();
+        node.client.add_address(right.peer_id, address.clone()).await.unwrap();
     }
     meet(&node, &right).await;
     within(node.client.ping(right.peer_id)).await.unwrap();
@@ -113,13 +92,8 @@ async fn a_peer_that_is_killed_fails_and_one_that_comes_back_is_found_again() {
     let (peer_id, address) = (hub.peer_id, hub.address.clone());
     hub.kill().await;
     let error = within(node.client.ping(peer_id)).await.unwrap_err();
-    let PingError::Failed { error, .. } = error else {
-        panic!("{error}")
-    };
-    assert!(
-        matches!(error, RequestError::Unreachable | RequestError::Disconnected),
-        "{error}"
-    );
+    let PingError::Failed { error, .. } = error else { panic!("{error}") };
+    assert!(matches!(error, RequestError::Unreachable | RequestError::Disconnected), "{error}");
     assert!(address.to_string().starts_with("/memory/"));
     // The table that has lost everybody is kept.
     assert_eq!(node.client.peer_count().await.unwrap(), 1);
@@ -130,23 +104,15 @@ async fn a_request_in_flight_on_a_lost_connection_is_made_again() {
     let hub = run(server(), Carrier::Memory).await;
     let mut swarm = server();
     listen(&mut swarm, Carrier::Memory).await;
-    swarm
-        .behaviour_mut()
-        .kademlia
-        .add_address(&hub.peer_id, hub.address.clone());
-    until(&mut swarm, |event| {
-        matches!(event, Event::RoutingUpdated { .. }).then_some(())
-    })
-    .await;
+    swarm.behaviour_mut().kademlia.add_address(&hub.peer_id, hub.address.clone());
+    until(&mut swarm, |event| matches!(event, Event::RoutingUpdated { .. }).then_some(())).await;
     for _ in 0..10 {
         let id = swarm.behaviour_mut().kademlia.ping(hub.peer_id);
         let _ = swarm.disconnect_peer_id(hub.peer_id);
         let result = until(&mut swarm, |event| match event {
-            Event::OutboundQueryProgressed {
-                id: of,
-                result: QueryResult::Ping(result),
-                ..
-            } if of == id => Some(result),
+            Event::OutboundQueryProgressed { id: of, result: QueryResult::Ping(result), .. } if of == id => {
+                Some(result)
+            }
             _ => None,
         })
         .await;
@@ -160,9 +126,8 @@ async fn only_the_closest_connections_are_kept() {
     let quick = |keep_alive| {
         let config = Config::default().with_keep_alive(keep_alive);
         let idle = Duration::from_millis(50);
-        let mut swarm = swarm_with_idle(Carrier::Memory, Version::V1Lazy, idle, |keypair| {
-            node(keypair, config)
-        });
+        let mut swarm =
+            swarm_with_idle(Carrier::Memory, Version::V1Lazy, idle, |keypair| node(keypair, config));
         swarm.behaviour_mut().kademlia.set_mode(Some(Mode::Server));
         swarm
     };
@@ -172,9 +137,7 @@ async fn only_the_closest_connections_are_kept() {
         join(&node, &hub).await;
         let is_connected = async |client: &Client, peer: PeerId| {
             let table = client.routing_table().await.unwrap();
-            table
-                .peers()
-                .any(|entry| entry.peer == peer && entry.is_connected)
+            table.peers().any(|entry| entry.peer == peer && entry.is_connected)
         };
         if kept {
             // Ten times the idle timeout, on the clock that the swarm's timeout uses.

@@ -33,30 +33,17 @@ impl Scene {
         let hostile = run_raw(Carrier::Memory, Version::V1Lazy, Some(&victim)).await;
         let honest = run(server(), Carrier::Memory).await;
         join(&honest, &victim).await;
-        Self {
-            victim,
-            hostile,
-            honest,
-        }
+        Self { victim, hostile, honest }
     }
 
     async fn stream(&self) -> Stream {
-        within(
-            self.hostile
-                .control
-                .clone()
-                .open_stream(self.victim.peer_id, PROTOCOL),
-        )
-        .await
-        .unwrap()
+        within(self.hostile.control.clone().open_stream(self.victim.peer_id, PROTOCOL)).await.unwrap()
     }
 
     /// The honest node is served, and nothing loud was logged.
     async fn is_unharmed(&self) {
         for _ in 0..3 {
-            within(self.honest.client.ping(self.victim.peer_id))
-                .await
-                .unwrap();
+            within(self.honest.client.ping(self.victim.peer_id)).await.unwrap();
         }
         assert!(!knows(&self.victim, self.hostile.peer_id).await);
         assert_quiet();
@@ -78,16 +65,11 @@ async fn bytes_that_are_no_message_end_their_stream() {
         ("garbage", &garbage[..]),
         ("an empty frame", &[0]),
         ("an endless varint as the length", &[0xff; 64]),
-        (
-            "a frame of 2^60 bytes",
-            &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10],
-        ),
+        ("a frame of 2^60 bytes", &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10]),
         ("a frame one byte too long", &[0x81, 0x80, 0x08]),
         (
             "an endless varint as the type",
-            &[
-                12, 0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1,
-            ],
+            &[12, 0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1],
         ),
         ("an unknown type", &[2, 0x08, 77]),
         ("a key of the wrong wire type", &[4, 0x08, 4, 0x10, 1]),
@@ -132,10 +114,7 @@ async fn ten_thousand_idle_streams_leave_thirty_two() {
     // The newest are the ones that were kept, and they work.
     let mut stream = open.pop_back().unwrap();
     write_request(&mut stream, &Request::Ping).await;
-    assert_eq!(
-        within(read_response(&mut stream, &mut BytesMut::new())).await,
-        Some(Response::Pong)
-    );
+    assert_eq!(within(read_response(&mut stream, &mut BytesMut::new())).await, Some(Response::Pong));
 }
 
 #[tokio::test]
@@ -153,9 +132,7 @@ async fn a_peer_that_reads_no_answers_is_not_read_from_either() {
     let scene = Scene::with(Config::default().with_stream_timeout(Duration::from_millis(500))).await;
     let mut stream = scene.stream().await;
     let mut request = BytesMut::new();
-    let find = Request::FindNode {
-        key: scene.victim.peer_id.to_bytes().into(),
-    };
+    let find = Request::FindNode { key: scene.victim.peer_id.to_bytes().into() };
     libp2p_kademlia::wire::encode_request(&find, &mut request);
     let flood = request.repeat(1000);
     // Writes until the other end stops reading, or has ended the stream for it.
@@ -180,10 +157,7 @@ async fn idle_streams_are_closed_in_time() {
     let mut stream = scene.stream().await;
     write_request(&mut stream, &Request::Ping).await;
     let mut buffer = BytesMut::new();
-    assert_eq!(
-        within(read_response(&mut stream, &mut buffer)).await,
-        Some(Response::Pong)
-    );
+    assert_eq!(within(read_response(&mut stream, &mut buffer)).await, Some(Response::Pong));
     ended(&mut stream).await;
     scene.is_unharmed().await;
 }
@@ -221,11 +195,7 @@ async fn serve(mut stream: Stream, answer: Answer, own: PeerAt) {
             }
             Answer::AnotherKey => {
                 let key = Some(RecordKey::new(b"another"));
-                let wrong = Response::GetValue {
-                    key,
-                    record: None,
-                    closer_peers: vec![],
-                };
+                let wrong = Response::GetValue { key, record: None, closer_peers: vec![] };
                 libp2p_kademlia::wire::encode_response(&wrong, &mut bytes);
             }
             Answer::ThousandPeers => thousand_peers(&mut bytes),
@@ -264,11 +234,7 @@ struct PeerAt(std::sync::Arc<RunningRaw>);
 async fn asking(answer: Answer, config: Config) -> (Running, RunningRaw) {
     let raw = run_raw(Carrier::Memory, Version::V1Lazy, None).await;
     let mut incoming = raw.control.clone().accept(PROTOCOL).unwrap();
-    let own = RunningRaw {
-        peer_id: raw.peer_id,
-        address: raw.address.clone(),
-        control: raw.control.clone(),
-    };
+    let own = RunningRaw { peer_id: raw.peer_id, address: raw.address.clone(), control: raw.control.clone() };
     let own = PeerAt(std::sync::Arc::new(own));
     tokio::spawn(async move {
         while let Some((_, stream)) = incoming.next().await {
@@ -278,10 +244,7 @@ async fn asking(answer: Answer, config: Config) -> (Running, RunningRaw) {
     let mut swarm = swarm(Carrier::Memory, Version::V1Lazy, |keypair| node(keypair, config));
     swarm.behaviour_mut().kademlia.set_mode(Some(Mode::Server));
     let node = run(swarm, Carrier::Memory).await;
-    node.client
-        .add_address(raw.peer_id, raw.address.clone())
-        .await
-        .unwrap();
+    node.client.add_address(raw.peer_id, raw.address.clone()).await.unwrap();
     (node, raw)
 }
 
@@ -338,13 +301,8 @@ async fn an_answer_nobody_asked_for_shifts_no_other() {
 async fn a_thousand_named_peers_are_twenty_that_fail() {
     let (node, raw) = asking(Answer::ThousandPeers, hasty()).await;
     eventually(|| knows(&node, raw.peer_id)).await;
-    let found = within(node.client.lookup(*b"key", libp2p_kademlia::Precision::Exact))
-        .await
-        .unwrap();
-    assert_eq!(
-        found.peers.iter().map(|peer| peer.peer_id).collect::<Vec<_>>(),
-        [raw.peer_id]
-    );
+    let found = within(node.client.lookup(*b"key", libp2p_kademlia::Precision::Exact)).await.unwrap();
+    assert_eq!(found.peers.iter().map(|peer| peer.peer_id).collect::<Vec<_>>(), [raw.peer_id]);
     assert!(found.stats.num_requests() <= 21, "{:?}", found.stats);
     let known = KadPeer {
         node_id: raw.peer_id,

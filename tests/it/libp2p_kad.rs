@@ -25,10 +25,7 @@ fn theirs(keypair: &identity::Keypair) -> Theirs {
     let mut kad = kad::Behaviour::with_config(peer_id, kad::store::MemoryStore::new(peer_id), config);
     kad.set_mode(Some(kad::Mode::Server));
     let identify = identify::Config::new("/test/1.0.0".into(), keypair.public());
-    Theirs {
-        kad,
-        identify: identify::Behaviour::new(identify),
-    }
+    Theirs { kad, identify: identify::Behaviour::new(identify) }
 }
 
 /// What a test asks of such a peer.
@@ -47,11 +44,7 @@ struct RunningTheirs {
 impl RunningTheirs {
     async fn closest(&self, key: impl Into<Vec<u8>>) -> Vec<PeerId> {
         let (reply, answer) = oneshot::channel();
-        self.asks
-            .send(Ask::Closest(key.into(), reply))
-            .await
-            .ok()
-            .unwrap();
+        self.asks.send(Ask::Closest(key.into(), reply)).await.ok().unwrap();
         within(answer).await.unwrap()
     }
 
@@ -109,11 +102,7 @@ async fn run_theirs(carrier: Carrier, version: Version) -> RunningTheirs {
             }
         }
     });
-    RunningTheirs {
-        peer_id,
-        address,
-        asks,
-    }
+    RunningTheirs { peer_id, address, asks }
 }
 
 fn ours(carrier: Carrier, version: Version) -> Swarm<Node> {
@@ -126,15 +115,9 @@ fn ours(carrier: Carrier, version: Version) -> Swarm<Node> {
 async fn mixed(carrier: Carrier, version: Version) {
     // Through theirs.
     let hub = run_theirs(carrier, version).await;
-    let [a, b] = [
-        run(ours(carrier, version), carrier).await,
-        run(ours(carrier, version), carrier).await,
-    ];
+    let [a, b] = [run(ours(carrier, version), carrier).await, run(ours(carrier, version), carrier).await];
     for node in [&a, &b] {
-        node.client
-            .add_address(hub.peer_id, hub.address.clone())
-            .await
-            .unwrap();
+        node.client.add_address(hub.peer_id, hub.address.clone()).await.unwrap();
         within(node.client.bootstrap()).await.unwrap();
         eventually(|| knows(node, hub.peer_id)).await;
         eventually(|| hub.knows(node.peer_id)).await;
@@ -142,16 +125,9 @@ async fn mixed(carrier: Carrier, version: Version) {
     let found = within(a.client.find_peer(b.peer_id)).await.unwrap();
     assert!(found.addrs.contains(&b.address), "{found:?}");
     // Through ours.
-    let [c, d] = [
-        run_theirs(carrier, version).await,
-        run_theirs(carrier, version).await,
-    ];
+    let [c, d] = [run_theirs(carrier, version).await, run_theirs(carrier, version).await];
     for peer in [&c, &d] {
-        peer.asks
-            .send(Ask::Add(a.peer_id, a.address.clone()))
-            .await
-            .ok()
-            .unwrap();
+        peer.asks.send(Ask::Add(a.peer_id, a.address.clone())).await.ok().unwrap();
         within(async { while !peer.closest(peer.peer_id).await.contains(&a.peer_id) {} }).await;
         eventually(|| knows(&a, peer.peer_id)).await;
     }
@@ -200,10 +176,7 @@ async fn their_clients_enter_no_table() {
         theirs
     });
     listen(&mut client, Carrier::Memory).await;
-    client
-        .behaviour_mut()
-        .kad
-        .add_address(&hub.peer_id, hub.address.clone());
+    client.behaviour_mut().kad.add_address(&hub.peer_id, hub.address.clone());
     let peer_id = *client.local_peer_id();
     let id = client.behaviour_mut().kad.get_closest_peers(b"key".to_vec());
     within(async {

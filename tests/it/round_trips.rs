@@ -31,12 +31,7 @@ struct Delayed<C> {
 
 impl<C> Delayed<C> {
     fn new(inner: C) -> Self {
-        Self {
-            inner,
-            arriving: VecDeque::new(),
-            ended: false,
-            sleep: None,
-        }
+        Self { inner, arriving: VecDeque::new(), ended: false, sleep: None }
     }
 }
 
@@ -52,19 +47,14 @@ impl<C: AsyncRead + Unpin> AsyncRead for Delayed<C> {
             match Pin::new(&mut this.inner).poll_read(cx, &mut chunk) {
                 Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => this.ended = true,
                 Poll::Ready(Ok(len)) => {
-                    this.arriving
-                        .push_back((Instant::now() + ONE_WAY, chunk[..len].to_vec()));
+                    this.arriving.push_back((Instant::now() + ONE_WAY, chunk[..len].to_vec()));
                 }
                 Poll::Pending => break,
             }
         }
         loop {
             let Some((at, bytes)) = this.arriving.front_mut() else {
-                return if this.ended {
-                    Poll::Ready(Ok(0))
-                } else {
-                    Poll::Pending
-                };
+                return if this.ended { Poll::Ready(Ok(0)) } else { Poll::Pending };
             };
             if *at <= Instant::now() {
                 let len = bytes.len().min(buffer.len());

@@ -99,11 +99,8 @@ impl Peer {
         let raw = run_raw(Carrier::Memory, version, None).await;
         let mut incoming = raw.control.clone().accept(PROTOCOL).unwrap();
         let (streams, requests) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let own = RunningRaw {
-            peer_id: raw.peer_id,
-            address: raw.address.clone(),
-            control: raw.control.clone(),
-        };
+        let own =
+            RunningRaw { peer_id: raw.peer_id, address: raw.address.clone(), control: raw.control.clone() };
         let (own, count, answered) = (Arc::new(own), streams.clone(), requests.clone());
         tokio::spawn(async move {
             while let Some((_, stream)) = incoming.next().await {
@@ -111,11 +108,7 @@ impl Peer {
                 tokio::spawn(serve(stream, manner, own.clone(), answered.clone()));
             }
         });
-        Self {
-            raw,
-            streams,
-            requests,
-        }
+        Self { raw, streams, requests }
     }
 
     fn streams(&self) -> usize {
@@ -154,10 +147,7 @@ async fn serve(mut stream: Stream, manner: Manner, own: Arc<RunningRaw>, answere
 /// A node that has the peer in its table.
 async fn node_knowing(peer: &Peer) -> Running {
     let node = run(server(), Carrier::Memory).await;
-    node.client
-        .add_address(peer.raw.peer_id, peer.raw.address.clone())
-        .await
-        .unwrap();
+    node.client.add_address(peer.raw.peer_id, peer.raw.address.clone()).await.unwrap();
     eventually(|| knows(&node, peer.raw.peer_id)).await;
     node
 }
@@ -217,10 +207,7 @@ async fn a_peer_that_closes_after_each_answer_gets_a_stream_for_each_request() {
     assert!(knows(&node, peer.raw.peer_id).await, "it is not blamed");
     // Some requests were sent twice until the habit was believed; no more.
     let (streams, requests) = (peer.streams(), peer.requests.load(Ordering::Relaxed));
-    assert!(
-        streams >= requests && requests <= 60 + 10,
-        "{streams} streams, {requests} requests"
-    );
+    assert!(streams >= requests && requests <= 60 + 10, "{streams} streams, {requests} requests");
 }
 
 #[tokio::test]
@@ -241,16 +228,7 @@ async fn a_peer_that_ends_every_stream_fails_after_one_retry() {
     node.client.connect(peer.raw.address.clone()).await.unwrap();
     // The check has failed, or fails now: the peer is not taken.
     let error = ping(&node, peer.raw.peer_id).await.unwrap_err();
-    assert!(
-        matches!(
-            error,
-            PingError::Failed {
-                error: RequestError::StreamEnded,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, PingError::Failed { error: RequestError::StreamEnded, .. }), "{error}");
     // PING twice, FIND_NODE in its stead twice; and twice for the check, and for the join.
     assert!(peer.streams() <= 12, "{} streams", peer.streams());
     assert!(!knows(&node, peer.raw.peer_id).await);
@@ -259,9 +237,7 @@ async fn a_peer_that_ends_every_stream_fails_after_one_retry() {
 /// Connects a hand-written peer to a server, and opens a stream.
 async fn asking(node: &Running) -> (RunningRaw, Stream) {
     let raw = run_raw(Carrier::Memory, Version::V1Lazy, Some(node)).await;
-    let stream = within(raw.control.clone().open_stream(node.peer_id, PROTOCOL))
-        .await
-        .unwrap();
+    let stream = within(raw.control.clone().open_stream(node.peer_id, PROTOCOL)).await.unwrap();
     (raw, stream)
 }
 
@@ -273,19 +249,10 @@ async fn an_inbound_stream_serves_many_requests_in_order_pipelined_too() {
     for _ in 0..3 {
         for _ in 0..10 {
             write_request(&mut stream, &Request::Ping).await;
-            write_request(
-                &mut stream,
-                &Request::FindNode {
-                    key: b"key"[..].into(),
-                },
-            )
-            .await;
+            write_request(&mut stream, &Request::FindNode { key: b"key"[..].into() }).await;
         }
         for _ in 0..10 {
-            assert_eq!(
-                within(read_response(&mut stream, &mut buffer)).await,
-                Some(Response::Pong)
-            );
+            assert_eq!(within(read_response(&mut stream, &mut buffer)).await, Some(Response::Pong));
             let answer = within(read_response(&mut stream, &mut buffer)).await.unwrap();
             assert!(matches!(answer, Response::FindNode { .. }), "{answer:?}");
         }
@@ -299,10 +266,7 @@ async fn a_stream_that_is_half_closed_after_the_request_is_answered_and_ends() {
     write_request(&mut stream, &Request::Ping).await;
     stream.close().await.unwrap();
     let mut buffer = BytesMut::new();
-    assert_eq!(
-        within(read_response(&mut stream, &mut buffer)).await,
-        Some(Response::Pong)
-    );
+    assert_eq!(within(read_response(&mut stream, &mut buffer)).await, Some(Response::Pong));
     assert_eq!(within(read_response(&mut stream, &mut buffer)).await, None);
 }
 
@@ -320,10 +284,7 @@ async fn a_refused_request_ends_the_stream_after_earlier_answers() {
     write_request(&mut stream, &Request::AddProvider { key, providers }).await;
     write_request(&mut stream, &Request::Ping).await;
     let mut buffer = BytesMut::new();
-    assert_eq!(
-        within(read_response(&mut stream, &mut buffer)).await,
-        Some(Response::Pong)
-    );
+    assert_eq!(within(read_response(&mut stream, &mut buffer)).await, Some(Response::Pong));
     assert_eq!(within(read_response(&mut stream, &mut buffer)).await, None);
 }
 
@@ -332,11 +293,7 @@ async fn streams_are_reused_over_quic_too() {
     let raw = run_raw(Carrier::Quic, Version::V1Lazy, None).await;
     let mut incoming = raw.control.clone().accept(PROTOCOL).unwrap();
     let streams = Arc::new(AtomicUsize::new(0));
-    let own = RunningRaw {
-        peer_id: raw.peer_id,
-        address: raw.address.clone(),
-        control: raw.control.clone(),
-    };
+    let own = RunningRaw { peer_id: raw.peer_id, address: raw.address.clone(), control: raw.control.clone() };
     let (own, count) = (Arc::new(own), streams.clone());
     tokio::spawn(async move {
         while let Some((_, stream)) = incoming.next().await {
@@ -345,20 +302,13 @@ async fn streams_are_reused_over_quic_too() {
             tokio::spawn(serve(stream, Manner::ResetsAfter(3), own.clone(), Arc::default()));
         }
     });
-    let quic = swarm(Carrier::Quic, Version::V1Lazy, |keypair| {
-        node(keypair, libp2p_kademlia::Config::default())
-    });
+    let quic =
+        swarm(Carrier::Quic, Version::V1Lazy, |keypair| node(keypair, libp2p_kademlia::Config::default()));
     let node = run(quic, Carrier::Quic).await;
-    node.client
-        .add_address(raw.peer_id, raw.address.clone())
-        .await
-        .unwrap();
+    node.client.add_address(raw.peer_id, raw.address.clone()).await.unwrap();
     for _ in 0..12 {
         ping(&node, raw.peer_id).await.unwrap();
     }
     let opened = streams.load(Ordering::Relaxed);
-    assert!(
-        (4..=7).contains(&opened),
-        "{opened} streams for 12 requests and a check"
-    );
+    assert!((4..=7).contains(&opened), "{opened} streams for 12 requests and a check");
 }

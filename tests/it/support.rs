@@ -59,10 +59,7 @@ pub(crate) fn node(keypair: &identity::Keypair, config: Config) -> Node {
 }
 
 pub(crate) fn raw(keypair: &identity::Keypair) -> Raw {
-    Raw {
-        stream: libp2p_stream::Behaviour::new(),
-        identify: identify(keypair),
-    }
+    Raw { stream: libp2p_stream::Behaviour::new(), identify: identify(keypair) }
 }
 
 /// A connection that is kept open by nobody closes after this time.
@@ -87,9 +84,7 @@ pub(crate) fn swarm_with_idle<B: NetworkBehaviour>(
     log();
     let keypair = identity::Keypair::generate_ed25519();
     let settings = |config: SwarmConfig| {
-        config
-            .with_substream_upgrade_protocol_override(version)
-            .with_idle_connection_timeout(idle)
+        config.with_substream_upgrade_protocol_override(version).with_idle_connection_timeout(idle)
     };
     match carrier {
         Carrier::Memory => {
@@ -116,9 +111,7 @@ pub(crate) fn swarm_with_idle<B: NetworkBehaviour>(
 
 /// A server node over memory that negotiates lazily.
 pub(crate) fn server() -> Swarm<Node> {
-    let mut swarm = swarm(Carrier::Memory, Version::V1Lazy, |keypair| {
-        node(keypair, Config::default())
-    });
+    let mut swarm = swarm(Carrier::Memory, Version::V1Lazy, |keypair| node(keypair, Config::default()));
     swarm.behaviour_mut().kademlia.set_mode(Some(Mode::Server));
     swarm
 }
@@ -162,12 +155,7 @@ pub(crate) async fn run_with(
             on_event(swarm.select_next_some().await);
         }
     });
-    Running {
-        peer_id,
-        address,
-        client,
-        task,
-    }
+    Running { peer_id, address, client, task }
 }
 
 pub(crate) async fn run(swarm: Swarm<Node>, carrier: Carrier) -> Running {
@@ -197,11 +185,7 @@ pub(crate) async fn run_raw(carrier: Carrier, version: Version, dial: Option<&Ru
             swarm.select_next_some().await;
         }
     });
-    RunningRaw {
-        peer_id,
-        address,
-        control,
-    }
+    RunningRaw { peer_id, address, control }
 }
 
 /// Waits for a future, but not for ever.
@@ -236,10 +220,7 @@ pub(crate) async fn meet(a: &Running, b: &Running) {
 
 /// Makes a node join through another, and waits until they know each other.
 pub(crate) async fn join(node: &Running, through: &Running) {
-    node.client
-        .add_address(through.peer_id, through.address.clone())
-        .await
-        .unwrap();
+    node.client.add_address(through.peer_id, through.address.clone()).await.unwrap();
     within(node.client.bootstrap()).await.unwrap();
     meet(node, through).await;
 }
@@ -277,9 +258,7 @@ fn log() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let filter = tracing_subscriber::EnvFilter::from_default_env();
-        let print = tracing_subscriber::fmt::layer()
-            .with_test_writer()
-            .with_filter(filter);
+        let print = tracing_subscriber::fmt::layer().with_test_writer().with_filter(filter);
         tracing_subscriber::registry().with(Ear).with(print).init();
     });
 }

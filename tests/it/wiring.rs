@@ -16,11 +16,7 @@ async fn three_find_each_other(carrier: Carrier, version: Version) {
         swarm.behaviour_mut().kademlia.set_mode(Some(Mode::Server));
         swarm
     };
-    let [a, b, c] = [
-        run(make(), carrier).await,
-        run(make(), carrier).await,
-        run(make(), carrier).await,
-    ];
+    let [a, b, c] = [run(make(), carrier).await, run(make(), carrier).await, run(make(), carrier).await];
     for node in [&b, &c] {
         join(node, &a).await;
     }
@@ -60,9 +56,7 @@ async fn with_negotiation_that_is_not_lazy() {
 #[tokio::test]
 async fn tcp_and_quic_on_one_node() {
     let make = || {
-        let mut swarm = swarm(Carrier::Tcp, Version::V1Lazy, |keypair| {
-            node(keypair, Config::default())
-        });
+        let mut swarm = swarm(Carrier::Tcp, Version::V1Lazy, |keypair| node(keypair, Config::default()));
         swarm.behaviour_mut().kademlia.set_mode(Some(Mode::Server));
         swarm
     };
@@ -85,11 +79,9 @@ async fn another_behaviour_dials_by_id_alone_after_a_lookup() {
     assert!(asker.dial(hidden.peer_id).is_err(), "nobody knows where it is");
     let id = asker.behaviour_mut().kademlia.find_peer(hidden.peer_id);
     until(&mut asker, |event| match event {
-        Event::OutboundQueryProgressed {
-            id: of,
-            result: QueryResult::FindPeer(result),
-            ..
-        } if of == id => Some(result.unwrap()),
+        Event::OutboundQueryProgressed { id: of, result: QueryResult::FindPeer(result), .. } if of == id => {
+            Some(result.unwrap())
+        }
         _ => None,
     })
     .await;
@@ -112,10 +104,7 @@ async fn what_is_found_is_made_known_to_the_swarm() {
     let hidden = run(server(), Carrier::Memory).await;
     join(&hidden, &hub).await;
     let mut asker = server();
-    asker
-        .behaviour_mut()
-        .kademlia
-        .add_address(&hub.peer_id, hub.address.clone());
+    asker.behaviour_mut().kademlia.add_address(&hub.peer_id, hub.address.clone());
     asker.behaviour_mut().kademlia.find_peer(hidden.peer_id);
     let address = within(async {
         loop {
@@ -133,20 +122,10 @@ async fn what_is_found_is_made_known_to_the_swarm() {
 #[tokio::test]
 async fn a_client_asks_but_is_in_no_table() {
     let hub = run(server(), Carrier::Memory).await;
-    let client = swarm(Carrier::Memory, Version::V1Lazy, |keypair| {
-        node(keypair, Config::default())
-    });
-    assert_eq!(
-        client.behaviour().kademlia.mode(),
-        Mode::Client,
-        "no address is confirmed"
-    );
+    let client = swarm(Carrier::Memory, Version::V1Lazy, |keypair| node(keypair, Config::default()));
+    assert_eq!(client.behaviour().kademlia.mode(), Mode::Client, "no address is confirmed");
     let client = run(client, Carrier::Memory).await;
-    client
-        .client
-        .add_address(hub.peer_id, hub.address.clone())
-        .await
-        .unwrap();
+    client.client.add_address(hub.peer_id, hub.address.clone()).await.unwrap();
     within(client.client.bootstrap()).await.unwrap();
     assert!(knows(&client, hub.peer_id).await);
     assert!(within(hub.client.ping(client.peer_id)).await.is_err());
@@ -155,11 +134,7 @@ async fn a_client_asks_but_is_in_no_table() {
     let known = || async { hub.client.find_peer(client.peer_id).await.is_ok() };
     eventually(known).await;
     let asker = run(server(), Carrier::Memory).await;
-    asker
-        .client
-        .add_address(hub.peer_id, hub.address.clone())
-        .await
-        .unwrap();
+    asker.client.add_address(hub.peer_id, hub.address.clone()).await.unwrap();
     let found = within(asker.client.find_peer(client.peer_id)).await.unwrap();
     assert_eq!(found.addrs, [client.address]);
 }
@@ -167,14 +142,9 @@ async fn a_client_asks_but_is_in_no_table() {
 #[tokio::test]
 async fn a_node_follows_its_confirmed_addresses_and_changes_both_ways() {
     let hub = run(server(), Carrier::Memory).await;
-    let mut changing = swarm(Carrier::Memory, Version::V1Lazy, |keypair| {
-        node(keypair, Config::default())
-    });
+    let mut changing = swarm(Carrier::Memory, Version::V1Lazy, |keypair| node(keypair, Config::default()));
     let address = listen(&mut changing, Carrier::Memory).await;
-    changing
-        .behaviour_mut()
-        .kademlia
-        .add_address(&hub.peer_id, hub.address.clone());
+    changing.behaviour_mut().kademlia.add_address(&hub.peer_id, hub.address.clone());
     let peer_id = *changing.local_peer_id();
     changing.add_external_address(address.clone());
     let mode = until(&mut changing, |event| match event {
@@ -211,19 +181,14 @@ async fn networks_of_different_names_do_not_mix() {
         swarm.behaviour_mut().kademlia.set_mode(Some(Mode::Server));
         swarm
     };
-    let (a, b) = (
-        run(named("/one/kad"), Carrier::Memory).await,
-        run(named("/two/kad"), Carrier::Memory).await,
-    );
+    let (a, b) =
+        (run(named("/one/kad"), Carrier::Memory).await, run(named("/two/kad"), Carrier::Memory).await);
     b.client.add_address(a.peer_id, a.address.clone()).await.unwrap();
     assert!(within(b.client.bootstrap()).await.is_err());
     assert!(!knows(&b, a.peer_id).await && !knows(&a, b.peer_id).await);
     let error = within(b.client.find_peer(a.peer_id)).await;
     // It is connected, or nobody knows it: in no case an answer of the other network.
-    assert!(
-        matches!(error, Ok(_) | Err(FindPeerError::NotFound { .. })),
-        "{error:?}"
-    );
+    assert!(matches!(error, Ok(_) | Err(FindPeerError::NotFound { .. })), "{error:?}");
 }
 
 #[tokio::test]
@@ -261,11 +226,7 @@ async fn requests_of_others_are_told_with_their_source() {
     })
     .await;
     let asker = run(server(), Carrier::Memory).await;
-    asker
-        .client
-        .add_address(server_node.peer_id, server_node.address.clone())
-        .await
-        .unwrap();
+    asker.client.add_address(server_node.peer_id, server_node.address.clone()).await.unwrap();
     within(asker.client.ping(server_node.peer_id)).await.unwrap();
     within(async {
         let (mut pinged, mut asked) = (false, false);
@@ -287,12 +248,7 @@ async fn queries_are_shown_finished_and_cancelled() {
     assert!(kademlia.bootstrap().is_err());
     let nobody = kademlia.get_closest_peers(b"key".to_vec());
     let result = until(&mut alone, |event| match event {
-        Event::OutboundQueryProgressed {
-            id,
-            result: QueryResult::GetClosestPeers(result),
-            step,
-            ..
-        } => {
+        Event::OutboundQueryProgressed { id, result: QueryResult::GetClosestPeers(result), step, .. } => {
             assert_eq!((id, step.last, step.count.get()), (nobody, true, 1));
             Some(result)
         }
@@ -303,26 +259,20 @@ async fn queries_are_shown_finished_and_cancelled() {
     // Nobody listens there: the query runs until it is ended.
     let hanging = run_raw(Carrier::Memory, Version::V1, None).await;
     let mut control = hanging.control.clone();
-    let _accepts = control
-        .accept(libp2p::StreamProtocol::new("/ipfs/kad/1.0.0"))
-        .unwrap();
+    let _accepts = control.accept(libp2p::StreamProtocol::new("/ipfs/kad/1.0.0")).unwrap();
     let kademlia = &mut alone.behaviour_mut().kademlia;
     kademlia.add_address(&hanging.peer_id, hanging.address.clone());
-    let (first, second) = (
-        kademlia.get_closest_peers(b"a".to_vec()),
-        kademlia.get_closest_peers(b"b".to_vec()),
-    );
+    let (first, second) =
+        (kademlia.get_closest_peers(b"a".to_vec()), kademlia.get_closest_peers(b"b".to_vec()));
     assert!(kademlia.iter_queries().any(|query| query.id() == first));
     assert!(kademlia.query(&second).is_some());
     kademlia.query_mut(&first).unwrap().finish();
     assert!(kademlia.cancel(&second) && !kademlia.cancel(&second));
     for expected in [first, second] {
         let (id, result) = until(&mut alone, |event| match event {
-            Event::OutboundQueryProgressed {
-                id,
-                result: QueryResult::GetClosestPeers(result),
-                ..
-            } => Some((id, result)),
+            Event::OutboundQueryProgressed { id, result: QueryResult::GetClosestPeers(result), .. } => {
+                Some((id, result))
+            }
             _ => None,
         })
         .await;

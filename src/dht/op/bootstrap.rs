@@ -72,11 +72,7 @@ impl Bootstrap {
     fn over(&mut self, view: &View<'_>, own: bool) -> Step {
         let outcomes = if own { view.seeds.outcomes() } else { Vec::new() };
         let num_remaining = self.remaining();
-        let result = Ok(BootstrapOk {
-            peer: self.local,
-            num_remaining,
-            outcomes,
-        });
+        let result = Ok(BootstrapOk { peer: self.local, num_remaining, outcomes });
         if num_remaining == 0 {
             self.is_over = true;
             Step::Done(QueryResult::Bootstrap(result))
@@ -120,30 +116,15 @@ pub(in crate::dht) fn look_up_bucket(
     view: &mut View<'_>,
     bucket: BucketIndex,
 ) -> Option<Search> {
-    let (bytes, key) = view
-        .local
-        .key
-        .preimage_in_bucket(bucket, view.config.key_hash, view.rng)?;
+    let (bytes, key) = view.local.key.preimage_in_bucket(bucket, view.config.key_hash, view.rng)?;
     let k = view.config.bucket_size().get();
-    Search::new(
-        now,
-        view,
-        (Bytes::copy_from_slice(&bytes), key),
-        k,
-        Precision::Near,
-    )
+    Search::new(now, view, (Bytes::copy_from_slice(&bytes), key), k, Precision::Near)
 }
 
 /// Begins the lookup of the own id; `None` if there is nobody to ask.
 pub(in crate::dht) fn look_up_own(now: Instant, view: &View<'_>) -> Option<Search> {
     let k = view.config.bucket_size().get();
-    Search::new(
-        now,
-        view,
-        preimage_of(&view.local.peer, view.local.key),
-        k,
-        Precision::Exact,
-    )
+    Search::new(now, view, preimage_of(&view.local.peer, view.local.key), k, Precision::Exact)
 }
 
 impl Machine for Bootstrap {
@@ -195,41 +176,25 @@ impl Machine for Bootstrap {
         QueryResult::Bootstrap(match why {
             End::Timeout => Err(BootstrapError::Timeout { peer, num_remaining }),
             End::Cancelled => Err(BootstrapError::Cancelled),
-            End::Enough => Ok(BootstrapOk {
-                peer,
-                num_remaining: self.remaining(),
-                outcomes: view.seeds.outcomes(),
-            }),
+            End::Enough => {
+                Ok(BootstrapOk { peer, num_remaining: self.remaining(), outcomes: view.seeds.outcomes() })
+            }
         })
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let own = if self.own_is_over {
-            None
-        } else {
-            self.own.deadline()
-        };
-        self.lookups
-            .iter()
-            .map(|(_, search)| search.deadline())
-            .fold(own, earliest)
+        let own = if self.own_is_over { None } else { self.own.deadline() };
+        self.lookups.iter().map(|(_, search)| search.deadline()).fold(own, earliest)
     }
 
     fn info(&self) -> QueryInfo {
         let remaining = self.own_is_over.then(|| self.remaining());
-        QueryInfo::Bootstrap {
-            peer: self.local,
-            remaining,
-        }
+        QueryInfo::Bootstrap { peer: self.local, remaining }
     }
 
     fn count(&self, stats: &mut QueryStats) {
         self.own.count(stats);
         self.lookups.iter().for_each(|(_, search)| search.count(stats));
-        *stats = stats.merge(QueryStats {
-            start: None,
-            end: None,
-            ..self.spent
-        });
+        *stats = stats.merge(QueryStats { start: None, end: None, ..self.spent });
     }
 }

@@ -29,10 +29,7 @@ enum State {
 
 impl Connect {
     pub(in crate::dht) const fn new(address: Multiaddr) -> Self {
-        Self {
-            address,
-            state: State::Begin,
-        }
+        Self { address, state: State::Begin }
     }
 
     pub(in crate::dht) const fn address(&self) -> &Multiaddr {
@@ -49,10 +46,7 @@ impl Machine for Connect {
             }
             State::Dialling => Step::Wait,
             State::Over(result) => Step::Done(QueryResult::Connect(match result {
-                Ok(peer) => Ok(ConnectOk {
-                    peer,
-                    address: self.address.clone(),
-                }),
+                Ok(peer) => Ok(ConnectOk { peer, address: self.address.clone() }),
                 Err(error) => Err(ConnectError::Failed(error)),
             })),
         }
@@ -78,9 +72,7 @@ impl Machine for Connect {
     }
 
     fn info(&self) -> QueryInfo {
-        QueryInfo::Connect {
-            address: self.address.clone(),
-        }
+        QueryInfo::Connect { address: self.address.clone() }
     }
 
     fn count(&self, stats: &mut QueryStats) {

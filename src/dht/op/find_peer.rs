@@ -31,24 +31,13 @@ pub(in crate::dht) struct FindPeer {
 
 impl FindPeer {
     pub(in crate::dht) const fn new(peer: PeerId, search: Search, named: Addresses) -> Self {
-        Self {
-            peer,
-            search,
-            named,
-            evidence: None,
-        }
+        Self { peer, search, named, evidence: None }
     }
 
     fn found(&self, view: &View<'_>, evidence: Evidence) -> FindPeerOk {
         let met_at = view.peers.addresses(&self.peer);
         let addrs = met_at.merged(self.named.iter().cloned()).into_vec();
-        FindPeerOk {
-            peer: PeerInfo {
-                peer_id: self.peer,
-                addrs,
-            },
-            evidence,
-        }
+        FindPeerOk { peer: PeerInfo { peer_id: self.peer, addrs }, evidence }
     }
 }
 
@@ -64,9 +53,7 @@ impl Machine for FindPeer {
         };
         Step::Done(QueryResult::FindPeer(match evidence {
             Some(evidence) => Ok(self.found(view, evidence)),
-            None => Err(FindPeerError::NotFound {
-                closest: self.closest(view),
-            }),
+            None => Err(FindPeerError::NotFound { closest: self.closest(view) }),
         }))
     }
 
@@ -74,15 +61,8 @@ impl Machine for FindPeer {
         if *from == self.peer {
             self.evidence = Some(Evidence::Answered);
         } else if !answer.target.is_empty() {
-            let agrees = answer
-                .target
-                .iter()
-                .any(|address| self.named.iter().any(|named| named == address));
-            let evidence = if agrees {
-                Evidence::SeveralReports
-            } else {
-                Evidence::OneReport
-            };
+            let agrees = answer.target.iter().any(|address| self.named.iter().any(|named| named == address));
+            let evidence = if agrees { Evidence::SeveralReports } else { Evidence::OneReport };
             self.evidence = self.evidence.max(Some(evidence));
             self.named = self.named.merged(answer.target.iter().cloned());
         }
@@ -97,12 +77,8 @@ impl Machine for FindPeer {
         QueryResult::FindPeer(match (self.evidence, why) {
             (_, End::Cancelled) => Err(FindPeerError::Cancelled),
             (Some(evidence), End::Timeout | End::Enough) => Ok(self.found(view, evidence)),
-            (None, End::Timeout) => Err(FindPeerError::Timeout {
-                closest: self.closest(view),
-            }),
-            (None, End::Enough) => Err(FindPeerError::NotFound {
-                closest: self.closest(view),
-            }),
+            (None, End::Timeout) => Err(FindPeerError::Timeout { closest: self.closest(view) }),
+            (None, End::Enough) => Err(FindPeerError::NotFound { closest: self.closest(view) }),
         })
     }
 

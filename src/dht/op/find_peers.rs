@@ -25,10 +25,7 @@ impl FindPeers {
 
     fn result(&self, view: &View<'_>) -> GetClosestPeersOk {
         let peers = self.search.closest(view, self.wanted.get());
-        GetClosestPeersOk {
-            key: self.search.preimage().to_vec(),
-            peers,
-        }
+        GetClosestPeersOk { key: self.search.preimage().to_vec(), peers }
     }
 }
 
@@ -63,10 +60,7 @@ impl Machine for FindPeers {
     }
 
     fn info(&self) -> QueryInfo {
-        QueryInfo::GetClosestPeers {
-            key: self.search.preimage().to_vec(),
-            num_results: self.wanted,
-        }
+        QueryInfo::GetClosestPeers { key: self.search.preimage().to_vec(), num_results: self.wanted }
     }
 
     fn count(&self, stats: &mut QueryStats) {

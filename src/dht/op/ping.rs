@@ -43,24 +43,14 @@ enum State {
 
 impl Ping {
     pub(in crate::dht) const fn new(peer: PeerId) -> Self {
-        Self {
-            peer,
-            state: State::Ping,
-            requests: 0,
-        }
+        Self { peer, state: State::Ping, requests: 0 }
     }
 
     fn ask(&mut self, request: Request, asked: State) -> Step {
         self.state = asked;
         self.requests += 1;
         let (addresses, urgency) = (Addresses::empty(), Urgency::Forced);
-        Step::Ask(Ask {
-            to: self.peer,
-            addresses,
-            request,
-            lookup: 0,
-            urgency,
-        })
+        Step::Ask(Ask { to: self.peer, addresses, request, lookup: 0, urgency })
     }
 }
 
@@ -72,10 +62,7 @@ impl Machine for Ping {
             State::Asked | State::AskedAgain => Step::Wait,
             State::Over(result) => Step::Done(QueryResult::Ping(match result {
                 Ok(rtt) => Ok(PingOk { peer: self.peer, rtt }),
-                Err(error) => Err(PingError::Failed {
-                    peer: self.peer,
-                    error,
-                }),
+                Err(error) => Err(PingError::Failed { peer: self.peer, error }),
             })),
         }
     }
@@ -93,10 +80,7 @@ impl Machine for Ping {
 
     fn end(&mut self, _: &View<'_>, why: End) -> QueryResult {
         QueryResult::Ping(Err(match why {
-            End::Timeout => PingError::Failed {
-                peer: self.peer,
-                error: RequestError::Timeout,
-            },
+            End::Timeout => PingError::Failed { peer: self.peer, error: RequestError::Timeout },
             End::Cancelled | End::Enough => PingError::Cancelled,
         }))
     }

@@ -53,53 +53,32 @@ impl Search {
             Precision::Exact => wanted,
             Precision::Near => beta.min(wanted),
         };
-        let rules = Rules {
-            wanted,
-            must_answer,
-            parallelism,
-        };
+        let rules = Rules { wanted, must_answer, parallelism };
         let paths = usize::from(view.config.paths.get());
         // Twice as many as are wanted: they cost nothing unless the closer ones turn out to be silent.
         let k = 2 * view.config.bucket_size().get().max(wanted);
         let fresh = |peer: &PeerId| !view.peers.is_backed_off(now, peer);
         let live = view.table.closest(&key).filter(|entry| entry.is_live()).take(k);
         let live = live.map(|entry| (*entry.key(), *entry.peer()));
-        let mut peers: Vec<_> = live
-            .chain(view.seeds.iter())
-            .filter(|(_, peer)| fresh(peer))
-            .collect();
+        let mut peers: Vec<_> = live.chain(view.seeds.iter()).filter(|(_, peer)| fresh(peer)).collect();
         let mut urgency = Urgency::Patient;
         if peers.is_empty() {
             // Everybody failed lately: perhaps it was this node's own connection.
             urgency = Urgency::Forced;
-            let doubted = view
-                .table
-                .closest(&key)
-                .take(k)
-                .map(|entry| (*entry.key(), *entry.peer()));
+            let doubted = view.table.closest(&key).take(k).map(|entry| (*entry.key(), *entry.peer()));
             peers = doubted.chain(view.seeds.iter()).collect();
         }
         if peers.is_empty() {
             return None;
         }
-        let seeds = view
-            .seeds
-            .iter()
-            .filter_map(|(_, peer)| Some((peer, view.seeds.addresses(&peer)?.clone())));
+        let seeds =
+            view.seeds.iter().filter_map(|(_, peer)| Some((peer, view.seeds.addresses(&peer)?.clone())));
         let in_table = peers.iter().filter_map(|(key, peer)| {
-            view.table
-                .entry(key, peer)
-                .map(|entry| (*peer, entry.addresses().clone()))
+            view.table.entry(key, peer).map(|entry| (*peer, entry.addresses().clone()))
         });
         let addresses = seeds.chain(in_table).collect();
         let lookup = Disjoint::new(key, rules, paths, peers);
-        Some(Self {
-            preimage,
-            precision,
-            lookup,
-            addresses,
-            urgency,
-        })
+        Some(Self { preimage, precision, lookup, addresses, urgency })
     }
 
     /// Returns what the search wants now, asked for by the operation's lookup number `lookup`.
@@ -123,11 +102,7 @@ impl Search {
             // The last to name a peer does not erase what others said of it.
             *known = known.merged(named.addresses.iter().cloned());
         }
-        self.lookup.answered(
-            now,
-            from,
-            answer.closer.into_iter().map(|named| (named.key, named.peer)),
-        );
+        self.lookup.answered(now, from, answer.closer.into_iter().map(|named| (named.key, named.peer)));
         if self.addresses.len() > MAX_ADDRESSED {
             let lookup = &self.lookup;
             self.addresses.retain(|peer, _| lookup.knows(peer));

@@ -94,8 +94,7 @@ impl Known {
 
     /// Returns whether the peer has answered this node within the last 24 hours.
     pub(in crate::dht) fn has_answered_lately(&self, now: Instant) -> bool {
-        self.answered
-            .is_some_and(|at| now.saturating_duration_since(at) < REMEMBERED)
+        self.answered.is_some_and(|at| now.saturating_duration_since(at) < REMEMBERED)
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -141,12 +140,7 @@ impl Known {
             return;
         }
         let failures = self.backoff.map_or(0, |backoff| backoff.failures);
-        let pause = FIRST_BACKOFF
-            .saturating_mul(1 << failures.min(16))
-            .min(LONGEST_BACKOFF);
-        self.backoff = Some(Backoff {
-            failures: failures.saturating_add(1),
-            until: after(now, pause),
-        });
+        let pause = FIRST_BACKOFF.saturating_mul(1 << failures.min(16)).min(LONGEST_BACKOFF);
+        self.backoff = Some(Backoff { failures: failures.saturating_add(1), until: after(now, pause) });
     }
 }

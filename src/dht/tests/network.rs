@@ -34,10 +34,7 @@ fn exact_recall(nodes: usize, lookups: usize) -> Net {
         requests += stats.num_requests();
     }
     #[expect(clippy::cast_precision_loss, reason = "small numbers")]
-    let (mean, depth) = (
-        f64::from(requests) / lookups as f64,
-        (nodes as f64 / 20.0).log2().max(0.0),
-    );
+    let (mean, depth) = (f64::from(requests) / lookups as f64, (nodes as f64 / 20.0).log2().max(0.0));
     assert!(mean <= 2.0 * (20.0 + 10.0 * depth), "{mean} requests a lookup");
     net
 }
@@ -78,13 +75,7 @@ fn same_seed_same_network() {
         let mut net = Net::new(40, &Config::default());
         net.join_all(100 * MS);
         let (found, stats) = net.closest(7, b"target");
-        (
-            net.requests_sent,
-            net.dials,
-            found,
-            stats.num_requests(),
-            net.next,
-        )
+        (net.requests_sent, net.dials, found, stats.num_requests(), net.next)
     };
     assert_eq!(run(), run());
 }
@@ -166,32 +157,21 @@ fn k_sets_buckets_answers_and_results() {
             let table = net.nodes[n].dht.table();
             assert!(table.buckets().all(|bucket| bucket.entries().len() <= k));
         }
-        assert!(net.nodes.iter().any(|node| {
-            node.dht
-                .table()
-                .buckets()
-                .any(|bucket| bucket.entries().len() == k)
-        }));
+        assert!(
+            net.nodes
+                .iter()
+                .any(|node| { node.dht.table().buckets().any(|bucket| bucket.entries().len() == k) })
+        );
         let (found, _) = net.closest(3, b"target");
         assert_eq!(found, net.truth(3, b"target", k));
         let id = InboundId(u64::MAX);
-        let request = Request::FindNode {
-            key: b"target"[..].into(),
-        };
+        let request = Request::FindNode { key: b"target"[..].into() };
         let dht = &mut net.nodes[4].dht;
-        dht.handle_input(
-            net.now,
-            Input::RequestReceived {
-                from: peer(5),
-                id,
-                request,
-            },
-        );
+        dht.handle_input(net.now, Input::RequestReceived { from: peer(5), id, request });
         let named = outputs(dht).into_iter().find_map(|output| match output {
-            Output::SendResponse {
-                response: Response::FindNode { closer_peers },
-                ..
-            } => Some(closer_peers.len()),
+            Output::SendResponse { response: Response::FindNode { closer_peers }, .. } => {
+                Some(closer_peers.len())
+            }
             _ => None,
         });
         assert_eq!(named, Some(k));
@@ -208,11 +188,7 @@ fn an_hour_without_anybody_asking_is_quiet_and_keeps_the_tables() {
     assert!(per_node <= 1000, "{per_node} requests a node and hour");
     let (found, _) = net.closest(1, b"later");
     assert_eq!(found, net.truth(1, b"later", 20));
-    assert!(
-        net.nodes
-            .iter()
-            .all(|node| node.dht.table().entries().all(Entry::is_live))
-    );
+    assert!(net.nodes.iter().all(|node| node.dht.table().entries().all(Entry::is_live)));
 }
 
 #[test]
@@ -223,19 +199,13 @@ fn no_deadline_is_ever_overdue() {
         net.nodes[n].health = Health::Frozen;
     }
     for lookup in 0..10usize {
-        net.with(lookup * 4 + 1, |dht, now| {
-            dht.find_closest(now, lookup.to_le_bytes())
-        });
+        net.with(lookup * 4 + 1, |dht, now| dht.find_closest(now, lookup.to_le_bytes()));
     }
     for _ in 0..3000 {
         net.run_for(50 * MS);
         for node in net.nodes.iter().filter(|node| node.health == Health::Alive) {
             let deadline = node.dht.poll_timeout();
-            assert!(
-                deadline.is_none_or(|deadline| deadline.at > net.now),
-                "{deadline:?} at {:?}",
-                net.now
-            );
+            assert!(deadline.is_none_or(|deadline| deadline.at > net.now), "{deadline:?} at {:?}", net.now);
         }
     }
     let mut alive = net.nodes.iter().filter(|node| node.health == Health::Alive);

@@ -44,12 +44,7 @@ pub(super) struct Inbound {
 impl Inbound {
     pub(super) fn new(stream: Stream, max_frame: usize, now: Instant) -> Self {
         let exchange = Exchange::new(stream, ServerCodec::new(max_frame));
-        Self {
-            exchange,
-            slots: VecDeque::new(),
-            half_closed: false,
-            since: now,
-        }
+        Self { exchange, slots: VecDeque::new(), half_closed: false, since: now }
     }
 
     /// Returns whether nothing is going on: no request is being answered, read or written.
@@ -67,11 +62,7 @@ impl Inbound {
 
     /// Returns when the stream is to end unless something happens on it.
     pub(super) fn deadline(&self, limits: &Limits) -> Instant {
-        let limit = if self.is_idle() {
-            limits.inbound_idle
-        } else {
-            limits.stream_timeout
-        };
+        let limit = if self.is_idle() { limits.inbound_idle } else { limits.stream_timeout };
         after(self.since, limit)
     }
 
@@ -82,17 +73,12 @@ impl Inbound {
     }
 
     pub(super) fn answers(&self, id: InboundId) -> bool {
-        self.slots
-            .iter()
-            .any(|slot| matches!(slot, Slot::Open(open) if *open == id))
+        self.slots.iter().any(|slot| matches!(slot, Slot::Open(open) if *open == id))
     }
 
     /// Answers a request, or refuses it with `None`.
     pub(super) fn respond(&mut self, id: InboundId, response: Option<Response>, now: Instant) {
-        let slot = self
-            .slots
-            .iter_mut()
-            .find(|slot| matches!(slot, Slot::Open(open) if *open == id));
+        let slot = self.slots.iter_mut().find(|slot| matches!(slot, Slot::Open(open) if *open == id));
         if let Some(slot) = slot {
             *slot = response.map_or(Slot::Refused, Slot::Answered);
             self.since = now;

@@ -125,11 +125,7 @@ impl Outbound {
     }
 
     pub(super) fn enqueue(&mut self, id: RequestId, request: Request) {
-        self.queue.push_back(Pending {
-            id,
-            request,
-            retried: false,
-        });
+        self.queue.push_back(Pending { id, request, retried: false });
     }
 
     /// Forgets a request whose time is up. Its stream ends, since the answers behind it would come in its place.
@@ -149,20 +145,14 @@ impl Outbound {
 
     /// Returns whether a stream is to be opened, which then counts as being opened.
     pub(super) fn wants_stream(&mut self) -> bool {
-        let (max, per_stream) = if self.is_single() {
-            (MAX_SINGLE_STREAMS, 1)
-        } else {
-            (MAX_STREAMS, MAX_IN_FLIGHT)
-        };
+        let (max, per_stream) =
+            if self.is_single() { (MAX_SINGLE_STREAMS, 1) } else { (MAX_STREAMS, MAX_IN_FLIGHT) };
         if self.queue.len() <= self.opening * per_stream {
             return false;
         }
         if self.channels.len() + self.opening >= max.min(self.allowed) {
             // A request that must have a fresh stream gets the place of an idle one.
-            let idle = self
-                .channels
-                .iter()
-                .position(|channel| channel.in_flight.is_empty());
+            let idle = self.channels.iter().position(|channel| channel.in_flight.is_empty());
             let Some(idle) = idle.filter(|_| self.opening == 0) else {
                 return false;
             };
@@ -176,13 +166,7 @@ impl Outbound {
         self.opening = self.opening.saturating_sub(1);
         let exchange = Exchange::new(stream, ClientCodec::new(self.max_frame));
         let in_flight = VecDeque::new();
-        self.channels.push(Channel {
-            exchange,
-            in_flight,
-            answered: 0,
-            since: now,
-            exclusive: false,
-        });
+        self.channels.push(Channel { exchange, in_flight, answered: 0, since: now, exclusive: false });
     }
 
     /// A stream could not be opened.
@@ -208,10 +192,7 @@ impl Outbound {
         if first.retried {
             events.push_back(FromHandler::RequestFailed(first.id, RequestError::StreamEnded));
         } else {
-            self.queue.push_front(Pending {
-                retried: true,
-                ..first
-            });
+            self.queue.push_front(Pending { retried: true, ..first });
         }
     }
 
@@ -233,10 +214,7 @@ impl Outbound {
         let single = self.is_single();
         let (mut at, mut assigned) = (0, false);
         while let Some(next) = self.queue.get(at)
-            && self
-                .channels
-                .iter()
-                .any(|channel| channel.in_flight.len() < MAX_IN_FLIGHT)
+            && self.channels.iter().any(|channel| channel.in_flight.len() < MAX_IN_FLIGHT)
         {
             let room = |channel: &&mut Channel| channel.has_room_for(next, single);
             let Some(channel) = self.channels.iter_mut().find(room) else {
@@ -305,11 +283,7 @@ impl Outbound {
         if channel.answered == 1 && soon && !self.is_single() {
             self.closes_after_answer += 1;
         }
-        let suspect = if end == End::Early {
-            channel.in_flight.pop_front()
-        } else {
-            None
-        };
+        let suspect = if end == End::Early { channel.in_flight.pop_front() } else { None };
         self.requeue(channel.in_flight.into_iter());
         if let Some(first) = suspect {
             self.blame(first, events);
@@ -318,12 +292,8 @@ impl Outbound {
 
     /// Returns when the first idle stream is to be closed.
     pub(super) fn deadline(&self, limits: &Limits) -> Option<Instant> {
-        let idle = self
-            .channels
-            .iter()
-            .filter(|channel| channel.in_flight.is_empty());
-        idle.map(|channel| after(channel.since, limits.outbound_idle))
-            .min()
+        let idle = self.channels.iter().filter(|channel| channel.in_flight.is_empty());
+        idle.map(|channel| after(channel.since, limits.outbound_idle)).min()
     }
 
     pub(super) fn close_idle(&mut self, now: Instant, limits: &Limits) {
@@ -335,10 +305,7 @@ impl Outbound {
     /// Returns all requests that are not answered, and forgets them.
     pub(super) fn take_all(&mut self) -> Vec<RequestId> {
         let in_flight = self.channels.drain(..).flat_map(|channel| channel.in_flight);
-        in_flight
-            .chain(self.queue.drain(..))
-            .map(|pending| pending.id)
-            .collect()
+        in_flight.chain(self.queue.drain(..)).map(|pending| pending.id).collect()
     }
 }
 
@@ -373,9 +340,7 @@ fn fail_first(channel: &mut Channel, events: &mut VecDeque<FromHandler>) -> End 
 }
 
 fn end(error: &std::io::Error) -> End {
-    let negotiation = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<NegotiationError>());
+    let negotiation = error.get_ref().and_then(|inner| inner.downcast_ref::<NegotiationError>());
     match negotiation {
         Some(NegotiationError::Failed) => End::Unsupported,
         Some(NegotiationError::ProtocolError(_)) | None => {

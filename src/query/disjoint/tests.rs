@@ -53,10 +53,7 @@ fn more_paths_than_peers_is_no_problem() {
     }
     assert_eq!(query.next(start(), &cold), Next::Done);
     assert_eq!(query.closest_answered(20).len(), 2);
-    assert_eq!(
-        Disjoint::new(target(), exact(5, 2), 8, []).next(start(), &cold),
-        Next::Done
-    );
+    assert_eq!(Disjoint::new(target(), exact(5, 2), 8, []).next(start(), &cold), Next::Done);
 }
 
 #[test]
@@ -80,24 +77,10 @@ fn run(paths: usize, liar_percent: u64, seed: u64) -> (Disjoint, BTreeMap<PeerId
     let mut rng = Rng::from_u64(seed);
     let peers = by_distance(400);
     let lies: Vec<bool> = peers.iter().map(|_| rng.below(100) < liar_percent).collect();
-    let liars: Vec<_> = peers
-        .iter()
-        .zip(&lies)
-        .filter(|(_, lies)| **lies)
-        .map(|(peer, _)| *peer)
-        .collect();
-    let start_with: Vec<_> = (0..20)
-        .map(|_| peers[200 + usize::try_from(rng.below(200)).unwrap()])
-        .collect();
-    let mut query = Disjoint::new(
-        target(),
-        Rules {
-            parallelism: fixed(3),
-            ..exact(20, 3)
-        },
-        paths,
-        start_with,
-    );
+    let liars: Vec<_> = peers.iter().zip(&lies).filter(|(_, lies)| **lies).map(|(peer, _)| *peer).collect();
+    let start_with: Vec<_> = (0..20).map(|_| peers[200 + usize::try_from(rng.below(200)).unwrap()]).collect();
+    let mut query =
+        Disjoint::new(target(), Rules { parallelism: fixed(3), ..exact(20, 3) }, paths, start_with);
     let mut asked = BTreeMap::new();
     let mut open = Vec::new();
     let mut now = start();
@@ -122,13 +105,7 @@ fn run(paths: usize, liar_percent: u64, seed: u64) -> (Disjoint, BTreeMap<PeerId
             }
         }
     }
-    let honest = peers
-        .iter()
-        .zip(&lies)
-        .take(20)
-        .filter(|(_, lies)| !**lies)
-        .map(|((_, p), _)| *p)
-        .collect();
+    let honest = peers.iter().zip(&lies).take(20).filter(|(_, lies)| !**lies).map(|((_, p), _)| *p).collect();
     (query, asked, honest)
 }
 
@@ -138,10 +115,7 @@ fn liars_on_one_path_do_not_mislead_the_others() {
         (0..100)
             .filter(|seed| {
                 let (query, _, honest) = run(paths, 20, *seed);
-                query
-                    .closest_answered(40)
-                    .iter()
-                    .any(|peer| honest.contains(peer))
+                query.closest_answered(40).iter().any(|peer| honest.contains(peer))
             })
             .count()
     };
@@ -152,11 +126,7 @@ fn liars_on_one_path_do_not_mislead_the_others() {
 fn honest_paths_meet_and_share_the_closest() {
     let (query, asked, truth) = run(4, 0, 1);
     assert_eq!(query.closest_answered(20), truth);
-    assert!(
-        asked.len() < 80,
-        "four paths cost {} requests, not four times one path's",
-        asked.len()
-    );
+    assert!(asked.len() < 80, "four paths cost {} requests, not four times one path's", asked.len());
     assert!(query.hops() >= 2);
 }
 

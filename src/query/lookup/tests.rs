@@ -34,18 +34,11 @@ pub(in crate::query) fn fixed(alpha: u8) -> Parallelism {
 }
 
 pub(in crate::query) fn exact(wanted: usize, alpha: u8) -> Rules {
-    Rules {
-        wanted,
-        must_answer: wanted,
-        parallelism: fixed(alpha),
-    }
+    Rules { wanted, must_answer: wanted, parallelism: fixed(alpha) }
 }
 
 pub(in crate::query) fn cold(_: &PeerId, _: Phase) -> Prospect {
-    Prospect {
-        connected: false,
-        soft_timeout: SOFT,
-    }
+    Prospect { connected: false, soft_timeout: SOFT }
 }
 
 fn asks(lookup: &mut Lookup, now: Instant) -> Vec<PeerId> {
@@ -90,11 +83,7 @@ fn when_the_closest_has_answered_the_rest_is_asked_at_once() {
     lookup.learn(None, peers.iter().copied());
     assert_eq!(asks(&mut lookup, start()), ids(&peers[..3]));
     lookup.answered(&peers[1].1);
-    assert_eq!(
-        asks(&mut lookup, start()),
-        [peers[3].1],
-        "the closest has not answered yet"
-    );
+    assert_eq!(asks(&mut lookup, start()), [peers[3].1], "the closest has not answered yet");
     lookup.answered(&peers[0].1);
     assert_eq!(asks(&mut lookup, start()), ids(&peers[4..20]));
     for (_, peer) in &peers[2..20] {
@@ -102,13 +91,7 @@ fn when_the_closest_has_answered_the_rest_is_asked_at_once() {
         lookup.answered(peer);
     }
     assert_eq!(lookup.next(start(), &cold), Next::Done);
-    assert_eq!(
-        lookup
-            .closest_answered()
-            .map(|(_, peer)| peer)
-            .collect::<Vec<_>>(),
-        ids(&peers[..20])
-    );
+    assert_eq!(lookup.closest_answered().map(|(_, peer)| peer).collect::<Vec<_>>(), ids(&peers[..20]));
     assert_eq!(lookup.counts().requests, 20);
 }
 
@@ -130,11 +113,7 @@ fn a_closer_peer_stops_the_burst_from_being_the_end() {
 #[test]
 fn near_is_enough_with_beta_answers_and_nobody_closer() {
     let peers = by_distance(60);
-    let rules = Rules {
-        wanted: 20,
-        must_answer: 3,
-        parallelism: fixed(4),
-    };
+    let rules = Rules { wanted: 20, must_answer: 3, parallelism: fixed(4) };
     let mut lookup = Lookup::new(target(), rules);
     lookup.learn(None, peers.iter().copied());
     assert_eq!(asks(&mut lookup, start()), ids(&peers[..4]));
@@ -143,11 +122,7 @@ fn near_is_enough_with_beta_answers_and_nobody_closer() {
         lookup.answered(peer);
     }
     assert_eq!(lookup.next(start(), &cold), Next::Done);
-    let found: Vec<_> = lookup
-        .closest_not_failed()
-        .take(20)
-        .map(|(_, peer)| peer)
-        .collect();
+    let found: Vec<_> = lookup.closest_not_failed().take(20).map(|(_, peer)| peer).collect();
     assert_eq!(found, ids(&peers[..20]), "those that were not asked count");
 }
 
@@ -172,17 +147,8 @@ fn a_soft_timeout_frees_the_slot_and_the_late_answer_counts() {
 fn adaptive_parallelism_widens_by_one_on_each_soft_timeout_up_to_its_maximum() {
     let peers = by_distance(100);
     let (start_width, max) = (NonZeroU8::new(2).unwrap(), NonZeroU8::new(5).unwrap());
-    let parallelism = Parallelism::Adaptive {
-        start: start_width,
-        max,
-    };
-    let mut lookup = Lookup::new(
-        target(),
-        Rules {
-            parallelism,
-            ..exact(60, 1)
-        },
-    );
+    let parallelism = Parallelism::Adaptive { start: start_width, max };
+    let mut lookup = Lookup::new(target(), Rules { parallelism, ..exact(60, 1) });
     lookup.learn(None, peers.iter().copied());
     let mut now = start();
     let mut widths = Vec::new();
@@ -238,35 +204,24 @@ fn the_only_peer_may_take_its_time() {
 
 #[test]
 fn nobody_to_ask_is_an_end() {
-    assert_eq!(
-        Lookup::new(target(), exact(20, 3)).next(start(), &cold),
-        Next::Done
-    );
+    assert_eq!(Lookup::new(target(), exact(20, 3)).next(start(), &cold), Next::Done);
 }
 
 #[test]
 fn a_connection_goes_before_closeness_within_a_bucket() {
     let peers = by_distance(200);
     let bucket = |index: usize| target().distance(&peers[index].0).bucket();
-    let last_alike = (60..200)
-        .take_while(|index| bucket(*index) == bucket(60))
-        .last()
-        .unwrap();
+    let last_alike = (60..200).take_while(|index| bucket(*index) == bucket(60)).last().unwrap();
     assert!(last_alike > 61 && last_alike < 199);
     let ask_first = |connected: usize| {
         let mut lookup = Lookup::new(target(), exact(200, 1));
         lookup.learn(None, peers[60..].iter().copied());
         let warm = peers[connected].1;
-        let outlook = move |peer: &PeerId, _: Phase| Prospect {
-            connected: *peer == warm,
-            soft_timeout: SOFT,
-        };
+        let outlook =
+            move |peer: &PeerId, _: Phase| Prospect { connected: *peer == warm, soft_timeout: SOFT };
         lookup.next(start(), &outlook)
     };
-    assert_eq!(
-        ask_first(last_alike),
-        Next::Ask(peers[last_alike].1, start() + SOFT)
-    );
+    assert_eq!(ask_first(last_alike), Next::Ask(peers[last_alike].1, start() + SOFT));
     assert_eq!(
         ask_first(last_alike + 1),
         Next::Ask(peers[60].1, start() + SOFT),
@@ -285,11 +240,7 @@ fn what_failed_is_not_asked_again_and_is_replaced_by_the_next() {
     assert_eq!(asks(&mut lookup, start()), [peers[1].1]);
     lookup.answered(&peers[1].1);
     let burst = asks(&mut lookup, start());
-    assert!(
-        burst.contains(&peers[20].1),
-        "twenty others are asked: {}",
-        burst.len()
-    );
+    assert!(burst.contains(&peers[20].1), "twenty others are asked: {}", burst.len());
 }
 
 #[test]
@@ -318,21 +269,9 @@ fn candidates_are_bounded_and_the_closest_are_kept() {
         lookup.learn(Some(&peers[1900].1), chunk.iter().copied());
         assert!(lookup.candidates.len() <= MAX_CANDIDATES);
     }
+    assert_eq!(lookup.candidates.iter().take(20).map(|c| c.peer).collect::<Vec<_>>(), ids(&peers[..20]));
     assert_eq!(
-        lookup
-            .candidates
-            .iter()
-            .take(20)
-            .map(|c| c.peer)
-            .collect::<Vec<_>>(),
-        ids(&peers[..20])
-    );
-    assert_eq!(
-        lookup
-            .candidates
-            .iter()
-            .filter(|c| c.state != State::Unasked)
-            .count(),
+        lookup.candidates.iter().filter(|c| c.state != State::Unasked).count(),
         3,
         "asked ones are kept"
     );
@@ -344,9 +283,7 @@ fn run(n: u64, silent_percent: u64, rules: Rules, seed: u64) -> (Lookup, Vec<Pee
     let peers = by_distance(n);
     let silent: Vec<bool> = peers.iter().map(|_| rng.below(100) < silent_percent).collect();
     let mut lookup = Lookup::new(target(), rules);
-    let mut start_with: Vec<_> = (0..20)
-        .map(|_| peers[usize::try_from(rng.below(n)).unwrap()])
-        .collect();
+    let mut start_with: Vec<_> = (0..20).map(|_| peers[usize::try_from(rng.below(n)).unwrap()]).collect();
     start_with.dedup();
     lookup.learn(None, start_with);
     let mut now = start();
@@ -393,10 +330,7 @@ fn in_flight_never_exceeds_alpha_but_for_the_burst() {
     for alpha in [1, 3, 10] {
         for seed in 0..20 {
             let (_, _, greatest) = run(400, 10, exact(20, alpha), seed);
-            assert!(
-                greatest <= usize::from(alpha),
-                "α {alpha}, seed {seed}: {greatest}"
-            );
+            assert!(greatest <= usize::from(alpha), "α {alpha}, seed {seed}: {greatest}");
         }
     }
 }

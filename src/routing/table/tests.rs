@@ -21,9 +21,7 @@ fn addresses(seed: u64) -> Addresses {
 }
 
 fn public(seed: u64, second: u8) -> (Addresses, Option<IpGroup>) {
-    let address = format!("/ip4/1.{second}.0.1/tcp/{}", 1 + seed % 60_000)
-        .parse()
-        .unwrap();
+    let address = format!("/ip4/1.{second}.0.1/tcp/{}", 1 + seed % 60_000).parse().unwrap();
     let group = IpGroup::of(&address);
     (Addresses::collect(&peer(seed), [address]), group)
 }
@@ -36,14 +34,11 @@ pub(in crate::routing) struct Fixture {
 
 impl Fixture {
     pub(in crate::routing) fn new(config: TableConfig) -> Self {
-        Self {
-            table: Table::new(key(0), config),
-        }
+        Self { table: Table::new(key(0), config) }
     }
 
     pub(in crate::routing) fn add(&mut self, now: Instant, seed: u64) -> (Key, PeerId) {
-        self.table
-            .insert(now, key(seed), peer(seed), addresses(seed), None);
+        self.table.insert(now, key(seed), peer(seed), addresses(seed), None);
         (key(seed), peer(seed))
     }
 
@@ -61,10 +56,7 @@ impl Fixture {
 }
 
 fn small(k: u8) -> TableConfig {
-    TableConfig {
-        bucket_size: NonZeroU8::new(k).unwrap(),
-        ..TableConfig::default()
-    }
+    TableConfig { bucket_size: NonZeroU8::new(k).unwrap(), ..TableConfig::default() }
 }
 
 fn check_invariants(table: &Table) {
@@ -104,10 +96,7 @@ fn a_peer_enters_the_bucket_of_its_distance() {
     for seed in 1..200 {
         let (key, peer) = fixture.add(start(), seed);
         if let Some(bucket) = fixture.table.bucket(&key) {
-            assert_eq!(
-                bucket.index(),
-                fixture.table.local().distance(&key).bucket().unwrap()
-            );
+            assert_eq!(bucket.index(), fixture.table.local().distance(&key).bucket().unwrap());
         }
         assert_eq!(
             fixture.table.entry(&key, &peer).is_some(),
@@ -122,9 +111,7 @@ fn the_own_key_and_peers_without_an_address_are_refused() {
     let mut fixture = Fixture::new(TableConfig::default());
     let own = fixture.table.insert(start(), key(0), peer(1), addresses(1), None);
     assert_eq!(own, Insert::Refused(Refusal::OwnKey));
-    let nowhere = fixture
-        .table
-        .insert(start(), key(1), peer(1), Addresses::empty(), None);
+    let nowhere = fixture.table.insert(start(), key(1), peer(1), Addresses::empty(), None);
     assert_eq!(nowhere, Insert::Refused(Refusal::NoAddresses));
     assert!(fixture.table.is_empty() && fixture.table.buckets.is_empty());
 }
@@ -135,9 +122,7 @@ fn a_live_entry_is_never_displaced() {
     let (inside, next) = fixture.fill_farthest(start(), 10);
     let now = start() + 100 * SECOND;
     for seed in &next {
-        let outcome = fixture
-            .table
-            .insert(now, key(*seed), peer(*seed), addresses(*seed), None);
+        let outcome = fixture.table.insert(now, key(*seed), peer(*seed), addresses(*seed), None);
         assert_eq!(outcome, Insert::Pending);
     }
     for seed in &inside {
@@ -145,11 +130,7 @@ fn a_live_entry_is_never_displaced() {
     }
     let bucket = fixture.table.bucket(&key(inside[0])).unwrap();
     let waiting: Vec<_> = bucket.replacements().iter().map(|entry| *entry.peer()).collect();
-    assert_eq!(
-        waiting,
-        next[6..].iter().map(|seed| peer(*seed)).collect::<Vec<_>>(),
-        "the newest four wait"
-    );
+    assert_eq!(waiting, next[6..].iter().map(|seed| peer(*seed)).collect::<Vec<_>>(), "the newest four wait");
     check_invariants(&fixture.table);
 }
 
@@ -157,21 +138,13 @@ fn a_live_entry_is_never_displaced() {
 fn a_dead_entry_gives_its_place_to_the_pending_one_within_one_probe() {
     let mut fixture = Fixture::new(small(5));
     let (inside, next) = fixture.fill_farthest(start(), 1);
-    let oldest = *fixture
-        .table
-        .bucket(&key(inside[0]))
-        .unwrap()
-        .least_recently_seen()
-        .unwrap()
-        .peer();
+    let oldest = *fixture.table.bucket(&key(inside[0])).unwrap().least_recently_seen().unwrap().peer();
     assert_eq!(oldest, peer(inside[0]));
     let now = start() + 700 * SECOND;
     fixture.add(now, next[0]);
     // It is challenged only after the grace period, when its probe is due.
     assert!(fixture.table.entry(&key(inside[0]), &oldest).unwrap().probe_at() <= now);
-    fixture
-        .table
-        .answered(now + SECOND, &key(inside[1]), &peer(inside[1]));
+    fixture.table.answered(now + SECOND, &key(inside[1]), &peer(inside[1]));
     let outcome = fixture.table.failed(now, &key(inside[0]), &oldest, true);
     assert_eq!(outcome, Failed::Replaced(peer(next[0])));
     assert!(fixture.table.entry(&key(next[0]), &peer(next[0])).is_some());
@@ -188,13 +161,7 @@ fn a_live_oldest_entry_stays_and_the_pending_one_does_not_enter() {
     assert!(fixture.table.answered(now, &key(inside[0]), &peer(inside[0])));
     assert!(fixture.table.entry(&key(next[0]), &peer(next[0])).is_none());
     assert_eq!(
-        fixture
-            .table
-            .bucket(&key(inside[0]))
-            .unwrap()
-            .least_recently_seen()
-            .unwrap()
-            .peer(),
+        fixture.table.bucket(&key(inside[0])).unwrap().least_recently_seen().unwrap().peer(),
         &peer(inside[1])
     );
 }
@@ -205,29 +172,10 @@ fn one_lost_request_displaces_nobody() {
     let (inside, next) = fixture.fill_farthest(start(), 1);
     let now = start() + 60 * SECOND;
     fixture.add(now, next[0]);
-    assert_eq!(
-        fixture
-            .table
-            .failed(now, &key(inside[0]), &peer(inside[0]), false),
-        Failed::Doubted
-    );
-    assert!(
-        !fixture
-            .table
-            .entry(&key(inside[0]), &peer(inside[0]))
-            .unwrap()
-            .is_live()
-    );
-    fixture
-        .table
-        .answered(now + SECOND, &key(inside[0]), &peer(inside[0]));
-    assert!(
-        fixture
-            .table
-            .entry(&key(inside[0]), &peer(inside[0]))
-            .unwrap()
-            .is_live()
-    );
+    assert_eq!(fixture.table.failed(now, &key(inside[0]), &peer(inside[0]), false), Failed::Doubted);
+    assert!(!fixture.table.entry(&key(inside[0]), &peer(inside[0])).unwrap().is_live());
+    fixture.table.answered(now + SECOND, &key(inside[0]), &peer(inside[0]));
+    assert!(fixture.table.entry(&key(inside[0]), &peer(inside[0])).unwrap().is_live());
 }
 
 #[test]
@@ -240,14 +188,8 @@ fn five_failures_in_a_row_remove_a_peer_if_others_answer() {
         assert_eq!(fixture.table.failed(now, &key_a, &a, true), Failed::Doubted);
         fixture.table.answered(now + SECOND, &key_b, &b);
     }
-    assert_eq!(
-        fixture.table.failed(now + 2 * SECOND, &key_a, &a, true),
-        Failed::Removed
-    );
-    assert_eq!(
-        fixture.table.failed(now + 2 * SECOND, &key_a, &a, true),
-        Failed::Unknown
-    );
+    assert_eq!(fixture.table.failed(now + 2 * SECOND, &key_a, &a, true), Failed::Removed);
+    assert_eq!(fixture.table.failed(now + 2 * SECOND, &key_a, &a, true), Failed::Unknown);
     assert_eq!(fixture.table.len(), 1);
     check_invariants(&fixture.table);
 }
@@ -260,26 +202,17 @@ fn a_node_that_has_lost_everybody_keeps_its_table() {
     let now = start() + 20 * SECOND;
     for round in 0..20u32 {
         for seed in &inside {
-            let outcome = fixture
-                .table
-                .failed(now + SECOND * round, &key(*seed), &peer(*seed), true);
+            let outcome = fixture.table.failed(now + SECOND * round, &key(*seed), &peer(*seed), true);
             assert_eq!(outcome, Failed::Doubted);
         }
     }
     assert_eq!(fixture.table.len(), 5);
-    assert!(
-        fixture
-            .table
-            .entries()
-            .all(|entry| entry.is_stale() && !entry.is_live())
-    );
+    assert!(fixture.table.entries().all(|entry| entry.is_stale() && !entry.is_live()));
     // A newcomer does not displace them either, since it is the first to answer; the next one does.
     let back = now + 100 * SECOND;
     fixture.table.answered(back, &key(inside[0]), &peer(inside[0]));
     assert_eq!(fixture.table.entries().filter(|entry| entry.is_live()).count(), 1);
-    let outcome = fixture
-        .table
-        .insert(back, key(next[0]), peer(next[0]), addresses(next[0]), None);
+    let outcome = fixture.table.insert(back, key(next[0]), peer(next[0]), addresses(next[0]), None);
     assert!(matches!(outcome, Insert::Added { replaced: Some(_) }));
     check_invariants(&fixture.table);
 }
@@ -291,10 +224,7 @@ fn a_request_refreshes_but_does_not_clear_a_doubt() {
     let now = start() + 50 * SECOND;
     assert!(fixture.table.seen(now, &key, &id));
     let entry = fixture.table.entry(&key, &id).unwrap();
-    assert_eq!(
-        (entry.last_seen(), entry.probe_at()),
-        (now, now + fixture.table.config.grace)
-    );
+    assert_eq!((entry.last_seen(), entry.probe_at()), (now, now + fixture.table.config.grace));
     fixture.table.failed(now, &key, &id, false);
     fixture.table.seen(now + SECOND, &key, &id);
     let entry = fixture.table.entry(&key, &id).unwrap();
@@ -311,17 +241,10 @@ fn least_recently_seen_follows_every_sign_of_life() {
     let mut now = start() + 100 * SECOND;
     for pick in [0usize, 2, 2, 1, 4, 3, 0] {
         now += SECOND;
-        fixture
-            .table
-            .answered(now, &key(inside[pick]), &peer(inside[pick]));
+        fixture.table.answered(now, &key(inside[pick]), &peer(inside[pick]));
         order.retain(|seed| *seed != inside[pick]);
         order.push(inside[pick]);
-        let oldest = fixture
-            .table
-            .bucket(&key(inside[0]))
-            .unwrap()
-            .least_recently_seen()
-            .unwrap();
+        let oldest = fixture.table.bucket(&key(inside[0])).unwrap().least_recently_seen().unwrap();
         assert_eq!(oldest.peer(), &peer(order[0]));
     }
 }
@@ -333,10 +256,7 @@ fn one_group_gets_two_places_in_a_bucket_and_three_in_the_table() {
     let mut refused = 0;
     for seed in 1..100 {
         let (addresses, group) = public(seed, 7);
-        match fixture
-            .table
-            .insert(start(), key(seed), peer(seed), addresses, group)
-        {
+        match fixture.table.insert(start(), key(seed), peer(seed), addresses, group) {
             Insert::Added { .. } => added += 1,
             Insert::Refused(Refusal::Diversity) => refused += 1,
             other => panic!("{other:?}"),
@@ -345,9 +265,7 @@ fn one_group_gets_two_places_in_a_bucket_and_three_in_the_table() {
     assert_eq!((added, refused), (3, 96));
     check_invariants(&fixture.table);
     let (addresses, group) = public(100, 8);
-    let other = fixture
-        .table
-        .insert(start(), key(100), peer(100), addresses, group);
+    let other = fixture.table.insert(start(), key(100), peer(100), addresses, group);
     assert!(matches!(other, Insert::Added { .. }));
 }
 
@@ -357,31 +275,17 @@ fn a_replacement_must_fit_the_limits_too() {
     let (inside, next) = fixture.fill_farthest(start(), 4);
     let now = start() + SECOND * 10;
     // Two of one group wait, and two of it already stand elsewhere in the table.
-    let near: Vec<u64> = (1000..)
-        .filter(|seed| key(0).common_prefix(&key(*seed)) > 0)
-        .take(2)
-        .collect();
+    let near: Vec<u64> = (1000..).filter(|seed| key(0).common_prefix(&key(*seed)) > 0).take(2).collect();
     for seed in near.iter().chain(&next) {
         let (addresses, group) = public(*seed, 9);
-        fixture
-            .table
-            .insert(now, key(*seed), peer(*seed), addresses, group);
+        fixture.table.insert(now, key(*seed), peer(*seed), addresses, group);
     }
     for seed in &inside {
-        fixture
-            .table
-            .answered(now + SECOND, &key(near[0]), &peer(near[0]));
+        fixture.table.answered(now + SECOND, &key(near[0]), &peer(near[0]));
         fixture.table.failed(now, &key(*seed), &peer(*seed), true);
     }
     check_invariants(&fixture.table);
-    assert_eq!(
-        fixture
-            .table
-            .entries()
-            .filter(|entry| entry.group().is_some())
-            .count(),
-        3
-    );
+    assert_eq!(fixture.table.entries().filter(|entry| entry.group().is_some()).count(), 3);
 }
 
 #[test]
@@ -402,15 +306,9 @@ fn equal_keys_coexist_in_the_order_of_their_ids() {
     }
     let target = narrow(5);
     inserted.sort_by_key(|(key, peer)| (target.distance(key), *peer));
-    let found: Vec<_> = table
-        .closest(&target)
-        .map(|entry| (*entry.key(), *entry.peer()))
-        .collect();
+    let found: Vec<_> = table.closest(&target).map(|entry| (*entry.key(), *entry.peer())).collect();
     assert_eq!(found, inserted);
-    assert!(
-        inserted.windows(2).any(|pair| pair[0].0 == pair[1].0),
-        "there were equal keys"
-    );
+    assert!(inserted.windows(2).any(|pair| pair[0].0 == pair[1].0), "there were equal keys");
 }
 
 #[test]
@@ -422,17 +320,8 @@ fn memory_follows_the_occupied_depth() {
     check_invariants(&fixture.table);
     let buckets = fixture.table.buckets.len();
     assert!((9..=18).contains(&buckets), "{buckets}");
-    let room: usize = fixture
-        .table
-        .buckets
-        .iter()
-        .map(|bucket| bucket.entries.capacity())
-        .sum();
-    assert!(
-        room <= fixture.table.len() + 20,
-        "room for {room}, {} in use",
-        fixture.table.len()
-    );
+    let room: usize = fixture.table.buckets.iter().map(|bucket| bucket.entries.capacity()).sum();
+    assert!(room <= fixture.table.len() + 20, "room for {room}, {} in use", fixture.table.len());
 }
 
 #[test]
@@ -455,30 +344,21 @@ fn closest_equals_brute_force_on_ten_thousand_tables() {
             // Half of the peers near the node, so that many buckets are occupied.
             let seed = rng.next_u64();
             let index = BucketIndex::new(u8::try_from(256 - 1 - rng.below(40)).unwrap());
-            let key = if rng.below(2) == 0 {
-                key(seed)
-            } else {
-                local.random_in_bucket(index, &mut rng)
-            };
+            let key = if rng.below(2) == 0 { key(seed) } else { local.random_in_bucket(index, &mut rng) };
             table.insert(start(), key, peer(seed), addresses(seed), None);
         }
         let target = match round % 3 {
             0 => key(rng.next_u64()),
             1 => local,
-            _ => local.random_in_bucket(
-                BucketIndex::new(u8::try_from(255 - rng.below(40)).unwrap()),
-                &mut rng,
-            ),
+            _ => {
+                local.random_in_bucket(BucketIndex::new(u8::try_from(255 - rng.below(40)).unwrap()), &mut rng)
+            }
         };
-        let mut expected: Vec<_> = table
-            .entries()
-            .map(|entry| (target.distance(entry.key()), *entry.peer()))
-            .collect();
+        let mut expected: Vec<_> =
+            table.entries().map(|entry| (target.distance(entry.key()), *entry.peer())).collect();
         expected.sort();
-        let found: Vec<_> = table
-            .closest(&target)
-            .map(|entry| (target.distance(entry.key()), *entry.peer()))
-            .collect();
+        let found: Vec<_> =
+            table.closest(&target).map(|entry| (target.distance(entry.key()), *entry.peer())).collect();
         assert_eq!(found, expected, "round {round}");
     }
 }

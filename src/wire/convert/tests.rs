@@ -7,10 +7,7 @@ use super::*;
 use crate::wire::ClientCodec;
 
 fn hex(text: &str) -> Vec<u8> {
-    (0..text.len())
-        .step_by(2)
-        .map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap())
-        .collect()
+    (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()
 }
 
 fn to_hex(bytes: &[u8]) -> String {
@@ -74,13 +71,7 @@ fn vectors() -> Vec<Vector> {
 fn everything_a_go_node_sends_is_read() {
     let vectors = vectors();
     assert!(vectors.len() >= 26);
-    for Vector {
-        name,
-        is_request,
-        frame,
-        request,
-    } in vectors
-    {
+    for Vector { name, is_request, frame, request } in vectors {
         if is_request {
             decode_request(body(&frame)).unwrap_or_else(|error| panic!("{name}: {error}"));
         } else {
@@ -95,13 +86,7 @@ fn everything_a_go_node_sends_is_read() {
 fn what_a_go_node_sends_is_what_we_would_send() {
     // Byte for byte, but for the time of receipt, the type 0 that rust writes out, and other cluster levels.
     let mut same = 0;
-    for Vector {
-        name,
-        is_request,
-        frame,
-        request,
-    } in vectors()
-    {
+    for Vector { name, is_request, frame, request } in vectors() {
         let ours = if is_request {
             request_frame(&decode_request(body(&frame)).unwrap())
         } else {
@@ -127,57 +112,27 @@ fn each_message_survives_a_round_trip() {
         publisher: Some(peer(9)),
         ttl: Some(Duration::from_secs(60)),
     };
-    let peers = vec![
-        named(1, &["/ip4/1.2.3.4/tcp/1", "/ip4/1.2.3.4/udp/1/quic-v1"]),
-        named(2, &[]),
-    ];
+    let peers = vec![named(1, &["/ip4/1.2.3.4/tcp/1", "/ip4/1.2.3.4/udp/1/quic-v1"]), named(2, &[])];
     for request in [
         Request::Ping,
-        Request::FindNode {
-            key: Bytes::from_static(b"any"),
-        },
+        Request::FindNode { key: Bytes::from_static(b"any") },
         Request::GetValue { key: key.clone() },
-        Request::PutValue {
-            record: record.clone(),
-        },
+        Request::PutValue { record: record.clone() },
         Request::GetProviders { key: key.clone() },
-        Request::AddProvider {
-            key: key.clone(),
-            providers: peers.clone(),
-        },
+        Request::AddProvider { key: key.clone(), providers: peers.clone() },
     ] {
         assert_eq!(decode_request(body(&request_frame(&request))).unwrap(), request);
     }
     for response in [
         Response::Pong,
-        Response::FindNode {
-            closer_peers: peers.clone(),
-        },
+        Response::FindNode { closer_peers: peers.clone() },
         Response::FindNode { closer_peers: vec![] },
-        Response::GetValue {
-            key: Some(key.clone()),
-            record: Some(record),
-            closer_peers: peers.clone(),
-        },
-        Response::GetValue {
-            key: None,
-            record: None,
-            closer_peers: vec![],
-        },
-        Response::PutValue {
-            key: key.clone(),
-            value: Some(Bytes::from_static(b"value")),
-        },
-        Response::GetProviders {
-            key: Some(key),
-            provider_peers: peers.clone(),
-            closer_peers: peers,
-        },
+        Response::GetValue { key: Some(key.clone()), record: Some(record), closer_peers: peers.clone() },
+        Response::GetValue { key: None, record: None, closer_peers: vec![] },
+        Response::PutValue { key: key.clone(), value: Some(Bytes::from_static(b"value")) },
+        Response::GetProviders { key: Some(key), provider_peers: peers.clone(), closer_peers: peers },
     ] {
-        assert_eq!(
-            decode_response(body(&response_frame(&response))).unwrap(),
-            response
-        );
+        assert_eq!(decode_response(body(&response_frame(&response))).unwrap(), response);
     }
 }
 
@@ -185,24 +140,12 @@ fn each_message_survives_a_round_trip() {
 fn the_empty_message_and_unknown_types_are_refused() {
     assert!(matches!(decode_request(&[]), Err(DecodeError::Empty)));
     // Only a cluster level: PUT_VALUE without anything.
-    assert!(matches!(
-        decode_request(&[0x50, 1]),
-        Err(DecodeError::Missing("key"))
-    ));
-    assert!(matches!(
-        decode_request(&[0x08, 6]),
-        Err(DecodeError::UnknownType(6))
-    ));
-    assert!(matches!(
-        decode_response(&[0x08, 77]),
-        Err(DecodeError::UnknownType(77))
-    ));
+    assert!(matches!(decode_request(&[0x50, 1]), Err(DecodeError::Missing("key"))));
+    assert!(matches!(decode_request(&[0x08, 6]), Err(DecodeError::UnknownType(6))));
+    assert!(matches!(decode_response(&[0x08, 77]), Err(DecodeError::UnknownType(77))));
     // -1 as protobuf writes it.
     let minus_one = [&[0x08][..], &[0xff; 9], &[1]].concat();
-    assert!(matches!(
-        decode_request(&minus_one),
-        Err(DecodeError::UnknownType(u64::MAX))
-    ));
+    assert!(matches!(decode_request(&minus_one), Err(DecodeError::UnknownType(u64::MAX))));
 }
 
 #[test]
@@ -219,10 +162,7 @@ fn a_record_must_be_of_the_key_of_its_message() {
     assert!(matches!(mismatch, Err(DecodeError::KeyMismatch)));
     let keyless = decode_request(&put(b"a", &[0x12, 1, b'v']));
     assert!(matches!(keyless, Err(DecodeError::Missing("record.key"))));
-    assert!(matches!(
-        decode_request(&[0x12, 1, b'a']),
-        Err(DecodeError::Missing("record"))
-    ));
+    assert!(matches!(decode_request(&[0x12, 1, b'a']), Err(DecodeError::Missing("record"))));
     let not_utf8 = decode_request(&put(b"a", &[0x0a, 1, b'a', 0x2a, 1, 0xff]));
     assert!(matches!(not_utf8, Err(DecodeError::Missing("record"))));
 }
@@ -230,10 +170,7 @@ fn a_record_must_be_of_the_key_of_its_message() {
 #[test]
 fn keys_and_providers_are_required() {
     for message_type in [1, 2, 3, 4] {
-        assert!(matches!(
-            decode_request(&[0x08, message_type]),
-            Err(DecodeError::Missing("key"))
-        ));
+        assert!(matches!(decode_request(&[0x08, message_type]), Err(DecodeError::Missing("key"))));
     }
     let add_nobody = decode_request(&[0x08, 2, 0x12, 1, b'k']);
     assert!(matches!(add_nobody, Err(DecodeError::Missing("providerPeers"))));
@@ -256,28 +193,13 @@ fn bad_ids_and_addresses_are_skipped_and_the_rest_is_read() {
         }
         body.extend([0x18, connection]);
         message.push(0x42);
-        message.extend(unsigned_varint::encode::usize(
-            body.len(),
-            &mut unsigned_varint::encode::usize_buffer(),
-        ));
+        message
+            .extend(unsigned_varint::encode::usize(body.len(), &mut unsigned_varint::encode::usize_buffer()));
         message.extend(body);
     };
     push_peer(b"not an id", &[good.as_ref()], 1);
-    push_peer(
-        &id,
-        &[
-            &[0xff, 0xff],
-            suffixed.as_ref(),
-            foreign.as_ref(),
-            &other,
-            &[],
-            good.as_ref(),
-        ],
-        9,
-    );
-    let Response::FindNode { closer_peers } = decode_response(&message).unwrap() else {
-        panic!()
-    };
+    push_peer(&id, &[&[0xff, 0xff], suffixed.as_ref(), foreign.as_ref(), &other, &[], good.as_ref()], 9);
+    let Response::FindNode { closer_peers } = decode_response(&message).unwrap() else { panic!() };
     let expected = KadPeer {
         node_id: peer(1),
         multiaddrs: Addresses::collect(&peer(1), [good]),
@@ -293,29 +215,20 @@ fn a_thousand_peers_are_cut() {
     let mut out = Writing(&mut fields);
     out.number(field::TYPE, PbType::FIND_NODE as u64);
     (0..=255).cycle().take(1000).for_each(|n| out.peer(field::CLOSER_PEERS, &named(n, &[]), 1));
-    let Response::FindNode { closer_peers } = decode_response(&fields).unwrap() else {
-        panic!()
-    };
+    let Response::FindNode { closer_peers } = decode_response(&fields).unwrap() else { panic!() };
     assert_eq!(closer_peers.len(), MAX_PEERS);
 }
 
 #[test]
 fn what_is_sent_fits_the_smallest_reader_and_keeps_as_many_peers_as_it_can() {
-    let many: Vec<String> = (0..MAX_ADDRESSES)
-        .map(|n| format!("/dns4/{}{n}.example.com/tcp/1/wss", "x".repeat(60)))
-        .collect();
+    let many: Vec<String> =
+        (0..MAX_ADDRESSES).map(|n| format!("/dns4/{}{n}.example.com/tcp/1/wss", "x".repeat(60))).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     for peers in [20, 255] {
         let closer_peers: Vec<_> = (0..peers).map(|n| named(n, &many)).collect();
         let frame = response_frame(&Response::FindNode { closer_peers });
-        assert!(
-            frame.len() <= SEND_LIMIT + 3 && frame.len() > SEND_LIMIT / 2,
-            "{}",
-            frame.len()
-        );
-        let Response::FindNode { closer_peers } = decode_response(body(&frame)).unwrap() else {
-            panic!()
-        };
+        assert!(frame.len() <= SEND_LIMIT + 3 && frame.len() > SEND_LIMIT / 2, "{}", frame.len());
+        let Response::FindNode { closer_peers } = decode_response(body(&frame)).unwrap() else { panic!() };
         assert!(closer_peers.len() >= 20 && closer_peers.iter().all(|peer| !peer.multiaddrs.is_empty()));
     }
 }
@@ -323,23 +236,12 @@ fn what_is_sent_fits_the_smallest_reader_and_keeps_as_many_peers_as_it_can() {
 #[test]
 fn a_record_is_never_cut() {
     let key = RecordKey::new(b"k");
-    let record = |len| SentRecord {
-        key: key.clone(),
-        value: vec![7; len].into(),
-        publisher: None,
-        ttl: None,
-    };
+    let record =
+        |len| SentRecord { key: key.clone(), value: vec![7; len].into(), publisher: None, ttl: None };
     for len in [20_000, 1 << 20] {
         let closer_peers: Vec<_> = (0..20).map(|n| named(n, &["/ip4/1.2.3.4/tcp/1"])).collect();
-        let response = Response::GetValue {
-            key: Some(key.clone()),
-            record: Some(record(len)),
-            closer_peers,
-        };
-        assert_eq!(
-            decode_response(body(&response_frame(&response))).unwrap(),
-            response
-        );
+        let response = Response::GetValue { key: Some(key.clone()), record: Some(record(len)), closer_peers };
+        assert_eq!(decode_response(body(&response_frame(&response))).unwrap(), response);
     }
 }
 
@@ -351,44 +253,20 @@ fn one_buffer_is_enough() {
     let mut buffer = BytesMut::with_capacity(frame.len());
     let before = buffer.as_ptr();
     encode_response(&response, &mut buffer);
-    assert_eq!(
-        (buffer.as_ptr(), &buffer[..]),
-        (before, &frame[..]),
-        "exactly as much as was reserved"
-    );
+    assert_eq!((buffer.as_ptr(), &buffer[..]), (before, &frame[..]), "exactly as much as was reserved");
 }
 
 #[test]
 fn answers_of_other_implementations_are_taken_as_they_are() {
     // libp2p-kad repeats no key; an echo without a value or with the key only in the record.
-    let Response::GetProviders { key: None, .. } = decode_response(&[0x08, 3]).unwrap() else {
-        panic!()
-    };
+    let Response::GetProviders { key: None, .. } = decode_response(&[0x08, 3]).unwrap() else { panic!() };
     let echo = decode_response(&[0x12, 1, b'k']).unwrap();
-    assert_eq!(
-        echo,
-        Response::PutValue {
-            key: RecordKey::new(b"k"),
-            value: None
-        }
-    );
+    assert_eq!(echo, Response::PutValue { key: RecordKey::new(b"k"), value: None });
     let in_record = decode_response(&[0x1a, 6, 0x0a, 1, b'k', 0x12, 1, b'v']).unwrap();
     let value = Some(Bytes::from_static(b"v"));
-    assert_eq!(
-        in_record,
-        Response::PutValue {
-            key: RecordKey::new(b"k"),
-            value
-        }
-    );
-    assert!(matches!(
-        decode_response(&[0x50, 1]),
-        Err(DecodeError::Missing("key"))
-    ));
-    assert!(
-        decode_response(&[0x08, 2]).is_err(),
-        "nobody awaits an answer to ADD_PROVIDER"
-    );
+    assert_eq!(in_record, Response::PutValue { key: RecordKey::new(b"k"), value });
+    assert!(matches!(decode_response(&[0x50, 1]), Err(DecodeError::Missing("key"))));
+    assert!(decode_response(&[0x08, 2]).is_err(), "nobody awaits an answer to ADD_PROVIDER");
 }
 
 /// What the generated reader makes of the same bytes.

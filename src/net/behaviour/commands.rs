@@ -1,0 +1,206 @@
+//! What an application calls: each method begins a query, changes something of the node, or looks at it.
+
+use std::num::NonZeroUsize;
+
+use libp2p_core::Multiaddr;
+use libp2p_identity::PeerId;
+use libp2p_swarm::StreamProtocol;
+
+use super::Behaviour;
+use crate::dht::{Dht, QueryRef};
+use crate::error::NoKnownPeers;
+use crate::event::{Mode, Precision, QueryId, QueryInfo, QueryStats, RoutingUpdate};
+use crate::key::Key;
+use crate::net::timer;
+use crate::peer::{ConnectionType, KadPeer};
+use crate::routing::{Bucket, Entry, TableSnapshot};
+use crate::store::RecordStore;
+
+impl<S: RecordStore + 'static> Behaviour<S> {
+    /// Returns the names of the protocol: one.
+    pub fn protocol_names(&self) -> &[StreamProtocol] {
+        std::slice::from_ref(&self.protocol)
+    }
+
+    /// Adds an address of a peer: as another one if it is in the routing table, else as a seed.
+    ///
+    /// A seed is a candidate of every lookup and is not forgotten however silent it is. It is checked at once, and
+    /// [`Event::RoutingUpdated`] tells when it has entered the routing table. With the first seed the node joins by
+    /// itself. A trailing `/p2p` is cut off.
+    pub fn add_address(&mut self, peer: &PeerId, address: Multiaddr) -> RoutingUpdate {
+        self.call(|dht, now| dht.add_address(now, *peer, address))
+    }
+
+    /// Removes an address of a peer; with its last one the peer leaves the routing table and the seeds.
+    ///
+    /// Returns the entry of a peer that has left the routing table.
+    pub fn remove_address(&mut self, peer: &PeerId, address: &Multiaddr) -> Option<Entry> {
+        self.call(|dht, now| dht.remove_address(now, peer, address))
+    }
+
+    /// Removes a peer from the routing table and the seeds. It may enter again when it answers.
+    pub fn remove_peer(&mut self, peer: &PeerId) -> Option<Entry> {
+        self.call(|dht, now| dht.remove_peer(now, peer))
+    }
+
+    /// Connects to an address and makes whoever is there a seed.
+    pub fn connect(&mut self, address: Multiaddr) -> QueryId {
+        self.call(|dht, now| dht.connect(now, address))
+    }
+
+    /// Joins the network: looks up the own id, then every bucket that is farther than the closest neighbour.
+    ///
+    /// Needs to be called only if [`Joining::OnRequest`](crate::Joining::OnRequest) is configured.
+    ///
+    /// # Errors
+    /// [`NoKnownPeers`] if the routing table is empty and no address was added.
+    pub fn bootstrap(&mut self) -> Result<QueryId, NoKnownPeers> {
+        self.call(|dht, now| dht.bootstrap(now))
+    }
+
+    /// Searches the `k` peers closest to the hash of `key`, which may be a [`PeerId`] or any bytes.
+    pub fn get_closest_peers<K: Into<Vec<u8>>>(&mut self, key: K) -> QueryId {
+        self.call(|dht, now| dht.find_closest(now, key))
+    }
+
+    /// Searches the `num_results` peers closest to the hash of `key`, at most `k`.
+    pub fn get_n_closest_peers<K: Into<Vec<u8>>>(&mut self, key: K, num_results: NonZeroUsize) -> QueryId {
+        let precision = Precision::Exact;
+        self.call(|dht, now| dht.find_n_closest(now, key, num_results, precision))
+    }
+
+    /// Searches a peer and its addresses.
+    pub fn find_peer(&mut self, peer: PeerId) -> QueryId {
+        self.call(|dht, now| dht.find_peer(now, peer))
+    }
+
+    /// Asks one peer for a sign of life, connected or not.
+    pub fn ping(&mut self, peer: PeerId) -> QueryId {
+        self.call(|dht, now| dht.ping(now, peer))
+    }
+
+    /// Ends a query; its last event says that it was cancelled. Returns whether there was such a query.
+    pub fn cancel(&mut self, id: &QueryId) -> bool {
+        self.call(|dht, now| dht.cancel(now, *id))
+    }
+
+    /// Iterates over the queries that run.
+    pub fn iter_queries(&self) -> impl Iterator<Item = QueryRef> {
+        self.dht.queries()
+    }
+
+    /// Returns a query that runs.
+    pub fn query(&self, id: &QueryId) -> Option<QueryRef> {
+        self.dht.query(*id)
+    }
+
+    /// Returns a query that runs, to be ended.
+    pub fn query_mut(&mut self, id: &QueryId) -> Option<QueryMut<'_, S>> {
+        let query = self.dht.query(*id)?;
+        Some(QueryMut { query, behaviour: self })
+    }
+
+    /// Sets whether the node serves others; `None` lets that follow its confirmed external addresses.
+    pub fn set_mode(&mut self, mode: Option<Mode>) {
+        self.call(|dht, now| dht.set_mode(now, mode));
+    }
+
+    /// Returns whether the node serves others.
+    pub fn mode(&self) -> Mode {
+        self.dht.mode()
+    }
+
+    /// Iterates over the occupied buckets of the routing table, nearest first.
+    pub fn kbuckets(&self) -> impl Iterator<Item = &Bucket> {
+        self.dht.table().buckets()
+    }
+
+    /// Returns the bucket in which a key belongs; `None` if it is empty or the key is the node's own.
+    pub fn kbucket<K: AsRef<Key>>(&self, key: &K) -> Option<&Bucket> {
+        self.dht.table().bucket(key.as_ref())
+    }
+
+    /// Iterates over the peers of the routing table by their distance to a key, nearest first.
+    pub fn get_closest_local_peers<K: AsRef<Key>>(&self, key: &K) -> impl Iterator<Item = PeerId> {
+        self.dht.table().closest(key.as_ref()).map(|entry| *entry.peer())
+    }
+
+    /// Iterates over the at most `k` peers of the routing table that `source` would be told of for a key.
+    pub fn find_closest_local_peers<K: AsRef<Key>>(
+        &self,
+        key: &K,
+        source: &PeerId,
+    ) -> impl Iterator<Item = KadPeer> {
+        let (k, source) = (self.dht.config().bucket_size().get(), *source);
+        let live = self.dht.table().closest(key.as_ref()).filter(|entry| entry.is_live());
+        live.filter(move |entry| *entry.peer() != source).take(k).map(|entry| KadPeer {
+            node_id: *entry.peer(),
+            multiaddrs: entry.addresses().clone(),
+            connection_ty: if entry.is_connected() {
+                ConnectionType::Connected
+            } else {
+                ConnectionType::CanConnect
+            },
+        })
+    }
+
+    /// Returns a picture of the routing table.
+    pub fn routing_table(&self) -> TableSnapshot {
+        self.dht.snapshot(timer::now())
+    }
+
+    /// Returns the number of peers in the routing table; 0 means that the node is not part of a network.
+    pub fn peer_count(&self) -> usize {
+        self.dht.table().len()
+    }
+
+    /// Returns the node itself, for whatever this face does not show.
+    pub fn dht(&self) -> &Dht<S> {
+        &self.dht
+    }
+
+    /// Returns the node itself, to be told or asked what this face does not offer.
+    ///
+    /// What it wants done is done when the swarm is polled next.
+    pub fn dht_mut(&mut self) -> &mut Dht<S> {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+        &mut self.dht
+    }
+
+    /// Returns the store, to be changed.
+    pub fn store_mut(&mut self) -> &mut S {
+        self.dht.store_mut()
+    }
+}
+
+/// A query that runs, to be ended.
+#[derive(Debug)]
+pub struct QueryMut<'a, S: RecordStore + 'static> {
+    query: QueryRef,
+    behaviour: &'a mut Behaviour<S>,
+}
+
+impl<S: RecordStore + 'static> QueryMut<'_, S> {
+    /// Returns the number of the query.
+    pub fn id(&self) -> QueryId {
+        self.query.id()
+    }
+
+    /// Returns what the query is about and how far it is.
+    pub fn info(&self) -> &QueryInfo {
+        self.query.info()
+    }
+
+    /// Returns what the query has cost so far.
+    pub fn stats(&self) -> &QueryStats {
+        self.query.stats()
+    }
+
+    /// Ends the query with what it has reached so far, which its last event tells.
+    pub fn finish(&mut self) {
+        let id = self.query.id();
+        self.behaviour.call(|dht, now| dht.finish(now, id));
+    }
+}

@@ -1,0 +1,306 @@
+//! The house rules: who may import whom, how long a file is, who reads clocks, and that generated code is not stale.
+//!
+//! Each rule is a function from a file's path and text to what is wrong with it, so that it can be shown to bite.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+const MAX_LINES: usize = 600;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn rust_files(dir: &Path, files: &mut Vec<PathBuf>) {
+    let mut entries: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.sort();
+    for path in entries {
+        if path.is_dir() {
+            rust_files(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+/// The files of `src` that are not tests, with their paths relative to it.
+fn sources() -> Vec<(String, String)> {
+    let src = root().join("src");
+    let mut files = Vec::new();
+    rust_files(&src, &mut files);
+    let relative = |path: &PathBuf| path.strip_prefix(&src).unwrap().to_string_lossy().replace('\\', "/");
+    files
+        .iter()
+        .map(|path| (relative(path), fs::read_to_string(path).unwrap()))
+        .filter(|(path, _)| !path.split('/').any(|part| part == "tests.rs" || part == "tests"))
+        .collect()
+}
+
+/// The text without comments and without what is compiled for tests only.
+fn code(text: &str) -> String {
+    let mut out = String::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if line.trim_start().starts_with("#[cfg(test)]") {
+            skip_item(&mut lines);
+        } else {
+            let line = line.split("//").next().unwrap_or_default();
+            out.push_str(line);
+            out.push('\n');
+        }
+    }
+    out
+}
+
+/// Skips the item behind an attribute: to its semicolon, or to the end of its block.
+fn skip_item<'a>(lines: &mut impl Iterator<Item = &'a str>) {
+    let mut depth = 0i32;
+    for line in lines {
+        depth += i32::try_from(line.matches('{').count()).unwrap();
+        depth -= i32::try_from(line.matches('}').count()).unwrap();
+        let is_attribute = line.trim_start().starts_with("#[");
+        if depth == 0 && !is_attribute && (line.trim_end().ends_with(';') || line.contains('}')) {
+            return;
+        }
+    }
+}
+
+/// The room of a file: the first part of its path.
+fn room(path: &str) -> &str {
+    path.split('/').next().unwrap_or_default().trim_end_matches(".rs")
+}
+
+/// The layer of a room, ground first.
+fn layer(room: &str) -> Option<u8> {
+    Some(match room {
+        "time" | "rng" | "key" => 0,
+        "addrs" | "peer" | "record" | "message" | "command" | "config" | "error" | "event" => 1,
+        "wire" | "routing" | "query" | "store" | "validate" => 2,
+        "dht" => 3,
+        "net" => 4,
+        "client" | "discovery" | "sim" | "lib" => 5,
+        _ => return None,
+    })
+}
+
+/// The rooms that a file names by `crate::`.
+fn imports(text: &str) -> Vec<String> {
+    let code = code(text);
+    let names = code
+        .split("crate::")
+        .skip(1)
+        .map(|rest| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>());
+    names.filter(|name| !name.is_empty()).collect()
+}
+
+fn layering(path: &str, text: &str) -> Vec<String> {
+    let own = room(path);
+    let Some(own_layer) = layer(own) else {
+        return vec![format!("{path}: no layer is known for it")];
+    };
+    let mut wrong = Vec::new();
+    for name in imports(text) {
+        let Some(their_layer) = layer(&name) else {
+            // Names at the root are for users; inside, everything has its room.
+            if own != "lib" {
+                wrong.push(format!("{path}: `crate::{name}` goes through the root"));
+            }
+            continue;
+        };
+        let allowed = match own_layer {
+            0 | 1 => their_layer <= own_layer,
+            // Parts do not know each other.
+            2 => their_layer < 2 || name == own,
+            3 | 4 => their_layer < own_layer || name == own,
+            _ => true,
+        };
+        if !allowed {
+            wrong.push(format!("{path}: imports `{name}`, which is not below it"));
+        }
+    }
+    wrong
+}
+
+/// Words that may stand only in some places.
+const RESERVED: [(&[&str], &[&str], &str); 6] = [
+    (
+        &["Instant::now", "SystemTime::now", ".elapsed()"],
+        &["net/timer.rs"],
+        "reads a clock: time is an argument",
+    ),
+    (
+        &["RandomState", "getrandom", "thread_rng", "rand::random", "from_os_rng"],
+        &["net/entropy.rs"],
+        "asks for entropy: randomness comes from the seeded generator",
+    ),
+    (&["rand_chacha"], &["rng.rs"], "has a generator of its own"),
+    (&["quick_protobuf", "generated::"], &["wire/", "wire.rs"], "knows protobuf, which only `wire` does"),
+    (
+        &["libp2p_swarm", "std::task", "futures_timer", "asynchronous_codec::Framed"],
+        &["net/", "net.rs"],
+        "knows the swarm, which only `net` does",
+    ),
+    (
+        &["async fn", "async move", ".await", "std::thread", "futures::"],
+        &["net/", "net.rs", "client.rs"],
+        "is asynchronous",
+    ),
+];
+
+fn reserved(path: &str, text: &str) -> Vec<String> {
+    let code = code(text);
+    let mut wrong = Vec::new();
+    for (words, places, why) in RESERVED {
+        if places.iter().any(|place| path.starts_with(place)) {
+            continue;
+        }
+        for word in words.iter().filter(|word| code.contains(**word)) {
+            wrong.push(format!("{path}: `{word}`: {why}"));
+        }
+    }
+    wrong
+}
+
+fn size(path: &str, text: &str) -> Vec<String> {
+    if path.contains("/generated/") {
+        return Vec::new();
+    }
+    // Comments count: a file is to be read.
+    let mut lines = 0;
+    let mut rest = text.lines();
+    while let Some(line) = rest.next() {
+        if line.trim_start().starts_with("#[cfg(test)]") {
+            skip_item(&mut rest);
+        } else {
+            lines += 1;
+        }
+    }
+    if lines > MAX_LINES { vec![format!("{path}: {lines} lines, at most {MAX_LINES}")] } else { Vec::new() }
+}
+
+fn head(path: &str, text: &str) -> Vec<String> {
+    if path.contains("/generated/") || text.starts_with("//! ") {
+        return Vec::new();
+    }
+    vec![format!("{path}: does not begin by saying what it is")]
+}
+
+const RULES: [fn(&str, &str) -> Vec<String>; 4] = [layering, reserved, size, head];
+
+#[test]
+fn the_house_rules_are_kept() {
+    let mut wrong = Vec::new();
+    for (path, text) in sources() {
+        wrong.extend(RULES.iter().flat_map(|rule| rule(&path, &text)));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_rule_bites() {
+    let upward = "//! A part.\nuse crate::dht::Dht;\n";
+    let sideways = "//! A part.\nuse crate::routing::Table;\n";
+    let inline = "//! A part.\nfn f() { crate::net::timer::now(); }\n";
+    let through_root = "//! A part.\nuse crate::Config;\n";
+    for (path, text) in [
+        ("query/lookup.rs", upward),
+        ("query/lookup.rs", sideways),
+        ("key.rs", inline),
+        ("dht.rs", through_root),
+    ] {
+        assert_eq!(layering(path, text).len(), 1, "{path}: {text}");
+    }
+    assert_eq!(layering("attic.rs", "//! New.\n").len(), 1, "a room without a layer");
+    assert!(
+        layering("dht/peers.rs", "//! x\nuse crate::query::rtt::Rtt;\nuse crate::dht::io::Input;\n")
+            .is_empty()
+    );
+    assert!(layering("query.rs", "//! x\n// use crate::dht::Dht;\n").is_empty(), "comments do not count");
+    let tested = "//! x\n#[cfg(test)]\nmod tests {\n    use crate::net::timer;\n}\n";
+    assert!(layering("query.rs", tested).is_empty(), "nor do tests");
+    for (path, text) in [
+        ("dht.rs", "let now = Instant::now();"),
+        ("routing/table.rs", "let since = start.elapsed();"),
+        ("net/behaviour.rs", "SystemTime::now()"),
+        ("dht/peers.rs", "let state = RandomState::new();"),
+        ("net/handler.rs", "rand_chacha::ChaCha8Rng"),
+        ("dht.rs", "use quick_protobuf::Writer;"),
+        ("query/pool.rs", "use std::task::Poll;"),
+        ("routing.rs", "async fn f() {}"),
+    ] {
+        assert_eq!(reserved(path, text).len(), 1, "{path}: {text}");
+    }
+    assert_eq!(size("dht.rs", &"x\n".repeat(MAX_LINES + 1)).len(), 1);
+    let tests = format!("x\n#[cfg(test)]\nmod tests {{\n{}}}\n", "x\n".repeat(MAX_LINES));
+    assert!(size("dht.rs", &tests).is_empty());
+    assert_eq!(head("dht.rs", "use std::fmt;\n").len(), 1);
+}
+
+/// Within the two lowest layers rooms may know each other, but not in a circle.
+#[test]
+fn the_ground_and_the_vocabulary_have_no_circles() {
+    let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (path, text) in sources() {
+        if layer(room(&path)).is_some_and(|layer| layer < 2) {
+            let known = imports(&text).into_iter().filter(|name| name != room(&path));
+            edges.entry(room(&path).to_owned()).or_default().extend(known);
+        }
+    }
+    // Rooms that know nobody are taken away until none is left.
+    while !edges.is_empty() {
+        let free: Vec<_> =
+            edges.iter().filter(|(_, known)| known.is_empty()).map(|(room, _)| room.clone()).collect();
+        assert!(!free.is_empty(), "a circle among {edges:?}");
+        for room in free {
+            edges.remove(&room);
+            edges.values_mut().for_each(|known| drop(known.remove(&room)));
+        }
+    }
+}
+
+#[test]
+fn the_generated_code_is_that_of_the_proto_file() {
+    let out = env::temp_dir().join(format!("libp2p-kademlia-{}", std::process::id()));
+    fs::create_dir_all(&out).unwrap();
+    let (input, output) = (root().join("proto/dht.proto"), out.join("dht.rs"));
+    let config = pb_rs::ConfigBuilder::new(&[&input], Some(&&output), None, &[&root().join("proto")]);
+    pb_rs::types::FileDescriptor::run(&config.unwrap().single_module(true).build()).unwrap();
+    let (fresh, checked_in) = (
+        fs::read_to_string(&output).unwrap(),
+        fs::read_to_string(root().join("src/wire/generated/dht.rs")).unwrap(),
+    );
+    fs::remove_dir_all(&out).unwrap();
+    if fresh != checked_in && env::var_os("UPDATE_GENERATED").is_some() {
+        fs::write(root().join("src/wire/generated/dht.rs"), &fresh).unwrap();
+        return;
+    }
+    assert!(fresh == checked_in, "stale: run this test with UPDATE_GENERATED=1");
+}
+
+/// Everything `libp2p-kad` 0.49 exports.
+const THEIR_NAMES: &str = "Addresses AddProviderContext AddProviderError AddProviderOk AddProviderPhase \
+    AddProviderResult Behaviour BootstrapError BootstrapOk BootstrapResult BucketInserts Caching Config Event \
+    GetClosestPeersError GetClosestPeersOk GetClosestPeersResult GetProvidersError GetProvidersOk \
+    GetProvidersResult GetRecordError GetRecordOk GetRecordResult InboundRequest Mode NoKnownPeers PeerInfo \
+    PeerRecord ProgressStep PutRecordContext PutRecordError PutRecordOk PutRecordPhase PutRecordResult QueryInfo \
+    QueryMut QueryRef QueryResult QueryStats Quorum RoutingUpdate StoreInserts KBucketDistance EntryView \
+    KBucketRef KBucketKey NodeStatus U256 ConnectionType KadPeer QueryId RecordKey ProviderRecord Record store \
+    K_VALUE ALPHA_VALUE PROTOCOL_NAME";
+
+#[test]
+fn every_name_of_libp2p_kad_exists_here_or_stands_in_the_migration_table() {
+    let lib = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    let exports: BTreeSet<String> =
+        code(&lib).split(|c: char| !c.is_alphanumeric() && c != '_').map(str::to_owned).collect();
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let table = readme.split("## Moving from libp2p-kad").nth(1).expect("the table has its heading");
+    let table = table.split("\n## ").next().unwrap();
+    let missing: Vec<_> = THEIR_NAMES
+        .split_whitespace()
+        .filter(|name| !exports.contains(*name) && !table.contains(&format!("`{name}`")))
+        .collect();
+    assert!(missing.is_empty(), "neither exported nor in the table: {missing:?}");
+}
