@@ -71,3 +71,8 @@ pub use net::behaviour::{Behaviour, QueryMut};
 pub use peer::{ConnectionType, KadPeer, PeerInfo};
 pub use record::{ProviderRecord, Record, RecordKey};
 pub use rng::Rng;
+
+/// The code of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -304,3 +304,15 @@ fn every_name_of_libp2p_kad_exists_here_or_stands_in_the_migration_table() {
         .collect();
     assert!(missing.is_empty(), "neither exported nor in the table: {missing:?}");
 }
+
+#[test]
+fn the_diagram_of_the_readme_is_that_of_the_code() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let lookup = fs::read_to_string(root().join("src/query/lookup.rs")).unwrap();
+    let lines = |text: &str| -> Vec<String> {
+        let from_first = text.lines().skip_while(|line| !line.contains("Unasked --"));
+        from_first.take(5).map(|line| line.trim_start_matches("///").trim().to_owned()).collect()
+    };
+    assert_eq!(lines(&readme), lines(&lookup));
+    assert_eq!(lines(&readme).len(), 5);
+}
