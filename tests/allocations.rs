@@ -205,3 +205,24 @@ fn serving_costs_one_list() {
         assert!(info.count_total <= 3, "{info:?}");
     }
 }
+
+#[test]
+fn queries_that_wait_cost_others_nothing() {
+    let (mut dht, now) = server();
+    let mut ask = |dht: &mut Dht<MemoryStore>| {
+        let request = Request::FindNode { key: b"far"[..].into() };
+        let info = measure(|| {
+            dht.handle_input(now, Input::RequestReceived { from: peer(1), id: InboundId(1), request });
+            while dht.poll_output().is_some() {}
+        });
+        (info.count_total, info.bytes_total)
+    };
+    ask(&mut dht);
+    let before = ask(&mut dht);
+    for n in 0..1000u32 {
+        dht.find_closest(now, n.to_le_bytes());
+        while dht.poll_output().is_some() {}
+    }
+    assert_eq!(dht.queries().count(), 1000);
+    assert_eq!(ask(&mut dht), before);
+}

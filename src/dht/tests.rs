@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use super::*;
 use crate::error::RequestError;
-use crate::event::{QueryId, QueryResult, QueryStats};
+use crate::event::{ProgressStep, QueryId, QueryResult, QueryStats};
 use crate::message::{Request, Response};
 use crate::store::MemoryStore;
 use crate::time::start;
@@ -79,6 +79,8 @@ pub(super) struct Net {
     pub(super) latency: Duration,
     pub(super) requests_sent: u64,
     pub(super) dials: u64,
+    /// The node to and from which nothing gets through.
+    pub(super) cut_off: Option<usize>,
     queue: BinaryHeap<Reverse<(Instant, u64)>>,
     happenings: BTreeMap<u64, Happening>,
     numbers: BTreeMap<PeerId, usize>,
@@ -93,6 +95,7 @@ impl Net {
             latency: 50 * MS,
             requests_sent: 0,
             dials: 0,
+            cut_off: None,
             queue: BinaryHeap::new(),
             happenings: BTreeMap::new(),
             numbers: BTreeMap::new(),
@@ -172,6 +175,16 @@ impl Net {
         }
     }
 
+    /// Takes a node its uplink: its connections end, and dials to and from it hang.
+    pub(super) fn cut_off(&mut self, n: usize) {
+        self.cut_off = Some(n);
+        (0..self.nodes.len()).for_each(|other| self.disconnect(n, other));
+    }
+
+    fn is_cut_off(&self, a: usize, b: usize) -> bool {
+        self.cut_off.is_some_and(|n| n == a || n == b)
+    }
+
     pub(super) fn is_connected(&self, a: usize, b: usize) -> bool {
         self.nodes[a].connections.contains(&b)
     }
@@ -234,11 +247,15 @@ impl Net {
                 if node.health != Health::Alive || !node.connections.contains(&from) {
                     return;
                 }
+                if self.is_cut_off(from, to) {
+                    return;
+                }
                 self.next += 1;
                 let inbound = InboundId(self.next);
                 self.nodes[to].answering.insert(inbound, (from, id));
                 self.input(to, Input::RequestReceived { from: peer(from), id: inbound, request });
             }
+            Happening::Dialled { from, to, .. } if self.is_cut_off(from, to) => {}
             Happening::Dialled { from, to, id } => match self.nodes[to].health {
                 Health::Frozen => {}
                 Health::Dead => {
@@ -363,7 +380,10 @@ pub(super) fn answer_all(dht: &mut Dht<MemoryStore>, now: Instant, named: &[usiz
                 let response = match request {
                     Request::Ping => Response::Pong,
                     Request::FindNode { .. } => Response::FindNode { closer_peers },
-                    other => panic!("{other:?}"),
+                    Request::GetValue { .. }
+                    | Request::PutValue { .. }
+                    | Request::GetProviders { .. }
+                    | Request::AddProvider { .. } => panic!("{request:?}"),
                 };
                 dht.handle_input(now, Input::ResponseReceived { id: *id, response });
             }
@@ -378,4 +398,114 @@ pub(super) fn named_peer(n: usize) -> crate::peer::KadPeer {
         multiaddrs: Addresses::collect(&peer(n), [address(n)]),
         connection_ty: crate::peer::ConnectionType::NotConnected,
     }
+}
+
+/// The default configuration, but a lone node neither joins nor refreshes, and checks nobody who is merely
+/// reported once it has a peer.
+pub(super) fn quiet() -> Config {
+    Config::default()
+        .with_joining(crate::config::Joining::OnRequest)
+        .with_refresh_interval(None)
+        .with_low_peers(0)
+}
+
+/// Puts connected servers into the table of a lone node.
+pub(super) fn admit(dht: &mut Dht<MemoryStore>, now: Instant, peers: impl IntoIterator<Item = usize>) {
+    for n in peers {
+        connect_at(dht, now, n, address(n));
+        dht.handle_input(now, Input::ProtocolConfirmed { peer: peer(n) });
+        answer_all(dht, now, &[n + 1]);
+        assert!(dht.table().entry(&key(n), &peer(n)).is_some(), "there is no room for peer {n}");
+    }
+}
+
+/// Tells a lone node that it has dialled a peer, for whomever, at an address.
+pub(super) fn connect_at(dht: &mut Dht<MemoryStore>, now: Instant, n: usize, address: Multiaddr) {
+    dht.handle_input(now, Input::Connected { peer: peer(n), address, dialled: true, dial: None });
+}
+
+/// Tells a lone node that the last connection to a peer is gone.
+pub(super) fn lose(dht: &mut Dht<MemoryStore>, now: Instant, n: usize) {
+    dht.handle_input(now, Input::Disconnected { peer: peer(n) });
+}
+
+/// Tells a lone node, as identify would, where a peer can be reached.
+pub(super) fn learn(dht: &mut Dht<MemoryStore>, now: Instant, n: usize, addresses: &[Multiaddr]) {
+    dht.handle_input(now, Input::AddressesLearned { peer: peer(n), addresses: addresses.to_vec() });
+}
+
+/// Answers a FIND_NODE of a lone node.
+pub(super) fn name(dht: &mut Dht<MemoryStore>, now: Instant, id: RequestId, named: &[usize]) {
+    let closer_peers = named.iter().map(|n| named_peer(*n)).collect();
+    dht.handle_input(now, Input::ResponseReceived { id, response: Response::FindNode { closer_peers } });
+}
+
+/// Tells a lone node that its dial of a peer has failed.
+pub(super) fn fail_dial(dht: &mut Dht<MemoryStore>, now: Instant, id: DialId, n: usize, error: DialFailure) {
+    dht.handle_input(now, Input::DialFailed { dial: Some(id), peer: Some(peer(n)), error });
+}
+
+/// Why a dial fails if nobody is there.
+pub(super) fn unreachable() -> DialFailure {
+    DialFailure::Unreachable { unsupported: vec![] }
+}
+
+/// The dials among the outputs.
+pub(super) fn dials(outputs: &[Output]) -> Vec<(DialId, Option<PeerId>, Vec<Multiaddr>)> {
+    let dial = |output: &Output| {
+        if let Output::Dial { id, peer, addresses } = output {
+            Some((*id, *peer, addresses.clone()))
+        } else {
+            None
+        }
+    };
+    outputs.iter().filter_map(dial).collect()
+}
+
+/// The requests among the outputs.
+pub(super) fn asked(outputs: &[Output]) -> Vec<(PeerId, RequestId, Request)> {
+    let request = |output: &Output| {
+        if let Output::SendRequest { to, id, request } = output {
+            Some((*to, *id, request.clone()))
+        } else {
+            None
+        }
+    };
+    outputs.iter().filter_map(request).collect()
+}
+
+/// The events among the outputs.
+pub(super) fn events(outputs: &[Output]) -> Vec<Event> {
+    let event = |output: &Output| if let Output::Event(event) = output { Some(event.clone()) } else { None };
+    outputs.iter().filter_map(event).collect()
+}
+
+/// What the outputs say of a query.
+pub(super) fn progress(outputs: &[Output], query: QueryId) -> Vec<(QueryResult, QueryStats, ProgressStep)> {
+    let progress = |event: Event| {
+        if let Event::OutboundQueryProgressed { id, result, stats, step } = event
+            && id == query
+        {
+            Some((result, stats, step))
+        } else {
+            None
+        }
+    };
+    events(outputs).into_iter().filter_map(progress).collect()
+}
+
+/// The last result of a query, if the outputs say that it has ended.
+pub(super) fn result_of(outputs: &[Output], query: QueryId) -> Option<QueryResult> {
+    let last = progress(outputs, query).pop()?;
+    last.2.last.then_some(last.0)
+}
+
+/// Fails, where the node itself would not return, if its refresh never gets past what is due.
+pub(super) fn check_refresh(dht: &Dht<MemoryStore>, now: Instant) {
+    let (mut refresh, mut rng) = (dht.refresh.clone(), dht.rng.clone());
+    let mut deadline_of_next = || {
+        refresh.next(now, &dht.table, &mut rng);
+        refresh.deadline()
+    };
+    assert!((0..64).any(|_| deadline_of_next().is_none_or(|at| at > now)), "a refresh that is due stays due");
 }

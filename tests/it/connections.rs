@@ -151,3 +151,21 @@ async fn only_the_closest_connections_are_kept() {
         }
     }
 }
+
+#[tokio::test]
+async fn idle_streams_keep_no_connection_open() {
+    use super::streams::{PROTOCOL, write_request};
+    use libp2p_kademlia::message::Request;
+    let idle = Duration::from_millis(100);
+    let mut swarm =
+        swarm_with_idle(Carrier::Memory, Version::V1Lazy, idle, |keypair| node(keypair, Config::default()));
+    swarm.behaviour_mut().kademlia.set_mode(Some(Mode::Server));
+    let server = run(swarm, Carrier::Memory).await;
+    let raw = run_raw(Carrier::Memory, Version::V1Lazy, Some(&server)).await;
+    let mut stream = raw.control.clone().open_stream(server.peer_id, PROTOCOL).await.unwrap();
+    write_request(&mut stream, &Request::Ping).await;
+    // The answer, then the end, although this side keeps the stream.
+    let mut answer = Vec::new();
+    let _ = within(futures::AsyncReadExt::read_to_end(&mut stream, &mut answer)).await;
+    assert_eq!(answer, [4, 8, 5, 0x50, 1]);
+}

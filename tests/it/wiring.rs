@@ -280,3 +280,51 @@ async fn queries_are_shown_finished_and_cancelled() {
         assert_eq!(id == first, result.is_ok());
     }
 }
+
+#[tokio::test]
+async fn tcp_quic_and_memory_on_one_node() {
+    use libp2p::core::Transport as _;
+    use libp2p::core::transport::MemoryTransport;
+    use libp2p::{SwarmBuilder, noise, tcp, yamux};
+    let mut hub = SwarmBuilder::with_new_identity()
+        .with_tokio()
+        .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
+        .unwrap()
+        .with_quic()
+        .with_other_transport(|keypair| {
+            MemoryTransport::new()
+                .upgrade(Version::V1)
+                .authenticate(libp2p_plaintext::Config::new(keypair))
+                .multiplex(yamux::Config::default())
+        })
+        .unwrap()
+        .with_behaviour(|keypair| node(keypair, Config::default()))
+        .unwrap()
+        .build();
+    hub.behaviour_mut().kademlia.set_mode(Some(Mode::Server));
+    let mut addresses = Vec::new();
+    for carrier in [Carrier::Tcp, Carrier::Quic] {
+        addresses.push(listen(&mut hub, carrier).await);
+    }
+    let hub = run(hub, Carrier::Memory).await;
+    addresses.push(hub.address.clone());
+    for (carrier, address) in [Carrier::Tcp, Carrier::Quic, Carrier::Memory].into_iter().zip(addresses) {
+        let mut swarm = swarm(carrier, Version::V1Lazy, |keypair| node(keypair, Config::default()));
+        swarm.behaviour_mut().kademlia.set_mode(Some(Mode::Server));
+        let node = run(swarm, carrier).await;
+        node.client.add_address(hub.peer_id, address).await.unwrap();
+        within(node.client.bootstrap()).await.unwrap();
+        meet(&node, &hub).await;
+        within(hub.client.ping(node.peer_id)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_no_transport_can_dial_is_an_error_and_is_forgotten() {
+    use libp2p_kademlia::{PingError, RequestError};
+    let node = run(server(), Carrier::Memory).await;
+    let peer = libp2p::PeerId::random();
+    node.client.add_address(peer, "/ip4/127.0.0.1/udp/1/quic-v1".parse().unwrap()).await.unwrap();
+    let error = within(node.client.ping(peer)).await.unwrap_err();
+    assert!(matches!(error, PingError::Failed { error: RequestError::NoAddresses, .. }), "{error}");
+}

@@ -1,1 +1,125 @@
+use std::num::NonZeroUsize;
 
+use super::*;
+use crate::dht::tests::{MS, SECOND, address, key, peer, unreachable};
+use crate::time::start;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Peers of whom only so many that are idle are remembered.
+fn remembering(max: usize) -> Peers {
+    Peers::new(Config::default().with_max_known_peers(NonZeroUsize::new(max).unwrap()))
+}
+
+fn sweep(peers: &mut Peers, now: Instant) {
+    peers.sweep(now, 0, |_, _| false);
+}
+
+fn ask(peers: &mut Peers, now: Instant, n: usize, urgency: Urgency) -> VecDeque<Output> {
+    let mut out = VecDeque::new();
+    peers.request(now, peer(n), &Addresses::empty(), Request::Ping, (Owner::Check, urgency), &mut out);
+    out
+}
+
+fn connect(peers: &mut Peers, now: Instant, n: usize) -> VecDeque<Output> {
+    let mut out = VecDeque::new();
+    peers.connected(now, peer(n), (&address(n), true), None, &mut out);
+    out
+}
+
+fn errors(peers: &mut Peers) -> Vec<RequestError> {
+    std::iter::from_fn(|| peers.next_outcome()).filter_map(|outcome| outcome.result.err()).collect()
+}
+
+#[test]
+fn an_answer_counts_as_recent_for_a_day() {
+    let mut known = Known::new(start(), key(1));
+    assert!(!known.has_answered_lately(start()));
+    known.answered(start(), MS);
+    assert!(known.has_answered_lately(start() + DAY - MS));
+    assert!(!known.has_answered_lately(start() + DAY));
+}
+
+#[test]
+fn the_back_off_doubles_once_for_failures_at_once_and_ends_with_an_answer() {
+    let (mut known, mut now) = (Known::new(start(), key(1)), start());
+    for pause in [5, 10, 20, 40, 80, 160, 320, 600, 600] {
+        (0..3).for_each(|_| known.failed(now));
+        assert!(known.is_backed_off(now + pause * SECOND - MS), "{pause}");
+        now += pause * SECOND;
+        assert!(!known.is_backed_off(now), "{pause}");
+    }
+    known.answered(now, MS);
+    known.failed(now);
+    assert!(known.is_backed_off(now) && !known.is_backed_off(now + 5 * SECOND));
+}
+
+#[test]
+fn who_is_in_a_hurry_does_not_mind_the_back_off() {
+    let mut peers = remembering(10);
+    let Some(Output::Dial { id, .. }) = ask(&mut peers, start(), 1, Urgency::Patient).pop_front() else {
+        panic!()
+    };
+    peers.dial_failed(start(), Some(id), Some(peer(1)), &unreachable(), &mut VecDeque::new());
+    assert_eq!(errors(&mut peers), [RequestError::Unreachable]);
+    assert!(ask(&mut peers, start(), 1, Urgency::Patient).is_empty());
+    assert_eq!(errors(&mut peers), [RequestError::BackedOff]);
+    assert_eq!(ask(&mut peers, start(), 1, Urgency::Forced).len(), 1);
+    assert!(errors(&mut peers).is_empty());
+}
+
+#[test]
+fn those_heard_of_longest_ago_are_forgotten_first() {
+    let mut peers = remembering(100);
+    for n in 0..200 {
+        peers.remember(start() + MS * u32::try_from(n).unwrap(), peer(n));
+    }
+    sweep(&mut peers, start() + SECOND);
+    assert_eq!(peers.len(), 100);
+    assert!((100..200).all(|n| peers.get(&peer(n)).is_some()));
+}
+
+#[test]
+fn of_many_heard_of_at_once_as_many_as_configured_are_remembered() {
+    let mut peers = remembering(100);
+    for n in 0..200 {
+        peers.remember(start(), peer(n));
+    }
+    sweep(&mut peers, start());
+    assert_eq!(peers.len(), 100);
+}
+
+#[test]
+fn whoever_is_connected_asked_or_needed_is_not_forgotten() {
+    let mut peers = remembering(1);
+    (0..50).for_each(|n| drop(connect(&mut peers, start(), n)));
+    (50..60).for_each(|n| drop(ask(&mut peers, start(), n, Urgency::Patient)));
+    for n in 60..200 {
+        peers.remember(start() + MS * u32::try_from(n).unwrap(), peer(n));
+    }
+    peers.sweep(start() + 2 * DAY, 0, |_, id| *id == peer(70));
+    assert!((0..60).chain([70]).all(|n| peers.get(&peer(n)).is_some()));
+    assert_eq!(peers.len(), 61, "all others are a day old");
+}
+
+#[test]
+fn nobody_who_is_connected_is_dialled() {
+    let mut peers = remembering(10);
+    assert!(connect(&mut peers, start(), 1).is_empty());
+    let out = ask(&mut peers, start(), 1, Urgency::Patient);
+    assert!(matches!(out.front(), Some(Output::SendRequest { to, .. }) if *to == peer(1)));
+    assert_eq!((out.len(), peers.requests()), (1, 1));
+}
+
+#[test]
+fn the_time_a_dial_took_is_told_once() {
+    let mut peers = remembering(10);
+    let Some(Output::Dial { id, .. }) = ask(&mut peers, start(), 1, Urgency::Patient).pop_front() else {
+        panic!()
+    };
+    let mut connected =
+        |now, dial| peers.connected(now, peer(1), (&address(1), true), dial, &mut VecDeque::new());
+    assert_eq!(connected(start() + SECOND, Some(id)), Some(SECOND));
+    assert_eq!(connected(start() + 2 * SECOND, Some(id)), None);
+    assert_eq!(connected(start() + 2 * SECOND, None), None);
+}

@@ -211,3 +211,35 @@ fn no_deadline_is_ever_overdue() {
     let mut alive = net.nodes.iter().filter(|node| node.health == Health::Alive);
     assert!(alive.all(|node| node.dht.queries().count() == 0));
 }
+
+#[test]
+fn a_keyspace_of_sixteen_bits_has_equal_keys_and_full_buckets_and_works() {
+    let narrow: crate::key::KeyHash = |bytes| {
+        let mut key = [0; 32];
+        key[..2].copy_from_slice(&Key::sha256(bytes).as_bytes()[..2]);
+        // Only eleven of the sixteen bits differ, so that many of 300 nodes share their key with another.
+        key[1] &= 0xe0;
+        Key::from_bytes(key)
+    };
+    let config =
+        Config::default().with_key_hash(narrow).with_bucket_size(std::num::NonZeroU8::new(8).unwrap());
+    let mut net = Net::new(300, &config);
+    net.join_all(100 * MS);
+    let keys: BTreeSet<_> = (0..300).map(|n| Key::of_peer(&peer(n), narrow)).collect();
+    assert!(keys.len() < 290, "{} keys of 300 nodes", keys.len());
+    assert!(
+        net.nodes.iter().any(|node| node.dht.table().buckets().any(|bucket| bucket.entries().len() == 8))
+    );
+    for lookup in 0..30usize {
+        let target = lookup.to_le_bytes();
+        let (found, _) = net.closest(lookup, &target);
+        // Which of several with the same key are the closest is a matter of their ids.
+        let target = narrow(&target);
+        let mut truth: Vec<_> = (0..300).filter(|n| *n != lookup).map(peer).collect();
+        truth.sort_by_key(|peer| (target.distance(&Key::of_peer(peer, narrow)), *peer));
+        let distance = |peer: &PeerId| target.distance(&Key::of_peer(peer, narrow));
+        let (found, truth): (Vec<_>, Vec<_>) =
+            (found.iter().map(distance).collect(), truth.iter().take(8).map(distance).collect());
+        assert_eq!(found, truth, "lookup {lookup}");
+    }
+}

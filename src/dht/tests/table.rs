@@ -1,1 +1,892 @@
+//! The routing table as the node keeps it: who enters, who waits, who leaves, who is kept and probed.
+
 use super::*;
+use crate::config::{BucketInserts, IpDiversity, KeepAlive};
+use crate::key::{BucketIndex, Distance};
+use crate::peer::KadPeer;
+use std::num::{NonZeroU8, NonZeroUsize};
+
+const TEN_MINUTES: Duration = Duration::from_secs(600);
+
+/// A node that is connected to one server, with number 100.
+fn node_with(config: Config) -> Dht<MemoryStore> {
+    let mut dht = new_dht(0, config);
+    admit(&mut dht, start(), [100]);
+    dht
+}
+
+fn node() -> Dht<MemoryStore> {
+    node_with(quiet())
+}
+
+fn is_in(dht: &Dht<MemoryStore>, n: usize) -> bool {
+    dht.table().entry(&key(n), &peer(n)).is_some()
+}
+
+fn input(dht: &mut Dht<MemoryStore>, now: Instant, input: Input) -> Vec<Output> {
+    dht.handle_input(now, input);
+    outputs(dht)
+}
+
+fn timed(dht: &mut Dht<MemoryStore>, now: Instant) -> Vec<Output> {
+    dht.handle_timeout(now);
+    outputs(dht)
+}
+
+/// A peer has come by itself, from a port at which nobody can dial it.
+fn come(dht: &mut Dht<MemoryStore>, now: Instant, n: usize) -> Vec<Output> {
+    let address = "/memory/999999".parse().unwrap();
+    input(dht, now, Input::Connected { peer: peer(n), address, dialled: false, dial: None })
+}
+
+/// A peer that this node has dialled says that it is a server, and answers whatever it is asked.
+fn enter_at(dht: &mut Dht<MemoryStore>, now: Instant, n: usize, at: &str) -> Vec<Output> {
+    connect_at(dht, now, n, at.parse().unwrap());
+    dht.handle_input(now, Input::ProtocolConfirmed { peer: peer(n) });
+    answer_all(dht, now, &[n + 1])
+}
+
+fn enter(dht: &mut Dht<MemoryStore>, now: Instant, n: usize) -> Vec<Output> {
+    enter_at(dht, now, n, &address(n).to_string())
+}
+
+/// The requests by which a peer is checked or probed.
+fn checks(out: &[Output], n: usize) -> Vec<RequestId> {
+    let own = Request::FindNode { key: peer(n).to_bytes().into() };
+    let of_peer = asked(out).into_iter().filter(|(to, _, request)| *to == peer(n) && *request == own);
+    of_peer.map(|(_, id, _)| id).collect()
+}
+
+fn check(out: &[Output], n: usize) -> RequestId {
+    let [id] = checks(out, n)[..] else { panic!("{n} is not asked once: {out:?}") };
+    id
+}
+
+/// Lets a ping of a connected peer fail.
+fn fail(dht: &mut Dht<MemoryStore>, now: Instant, n: usize) -> Vec<Output> {
+    dht.ping(now, peer(n));
+    let (to, id, _) = asked(&outputs(dht)).pop().expect("it is connected");
+    assert_eq!(to, peer(n));
+    input(dht, now, Input::RequestFailed { id, error: RequestError::BadAnswer })
+}
+
+/// Lets a ping of a connected peer be answered.
+fn succeed(dht: &mut Dht<MemoryStore>, now: Instant, n: usize) -> Vec<Output> {
+    dht.ping(now, peer(n));
+    answer_all(dht, now, &[n + 1])
+}
+
+/// Of `RoutingUpdated`: the peer, whether it is new, its addresses and who made room for it.
+type Update = (PeerId, bool, Vec<Multiaddr>, Option<PeerId>);
+
+fn updates(out: &[Output]) -> Vec<Update> {
+    let mut updates = Vec::new();
+    for event in events(out) {
+        if let Event::RoutingUpdated {
+            peer,
+            is_new_peer,
+            addresses,
+            bucket_range: (least, greatest),
+            old_peer,
+        } = event
+        {
+            let distance = key(0).distance(&Key::of_peer(&peer, Key::sha256));
+            assert!(least <= distance && distance <= greatest && least.bucket() == greatest.bucket());
+            updates.push((peer, is_new_peer, addresses.into_vec(), old_peer));
+        }
+    }
+    updates
+}
+
+/// Peers of the farthest bucket.
+fn far() -> impl Iterator<Item = usize> {
+    (1..).filter(|n| *n != 100 && key(0).distance(&key(*n)).bucket() == Some(BucketIndex::FARTHEST))
+}
+
+/// Some peers, nearest first.
+fn by_distance() -> Vec<usize> {
+    let mut all: Vec<_> = (1..400).filter(|n| *n != 100).collect();
+    all.sort_by_key(|n| key(0).distance(&key(*n)));
+    all
+}
+
+fn bucket_of(k: u8) -> Config {
+    quiet().with_bucket_size(NonZeroU8::new(k).unwrap())
+}
+
+#[test]
+fn a_stranger_that_dials_in_and_asks_a_hundred_times_is_checked_once_and_enters_when_it_answers() {
+    let (mut dht, now) = (node(), start());
+    let mut out = come(&mut dht, now, 1);
+    for n in 0..100 {
+        let request = Request::FindNode { key: b"anything"[..].into() };
+        out.extend(input(&mut dht, now, Input::RequestReceived { from: peer(1), id: InboundId(n), request }));
+        out.extend(input(&mut dht, now, Input::ProtocolConfirmed { peer: peer(1) }));
+        learn(&mut dht, now, 1, &[address(1)]);
+        out.extend(outputs(&mut dht));
+    }
+    assert_eq!(asked(&out).len(), 1);
+    let id = check(&out, 1);
+    assert!(!is_in(&dht, 1), "it has only asked");
+    name(&mut dht, now, id, &[100]);
+    assert_eq!(updates(&outputs(&mut dht)), [(peer(1), true, vec![address(1)], None)]);
+    assert!(is_in(&dht, 1));
+}
+
+#[test]
+fn a_stranger_that_fails_its_check_does_not_enter_and_is_checked_again_after_ten_minutes() {
+    let (mut dht, now) = (node(), start());
+    learn(&mut dht, now, 1, &[address(1)]);
+    let id = check(&come(&mut dht, now, 1), 1);
+    input(&mut dht, now, Input::RequestFailed { id, error: RequestError::StreamEnded });
+    let mut ask = |now| {
+        let request = Input::RequestReceived { from: peer(1), id: InboundId(1), request: Request::Ping };
+        let out = input(&mut dht, now, request);
+        assert!(!is_in(&dht, 1));
+        checks(&out, 1).len()
+    };
+    assert_eq!([ask(now), ask(now + TEN_MINUTES - MS), ask(now + TEN_MINUTES)], [0, 0, 1]);
+}
+
+#[test]
+fn a_flood_of_strangers_is_checked_a_few_at_a_time() {
+    let (mut dht, now) = (node(), start());
+    let mut open = VecDeque::new();
+    let mut all = 0;
+    for n in 200..400 {
+        learn(&mut dht, now, n, &[address(n)]);
+        open.extend(asked(&come(&mut dht, now, n)));
+    }
+    while let Some((_, id, _)) = open.pop_front() {
+        all += 1;
+        assert!(open.len() < 8);
+        let failed = Input::RequestFailed { id, error: RequestError::StreamEnded };
+        open.extend(asked(&input(&mut dht, now, failed)));
+    }
+    assert!((100..=200).contains(&all), "{all} were checked");
+    assert_eq!(dht.table().len(), 1);
+}
+
+#[test]
+fn whoever_names_nobody_when_asked_for_itself_enters_only_while_the_table_is_low() {
+    let mut dht = new_dht(0, quiet().with_low_peers(2));
+    let nobody = |dht: &mut Dht<MemoryStore>, n: usize| {
+        connect_at(dht, start(), n, address(n));
+        answer_all(dht, start(), &[]);
+        is_in(dht, n)
+    };
+    assert!([1, 2, 3].into_iter().all(|n| nobody(&mut dht, n)), "up to two peers are few");
+    assert!(!nobody(&mut dht, 4));
+    dht.remove_peer(start(), &peer(1));
+    assert!(nobody(&mut dht, 5));
+}
+
+#[test]
+fn whoever_answers_a_query_has_proved_itself() {
+    let (mut dht, now) = (node(), start());
+    let query = dht.find_closest(now, *b"anything");
+    let id = asked(&outputs(&mut dht))[0].1;
+    name(&mut dht, now, id, &[1]);
+    let out = outputs(&mut dht);
+    let [(dial, Some(_), _)] = dials(&out)[..] else { panic!("{out:?}") };
+    let out = input(
+        &mut dht,
+        now,
+        Input::Connected { peer: peer(1), address: address(1), dialled: true, dial: Some(dial) },
+    );
+    let request = Request::FindNode { key: b"anything"[..].into() };
+    let asked_by_query = asked(&out).into_iter().find(|(_, _, sent)| *sent == request).expect("1 is asked");
+    assert!(!is_in(&dht, 1));
+    name(&mut dht, now, asked_by_query.1, &[]);
+    assert!(is_in(&dht, 1), "though it knows nobody");
+    assert!(result_of(&outputs(&mut dht), query).is_some());
+}
+
+#[test]
+fn a_peer_that_stops_serving_leaves_and_is_kept_out() {
+    let (mut dht, now) = (node(), start());
+    enter(&mut dht, now, 1);
+    assert!(is_in(&dht, 1));
+    input(&mut dht, now, Input::ProtocolUnsupported { peer: peer(1) });
+    assert!(!is_in(&dht, 1));
+    let later = now + 2 * TEN_MINUTES;
+    learn(&mut dht, later, 1, &[address(1), address(21)]);
+    let request = Input::RequestReceived { from: peer(1), id: InboundId(1), request: Request::Ping };
+    let out = [input(&mut dht, later, request), come(&mut dht, later, 1)].concat();
+    assert!(asked(&out).iter().all(|(to, ..)| *to != peer(1)) && dials(&out).is_empty(), "{out:?}");
+    dht.find_closest(later, *b"anything");
+    let out = answer_all(&mut dht, later, &[1]);
+    assert!(asked(&out).iter().all(|(to, ..)| *to != peer(1)) && dials(&out).is_empty(), "{out:?}");
+    assert!(!is_in(&dht, 1));
+}
+
+#[test]
+fn a_peer_that_serves_again_is_let_in_again() {
+    let (mut dht, now) = (node(), start());
+    enter(&mut dht, now, 1);
+    input(&mut dht, now, Input::ProtocolUnsupported { peer: peer(1) });
+    let out = input(&mut dht, now + SECOND, Input::ProtocolConfirmed { peer: peer(1) });
+    let id = check(&out, 1);
+    name(&mut dht, now + SECOND, id, &[100]);
+    assert!(is_in(&dht, 1));
+}
+
+#[test]
+fn a_peer_that_begins_to_serve_is_checked_though_it_was_as_a_client() {
+    let (mut dht, now) = (node(), start());
+    learn(&mut dht, now, 1, &[address(1)]);
+    let id = check(&come(&mut dht, now, 1), 1);
+    input(&mut dht, now, Input::RequestFailed { id, error: RequestError::Unsupported });
+    input(&mut dht, now, Input::ProtocolUnsupported { peer: peer(1) });
+    let out = input(&mut dht, now + SECOND, Input::ProtocolConfirmed { peer: peer(1) });
+    assert_eq!(checks(&out, 1).len(), 1);
+}
+
+#[test]
+fn whoever_connects_anew_may_have_become_a_server() {
+    let (mut dht, now) = (node(), start());
+    input(&mut dht, now, Input::ProtocolUnsupported { peer: peer(1) });
+    learn(&mut dht, now, 1, &[address(1)]);
+    assert!(come(&mut dht, now, 1).is_empty(), "it has said that it is a client");
+    lose(&mut dht, now, 1);
+    assert_eq!(checks(&come(&mut dht, now, 1), 1).len(), 1);
+}
+
+#[test]
+fn an_answer_that_was_under_way_does_not_let_a_client_in() {
+    let (mut dht, now) = (node(), start());
+    learn(&mut dht, now, 1, &[address(1)]);
+    let id = check(&come(&mut dht, now, 1), 1);
+    input(&mut dht, now, Input::ProtocolUnsupported { peer: peer(1) });
+    name(&mut dht, now, id, &[100]);
+    assert!(!is_in(&dht, 1));
+}
+
+#[test]
+fn a_request_that_finds_the_protocol_unsupported_removes_the_peer_and_is_the_last() {
+    let (mut dht, now) = (node(), start());
+    enter(&mut dht, now, 1);
+    dht.ping(now, peer(1));
+    let id = asked(&outputs(&mut dht))[0].1;
+    input(&mut dht, now, Input::RequestFailed { id, error: RequestError::Unsupported });
+    assert!(!is_in(&dht, 1));
+    dht.find_closest(now, *b"anything");
+    let out = answer_all(&mut dht, now, &[1]);
+    assert!(asked(&out).iter().all(|(to, ..)| *to != peer(1)), "{out:?}");
+}
+
+#[test]
+fn a_server_without_an_address_waits_and_is_checked_when_one_arrives() {
+    let (mut dht, now) = (node(), start());
+    let mut out = come(&mut dht, now, 1);
+    out.extend(input(&mut dht, now, Input::ProtocolConfirmed { peer: peer(1) }));
+    assert!(asked(&out).is_empty());
+    learn(&mut dht, now + SECOND, 1, &[address(1)]);
+    let id = check(&outputs(&mut dht), 1);
+    name(&mut dht, now + SECOND, id, &[100]);
+    assert!(is_in(&dht, 1));
+}
+
+#[test]
+fn a_protocol_may_be_confirmed_before_there_is_a_connection() {
+    let (mut dht, now) = (node(), start());
+    let out = input(&mut dht, now, Input::ProtocolConfirmed { peer: peer(1) });
+    learn(&mut dht, now, 1, &[address(1)]);
+    assert!(out.is_empty() && outputs(&mut dht).is_empty(), "nobody dials for it");
+    assert_eq!(checks(&come(&mut dht, now, 1), 1).len(), 1);
+}
+
+#[test]
+fn addresses_survive_disconnection() {
+    let (mut dht, now) = (node(), start());
+    learn(&mut dht, now, 1, &[address(1), address(21)]);
+    come(&mut dht, now, 1);
+    lose(&mut dht, now, 1);
+    outputs(&mut dht);
+    let later = now + 23 * 3600 * SECOND;
+    timed(&mut dht, later);
+    assert_eq!(dht.addresses_of(&peer(1)).len(), 2);
+    dht.ping(later, peer(1));
+    let out = outputs(&mut dht);
+    let (_, _, dialled) =
+        dials(&out).into_iter().find(|(_, whom, _)| *whom == Some(peer(1))).expect("dialled");
+    assert_eq!(dialled.len(), 2);
+}
+
+#[test]
+fn what_is_remembered_of_a_peer_is_forgotten_after_a_day_of_silence() {
+    let (mut dht, now) = (node(), start());
+    learn(&mut dht, now, 1, &[address(1)]);
+    timed(&mut dht, now + 25 * 3600 * SECOND);
+    learn(&mut dht, now + 25 * 3600 * SECOND, 2, &[address(2)]);
+    assert!(dht.addresses_of(&peer(1)).is_empty(), "a day is the longest");
+}
+
+#[test]
+fn a_peer_that_is_merely_reported_is_dialled_for_a_check_while_the_table_is_low() {
+    let mut dht = new_dht(0, quiet().with_low_peers(1));
+    let report = |dht: &mut Dht<MemoryStore>, n: usize| {
+        learn(dht, start(), n, &[address(n)]);
+        let out = outputs(dht);
+        assert!(out.len() == dials(&out).len(), "{out:?}");
+        dials(&out)
+    };
+    for n in [1, 2] {
+        let [(dial, Some(whom), ref at)] = report(&mut dht, n)[..] else { panic!("{n} is not dialled") };
+        assert_eq!((whom, at.as_slice()), (peer(n), &[address(n)][..]));
+        let connected =
+            Input::Connected { peer: peer(n), address: address(n), dialled: true, dial: Some(dial) };
+        let id = check(&input(&mut dht, start(), connected), n);
+        name(&mut dht, start(), id, &[n + 1]);
+        outputs(&mut dht);
+        assert!(is_in(&dht, n));
+    }
+    assert!(report(&mut dht, 3).is_empty(), "two are enough");
+    assert_eq!(dht.addresses_of(&peer(3)).into_vec(), [address(3)], "but it is remembered");
+}
+
+#[test]
+fn a_check_that_we_could_not_make_is_made_when_the_peer_turns_up_again() {
+    let mut dht = new_dht(0, quiet());
+    let now = start();
+    learn(&mut dht, now, 1, &[address(1)]);
+    let [(dial, ..)] = dials(&outputs(&mut dht))[..] else { panic!("the table is low") };
+    fail_dial(&mut dht, now, dial, 1, DialFailure::Refused);
+    outputs(&mut dht);
+    let later = now + TRY_AGAIN;
+    let mut out = timed(&mut dht, later);
+    out.extend(come(&mut dht, later, 1));
+    assert_eq!(checks(&out, 1).len(), 1);
+}
+
+#[test]
+fn with_manual_inserts_a_peer_is_reported_once_and_enters_after_its_address_was_added() {
+    let (mut dht, now) = (new_dht(0, quiet().with_bucket_inserts(BucketInserts::Manual)), start());
+    let mut out = enter(&mut dht, now, 1);
+    out.extend(succeed(&mut dht, now, 1));
+    out.extend(succeed(&mut dht, now, 1));
+    let told = |out: &[Output]| {
+        let mut told = 0;
+        for event in events(out) {
+            if let Event::RoutablePeer { peer: routable, address: at } = event {
+                assert_eq!((routable, at), (peer(1), address(1)));
+                told += 1;
+            }
+        }
+        told
+    };
+    assert_eq!((told(&out), is_in(&dht, 1)), (1, false), "{out:?}");
+    assert_eq!(dht.add_address(now, peer(1), address(1)), RoutingUpdate::Pending);
+    let out = answer_all(&mut dht, now, &[2]);
+    assert_eq!(updates(&out), [(peer(1), true, vec![address(1)], None)]);
+    assert_eq!((told(&out), is_in(&dht, 1)), (0, true));
+}
+
+#[test]
+fn a_peer_is_reported_once_though_identify_repeats_its_addresses() {
+    let (mut dht, now) = (new_dht(0, quiet().with_bucket_inserts(BucketInserts::Manual)), start());
+    let mut out = enter(&mut dht, now, 1);
+    for _ in 0..5 {
+        learn(&mut dht, now, 1, &[address(1)]);
+        out.extend(succeed(&mut dht, now, 1));
+    }
+    let routable = events(&out).into_iter().filter(|event| matches!(event, Event::RoutablePeer { .. }));
+    assert_eq!(routable.count(), 1);
+}
+
+#[test]
+fn a_connected_server_without_an_address_is_unroutable_once() {
+    let (mut dht, now) = (node(), start());
+    let mut out = come(&mut dht, now, 1);
+    assert!(events(&out).is_empty(), "it may be a client");
+    for n in 0..3 {
+        out.extend(input(&mut dht, now, Input::ProtocolConfirmed { peer: peer(1) }));
+        let request = Input::RequestReceived { from: peer(1), id: InboundId(n), request: Request::Ping };
+        out.extend(input(&mut dht, now, request));
+    }
+    let unroutable = |event: &Event| matches!(event, Event::UnroutablePeer { peer: one } if *one == peer(1));
+    assert_eq!(events(&out).iter().filter(|event| unroutable(event)).count(), 1);
+}
+
+#[test]
+fn a_peer_that_finds_its_bucket_full_waits_and_takes_the_place_of_a_dead_one() {
+    let (mut dht, now) = (new_dht(0, bucket_of(2)), start());
+    let [a, b, c]: [usize; 3] = far().take(3).collect::<Vec<_>>().try_into().unwrap();
+    assert_eq!(updates(&enter(&mut dht, now, a)), [(peer(a), true, vec![address(a)], None)]);
+    enter(&mut dht, now, b);
+    let out = enter(&mut dht, now, c);
+    let [Event::PendingRoutablePeer { peer: pending, address: at }] = &events(&out)[..] else {
+        panic!("{out:?}")
+    };
+    assert_eq!((*pending, at), (peer(c), &address(c)));
+    assert!(updates(&out).is_empty() && !is_in(&dht, c));
+    assert!(updates(&fail(&mut dht, now + SECOND, a)).is_empty(), "once is a doubt");
+    succeed(&mut dht, now + 2 * SECOND, b);
+    let out = fail(&mut dht, now + 3 * SECOND, a);
+    assert_eq!(updates(&out), [(peer(c), true, vec![address(c)], Some(peer(a)))]);
+    assert!(is_in(&dht, c) && !is_in(&dht, a));
+}
+
+/// A node whose farthest bucket is full, and the peer that waits; `change` happens before that moves up.
+fn moved_up(change: impl FnOnce(&mut Dht<MemoryStore>, usize)) -> (Dht<MemoryStore>, usize) {
+    let (mut dht, now) = (new_dht(0, bucket_of(2)), start());
+    let [a, b, c]: [usize; 3] = far().take(3).collect::<Vec<_>>().try_into().unwrap();
+    for n in [a, b, c] {
+        enter(&mut dht, now, n);
+    }
+    change(&mut dht, c);
+    fail(&mut dht, now + SECOND, a);
+    succeed(&mut dht, now + 2 * SECOND, b);
+    fail(&mut dht, now + 3 * SECOND, a);
+    (dht, c)
+}
+
+#[test]
+fn a_waiting_peer_that_moves_up_is_known_to_be_connected_or_not() {
+    let (dht, n) = moved_up(|_, _| {});
+    assert!(dht.table().entry(&key(n), &peer(n)).expect("it has moved up").is_connected());
+    let (dht, n) = moved_up(|dht, n| lose(dht, start(), n));
+    assert!(!dht.table().entry(&key(n), &peer(n)).expect("it has moved up").is_connected());
+}
+
+#[test]
+fn a_waiting_peer_moves_up_with_the_addresses_that_were_learnt_meanwhile() {
+    let (dht, n) = moved_up(|dht, n| learn(dht, start(), n, &[address(5000)]));
+    let entry = dht.table().entry(&key(n), &peer(n)).expect("it has moved up");
+    assert_eq!(entry.addresses().clone().into_vec(), [address(n), address(5000)]);
+}
+
+#[test]
+fn a_waiting_peer_that_has_failed_is_not_handed_out_when_it_moves_up() {
+    let (dht, n) = moved_up(|dht, n| drop(fail(dht, start(), n)));
+    assert!(dht.table().entry(&key(n), &peer(n)).is_none_or(|entry| !entry.is_live()));
+}
+
+#[test]
+fn a_waiting_peer_that_stops_serving_does_not_move_up() {
+    let (dht, n) = moved_up(|dht, n| dht.handle_input(start(), Input::ProtocolUnsupported { peer: peer(n) }));
+    assert!(!is_in(&dht, n));
+}
+
+#[test]
+fn a_new_address_of_a_peer_of_the_table_is_an_update_and_a_known_one_is_not() {
+    let (mut dht, now) = (node(), start());
+    enter(&mut dht, now, 1);
+    learn(&mut dht, now, 1, &[address(21)]);
+    let both = vec![address(1), address(21)];
+    assert_eq!(updates(&outputs(&mut dht)), [(peer(1), false, both, None)]);
+    learn(&mut dht, now, 1, &[address(21), address(1)]);
+    assert!(outputs(&mut dht).is_empty());
+    assert_eq!(dht.add_address(now, peer(1), address(22)), RoutingUpdate::Success);
+    let all = vec![address(1), address(22), address(21)];
+    assert_eq!(updates(&outputs(&mut dht)), [(peer(1), false, all, None)]);
+}
+
+#[test]
+fn the_address_that_worked_last_comes_first() {
+    let (mut dht, now) = (node(), start());
+    enter(&mut dht, now, 1);
+    learn(&mut dht, now, 1, &[address(21)]);
+    lose(&mut dht, now, 1);
+    connect_at(&mut dht, now, 1, address(21));
+    let first = dht.table().entry(&key(1), &peer(1)).unwrap().addresses().first().cloned();
+    assert_eq!(first, Some(address(21)));
+    come(&mut dht, now, 1);
+    assert_eq!(
+        dht.addresses_of(&peer(1)).into_vec(),
+        [address(21), address(1)],
+        "a source port is no address"
+    );
+}
+
+fn keeps(out: &[Output]) -> Vec<(PeerId, bool)> {
+    let keep = |o: &Output| {
+        if let Output::KeepAlive { peer, keep } = o { Some((*peer, *keep)) } else { None }
+    };
+    sorted(out.iter().filter_map(keep))
+}
+
+fn sorted(kept: impl IntoIterator<Item = (PeerId, bool)>) -> Vec<(PeerId, bool)> {
+    let mut all: Vec<_> = kept.into_iter().collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn connections_to_the_k_closest_are_kept_and_no_longer_when_a_closer_one_is_there() {
+    let (mut dht, now) = (new_dht(0, bucket_of(2)), start());
+    let mut farthest: Vec<_> = far().take(2).collect();
+    farthest.sort_by_key(|n| key(0).distance(&key(*n)));
+    let (near, [close, distant]) = (by_distance()[0], farthest[..].try_into().unwrap());
+    assert_eq!(keeps(&enter(&mut dht, now, distant)), [(peer(distant), true)]);
+    assert_eq!(keeps(&enter(&mut dht, now, close)), [(peer(close), true)]);
+    let displaced = sorted([(peer(near), true), (peer(distant), false)]);
+    assert_eq!(keeps(&enter(&mut dht, now, near)), displaced);
+    lose(&mut dht, now, near);
+    assert!(keeps(&outputs(&mut dht)).is_empty(), "there is nothing to keep");
+    connect_at(&mut dht, now, near, address(near));
+    assert_eq!(keeps(&outputs(&mut dht)), [(peer(near), true)]);
+    dht.remove_peer(now, &peer(near));
+    let back = sorted([(peer(near), false), (peer(distant), true)]);
+    assert_eq!(keeps(&outputs(&mut dht)), back);
+}
+
+#[test]
+fn whoever_is_not_connected_is_not_told_to_be_kept() {
+    let (mut dht, now) = (new_dht(0, bucket_of(2)), start());
+    let mut farthest: Vec<_> = far().take(2).collect();
+    farthest.sort_by_key(|n| std::cmp::Reverse(key(0).distance(&key(*n))));
+    for n in farthest {
+        enter(&mut dht, now, n);
+        lose(&mut dht, now, n);
+    }
+    outputs(&mut dht);
+    let near = by_distance()[0];
+    assert_eq!(keeps(&enter(&mut dht, now, near)), [(peer(near), true)]);
+}
+
+#[test]
+fn all_connections_of_the_table_are_kept_or_none_if_so_configured() {
+    for (keep_alive, expected) in [(KeepAlive::Nobody, 0), (KeepAlive::Table, 3), (KeepAlive::Closest, 2)] {
+        let (mut dht, now) = (new_dht(0, bucket_of(2).with_keep_alive(keep_alive)), start());
+        // From far to near, so that nobody is displaced among the first two.
+        let peers = [far().next().unwrap(), by_distance()[1], by_distance()[0]];
+        let mut kept = BTreeSet::new();
+        for n in peers {
+            for (peer, keep) in keeps(&enter(&mut dht, now, n)) {
+                if keep {
+                    kept.insert(peer)
+                } else {
+                    kept.remove(&peer)
+                };
+            }
+        }
+        assert_eq!((kept.len(), dht.table().len()), (expected, 3), "{keep_alive:?}");
+    }
+}
+
+/// Disconnects a peer of the table that was silent for so long. Returns how often it is probed, and what else
+/// it is asked.
+fn disconnected(config: Config, silent: Duration, busy: bool) -> (usize, Vec<Request>) {
+    let (mut dht, now) = (node_with(config), start());
+    enter(&mut dht, now, 1);
+    let now = now + silent;
+    if busy {
+        dht.ping(now, peer(1));
+        assert_eq!(asked(&outputs(&mut dht)).len(), 1);
+    }
+    lose(&mut dht, now, 1);
+    let out = outputs(&mut dht);
+    let Some((dial, whom, _)) = dials(&out).pop() else {
+        assert!(out.is_empty() && timed(&mut dht, now + SECOND).is_empty());
+        return (0, Vec::new());
+    };
+    assert_eq!((dials(&out).len(), whom), (1, Some(peer(1))));
+    let connected = Input::Connected { peer: peer(1), address: address(1), dialled: true, dial: Some(dial) };
+    dht.handle_input(now, connected);
+    let out = answer_all(&mut dht, now, &[100]);
+    let probes = checks(&out, 1).len();
+    let own = Request::FindNode { key: peer(1).to_bytes().into() };
+    let others = asked(&out).into_iter().map(|(_, _, request)| request).filter(|request| *request != own);
+    (probes, others.collect())
+}
+
+#[test]
+fn a_kept_connection_that_ends_though_it_was_idle_longer_than_swarms_wait_is_suspicious() {
+    assert_eq!(disconnected(quiet(), 31 * SECOND, false), (1, vec![]));
+    assert_eq!(disconnected(quiet(), 30 * SECOND, false), (0, vec![]), "an idle timeout may have closed it");
+}
+
+#[test]
+fn a_connection_that_is_not_kept_may_end() {
+    let nobody = quiet().with_keep_alive(KeepAlive::Nobody);
+    assert_eq!(disconnected(nobody, 31 * SECOND, false), (0, vec![]));
+}
+
+#[test]
+fn a_connection_that_ends_with_a_request_in_flight_is_suspicious() {
+    let nobody = quiet().with_keep_alive(KeepAlive::Nobody);
+    assert_eq!(disconnected(nobody, SECOND, true), (1, vec![Request::Ping]));
+    assert_eq!(disconnected(quiet(), 31 * SECOND, true), (1, vec![Request::Ping]));
+}
+
+#[test]
+fn a_peer_that_was_silent_for_the_grace_period_is_probed() {
+    let (mut dht, now) = (node(), start());
+    enter(&mut dht, now, 1);
+    succeed(&mut dht, now + SECOND, 100);
+    assert!(timed(&mut dht, now + TEN_MINUTES - MS).is_empty());
+    assert_eq!(dht.poll_timeout().map(|deadline| deadline.at), Some(now + TEN_MINUTES));
+    let out = timed(&mut dht, now + TEN_MINUTES);
+    let id = check(&out, 1);
+    assert_eq!(asked(&out).len(), 1, "100 has answered a second later");
+    name(&mut dht, now + TEN_MINUTES, id, &[]);
+    let entry = dht.table().entry(&key(1), &peer(1)).unwrap();
+    assert_eq!((entry.last_seen(), entry.failures()), (now + TEN_MINUTES, 0));
+}
+
+#[test]
+fn a_probe_that_we_could_not_make_is_made_later_and_is_not_the_peers_failure() {
+    let (mut dht, now) = (node(), start());
+    enter(&mut dht, now, 1);
+    lose(&mut dht, now, 1);
+    succeed(&mut dht, now + SECOND, 100);
+    let due = now + TEN_MINUTES;
+    let [(dial, ..)] = dials(&timed(&mut dht, due))[..] else { panic!("it is probed") };
+    fail_dial(&mut dht, due, dial, 1, DialFailure::Refused);
+    assert!(outputs(&mut dht).is_empty());
+    assert_eq!(dht.table().entry(&key(1), &peer(1)).unwrap().failures(), 0);
+    assert!(dials(&timed(&mut dht, due + TRY_AGAIN - MS)).is_empty());
+    assert_eq!(dials(&timed(&mut dht, due + TRY_AGAIN)).len(), 1);
+}
+
+#[test]
+fn a_peer_that_fails_five_times_while_others_answer_leaves() {
+    let (mut dht, mut now) = (node(), start());
+    enter(&mut dht, now, 1);
+    lose(&mut dht, now, 1);
+    dht.ping(now, peer(1));
+    for failures in 1..=5 {
+        let [(dial, Some(whom), _)] = dials(&outputs(&mut dht))[..] else {
+            panic!("{failures}: it is not probed")
+        };
+        assert_eq!(whom, peer(1));
+        assert_eq!(dht.table().entry(&key(1), &peer(1)).map(Entry::failures), Some(failures - 1));
+        succeed(&mut dht, now, 100);
+        now += SECOND;
+        fail_dial(&mut dht, now, dial, 1, unreachable());
+        outputs(&mut dht);
+        now = dht.poll_timeout().unwrap().at;
+        dht.handle_timeout(now);
+    }
+    assert!(!is_in(&dht, 1) && is_in(&dht, 100));
+}
+
+#[test]
+fn the_first_answer_after_an_outage_does_not_cost_the_others_their_places() {
+    let (mut dht, mut now) = (new_dht(0, quiet()), start());
+    admit(&mut dht, now, [1, 2]);
+    lose(&mut dht, now, 1);
+    lose(&mut dht, now, 2);
+    // Nobody answers for an hour.
+    let end = now + 3600 * SECOND;
+    let mut open = Vec::new();
+    while now < end || open.len() < 2 {
+        now = dht.poll_timeout().unwrap().at;
+        dht.handle_timeout(now);
+        open.extend(dials(&outputs(&mut dht)));
+        if now < end {
+            for (dial, whom, _) in open.drain(..) {
+                dht.handle_input(
+                    now,
+                    Input::DialFailed { dial: Some(dial), peer: whom, error: unreachable() },
+                );
+            }
+        }
+    }
+    // Both are being dialled when the first answers; the dial of the other began too early.
+    for (dial, whom, _) in open {
+        if whom == Some(peer(1)) {
+            let connected =
+                Input::Connected { peer: peer(1), address: address(1), dialled: true, dial: Some(dial) };
+            dht.handle_input(now, connected);
+            answer_all(&mut dht, now, &[2]);
+        } else {
+            fail_dial(&mut dht, now + SECOND, dial, 2, unreachable());
+        }
+    }
+    assert!(dht.table().entry(&key(1), &peer(1)).unwrap().is_live());
+    assert!(is_in(&dht, 2), "one more failure does not weigh as much as all before");
+}
+
+#[test]
+fn a_peer_that_was_removed_may_enter_again_when_it_answers() {
+    let (mut dht, now) = (node(), start());
+    enter(&mut dht, now, 1);
+    let removed = dht.remove_peer(now, &peer(1)).expect("it was there");
+    assert_eq!(*removed.peer(), peer(1));
+    assert!(!is_in(&dht, 1) && dht.remove_peer(now, &peer(1)).is_none());
+    succeed(&mut dht, now, 1);
+    assert!(is_in(&dht, 1));
+}
+
+#[test]
+fn a_seed_that_was_removed_is_not_asked_any_more() {
+    let (mut dht, now) = (new_dht(0, quiet()), start());
+    dht.add_address(now, peer(1), address(1));
+    assert!(dht.bootstrap(now).is_ok());
+    assert!(dht.remove_peer(now, &peer(1)).is_none(), "it was not in the table");
+    assert!(dht.bootstrap(now).is_err());
+}
+
+#[test]
+fn a_peer_leaves_with_its_last_address() {
+    let (mut dht, now) = (node(), start());
+    enter(&mut dht, now, 1);
+    dht.add_address(now, peer(1), address(21));
+    outputs(&mut dht);
+    assert!(dht.remove_address(now, &peer(1), &address(1)).is_none());
+    assert_eq!(updates(&outputs(&mut dht)), [(peer(1), false, vec![address(21)], None)]);
+    let with_suffix = address(21).with(libp2p_core::multiaddr::Protocol::P2p(peer(1)));
+    let removed = dht.remove_address(now, &peer(1), &with_suffix).expect("its last one");
+    assert_eq!(*removed.peer(), peer(1));
+    assert!(!is_in(&dht, 1) && dht.addresses_of(&peer(1)).is_empty());
+    assert!(dht.remove_address(now, &peer(77), &address(77)).is_none(), "nobody knows it");
+}
+
+#[test]
+fn a_seed_goes_with_its_last_address() {
+    let (mut dht, now) = (new_dht(0, quiet()), start());
+    dht.add_address(now, peer(1), address(1));
+    dht.add_address(now, peer(1), address(21));
+    dht.remove_address(now, &peer(1), &address(1));
+    assert!(dht.bootstrap(now).is_ok());
+    dht.remove_address(now, &peer(1), &address(21));
+    assert!(dht.bootstrap(now).is_err());
+}
+
+#[test]
+fn whoever_was_in_the_table_when_its_address_was_added_is_a_seed_too() {
+    let (mut dht, now) = (new_dht(0, quiet()), start());
+    admit(&mut dht, now, [1]);
+    assert_eq!(dht.add_address(now, peer(1), address(1)), RoutingUpdate::Success);
+    input(&mut dht, now, Input::ProtocolUnsupported { peer: peer(1) });
+    assert!(dht.table().is_empty());
+    assert!(dht.bootstrap(now).is_ok(), "it is not forgotten");
+}
+
+#[test]
+fn own_and_foreign_addresses_are_not_added() {
+    let (mut dht, now) = (new_dht(0, quiet()), start());
+    let of = |n| address(1).with(libp2p_core::multiaddr::Protocol::P2p(peer(n)));
+    assert_eq!(dht.add_address(now, peer(0), address(0)), RoutingUpdate::Failed);
+    assert_eq!(dht.add_address(now, peer(1), of(2)), RoutingUpdate::Failed);
+    assert_eq!(dht.add_address(now, peer(1), Multiaddr::empty()), RoutingUpdate::Failed);
+    assert!(outputs(&mut dht).is_empty() && dht.bootstrap(now).is_err());
+    assert_eq!(dht.add_address(now, peer(1), of(1)), RoutingUpdate::Pending);
+    assert_eq!(dht.addresses_of(&peer(1)).into_vec(), [address(1)]);
+}
+
+#[test]
+fn seeds_are_bounded() {
+    let config = quiet().with_max_seeds(NonZeroUsize::new(2).unwrap());
+    let (mut dht, now) = (new_dht(0, config), start());
+    let mut add = |n, at| dht.add_address(now, peer(n), address(at));
+    assert_eq!([add(1, 1), add(2, 2)], [RoutingUpdate::Pending; 2]);
+    assert_eq!([add(3, 3), add(1, 21)], [RoutingUpdate::Failed, RoutingUpdate::Pending]);
+    let out = outputs(&mut dht);
+    assert!(dials(&out).iter().all(|(_, whom, _)| *whom != Some(peer(3))), "it is not even checked: {out:?}");
+    assert_eq!(dials(&out).len(), 2);
+    enter(&mut dht, now, 3);
+    assert_eq!(dht.add_address(now, peer(3), address(23)), RoutingUpdate::Success, "it is in the table");
+}
+
+/// A node that keeps no IPv4 address.
+fn without_ipv4() -> Dht<MemoryStore> {
+    node_with(quiet().with_address_filter(|address| !address.to_string().starts_with("/ip4")))
+}
+
+fn ipv4(n: usize) -> Multiaddr {
+    format!("/ip4/10.0.0.{n}/tcp/1").parse().unwrap()
+}
+
+#[test]
+fn an_address_that_is_filtered_out_is_neither_added_nor_learnt_nor_met() {
+    let (mut dht, now) = (without_ipv4(), start());
+    assert_eq!(dht.add_address(now, peer(1), ipv4(1)), RoutingUpdate::Failed);
+    assert!(outputs(&mut dht).is_empty());
+    learn(&mut dht, now, 2, &[ipv4(2), address(2)]);
+    assert_eq!(dht.addresses_of(&peer(2)).into_vec(), [address(2)]);
+    connect_at(&mut dht, now, 3, ipv4(3));
+    assert!(dht.addresses_of(&peer(3)).is_empty());
+    enter(&mut dht, now, 4);
+    learn(&mut dht, now, 4, &[ipv4(4)]);
+    lose(&mut dht, now, 4);
+    connect_at(&mut dht, now, 4, ipv4(4));
+    assert_eq!(dht.table().entry(&key(4), &peer(4)).unwrap().addresses().clone().into_vec(), [address(4)]);
+}
+
+#[test]
+fn an_address_that_is_filtered_out_is_not_dialled_though_an_answer_names_it() {
+    let (mut dht, now) = (without_ipv4(), start());
+    let named = |n: usize, addresses: Vec<Multiaddr>| KadPeer {
+        multiaddrs: Addresses::collect(&peer(n), addresses),
+        ..named_peer(n)
+    };
+    dht.find_closest(now, *b"anything");
+    let id = asked(&outputs(&mut dht))[0].1;
+    let closer_peers = vec![named(1, vec![ipv4(1)]), named(2, vec![ipv4(2), address(2)])];
+    let out =
+        input(&mut dht, now, Input::ResponseReceived { id, response: Response::FindNode { closer_peers } });
+    let dialled: Vec<_> = dials(&out).into_iter().map(|(_, whom, at)| (whom, at)).collect();
+    assert_eq!(dialled, [(Some(peer(2)), vec![address(2)])]);
+}
+
+#[test]
+fn the_third_of_an_ip_group_in_a_bucket_is_refused_whatever_else_it_claims() {
+    let (mut dht, now) = (new_dht(0, quiet()), start());
+    let [a, b, c, d, e]: [usize; 5] = far().take(5).collect::<Vec<_>>().try_into().unwrap();
+    for n in [a, b] {
+        enter_at(&mut dht, now, n, &format!("/ip4/1.2.{n}.4/tcp/1"));
+        assert!(is_in(&dht, n));
+    }
+    let local = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
+    learn(&mut dht, now, c, &[local]);
+    enter_at(&mut dht, now, c, "/ip4/1.2.200.4/tcp/1");
+    assert!(!is_in(&dht, c), "a claimed address exempts nobody");
+    let source = "/ip4/1.2.201.4/tcp/50000".parse().unwrap();
+    learn(&mut dht, now, d, &["/ip4/7.7.7.7/tcp/1".parse().unwrap()]);
+    dht.handle_input(now, Input::Connected { peer: peer(d), address: source, dialled: false, dial: None });
+    answer_all(&mut dht, now, &[100]);
+    assert!(!is_in(&dht, d), "where it comes from counts");
+    learn(&mut dht, now, e, &["/ip4/1.2.202.4/tcp/1".parse().unwrap()]);
+    enter_at(&mut dht, now, e, "/ip4/9.9.9.9/tcp/1");
+    assert!(is_in(&dht, e), "a claimed address counts against nobody");
+}
+
+/// Lets the three farthest peers of one group try to enter, and returns how many are in.
+fn of_one_group(config: Config) -> usize {
+    let (mut dht, now) = (new_dht(0, config), start());
+    for n in far().take(3) {
+        enter_at(&mut dht, now, n, &format!("/ip4/1.2.{n}.4/tcp/1"));
+    }
+    dht.table().len()
+}
+
+#[test]
+fn limits_per_ip_group_can_be_lifted() {
+    assert_eq!(of_one_group(quiet()), 2);
+    assert_eq!(of_one_group(quiet().with_ip_diversity(None)), 3);
+    let exempt = IpDiversity { exempt: vec![("1.2.0.0".parse().unwrap(), 16)], ..IpDiversity::default() };
+    assert_eq!(of_one_group(quiet().with_ip_diversity(exempt)), 3);
+}
+
+#[test]
+fn the_fourth_of_an_ip_group_in_the_table_is_refused() {
+    let (mut dht, now) = (new_dht(0, quiet()), start());
+    let mut bucket = None::<Distance>;
+    let mut entered = 0;
+    // One from each bucket, so that the limit of a bucket plays no part.
+    for n in by_distance().into_iter().rev() {
+        let distance = key(0).distance(&key(n));
+        if bucket.is_none_or(|last| last.bucket() != distance.bucket()) {
+            bucket = Some(distance);
+            enter_at(&mut dht, now, n, &format!("/ip4/1.2.{}.4/tcp/1", n % 250));
+            entered += 1;
+        }
+    }
+    assert!(entered > 4);
+    assert_eq!(dht.table().len(), 3);
+}
+
+#[test]
+fn a_refresh_that_is_due_when_the_table_is_empty_is_put_off() {
+    let config = quiet().with_refresh_interval(Some(TEN_MINUTES));
+    let (mut dht, now) = (node_with(config), start());
+    dht.remove_peer(now, &peer(100));
+    assert!(dht.table().is_empty());
+    let later = now + 2 * TEN_MINUTES;
+    check_refresh(&dht, later);
+    timed(&mut dht, later);
+    assert!(dht.poll_timeout().is_none_or(|deadline| deadline.at > later));
+}
