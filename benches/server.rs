@@ -10,10 +10,10 @@
     clippy::cast_precision_loss,
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::panic,
     reason = "a bench: it prints a table, and has threads of its own"
 )]
 
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -193,27 +193,25 @@ fn start(
 }
 
 /// Answers every frame with the same bytes, as long as a real answer.
-fn echo(mut stream: libp2p::swarm::Stream) -> impl Future<Output = ()> + Send {
-    async move {
-        let peers = (1..=20).map(|n| libp2p_kademlia::KadPeer {
-            node_id: peer(n),
-            multiaddrs: libp2p_kademlia::Addresses::collect(&peer(n), [address(n)]),
-            connection_ty: libp2p_kademlia::ConnectionType::Connected,
-        });
-        let mut canned = BytesMut::new();
-        encode_response(&Response::FindNode { closer_peers: peers.collect() }, &mut canned);
-        let (mut buffer, mut chunk) = (BytesMut::new(), [0; 4096]);
-        while let Ok(len @ 1..) = stream.read(&mut chunk).await {
-            buffer.extend_from_slice(&chunk[..len]);
-            while let Some(end) = frame(&buffer) {
-                let _ = buffer.split_to(end);
-                if stream.write_all(&canned).await.is_err() {
-                    return;
-                }
-            }
-            if stream.flush().await.is_err() {
+async fn echo(mut stream: libp2p::swarm::Stream) {
+    let peers = (1..=20).map(|n| libp2p_kademlia::KadPeer {
+        node_id: peer(n),
+        multiaddrs: libp2p_kademlia::Addresses::collect(&peer(n), [address(n)]),
+        connection_ty: libp2p_kademlia::ConnectionType::Connected,
+    });
+    let mut canned = BytesMut::new();
+    encode_response(&Response::FindNode { closer_peers: peers.collect() }, &mut canned);
+    let (mut buffer, mut chunk) = (BytesMut::new(), [0; 4096]);
+    while let Ok(len @ 1..) = stream.read(&mut chunk).await {
+        buffer.extend_from_slice(&chunk[..len]);
+        while let Some(end) = frame(&buffer) {
+            let _ = buffer.split_to(end);
+            if stream.write_all(&canned).await.is_err() {
                 return;
             }
+        }
+        if stream.flush().await.is_err() {
+            return;
         }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Figures of one run, and how to count instructions, stand in benches/README.md.
 
+#![expect(clippy::unwrap_used, reason = "a bench")]
+
 use bytes::BytesMut;
 use divan::{AllocProfiler, Bencher, black_box};
 use libp2p_core::Multiaddr;

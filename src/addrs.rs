@@ -131,15 +131,19 @@ impl<'a> IntoIterator for &'a Addresses {
 /// Returns an address of `peer` as it is kept, without a `/p2p` suffix, or `None` if it is none of that peer's.
 ///
 /// Refused are an empty address, one longer than [`MAX_ADDRESS_BYTES`], and one that ends in another peer's id.
-pub fn clean(mut address: Multiaddr, peer: &PeerId) -> Option<Multiaddr> {
-    match address.iter().last() {
-        Some(Protocol::P2p(id)) if id == *peer => {
-            address.pop();
-        }
-        Some(Protocol::P2p(_)) => return None,
-        Some(_) | None => {}
+pub fn clean(address: Multiaddr, peer: &PeerId) -> Option<Multiaddr> {
+    let (address, named) = without_peer(address);
+    if named.is_some_and(|named| named != *peer) {
+        return None;
     }
     (!address.is_empty() && address.len() <= MAX_ADDRESS_BYTES).then_some(address)
+}
+
+/// Returns the address without a `/p2p` suffix, and the peer that it names.
+pub(crate) fn without_peer(mut address: Multiaddr) -> (Multiaddr, Option<PeerId>) {
+    let Some(Protocol::P2p(peer)) = address.iter().last() else { return (address, None) };
+    address.pop();
+    (address, Some(peer))
 }
 
 /// Returns the IP address with which the address begins.

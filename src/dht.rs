@@ -144,10 +144,17 @@ impl<S: RecordStore> Dht<S> {
             Input::Disconnected { peer } => self.disconnected(now, peer),
             Input::DialFailed { dial, peer, error } => {
                 self.peers.dial_failed(now, dial, peer, &error, out);
+                if let Some(peer) = peer {
+                    let (key, addresses) = (self.peers.key(&peer), self.peers.addresses(&peer));
+                    self.addresses_changed(&key, &peer, &addresses);
+                }
             }
             Input::AddressesLearned { peer, addresses } => self.addresses_learned(now, peer, addresses),
             Input::ProtocolConfirmed { peer } => {
-                self.peers.remember(now, peer).protocol = Protocol::Confirmed;
+                let protocol = &mut self.peers.remember(now, peer).protocol;
+                if std::mem::replace(protocol, Protocol::Confirmed) == Protocol::Unsupported {
+                    self.admission.forget(&peer);
+                }
                 self.consider(now, peer);
             }
             Input::ProtocolUnsupported { peer } => {
@@ -242,6 +249,7 @@ impl<S: RecordStore> Dht<S> {
         known.addresses = known.addresses.with_reported(address.clone());
         let (key, addresses) = (known.key, known.addresses.clone());
         if self.table.entry(&key, &peer).is_some() {
+            self.seeds.add(key, peer, address);
             self.addresses_changed(&key, &peer, &addresses);
             RoutingUpdate::Success
         } else if self.seeds.add(key, peer, address) {
@@ -338,7 +346,7 @@ impl<S: RecordStore> Dht<S> {
 
     /// Returns what is known of where a peer can be reached.
     pub fn addresses_of(&self, peer: &PeerId) -> Addresses {
-        self.peers.addresses(peer)
+        self.peers.dialable(peer)
     }
 
     /// Returns how many requests are in flight or wait.

@@ -92,6 +92,9 @@ pub enum GetClosestPeersError {
         /// The bytes whose hash was to be looked for.
         key: Vec<u8>,
     },
+    /// The protocol cannot ask for the hash of no bytes.
+    #[error("the key is empty")]
+    EmptyKey,
     /// As many queries were running as are configured.
     #[error("too many queries are running")]
     TooManyQueries {
@@ -119,7 +122,7 @@ impl GetClosestPeersError {
             | Self::NoKnownPeers { key }
             | Self::TooManyQueries { key }
             | Self::Cancelled { key, .. } => key,
-            Self::Closed => &[],
+            Self::EmptyKey | Self::Closed => &[],
         }
     }
 
@@ -130,7 +133,7 @@ impl GetClosestPeersError {
             | Self::NoKnownPeers { key }
             | Self::TooManyQueries { key }
             | Self::Cancelled { key, .. } => key,
-            Self::Closed => Vec::new(),
+            Self::EmptyKey | Self::Closed => Vec::new(),
         }
     }
 }
@@ -202,7 +205,7 @@ pub enum BootstrapError {
 pub struct SeedOutcome {
     /// The seed.
     pub peer: PeerId,
-    /// Whether it answered; `None` if it was not asked, or had not answered when the join was over.
+    /// Whether it answered when it was asked last; `None` if it was not asked yet, or has not answered yet.
     pub result: Option<Result<(), RequestError>>,
 }
 

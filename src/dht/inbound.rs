@@ -59,7 +59,9 @@ impl<S: RecordStore> Dht<S> {
         let first = named.first().map(|peer| peer.node_id);
         let live = self.table.closest(target).filter(|entry| entry.is_live());
         let others = live.filter(|entry| entry.peer() != from && Some(*entry.peer()) != first);
-        named.extend(others.take(k).map(|entry| KadPeer {
+        let own = usize::from(first == Some(self.local.peer));
+        let room = k + own - named.len();
+        named.extend(others.take(room).map(|entry| KadPeer {
             node_id: *entry.peer(),
             multiaddrs: entry.addresses().clone(),
             connection_ty: connection(entry.is_connected()),
@@ -119,6 +121,7 @@ impl<S: RecordStore> Dht<S> {
             .providers(wall, &key)
             .ok()?
             .into_iter()
+            .take(self.config.bucket_size().get())
             .map(|record| KadPeer {
                 connection_ty: connection(self.peers.is_connected(&record.provider)),
                 multiaddrs: crate::addrs::Addresses::collect(&record.provider, record.addresses),

@@ -5,6 +5,7 @@
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
+use crate::error::RequestError;
 use crate::event::{Event, Mode};
 use crate::message::{Request, Response};
 use crate::time::Instant;
@@ -98,11 +99,14 @@ pub enum Input {
         response: Response,
     },
     /// A request will not be answered.
+    ///
+    /// [`RequestError::Disconnected`] says that one of several connections is gone: the request is sent again at once. If
+    /// the last one is gone, [`Disconnected`](Self::Disconnected) alone says so.
     RequestFailed {
         /// The request.
         id: RequestId,
         /// What happened.
-        error: crate::error::RequestError,
+        error: RequestError,
     },
 }
 
@@ -131,6 +135,17 @@ pub enum DialFailure {
     UnderWay,
     /// There was no address to dial.
     NoAddresses,
+}
+
+impl DialFailure {
+    /// Returns what the failure means for a request that waited for the dial.
+    pub(super) const fn request_error(&self) -> RequestError {
+        match self {
+            Self::Unreachable { .. } | Self::WrongPeer { .. } => RequestError::Unreachable,
+            Self::Refused | Self::Own { .. } | Self::UnderWay => RequestError::DialRefused,
+            Self::NoAddresses => RequestError::NoAddresses,
+        }
+    }
 }
 
 /// Something to do outside.

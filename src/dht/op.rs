@@ -38,6 +38,7 @@ pub(super) struct View<'a> {
     pub(super) seeds: &'a Seeds,
     pub(super) peers: &'a Peers,
     pub(super) estimator: &'a Estimator,
+    pub(super) refresh: &'a mut crate::routing::refresh::Refresh,
     pub(super) rng: &'a mut Rng,
 }
 

@@ -3,9 +3,8 @@
 //! Knows ids, addresses, messages and time; knows neither tables nor queries. What came of a request is handed back
 //! with the owner it was made for.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
-use indexmap::IndexMap;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
@@ -17,13 +16,17 @@ use crate::event::QueryId;
 use crate::key::Key;
 use crate::message::{Request, Response};
 use crate::query::rtt::Rtt;
-use crate::time::{Duration, Instant, after};
+use crate::time::{Duration, Instant, after, earliest};
 
 mod dials;
 mod known;
+mod memory;
+mod requests;
 
 use dials::{Dial, Dials, Whom};
 pub(super) use known::{Known, Link, Protocol};
+use memory::Memory;
+use requests::Requests;
 
 /// How many requests to one peer are in flight at once: four streams of eight.
 const MAX_IN_FLIGHT: usize = 32;
@@ -68,16 +71,6 @@ pub(super) struct Met {
     pub(super) result: Result<PeerId, RequestError>,
 }
 
-#[derive(Debug)]
-struct Pending {
-    to: PeerId,
-    owner: Owner,
-    request: Request,
-    sent: Option<Instant>,
-    deadline: Instant,
-    retried: bool,
-}
-
 /// All peers this node has to do with.
 ///
 /// # What it decides
@@ -116,26 +109,22 @@ struct Pending {
 #[derive(Debug)]
 pub(super) struct Peers {
     config: Config,
-    known: IndexMap<PeerId, Known>,
-    requests: BTreeMap<RequestId, Pending>,
-    deadlines: BTreeSet<(Instant, RequestId)>,
+    known: Memory,
+    requests: Requests,
     dials: Dials,
     outcomes: VecDeque<Outcome>,
     met: VecDeque<Met>,
-    next_request: u64,
 }
 
 impl Peers {
     pub(super) fn new(config: Config) -> Self {
         Self {
             dials: Dials::new(config.max_dials.get()),
+            known: Memory::new(config.max_known_peers.get(), config.key_hash),
             config,
-            known: IndexMap::new(),
-            requests: BTreeMap::new(),
-            deadlines: BTreeSet::new(),
+            requests: Requests::default(),
             outcomes: VecDeque::new(),
             met: VecDeque::new(),
-            next_request: 0,
         }
     }
 
@@ -153,11 +142,17 @@ impl Peers {
 
     /// Returns the key of a peer, hashed once for as long as it is remembered.
     pub(super) fn key(&self, peer: &PeerId) -> Key {
-        self.get(peer).map_or_else(|| Key::of_peer(peer, self.config.key_hash), |known| known.key)
+        self.known.key(peer)
     }
 
+    /// Returns the proven addresses of a peer.
     pub(super) fn addresses(&self, peer: &PeerId) -> Addresses {
         self.get(peer).map_or_else(Addresses::empty, |known| known.addresses.clone())
+    }
+
+    /// Returns where a peer may be dialled, proven or not.
+    pub(super) fn dialable(&self, peer: &PeerId) -> Addresses {
+        self.get(peer).map_or_else(Addresses::empty, Known::dialable)
     }
 
     /// Returns how far the connection of a peer reaches, or that it comes from anywhere if there is none.
@@ -165,17 +160,14 @@ impl Peers {
         self.get(peer).map_or(Reach::World, |known| known.reach)
     }
 
-    /// Returns the remembered state of a peer, which begins now if there is none.
+    /// Returns what is remembered of a peer, which begins now if there is nothing.
     pub(super) fn remember(&mut self, now: Instant, peer: PeerId) -> &mut Known {
-        let hash = self.config.key_hash;
-        let known = self.known.entry(peer).or_insert_with(|| Known::new(now, Key::of_peer(&peer, hash)));
-        known.heard_of(now);
-        known
+        self.known.remember(now, peer)
     }
 
-    /// Returns whether requests to the peer would be refused, since it failed lately.
-    pub(super) fn is_backed_off(&self, now: Instant, peer: &PeerId) -> bool {
-        self.get(peer).is_some_and(|known| known.is_backed_off(now))
+    /// Returns whether a request to the peer would be made: it has not failed lately, and is no client.
+    pub(super) fn is_worth_asking(&self, now: Instant, peer: &PeerId) -> bool {
+        self.get(peer).is_none_or(|known| known.refusal(now, Urgency::Patient).is_none())
     }
 
     /// Makes a request: sends it, or connects first, or lets it wait its turn.
@@ -190,16 +182,13 @@ impl Peers {
     ) {
         let deadline = after(now, self.config.request_timeout);
         let known = self.remember(now, to);
-        known.addresses = known.addresses.merged(addresses.iter().cloned());
+        known.hints = known.hints.merged(addresses.iter().cloned());
         let (key, refusal) = (known.key, known.refusal(now, urgency));
         if let Some(error) = refusal {
             self.outcomes.push_back(Outcome { owner, peer: to, key, result: Err(error) });
             return;
         }
-        let id = RequestId(self.next_request);
-        self.next_request += 1;
-        self.requests.insert(id, Pending { to, owner, request, sent: None, deadline, retried: false });
-        self.deadlines.insert((deadline, id));
+        let id = self.requests.add(to, owner, request, deadline);
         if let Some(known) = self.known.get_mut(&to) {
             known.waiting.push_back(id);
         }
@@ -228,7 +217,7 @@ impl Peers {
                 while known.in_flight.len() < MAX_IN_FLIGHT
                     && let Some(id) = known.waiting.pop_front()
                 {
-                    let Some(pending) = self.requests.get_mut(&id) else {
+                    let Some(pending) = self.requests.get_mut(id) else {
                         continue;
                     };
                     pending.sent = Some(now);
@@ -262,7 +251,7 @@ impl Peers {
                         continue;
                     }
                     known.link = Link::Dialling;
-                    (Some(peer), known.addresses.clone().into_vec())
+                    (Some(peer), known.dialable().into_vec())
                 }
                 Whom::Anybody(query) => match self.dials.take_address(query) {
                     Some(address) => (None, vec![address]),
@@ -293,6 +282,8 @@ impl Peers {
             known.addresses = known.addresses.preferring(address);
         }
         let dial = dial.and_then(|id| self.dials.end(id));
+        // Whatever becomes of a dial of ours, nobody waits for it any more.
+        self.dials.give_up_peer(peer);
         if let Some(Dial { whom: Whom::Anybody(query), .. }) = dial {
             self.met.push_back(Met { query, result: Ok(peer) });
         }
@@ -329,7 +320,7 @@ impl Peers {
 
     /// A request that was in flight on a connection that is gone waits for a new one, but only once.
     fn retry_or_fail(&mut self, id: RequestId) {
-        let Some(pending) = self.requests.get_mut(&id) else {
+        let Some(pending) = self.requests.get_mut(id) else {
             return;
         };
         if std::mem::replace(&mut pending.retried, true) {
@@ -354,7 +345,7 @@ impl Peers {
         let dial = dial.and_then(|id| self.dials.end(id));
         match dial.map(|dial| dial.whom) {
             Some(Whom::Anybody(query)) => {
-                self.met.push_back(Met { query, result: Err(request_error(error)) });
+                self.met.push_back(Met { query, result: Err(error.request_error()) });
             }
             Some(Whom::Peer(peer)) => self.own_dial_failed(now, peer, error),
             None => {
@@ -386,18 +377,20 @@ impl Peers {
                 return;
             }
             DialFailure::WrongPeer { address } | DialFailure::Own { address } => {
-                known.addresses = known.addresses.without(address);
+                known.forget_address(address);
                 // Whoever lied about one address need not have lied about the others.
-                if !known.addresses.is_empty() {
+                if !known.dialable().is_empty() {
                     return;
                 }
-                known.failed(now);
+                if matches!(error, DialFailure::WrongPeer { .. }) {
+                    known.failed(now);
+                }
             }
             DialFailure::Unreachable { unsupported } => {
                 for address in unsupported {
-                    known.addresses = known.addresses.without(address);
+                    known.forget_address(address);
                 }
-                if known.addresses.is_empty() && !unsupported.is_empty() {
+                if known.dialable().is_empty() && !unsupported.is_empty() {
                     // This node has no transport for any of them.
                     return self.fail_waiting(&peer, RequestError::NoAddresses);
                 }
@@ -405,7 +398,7 @@ impl Peers {
             }
             DialFailure::Refused | DialFailure::NoAddresses => {}
         }
-        self.fail_waiting(&peer, request_error(error));
+        self.fail_waiting(&peer, error.request_error());
     }
 
     fn fail_waiting(&mut self, peer: &PeerId, error: RequestError) {
@@ -431,7 +424,7 @@ impl Peers {
         response: Response,
         out: &mut VecDeque<Output>,
     ) {
-        let fits = self.requests.get(&id).is_some_and(|pending| response.answers(&pending.request));
+        let fits = self.requests.get(id).is_some_and(|pending| response.answers(&pending.request));
         self.settle(now, id, if fits { Ok(response) } else { Err(RequestError::BadAnswer) }, out);
     }
 
@@ -443,9 +436,18 @@ impl Peers {
         error: RequestError,
         out: &mut VecDeque<Output>,
     ) {
+        if error == RequestError::Unsupported
+            && let Some(peer) = self.requests.get(id).map(|pending| pending.to)
+        {
+            self.unsupported(now, peer);
+        }
         if error == RequestError::Disconnected {
+            if self.requests.get(id).is_none_or(|pending| pending.sent.is_none()) {
+                // It waits to be sent again already.
+                return;
+            }
             // Of several connections one is gone: it is tried on another.
-            let peer = self.requests.get(&id).map(|pending| pending.to);
+            let peer = self.requests.get(id).map(|pending| pending.to);
             if let Some(known) = peer.and_then(|peer| self.known.get_mut(&peer)) {
                 known.in_flight.retain(|known| *known != id);
             }
@@ -465,15 +467,17 @@ impl Peers {
         result: Result<Response, RequestError>,
         out: &mut VecDeque<Output>,
     ) {
-        let Some(pending) = self.requests.get(&id) else {
+        let Some(pending) = self.requests.get(id) else {
             return;
         };
         let (peer, sent) = (pending.to, pending.sent.unwrap_or(now));
         let rtt = now.saturating_duration_since(sent);
         if let Some(known) = self.known.get_mut(&peer) {
             known.in_flight.retain(|known| *known != id);
-            if result.is_ok() {
-                known.answered(now, rtt);
+            match &result {
+                Ok(_) => known.answered(now, rtt),
+                Err(error) if error.is_peers_fault() => known.failed(now),
+                Err(_) => {}
             }
         }
         self.finish(id, result.map(|response| (response, rtt)));
@@ -481,38 +485,63 @@ impl Peers {
     }
 
     fn finish(&mut self, id: RequestId, result: Result<(Response, Duration), RequestError>) {
-        let Some(pending) = self.requests.remove(&id) else {
+        let Some(pending) = self.requests.remove(id) else {
             return;
         };
-        self.deadlines.remove(&(pending.deadline, id));
         let key = self.key(&pending.to);
         self.outcomes.push_back(Outcome { owner: pending.owner, peer: pending.to, key, result });
     }
 
     /// Fails every request whose time is up.
     pub(super) fn handle_timeout(&mut self, now: Instant, out: &mut VecDeque<Output>) {
-        while let Some((_, id)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
-            self.deadlines.pop_first();
-            let Some(pending) = self.requests.get(&id) else {
-                continue;
-            };
+        let mut relieved = Vec::new();
+        while let Some(id) = self.requests.expired(now) {
+            let Some(pending) = self.requests.get(id) else { break };
             let (peer, was_sent) = (pending.to, pending.sent.is_some());
+            let mut error = RequestError::Timeout;
             if was_sent {
                 out.push_back(Output::CancelRequest { to: peer, id });
             }
             if let Some(known) = self.known.get_mut(&peer) {
                 known.waiting.retain(|known| *known != id);
                 known.in_flight.retain(|known| *known != id);
-                known.failed(now);
+                if known.link == Link::Queued {
+                    // It was this node that had no slot.
+                    error = RequestError::Overloaded;
+                } else {
+                    known.failed(now);
+                }
                 if known.waiting.is_empty() && matches!(known.link, Link::Dialling | Link::Awaiting) {
                     known.link = Link::Idle;
                     self.dials.give_up_peer(peer);
                 }
             }
-            self.finish(id, Err(RequestError::Timeout));
-            self.serve(now, peer, out);
+            self.finish(id, Err(error));
+            relieved.push(peer);
+        }
+        let timeout = self.config.request_timeout;
+        while let Some((id, dial)) = self.dials.oldest().filter(|(_, dial)| after(dial.since, timeout) <= now)
+        {
+            self.dials.end(id);
+            match dial.whom {
+                Whom::Anybody(query) => {
+                    self.met.push_back(Met { query, result: Err(RequestError::Timeout) });
+                }
+                Whom::Peer(peer) => {
+                    if let Some(known) = self.known.get_mut(&peer)
+                        && known.link == Link::Dialling
+                    {
+                        // Those who began to wait later get a dial of their own.
+                        known.link = Link::Idle;
+                        relieved.push(peer);
+                    }
+                }
+            }
         }
         self.fill_slots(now, out);
+        for peer in relieved {
+            self.serve(now, peer, out);
+        }
     }
 
     /// Gives back the slot of a dial to an address that nobody waits for any more.
@@ -530,7 +559,19 @@ impl Peers {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.deadlines.first().map(|(at, _)| *at)
+        let dial = self.dials.oldest().map(|(_, dial)| after(dial.since, self.config.request_timeout));
+        earliest(self.requests.deadline(), dial)
+    }
+
+    /// Drops what a query that is over has not asked yet; answers that are under way still tell of the peers.
+    pub(super) fn abandon(&mut self, query: QueryId) {
+        for id in self.requests.unsent_of(query) {
+            if let Some(pending) = self.requests.remove(id)
+                && let Some(known) = self.known.get_mut(&pending.to)
+            {
+                known.waiting.retain(|waiting| *waiting != id);
+            }
+        }
     }
 
     /// Returns how many requests wait or are in flight.
@@ -542,33 +583,9 @@ impl Peers {
         self.known.len()
     }
 
-    /// Forgets peers that were not heard of for a day, and beyond the configured number those heard of longest ago.
-    ///
-    /// Those that are connected, being asked, or that `keep` names stay. Costs one pass, once for every 64 newcomers.
-    pub(super) fn sweep(&mut self, now: Instant, kept: usize, keep: impl Fn(&Known, &PeerId) -> bool) {
-        const SLACK: usize = 64;
-        let max = self.config.max_known_peers.get();
-        if self.known.len() <= max + kept + SLACK {
-            return;
-        }
-        let is_idle = |known: &Known, peer: &PeerId| known.is_idle() && !keep(known, peer);
-        let mut heard: Vec<Instant> =
-            self.known.iter().filter(|(peer, known)| is_idle(known, peer)).map(|(_, k)| k.heard).collect();
-        let excess = heard.len().saturating_sub(max);
-        heard.sort_unstable();
-        let oldest = excess.checked_sub(1).and_then(|last| heard.get(last).copied());
-        self.known.retain(|peer, known| {
-            !is_idle(known, peer)
-                || (!known.is_forgotten(now) && oldest.is_none_or(|oldest| known.heard > oldest))
-        });
-    }
-}
-
-const fn request_error(error: &DialFailure) -> RequestError {
-    match error {
-        DialFailure::Unreachable { .. } | DialFailure::WrongPeer { .. } => RequestError::Unreachable,
-        DialFailure::Refused | DialFailure::Own { .. } | DialFailure::UnderWay => RequestError::DialRefused,
-        DialFailure::NoAddresses => RequestError::NoAddresses,
+    /// Forgets peers; see [`Memory::sweep`].
+    pub(super) fn sweep(&mut self, now: Instant, keep: impl Fn(&Known, &PeerId) -> bool) {
+        self.known.sweep(now, keep);
     }
 }
 

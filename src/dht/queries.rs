@@ -6,7 +6,6 @@ use std::num::NonZeroUsize;
 
 use bytes::Bytes;
 use libp2p_core::Multiaddr;
-use libp2p_core::multiaddr::Protocol as AddressPart;
 use libp2p_identity::PeerId;
 
 use super::answer::{filter, kept};
@@ -20,7 +19,7 @@ use super::op::search::Search;
 use super::op::{Answer, Ask, End, Operation, Step, View, preimage_of};
 use super::peers::{Met, Owner};
 use super::{Dht, RecordStore};
-use crate::addrs::Addresses;
+use crate::addrs::{Addresses, without_peer};
 use crate::command::Command;
 use crate::error::{
     BootstrapError, ConnectError, FindPeerError, GetClosestPeersError, NoKnownPeers, PingError, RequestError,
@@ -64,6 +63,7 @@ macro_rules! view {
             seeds: &$dht.seeds,
             peers: &$dht.peers,
             estimator: &$dht.estimator,
+            refresh: &mut $dht.refresh,
             rng: &mut $dht.rng,
         }
     };
@@ -102,6 +102,9 @@ impl<S: RecordStore> Dht<S> {
         precision: Precision,
     ) -> QueryId {
         let preimage = Bytes::from(key.into());
+        if preimage.is_empty() {
+            return self.at_once(now, QueryResult::GetClosestPeers(Err(GetClosestPeersError::EmptyKey)));
+        }
         let hashed = (self.config.key_hash)(&preimage);
         let wanted = count.min(self.config.bucket_size());
         let key = preimage.to_vec();
@@ -135,9 +138,10 @@ impl<S: RecordStore> Dht<S> {
         let target = preimage_of(&peer, self.peers.key(&peer));
         let error = match self.search(now, target, k, Precision::Near) {
             Err(NoKnownPeers()) => FindPeerError::NoKnownPeers,
-            Ok(search) => {
-                let find = FindPeer::new(peer, search, Addresses::empty());
-                match self.begin(now, Operation::FindPeer(find)) {
+            Ok(mut search) => {
+                // It may still be where it was last heard of, and it is its own best witness.
+                search.add(peer, self.peers.key(&peer), self.peers.dialable(&peer));
+                match self.begin(now, Operation::FindPeer(FindPeer::new(peer, search))) {
                     Some(id) => return id,
                     None => FindPeerError::TooManyQueries,
                 }
@@ -148,6 +152,10 @@ impl<S: RecordStore> Dht<S> {
 
     /// Asks one peer for a sign of life, connected or not. Ends with one [`QueryResult::Ping`].
     pub fn ping(&mut self, now: Instant, peer: PeerId) -> QueryId {
+        if peer == self.local.peer {
+            let error = RequestError::DialRefused;
+            return self.at_once(now, QueryResult::Ping(Err(PingError::Failed { peer, error })));
+        }
         match self.begin(now, Operation::Ping(Ping::new(peer))) {
             Some(id) => id,
             None => self.at_once(now, QueryResult::Ping(Err(PingError::TooManyQueries))),
@@ -158,8 +166,8 @@ impl<S: RecordStore> Dht<S> {
     ///
     /// If the address ends in `/p2p/<id>`, only that peer will do.
     pub fn connect(&mut self, now: Instant, address: Multiaddr) -> QueryId {
-        let is_own = matches!(address.iter().last(), Some(AddressPart::P2p(peer)) if peer == self.local.peer);
-        let error = if is_own || !self.keeps(&address) {
+        let (plain, peer) = without_peer(address.clone());
+        let error = if peer == Some(self.local.peer) || !self.keeps(&plain) {
             ConnectError::Address
         } else {
             match self.begin(now, Operation::Connect(Connect::new(address))) {
@@ -177,7 +185,6 @@ impl<S: RecordStore> Dht<S> {
     /// # Errors
     /// [`NoKnownPeers`] if the routing table is empty and there is no seed.
     pub fn bootstrap(&mut self, now: Instant) -> Result<QueryId, NoKnownPeers> {
-        self.seeds.begin();
         let own = look_up_own(now, &view!(self)).ok_or(NoKnownPeers())?;
         match self.begin(now, Operation::Bootstrap(Bootstrap::new(self.local.peer, own))) {
             Some(id) => {
@@ -199,6 +206,9 @@ impl<S: RecordStore> Dht<S> {
     }
 
     fn end_early(&mut self, now: Instant, id: QueryId, why: End) -> bool {
+        if self.query(id).is_none() {
+            return false;
+        }
         let Some(query) = self.queries.get_mut(id) else {
             return false;
         };
@@ -316,6 +326,7 @@ impl<S: RecordStore> Dht<S> {
         let Some(query) = self.queries.remove(id) else {
             return;
         };
+        self.peers.abandon(id);
         match query.operation {
             Operation::Bootstrap(join) => self.joined(now, join.has_reached_anybody()),
             Operation::Connect(_) => self.peers.forget_address(now, id, &mut self.outputs),
@@ -353,9 +364,9 @@ impl<S: RecordStore> Dht<S> {
                 continue;
             }
             let known = self.peers.remember(now, *peer_id);
-            known.addresses = known.addresses.merged(addrs.iter().cloned());
-            if !std::mem::replace(&mut known.announced, true) && !known.addresses.is_empty() {
-                let addresses = known.addresses.clone();
+            known.hints = known.hints.merged(addrs.iter().cloned());
+            let addresses = known.dialable();
+            if !std::mem::replace(&mut known.announced, true) && !addresses.is_empty() {
                 self.outputs.push_back(Output::AnnounceAddresses { peer: *peer_id, addresses });
             }
         }
@@ -377,10 +388,10 @@ impl<S: RecordStore> Dht<S> {
         let target = query.operation.machine().looks_for().copied();
         let target = target.and_then(|wanted| named.iter().find(|peer| peer.node_id == wanted));
         let target = target.map_or_else(Addresses::empty, |peer| kept(peer.multiaddrs.clone(), &self.config));
-        let is_known = |peer: &PeerId| self.peers.get(peer).is_some_and(|known| !known.addresses.is_empty());
+        let is_known = |peer: &PeerId| self.peers.is_connected(peer) || !self.peers.dialable(peer).is_empty();
         let mut closer = filter(named, from, &self.local.peer, &self.config, is_known);
         // Whoever failed this node lately is not a candidate again.
-        closer.retain(|named| !self.peers.is_backed_off(now, &named.peer));
+        closer.retain(|named| self.peers.is_worth_asking(now, &named.peer));
         let query = query.operation.machine();
         query.answered(now, from, lookup, Answer { closer, target, rtt });
         self.queries.wake(id);

@@ -69,11 +69,6 @@ impl Seeds {
         }
     }
 
-    /// Forgets what came of asking them, as a new join begins.
-    pub(super) fn begin(&mut self) {
-        self.seeds.values_mut().for_each(|seed| seed.result = None);
-    }
-
     pub(super) fn iter(&self) -> impl Iterator<Item = (Key, PeerId)> {
         self.seeds.iter().map(|(peer, seed)| (seed.key, *peer))
     }
@@ -111,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn outcomes_are_of_the_latest_join() {
+    fn outcomes_are_the_latest() {
         let mut seeds = Seeds::new(2);
         seeds.add(Key::sha256(b""), peer(1), "/memory/1".parse().unwrap());
         seeds.asked(&peer(1), Err(RequestError::Unreachable));
@@ -120,7 +115,7 @@ mod tests {
             seeds.outcomes(),
             [SeedOutcome { peer: peer(1), result: Some(Err(RequestError::Unreachable)) }]
         );
-        seeds.begin();
-        assert_eq!(seeds.outcomes()[0].result, None);
+        seeds.asked(&peer(1), Ok(()));
+        assert_eq!(seeds.outcomes()[0].result, Some(Ok(())));
     }
 }

@@ -72,11 +72,12 @@ impl<S: RecordStore> Dht<S> {
         let clean: Vec<_> = addresses.into_iter().filter_map(|address| clean(address, &peer)).collect();
         let kept: Vec<_> = clean.into_iter().filter(|address| self.keeps(address)).collect();
         let known = self.peers.remember(now, peer);
+        let before = known.addresses.clone();
         for address in kept {
             known.addresses = known.addresses.with_reported(address);
         }
         known.announced = true;
-        known.reported = false;
+        known.reported &= known.addresses == before;
         let (key, addresses) = (known.key, known.addresses.clone());
         self.addresses_changed(&key, &peer, &addresses);
         self.consider(now, peer);
@@ -121,7 +122,7 @@ impl<S: RecordStore> Dht<S> {
     pub(super) fn ask_around(&mut self, now: Instant) -> bool {
         let (peer, owner) = if let Some((key, peer)) = self.admission.next() {
             if self.table.entry(&key, &peer).is_some() {
-                self.admission.done();
+                self.admission.done(&peer);
                 return true;
             }
             (peer, Owner::Check)
@@ -141,7 +142,7 @@ impl<S: RecordStore> Dht<S> {
     pub(super) fn settle(&mut self, now: Instant, outcome: Outcome) {
         let Outcome { owner, peer, key, result } = outcome;
         match owner {
-            Owner::Check => self.admission.done(),
+            Owner::Check => self.admission.done(&peer),
             Owner::Probe => self.probe.done(now),
             Owner::Query(..) => {}
         }
@@ -161,6 +162,9 @@ impl<S: RecordStore> Dht<S> {
             Err(error) => {
                 tracing::debug!(%peer, %error, ?owner, "request failed");
                 self.failed(now, &key, &peer, error, owner == Owner::Probe);
+                if owner == Owner::Check && !error.is_peers_fault() {
+                    self.admission.forget(&peer);
+                }
                 if let Owner::Query(id, lookup) = owner
                     && let Some(query) = self.queries.get_mut(id)
                 {
@@ -191,6 +195,9 @@ impl<S: RecordStore> Dht<S> {
         let Some(known) = self.peers.get_mut(&peer) else {
             return;
         };
+        if known.protocol == Protocol::Unsupported {
+            return;
+        }
         let (addresses, group, connected) = (known.addresses.clone(), known.group, known.is_connected());
         let Some(address) = addresses.first().cloned() else {
             return;
@@ -249,13 +256,26 @@ impl<S: RecordStore> Dht<S> {
             self.drop_from_table(now, peer);
         } else if error.is_peers_fault() {
             self.estimator.silent();
+            let again = |entry: &Entry| !entry.is_live() && entry.probe_at() > now;
+            if !probe && self.table.entry(key, peer).is_some_and(again) {
+                // Several failures at once count once.
+                return;
+            }
             match self.table.failed(now, key, peer, probe) {
                 Failed::Replaced(newcomer) => {
                     let newcomer_key = self.peers.key(&newcomer);
+                    let (connected, addresses) =
+                        (self.peers.is_connected(&newcomer), self.peers.addresses(&newcomer));
+                    self.table.set_connected(&newcomer_key, &newcomer, connected);
+                    self.table.set_addresses(&newcomer_key, &newcomer, &addresses);
                     self.entered(now, &newcomer_key, newcomer, Some(*peer));
                 }
                 Failed::Removed => self.left(now),
-                Failed::Doubted | Failed::Unknown => {}
+                Failed::Unknown => {
+                    // Nor does it wait for a place any more.
+                    self.table.remove(key, peer);
+                }
+                Failed::Doubted => {}
             }
             if let Some(entry) = self.table.entry(key, peer) {
                 self.probe.hurry(entry.probe_at());
@@ -284,8 +304,8 @@ impl<S: RecordStore> Dht<S> {
 
     /// Begins what is due: a join, lookups of buckets.
     pub(super) fn keep_up(&mut self, now: Instant) {
-        if self.join.is_due(now) && self.bootstrap(now).is_err() {
-            // Whoever was known has been removed.
+        if self.join.is_due(now) && (self.queries.is_full() || self.bootstrap(now).is_err()) {
+            // Whoever was known has been removed, or there is no room for a query now.
             self.join.began();
             self.joined(now, false);
         }
@@ -326,8 +346,6 @@ impl<S: RecordStore> Dht<S> {
 
     pub(super) fn sweep(&mut self, now: Instant) {
         let (table, seeds) = (&self.table, &self.seeds);
-        self.peers.sweep(now, table.len(), |known, peer| {
-            seeds.contains(peer) || table.entry(&known.key, peer).is_some()
-        });
+        self.peers.sweep(now, |known, peer| seeds.contains(peer) || table.entry(&known.key, peer).is_some());
     }
 }

@@ -30,10 +30,10 @@ proptest! {
     #[test]
     fn order_bucket_and_prefix_agree(a in key(), b in key(), c in key()) {
         // One order for everything: whoever is in a nearer bucket is nearer.
-        if let (Some(near), Some(far)) = (a.distance(&b).bucket(), a.distance(&c).bucket()) {
-            if near < far {
-                prop_assert!(a.distance(&b) < a.distance(&c));
-            }
+        if let (Some(near), Some(far)) = (a.distance(&b).bucket(), a.distance(&c).bucket())
+            && near < far
+        {
+            prop_assert!(a.distance(&b) < a.distance(&c));
         }
         if let Some(bucket) = a.distance(&b).bucket() {
             prop_assert_eq!(bucket.prefix(), a.common_prefix(&b));

@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::task::{Context, Poll, Waker};
 
 use indexmap::IndexMap;
-use libp2p_core::multiaddr::Protocol;
 use libp2p_core::transport::{PortUse, TransportError};
 use libp2p_core::{ConnectedPoint, Endpoint, Multiaddr};
 use libp2p_identity::PeerId;
@@ -27,7 +26,7 @@ use super::desk::Desk;
 use super::entropy;
 use super::handler::{FromHandler, Handler, Limits, ToHandler, connection_of};
 use super::timer::{self, Timer};
-use crate::addrs::Addresses;
+use crate::addrs::{Addresses, without_peer};
 use crate::command::Command;
 use crate::config::Config;
 pub use commands::QueryMut;
@@ -283,28 +282,21 @@ impl<S: RecordStore + 'static> Behaviour<S> {
 /// Says what a failed dial means to the node.
 fn dial_failure(error: &DialError) -> DialFailure {
     match error {
-        DialError::LocalPeerId { address } => DialFailure::Own { address: without_peer(address) },
+        DialError::LocalPeerId { address } => DialFailure::Own { address: without_peer(address.clone()).0 },
         DialError::NoAddresses => DialFailure::NoAddresses,
         DialError::DialPeerConditionFalse(_) => DialFailure::UnderWay,
         DialError::Aborted | DialError::Denied { .. } => DialFailure::Refused,
-        DialError::WrongPeerId { address, .. } => DialFailure::WrongPeer { address: without_peer(address) },
+        DialError::WrongPeerId { address, .. } => {
+            DialFailure::WrongPeer { address: without_peer(address.clone()).0 }
+        }
         DialError::Transport(errors) => {
             let unsupported = errors.iter().filter_map(|(address, error)| match error {
-                TransportError::MultiaddrNotSupported(_) => Some(without_peer(address)),
+                TransportError::MultiaddrNotSupported(_) => Some(without_peer(address.clone()).0),
                 TransportError::Other(_) => None,
             });
             DialFailure::Unreachable { unsupported: unsupported.collect() }
         }
     }
-}
-
-/// Cuts off the peer id with which the swarm dials an address.
-fn without_peer(address: &Multiaddr) -> Multiaddr {
-    let mut address = address.clone();
-    if let Some(Protocol::P2p(_)) = address.iter().last() {
-        address.pop();
-    }
-    address
 }
 
 impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {

@@ -66,6 +66,13 @@ impl Disjoint {
         Self { paths, claims: IndexMap::new(), turn: 0 }
     }
 
+    /// Adds a candidate to the first path.
+    pub(crate) fn add(&mut self, key: Key, peer: PeerId) {
+        if let Some(path) = self.paths.first_mut() {
+            path.learn(None, [(key, peer)]);
+        }
+    }
+
     fn is_single(&self) -> bool {
         self.paths.len() == 1
     }

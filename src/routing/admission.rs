@@ -2,7 +2,7 @@
 //!
 //! Knows keys and ids; how a stranger is asked, and what its answer must be, is the node's affair.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use indexmap::IndexMap;
 use libp2p_identity::PeerId;
@@ -47,6 +47,8 @@ const MAX_REMEMBERED: usize = 512;
 pub(crate) struct Admission {
     waiting: VecDeque<(Key, PeerId)>,
     checking: usize,
+    /// Those that wait or are being checked, who need not be offered again.
+    open: BTreeSet<PeerId>,
     /// When each stranger may be asked again, in the order in which they were asked.
     asked: IndexMap<PeerId, Instant>,
 }
@@ -54,7 +56,10 @@ pub(crate) struct Admission {
 impl Admission {
     /// Takes note of a stranger, and returns whether it will be checked.
     pub(crate) fn offer(&mut self, now: Instant, key: Key, peer: PeerId) -> bool {
-        if self.waiting.len() >= MAX_WAITING || self.asked.get(&peer).is_some_and(|again| *again > now) {
+        if self.open.contains(&peer)
+            || self.waiting.len() >= MAX_WAITING
+            || self.asked.get(&peer).is_some_and(|again| *again > now)
+        {
             return false;
         }
         self.asked.shift_remove(&peer);
@@ -63,6 +68,7 @@ impl Admission {
         }
         self.asked.insert(peer, after(now, ASK_AGAIN_AFTER));
         self.waiting.push_back((key, peer));
+        self.open.insert(peer);
         true
     }
 
@@ -77,7 +83,8 @@ impl Admission {
     }
 
     /// Notes that a check has ended, well or badly.
-    pub(crate) fn done(&mut self) {
+    pub(crate) fn done(&mut self, peer: &PeerId) {
+        self.open.remove(peer);
         self.checking = self.checking.saturating_sub(1);
     }
 
@@ -105,10 +112,11 @@ mod tests {
         assert!(!admission.offer(now, key(1), peer(1)), "it waits already");
         assert_eq!(admission.next(), Some((key(1), peer(1))));
         assert_eq!(admission.next(), None);
-        admission.done();
+        admission.done(&peer(1));
         assert!(!admission.offer(now + ASK_AGAIN_AFTER / 2, key(1), peer(1)), "it was asked");
         assert!(admission.offer(now + ASK_AGAIN_AFTER, key(1), peer(1)));
         admission.next();
+        admission.done(&peer(1));
         admission.forget(&peer(1));
         assert!(admission.offer(now + ASK_AGAIN_AFTER, key(1), peer(1)));
     }
@@ -119,10 +127,10 @@ mod tests {
         let offered = (0..10_000).filter(|seed| admission.offer(start(), key(*seed), peer(*seed))).count();
         assert_eq!(offered, MAX_WAITING);
         assert_eq!(std::iter::from_fn(|| admission.next()).count(), MAX_CHECKS);
-        admission.done();
+        admission.done(&peer(1));
         assert!(admission.next().is_some() && admission.next().is_none());
         for round in 0..10_000 {
-            admission.done();
+            admission.done(&peer(1));
             while admission.next().is_some() {}
             admission.offer(start(), key(round), peer(round));
         }

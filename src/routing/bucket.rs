@@ -23,7 +23,10 @@ pub struct Entry {
     last_seen: Instant,
     probe_at: Instant,
     failing_since: Option<Instant>,
+    failed_at: Option<Instant>,
     failures: u8,
+    /// How many of the failures have an answer of somebody else between them: those are not this node's own outage.
+    proven: u8,
     connected: bool,
 }
 
@@ -45,7 +48,9 @@ impl Entry {
             last_seen: now,
             probe_at,
             failing_since: None,
+            failed_at: None,
             failures: 0,
+            proven: 0,
             connected: false,
         }
     }
@@ -95,6 +100,11 @@ impl Entry {
         self.failures >= STALE_AFTER
     }
 
+    /// Returns whether five requests in a row have failed while others were answered: it is not coming back.
+    pub(super) const fn is_dead(&self) -> bool {
+        self.proven >= STALE_AFTER
+    }
+
     /// Returns when the peer is to be probed: after the grace period of silence, or after the back-off of a failure.
     pub const fn probe_at(&self) -> Instant {
         self.probe_at
@@ -122,12 +132,18 @@ impl Entry {
 
     pub(super) fn answered(&mut self, now: Instant, config: &TableConfig) {
         self.failures = 0;
+        self.proven = 0;
+        self.failed_at = None;
         self.failing_since = None;
         self.seen(now, config);
     }
 
     /// Counts a failure and doubles the time until the next probe.
-    pub(super) fn failed(&mut self, now: Instant, config: &TableConfig) {
+    pub(super) fn failed(&mut self, now: Instant, config: &TableConfig, last_answer: Option<Instant>) {
+        if self.failed_at.is_none_or(|at| Some(at) < last_answer) {
+            self.proven = self.proven.saturating_add(1);
+        }
+        self.failed_at = Some(now);
         let doublings = u32::from(self.failures).min(config.max_doublings());
         self.failures = self.failures.saturating_add(1);
         self.failing_since.get_or_insert(now);

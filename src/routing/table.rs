@@ -141,8 +141,9 @@ pub enum Failed {
 ///
 /// # Invariants
 /// - An entry stands in the bucket of the highest bit of its distance; nobody stands twice; never this node.
-/// - A live entry is never displaced. One that failed leaves only if somebody else has answered since it began to
-///   fail: a node that has lost its own uplink keeps its table.
+/// - A live entry is never displaced. One that failed leaves only if others have answered since it began to fail, and
+///   failures count towards that only with answers of others between them: a node that has lost its own uplink keeps
+///   its table, and the first answer after it does not cost the others their places.
 /// - No more peers of one IP group than the limits allow, in a bucket and in the table.
 /// - Equal keys of different peers coexist, ordered by peer id.
 ///
@@ -256,8 +257,8 @@ impl Table {
             self.len += 1;
             return Insert::Added { replaced: None };
         }
-        let stale = |entry: &Entry| entry.is_stale() && entry.failing_since() < last_answer;
-        if let Some(place) = bucket.entries.iter_mut().find(|entry| stale(entry)) {
+        let gone = |entry: &Entry| entry.is_dead() && entry.failing_since() < last_answer;
+        if let Some(place) = bucket.entries.iter_mut().find(|entry| gone(entry)) {
             let replaced = std::mem::replace(place, entry);
             return Insert::Added { replaced: Some(*replaced.peer()) };
         }
@@ -302,24 +303,25 @@ impl Table {
 
     /// Notes that a request or a dial to a peer has failed; `probe` tells whether it was made to see if it still lives.
     ///
-    /// A peer that fails a probe, or fails again, gives its place to one that waits; one that fails five times in a row
-    /// leaves. Neither happens before somebody else has answered since it began to fail.
+    /// A peer that fails a probe, or fails again, gives its place to one that waits, if somebody else has answered since
+    /// it began to fail; one that fails five times in a row, with answers of others between, leaves in any case.
     pub fn failed(&mut self, now: Instant, key: &Key, peer: &PeerId, probe: bool) -> Failed {
-        if !self.update(key, peer, |entry, config| entry.failed(now, config)) {
+        let last_answer = self.last_answer;
+        if !self.update(key, peer, |entry, config| entry.failed(now, config, last_answer)) {
             return Failed::Unknown;
         }
         let Some(entry) = self.entry(key, peer) else {
             return Failed::Unknown;
         };
         let alone = entry.failing_since() >= self.last_answer;
-        let (stale, challenged) = (entry.is_stale(), probe || entry.failures() > 1);
-        if alone || !(stale || challenged) {
+        let (dead, challenged) = (entry.is_dead(), probe || entry.failures() > 1);
+        if alone || !(dead || challenged) {
             return Failed::Doubted;
         }
         if let Some(replacement) = self.take_replacement(key, peer) {
             return Failed::Replaced(replacement);
         }
-        if !stale {
+        if !dead {
             return Failed::Doubted;
         }
         self.remove(key, peer);

@@ -118,6 +118,7 @@ pub(in crate::dht) fn look_up_bucket(
 ) -> Option<Search> {
     let (bytes, key) = view.local.key.preimage_in_bucket(bucket, view.config.key_hash, view.rng)?;
     let k = view.config.bucket_size().get();
+    view.refresh.looked_up(now, bucket, view.rng);
     Search::new(now, view, (Bytes::copy_from_slice(&bytes), key), k, Precision::Near)
 }
 

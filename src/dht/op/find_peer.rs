@@ -1,5 +1,8 @@
 //! Finds one peer and its addresses.
 
+use std::cmp::Reverse;
+
+use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use super::search::{Search, Want};
@@ -24,20 +27,48 @@ use crate::time::Instant;
 pub(in crate::dht) struct FindPeer {
     peer: PeerId,
     search: Search,
-    /// All addresses that were named for the peer.
-    named: Addresses,
+    /// All addresses that were named for the peer, with how many peers have named each.
+    reports: Vec<(Multiaddr, u32)>,
     evidence: Option<Evidence>,
 }
 
+/// How many addresses that were named are counted; more than all peers of a lookup have if they tell the truth.
+const MAX_REPORTS: usize = 256;
+
 impl FindPeer {
-    pub(in crate::dht) const fn new(peer: PeerId, search: Search, named: Addresses) -> Self {
-        Self { peer, search, named, evidence: None }
+    pub(in crate::dht) const fn new(peer: PeerId, search: Search) -> Self {
+        Self { peer, search, reports: Vec::new(), evidence: None }
     }
 
+    /// A peer has named these addresses.
+    fn reported(&mut self, addresses: &Addresses) {
+        for address in addresses {
+            if let Some((_, count)) = self.reports.iter_mut().find(|(known, _)| known == address) {
+                *count += 1;
+            } else if self.reports.len() < MAX_REPORTS {
+                self.reports.push((address.clone(), 1));
+            }
+        }
+        let agreed = self.reports.iter().any(|(_, count)| *count > 1);
+        let evidence = if agreed { Evidence::SeveralReports } else { Evidence::OneReport };
+        self.evidence = self.evidence.max(Some(evidence));
+    }
+
+    /// Returns the addresses: where it has been met first, then those that most have named.
     fn found(&self, view: &View<'_>, evidence: Evidence) -> FindPeerOk {
+        let mut reports: Vec<_> = self.reports.iter().collect();
+        reports.sort_by_key(|(_, count)| Reverse(*count));
+        let named = Addresses::empty().merged(reports.into_iter().map(|(address, _)| address.clone()));
         let met_at = view.peers.addresses(&self.peer);
-        let addrs = met_at.merged(self.named.iter().cloned()).into_vec();
-        FindPeerOk { peer: PeerInfo { peer_id: self.peer, addrs }, evidence }
+        let addrs = match evidence {
+            Evidence::Answered => met_at.merged(named.iter().cloned()),
+            Evidence::OneReport | Evidence::SeveralReports => named.merged(met_at.iter().cloned()),
+        };
+        FindPeerOk { peer: PeerInfo { peer_id: self.peer, addrs: addrs.into_vec() }, evidence }
+    }
+
+    fn closest(&self, view: &View<'_>) -> Vec<PeerInfo> {
+        self.search.closest_answered(view, view.config.bucket_size().get())
     }
 }
 
@@ -61,10 +92,7 @@ impl Machine for FindPeer {
         if *from == self.peer {
             self.evidence = Some(Evidence::Answered);
         } else if !answer.target.is_empty() {
-            let agrees = answer.target.iter().any(|address| self.named.iter().any(|named| named == address));
-            let evidence = if agrees { Evidence::SeveralReports } else { Evidence::OneReport };
-            self.evidence = self.evidence.max(Some(evidence));
-            self.named = self.named.merged(answer.target.iter().cloned());
+            self.reported(&answer.target);
         }
         self.search.answered(now, from, answer);
     }
@@ -96,11 +124,5 @@ impl Machine for FindPeer {
 
     fn count(&self, stats: &mut QueryStats) {
         self.search.count(stats);
-    }
-}
-
-impl FindPeer {
-    fn closest(&self, view: &View<'_>) -> Vec<PeerInfo> {
-        self.search.closest(view, view.config.bucket_size().get())
     }
 }

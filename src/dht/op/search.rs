@@ -57,7 +57,7 @@ impl Search {
         let paths = usize::from(view.config.paths.get());
         // Twice as many as are wanted: they cost nothing unless the closer ones turn out to be silent.
         let k = 2 * view.config.bucket_size().get().max(wanted);
-        let fresh = |peer: &PeerId| !view.peers.is_backed_off(now, peer);
+        let fresh = |peer: &PeerId| view.peers.is_worth_asking(now, peer);
         let live = view.table.closest(&key).filter(|entry| entry.is_live()).take(k);
         let live = live.map(|entry| (*entry.key(), *entry.peer()));
         let mut peers: Vec<_> = live.chain(view.seeds.iter()).filter(|(_, peer)| fresh(peer)).collect();
@@ -79,6 +79,14 @@ impl Search {
         let addresses = seeds.chain(in_table).collect();
         let lookup = Disjoint::new(key, rules, paths, peers);
         Some(Self { preimage, precision, lookup, addresses, urgency })
+    }
+
+    /// Adds a candidate that is neither in the table nor a seed, if there is anywhere to ask it.
+    pub(in crate::dht) fn add(&mut self, peer: PeerId, key: Key, addresses: Addresses) {
+        if !addresses.is_empty() {
+            self.lookup.add(key, peer);
+            self.addresses.insert(peer, addresses);
+        }
     }
 
     /// Returns what the search wants now, asked for by the operation's lookup number `lookup`.
@@ -133,6 +141,11 @@ impl Search {
             Precision::Near => self.lookup.closest_not_failed(count),
         };
         peers.into_iter().map(|peer| self.info(view, peer)).collect()
+    }
+
+    /// Returns the closest peers that have answered, with their addresses.
+    pub(in crate::dht) fn closest_answered(&self, view: &View<'_>, count: usize) -> Vec<PeerInfo> {
+        self.lookup.closest_answered(count).into_iter().map(|peer| self.info(view, peer)).collect()
     }
 
     /// Returns a peer with its addresses, those first at which this node has met it.

@@ -95,8 +95,14 @@ impl Dials {
         self.under_way.remove(&id)
     }
 
+    /// Returns the dial that began longest ago: numbers rise with time.
+    pub(super) fn oldest(&self) -> Option<(DialId, Dial)> {
+        self.under_way.first_key_value().map(|(id, dial)| (*id, *dial))
+    }
+
     /// Nobody waits for a dial to this peer any more: it gives its slot back, though it may still succeed.
     pub(super) fn give_up_peer(&mut self, peer: PeerId) {
+        self.waiting.retain(|whom| *whom != Whom::Peer(peer));
         self.under_way.retain(|_, dial| dial.whom != Whom::Peer(peer));
     }
 

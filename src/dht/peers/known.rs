@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 
 use super::{MAX_WAITING, RequestId, Rtt, Urgency};
+use libp2p_core::Multiaddr;
+
 use crate::addrs::{Addresses, IpGroup, Reach};
 use crate::error::RequestError;
 use crate::key::Key;
@@ -49,7 +51,10 @@ pub(in crate::dht) struct Backoff {
 #[derive(Debug)]
 pub(in crate::dht) struct Known {
     pub(in crate::dht) key: Key,
+    /// Where the peer is, as the peer itself, the application or a connection has shown. Only these are handed on.
     pub(in crate::dht) addresses: Addresses,
+    /// Where others say that it is: good for dialling, and for nothing else.
+    pub(in crate::dht) hints: Addresses,
     pub(in crate::dht) link: Link,
     pub(in crate::dht) protocol: Protocol,
     /// Of the latest connection.
@@ -73,6 +78,7 @@ impl Known {
         Self {
             key,
             addresses: Addresses::empty(),
+            hints: Addresses::empty(),
             link: Link::Idle,
             protocol: Protocol::Unknown,
             reach: Reach::World,
@@ -90,6 +96,17 @@ impl Known {
 
     pub(in crate::dht) const fn is_connected(&self) -> bool {
         matches!(self.link, Link::Connected)
+    }
+
+    /// Returns where to dial the peer: proven addresses first, then those that others name.
+    pub(in crate::dht) fn dialable(&self) -> Addresses {
+        self.addresses.merged(self.hints.iter().cloned())
+    }
+
+    /// Forgets an address, whoever named it.
+    pub(super) fn forget_address(&mut self, address: &Multiaddr) {
+        self.addresses = self.addresses.without(address);
+        self.hints = self.hints.without(address);
     }
 
     /// Returns whether the peer has answered this node within the last 24 hours.
@@ -130,7 +147,9 @@ impl Known {
         self.heard = now;
         self.answered = Some(now);
         self.backoff = None;
-        self.protocol = Protocol::Confirmed;
+        if self.protocol != Protocol::Unsupported {
+            self.protocol = Protocol::Confirmed;
+        }
         self.rtt.record(rtt);
     }
 

@@ -12,7 +12,7 @@ fn remembering(max: usize) -> Peers {
 }
 
 fn sweep(peers: &mut Peers, now: Instant) {
-    peers.sweep(now, 0, |_, _| false);
+    peers.sweep(now, |_, _| false);
 }
 
 fn ask(peers: &mut Peers, now: Instant, n: usize, urgency: Urgency) -> VecDeque<Output> {
@@ -97,7 +97,7 @@ fn whoever_is_connected_asked_or_needed_is_not_forgotten() {
     for n in 60..200 {
         peers.remember(start() + MS * u32::try_from(n).unwrap(), peer(n));
     }
-    peers.sweep(start() + 2 * DAY, 0, |_, id| *id == peer(70));
+    peers.sweep(start() + 2 * DAY, |_, id| *id == peer(70));
     assert!((0..60).chain([70]).all(|n| peers.get(&peer(n)).is_some()));
     assert_eq!(peers.len(), 61, "all others are a day old");
 }

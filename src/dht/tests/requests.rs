@@ -177,9 +177,9 @@ fn a_peer_that_connects_is_not_left_alone_any_more() {
     let (mut dht, now) = (node(), start());
     let (_, dial) = ping_by_dial(&mut dht, now, 1);
     dial_failed(&mut dht, now, dial, 1, unreachable());
-    assert!(dht.peers.is_backed_off(now, &peer(1)));
+    assert!(!dht.peers.is_worth_asking(now, &peer(1)));
     connected(&mut dht, now, 1, None);
-    assert!(!dht.peers.is_backed_off(now, &peer(1)));
+    assert!(dht.peers.is_worth_asking(now, &peer(1)));
 }
 
 #[test]
@@ -194,8 +194,8 @@ fn a_peer_that_answers_begins_anew_with_the_shortest_pause() {
     lose(&mut dht, now, 1);
     let (_, dial) = ping_by_dial(&mut dht, now, 1);
     dial_failed(&mut dht, now, dial, 1, unreachable());
-    assert!(dht.peers.is_backed_off(now + 5 * SECOND - MS, &peer(1)));
-    assert!(!dht.peers.is_backed_off(now + 5 * SECOND, &peer(1)));
+    assert!(!dht.peers.is_worth_asking(now + 5 * SECOND - MS, &peer(1)));
+    assert!(dht.peers.is_worth_asking(now + 5 * SECOND, &peer(1)));
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn refused(error: DialFailure) -> RequestError {
     let (query, dial) = ping_by_dial(&mut dht, now, 1);
     let out = dial_failed(&mut dht, now, dial, 1, error);
     assert_eq!((failures(&dht, 1), dht.num_requests()), (0, 0));
-    assert!(!dht.peers.is_backed_off(now, &peer(1)), "it is not left alone");
+    assert!(dht.peers.is_worth_asking(now, &peer(1)), "it is not left alone");
     assert!(dial_of_a_lookup(&mut dht, now, 1).is_some(), "it is asked again at once");
     let told = pinged(&out, query).expect("it has ended").expect_err("it has failed");
     assert!(!told.is_peers_fault());
@@ -278,7 +278,7 @@ fn a_dial_of_somebody_else_is_awaited_and_not_the_peers_failure() {
     let out = dial_failed(&mut dht, now, dial, 1, DialFailure::UnderWay);
     assert!(out.is_empty(), "it waits: {out:?}");
     assert_eq!((failures(&dht, 1), dht.num_requests()), (0, 1));
-    assert!(!dht.peers.is_backed_off(now, &peer(1)));
+    assert!(dht.peers.is_worth_asking(now, &peer(1)));
     assert!(ping(&mut dht, now, 1).1.is_empty(), "nor is it dialled for another request");
     let out = connected(&mut dht, now + SECOND, 1, None);
     let (_, id, _) = asked(&out)[0].clone();
@@ -326,7 +326,7 @@ fn an_address_at_which_another_peer_answers_is_dropped_and_the_others_are_dialle
     let out = dial_failed(&mut dht, now, again, 1, DialFailure::WrongPeer { address: address(21) });
     assert!(dials(&out).is_empty(), "none is left");
     assert_eq!(pinged(&out, query), Some(Err(RequestError::Unreachable)));
-    assert!(dht.addresses_of(&peer(1)).is_empty() && dht.peers.is_backed_off(now, &peer(1)));
+    assert!(dht.addresses_of(&peer(1)).is_empty() && !dht.peers.is_worth_asking(now, &peer(1)));
 }
 
 #[test]
@@ -394,7 +394,7 @@ fn a_request_that_is_not_answered_in_time_is_cancelled_and_the_peer_doubted() {
     );
     assert_eq!(pinged(&out, query), Some(Err(RequestError::Timeout)));
     assert_eq!((failures(&dht, 1), dht.num_requests()), (1, 0));
-    assert!(dht.peers.is_backed_off(due, &peer(1)));
+    assert!(!dht.peers.is_worth_asking(due, &peer(1)));
     let out = answered(&mut dht, due + MS, id);
     assert!(out.is_empty(), "it is too late: {out:?}");
     assert_eq!(failures(&dht, 1), 1);
@@ -554,7 +554,7 @@ fn a_hanging_dial_gives_its_slot_back_at_the_request_timeout_and_its_late_succes
     assert!(matches!(&dials(&out)[..], [(_, Some(whom), _)] if *whom == peer(3)), "{out:?}");
     let out = connected(&mut dht, now + TIMEOUT + SECOND, 1, Some(hanging));
     assert!(dials(&out).is_empty());
-    assert!(!dht.peers.is_backed_off(now + TIMEOUT + SECOND, &peer(1)));
+    assert!(dht.peers.is_worth_asking(now + TIMEOUT + SECOND, &peer(1)));
     let (_, out) = ping(&mut dht, now + TIMEOUT + SECOND, 1);
     assert_eq!(asked(&out).len(), 1, "there is a connection: {out:?}");
     assert!(ping(&mut dht, now + TIMEOUT + SECOND, 4).1.is_empty(), "its slot was given back only once");
@@ -617,7 +617,7 @@ fn a_request_that_never_got_a_slot_is_not_the_peers_failure() {
     let error = pinged(&out, query).expect("its time is up").expect_err("it was not even dialled");
     assert!(!error.is_peers_fault(), "{error}");
     assert_eq!(failures(&dht, 3), 0);
-    assert!(!dht.peers.is_backed_off(now + TIMEOUT, &peer(3)));
+    assert!(dht.peers.is_worth_asking(now + TIMEOUT, &peer(3)));
 }
 
 #[test]

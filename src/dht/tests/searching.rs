@@ -800,3 +800,32 @@ fn a_connected_peer_is_asked_before_one_as_close_that_must_be_dialled() {
     }
     assert!(alike > 10 && apart > 10, "{alike} {apart}");
 }
+
+#[test]
+fn a_peer_that_was_met_before_is_asked_where_it_was() {
+    let mut net = Net::new(3, &Config::default());
+    // Node 0 knows node 2 only by an address; the others have never heard of it.
+    net.add_address(0, 1);
+    net.run_for(5 * SECOND);
+    net.input(0, Input::AddressesLearned { peer: peer(2), addresses: vec![address(2)] });
+    net.with(0, |dht, now| dht.remove_peer(now, &peer(2)));
+    let id = net.with(0, |dht, now| dht.find_peer(now, peer(2)));
+    let (QueryResult::FindPeer(Ok(found)), _) = net.result(0, id) else { panic!("it is not found") };
+    assert_eq!((found.peer.addrs, found.evidence), (vec![address(2)], crate::event::Evidence::Answered));
+}
+
+#[test]
+fn no_bytes_cannot_be_looked_up_and_nobody_pings_himself() {
+    let mut net = Net::new(2, &Config::default());
+    net.add_address(0, 1);
+    net.run_for(5 * SECOND);
+    let id = net.with(0, |dht, now| dht.find_closest(now, Vec::new()));
+    let (result, _) = net.result(0, id);
+    let empty = QueryResult::GetClosestPeers(Err(crate::error::GetClosestPeersError::EmptyKey));
+    assert_eq!(format!("{result:?}"), format!("{empty:?}"));
+    let dials = net.dials;
+    let id = net.with(0, |dht, now| dht.ping(now, peer(0)));
+    let (QueryResult::Ping(result), _) = net.result(0, id) else { panic!("another result") };
+    assert!(result.is_err());
+    assert_eq!(net.dials, dials);
+}

@@ -890,3 +890,32 @@ fn a_refresh_that_is_due_when_the_table_is_empty_is_put_off() {
     timed(&mut dht, later);
     assert!(dht.poll_timeout().is_none_or(|deadline| deadline.at > later));
 }
+
+#[test]
+fn what_others_say_of_a_peers_addresses_is_dialled_but_not_handed_on() {
+    let mut dht = new_dht(0, Config::default());
+    meet(&mut dht, start(), 1);
+    answer_all(&mut dht, start(), &[1]);
+    // The first peer names the second at its address and at one of somebody else.
+    dht.find_closest(start(), b"key".to_vec());
+    let lie: Multiaddr = "/ip4/8.8.8.8/tcp/53".parse().unwrap();
+    let mut named = named_peer(2);
+    named.multiaddrs = Addresses::collect(&peer(2), [lie.clone(), address(2)]);
+    let request = outputs(&mut dht).into_iter().find_map(|output| match output {
+        Output::SendRequest { id, .. } => Some(id),
+        _ => None,
+    });
+    let response = Response::FindNode { closer_peers: vec![named] };
+    dht.handle_input(start(), Input::ResponseReceived { id: request.unwrap(), response });
+    let dialled = outputs(&mut dht).into_iter().find_map(|output| match output {
+        Output::Dial { id, addresses, .. } => Some((id, addresses)),
+        _ => None,
+    });
+    let (dial, addresses) = dialled.unwrap();
+    assert_eq!(addresses, [lie, address(2)], "all of them are tried");
+    let connected = Input::Connected { peer: peer(2), address: address(2), dialled: true, dial: Some(dial) };
+    dht.handle_input(start(), connected);
+    answer_all(&mut dht, start(), &[1]);
+    let entry = dht.table().entry(&key(2), &peer(2)).unwrap();
+    assert_eq!(entry.addresses().clone().into_vec(), [address(2)], "only where it was met is handed on");
+}

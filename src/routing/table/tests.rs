@@ -208,12 +208,14 @@ fn a_node_that_has_lost_everybody_keeps_its_table() {
     }
     assert_eq!(fixture.table.len(), 5);
     assert!(fixture.table.entries().all(|entry| entry.is_stale() && !entry.is_live()));
-    // A newcomer does not displace them either, since it is the first to answer; the next one does.
+    // Nor does the first answer after it cost the others their places: a newcomer waits until one fails again.
     let back = now + 100 * SECOND;
     fixture.table.answered(back, &key(inside[0]), &peer(inside[0]));
     assert_eq!(fixture.table.entries().filter(|entry| entry.is_live()).count(), 1);
     let outcome = fixture.table.insert(back, key(next[0]), peer(next[0]), addresses(next[0]), None);
-    assert!(matches!(outcome, Insert::Added { replaced: Some(_) }));
+    assert_eq!(outcome, Insert::Pending);
+    let outcome = fixture.table.failed(back + SECOND, &key(inside[1]), &peer(inside[1]), true);
+    assert_eq!(outcome, Failed::Replaced(peer(next[0])));
     check_invariants(&fixture.table);
 }
 

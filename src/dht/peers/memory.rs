@@ -1,0 +1,88 @@
+//! The memory of peers: who is remembered, and who is forgotten.
+//!
+//! Knows what is remembered as values; what is done with it is not its affair.
+
+use indexmap::IndexMap;
+use libp2p_identity::PeerId;
+
+use super::Known;
+use crate::key::{Key, KeyHash};
+use crate::time::{Duration, Instant, after};
+
+/// Beyond the bound so many newcomers are let in before somebody is forgotten, so that it is not done for each.
+const SLACK: usize = 64;
+
+/// Whoever was not heard of for a day is looked for this often.
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+
+/// What is remembered of each peer.
+///
+/// # Bounds
+/// `max` peers beside those that are connected, being asked, or kept for other reasons.
+#[derive(Debug)]
+pub(super) struct Memory {
+    known: IndexMap<PeerId, Known>,
+    max: usize,
+    hash: KeyHash,
+    /// Somebody is forgotten when there are more than so many, or when it is so late.
+    sweep_above: usize,
+    sweep_at: Option<Instant>,
+}
+
+impl Memory {
+    pub(super) fn new(max: usize, hash: KeyHash) -> Self {
+        Self { known: IndexMap::new(), max, hash, sweep_above: max + SLACK, sweep_at: None }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    pub(super) fn get(&self, peer: &PeerId) -> Option<&Known> {
+        self.known.get(peer)
+    }
+
+    pub(super) fn get_mut(&mut self, peer: &PeerId) -> Option<&mut Known> {
+        self.known.get_mut(peer)
+    }
+
+    /// Returns the key of a peer, hashed once for as long as it is remembered.
+    pub(super) fn key(&self, peer: &PeerId) -> Key {
+        self.get(peer).map_or_else(|| Key::of_peer(peer, self.hash), |known| known.key)
+    }
+
+    /// Returns what is remembered of a peer, which begins now if there is nothing.
+    pub(super) fn remember(&mut self, now: Instant, peer: PeerId) -> &mut Known {
+        let hash = self.hash;
+        let known = self.known.entry(peer).or_insert_with(|| Known::new(now, Key::of_peer(&peer, hash)));
+        known.heard_of(now);
+        known
+    }
+
+    /// Forgets peers that were not heard of for a day, and beyond the bound those heard of longest ago.
+    ///
+    /// Those that are connected, being asked, or that `keep` names stay. Costs one pass, once for every 64 newcomers and
+    /// once an hour.
+    pub(super) fn sweep(&mut self, now: Instant, keep: impl Fn(&Known, &PeerId) -> bool) {
+        let due = *self.sweep_at.get_or_insert_with(|| after(now, SWEEP_EVERY));
+        if self.known.len() <= self.sweep_above && now < due {
+            return;
+        }
+        let may_go = |known: &Known, peer: &PeerId| known.is_idle() && !keep(known, peer);
+        let idle = self.known.iter().filter(|(peer, known)| may_go(known, peer));
+        let mut heard: Vec<Instant> = idle.map(|(_, known)| known.heard).collect();
+        let mut excess = heard.len().saturating_sub(self.max);
+        heard.sort_unstable();
+        let newest_to_go = excess.checked_sub(1).and_then(|last| heard.get(last).copied());
+        self.known.retain(|peer, known| {
+            if !may_go(known, peer) {
+                return true;
+            }
+            let goes = excess > 0 && newest_to_go.is_some_and(|newest| known.heard <= newest);
+            excess -= usize::from(goes);
+            !goes && !known.is_forgotten(now)
+        });
+        self.sweep_above = self.known.len().max(self.max) + SLACK;
+        self.sweep_at = Some(after(now, SWEEP_EVERY));
+    }
+}

@@ -1,0 +1,90 @@
+//! Requests that have no outcome yet: by number, by the time at which they fail, and by the query they are of.
+//!
+//! Knows messages as values; where a request waits, and what its outcome means, is not its affair.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use libp2p_identity::PeerId;
+
+use super::Owner;
+use crate::dht::io::RequestId;
+use crate::event::QueryId;
+use crate::message::Request;
+use crate::time::Instant;
+
+/// A request without an outcome.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) to: PeerId,
+    pub(super) owner: Owner,
+    pub(super) request: Request,
+    /// When it was sent on the connection that there is now; `None` while it waits.
+    pub(super) sent: Option<Instant>,
+    /// Whether a connection was lost with it.
+    pub(super) retried: bool,
+    deadline: Instant,
+}
+
+/// All requests without an outcome.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    pending: BTreeMap<RequestId, Pending>,
+    deadlines: BTreeSet<(Instant, RequestId)>,
+    by_query: BTreeMap<QueryId, Vec<RequestId>>,
+    next: u64,
+}
+
+impl Requests {
+    pub(super) fn add(&mut self, to: PeerId, owner: Owner, request: Request, deadline: Instant) -> RequestId {
+        let id = RequestId(self.next);
+        self.next += 1;
+        self.deadlines.insert((deadline, id));
+        if let Owner::Query(query, _) = owner {
+            self.by_query.entry(query).or_default().push(id);
+        }
+        self.pending.insert(id, Pending { to, owner, request, sent: None, retried: false, deadline });
+        id
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.pending.len()
+    }
+
+    pub(super) fn get(&self, id: RequestId) -> Option<&Pending> {
+        self.pending.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: RequestId) -> Option<&mut Pending> {
+        self.pending.get_mut(&id)
+    }
+
+    pub(super) fn remove(&mut self, id: RequestId) -> Option<Pending> {
+        let pending = self.pending.remove(&id)?;
+        self.deadlines.remove(&(pending.deadline, id));
+        if let Owner::Query(query, _) = pending.owner
+            && let Some(open) = self.by_query.get_mut(&query)
+        {
+            open.retain(|open| *open != id);
+            if open.is_empty() {
+                self.by_query.remove(&query);
+            }
+        }
+        Some(pending)
+    }
+
+    /// Returns a request whose time is up.
+    pub(super) fn expired(&self, now: Instant) -> Option<RequestId> {
+        self.deadlines.first().filter(|(at, _)| *at <= now).map(|(_, id)| *id)
+    }
+
+    /// Returns the requests of a query that wait to be sent.
+    pub(super) fn unsent_of(&self, query: QueryId) -> Vec<RequestId> {
+        let of_query = self.by_query.get(&query).into_iter().flatten();
+        let unsent = |id: &&RequestId| self.get(**id).is_some_and(|pending| pending.sent.is_none());
+        of_query.filter(unsent).copied().collect()
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+}
