@@ -209,7 +209,7 @@ fn serving_costs_one_list() {
 #[test]
 fn queries_that_wait_cost_others_nothing() {
     let (mut dht, now) = server();
-    let mut ask = |dht: &mut Dht<MemoryStore>| {
+    let ask = |dht: &mut Dht<MemoryStore>| {
         let request = Request::FindNode { key: b"far"[..].into() };
         let info = measure(|| {
             dht.handle_input(now, Input::RequestReceived { from: peer(1), id: InboundId(1), request });

@@ -22,8 +22,10 @@ fn replay(target: &str, body: fn(&[u8])) -> usize {
     let mut files: Vec<_> = fs::read_dir(corpus).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     for file in &files {
-        println!("{}", file.display());
-        body(&fs::read(file).unwrap());
+        let bytes = fs::read(file).unwrap();
+        // The body's own message, printed before this one, does not tell which file it was.
+        let done = std::panic::catch_unwind(|| body(&bytes));
+        assert!(done.is_ok(), "{} in {target}", file.display());
     }
     files.len()
 }

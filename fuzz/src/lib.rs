@@ -82,8 +82,11 @@ fn peer(n: u8) -> PeerId {
 
 fn address(n: u8) -> Multiaddr {
     let n = n % PEERS;
-    let text =
-        if n % 3 == 0 { format!("/ip4/1.2.3.{n}/tcp/1") } else { format!("/ip4/127.0.0.1/tcp/{}", n + 1) };
+    let text = if n.is_multiple_of(3) {
+        format!("/ip4/1.2.3.{n}/tcp/1")
+    } else {
+        format!("/ip4/127.0.0.1/tcp/{}", n + 1)
+    };
     text.parse().expect("an address")
 }
 
@@ -180,7 +183,12 @@ impl World {
     fn connect(&mut self, n: u8, arg: u8) {
         let dial = self.take_dial(arg);
         self.connected.push(n % PEERS);
-        self.input(Input::Connected { peer: peer(n), address: address(n), dialled: arg % 2 == 0, dial });
+        self.input(Input::Connected {
+            peer: peer(n),
+            address: address(n),
+            dialled: arg.is_multiple_of(2),
+            dial,
+        });
     }
 
     fn disconnect(&mut self, n: u8) {
@@ -189,7 +197,7 @@ impl World {
     }
 
     fn take_dial(&mut self, arg: u8) -> Option<DialId> {
-        (!self.dials.is_empty() && arg % 4 != 0)
+        (!self.dials.is_empty() && !arg.is_multiple_of(4))
             .then(|| self.dials.swap_remove(usize::from(arg) % self.dials.len()))
     }
 
@@ -231,7 +239,7 @@ impl World {
         let (id, request) = self.requests.swap_remove(usize::from(n) % self.requests.len());
         let closer_peers = (0..arg % 30).map(|step| named(n.wrapping_add(step))).collect();
         let response = match request {
-            Request::Ping if arg % 5 != 0 => Response::Pong,
+            Request::Ping if !arg.is_multiple_of(5) => Response::Pong,
             _ => Response::FindNode { closer_peers },
         };
         self.input(Input::ResponseReceived { id, response });
@@ -278,7 +286,7 @@ impl World {
 }
 
 fn named(n: u8) -> KadPeer {
-    let addresses = if n % 5 == 0 { vec![] } else { vec![address(n)] };
+    let addresses = if n.is_multiple_of(5) { vec![] } else { vec![address(n)] };
     KadPeer {
         node_id: peer(n),
         multiaddrs: Addresses::collect(&peer(n), addresses),

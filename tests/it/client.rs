@@ -1,13 +1,17 @@
 //! The client: a handle that works anywhere, ends always, and cancels what is dropped.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _};
+use libp2p::PeerId;
 use libp2p::core::upgrade::Version;
+use libp2p_kademlia::store::{MemoryStore, RecordStore, Result as StoreResult};
+use libp2p_kademlia::time::SystemTime;
 use libp2p_kademlia::{
-    BootstrapError, ClientError, Config, FindPeerError, GetClosestPeersError, Mode, PingError, Precision,
-    RoutingUpdate,
+    Behaviour, BootstrapError, ClientError, Config, FindPeerError, GetClosestPeersError, Mode, PingError,
+    Precision, ProviderRecord, Record, RecordKey, RoutingUpdate,
 };
 
 use super::streams::PROTOCOL;
@@ -124,7 +128,7 @@ async fn a_dropped_swarm_ends_every_call() {
                 client.closest_peers(*b"key"),
                 client.ping(raw.peer_id),
                 client.bootstrap(),
-                client.find_peer(libp2p::PeerId::random()),
+                client.find_peer(PeerId::random()),
             )
         }
     });
@@ -134,7 +138,7 @@ async fn a_dropped_swarm_ends_every_call() {
     // Whatever had not ended by then was ended by it.
     assert!(closest.is_err() && ping.is_err() && bootstrap.is_err() && find.is_err());
     assert_eq!(within(client.peer_count()).await, Err(ClientError::Closed));
-    assert_eq!(within(client.ping(libp2p::PeerId::random())).await, Err(PingError::Closed));
+    assert_eq!(within(client.ping(PeerId::random())).await, Err(PingError::Closed));
     assert_eq!(within(client.bootstrap()).await.unwrap_err(), BootstrapError::Closed);
 }
 
@@ -172,77 +176,57 @@ fn any_executor_will_do() {
     assert_eq!(ping.unwrap().peer, peer);
 }
 
+/// A store that tells when it is dropped, inside the node, inside the swarm.
+struct Told {
+    store: MemoryStore,
+    _token: Arc<()>,
+}
+
+impl RecordStore for Told {
+    type RecordsIter<'a> = <MemoryStore as RecordStore>::RecordsIter<'a>;
+    type ProvidedIter<'a> = <MemoryStore as RecordStore>::ProvidedIter<'a>;
+
+    fn get(&self, wall: SystemTime, key: &RecordKey) -> StoreResult<Option<Cow<'_, Record>>> {
+        self.store.get(wall, key)
+    }
+
+    fn put(&mut self, wall: SystemTime, record: Record) -> StoreResult<()> {
+        self.store.put(wall, record)
+    }
+
+    fn remove(&mut self, key: &RecordKey) -> StoreResult<()> {
+        self.store.remove(key)
+    }
+
+    fn records(&self) -> Self::RecordsIter<'_> {
+        self.store.records()
+    }
+
+    fn add_provider(&mut self, wall: SystemTime, record: ProviderRecord) -> StoreResult<()> {
+        self.store.add_provider(wall, record)
+    }
+
+    fn providers(&self, wall: SystemTime, key: &RecordKey) -> StoreResult<Vec<ProviderRecord>> {
+        self.store.providers(wall, key)
+    }
+
+    fn provided(&self) -> Self::ProvidedIter<'_> {
+        self.store.provided()
+    }
+
+    fn remove_provider(&mut self, key: &RecordKey, provider: &PeerId) -> StoreResult<()> {
+        self.store.remove_provider(key, provider)
+    }
+}
+
 #[tokio::test]
 async fn dropping_everything_frees_everything() {
-    // A store that tells when it is dropped, inside the node, inside the swarm.
-    struct Told {
-        store: libp2p_kademlia::store::MemoryStore,
-        _token: Arc<()>,
-    }
-    impl libp2p_kademlia::store::RecordStore for Told {
-        type RecordsIter<'a> =
-            <libp2p_kademlia::store::MemoryStore as libp2p_kademlia::store::RecordStore>::RecordsIter<'a>;
-        type ProvidedIter<'a> =
-            <libp2p_kademlia::store::MemoryStore as libp2p_kademlia::store::RecordStore>::ProvidedIter<'a>;
-
-        fn get(
-            &self,
-            wall: libp2p_kademlia::time::SystemTime,
-            key: &libp2p_kademlia::RecordKey,
-        ) -> libp2p_kademlia::store::Result<Option<std::borrow::Cow<'_, libp2p_kademlia::Record>>> {
-            self.store.get(wall, key)
-        }
-
-        fn put(
-            &mut self,
-            wall: libp2p_kademlia::time::SystemTime,
-            record: libp2p_kademlia::Record,
-        ) -> libp2p_kademlia::store::Result<()> {
-            self.store.put(wall, record)
-        }
-
-        fn remove(&mut self, key: &libp2p_kademlia::RecordKey) -> libp2p_kademlia::store::Result<()> {
-            self.store.remove(key)
-        }
-
-        fn records(&self) -> Self::RecordsIter<'_> {
-            self.store.records()
-        }
-
-        fn add_provider(
-            &mut self,
-            wall: libp2p_kademlia::time::SystemTime,
-            record: libp2p_kademlia::ProviderRecord,
-        ) -> libp2p_kademlia::store::Result<()> {
-            self.store.add_provider(wall, record)
-        }
-
-        fn providers(
-            &self,
-            wall: libp2p_kademlia::time::SystemTime,
-            key: &libp2p_kademlia::RecordKey,
-        ) -> libp2p_kademlia::store::Result<Vec<libp2p_kademlia::ProviderRecord>> {
-            self.store.providers(wall, key)
-        }
-
-        fn provided(&self) -> Self::ProvidedIter<'_> {
-            self.store.provided()
-        }
-
-        fn remove_provider(
-            &mut self,
-            key: &libp2p_kademlia::RecordKey,
-            provider: &libp2p::PeerId,
-        ) -> libp2p_kademlia::store::Result<()> {
-            self.store.remove_provider(key, provider)
-        }
-    }
     let hub = run(server(), Carrier::Memory).await;
     let token = Arc::new(());
     let mut node = swarm(Carrier::Memory, Version::V1Lazy, |keypair| {
         let peer_id = keypair.public().to_peer_id();
-        let store = libp2p_kademlia::store::MemoryStore::new(peer_id);
-        libp2p_kademlia::Behaviour::new(peer_id, Told { store, _token: token.clone() })
+        let store = MemoryStore::new(peer_id);
+        Behaviour::new(peer_id, Told { store, _token: token.clone() })
     });
     node.behaviour_mut().add_address(&hub.peer_id, hub.address.clone());
     let client = node.behaviour().client();
@@ -254,7 +238,7 @@ async fn dropping_everything_frees_everything() {
     within(client.bootstrap()).await.unwrap();
     let pending = tokio::spawn({
         let client = client.clone();
-        async move { client.find_peer(libp2p::PeerId::random()).await }
+        async move { client.find_peer(PeerId::random()).await }
     });
     task.abort();
     let _ = task.await;

@@ -30,7 +30,7 @@ async fn a_dial_that_connection_limits_refuse_is_not_the_peers_failure() {
     });
     limited.behaviour_mut().kademlia.add_address(&peer.peer_id, peer.address.clone());
     let id = limited.behaviour_mut().kademlia.ping(peer.peer_id);
-    let mut ping = async |swarm: &mut Swarm<Limited>, id| {
+    let ping = async |swarm: &mut Swarm<Limited>, id| {
         within(async {
             loop {
                 if let SwarmEvent::Behaviour(LimitedEvent::Kademlia(Event::OutboundQueryProgressed {
