@@ -28,7 +28,7 @@ use crate::store::RecordStore;
 /// with an error as soon as the swarm is gone. Dropping the future cancels the query.
 ///
 /// A query of a client is answered to it alone: the swarm emits no
-/// [`Event::OutboundQueryProgressed`] for it.
+/// [`Event::OutboundQueryProgressed`](crate::Event::OutboundQueryProgressed) for it.
 ///
 /// # Bounds
 /// At most 1,024 calls wait for the swarm to be polled; one more fails at once.
