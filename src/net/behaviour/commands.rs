@@ -25,8 +25,8 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     /// Adds an address of a peer: as another one if it is in the routing table, else as a seed.
     ///
     /// A seed is a candidate of every lookup and is not forgotten however silent it is. It is checked at once, and
-    /// [`Event::RoutingUpdated`](crate::Event::RoutingUpdated) tells when it has entered the routing table. With the first seed the node joins by
-    /// itself. A trailing `/p2p` is cut off.
+    /// [`Event::RoutingUpdated`](crate::Event::RoutingUpdated) tells when it has entered the routing table. With the
+    /// first seed the node joins by itself. A trailing `/p2p` is cut off.
     pub fn add_address(&mut self, peer: &PeerId, address: Multiaddr) -> RoutingUpdate {
         self.call(|dht, now| dht.add_address(now, *peer, address))
     }
