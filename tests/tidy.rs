@@ -316,3 +316,44 @@ fn the_diagram_of_the_readme_is_that_of_the_code() {
     assert_eq!(lines(&readme), lines(&lookup));
     assert_eq!(lines(&readme).len(), 5);
 }
+
+/// What is wrong with a list of acceptance rows, given the names of all functions there are.
+fn rows(text: &str, functions: &BTreeSet<&str>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for line in text.lines().filter(|line| line.starts_with("| S")) {
+        let cells: Vec<_> = line.split('|').map(str::trim).collect();
+        let [_, row, status, shown, _] = cells[..] else {
+            wrong.push(format!("not three cells: {line}"));
+            continue;
+        };
+        if !["done", "partly", "open"].contains(&status) || (status != "open" && shown.is_empty()) {
+            wrong.push(format!("{row}: {status}, shown by {shown:?}"));
+        }
+        for name in shown.split('`').skip(1).step_by(2) {
+            let is_test = name.matches('_').count() >= 2 && !name.contains(['/', ':', '.']);
+            if is_test && !functions.contains(name) {
+                wrong.push(format!("{row}: there is no test {name}"));
+            }
+        }
+    }
+    wrong
+}
+
+#[test]
+fn the_acceptance_rows_are_all_there_and_name_tests_that_exist() {
+    let acceptance = fs::read_to_string(root().join("tests/acceptance.md")).unwrap();
+    let mut files = Vec::new();
+    for dir in ["src", "tests", "examples"] {
+        rust_files(&root().join(dir), &mut files);
+    }
+    let texts: Vec<_> = files.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let functions: BTreeSet<&str> = texts
+        .iter()
+        .flat_map(|text| text.split("fn ").skip(1))
+        .map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default())
+        .collect();
+    assert_eq!(rows(&acceptance, &functions), Vec::<String>::new());
+    assert_eq!(acceptance.lines().filter(|line| line.starts_with("| S")).count(), 98);
+    let planted = "| S0-01 | done | |\n| S0-02 | done | `a_test_that_never_was` |\n| S0-03 | perhaps | `x` |";
+    assert_eq!(rows(planted, &functions).len(), 3);
+}
