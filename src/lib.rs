@@ -46,6 +46,8 @@ mod query;
 mod record;
 mod rng;
 pub mod routing;
+#[cfg(feature = "simulator")]
+pub mod sim;
 pub mod store;
 pub mod time;
 pub mod wire;

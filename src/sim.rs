@@ -1,0 +1,50 @@
+//! The simulator: networks of real nodes on a virtual clock, in one thread, from one seed.
+//!
+//! It drives the very [`Dht`](crate::dht::Dht) that the swarm's [`Behaviour`](crate::Behaviour) drives, thousands of
+//! them, and has no second implementation of any rule: what it measures is what runs in production. Everything outside a
+//! node is simulated: links with their delays and losses, dials, connections that end when nobody uses them, nodes that
+//! come, go, fall silent, lie, or sit behind routers.
+//!
+//! [`Scenario`] says what is simulated, [`World`] is the network, [`Report`] what came of it:
+//!
+//! ```
+//! use libp2p_kademlia::sim::{Incident, Lookups, Scenario};
+//! use std::time::Duration;
+//!
+//! let scenario = Scenario {
+//!     nodes: 200,
+//!     incidents: vec![(Duration::ZERO, Incident::Freeze(0.1))],
+//!     lookups: Lookups { count: 50, ..Lookups::default() },
+//!     ..Scenario::default()
+//! };
+//! let report = scenario.run()?;
+//! assert!(report.summary().recall > 0.95);
+//! # Ok::<_, libp2p_kademlia::sim::Violation>(())
+//! ```
+//!
+//! # Determinism
+//! The same scenario has the same report and the same [`hash`](Report::hash), in every process, every build, and on every
+//! machine: all randomness follows from the seed, and the few functions of real numbers are computed in software.
+//!
+//! # What is not simulated
+//! Bandwidth and processor time: a message takes as long as its link, however long it is and however busy the nodes are.
+//! Streams: requests overtake each other where links jitter.
+
+mod checks;
+mod command;
+mod ids;
+mod links;
+mod measure;
+mod report;
+mod roles;
+mod run;
+mod scenario;
+mod trace;
+mod world;
+
+pub use checks::Violation;
+pub use links::{Links, RoundTrip, Transport};
+pub use measure::{Health, LookupOutcome};
+pub use report::{Report, Summary};
+pub use scenario::{Churn, Incident, Lookups, Roles, Scenario, Start};
+pub use world::{Traffic, World};

@@ -1,0 +1,111 @@
+//! Checks: what must be true of every node at every time.
+
+use std::collections::BTreeMap;
+
+use super::world::{Node, World};
+use crate::dht::Dht;
+use crate::store::MemoryStore;
+use crate::time::Duration;
+
+/// Something that must never happen has happened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("at {at:?}, node {node}: {what}{repeat}")]
+#[non_exhaustive]
+pub struct Violation {
+    /// When, since the beginning of the world.
+    pub at: Duration,
+    /// The node.
+    pub node: usize,
+    /// What is wrong with it.
+    pub what: String,
+    /// The command that repeats it, if a scenario was run.
+    pub(super) repeat: String,
+}
+
+impl Violation {
+    pub(super) fn repeated_by(mut self, command: &str) -> Self {
+        self.repeat = format!("\nrepeat it: {command}");
+        self
+    }
+}
+
+/// So many peers beyond its bounds a node may remember, until it next forgets some.
+const SLACK: usize = 128;
+
+impl World {
+    /// Checks every node that lives.
+    ///
+    /// Buckets hold at most `k` peers, each where its distance belongs, none twice, never the node itself; IP groups keep
+    /// their limits; dials, requests and memory keep theirs; no query is older than it may be, and no deadline is overdue.
+    ///
+    /// # Errors
+    /// The first [`Violation`].
+    pub fn check(&self) -> Result<(), Violation> {
+        for (n, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.is_alive()) {
+            let Some(dht) = node.dht.as_deref() else {
+                continue;
+            };
+            let wrong = self.check_table(node, dht).or_else(|| self.check_bounds(node, dht));
+            if let Some(what) = wrong {
+                return Err(Violation { at: self.now(), node: n, what, repeat: String::new() });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_table(&self, node: &Node, dht: &Dht<MemoryStore>) -> Option<String> {
+        let k = self.config.bucket_size().get();
+        let mut in_table: BTreeMap<_, u16> = BTreeMap::new();
+        for bucket in dht.table().buckets() {
+            let index = bucket.index();
+            if bucket.entries().len() > k || bucket.entries().is_empty() {
+                return Some(format!("bucket {} holds {} peers", index.get(), bucket.entries().len()));
+            }
+            let mut in_bucket: BTreeMap<_, u16> = BTreeMap::new();
+            let mut peers: Vec<_> = bucket.entries().iter().map(crate::routing::Entry::peer).collect();
+            peers.sort_unstable();
+            if peers.windows(2).any(|two| two.first() == two.last()) {
+                return Some(format!("bucket {} holds a peer twice", index.get()));
+            }
+            for entry in bucket.entries() {
+                if *entry.peer() == node.peer || node.key.distance(entry.key()).bucket() != Some(index) {
+                    return Some(format!("{} does not belong into bucket {}", entry.peer(), index.get()));
+                }
+                if let Some(group) = entry.group() {
+                    *in_bucket.entry(group).or_default() += 1;
+                    *in_table.entry(group).or_default() += 1;
+                }
+            }
+            let limit = self.config.diversity.as_ref().map(|limits| u16::from(limits.per_bucket.get()));
+            if let Some((group, count)) =
+                in_bucket.iter().find(|(_, count)| limit.is_some_and(|at| **count > at))
+            {
+                return Some(format!("bucket {} holds {count} of {group:?}", index.get()));
+            }
+        }
+        let limit = self.config.diversity.as_ref().map(|limits| limits.per_table.get());
+        let many = in_table.iter().find(|(_, count)| limit.is_some_and(|at| **count > at));
+        many.map(|(group, count)| format!("the table holds {count} of {group:?}"))
+    }
+
+    fn check_bounds(&self, node: &Node, dht: &Dht<MemoryStore>) -> Option<String> {
+        if node.dials > self.config.max_dials.get() {
+            return Some(format!("{} dials are under way", node.dials));
+        }
+        let table = dht.table();
+        let waiting: usize = table.buckets().map(|bucket| bucket.replacements().len()).sum();
+        let may_know = self.config.max_known_peers.get() + table.len() + waiting + node.peers.len();
+        let may_know = may_know + dht.num_requests() + self.config.max_seeds.get() + SLACK;
+        if dht.num_known_peers() > may_know {
+            return Some(format!("{} peers are remembered, {may_know} may be", dht.num_known_peers()));
+        }
+        let deadline = dht.poll_timeout();
+        if let Some(deadline) = deadline.filter(|deadline| deadline.at < self.now) {
+            let late = self.now.saturating_duration_since(deadline.at);
+            return Some(format!("its {} deadline is overdue by {late:?}", deadline.reason));
+        }
+        let began = dht.queries().filter_map(|query| query.stats().start).min()?;
+        let age = self.now.saturating_duration_since(began);
+        (age > self.config.query_timeout).then(|| format!("a query runs for {age:?}"))
+    }
+}

@@ -1,0 +1,154 @@
+//! Measures: what lookups and tables are held against, by looking at all nodes at once.
+
+use super::roles::Role;
+use super::world::{Life, World};
+use crate::error::GetClosestPeersError;
+use crate::event::{GetClosestPeersOk, Precision, QueryStats};
+use crate::key::Key;
+use crate::time::{Duration, Instant};
+
+/// A lookup under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) target: Key,
+    pub(super) began: Instant,
+    pub(super) precision: Precision,
+}
+
+/// What came of a lookup.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct LookupOutcome {
+    /// Who asked.
+    pub asker: usize,
+    /// When it began, since the beginning of the world.
+    pub began: Duration,
+    /// How long it took.
+    pub took: Duration,
+    /// How many requests it made.
+    pub requests: u32,
+    /// Soft timeouts.
+    pub soft_timeouts: u32,
+    /// Dials it caused.
+    pub dials: u32,
+    /// How many peers had to be asked one after another to find the closest.
+    pub hops: u32,
+    /// The share of the true `k` closest that it found: servers that live, can be dialled and were there when it began; the
+    /// asker is none of them.
+    pub recall: f64,
+    /// Whether an honest one was among those of the true `k` closest, the dishonest included, that it found.
+    pub honest: bool,
+    /// Whether it ended without an error.
+    pub success: bool,
+}
+
+/// How good the routing tables are, at one time.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Health {
+    /// When, since the beginning of the world.
+    pub at: Duration,
+    /// How many nodes live.
+    pub alive: usize,
+    /// The share of servers that know all but two of their `k` nearest, or all there are.
+    pub near: f64,
+    /// The share of entries of tables whose peer is gone for more than a minute.
+    pub stale: f64,
+    /// The mean number of entries.
+    pub entries: f64,
+}
+
+/// So long a peer may be gone before an entry for it is stale.
+const STALE_AFTER: Duration = Duration::from_secs(60);
+
+#[expect(clippy::cast_precision_loss, reason = "numbers of nodes and requests")]
+pub(super) fn ratio(part: usize, whole: usize) -> f64 {
+    if whole == 0 { 1.0 } else { part as f64 / whole as f64 }
+}
+
+impl World {
+    /// Takes note of what came of a lookup.
+    pub(super) fn answered(
+        &mut self,
+        n: usize,
+        asked: Asked,
+        result: Result<GetClosestPeersOk, GetClosestPeersError>,
+        stats: QueryStats,
+    ) {
+        let success = result.is_ok();
+        let found = match result {
+            Ok(ok) => ok.peers,
+            Err(
+                GetClosestPeersError::Timeout { peers, .. } | GetClosestPeersError::Cancelled { peers, .. },
+            ) => peers,
+            Err(_) => Vec::new(),
+        };
+        let found: Vec<_> = found.iter().filter_map(|peer| self.number_of(&peer.peer_id)).collect();
+        let k = self.config.bucket_size().get();
+        let asker = self.nodes.get(n).map(|node| node.peer);
+        let counts = |node: &super::world::Node| {
+            node.is_findable() && node.born <= asked.began && Some(node.peer) != asker
+        };
+        let truth = self.closest(&asked.target, k, |node| node.role.is_honest() && counts(node));
+        let hits = truth.iter().filter(|n| found.contains(n)).count();
+        let all = self.closest(&asked.target, k, counts);
+        let is_honest = |n: &usize| self.nodes.get(*n).is_some_and(|node| node.role.is_honest());
+        let honest = all.iter().any(|n| is_honest(n) && found.contains(n));
+        self.trace.note(self.now, 13, hits, found.len());
+        self.outcomes.push(LookupOutcome {
+            asker: n,
+            began: asked.began.saturating_duration_since(self.origin),
+            took: self.now.saturating_duration_since(asked.began),
+            requests: stats.num_requests(),
+            soft_timeouts: stats.num_soft_timeouts(),
+            dials: stats.num_dials(),
+            hops: stats.hops(),
+            recall: ratio(hits, truth.len()),
+            honest,
+            success,
+        });
+    }
+
+    /// Returns what came of the lookups that have ended, in the order in which they did.
+    pub fn outcomes(&self) -> &[LookupOutcome] {
+        &self.outcomes
+    }
+
+    /// Looks at all routing tables.
+    pub fn health(&self) -> Health {
+        let k = self.config.bucket_size().get();
+        let (mut near, mut servers, mut stale, mut entries) = (0, 0, 0, 0);
+        for (n, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.is_alive()) {
+            let Some(dht) = node.dht.as_deref() else {
+                continue;
+            };
+            for entry in dht.table().entries() {
+                entries += 1;
+                let life = self.number_of(entry.peer()).and_then(|n| self.nodes.get(n)).map(|node| node.life);
+                if let Some(Life::Gone(since, _)) = life {
+                    stale += usize::from(self.now.saturating_duration_since(since) > STALE_AFTER);
+                }
+            }
+            if node.role == Role::Honest {
+                servers += 1;
+                let id = node.peer;
+                let nearest = self.closest(&node.key, k, |other| other.is_findable() && other.peer != id);
+                let knows = |other: &usize| {
+                    let other = self.nodes.get(*other);
+                    other.is_some_and(|other| dht.table().entry(&other.key, &other.peer).is_some())
+                };
+                let known = nearest.iter().filter(|other| knows(other)).count();
+                near += usize::from(known + 2 >= nearest.len());
+                debug_assert!(!nearest.contains(&n));
+            }
+        }
+        let alive = self.alive().count();
+        Health {
+            at: self.now(),
+            alive,
+            near: ratio(near, servers),
+            stale: if entries == 0 { 0.0 } else { ratio(stale, entries) },
+            entries: if alive == 0 { 0.0 } else { ratio(entries, alive) },
+        }
+    }
+}

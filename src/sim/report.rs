@@ -1,0 +1,156 @@
+//! Reports: what came of a scenario, as numbers and as a table.
+
+use std::fmt;
+
+use super::measure::{Health, LookupOutcome, ratio};
+use super::world::Traffic;
+use crate::time::Duration;
+
+/// What came of a scenario.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Report {
+    /// How many nodes there were at the beginning.
+    pub nodes: usize,
+    /// How many nodes lived at the end.
+    pub alive: usize,
+    /// How many of the nodes have joined by themselves; all, where tables were made.
+    pub joined: usize,
+    /// What was sent while the network came to be.
+    pub setup: Traffic,
+    /// How long that took.
+    pub setup_took: Duration,
+    /// What was sent since.
+    pub traffic: Traffic,
+    /// How long that took.
+    pub took: Duration,
+    /// What came of the lookups, in the order in which they ended.
+    pub lookups: Vec<LookupOutcome>,
+    /// How good the tables were, at each sample and at the end.
+    pub health: Vec<Health>,
+    /// How many entries of tables were replaced though their peers could be reached.
+    pub displaced: u64,
+    /// The hash of everything that has happened: the same for the same scenario.
+    pub hash: u64,
+}
+
+/// What some lookups cost and found.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Summary {
+    /// How many there were.
+    pub count: usize,
+    /// Half of them were faster.
+    pub p50: Duration,
+    /// Nine of ten were.
+    pub p90: Duration,
+    /// Ninety-nine of a hundred were.
+    pub p99: Duration,
+    /// The mean number of requests.
+    pub requests: f64,
+    /// The mean number of hops.
+    pub hops: f64,
+    /// The mean number of dials.
+    pub dials: f64,
+    /// The mean share of the true closest that was found.
+    pub recall: f64,
+    /// The share that ended without an error.
+    pub success: f64,
+    /// The share that reached an honest one of the closest.
+    pub honest: f64,
+}
+
+impl Summary {
+    /// Sums up lookups.
+    pub fn of<'a>(lookups: impl IntoIterator<Item = &'a LookupOutcome>) -> Self {
+        let lookups: Vec<_> = lookups.into_iter().collect();
+        let mut times: Vec<_> = lookups.iter().map(|lookup| lookup.took).collect();
+        times.sort_unstable();
+        let quantile = |percent: usize| {
+            let at = (times.len() * percent).div_ceil(100).saturating_sub(1);
+            times.get(at).copied().unwrap_or_default()
+        };
+        let mean = |value: fn(&LookupOutcome) -> f64| {
+            let sum: f64 = lookups.iter().map(|lookup| value(lookup)).sum();
+            if lookups.is_empty() { 0.0 } else { sum * ratio(1, lookups.len()) }
+        };
+        Self {
+            count: lookups.len(),
+            p50: quantile(50),
+            p90: quantile(90),
+            p99: quantile(99),
+            requests: mean(|lookup| f64::from(lookup.requests)),
+            hops: mean(|lookup| f64::from(lookup.hops)),
+            dials: mean(|lookup| f64::from(lookup.dials)),
+            recall: mean(|lookup| lookup.recall),
+            success: mean(|lookup| f64::from(u8::from(lookup.success))),
+            honest: mean(|lookup| f64::from(u8::from(lookup.honest))),
+        }
+    }
+}
+
+impl Report {
+    /// Sums up all lookups.
+    pub fn summary(&self) -> Summary {
+        Summary::of(&self.lookups)
+    }
+
+    /// Returns how many requests each node sent while the network came to be.
+    pub fn setup_requests_per_node(&self) -> f64 {
+        count(self.setup.requests) * ratio(1, self.nodes.max(1))
+    }
+
+    /// Returns how many requests each node has sent in an hour since.
+    pub fn requests_per_node_and_hour(&self) -> f64 {
+        let hours = self.took.as_secs_f64() / 3600.0;
+        if hours > 0.0 { count(self.traffic.requests) * ratio(1, self.nodes.max(1)) / hours } else { 0.0 }
+    }
+
+    /// Returns the bytes sent since the network came to be, for each lookup; what its upkeep sent is among them.
+    pub fn bytes_per_lookup(&self) -> f64 {
+        count(self.traffic.bytes) * ratio(1, self.lookups.len().max(1))
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a count that is shown rounded")]
+fn count(number: u64) -> f64 {
+    number as f64
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let row = |f: &mut fmt::Formatter<'_>, name: &str, value: fmt::Arguments<'_>| {
+            writeln!(f, "{name:<38}{value:>24}")
+        };
+        let all = self.summary();
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        row(f, "nodes, alive at the end", format_args!("{} / {}", self.nodes, self.alive))?;
+        if self.setup.requests > 0 {
+            row(f, "joined", format_args!("{}", self.joined))?;
+            row(f, "requests a node to join", format_args!("{:.1}", self.setup_requests_per_node()))?;
+        }
+        if all.count > 0 {
+            row(f, "lookups", format_args!("{}", all.count))?;
+            row(
+                f,
+                "latency p50 / p90 / p99, ms",
+                format_args!("{:.0} / {:.0} / {:.0}", ms(all.p50), ms(all.p90), ms(all.p99)),
+            )?;
+            row(
+                f,
+                "requests, hops, dials a lookup",
+                format_args!("{:.2} / {:.2} / {:.2}", all.requests, all.hops, all.dials),
+            )?;
+            row(f, "recall of the true closest", format_args!("{:.4}", all.recall))?;
+            row(f, "ended without an error", format_args!("{:.4}", all.success))?;
+            row(f, "reached an honest one of the closest", format_args!("{:.4}", all.honest))?;
+        }
+        row(f, "requests a node and hour", format_args!("{:.0}", self.requests_per_node_and_hour()))?;
+        if let Some(health) = self.health.last() {
+            row(f, "know all but 2 of their nearest", format_args!("{:.4}", health.near))?;
+            row(f, "stale entries", format_args!("{:.4}", health.stale))?;
+            row(f, "peers in a table", format_args!("{:.1}", health.entries))?;
+        }
+        writeln!(f, "hash {:016x}", self.hash)
+    }
+}

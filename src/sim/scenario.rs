@@ -1,0 +1,158 @@
+//! Scenarios: what is simulated, as plain data.
+
+use super::links::Links;
+use crate::config::Config;
+use crate::event::Precision;
+use crate::time::Duration;
+
+/// What is simulated: a network, what happens to it, and what it is asked.
+///
+/// [`Default`] is 1,000 nodes with ideal tables that are well, and 1,000 lookups. Time counts from when the network stands:
+/// when all have joined and [`settle`](Self::settle) has passed.
+///
+/// The same scenario has the same [`Report`](super::Report), to the last bit, on every machine and in every build.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// How many nodes there are at the beginning.
+    pub nodes: usize,
+    /// From which everything random follows.
+    pub seed: u64,
+    /// The configuration of every node.
+    pub config: Config,
+    /// What lies between the nodes.
+    pub links: Links,
+    /// How the network comes to be.
+    pub start: Start,
+    /// Who does not play along from the beginning.
+    pub roles: Roles,
+    /// Whether nodes come and go all the time.
+    pub churn: Option<Churn>,
+    /// What happens to the network, and when.
+    pub incidents: Vec<(Duration, Incident)>,
+    /// What the nodes are asked.
+    pub lookups: Lookups,
+    /// How long the network is left alone before time counts.
+    pub settle: Duration,
+    /// How long the simulation lasts at least, though all lookups have ended.
+    pub lasts: Duration,
+    /// How often the health of the tables is looked at, if at all.
+    pub sample_every: Option<Duration>,
+}
+
+/// How a network comes to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Start {
+    /// Each node has a perfect table: in each bucket `k` random nodes of those that belong there, or all of them; and is
+    /// connected to them and knows their round-trip times. Joins and refreshes are off, nobody is probed.
+    Ideal,
+    /// The nodes come one after another, each knowing only one of the first.
+    Join {
+        /// The time between two of them.
+        every: Duration,
+        /// How many of the first nodes are known to those that come later.
+        seeds: usize,
+    },
+}
+
+/// The shares of nodes that do not play along from the beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Default)]
+pub struct Roles {
+    /// Clients behind a router: they ask, serve nobody and cannot be dialled.
+    pub clients: f64,
+    /// Servers that cannot be dialled: dials to them hang.
+    pub undialable: f64,
+    /// Name only each other, those nearest to what is asked for.
+    pub colluders: f64,
+    /// Name made-up peers that are nearest to what is asked for, at addresses where nobody answers.
+    pub poisoners: f64,
+    /// Name the right peers at addresses of others.
+    pub liars: f64,
+    /// Name a thousand made-up peers anywhere.
+    pub stuffers: f64,
+}
+
+/// Nodes come and go: their sessions are Weibull distributed with shape 0.5, as measured in BitTorrent and IPFS, so that
+/// most are short and some are very long.
+///
+/// Whoever is there at the beginning is in the midst of a session. For each that leaves another comes at once.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Churn {
+    /// The mean of all sessions.
+    pub mean_session: Duration,
+    /// The share of newcomers that have never been there; others come back with their old id and an empty table.
+    pub new_ids: f64,
+    /// The share that vanishes without ending its connections; dials to them hang. Others leave in order.
+    pub crashes: f64,
+}
+
+impl Default for Churn {
+    fn default() -> Self {
+        Self { mean_session: Duration::from_secs(10_000), new_ids: 0.5, crashes: 0.5 }
+    }
+}
+
+/// What happens to a network.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Incident {
+    /// A share of the nodes falls silent: their connections stay, but they never answer, and dials to them hang.
+    Freeze(f64),
+    /// A share of the nodes dies: their connections end, and dials to them are refused.
+    Kill(f64),
+    /// A share of the nodes lose their uplinks, each by itself: nothing passes, dials hang, connections are lost after
+    /// ten seconds.
+    CutUplinks(f64),
+    /// A share of the nodes is parted from the others, but not from each other.
+    Partition {
+        /// The share.
+        share: f64,
+        /// Whether what they send still arrives on the other side.
+        one_way: bool,
+    },
+    /// All links work again.
+    Heal,
+}
+
+/// What the nodes are asked: lookups of random keys.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Lookups {
+    /// How many.
+    pub count: usize,
+    /// When the first begins.
+    pub first_at: Duration,
+    /// The time from one to the next.
+    pub every: Duration,
+    /// How precise they are.
+    pub precision: Precision,
+}
+
+impl Default for Lookups {
+    fn default() -> Self {
+        Self {
+            count: 1000,
+            first_at: Duration::ZERO,
+            every: Duration::from_millis(100),
+            precision: Precision::Exact,
+        }
+    }
+}
+
+impl Default for Scenario {
+    fn default() -> Self {
+        Self {
+            nodes: 1000,
+            seed: 1,
+            config: Config::default(),
+            links: Links::default(),
+            start: Start::Ideal,
+            roles: Roles::default(),
+            churn: None,
+            incidents: Vec::new(),
+            lookups: Lookups::default(),
+            settle: Duration::from_secs(60),
+            lasts: Duration::ZERO,
+            sample_every: None,
+        }
+    }
+}

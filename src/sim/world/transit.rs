@@ -1,0 +1,481 @@
+//! What passes between nodes: dials, connections, requests and answers, and how connections end.
+
+use libp2p_core::Multiaddr;
+use libp2p_identity::PeerId;
+
+use super::{Happening, Life, Refuses, World};
+use crate::addrs::Addresses;
+use crate::dht::{DialFailure, DialId, InboundId, Input, RequestId};
+use crate::error::RequestError;
+use crate::event::Mode;
+use crate::message::{Request, Response};
+use crate::sim::ids::{address, node_at};
+use crate::time::{Duration, Instant};
+use crate::wire::{encode_request, encode_response};
+
+/// After so long a dial that nobody answers has failed, and a connection over which nothing passes is lost: what libp2p's
+/// transports do by default.
+const DEAD_AFTER: Duration = Duration::from_secs(10);
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    /// Tells it from an earlier one between the same nodes.
+    number: u64,
+    last_used: Instant,
+    /// Whether it is kept, by the lower and by the higher number.
+    keep: [bool; 2],
+    /// Whether no stream was opened yet.
+    fresh: bool,
+    /// Requests that were not answered, with the asker.
+    open: Vec<(usize, RequestId)>,
+}
+
+const fn pair(a: usize, b: usize) -> (usize, usize) {
+    if a < b { (a, b) } else { (b, a) }
+}
+
+impl World {
+    /// Returns the round-trip time between two nodes.
+    pub fn round_trip(&self, a: usize, b: usize) -> Duration {
+        self.links.round_trip(self.seed, a, b)
+    }
+
+    fn one_way(&mut self, a: usize, b: usize) -> Duration {
+        let rtt = self.round_trip(a, b);
+        self.links.one_way(rtt, &mut self.rng)
+    }
+
+    /// Returns whether nothing passes from one node to another.
+    fn is_blocked(&self, from: usize, to: usize) -> bool {
+        let side = |n: usize| self.nodes.get(n).map_or(0, |node| node.side);
+        let (from, to) = (side(from), side(to));
+        // What the deaf side sends still arrives.
+        from != to && self.deaf != Some(from)
+    }
+
+    pub(in crate::sim) fn is_cut(&self, a: usize, b: usize) -> bool {
+        self.is_blocked(a, b) || self.is_blocked(b, a)
+    }
+
+    fn life(&self, n: usize) -> u32 {
+        self.nodes.get(n).map_or(0, |node| node.incarnation)
+    }
+
+    pub(super) fn dial(&mut self, n: usize, id: DialId, peer: Option<PeerId>, addresses: &[Multiaddr]) {
+        self.traffic.dials += 1;
+        if let Some(node) = self.nodes.get_mut(n) {
+            node.dials += 1;
+        }
+        let mut reached: Option<(Duration, usize)> = None;
+        let mut failed = (Duration::ZERO, DialFailure::NoAddresses);
+        for address in addresses {
+            let (time, outcome) = self.try_address(n, peer.as_ref(), address);
+            match outcome {
+                Ok(to) => {
+                    if reached.is_none_or(|(known, _)| time < known) {
+                        reached = Some((time, to));
+                    }
+                }
+                // All addresses are dialled at once: the last to fail ends it.
+                Err(error) if time >= failed.0 => failed = (time, error),
+                Err(_) => {}
+            }
+        }
+        let life = self.life(n);
+        match reached {
+            Some((time, to)) => self.later(time, Happening::Dialled { from: n, life, dial: id, to }),
+            None => {
+                let (time, error) = failed;
+                let input = Box::new(Input::DialFailed { dial: Some(id), peer, error });
+                self.later(time, Happening::Input { to: n, life, input });
+            }
+        }
+    }
+
+    fn try_address(
+        &mut self,
+        n: usize,
+        peer: Option<&PeerId>,
+        address: &Multiaddr,
+    ) -> (Duration, Result<usize, DialFailure>) {
+        let unreachable = || Err(DialFailure::Unreachable { unsupported: Vec::new() });
+        let Some((to, node)) = node_at(address).and_then(|to| Some((to, self.nodes.get(to)?))) else {
+            return (DEAD_AFTER, unreachable());
+        };
+        if to == n {
+            return (Duration::ZERO, Err(DialFailure::Own { address: address.clone() }));
+        }
+        let (life, is_dialable, id) = (node.life, node.role.is_dialable(), node.peer);
+        if !is_dialable || self.is_cut(n, to) {
+            return (DEAD_AFTER, unreachable());
+        }
+        let rtt = self.round_trip(n, to);
+        match life {
+            Life::Frozen | Life::Gone(_, Refuses::Never) => (DEAD_AFTER, unreachable()),
+            Life::Gone(_, Refuses::AtOnce) => (self.links.one_way(rtt, &mut self.rng) * 2, unreachable()),
+            Life::Alive => {
+                let time = self.links.dial(rtt, &mut self.rng);
+                if peer.is_some_and(|peer| *peer != id) {
+                    (time, Err(DialFailure::WrongPeer { address: address.clone() }))
+                } else {
+                    (time, Ok(to))
+                }
+            }
+        }
+    }
+
+    pub(super) fn dial_ended(&mut self, n: usize, input: &Input) {
+        if let (Input::DialFailed { dial: Some(_), .. }, Some(node)) = (input, self.nodes.get_mut(n)) {
+            node.dials = node.dials.saturating_sub(1);
+        }
+    }
+
+    /// A dial arrives where it was to go, if that is still there.
+    pub(super) fn dialled(&mut self, from: usize, dial: DialId, to: usize) {
+        self.trace.note(self.now, 4, from, to);
+        let is_there = self.nodes.get(to).is_some_and(super::Node::is_alive) && !self.is_cut(from, to);
+        if is_there {
+            if let Some(node) = self.nodes.get_mut(from) {
+                node.dials = node.dials.saturating_sub(1);
+            }
+            self.connect(from, to, Some(dial));
+        } else if let Some(peer) = self.nodes.get(to).map(|node| node.peer) {
+            let error = DialFailure::Unreachable { unsupported: Vec::new() };
+            let input = Box::new(Input::DialFailed { dial: Some(dial), peer: Some(peer), error });
+            let life = self.life(from);
+            self.later(DEAD_AFTER, Happening::Input { to: from, life, input });
+        }
+    }
+
+    /// Connects two nodes. Each learns the other's address and whether it is a server, as by identify.
+    fn connect(&mut self, from: usize, to: usize, dial: Option<DialId>) {
+        if self.connections.contains_key(&pair(from, to)) {
+            // The other has dialled as well, and was first.
+            return;
+        }
+        let link = self.open(from, to);
+        self.tell_connected(from, to, true, dial);
+        self.tell_connected(to, from, false, None);
+        let rtt = self.round_trip(from, to);
+        for (who, by) in [(from, to), (to, from)] {
+            let time = self.links.one_way(rtt, &mut self.rng) * 2;
+            self.later(time, Happening::Identified { link, who, by });
+        }
+        let (a, b) = pair(from, to);
+        self.later(self.links.idle_timeout, Happening::Idle { link, a, b });
+    }
+
+    fn open(&mut self, a: usize, b: usize) -> u64 {
+        let number = self.number();
+        let (last_used, keep) = (self.now, [false, false]);
+        let connection = Connection { number, last_used, keep, fresh: true, open: Vec::new() };
+        self.connections.insert(pair(a, b), connection);
+        // Where all are connected, each node has a list of those it has heard of.
+        if !self.links.warm {
+            for (one, other) in [(a, b), (b, a)] {
+                if let Some(node) = self.nodes.get_mut(one) {
+                    node.peers.push(other);
+                }
+            }
+        }
+        number
+    }
+
+    fn tell_connected(&mut self, n: usize, other: usize, dialled: bool, dial: Option<DialId>) {
+        let Some(peer) = self.nodes.get(other).map(|node| node.peer) else {
+            return;
+        };
+        let address = address(other, self.links.transport);
+        self.input(n, Input::Connected { peer, address, dialled, dial });
+    }
+
+    /// Where all are connected from the beginning, a node learns of a connection when it hears of the other.
+    pub(in crate::sim) fn meet(&mut self, n: usize, other: usize) {
+        let Some(node) = self.nodes.get_mut(n).filter(|node| self.links.warm && !node.peers.contains(&other))
+        else {
+            return;
+        };
+        if n != other {
+            node.peers.push(other);
+            self.tell_connected(n, other, false, None);
+        }
+    }
+
+    /// A node has always been connected to another, and has dialled it.
+    pub(super) fn meet_ideally(&mut self, n: usize, other: usize) -> Vec<(RequestId, Request)> {
+        if self.links.warm {
+            if let Some(node) = self.nodes.get_mut(n) {
+                node.peers.push(other);
+            }
+        } else if !self.connections.contains_key(&pair(n, other)) {
+            self.open(n, other);
+        }
+        let Some(peer) = self.nodes.get(other).map(|node| node.peer) else {
+            return Vec::new();
+        };
+        let address = address(other, self.links.transport);
+        self.input_alone(n, Input::Connected { peer, address, dialled: true, dial: None })
+    }
+
+    /// Those who were connected to without having connected themselves hear of it, and unused connections begin to age.
+    pub(super) fn settle_ideal(&mut self) {
+        let all: Vec<_> = self.connections.iter().map(|(pair, c)| (*pair, c.number)).collect();
+        for ((a, b), link) in all {
+            for (n, other) in [(a, b), (b, a)] {
+                self.tell_connected(n, other, false, None);
+            }
+            if let Some(connection) = self.connections.get_mut(&(a, b)) {
+                connection.last_used = self.now;
+            }
+            self.later(self.links.idle_timeout, Happening::Idle { link, a, b });
+        }
+    }
+
+    pub(super) fn identified(&mut self, link: u64, who: usize, by: usize) {
+        if !self.connections.get(&pair(who, by)).is_some_and(|c| c.number == link) || self.is_cut(who, by) {
+            return;
+        }
+        let Some(other) = self.nodes.get(by).filter(|node| node.is_alive()) else {
+            return;
+        };
+        let (peer, mode) = (other.peer, other.mode);
+        self.trace.note(self.now, 5, who, by);
+        let addresses = vec![address(by, self.links.transport)];
+        self.input(who, Input::AddressesLearned { peer, addresses });
+        self.input(who, protocol(peer, mode));
+    }
+
+    pub(super) fn mode_changed(&mut self, n: usize, mode: Mode) {
+        let Some(node) = self.nodes.get_mut(n) else {
+            return;
+        };
+        node.mode = mode;
+        let peer = node.peer;
+        for other in node.peers.clone() {
+            let time = self.one_way(n, other);
+            let (input, life) = (Box::new(protocol(peer, mode)), self.life(other));
+            self.later(time, Happening::Input { to: other, life, input });
+        }
+    }
+
+    pub(super) fn keep_alive(&mut self, n: usize, peer: &PeerId, keep: bool) {
+        let Some(other) = self.number_of(peer) else {
+            return;
+        };
+        let (a, b) = pair(n, other);
+        let Some(connection) = self.connections.get_mut(&(a, b)) else {
+            return;
+        };
+        connection.keep[usize::from(n == b)] = keep;
+        if !keep && !self.links.warm {
+            let at = (connection.last_used + self.links.idle_timeout).max(self.now);
+            let link = connection.number;
+            self.schedule(at, Happening::Idle { link, a, b });
+        }
+    }
+
+    /// A connection is looked at: it ends if nobody uses it and not both ends want to keep it.
+    pub(super) fn idle(&mut self, link: u64, a: usize, b: usize) {
+        let Some(connection) = self.connections.get(&(a, b)).filter(|c| c.number == link) else {
+            return;
+        };
+        if connection.keep == [true, true] {
+            return;
+        }
+        let idle_at = connection.last_used + self.links.idle_timeout;
+        if !connection.open.is_empty() {
+            self.later(self.links.idle_timeout, Happening::Idle { link, a, b });
+        } else if idle_at > self.now {
+            self.schedule(idle_at, Happening::Idle { link, a, b });
+        } else {
+            self.lost(link, a, b);
+        }
+    }
+
+    /// A connection is gone, and both ends notice.
+    pub(super) fn lost(&mut self, link: u64, a: usize, b: usize) {
+        if self.connections.get(&(a, b)).is_none_or(|c| c.number != link) {
+            return;
+        }
+        self.trace.note(self.now, 6, a, b);
+        self.connections.swap_remove(&(a, b));
+        for (one, other) in [(a, b), (b, a)] {
+            if let Some(node) = self.nodes.get_mut(one) {
+                node.peers.retain(|peer| *peer != other);
+            }
+        }
+        for (one, other) in [(a, b), (b, a)] {
+            if let Some(peer) = self.nodes.get(other).map(|node| node.peer) {
+                self.input(one, Input::Disconnected { peer });
+            }
+        }
+    }
+
+    /// The connections of a node will be found to be gone: at once by those to whom it says so, else after a while.
+    pub(super) fn lose_all(&mut self, n: usize, orderly: bool) {
+        let mut peers = self.nodes.get(n).map(|node| node.peers.clone()).unwrap_or_default();
+        if self.links.warm {
+            peers = (0..self.nodes.len())
+                .filter(|other| self.knows(*other, n) || peers.contains(other))
+                .collect();
+            for other in &peers {
+                if !self.connections.contains_key(&pair(n, *other)) {
+                    self.open(n, *other);
+                }
+            }
+        }
+        for other in peers {
+            let (a, b) = pair(n, other);
+            if let Some(link) = self.connections.get(&(a, b)).map(|c| c.number) {
+                let delay = if orderly { self.one_way(n, other) } else { DEAD_AFTER };
+                self.later(delay, Happening::Lost { link, a, b });
+            }
+        }
+    }
+
+    fn knows(&self, n: usize, other: usize) -> bool {
+        self.nodes.get(n).is_some_and(|node| node.peers.contains(&other))
+    }
+
+    /// The connections that a partition has cut will be found to be gone.
+    pub(super) fn lose_cut(&mut self) {
+        let cut: Vec<_> = self.connections.iter().filter(|((a, b), _)| self.is_cut(*a, *b)).collect();
+        let cut: Vec<_> = cut.into_iter().map(|((a, b), c)| (c.number, *a, *b)).collect();
+        for (link, a, b) in cut {
+            self.later(DEAD_AFTER, Happening::Lost { link, a, b });
+        }
+    }
+
+    pub(super) fn send_request(&mut self, n: usize, to: &PeerId, id: RequestId, request: Request) {
+        let Some(to) = self.number_of(to) else {
+            return;
+        };
+        self.traffic.requests += 1;
+        self.buffer.clear();
+        encode_request(&request, &mut self.buffer);
+        self.traffic.bytes += self.buffer.len() as u64;
+        if self.links.warm && self.knows(n, to) && !self.connections.contains_key(&pair(n, to)) {
+            self.open(n, to);
+        }
+        let Some(connection) = self.connections.get_mut(&pair(n, to)) else {
+            // Lost this very moment: the node is about to hear of it.
+            return;
+        };
+        connection.last_used = self.now;
+        connection.open.push((n, id));
+        assert!(
+            connection.open.len() <= 64,
+            "{} requests are in flight between two nodes",
+            connection.open.len()
+        );
+        let fresh = std::mem::replace(&mut connection.fresh, false) && !self.links.warm;
+        let link = connection.number;
+        let rtt = self.round_trip(n, to);
+        let mut time = self.links.one_way(rtt, &mut self.rng);
+        if fresh {
+            time += self.links.first_stream(rtt, &mut self.rng);
+        }
+        self.later(time, Happening::Request { link, from: n, to, id, request: Box::new(request) });
+    }
+
+    pub(super) fn cancel_request(&mut self, n: usize, to: &PeerId, id: RequestId) {
+        if let Some(to) = self.number_of(to)
+            && let Some(connection) = self.connections.get_mut(&pair(n, to))
+        {
+            connection.open.retain(|open| *open != (n, id));
+        }
+    }
+
+    pub(super) fn deliver_request(
+        &mut self,
+        link: u64,
+        (from, to): (usize, usize),
+        id: RequestId,
+        request: Request,
+    ) {
+        let is_open = self.connections.get(&pair(from, to)).is_some_and(|c| c.number == link);
+        let Some(node) = self.nodes.get(to).filter(|node| node.is_alive()) else {
+            return;
+        };
+        if !is_open || self.is_blocked(from, to) {
+            return;
+        }
+        self.trace.note(self.now, 7, from, to);
+        let role = node.role;
+        self.meet(to, from);
+        let inbound = self.owe(link, from, id);
+        if let Some(response) = self.false_answer(to, role, &request) {
+            self.send_response(to, inbound, Some(response));
+        } else if let Some(peer) = self.nodes.get(from).map(|node| node.peer) {
+            self.input(to, Input::RequestReceived { from: peer, id: inbound, request });
+        }
+    }
+
+    pub(super) fn send_response(&mut self, n: usize, id: InboundId, response: Option<Response>) {
+        let Some((link, to, id)) = self.answering.swap_remove(&id.0) else {
+            return;
+        };
+        if let Some(response) = &response {
+            self.traffic.responses += 1;
+            self.buffer.clear();
+            encode_response(response, &mut self.buffer);
+            self.traffic.bytes += self.buffer.len() as u64;
+        }
+        let time = self.one_way(n, to);
+        let response = response.map(Box::new);
+        self.later(time, Happening::Response { link, from: n, to, id, response });
+    }
+
+    pub(super) fn deliver_response(
+        &mut self,
+        link: u64,
+        (from, to): (usize, usize),
+        id: RequestId,
+        response: Option<Box<Response>>,
+    ) {
+        if self.is_blocked(from, to) {
+            return;
+        }
+        let now = self.now;
+        let Some(connection) = self.connections.get_mut(&pair(from, to)).filter(|c| c.number == link) else {
+            return;
+        };
+        let before = connection.open.len();
+        connection.open.retain(|open| *open != (to, id));
+        connection.last_used = now;
+        if connection.open.len() == before {
+            // Nobody waits any more.
+            return;
+        }
+        self.trace.note(now, 8, from, to);
+        match response {
+            Some(response) => {
+                if self.links.warm
+                    && let Response::FindNode { closer_peers } = &*response
+                {
+                    let named: Vec<_> =
+                        closer_peers.iter().filter_map(|peer| self.number_of(&peer.node_id)).collect();
+                    named.into_iter().for_each(|other| self.meet(to, other));
+                }
+                self.input(to, Input::ResponseReceived { id, response: *response });
+            }
+            None => self.input(to, Input::RequestFailed { id, error: RequestError::StreamEnded }),
+        }
+    }
+
+    /// What an honest node would say of where a node is.
+    pub(in crate::sim) fn addresses_of(&self, n: usize) -> Addresses {
+        let peer = self.nodes.get(n).map(|node| node.peer);
+        peer.map_or_else(Addresses::empty, |peer| {
+            Addresses::collect(&peer, [address(n, self.links.transport)])
+        })
+    }
+}
+
+const fn protocol(peer: PeerId, mode: Mode) -> Input {
+    match mode {
+        Mode::Server => Input::ProtocolConfirmed { peer },
+        Mode::Client => Input::ProtocolUnsupported { peer },
+    }
+}
