@@ -183,7 +183,7 @@ impl Default for Config {
             grace: 600 * SECOND,
             bucket_inserts: BucketInserts::OnConnected,
             diversity: Some(IpDiversity::default()),
-            parallelism: Parallelism::Adaptive { start: nz8(4), max: nz8(10) },
+            parallelism: Parallelism::Adaptive { start: nz8(4), max: nz8(6) },
             beta: nz8(3),
             paths: nz8(1),
             query_timeout: 60 * SECOND,

@@ -48,7 +48,7 @@ impl View<'_> {
         let known = self.peers.get(peer);
         let connected = known.is_some_and(|known| known.is_connected());
         let rtt = known.map(|known| &known.rtt);
-        Prospect { connected, soft_timeout: self.estimator.soft_timeout(rtt, connected, phase) }
+        Prospect { connected, soft_timeout: self.estimator.soft_timeout(rtt, phase) }
     }
 }
 

@@ -144,7 +144,10 @@ impl<S: RecordStore> Dht<S> {
         match owner {
             Owner::Check => self.admission.done(&peer),
             Owner::Probe => self.probe.done(now),
-            Owner::Query(..) => {}
+            Owner::Query(..) => match &result {
+                Err(error) if !error.is_peers_fault() => {}
+                answer => self.estimator.asked(answer.is_err()),
+            },
         }
         self.seeds.asked(&peer, result.as_ref().map(|_| ()).map_err(|error| *error));
         match result {
@@ -255,7 +258,6 @@ impl<S: RecordStore> Dht<S> {
         if error == RequestError::Unsupported {
             self.drop_from_table(now, peer);
         } else if error.is_peers_fault() {
-            self.estimator.silent();
             let again = |entry: &Entry| !entry.is_live() && entry.probe_at() > now;
             if !probe && self.table.entry(key, peer).is_some_and(again) {
                 // Several failures at once count once.

@@ -3,14 +3,18 @@
 //! Knows keys, peer ids, what was asked and what came of it. Does not know addresses, connections or messages.
 
 use libp2p_identity::PeerId;
+use smallvec::SmallVec;
 
-use super::rtt::Phase;
+use super::rtt::{OVERDUE, Phase, Seen};
 use crate::config::Parallelism;
 use crate::key::{Distance, Key};
 use crate::time::{Duration, Instant, after};
 
 /// How many candidates a lookup keeps; of more, the farthest that were not asked are dropped.
 const MAX_CANDIDATES: usize = 512;
+
+/// So many more than are wanted an exact lookup asks at once in the end, at most, if as many are likely to be silent.
+const MAX_SPARE: usize = 2;
 
 /// The rules of a lookup.
 #[derive(Clone, Copy, Debug)]
@@ -34,8 +38,21 @@ impl Rules {
 pub(crate) struct Prospect {
     /// Whether there is a connection.
     pub(crate) connected: bool,
-    /// How long to wait before the next one is asked.
-    pub(crate) soft_timeout: Duration,
+    /// How long to wait before the next one is asked, over a connection and without one.
+    pub(crate) soft_timeout: SoftTimeout,
+}
+
+/// How long to wait for a peer before the next one is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SoftTimeout {
+    pub(crate) connected: Duration,
+    pub(crate) dialled: Duration,
+}
+
+impl SoftTimeout {
+    const fn of(self, connected: bool) -> Duration {
+        if connected { self.connected } else { self.dialled }
+    }
 }
 
 /// Tells what is known of asking a peer.
@@ -55,19 +72,45 @@ pub(crate) enum Next {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Unasked,
-    /// Asked and not yet overdue.
-    Waiting {
-        since: Instant,
-        soft: Instant,
-        slot: Slot,
-    },
-    /// Past its soft timeout: nobody waits for it, but its answer still counts. `until` is when patience ends where
-    /// nobody else is left.
-    Late {
-        until: Instant,
-    },
+    /// Asked. Once it is overdue nobody waits for it, but its answer still counts.
+    Asked(Waiting),
     Answered,
     Failed,
+}
+
+/// A request that was not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Waiting {
+    since: Instant,
+    /// Whether there was a connection then.
+    connected: bool,
+    /// After so long it is overdue on the way to the target.
+    usual: Duration,
+    /// From then on it is overdue.
+    soft: Instant,
+    is_late: bool,
+    slot: Slot,
+}
+
+impl Waiting {
+    /// Returns by how many quarters of its usual time it has taken longer than that.
+    fn quarters(&self, now: Instant) -> Option<usize> {
+        let over = now.saturating_duration_since(self.since).checked_sub(self.usual)?;
+        let quarters = (over * 4).as_micros().checked_div(self.usual.as_micros()).unwrap_or(u128::MAX);
+        Some(usize::try_from(quarters).unwrap_or(usize::MAX))
+    }
+
+    /// Returns when it will have taken one quarter more, as long as that tells anything.
+    fn next_quarter(&self, now: Instant) -> Option<Instant> {
+        let next = self.quarters(now).map_or(0, |quarters| quarters.saturating_add(1));
+        let quarters = u32::try_from(next).ok().filter(|_| next < OVERDUE)?;
+        Some(after(self.since, self.usual + self.usual * quarters / 4))
+    }
+
+    /// Returns when patience ends where nobody else is left: as long after the soft timeout as that was after the request.
+    fn until(&self) -> Instant {
+        after(self.soft, self.soft.saturating_duration_since(self.since))
+    }
 }
 
 /// What a request in flight counts against.
@@ -77,8 +120,8 @@ enum Slot {
     Regular,
     /// The closing burst.
     Burst,
-    /// Nothing here: another path made it.
-    Elsewhere,
+    /// Nothing: it has given its slot back, or another path made it.
+    Free,
 }
 
 #[derive(Clone, Debug)]
@@ -93,7 +136,11 @@ struct Candidate {
 impl Candidate {
     /// Neither failed nor overdue: what the stop rule and the window count.
     const fn is_promising(&self) -> bool {
-        !matches!(self.state, State::Failed | State::Late { .. })
+        match self.state {
+            State::Unasked | State::Answered => true,
+            State::Asked(waiting) => !waiting.is_late,
+            State::Failed => false,
+        }
     }
 }
 
@@ -222,7 +269,9 @@ impl Lookup {
 
     /// Another path asks the peer, or has asked it: it is not asked again, but counts.
     pub(crate) fn asked_elsewhere(&mut self, now: Instant, peer: &PeerId, soft: Instant) {
-        self.settle(peer, State::Waiting { since: now, soft, slot: Slot::Elsewhere });
+        let usual = soft.saturating_duration_since(now);
+        let waiting = Waiting { since: now, connected: true, usual, soft, is_late: false, slot: Slot::Free };
+        self.settle(peer, State::Asked(waiting));
     }
 
     /// The peer that another path had asked has answered there; what it named stays there.
@@ -237,7 +286,7 @@ impl Lookup {
 
     fn settle(&mut self, peer: &PeerId, state: State) {
         if let Some(candidate) = self.candidates.iter_mut().find(|candidate| candidate.peer == *peer)
-            && let State::Waiting { slot, .. } = std::mem::replace(&mut candidate.state, state)
+            && let State::Asked(Waiting { slot, .. }) = std::mem::replace(&mut candidate.state, state)
         {
             self.free(slot);
         }
@@ -247,7 +296,7 @@ impl Lookup {
         match slot {
             Slot::Regular => self.in_flight -= 1,
             Slot::Burst => self.burst -= 1,
-            Slot::Elsewhere => {}
+            Slot::Free => {}
         }
     }
 
@@ -257,42 +306,49 @@ impl Lookup {
 
     /// Returns what the lookup wants now. It is asked again after each [`Next::Ask`].
     pub(crate) fn next(&mut self, now: Instant, outlook: &Outlook<'_>) -> Next {
-        self.expire(now);
+        self.expire(now, outlook);
         self.deadline = None;
         if self.has_ended() {
             return Next::Done;
         }
-        if let Some((at, slot)) = self.choose(outlook) {
-            let phase = if self.is_closing() { Phase::Closing } else { Phase::Hopping };
+        if let Some((at, slot)) = self.choose(now, outlook) {
+            let closing = self.is_closing().then(|| Phase::Closing(self.seen(now)));
             if let Some(candidate) = self.candidates.get_mut(at) {
-                let soft = after(now, outlook(&candidate.peer, phase).soft_timeout);
-                candidate.state = State::Waiting { since: now, soft, slot };
+                let Prospect { connected, soft_timeout } = outlook(&candidate.peer, Phase::Hopping);
+                let usual = soft_timeout.of(connected);
+                let soft = closing.map_or(usual, |phase| outlook(&candidate.peer, phase).soft_timeout.of(connected));
+                let soft = after(now, soft);
+                let waiting = Waiting { since: now, connected, usual, soft, is_late: false, slot };
+                candidate.state = State::Asked(waiting);
                 match slot {
                     Slot::Burst => self.burst += 1,
-                    Slot::Regular | Slot::Elsewhere => self.in_flight += 1,
+                    Slot::Regular | Slot::Free => self.in_flight += 1,
                 }
                 self.counts.requests += 1;
                 return Next::Ask(candidate.peer, soft);
             }
         }
-        let softs = self.candidates.iter().filter_map(|candidate| match candidate.state {
-            State::Waiting { soft, .. } => Some(soft),
-            State::Unasked | State::Late { .. } | State::Answered | State::Failed => None,
-        });
-        if let Some(soft) = softs.min() {
-            self.deadline = Some(soft);
+        let soft = self.waiting().filter(|waiting| !waiting.is_late).map(|waiting| waiting.soft).min();
+        if let Some(soft) = soft {
+            // Among the closest time alone may tell that somebody is overdue, because others are.
+            let closing = self.is_closing();
+            let quarters = self.waiting().filter(|_| closing).filter_map(|waiting| waiting.next_quarter(now));
+            self.deadline = quarters.chain([soft]).min();
             return Next::Wait;
         }
         self.wait_for_late(now)
     }
 
+    fn waiting(&self) -> impl Iterator<Item = Waiting> {
+        self.candidates.iter().filter_map(|candidate| match candidate.state {
+            State::Asked(waiting) => Some(waiting),
+            State::Unasked | State::Answered | State::Failed => None,
+        })
+    }
+
     /// Nobody is left to ask, and nobody is awaited but those that are overdue.
     fn wait_for_late(&mut self, now: Instant) -> Next {
-        let patience = self.candidates.iter().filter_map(|candidate| match candidate.state {
-            State::Late { until } => Some(until),
-            State::Unasked | State::Waiting { .. } | State::Answered | State::Failed => None,
-        });
-        match patience.max() {
+        match self.waiting().map(|waiting| waiting.until()).max() {
             None => Next::Done,
             // Until they fail: any answer is better than none.
             Some(_) if !self.candidates.iter().any(|c| c.state == State::Answered) => Next::Wait,
@@ -309,21 +365,36 @@ impl Lookup {
         self.deadline
     }
 
-    fn expire(&mut self, now: Instant) {
-        for at in 0..self.candidates.len() {
-            let Some(candidate) = self.candidates.get_mut(at) else {
-                break;
+    /// Finds out who is overdue.
+    ///
+    /// On the way to the target that was settled when the peer was asked. Among the closest it follows what was seen since:
+    /// whoever was overdue on the way is awaited again, for each of the closest is to answer; and the more are silent, the
+    /// less is waited for each.
+    fn expire(&mut self, now: Instant, outlook: &Outlook<'_>) {
+        let closing = self.is_closing().then(|| self.seen(now));
+        let mut freed = SmallVec::<[Slot; 8]>::new();
+        for candidate in &mut self.candidates {
+            let State::Asked(waiting) = &mut candidate.state else {
+                continue;
             };
-            if let State::Waiting { since, soft, slot } = candidate.state
-                && soft <= now
-            {
-                let until = after(soft, soft.saturating_duration_since(since));
-                candidate.state = State::Late { until };
-                self.free(slot);
-                if slot != Slot::Elsewhere {
-                    self.counts.soft_timeouts += 1;
-                    self.width = (self.width + 1).min(self.rules.parallelism.max());
+            if let Some(mut seen) = closing {
+                // What it has done itself says nothing of the others.
+                if let Some(count) = waiting.quarters(now).and_then(|at| seen.overdue.get_mut(at.min(OVERDUE - 1))) {
+                    *count -= 1;
                 }
+                let soft = outlook(&candidate.peer, Phase::Closing(seen)).soft_timeout;
+                waiting.soft = after(waiting.since, soft.of(waiting.connected));
+            }
+            waiting.is_late = waiting.soft <= now;
+            if waiting.is_late {
+                freed.push(std::mem::replace(&mut waiting.slot, Slot::Free));
+            }
+        }
+        for slot in freed {
+            self.free(slot);
+            if slot != Slot::Free {
+                self.counts.soft_timeouts += 1;
+                self.width = (self.width + 1).min(self.rules.parallelism.max());
             }
         }
     }
@@ -345,9 +416,9 @@ impl Lookup {
     }
 
     /// Returns the position of the candidate to ask now, and what its request counts against.
-    fn choose(&self, outlook: &Outlook<'_>) -> Option<(usize, Slot)> {
+    fn choose(&self, now: Instant, outlook: &Outlook<'_>) -> Option<(usize, Slot)> {
         let closing = self.rules.is_exact() && self.is_closing();
-        let window = self.rules.wanted + if closing { self.likely_silent() } else { 0 };
+        let window = self.rules.wanted + if closing { self.likely_silent(now) } else { 0 };
         let slot = if self.in_flight < self.width {
             Slot::Regular
         } else if closing && self.burst < window {
@@ -366,24 +437,36 @@ impl Lookup {
         Some((connected.next().map_or(first, |(at, _)| at), slot))
     }
 
-    /// How many of those still to answer are likely not to, by what was seen so far: none, one or two.
-    fn likely_silent(&self) -> usize {
-        let (mut silent, mut settled, mut open) = (0usize, 0usize, 0usize);
-        for (_, candidate) in self.promising().take(self.rules.wanted) {
-            open += usize::from(candidate.state != State::Answered);
-        }
+    /// How many of those still to answer are likely not to, by what was seen so far.
+    fn likely_silent(&self, now: Instant) -> usize {
+        let Seen { answered, failed, overdue } = self.seen(now);
+        let silent = failed + overdue.iter().copied().map(u32::from).sum::<u32>();
+        let settled = answered + silent;
+        let closest = self.promising().take(self.rules.wanted);
+        let open = u32::try_from(closest.filter(|(_, c)| c.state != State::Answered).count()).unwrap_or(u32::MAX);
+        // Rounded to the nearest whole number.
+        let likely = (2 * open * silent + settled).checked_div(2 * settled).unwrap_or(0);
+        usize::try_from(likely).unwrap_or(MAX_SPARE).min(MAX_SPARE)
+    }
+
+    /// What became of the peers that were asked.
+    fn seen(&self, now: Instant) -> Seen {
+        let mut seen = Seen::default();
         for candidate in &self.candidates {
             match candidate.state {
-                State::Failed | State::Late { .. } => {
-                    silent += 1;
-                    settled += 1;
+                State::Answered => seen.answered += 1,
+                State::Failed => seen.failed += 1,
+                State::Asked(waiting) => {
+                    if let Some(quarters) = waiting.quarters(now)
+                        && let Some(count) = seen.overdue.get_mut(quarters.min(OVERDUE - 1))
+                    {
+                        *count += 1;
+                    }
                 }
-                State::Answered => settled += 1,
-                State::Unasked | State::Waiting { .. } => {}
+                State::Unasked => {}
             }
         }
-        // Rounded to the nearest whole number.
-        (2 * open * silent + settled).checked_div(2 * settled).unwrap_or(0).min(2)
+        seen
     }
 
     /// Iterates over the peers that have answered, closest first.

@@ -4,6 +4,7 @@
 
 use std::ops::RangeInclusive;
 
+use super::lookup::SoftTimeout;
 use crate::time::Duration;
 
 /// The round-trip time of one peer, smoothed (RFC 6298 §2, with its constants).
@@ -40,8 +41,19 @@ impl Rtt {
 pub(crate) enum Phase {
     /// On the way to the target: another peer would do as well.
     Hopping,
-    /// Among the closest, each of which is to answer.
-    Closing,
+    /// Among the closest, each of which is to answer, and what this lookup has seen of silence so far.
+    Closing(Seen),
+}
+
+/// What became of the peers that a lookup has asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// They have answered.
+    pub(crate) answered: u32,
+    /// They have failed.
+    pub(crate) failed: u32,
+    /// They take longer than the soft timeout on the way: by less than a quarter of it, by less than two quarters …
+    pub(crate) overdue: [u16; OVERDUE],
 }
 
 /// So many of the latest samples are kept.
@@ -74,51 +86,97 @@ impl Samples {
         self.sorted.insert(at, micros);
     }
 
-    /// Returns a little more than the sample above which `late` of a thousand lie, or longer while there are few.
+    /// Returns a little more than the sample above which `late` of ten thousand lie, or longer while there are few.
+    ///
+    /// Where so few are to be late that none of the samples tells, the greatest is stretched by a sixth for each halving,
+    /// at most to twice its length: a lognormal tail.
     fn quantile(&self, late: usize) -> Option<Duration> {
+        let len = self.sorted.len();
         let greatest = Duration::from_micros((*self.sorted.last()?).into());
-        if self.sorted.len() < ENOUGH {
+        if len < ENOUGH {
             return Some(greatest * 3 / 2);
         }
-        let above = self.sorted.len() * late / 1000;
-        let at = self.sorted.len().saturating_sub(1 + above);
-        let sample = self.sorted.get(at).map(|micros| Duration::from_micros((*micros).into()));
-        sample.map(|sample| sample + sample / 8)
+        let above = len * late / TEN_THOUSAND;
+        if above == 0 {
+            let halvings = (TEN_THOUSAND / (late * len).max(1)).checked_ilog2().unwrap_or_default().min(6);
+            return Some(greatest + greatest.saturating_mul(halvings) / 6 + greatest / 8);
+        }
+        let sample = self.sorted.get(len.saturating_sub(1 + above));
+        sample.map(|micros| Duration::from_micros((*micros).into())).map(|sample| sample + sample / 8)
     }
 }
+
+/// Shares are counted in ten-thousandths.
+const TEN_THOUSAND: usize = 10_000;
 
 /// So many of the latest outcomes tell how many peers are silent.
 const OUTCOMES: u32 = 256;
 
-/// The share of silent peers, from the latest outcomes and a cautious first guess: one in twenty.
+/// The share of silent peers among those that lookups ask, from the latest outcomes and a cautious first guess.
 #[derive(Clone, Copy, Debug)]
 struct Silence {
+    /// In hundredths, so that what is halved vanishes slowly.
     silent: u32,
     all: u32,
 }
 
 impl Silence {
-    const FIRST: Self = Self { silent: 1, all: 20 };
+    /// One in twenty.
+    const FIRST: Self = Self { silent: 25, all: 5 };
 
-    fn record(&mut self, silent: bool) {
+    const fn record(&mut self, silent: bool) {
         if self.all >= OUTCOMES {
-            // Halving forgets the old ones; rounding up keeps what was rare from vanishing at once.
-            self.silent = self.silent.div_ceil(2);
+            self.silent /= 2;
             self.all /= 2;
         }
-        self.silent += u32::from(silent);
+        self.silent += if silent { 100 } else { 0 };
         self.all += 1;
     }
 
-    /// Returns how many of a thousand live peers may be given up as silent when the closest are awaited.
+    /// Returns the share of silent peers, if a lookup has seen what it has.
     ///
     /// A peer that has been silent for a time is dead with probability s / (s + (1 − s)·late), where s is the share of
-    /// silent peers and `late` the share of answers that take longer. It is given up at seven in ten.
-    fn acceptable_late(self) -> usize {
-        let live = self.all.saturating_sub(self.silent).max(1);
-        let late = 1000 * 3 * self.silent / (7 * live);
-        usize::try_from(late).unwrap_or(HOPPING_LATE).min(HOPPING_LATE)
+    /// silent peers and `late` the share of answers that take longer; that in turn tells of s. A few turns are enough.
+    fn share(self, seen: &Seen) -> f64 {
+        let (silent, all) = (f64::from(self.silent) / 100.0, f64::from(self.all));
+        let overdue: u32 = seen.overdue.iter().copied().map(u32::from).sum();
+        let all = all + f64::from(seen.answered + seen.failed + overdue);
+        let silent = silent + f64::from(seen.failed);
+        let mut share = silent / all;
+        for _ in 0..TURNS {
+            let dead = seen.overdue.iter().zip(LATE).map(|(count, late)| f64::from(*count) * odds(share, late)).sum::<f64>();
+            share = (silent + dead) / all;
+        }
+        share
     }
+
+    /// Returns how many of ten thousand live peers may be given up as silent when the closest are awaited: a peer is given
+    /// up at even odds.
+    fn acceptable_late(self, seen: &Seen) -> usize {
+        let share = self.share(seen);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a share of ten thousand: not negative, and what is too much is cut"
+        )]
+        let late = (10_000.0 * share / (1.0 - share).max(0.1)) as usize;
+        late.min(HOPPING_LATE)
+    }
+}
+
+/// So often the share of silent peers is made better by what it says of those that are overdue.
+const TURNS: usize = 4;
+
+/// So many quarters of a soft timeout a peer may be overdue before more of it tells no more.
+pub(crate) const OVERDUE: usize = 9;
+
+/// The share of answers that take longer than the soft timeout on the way, and by each further quarter of it: of lognormal
+/// round trips with σ = 0.6.
+const LATE: [f64; OVERDUE] = [0.16, 0.089, 0.049, 0.028, 0.016, 0.0092, 0.0054, 0.0032, 0.0019];
+
+/// Returns how likely a peer is silent that is so late, if a share of them are.
+fn odds(share: f64, late: f64) -> f64 {
+    share / (share + (1.0 - share) * late)
 }
 
 /// Estimates soft timeouts.
@@ -146,8 +204,8 @@ pub(crate) struct Estimator {
 /// The soft timeout before there is any sample: 1 s, TCP's first (RFC 6298 §2.1).
 const FIRST_ANSWER: Duration = Duration::from_secs(1);
 
-/// How many of a thousand answers may come after the soft timeout while hopping; the added eighth makes it fewer.
-const HOPPING_LATE: usize = 200;
+/// How many of ten thousand answers may come after the soft timeout while hopping; the added eighth makes it fewer.
+const HOPPING_LATE: usize = 2000;
 
 impl Estimator {
     pub(crate) fn new(range: RangeInclusive<Duration>) -> Self {
@@ -157,12 +215,13 @@ impl Estimator {
     /// Takes note of the time from a request to its answer.
     pub(crate) fn answered(&mut self, rtt: Duration) {
         self.answers.record(rtt);
-        self.silence.record(false);
     }
 
-    /// Takes note of a peer that could not be reached or did not answer.
-    pub(crate) fn silent(&mut self) {
-        self.silence.record(true);
+    /// Takes note of whether a peer that a lookup has asked was silent: it could not be reached or did not answer.
+    ///
+    /// Others do not count: a peer that has just connected is known to live.
+    pub(crate) const fn asked(&mut self, was_silent: bool) {
+        self.silence.record(was_silent);
     }
 
     /// Takes note of the time from a dial to its connection.
@@ -171,20 +230,17 @@ impl Estimator {
     }
 
     /// Returns how long to wait for a peer before the next one is asked.
-    pub(crate) fn soft_timeout(&self, peer: Option<&Rtt>, connected: bool, phase: Phase) -> Duration {
+    pub(crate) fn soft_timeout(&self, peer: Option<&Rtt>, phase: Phase) -> SoftTimeout {
         let late = match phase {
             Phase::Hopping => HOPPING_LATE,
-            Phase::Closing => self.silence.acceptable_late(),
+            Phase::Closing(seen) => self.silence.acceptable_late(&seen),
         };
         let answer = peer.and_then(Rtt::timeout).or_else(|| self.answers.quantile(late));
         let answer = answer.unwrap_or(FIRST_ANSWER);
-        let dial = if connected {
-            Duration::ZERO
-        } else {
-            // A dial takes some round trips; until one was seen, as many as TCP, Noise and Yamux need.
-            self.dials.quantile(late).unwrap_or(answer * 4)
-        };
-        (answer + dial).clamp(*self.range.start(), *self.range.end())
+        // A dial takes some round trips; until one was seen, as many as TCP, Noise and Yamux need.
+        let dial = self.dials.quantile(late).unwrap_or(answer * 4);
+        let within = |time: Duration| time.clamp(*self.range.start(), *self.range.end());
+        SoftTimeout { connected: within(answer), dialled: within(answer + dial) }
     }
 }
 
@@ -194,6 +250,8 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
+    const CLOSING: Phase = Phase::Closing(Seen { answered: 0, failed: 0, overdue: [0; OVERDUE] });
+
     fn estimator() -> Estimator {
         Estimator::new(10 * MS..=5000 * MS)
     }
@@ -201,7 +259,7 @@ mod tests {
     #[test]
     fn it_starts_careful_and_learns() {
         let mut estimator = estimator();
-        let soft = |e: &Estimator, phase| e.soft_timeout(None, true, phase);
+        let soft = |e: &Estimator, phase| e.soft_timeout(None, phase).connected;
         assert_eq!(soft(&estimator, Phase::Hopping), FIRST_ANSWER);
         estimator.answered(100 * MS);
         assert_eq!(soft(&estimator, Phase::Hopping), 150 * MS, "one sample is stretched");
@@ -209,11 +267,11 @@ mod tests {
             estimator.answered(sample * MS);
         }
         assert_eq!(soft(&estimator, Phase::Hopping).as_millis(), 81 * 9 / 8);
-        assert!(soft(&estimator, Phase::Closing).as_millis() >= 100 * 9 / 8, "nobody was silent");
+        assert!(soft(&estimator, CLOSING).as_millis() >= 100 * 9 / 8, "nobody was silent");
         for _ in 0..WINDOW {
             estimator.answered(16 * MS);
         }
-        assert_eq!(soft(&estimator, Phase::Closing), 18 * MS, "old samples are forgotten");
+        assert_eq!(soft(&estimator, CLOSING), 18 * MS, "old samples are forgotten");
     }
 
     #[test]
@@ -224,8 +282,8 @@ mod tests {
             estimator.answered(100 * MS);
             peer.record(100 * MS);
         }
-        assert!(estimator.soft_timeout(None, true, Phase::Hopping) > 110 * MS);
-        assert!(estimator.soft_timeout(Some(&peer), true, Phase::Hopping) > 110 * MS);
+        assert!(estimator.soft_timeout(None, Phase::Hopping).connected > 110 * MS);
+        assert!(estimator.soft_timeout(Some(&peer), Phase::Hopping).connected > 110 * MS);
     }
 
     #[test]
@@ -234,13 +292,12 @@ mod tests {
         for silent_of_ten in [0, 1, 3] {
             let mut estimator = estimator();
             for n in 0..200u32 {
-                if n % 10 < silent_of_ten {
-                    estimator.silent();
-                } else {
+                estimator.asked(n % 10 < silent_of_ten);
+                if n % 10 >= silent_of_ten {
                     estimator.answered((n + 1) * MS);
                 }
             }
-            soft.push(estimator.soft_timeout(None, true, Phase::Closing));
+            soft.push(estimator.soft_timeout(None, CLOSING).connected);
         }
         assert!(soft[0] > soft[1] && soft[1] > soft[2], "{soft:?}");
         assert!(soft[2] > 150 * MS, "{soft:?}");
@@ -254,11 +311,11 @@ mod tests {
         }
         let mut slow = Rtt::default();
         slow.record(400 * MS);
-        assert_eq!(estimator.soft_timeout(Some(&slow), true, Phase::Hopping), 90 * MS, "not well enough");
+        assert_eq!(estimator.soft_timeout(Some(&slow), Phase::Hopping).connected, 90 * MS, "not well enough");
         for _ in 0..30 {
             slow.record(400 * MS);
         }
-        let own = estimator.soft_timeout(Some(&slow), true, Phase::Hopping);
+        let own = estimator.soft_timeout(Some(&slow), Phase::Hopping).connected;
         assert_eq!(own, 450 * MS);
     }
 
@@ -268,19 +325,19 @@ mod tests {
         for _ in 0..ENOUGH {
             estimator.answered(80 * MS);
         }
-        assert_eq!(estimator.soft_timeout(None, false, Phase::Hopping), 450 * MS);
+        assert_eq!(estimator.soft_timeout(None, Phase::Hopping).dialled, 450 * MS);
         for _ in 0..ENOUGH {
             estimator.dialled(240 * MS);
         }
-        assert_eq!(estimator.soft_timeout(None, false, Phase::Hopping), 360 * MS);
+        assert_eq!(estimator.soft_timeout(None, Phase::Hopping).dialled, 360 * MS);
     }
 
     #[test]
     fn the_range_is_kept() {
         let mut estimator = estimator();
         estimator.answered(Duration::ZERO);
-        assert_eq!(estimator.soft_timeout(None, true, Phase::Hopping), 10 * MS);
+        assert_eq!(estimator.soft_timeout(None, Phase::Hopping).connected, 10 * MS);
         estimator.answered(Duration::MAX);
-        assert_eq!(estimator.soft_timeout(None, true, Phase::Hopping), 5000 * MS);
+        assert_eq!(estimator.soft_timeout(None, Phase::Hopping).connected, 5000 * MS);
     }
 }

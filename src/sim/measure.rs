@@ -3,7 +3,7 @@
 use super::roles::Role;
 use super::world::{Life, World};
 use crate::error::GetClosestPeersError;
-use crate::event::{GetClosestPeersOk, Precision, QueryStats};
+use crate::event::{GetClosestPeersOk, Mode, QueryStats};
 use crate::key::Key;
 use crate::time::{Duration, Instant};
 
@@ -12,7 +12,6 @@ use crate::time::{Duration, Instant};
 pub(super) struct Asked {
     pub(super) target: Key,
     pub(super) began: Instant,
-    pub(super) precision: Precision,
 }
 
 /// What came of a lookup.
@@ -36,6 +35,9 @@ pub struct LookupOutcome {
     /// The share of the true `k` closest that it found: servers that live, can be dialled and were there when it began; the
     /// asker is none of them.
     pub recall: f64,
+    /// The share that it found of those of the true `k` closest that live, where the silent count among the `k`: no lookup
+    /// can tell before it asks them, and a near one does not ask all.
+    pub of_closest: f64,
     /// Whether an honest one was among those of the true `k` closest, the dishonest included, that it found.
     pub honest: bool,
     /// Whether it ended without an error.
@@ -91,6 +93,12 @@ impl World {
         };
         let truth = self.closest(&asked.target, k, |node| node.role.is_honest() && counts(node));
         let hits = truth.iter().filter(|n| found.contains(n)).count();
+        let frozen_too = |node: &super::world::Node| {
+            counts(node) || (node.life == Life::Frozen && node.mode == Mode::Server && node.born <= asked.began)
+        };
+        let closest = self.closest(&asked.target, k, |node| node.role.is_honest() && frozen_too(node));
+        let living = closest.iter().filter(|n| truth.contains(n)).count();
+        let of_closest = closest.iter().filter(|n| truth.contains(n) && found.contains(n)).count();
         let all = self.closest(&asked.target, k, counts);
         let is_honest = |n: &usize| self.nodes.get(*n).is_some_and(|node| node.role.is_honest());
         let honest = all.iter().any(|n| is_honest(n) && found.contains(n));
@@ -104,6 +112,7 @@ impl World {
             dials: stats.num_dials(),
             hops: stats.hops(),
             recall: ratio(hits, truth.len()),
+            of_closest: ratio(of_closest, living),
             honest,
             success,
         });

@@ -54,6 +54,8 @@ pub struct Summary {
     pub dials: f64,
     /// The mean share of the true closest that was found.
     pub recall: f64,
+    /// The mean share that was found of those of the true closest that live, where the silent count among the closest.
+    pub of_closest: f64,
     /// The share that ended without an error.
     pub success: f64,
     /// The share that reached an honest one of the closest.
@@ -83,6 +85,7 @@ impl Summary {
             hops: mean(|lookup| f64::from(lookup.hops)),
             dials: mean(|lookup| f64::from(lookup.dials)),
             recall: mean(|lookup| lookup.recall),
+            of_closest: mean(|lookup| lookup.of_closest),
             success: mean(|lookup| f64::from(u8::from(lookup.success))),
             honest: mean(|lookup| f64::from(u8::from(lookup.honest))),
         }
@@ -142,6 +145,7 @@ impl fmt::Display for Report {
                 format_args!("{:.2} / {:.2} / {:.2}", all.requests, all.hops, all.dials),
             )?;
             row(f, "recall of the true closest", format_args!("{:.4}", all.recall))?;
+            row(f, "the same, the silent counted in", format_args!("{:.4}", all.of_closest))?;
             row(f, "ended without an error", format_args!("{:.4}", all.success))?;
             row(f, "reached an honest one of the closest", format_args!("{:.4}", all.honest))?;
         }

@@ -25,8 +25,7 @@ impl World {
         };
         let id = dht.find_n_closest(self.now, key, count, precision);
         self.trace.note(self.now, 11, n, 0);
-        // The oldest answer that counts is by those who are there now.
-        self.asked.insert((n, id), Asked { target, began: self.now, precision });
+        self.asked.insert((n, id), Asked { target, began: self.now });
         self.drain(n);
     }
 
