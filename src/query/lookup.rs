@@ -316,7 +316,8 @@ impl Lookup {
             if let Some(candidate) = self.candidates.get_mut(at) {
                 let Prospect { connected, soft_timeout } = outlook(&candidate.peer, Phase::Hopping);
                 let usual = soft_timeout.of(connected);
-                let soft = closing.map_or(usual, |phase| outlook(&candidate.peer, phase).soft_timeout.of(connected));
+                let soft =
+                    closing.map_or(usual, |phase| outlook(&candidate.peer, phase).soft_timeout.of(connected));
                 let soft = after(now, soft);
                 let waiting = Waiting { since: now, connected, usual, soft, is_late: false, slot };
                 candidate.state = State::Asked(waiting);
@@ -379,7 +380,9 @@ impl Lookup {
             };
             if let Some(mut seen) = closing {
                 // What it has done itself says nothing of the others.
-                if let Some(count) = waiting.quarters(now).and_then(|at| seen.overdue.get_mut(at.min(OVERDUE - 1))) {
+                if let Some(count) =
+                    waiting.quarters(now).and_then(|at| seen.overdue.get_mut(at.min(OVERDUE - 1)))
+                {
                     *count -= 1;
                 }
                 let soft = outlook(&candidate.peer, Phase::Closing(seen)).soft_timeout;
@@ -443,7 +446,8 @@ impl Lookup {
         let silent = failed + overdue.iter().copied().map(u32::from).sum::<u32>();
         let settled = answered + silent;
         let closest = self.promising().take(self.rules.wanted);
-        let open = u32::try_from(closest.filter(|(_, c)| c.state != State::Answered).count()).unwrap_or(u32::MAX);
+        let open =
+            u32::try_from(closest.filter(|(_, c)| c.state != State::Answered).count()).unwrap_or(u32::MAX);
         // Rounded to the nearest whole number.
         let likely = (2 * open * silent + settled).checked_div(2 * settled).unwrap_or(0);
         usize::try_from(likely).unwrap_or(MAX_SPARE).min(MAX_SPARE)

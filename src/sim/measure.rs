@@ -94,7 +94,8 @@ impl World {
         let truth = self.closest(&asked.target, k, |node| node.role.is_honest() && counts(node));
         let hits = truth.iter().filter(|n| found.contains(n)).count();
         let frozen_too = |node: &super::world::Node| {
-            counts(node) || (node.life == Life::Frozen && node.mode == Mode::Server && node.born <= asked.began)
+            counts(node)
+                || (node.life == Life::Frozen && node.mode == Mode::Server && node.born <= asked.began)
         };
         let closest = self.closest(&asked.target, k, |node| node.role.is_honest() && frozen_too(node));
         let living = closest.iter().filter(|n| truth.contains(n)).count();

@@ -123,7 +123,7 @@ fn count(number: u64) -> f64 {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let row = |f: &mut fmt::Formatter<'_>, name: &str, value: fmt::Arguments<'_>| {
-            writeln!(f, "{name:<38}{value:>24}")
+            writeln!(f, "{name:<38}{:>24}", value.to_string())
         };
         let all = self.summary();
         let ms = |time: Duration| time.as_secs_f64() * 1e3;

@@ -2,9 +2,9 @@
 //!
 //! Does what the nodes put out and tells them what comes of it; decides nothing that a node decides.
 
-mod transit;
 mod people;
 mod questions;
+mod transit;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};

@@ -37,8 +37,11 @@ pub(in crate::query) fn exact(wanted: usize, alpha: u8) -> Rules {
     Rules { wanted, must_answer: wanted, parallelism: fixed(alpha) }
 }
 
+/// A soft timeout that neither a dial nor what was seen of others changes.
+const EVEN: SoftTimeout = SoftTimeout { connected: SOFT, dialled: SOFT };
+
 pub(in crate::query) fn cold(_: &PeerId, _: Phase) -> Prospect {
-    Prospect { connected: false, soft_timeout: SOFT }
+    Prospect { connected: false, soft_timeout: EVEN }
 }
 
 fn asks(lookup: &mut Lookup, now: Instant) -> Vec<PeerId> {
@@ -218,7 +221,7 @@ fn a_connection_goes_before_closeness_within_a_bucket() {
         lookup.learn(None, peers[60..].iter().copied());
         let warm = peers[connected].1;
         let outlook =
-            move |peer: &PeerId, _: Phase| Prospect { connected: *peer == warm, soft_timeout: SOFT };
+            move |peer: &PeerId, _: Phase| Prospect { connected: *peer == warm, soft_timeout: EVEN };
         lookup.next(start(), &outlook)
     };
     assert_eq!(ask_first(last_alike), Next::Ask(peers[last_alike].1, start() + SOFT));
@@ -287,7 +290,7 @@ fn run(n: u64, silent_percent: u64, rules: Rules, seed: u64) -> (Lookup, Vec<Pee
     start_with.dedup();
     lookup.learn(None, start_with);
     let mut now = start();
-    let mut asked: Vec<PeerId> = Vec::new();
+    let (mut asked, mut silent_ones) = (Vec::new(), Vec::<PeerId>::new());
     let mut greatest = 0;
     loop {
         match lookup.next(now, &cold) {
@@ -300,12 +303,17 @@ fn run(n: u64, silent_percent: u64, rules: Rules, seed: u64) -> (Lookup, Vec<Pee
             Next::Wait => {
                 let at = rng.below(asked.len().max(1) as u64);
                 if asked.is_empty() {
-                    now = lookup.deadline().expect("it waits for something");
+                    match lookup.deadline() {
+                        Some(deadline) => now = deadline,
+                        // Nobody has answered, so it waits until all have failed.
+                        None => silent_ones.drain(..).for_each(|peer| lookup.failed(&peer)),
+                    }
                     continue;
                 }
                 let peer = asked.swap_remove(usize::try_from(at).unwrap());
                 let index = peers.iter().position(|(_, p)| *p == peer).unwrap();
                 if silent[index] {
+                    silent_ones.push(peer);
                     continue;
                 }
                 lookup.answered(&peer);
@@ -355,7 +363,7 @@ proptest! {
         let answered: Vec<_> = lookup.closest_answered().collect();
         prop_assert!(answered.windows(2).all(|pair| pair[0] < pair[1]));
         prop_assert!(lookup.candidates.windows(2).all(|p| (p[0].distance, p[0].peer) < (p[1].distance, p[1].peer)));
-        let waiting = lookup.candidates.iter().filter(|c| matches!(c.state, State::Waiting { .. })).count();
+        let waiting = lookup.candidates.iter().filter(|c| matches!(c.state, State::Asked(w) if !w.is_late && w.slot != Slot::Free)).count();
         prop_assert_eq!(waiting, lookup.in_flight + lookup.burst);
     }
 }

@@ -233,7 +233,7 @@ impl World {
     }
 
     pub(super) fn identified(&mut self, link: u64, who: usize, by: usize) {
-        if !self.connections.get(&pair(who, by)).is_some_and(|c| c.number == link) || self.is_cut(who, by) {
+        if self.connections.get(&pair(who, by)).is_none_or(|c| c.number != link) || self.is_cut(who, by) {
             return;
         }
         let Some(other) = self.nodes.get(by).filter(|node| node.is_alive()) else {
