@@ -57,6 +57,22 @@ impl Addresses {
         all.map_or_else(|| self.clone(), |all| Self(all.into()))
     }
 
+    /// Returns this list with another behind it, as far as there is room; shares the other if that says it all.
+    #[must_use]
+    pub(crate) fn joined(&self, other: &Self) -> Self {
+        if self.0.iter().all(|address| other.0.first() == Some(address)) {
+            // Nothing, or what the other begins with.
+            return other.clone();
+        }
+        self.merged(other.iter().cloned())
+    }
+
+    /// Returns this list, or the other if it is the same, so that there is one of them.
+    #[must_use]
+    pub(crate) fn shared_with(self, other: &Self) -> Self {
+        if self == *other { other.clone() } else { self }
+    }
+
     /// Returns this list with a reported address put behind the preferred one; the last one makes room if there is none.
     #[must_use]
     pub(crate) fn with_reported(&self, address: Multiaddr) -> Self {

@@ -189,7 +189,12 @@ impl<S: RecordStore> Dht<S> {
 
     /// Returns what is to be done outside, in the order in which it is to be done.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        let output = self.outputs.pop_front();
+        if output.is_none() && self.outputs.capacity() > OUTPUTS_KEPT {
+            // A burst leaves no large buffer behind.
+            self.outputs.shrink_to(OUTPUTS_KEPT);
+        }
+        output
     }
 
     /// Returns when to call [`handle_timeout`](Self::handle_timeout), and what is due then.
@@ -369,6 +374,9 @@ impl<S: RecordStore> Dht<S> {
         &mut self.store
     }
 }
+
+/// Room for so many outputs is kept while there are none.
+const OUTPUTS_KEPT: usize = 4;
 
 /// A check or a probe that could not be made is tried again after this time.
 const TRY_AGAIN: Duration = Duration::from_secs(30);

@@ -21,6 +21,7 @@ use crate::time::{Duration, Instant, after, earliest};
 mod dials;
 mod known;
 mod memory;
+mod queue;
 mod requests;
 
 use dials::{Dial, Dials, Whom};
@@ -182,7 +183,7 @@ impl Peers {
     ) {
         let deadline = after(now, self.config.request_timeout);
         let known = self.remember(now, to);
-        known.hints = known.hints.merged(addresses.iter().cloned());
+        known.hints = known.hints.joined(addresses);
         let (key, refusal) = (known.key, known.refusal(now, urgency));
         if let Some(error) = refusal {
             self.outcomes.push_back(Outcome { owner, peer: to, key, result: Err(error) });
@@ -190,7 +191,7 @@ impl Peers {
         }
         let id = self.requests.add(to, owner, request, deadline);
         if let Some(known) = self.known.get_mut(&to) {
-            known.waiting.push_back(id);
+            known.queue.push_back(id);
         }
         self.serve(now, to, out);
     }
@@ -214,18 +215,16 @@ impl Peers {
         };
         match known.link {
             Link::Connected => {
-                while known.in_flight.len() < MAX_IN_FLIGHT
-                    && let Some(id) = known.waiting.pop_front()
-                {
+                while let Some(id) = known.queue.send_next(MAX_IN_FLIGHT) {
                     let Some(pending) = self.requests.get_mut(id) else {
+                        known.queue.remove(id);
                         continue;
                     };
                     pending.sent = Some(now);
-                    known.in_flight.push(id);
                     out.push_back(Output::SendRequest { to: peer, id, request: pending.request.clone() });
                 }
             }
-            Link::Idle if !known.waiting.is_empty() => {
+            Link::Idle if known.queue.waiting() > 0 => {
                 known.link = Link::Queued;
                 self.dials.wait_for_peer(peer);
                 self.fill_slots(now, out);
@@ -246,7 +245,7 @@ impl Peers {
                     if known.link != Link::Queued {
                         continue;
                     }
-                    if known.waiting.is_empty() {
+                    if known.queue.waiting() == 0 {
                         known.link = Link::Idle;
                         continue;
                     }
@@ -279,7 +278,7 @@ impl Peers {
         known.group = exempt;
         known.backoff = None;
         if dialled {
-            known.addresses = known.addresses.preferring(address);
+            known.addresses = known.addresses.preferring(address).shared_with(&known.hints);
         }
         let dial = dial.and_then(|id| self.dials.end(id));
         // Whatever becomes of a dial of ours, nobody waits for it any more.
@@ -309,7 +308,7 @@ impl Peers {
             known.protocol = Protocol::Unknown;
         }
         known.heard_of(now);
-        let interrupted = std::mem::take(&mut known.in_flight);
+        let interrupted = known.queue.take_in_flight();
         let was_busy = !interrupted.is_empty();
         for id in interrupted.into_iter().rev() {
             self.retry_or_fail(id);
@@ -329,7 +328,7 @@ impl Peers {
         }
         pending.sent = None;
         if let Some(known) = self.known.get_mut(&pending.to) {
-            known.waiting.push_front(id);
+            known.queue.push_front(id);
         }
     }
 
@@ -405,7 +404,7 @@ impl Peers {
         let Some(known) = self.known.get_mut(peer) else {
             return;
         };
-        for id in std::mem::take(&mut known.waiting) {
+        for id in known.queue.take_waiting() {
             self.finish(id, Err(error));
         }
     }
@@ -449,7 +448,7 @@ impl Peers {
             // Of several connections one is gone: it is tried on another.
             let peer = self.requests.get(id).map(|pending| pending.to);
             if let Some(known) = peer.and_then(|peer| self.known.get_mut(&peer)) {
-                known.in_flight.retain(|known| *known != id);
+                known.queue.remove(id);
             }
             self.retry_or_fail(id);
             if let Some(peer) = peer {
@@ -473,7 +472,7 @@ impl Peers {
         let (peer, sent) = (pending.to, pending.sent.unwrap_or(now));
         let rtt = now.saturating_duration_since(sent);
         if let Some(known) = self.known.get_mut(&peer) {
-            known.in_flight.retain(|known| *known != id);
+            known.queue.remove(id);
             match &result {
                 Ok(_) => known.answered(now, rtt),
                 Err(error) if error.is_peers_fault() => known.failed(now),
@@ -503,15 +502,14 @@ impl Peers {
                 out.push_back(Output::CancelRequest { to: peer, id });
             }
             if let Some(known) = self.known.get_mut(&peer) {
-                known.waiting.retain(|known| *known != id);
-                known.in_flight.retain(|known| *known != id);
+                known.queue.remove(id);
                 if known.link == Link::Queued {
                     // It was this node that had no slot.
                     error = RequestError::Overloaded;
                 } else {
                     known.failed(now);
                 }
-                if known.waiting.is_empty() && matches!(known.link, Link::Dialling | Link::Awaiting) {
+                if known.queue.waiting() == 0 && matches!(known.link, Link::Dialling | Link::Awaiting) {
                     known.link = Link::Idle;
                     self.dials.give_up_peer(peer);
                 }
@@ -569,7 +567,7 @@ impl Peers {
             if let Some(pending) = self.requests.remove(id)
                 && let Some(known) = self.known.get_mut(&pending.to)
             {
-                known.waiting.retain(|waiting| *waiting != id);
+                known.queue.remove(id);
             }
         }
     }

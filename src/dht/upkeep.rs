@@ -76,6 +76,7 @@ impl<S: RecordStore> Dht<S> {
         for address in kept {
             known.addresses = known.addresses.with_reported(address);
         }
+        known.addresses = std::mem::take(&mut known.addresses).shared_with(&known.hints);
         known.announced = true;
         known.reported &= known.addresses == before;
         let (key, addresses) = (known.key, known.addresses.clone());

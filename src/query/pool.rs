@@ -37,7 +37,8 @@ pub(crate) struct Pool<T> {
 
 #[derive(Debug)]
 struct Slot<T> {
-    query: T,
+    /// Apart, so that the place of one query does not hold room for ten.
+    query: Box<T>,
     end: Instant,
     wake_at: Instant,
     is_ready: bool,
@@ -75,27 +76,27 @@ impl<T> Pool<T> {
         let id = self.next_id();
         let end = after(now, self.timeout);
         self.deadlines.insert((end, id));
-        self.queries.insert(id, Slot { query, end, wake_at: end, is_ready: true });
+        self.queries.insert(id, Slot { query: Box::new(query), end, wake_at: end, is_ready: true });
         self.ready.push_back(id);
         id
     }
 
     pub(crate) fn get(&self, id: QueryId) -> Option<&T> {
-        self.queries.get(&id).map(|slot| &slot.query)
+        self.queries.get(&id).map(|slot| &*slot.query)
     }
 
     pub(crate) fn get_mut(&mut self, id: QueryId) -> Option<&mut T> {
-        self.queries.get_mut(&id).map(|slot| &mut slot.query)
+        self.queries.get_mut(&id).map(|slot| &mut *slot.query)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (QueryId, &T)> {
-        self.queries.iter().map(|(id, slot)| (*id, &slot.query))
+        self.queries.iter().map(|(id, slot)| (*id, &*slot.query))
     }
 
     pub(crate) fn remove(&mut self, id: QueryId) -> Option<T> {
         let slot = self.queries.remove(&id)?;
         self.deadlines.remove(&(slot.wake_at, id));
-        Some(slot.query)
+        Some(*slot.query)
     }
 
     /// Makes a query ready.

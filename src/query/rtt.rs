@@ -7,23 +7,28 @@ use std::ops::RangeInclusive;
 use super::lookup::SoftTimeout;
 use crate::time::Duration;
 
-/// The round-trip time of one peer, smoothed (RFC 6298 §2, with its constants).
+/// The round-trip time of one peer, smoothed (RFC 6298 §2, with its constants), in microseconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rtt {
-    smoothed: Duration,
-    variation: Duration,
+    smoothed: u32,
+    variation: u32,
     samples: u8,
 }
 
 impl Rtt {
     /// Takes note of an answer.
     pub(crate) fn record(&mut self, sample: Duration) {
+        let sample = micros(sample);
         if self.samples == 0 {
             self.smoothed = sample;
             self.variation = sample / 2;
         } else {
-            self.variation = (self.variation * 3 + self.smoothed.abs_diff(sample)) / 4;
-            self.smoothed = (self.smoothed * 7 + sample) / 8;
+            let average = |old: u32, new: u32, weight: u64| {
+                let sum = u64::from(old) * (weight - 1) + u64::from(new);
+                u32::try_from(sum / weight).unwrap_or(u32::MAX)
+            };
+            self.variation = average(self.variation, self.smoothed.abs_diff(sample), 4);
+            self.smoothed = average(self.smoothed, sample, 8);
         }
         self.samples = self.samples.saturating_add(1);
     }
@@ -31,9 +36,13 @@ impl Rtt {
     /// Returns the time by which an answer has come nearly always, once there are enough samples to tell.
     fn timeout(&self) -> Option<Duration> {
         // RFC 6298 adds at least the clock's granularity; an eighth does here, or an even link would always be late.
-        let margin = (self.variation * 4).max(self.smoothed / 8);
-        (self.samples >= 3).then(|| self.smoothed + margin)
+        let margin = self.variation.saturating_mul(4).max(self.smoothed / 8);
+        (self.samples >= 3).then(|| Duration::from_micros(self.smoothed.saturating_add(margin).into()))
     }
+}
+
+fn micros(time: Duration) -> u32 {
+    u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
 }
 
 /// What a lookup is about when it asks a peer: how long it pays to wait differs.
@@ -72,7 +81,7 @@ struct Samples {
 
 impl Samples {
     fn record(&mut self, sample: Duration) {
-        let micros = u32::try_from(sample.as_micros()).unwrap_or(u32::MAX);
+        let micros = micros(sample);
         if self.latest.len() < WINDOW {
             self.latest.push(micros);
         } else if let Some(place) = self.latest.get_mut(self.next) {

@@ -50,7 +50,17 @@ pub(crate) struct Admission {
     /// Those that wait or are being checked, who need not be offered again.
     open: BTreeSet<PeerId>,
     /// When each stranger may be asked again, in the order in which they were asked.
-    asked: IndexMap<PeerId, Instant>,
+    asked: IndexMap<Mark, Instant>,
+}
+
+/// What is remembered of an id: a tenth of it is enough. Whoever makes an id with the mark of another's, which takes 2^64
+/// attempts, has that one checked ten minutes later.
+type Mark = [u8; 8];
+
+/// Returns the end of an id, the part that is a hash or a public key.
+fn mark(peer: &PeerId) -> Mark {
+    let digest = peer.as_ref().digest();
+    digest.last_chunk().copied().unwrap_or_default()
 }
 
 impl Admission {
@@ -58,15 +68,15 @@ impl Admission {
     pub(crate) fn offer(&mut self, now: Instant, key: Key, peer: PeerId) -> bool {
         if self.open.contains(&peer)
             || self.waiting.len() >= MAX_WAITING
-            || self.asked.get(&peer).is_some_and(|again| *again > now)
+            || self.asked.get(&mark(&peer)).is_some_and(|again| *again > now)
         {
             return false;
         }
-        self.asked.shift_remove(&peer);
-        while self.asked.len() >= MAX_REMEMBERED {
+        self.asked.shift_remove(&mark(&peer));
+        while self.asked.len() >= MAX_REMEMBERED || self.asked.first().is_some_and(|(_, again)| *again <= now) {
             self.asked.shift_remove_index(0);
         }
-        self.asked.insert(peer, after(now, ASK_AGAIN_AFTER));
+        self.asked.insert(mark(&peer), after(now, ASK_AGAIN_AFTER));
         self.waiting.push_back((key, peer));
         self.open.insert(peer);
         true
@@ -90,7 +100,7 @@ impl Admission {
 
     /// Lets a stranger be asked again at once: what is known of it has changed.
     pub(crate) fn forget(&mut self, peer: &PeerId) {
-        self.asked.shift_remove(peer);
+        self.asked.shift_remove(&mark(peer));
     }
 }
 

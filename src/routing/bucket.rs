@@ -22,12 +22,19 @@ pub struct Entry {
     group: Option<IpGroup>,
     last_seen: Instant,
     probe_at: Instant,
-    failing_since: Option<Instant>,
-    failed_at: Option<Instant>,
+    /// Few fail, so it has a place of its own.
+    doubt: Option<Box<Doubt>>,
+    connected: bool,
+}
+
+/// What is held against a peer that has failed since it last answered.
+#[derive(Clone, Copy, Debug)]
+struct Doubt {
+    since: Instant,
+    failed_at: Instant,
     failures: u8,
     /// How many of the failures have an answer of somebody else between them: those are not this node's own outage.
     proven: u8,
-    connected: bool,
 }
 
 impl Entry {
@@ -47,10 +54,7 @@ impl Entry {
             group,
             last_seen: now,
             probe_at,
-            failing_since: None,
-            failed_at: None,
-            failures: 0,
-            proven: 0,
+            doubt: None,
             connected: false,
         }
     }
@@ -81,8 +85,8 @@ impl Entry {
     }
 
     /// Returns how many requests or dials in a row have failed.
-    pub const fn failures(&self) -> u8 {
-        self.failures
+    pub fn failures(&self) -> u8 {
+        self.doubt.as_ref().map_or(0, |doubt| doubt.failures)
     }
 
     /// Returns whether there is a connection to the peer.
@@ -92,17 +96,17 @@ impl Entry {
 
     /// Returns whether the peer may be named to others: its last request was answered.
     pub const fn is_live(&self) -> bool {
-        self.failures == 0
+        self.doubt.is_none()
     }
 
     /// Returns whether five requests in a row have failed.
-    pub const fn is_stale(&self) -> bool {
-        self.failures >= STALE_AFTER
+    pub fn is_stale(&self) -> bool {
+        self.failures() >= STALE_AFTER
     }
 
     /// Returns whether five requests in a row have failed while others were answered: it is not coming back.
-    pub(super) const fn is_dead(&self) -> bool {
-        self.proven >= STALE_AFTER
+    pub(super) fn is_dead(&self) -> bool {
+        self.doubt.as_ref().is_some_and(|doubt| doubt.proven >= STALE_AFTER)
     }
 
     /// Returns when the peer is to be probed: after the grace period of silence, or after the back-off of a failure.
@@ -110,8 +114,8 @@ impl Entry {
         self.probe_at
     }
 
-    pub(super) const fn failing_since(&self) -> Option<Instant> {
-        self.failing_since
+    pub(super) fn failing_since(&self) -> Option<Instant> {
+        self.doubt.as_ref().map(|doubt| doubt.since)
     }
 
     pub(super) const fn set_connected(&mut self, connected: bool) {
@@ -131,22 +135,21 @@ impl Entry {
     }
 
     pub(super) fn answered(&mut self, now: Instant, config: &TableConfig) {
-        self.failures = 0;
-        self.proven = 0;
-        self.failed_at = None;
-        self.failing_since = None;
+        self.doubt = None;
         self.seen(now, config);
     }
 
     /// Counts a failure and doubles the time until the next probe.
     pub(super) fn failed(&mut self, now: Instant, config: &TableConfig, last_answer: Option<Instant>) {
-        if self.failed_at.is_none_or(|at| Some(at) < last_answer) {
-            self.proven = self.proven.saturating_add(1);
+        let doubt = self.doubt.get_or_insert_with(|| {
+            Box::new(Doubt { since: now, failed_at: now, failures: 0, proven: 0 })
+        });
+        if doubt.failures == 0 || Some(doubt.failed_at) < last_answer {
+            doubt.proven = doubt.proven.saturating_add(1);
         }
-        self.failed_at = Some(now);
-        let doublings = u32::from(self.failures).min(config.max_doublings());
-        self.failures = self.failures.saturating_add(1);
-        self.failing_since.get_or_insert(now);
+        doubt.failed_at = now;
+        let doublings = u32::from(doubt.failures).min(config.max_doublings());
+        doubt.failures = doubt.failures.saturating_add(1);
         self.probe_at = after(now, config.first_retry.saturating_mul(1 << doublings));
     }
 
@@ -212,7 +215,7 @@ impl Bucket {
     /// Adds an entry; the room grows to `k` exactly, since most buckets fill up.
     pub(super) fn push(&mut self, entry: Entry, k: usize) {
         if self.entries.len() == self.entries.capacity() {
-            let grow = self.entries.len().max(2).min(k.saturating_sub(self.entries.len())).max(1);
+            let grow = (self.entries.len() / 2).max(2).min(k.saturating_sub(self.entries.len())).max(1);
             self.entries.reserve_exact(grow);
         }
         self.entries.push(entry);
@@ -227,6 +230,7 @@ impl Bucket {
         while self.replacements.len() >= room {
             self.replacements.remove(0);
         }
+        self.replacements.reserve_exact(1);
         self.replacements.push(entry);
         true
     }

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use bytes::BytesMut;
 use indexmap::{IndexMap, IndexSet};
+use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use super::ids::{address, peer_id};
@@ -51,6 +52,8 @@ pub(super) enum Refuses {
 pub(super) struct Node {
     pub(super) dht: Option<Box<Dht<MemoryStore>>>,
     pub(super) peer: PeerId,
+    /// Shared by all who know it.
+    pub(super) address: Multiaddr,
     pub(super) key: Key,
     pub(super) life: Life,
     pub(super) role: Role,
@@ -294,6 +297,7 @@ impl World {
         self.nodes.push(Node {
             dht: None,
             peer,
+            address: address(n, self.links.transport),
             key,
             life: Life::Gone(self.now, Refuses::AtOnce),
             role,
@@ -328,9 +332,8 @@ impl World {
         node.joined = false;
         node.dials = 0;
         node.wake_at = None;
-        let role = node.role;
+        let (role, listening) = (node.role, vec![node.address.clone()]);
         self.trace.note(self.now, 1, n, usize::from(role.is_dialable()));
-        let listening = vec![address(n, self.links.transport)];
         let external = if role.is_dialable() { listening.clone() } else { Vec::new() };
         self.input(n, Input::LocalAddresses { external, listening });
         if role == Role::Undialable {

@@ -1,8 +1,7 @@
 //! What is remembered of one peer.
 
-use std::collections::VecDeque;
-
-use super::{MAX_WAITING, RequestId, Rtt, Urgency};
+use super::queue::Queue;
+use super::{MAX_WAITING, Rtt, Urgency};
 use libp2p_core::Multiaddr;
 
 use crate::addrs::{Addresses, IpGroup, Reach};
@@ -66,9 +65,9 @@ pub(in crate::dht) struct Known {
     pub(in crate::dht) announced: bool,
     /// Whether the application was told why the peer is not in the table.
     pub(in crate::dht) reported: bool,
-    pub(super) waiting: VecDeque<RequestId>,
-    pub(super) in_flight: Vec<RequestId>,
-    pub(super) backoff: Option<Backoff>,
+    pub(super) queue: Queue,
+    /// Few fail, so it has a place of its own.
+    pub(super) backoff: Option<Box<Backoff>>,
     pub(super) heard: Instant,
     answered: Option<Instant>,
 }
@@ -86,8 +85,7 @@ impl Known {
             rtt: Rtt::default(),
             announced: false,
             reported: false,
-            waiting: VecDeque::new(),
-            in_flight: Vec::new(),
+            queue: Queue::default(),
             backoff: None,
             heard: now,
             answered: None,
@@ -100,7 +98,7 @@ impl Known {
 
     /// Returns where to dial the peer: proven addresses first, then those that others name.
     pub(in crate::dht) fn dialable(&self) -> Addresses {
-        self.addresses.merged(self.hints.iter().cloned())
+        self.addresses.joined(&self.hints)
     }
 
     /// Forgets an address, whoever named it.
@@ -115,7 +113,7 @@ impl Known {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.link == Link::Idle && self.waiting.is_empty() && self.in_flight.is_empty()
+        self.link == Link::Idle && self.queue.is_empty()
     }
 
     pub(super) fn is_forgotten(&self, now: Instant) -> bool {
@@ -123,7 +121,7 @@ impl Known {
     }
 
     pub(super) fn is_backed_off(&self, now: Instant) -> bool {
-        self.backoff.is_some_and(|backoff| backoff.until > now)
+        self.backoff.as_ref().is_some_and(|backoff| backoff.until > now)
     }
 
     /// Returns why a request is not even tried.
@@ -132,7 +130,7 @@ impl Known {
             Some(RequestError::Unsupported)
         } else if urgency == Urgency::Patient && self.is_backed_off(now) {
             Some(RequestError::BackedOff)
-        } else if self.waiting.len() >= MAX_WAITING {
+        } else if self.queue.waiting() >= MAX_WAITING {
             Some(RequestError::Overloaded)
         } else {
             None
@@ -158,8 +156,9 @@ impl Known {
         if self.is_backed_off(now) {
             return;
         }
-        let failures = self.backoff.map_or(0, |backoff| backoff.failures);
+        let failures = self.backoff.as_ref().map_or(0, |backoff| backoff.failures);
         let pause = FIRST_BACKOFF.saturating_mul(1 << failures.min(16)).min(LONGEST_BACKOFF);
-        self.backoff = Some(Backoff { failures: failures.saturating_add(1), until: after(now, pause) });
+        let failures = failures.saturating_add(1);
+        self.backoff = Some(Box::new(Backoff { failures, until: after(now, pause) }));
     }
 }

@@ -54,6 +54,10 @@ impl Memory {
     /// Returns what is remembered of a peer, which begins now if there is nothing.
     pub(super) fn remember(&mut self, now: Instant, peer: PeerId) -> &mut Known {
         let hash = self.hash;
+        if self.known.len() == self.known.capacity() {
+            // By an eighth instead of twofold: much is remembered, and seldom more.
+            self.known.reserve_exact(self.known.len() / 8 + 4);
+        }
         let known = self.known.entry(peer).or_insert_with(|| Known::new(now, Key::of_peer(&peer, hash)));
         known.heard_of(now);
         known

@@ -5,7 +5,6 @@ use crate::dht::Input;
 use crate::event::Mode;
 use crate::message::{Request, Response};
 use crate::peer::{ConnectionType, KadPeer};
-use crate::sim::ids::address;
 use crate::sim::roles::{Role, below, part, shuffle};
 use crate::sim::scenario::{Incident, Scenario, Start};
 use crate::time::Duration;
@@ -44,9 +43,8 @@ impl World {
         let first = 0..self.seeds;
         let seeds: Vec<_> = first.filter(|seed| *seed != n).collect();
         if let Some(seed) = seeds.get(below(&mut self.rng, seeds.len()))
-            && let Some(peer) = self.nodes.get(*seed).map(|node| node.peer)
+            && let Some((peer, at)) = self.nodes.get(*seed).map(|node| (node.peer, node.address.clone()))
         {
-            let at = address(*seed, self.links.transport);
             self.with(n, |dht, now| dht.add_address(now, peer, at));
         }
     }
@@ -113,10 +111,10 @@ impl World {
 
     /// Lets a node meet another as it would have before: connected, identified, asked once.
     fn introduce(&mut self, n: usize, other: usize) {
-        let Some((peer, key)) = self.nodes.get(other).map(|node| (node.peer, node.key)) else {
+        let Some(node) = self.nodes.get(other) else {
             return;
         };
-        let addresses = vec![address(other, self.links.transport)];
+        let (peer, key, addresses) = (node.peer, node.key, vec![node.address.clone()]);
         let mut asked = self.meet_ideally(n, other);
         asked.extend(self.input_alone(n, Input::AddressesLearned { peer, addresses }));
         asked.extend(self.input_alone(n, Input::ProtocolConfirmed { peer }));

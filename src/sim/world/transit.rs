@@ -9,7 +9,7 @@ use crate::dht::{DialFailure, DialId, InboundId, Input, RequestId};
 use crate::error::RequestError;
 use crate::event::Mode;
 use crate::message::{Request, Response};
-use crate::sim::ids::{address, node_at};
+use crate::sim::ids::node_at;
 use crate::time::{Duration, Instant};
 use crate::wire::{encode_request, encode_response};
 
@@ -183,10 +183,9 @@ impl World {
     }
 
     fn tell_connected(&mut self, n: usize, other: usize, dialled: bool, dial: Option<DialId>) {
-        let Some(peer) = self.nodes.get(other).map(|node| node.peer) else {
+        let Some((peer, address)) = self.nodes.get(other).map(|node| (node.peer, node.address.clone())) else {
             return;
         };
-        let address = address(other, self.links.transport);
         self.input(n, Input::Connected { peer, address, dialled, dial });
     }
 
@@ -211,10 +210,9 @@ impl World {
         } else if !self.connections.contains_key(&pair(n, other)) {
             self.open(n, other);
         }
-        let Some(peer) = self.nodes.get(other).map(|node| node.peer) else {
+        let Some((peer, address)) = self.nodes.get(other).map(|node| (node.peer, node.address.clone())) else {
             return Vec::new();
         };
-        let address = address(other, self.links.transport);
         self.input_alone(n, Input::Connected { peer, address, dialled: true, dial: None })
     }
 
@@ -239,9 +237,8 @@ impl World {
         let Some(other) = self.nodes.get(by).filter(|node| node.is_alive()) else {
             return;
         };
-        let (peer, mode) = (other.peer, other.mode);
+        let (peer, mode, addresses) = (other.peer, other.mode, vec![other.address.clone()]);
         self.trace.note(self.now, 5, who, by);
-        let addresses = vec![address(by, self.links.transport)];
         self.input(who, Input::AddressesLearned { peer, addresses });
         self.input(who, protocol(peer, mode));
     }
@@ -466,10 +463,8 @@ impl World {
 
     /// What an honest node would say of where a node is.
     pub(in crate::sim) fn addresses_of(&self, n: usize) -> Addresses {
-        let peer = self.nodes.get(n).map(|node| node.peer);
-        peer.map_or_else(Addresses::empty, |peer| {
-            Addresses::collect(&peer, [address(n, self.links.transport)])
-        })
+        let node = self.nodes.get(n);
+        node.map_or_else(Addresses::empty, |node| Addresses::collect(&node.peer, [node.address.clone()]))
     }
 }
 
