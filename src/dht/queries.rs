@@ -15,7 +15,7 @@ use super::op::connect::Connect;
 use super::op::find_peer::FindPeer;
 use super::op::find_peers::FindPeers;
 use super::op::ping::Ping;
-use super::op::search::Search;
+use super::op::search::{Goal, Search};
 use super::op::{Answer, Ask, End, Operation, Step, View, preimage_of};
 use super::peers::{Met, Owner};
 use super::{Dht, RecordStore};
@@ -255,7 +255,7 @@ impl<S: RecordStore> Dht<S> {
         if let Some(bucket) = self.local.key.distance(&target.1).bucket() {
             self.refresh.looked_up(now, bucket, &mut self.rng);
         }
-        Search::new(now, &view!(self), target, wanted, precision).ok_or(NoKnownPeers())
+        Search::new(now, &view!(self), target, wanted, Goal::Closest(precision)).ok_or(NoKnownPeers())
     }
 
     /// Begins a query of the application; `None` if there is no room.

@@ -415,8 +415,19 @@ pub(super) fn admit(dht: &mut Dht<MemoryStore>, now: Instant, peers: impl IntoIt
         connect_at(dht, now, n, address(n));
         dht.handle_input(now, Input::ProtocolConfirmed { peer: peer(n) });
         answer_all(dht, now, &[n + 1]);
+        // A stranger whose bucket is well filled is not asked for its own sake.
+        prove(dht, now, n);
         assert!(dht.table().entry(&key(n), &peer(n)).is_some(), "there is no room for peer {n}");
     }
+}
+
+/// Lets a connected peer prove itself by an answer, unless it has.
+pub(super) fn prove(dht: &mut Dht<MemoryStore>, now: Instant, n: usize) -> Vec<Output> {
+    if dht.table().entry(&key(n), &peer(n)).is_some() {
+        return Vec::new();
+    }
+    dht.ping(now, peer(n));
+    answer_all(dht, now, &[n + 1])
 }
 
 /// Tells a lone node that it has dialled a peer, for whomever, at an address.

@@ -167,7 +167,7 @@ impl<S: RecordStore> Dht<S> {
                 tracing::debug!(%peer, %error, ?owner, "request failed");
                 self.failed(now, &key, &peer, error, owner == Owner::Probe);
                 if owner == Owner::Check && !error.is_peers_fault() {
-                    self.admission.forget(&peer);
+                    self.admission.forget(&key);
                 }
                 if let Owner::Query(id, lookup) = owner
                     && let Some(query) = self.queries.get_mut(id)

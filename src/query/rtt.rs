@@ -173,7 +173,7 @@ impl Silence {
             clippy::cast_sign_loss,
             reason = "a share of ten thousand: not negative, and what is too much is cut"
         )]
-        let late = (10_000.0 * 1.25 * share / (1.0 - share).max(0.1)) as usize;
+        let late = (10_000.0 * share / (1.0 - share).max(0.1)) as usize;
         late.min(HOPPING_LATE)
     }
 }

@@ -53,14 +53,12 @@ pub(crate) struct Admission {
     asked: IndexMap<Mark, Instant>,
 }
 
-/// What is remembered of an id: a tenth of it is enough. Whoever makes an id with the mark of another's, which takes 2^64
-/// attempts, has that one checked ten minutes later.
+/// What is remembered of a key: its beginning is enough. Whoever makes an id whose key begins like another's, which takes
+/// 2^64 attempts, has that one checked ten minutes later.
 type Mark = [u8; 8];
 
-/// Returns the end of an id, the part that is a hash or a public key.
-fn mark(peer: &PeerId) -> Mark {
-    let digest = peer.as_ref().digest();
-    digest.last_chunk().copied().unwrap_or_default()
+fn mark(key: &Key) -> Mark {
+    key.as_bytes().first_chunk().copied().unwrap_or_default()
 }
 
 impl Admission {
@@ -68,15 +66,16 @@ impl Admission {
     pub(crate) fn offer(&mut self, now: Instant, key: Key, peer: PeerId) -> bool {
         if self.open.contains(&peer)
             || self.waiting.len() >= MAX_WAITING
-            || self.asked.get(&mark(&peer)).is_some_and(|again| *again > now)
+            || self.asked.get(&mark(&key)).is_some_and(|again| *again > now)
         {
             return false;
         }
-        self.asked.shift_remove(&mark(&peer));
-        while self.asked.len() >= MAX_REMEMBERED || self.asked.first().is_some_and(|(_, again)| *again <= now) {
+        self.asked.shift_remove(&mark(&key));
+        while self.asked.len() >= MAX_REMEMBERED || self.asked.first().is_some_and(|(_, again)| *again <= now)
+        {
             self.asked.shift_remove_index(0);
         }
-        self.asked.insert(mark(&peer), after(now, ASK_AGAIN_AFTER));
+        self.asked.insert(mark(&key), after(now, ASK_AGAIN_AFTER));
         self.waiting.push_back((key, peer));
         self.open.insert(peer);
         true
@@ -99,8 +98,8 @@ impl Admission {
     }
 
     /// Lets a stranger be asked again at once: what is known of it has changed.
-    pub(crate) fn forget(&mut self, peer: &PeerId) {
-        self.asked.shift_remove(&mark(peer));
+    pub(crate) fn forget(&mut self, key: &Key) {
+        self.asked.shift_remove(&mark(key));
     }
 }
 
@@ -127,7 +126,7 @@ mod tests {
         assert!(admission.offer(now + ASK_AGAIN_AFTER, key(1), peer(1)));
         admission.next();
         admission.done(&peer(1));
-        admission.forget(&peer(1));
+        admission.forget(&key(1));
         assert!(admission.offer(now + ASK_AGAIN_AFTER, key(1), peer(1)));
     }
 

@@ -47,16 +47,7 @@ impl Entry {
         config: &TableConfig,
     ) -> Self {
         let probe_at = after(now, config.grace);
-        Self {
-            key,
-            peer,
-            addresses,
-            group,
-            last_seen: now,
-            probe_at,
-            doubt: None,
-            connected: false,
-        }
+        Self { key, peer, addresses, group, last_seen: now, probe_at, doubt: None, connected: false }
     }
 
     /// Returns the key of the peer.
@@ -141,9 +132,9 @@ impl Entry {
 
     /// Counts a failure and doubles the time until the next probe.
     pub(super) fn failed(&mut self, now: Instant, config: &TableConfig, last_answer: Option<Instant>) {
-        let doubt = self.doubt.get_or_insert_with(|| {
-            Box::new(Doubt { since: now, failed_at: now, failures: 0, proven: 0 })
-        });
+        let doubt = self
+            .doubt
+            .get_or_insert_with(|| Box::new(Doubt { since: now, failed_at: now, failures: 0, proven: 0 }));
         if doubt.failures == 0 || Some(doubt.failed_at) < last_answer {
             doubt.proven = doubt.proven.saturating_add(1);
         }

@@ -343,14 +343,24 @@ impl Table {
         removed
     }
 
-    /// Returns whether a newcomer at `key` could stand in the table or wait, groups aside.
+    /// Returns whether a stranger at `key` is worth a request of its own, groups aside.
+    ///
+    /// It is if it would be among the `k` closest to the own key, of which every one counts, or if its bucket has a stale
+    /// entry or is less than a quarter full. The other places are filled by those that answer lookups, for nothing.
     pub fn wants(&self, key: &Key) -> bool {
+        let k = usize::from(self.config.bucket_size.get());
         let Some(bucket) = self.bucket(key) else {
             return *key != self.local;
         };
-        bucket.entries.len() < usize::from(self.config.bucket_size.get())
-            || bucket.replacements.len() < usize::from(self.config.replacements)
+        let is_near = || {
+            let distance = self.local.distance(key);
+            self.closest(&self.local)
+                .nth(k - 1)
+                .is_none_or(|entry| distance < self.local.distance(entry.key()))
+        };
+        bucket.entries.len() < k / 4
             || bucket.entries.iter().any(Entry::is_stale)
+            || (bucket.entries.len() < k && is_near())
     }
 
     /// Puts the newest waiting peer that the limits allow into the place of `peer`.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
-use super::search::{Search, Want};
+use super::search::{Goal, Search, Want};
 use super::{Answer, End, Machine, Step, View, preimage_of};
 use crate::error::{BootstrapError, RequestError};
 use crate::event::{BootstrapOk, Precision, QueryInfo, QueryResult, QueryStats};
@@ -30,7 +30,7 @@ const MAX_LOOKUPS: usize = 3;
 ///
 /// # Spec
 /// libp2p kad-dht, "Bootstrap process"; Maymounkov & Mazières §2.3. The own id is looked up exactly; the buckets only so
-/// far that the β closest have answered, since any peer of a bucket will do.
+/// far that the closest has answered, since any peer of a bucket will do.
 #[derive(Debug)]
 pub(in crate::dht) struct Bootstrap {
     local: PeerId,
@@ -119,13 +119,13 @@ pub(in crate::dht) fn look_up_bucket(
     let (bytes, key) = view.local.key.preimage_in_bucket(bucket, view.config.key_hash, view.rng)?;
     let k = view.config.bucket_size().get();
     view.refresh.looked_up(now, bucket, view.rng);
-    Search::new(now, view, (Bytes::copy_from_slice(&bytes), key), k, Precision::Near)
+    Search::new(now, view, (Bytes::copy_from_slice(&bytes), key), k, Goal::Anybody)
 }
 
 /// Begins the lookup of the own id; `None` if there is nobody to ask.
 pub(in crate::dht) fn look_up_own(now: Instant, view: &View<'_>) -> Option<Search> {
     let k = view.config.bucket_size().get();
-    Search::new(now, view, preimage_of(&view.local.peer, view.local.key), k, Precision::Exact)
+    Search::new(now, view, preimage_of(&view.local.peer, view.local.key), k, Goal::Closest(Precision::Exact))
 }
 
 impl Machine for Bootstrap {

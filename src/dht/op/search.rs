@@ -26,11 +26,20 @@ pub(in crate::dht) enum Want {
     Done,
 }
 
+/// Whom a search is for, which decides when it is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::dht) enum Goal {
+    /// The closest peers.
+    Closest(Precision),
+    /// Anybody near the key: the closest one known has answered.
+    Anybody,
+}
+
 /// A lookup of the key of some bytes.
 #[derive(Debug)]
 pub(in crate::dht) struct Search {
     preimage: Bytes,
-    precision: Precision,
+    goal: Goal,
     lookup: Disjoint,
     /// Addresses of candidates as they were named; bounded by the candidates.
     addresses: IndexMap<PeerId, Addresses>,
@@ -45,13 +54,14 @@ impl Search {
         view: &View<'_>,
         (preimage, key): (Bytes, Key),
         wanted: usize,
-        precision: Precision,
+        goal: Goal,
     ) -> Option<Self> {
         let parallelism = view.config.parallelism;
         let beta = usize::from(view.config.beta.get());
-        let must_answer = match precision {
-            Precision::Exact => wanted,
-            Precision::Near => beta.min(wanted),
+        let must_answer = match goal {
+            Goal::Closest(Precision::Exact) => wanted,
+            Goal::Closest(Precision::Near) => beta.min(wanted),
+            Goal::Anybody => 1,
         };
         let rules = Rules { wanted, must_answer, parallelism };
         let paths = usize::from(view.config.paths.get());
@@ -78,7 +88,7 @@ impl Search {
         });
         let addresses = seeds.chain(in_table).collect();
         let lookup = Disjoint::new(key, rules, paths, peers);
-        Some(Self { preimage, precision, lookup, addresses, urgency })
+        Some(Self { preimage, goal, lookup, addresses, urgency })
     }
 
     /// Adds a candidate that is neither in the table nor a seed, if there is anywhere to ask it.
@@ -136,9 +146,9 @@ impl Search {
     /// Returns the closest peers with their addresses: those that have answered, of a near search also those that were
     /// not asked.
     pub(in crate::dht) fn closest(&self, view: &View<'_>, count: usize) -> Vec<PeerInfo> {
-        let peers = match self.precision {
-            Precision::Exact => self.lookup.closest_answered(count),
-            Precision::Near => self.lookup.closest_not_failed(count),
+        let peers = match self.goal {
+            Goal::Closest(Precision::Exact) => self.lookup.closest_answered(count),
+            Goal::Closest(Precision::Near) | Goal::Anybody => self.lookup.closest_not_failed(count),
         };
         peers.into_iter().map(|peer| self.info(view, peer)).collect()
     }

@@ -47,7 +47,12 @@ fn enter_at(dht: &mut Dht<MemoryStore>, now: Instant, n: usize, at: &str) -> Vec
 }
 
 fn enter(dht: &mut Dht<MemoryStore>, now: Instant, n: usize) -> Vec<Output> {
-    enter_at(dht, now, n, &address(n).to_string())
+    let mut out = enter_at(dht, now, n, &address(n).to_string());
+    out.extend(prove(dht, now, n).into_iter().filter(|output| {
+        // What the ping itself leads to is not the table's affair.
+        !matches!(output, Output::Event(Event::OutboundQueryProgressed { .. }))
+    }));
+    out
 }
 
 /// The requests by which a peer is checked or probed.

@@ -183,7 +183,8 @@ impl World {
     }
 
     fn tell_connected(&mut self, n: usize, other: usize, dialled: bool, dial: Option<DialId>) {
-        let Some((peer, address)) = self.nodes.get(other).map(|node| (node.peer, node.address.clone())) else {
+        let Some((peer, address)) = self.nodes.get(other).map(|node| (node.peer, node.address.clone()))
+        else {
             return;
         };
         self.input(n, Input::Connected { peer, address, dialled, dial });
@@ -210,7 +211,8 @@ impl World {
         } else if !self.connections.contains_key(&pair(n, other)) {
             self.open(n, other);
         }
-        let Some((peer, address)) = self.nodes.get(other).map(|node| (node.peer, node.address.clone())) else {
+        let Some((peer, address)) = self.nodes.get(other).map(|node| (node.peer, node.address.clone()))
+        else {
             return Vec::new();
         };
         self.input_alone(n, Input::Connected { peer, address, dialled: true, dial: None })
