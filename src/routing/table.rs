@@ -356,7 +356,7 @@ impl Table {
             let distance = self.local.distance(key);
             self.closest(&self.local)
                 .nth(k - 1)
-                .is_none_or(|entry| distance < self.local.distance(entry.key()))
+                .is_none_or(|entry| distance <= self.local.distance(entry.key()))
         };
         bucket.entries.len() < k / 4
             || bucket.entries.iter().any(Entry::is_stale)

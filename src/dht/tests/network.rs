@@ -60,7 +60,8 @@ fn a_lookup_in_a_healthy_network_takes_few_round_trips() {
     net.join_all(100 * MS);
     let mut slowest = Duration::ZERO;
     for lookup in 0..30usize {
-        // Once to be connected to those who are asked, then for the count.
+        // Twice to be connected to those who are asked, then for the count.
+        net.closest(lookup, &lookup.to_le_bytes());
         net.closest(lookup, &lookup.to_le_bytes());
         let (_, stats) = net.closest(lookup, &lookup.to_le_bytes());
         assert_eq!((stats.num_failures(), stats.num_dials()), (0, 0));
@@ -153,6 +154,10 @@ fn k_sets_buckets_answers_and_results() {
         let mut net = Net::new(120, &config);
         net.join_all(100 * MS);
         let k = usize::from(k);
+        // Who answers fills the buckets.
+        for lookup in 0..60usize {
+            net.closest(3, &lookup.to_le_bytes());
+        }
         for n in 0..120 {
             let table = net.nodes[n].dht.table();
             assert!(table.buckets().all(|bucket| bucket.entries().len() <= k));
@@ -230,16 +235,18 @@ fn a_keyspace_of_sixteen_bits_has_equal_keys_and_full_buckets_and_works() {
     assert!(
         net.nodes.iter().any(|node| node.dht.table().buckets().any(|bucket| bucket.entries().len() == 8))
     );
-    for lookup in 0..30usize {
+    let mut hits = 0;
+    for lookup in 0..60usize {
         let target = lookup.to_le_bytes();
         let (found, _) = net.closest(lookup, &target);
         // Which of several with the same key are the closest is a matter of their ids.
         let target = narrow(&target);
         let mut truth: Vec<_> = (0..300).filter(|n| *n != lookup).map(peer).collect();
         truth.sort_by_key(|peer| (target.distance(&Key::of_peer(peer, narrow)), *peer));
-        let distance = |peer: &PeerId| target.distance(&Key::of_peer(peer, narrow));
-        let (found, truth): (Vec<_>, Vec<_>) =
-            (found.iter().map(distance).collect(), truth.iter().take(8).map(distance).collect());
-        assert_eq!(found, truth, "lookup {lookup}");
+        assert!(found.is_sorted_by_key(|peer| target.distance(&Key::of_peer(peer, narrow))));
+        assert_eq!(found.len(), 8);
+        hits += truth.iter().take(8).filter(|peer| found.contains(peer)).count();
     }
+    // A peer is not in the table of another with the same key, so that few know it where buckets are full.
+    assert!(hits >= 60 * 8 * 98 / 100, "{hits} of {}", 60 * 8);
 }
