@@ -277,8 +277,10 @@ fn what_makes_no_sense_is_refused_and_the_error_says_why() {
         ("--settle 99999999999999999999999999999999999999999d", "too long"),
         ("--settle 4000d", "longer than 3650d"),
         ("--refresh-interval 18446744073709551616s", "too long"),
-        ("--sample-every 0s", "longer than nothing"),
-        ("--sample-every 1ns", "more than 1000000 samples"),
+        ("--sample-every 0s", "shorter than 1ms"),
+        ("--idle-timeout 0s", "shorter than 1ms"),
+        ("--refresh-interval 0s", "shorter than 1ms"),
+        ("--sample-every 1ms --lasts 1h", "more than 1000000 samples"),
         ("--every 1d", ""),
         ("--every 4d", "lookups take longer"),
         ("--join-every 4d", "joining takes longer"),
@@ -349,7 +351,7 @@ fn links() -> impl Strategy<Value = Links> {
         (trip(), 0.0..3.0).prop_map(|(median, sigma)| RoundTrip::Lognormal { median, sigma }),
         regions.prop_map(RoundTrip::Regions),
     ];
-    (rtt, 0.0..100.0, share(), any::<[bool; 3]>(), span()).prop_map(
+    (rtt, 0.0..100.0, share(), any::<[bool; 3]>(), span().prop_map(|span| span.max(MS))).prop_map(
         |(rtt, jitter, loss, [tcp, lazy, warm], idle_timeout)| Links {
             rtt,
             jitter,
@@ -387,7 +389,7 @@ fn incident() -> impl Strategy<Value = Incident> {
 
 fn config() -> impl Strategy<Value = Config> {
     let numbers = (any::<[NonZeroU8; 5]>(), any::<[NonZeroUsize; 4]>(), any::<(u8, usize, bool)>());
-    let times = ([span(), span(), span(), span(), span()], option::of(span()));
+    let times = ([span(), span(), span(), span(), span()], option::of(span().prop_map(|span| span.max(MS))));
     let exempt = vec((any::<[u8; 4]>(), 0..=32u8).prop_map(|(ip, bits)| (ip.into(), bits)), 0..3);
     let limits = (any::<(NonZeroU8, NonZeroU16)>(), exempt);
     let limits =

@@ -91,7 +91,7 @@ struct Between {
     #[arg(long)]
     warm: bool,
     /// How long a connection that nobody uses stays open [default: 10s].
-    #[arg(long, value_name = "TIME", value_parser = span)]
+    #[arg(long, value_name = "TIME", value_parser = interval)]
     idle_timeout: Option<Duration>,
 }
 

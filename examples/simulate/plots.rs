@@ -126,14 +126,24 @@ fn percent<'a>(name: &'a str, top: f64) -> Axis<'a> {
     } else {
         5.0
     };
-    Axis { name, numbers: multiples(0.0..top, step), written: &|share| format!("{share:.0} %") }
+    Axis { name, numbers: multiples(0.0..top, step, 100.0), written: &|share| format!("{share:.0} %") }
 }
 
-/// A range with ticks at the multiples of a step from zero on.
-fn multiples(range: Range<f64>, step: f64) -> Ticked {
+/// A range with ticks at the multiples of a step from zero on, up to `last`.
+fn multiples(range: Range<f64>, step: f64, last: f64) -> Ticked {
     let multiples = (0..1000).map(|n| step * f64::from(n));
-    let ticks = multiples.filter(|at| *at >= range.start && *at <= range.end).collect();
+    let ticks = multiples.filter(|at| *at >= range.start && *at <= range.end && *at <= last).collect();
     Ticked { range, ticks }
+}
+
+/// Makes room above what reaches up to `top` for a legend of so many lines: returns the size of the picture and where its
+/// axis ends.
+fn with_room(top: f64, lines: usize) -> ((u32, u32), f64) {
+    // Of the usual height this much is for what is drawn, and a line of the legend is so high.
+    const DRAWN: f64 = 372.0;
+    const LINE: u32 = 22;
+    let more = LINE * u32::try_from(lines).unwrap_or_default();
+    ((SIZE.0, SIZE.1 + more), top * (DRAWN + f64::from(more)) / (DRAWN - 28.0))
 }
 
 fn millis(time: Duration) -> f64 {
@@ -170,7 +180,12 @@ fn distribution(run: &Run) -> Vec<(f64, f64)> {
     let shares = (0..=1000usize).filter(|share| share % 5 == 0 || *share > 980);
     let time = |share: usize| times.get((times.len() * share).div_ceil(1000).saturating_sub(1));
     let points = shares.filter_map(|share| Some((share, time(share)?)));
-    points.map(|(share, time)| (millis(*time).max(0.1).log10(), thousandths(share))).collect()
+    let mut before = 0.0;
+    let steps = points.flat_map(|(share, time)| {
+        let (at, share) = (millis(*time).max(0.1).log10(), thousandths(share));
+        [(at, std::mem::replace(&mut before, share)), (at, share)]
+    });
+    steps.collect()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "at most a thousand")]
@@ -201,15 +216,16 @@ fn written_millis(millis: f64) -> String {
 fn hops(path: &Path, runs: &[Run]) -> Result<()> {
     let counts: Vec<_> = runs.iter().map(shares_by_hops).collect();
     let most = counts.iter().map(Vec::len).max().unwrap_or_default();
-    let top = counts.iter().flatten().fold(0.0, |top: f64, share| top.max(*share));
-    let range = -0.5..coordinate(most) - 0.5;
+    let least = counts.iter().filter_map(|shares| shares.iter().position(|share| *share > 0.0)).min();
+    let range = coordinate(least.unwrap_or_default()) - 0.5..coordinate(most) - 0.5;
     let axis = Axis {
         name: "hops: peers asked one after another to find the closest",
-        numbers: multiples(range, if most > 20 { 5.0 } else { 1.0 }),
+        numbers: multiples(range, if most > 20 { 5.0 } else { 1.0 }, f64::MAX),
         written: &|hops| format!("{hops:.0}"),
     };
-    let area = SVGBackend::new(path, SIZE).into_drawing_area();
-    let top = (top * 1.05).clamp(5.0, 100.0);
+    let top = counts.iter().flatten().fold(5.0, |top: f64, share| top.max(*share));
+    let (size, top) = with_room(top, runs.len());
+    let area = SVGBackend::new(path, size).into_drawing_area();
     let mut chart = chart(&area, "How many hops lookups take", axis, percent("lookups", top))?;
     let width = 0.8 / coordinate(runs.len());
     for (n, ((run, counts), colour)) in runs.iter().zip(counts).zip(COLOURS.iter().cycle()).enumerate() {
@@ -246,42 +262,45 @@ fn shares_by_hops(run: &Run) -> Vec<f64> {
     shares
 }
 
-/// What a line shows of the health of tables: its name, and a share in percent.
-type Shown = (&'static str, fn(&Health) -> f64);
-
 /// How good the tables were over time.
 fn health(path: &Path, runs: &[Run]) -> Result<()> {
-    const SHOWN: [Shown; 2] = [
-        ("know all but two of their nearest", |health| 100.0 * health.near),
-        ("stale entries", |health| 100.0 * health.stale),
-    ];
     let since = |run: &Run, health: &Health| health.at.saturating_sub(run.report.setup_took).as_secs_f64();
     let end = runs.iter().flat_map(|run| run.report.health.iter().map(move |health| since(run, health)));
     let end = end.fold(1.0, f64::max);
     let (name, unit, step) = time_unit(end);
     let axis = Axis {
         name: &format!("time since the network stood, {name}"),
-        numbers: multiples(0.0..end / unit, step),
-        written: &|time| format!("{time}"),
+        numbers: multiples(0.0..end / unit, step, f64::MAX),
+        // Rounded: they are multiples of tenths.
+        written: &|time| format!("{}", (time * 10.0).round() / 10.0),
     };
-    let area = SVGBackend::new(path, SIZE).into_drawing_area();
-    let mut chart = chart(&area, "How good the tables are", axis, percent("nodes, entries", 103.0))?;
+    let (size, top) = with_room(102.0, if runs.len() > 1 { runs.len() + 2 } else { 2 });
+    let area = SVGBackend::new(path, size).into_drawing_area();
+    let mut chart = chart(&area, "How good the tables are", axis, percent("share", top))?;
     for (run, colour) in runs.iter().zip(COLOURS.iter().cycle()) {
-        for (what, show) in SHOWN {
+        let style = colour.stroke_width(LINE);
+        let line = |show: fn(&Health) -> f64| {
             let line = run.report.health.iter().map(|health| (since(run, health) / unit, show(health)));
-            let line: Vec<_> = line.collect();
-            let style = colour.stroke_width(LINE);
-            let label = if runs.len() > 1 { format!("{}: {what}", run.label) } else { what.to_owned() };
-            if what == SHOWN[0].0 {
-                let series = chart.draw_series(LineSeries::new(line, style))?.label(label);
-                series.legend(move |at| PathElement::new([at, (at.0 + 20, at.1)], style));
-            } else {
-                let series = chart.draw_series(DashedLineSeries::new(line, 6, 4, style))?.label(label);
-                series.legend(move |at| DashedPathElement::new([at, (at.0 + 20, at.1)], 6, 4, style));
-            }
+            line.collect::<Vec<_>>()
+        };
+        let series = chart.draw_series(LineSeries::new(line(|health| 100.0 * health.near), style))?;
+        if runs.len() > 1 {
+            series.label(&run.label).legend(move |at| PathElement::new([at, (at.0 + 20, at.1)], style));
         }
+        chart.draw_series(DashedLineSeries::new(line(|health| 100.0 * health.stale), 6, 4, style))?;
     }
-    finish(&area, chart, SeriesLabelPosition::MiddleRight)
+    // What the two kinds of lines mean, whatever their colour.
+    let nothing = || std::iter::empty::<PathElement<_>>();
+    let style = BLACK.stroke_width(LINE);
+    chart
+        .draw_series(nothing())?
+        .label("nodes that know all but two of their nearest")
+        .legend(move |at| PathElement::new([at, (at.0 + 20, at.1)], style));
+    chart
+        .draw_series(nothing())?
+        .label("entries of tables that are stale")
+        .legend(move |at| DashedPathElement::new([at, (at.0 + 20, at.1)], 6, 4, style));
+    finish(&area, chart, SeriesLabelPosition::UpperRight)
 }
 
 /// In what unit so many seconds are written, how long it is, and after how many of them there is a tick.

@@ -70,18 +70,24 @@ pub(crate) fn span(text: &str) -> Result<Duration, String> {
     if span <= LONGEST { Ok(span) } else { Err("it is longer than 3650d".to_owned()) }
 }
 
+/// As often as anything may happen again: with nothing between two times, time would not pass.
+const SHORTEST: Duration = Duration::from_millis(1);
+
 /// Reads a span of time after which something happens again and again.
 pub(crate) fn interval(text: &str) -> Result<Duration, String> {
-    let span = span(text)?;
-    if span.is_zero() { Err("it must be longer than nothing".to_owned()) } else { Ok(span) }
+    span(text).and_then(not_too_short)
 }
 
-/// A span of time, or never.
+fn not_too_short(span: Duration) -> Result<Duration, String> {
+    if span >= SHORTEST { Ok(span) } else { Err("it is shorter than 1ms".to_owned()) }
+}
+
+/// An interval, or never.
 pub(crate) type OrNever = Option<Duration>;
 
-/// Reads a span of time, or `never`.
+/// Reads an interval of any length, or `never`.
 pub(crate) fn or_never(text: &str) -> Result<OrNever, String> {
-    if text == "never" { Ok(None) } else { duration(text).map(Some) }
+    if text == "never" { Ok(None) } else { duration(text).and_then(not_too_short).map(Some) }
 }
 
 fn real(text: &str, range: RangeInclusive<f64>) -> Result<f64, String> {
