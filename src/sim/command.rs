@@ -1,13 +1,315 @@
 //! The command line that repeats a scenario.
 
-use super::scenario::Scenario;
+use std::fmt::Display;
+
+use super::links::{Links, RoundTrip, Transport};
+use super::scenario::{Churn, Incident, Lookups, Roles, Scenario, Start};
+use crate::config::{BucketInserts, Config, IpDiversity, Joining, KeepAlive, Parallelism};
+use crate::event::Precision;
+use crate::time::Duration;
+
+/// What runs the example.
+const EXAMPLE: &str = "cargo run --release --example simulate --features simulator";
 
 impl Scenario {
     /// Returns the command that runs this scenario with the example `simulate`.
+    ///
+    /// It names what differs from [`Scenario::default`], each number exactly. What no command line can say is left out:
+    /// the configuration's key hash, address filter and seed; and what the simulator has no use for: the name of the
+    /// protocol, the size of messages, and streams with their timeouts. A matrix of round trips is written with as many
+    /// columns as rows, and an adaptive parallelism with a maximum that is not below its start, which both mean the same.
     pub fn command(&self) -> String {
-        format!(
-            "cargo run --release --example simulate --features simulator -- --nodes {} --seed {}",
-            self.nodes, self.seed
-        )
+        // Whoever adds a field is told by the compiler to write it here.
+        let Self {
+            nodes,
+            seed,
+            config,
+            links,
+            start,
+            roles,
+            churn,
+            incidents,
+            lookups,
+            settle,
+            lasts,
+            sample_every,
+        } = self;
+        let default = Self::default();
+        let mut line = Line::default();
+        line.differing("nodes", *nodes, default.nodes);
+        line.differing("seed", *seed, default.seed);
+        match *start {
+            Start::Ideal => {}
+            Start::Join { every, seeds } => {
+                line.option("join-every", span(every));
+                line.option("seeds", seeds);
+            }
+        }
+        line.span("settle", *settle, default.settle);
+        line.links(links, &default.links);
+        line.roles(roles);
+        line.churn(churn.as_ref());
+        incidents.iter().for_each(|(at, incident)| line.incident(*at, *incident));
+        line.lookups(lookups, &default.lookups);
+        line.span("lasts", *lasts, default.lasts);
+        if let Some(every) = sample_every {
+            line.option("sample-every", span(*every));
+        }
+        line.config(config, &default.config);
+        if line.0.is_empty() { EXAMPLE.to_owned() } else { format!("{EXAMPLE} --{}", line.0) }
+    }
+}
+
+/// Options, each behind a space.
+#[derive(Default)]
+struct Line(String);
+
+impl Line {
+    fn flag(&mut self, name: &str, is_set: bool) {
+        if is_set {
+            self.0.push_str(" --");
+            self.0.push_str(name);
+        }
+    }
+
+    fn option(&mut self, name: &str, value: impl Display) {
+        self.flag(name, true);
+        self.0.push(' ');
+        self.0.push_str(&value.to_string());
+    }
+
+    fn differing<T: Display + PartialEq>(&mut self, name: &str, value: T, default: T) {
+        if value != default {
+            self.option(name, value);
+        }
+    }
+
+    fn span(&mut self, name: &str, value: Duration, default: Duration) {
+        self.differing(name, span(value), span(default));
+    }
+
+    fn real(&mut self, name: &str, value: f64, default: f64) {
+        self.differing(name, real(value), real(default));
+    }
+
+    fn links(&mut self, links: &Links, default: &Links) {
+        let Links { rtt, jitter, loss, transport, lazy, warm, idle_timeout } = links;
+        self.differing("rtt", round_trip(rtt), round_trip(&default.rtt));
+        self.real("jitter", *jitter, default.jitter);
+        self.real("loss", *loss, default.loss);
+        match transport {
+            Transport::Quic => {}
+            Transport::Tcp => self.option("transport", "tcp"),
+        }
+        self.flag("no-lazy", !lazy);
+        self.flag("warm", *warm);
+        self.span("idle-timeout", *idle_timeout, default.idle_timeout);
+    }
+
+    fn roles(&mut self, roles: &Roles) {
+        let Roles { clients, undialable, colluders, poisoners, liars, stuffers } = *roles;
+        self.real("clients", clients, 0.0);
+        self.real("undialable", undialable, 0.0);
+        self.real("colluders", colluders, 0.0);
+        self.real("poisoners", poisoners, 0.0);
+        self.real("liars", liars, 0.0);
+        self.real("stuffers", stuffers, 0.0);
+    }
+
+    fn churn(&mut self, churn: Option<&Churn>) {
+        let Some(Churn { mean_session, new_ids, crashes }) = churn else {
+            return;
+        };
+        let default = Churn::default();
+        self.option("churn", span(*mean_session));
+        self.real("new-ids", *new_ids, default.new_ids);
+        self.real("crashes", *crashes, default.crashes);
+    }
+
+    fn incident(&mut self, at: Duration, incident: Incident) {
+        let (name, share) = match incident {
+            Incident::Freeze(share) => ("silent", share),
+            Incident::Kill(share) => ("killed", share),
+            Incident::CutUplinks(share) => ("cut-uplinks", share),
+            Incident::Partition { share, one_way: false } => ("partition", share),
+            Incident::Partition { share, one_way: true } => ("one-way-partition", share),
+            Incident::Heal => return self.option("heal", span(at)),
+        };
+        if at.is_zero() {
+            self.option(name, real(share));
+        } else {
+            self.option(name, format_args!("{}@{}", real(share), span(at)));
+        }
+    }
+
+    fn lookups(&mut self, lookups: &Lookups, default: &Lookups) {
+        let Lookups { count, first_at, every, precision } = lookups;
+        self.differing("lookups", *count, default.count);
+        self.span("lookups-at", *first_at, default.first_at);
+        self.span("every", *every, default.every);
+        match precision {
+            Precision::Exact => {}
+            Precision::Near => self.option("precision", "near"),
+        }
+    }
+
+    fn config(&mut self, config: &Config, default: &Config) {
+        let Config {
+            bucket_size,
+            replacements,
+            grace,
+            bucket_inserts,
+            diversity,
+            parallelism: asked_at_once,
+            beta,
+            paths,
+            query_timeout,
+            request_timeout,
+            soft_timeout,
+            max_queries,
+            max_dials,
+            max_known_peers,
+            max_seeds,
+            joining,
+            refresh_interval,
+            low_peers,
+            keep_alive,
+            // No command line can say these.
+            key_hash: _,
+            seed: _,
+            address_filter: _,
+            // The simulator has no use for these.
+            protocol_name: _,
+            max_frame: _,
+            max_inbound_streams: _,
+            inbound_idle: _,
+            outbound_idle: _,
+            stream_timeout: _,
+        } = config;
+        self.differing("bucket-size", *bucket_size, default.bucket_size);
+        self.differing("replacements", *replacements, default.replacements);
+        self.span("grace-period", *grace, default.grace);
+        self.flag("manual-inserts", *bucket_inserts == BucketInserts::Manual);
+        self.diversity(diversity.as_ref());
+        self.differing("parallelism", parallelism(*asked_at_once), parallelism(default.parallelism));
+        self.differing("beta", *beta, default.beta);
+        self.differing("disjoint-paths", *paths, default.paths);
+        self.span("query-timeout", *query_timeout, default.query_timeout);
+        self.span("request-timeout", *request_timeout, default.request_timeout);
+        if *soft_timeout != default.soft_timeout {
+            let (start, end) = (span(*soft_timeout.start()), span(*soft_timeout.end()));
+            self.option("soft-timeout", format_args!("{start}-{end}"));
+        }
+        self.differing("max-queries", *max_queries, default.max_queries);
+        self.differing("max-dials", *max_dials, default.max_dials);
+        self.differing("max-known-peers", *max_known_peers, default.max_known_peers);
+        self.differing("max-seeds", *max_seeds, default.max_seeds);
+        self.flag("join-on-request", *joining == Joining::OnRequest);
+        let or_never = |interval: Option<Duration>| interval.map_or_else(|| "never".to_owned(), span);
+        self.differing("refresh-interval", or_never(*refresh_interval), or_never(default.refresh_interval));
+        self.differing("low-peers", *low_peers, default.low_peers);
+        match keep_alive {
+            KeepAlive::Closest => {}
+            KeepAlive::Table => self.option("keep-alive", "table"),
+            KeepAlive::Nobody => self.option("keep-alive", "nobody"),
+        }
+    }
+
+    fn diversity(&mut self, limits: Option<&IpDiversity>) {
+        let Some(IpDiversity { per_bucket, per_table, exempt }) = limits else {
+            return self.flag("no-ip-diversity", true);
+        };
+        let default = IpDiversity::default();
+        self.differing("ip-per-bucket", *per_bucket, default.per_bucket);
+        self.differing("ip-per-table", *per_table, default.per_table);
+        for (net, bits) in exempt {
+            self.option("ip-exempt", format_args!("{net}/{bits}"));
+        }
+    }
+}
+
+/// The units of spans of time in nanoseconds, longest first.
+const UNITS: [(&str, u128); 7] = [
+    ("d", 86_400_000_000_000),
+    ("h", 3_600_000_000_000),
+    ("m", 60_000_000_000),
+    ("s", 1_000_000_000),
+    ("ms", 1_000_000),
+    ("us", 1_000),
+    ("ns", 1),
+];
+
+/// Writes a span of time exactly, as a whole number of the longest unit that allows it.
+fn span(span: Duration) -> String {
+    if span.is_zero() {
+        return "0s".to_owned();
+    }
+    let nanos = span.as_nanos();
+    let unit = UNITS.iter().find(|(_, unit)| nanos.is_multiple_of(*unit));
+    unit.map_or_else(String::new, |(name, unit)| format!("{}{name}", nanos / unit))
+}
+
+/// Writes a real number in the shortest form that is read as the same number.
+fn real(number: f64) -> String {
+    let (plain, scientific) = (format!("{number}"), format!("{number:e}"));
+    if scientific.len() < plain.len() { scientific } else { plain }
+}
+
+fn round_trip(rtt: &RoundTrip) -> String {
+    match rtt {
+        RoundTrip::Constant(rtt) => span(*rtt),
+        RoundTrip::Lognormal { median, sigma } => format!("lognormal:{}:{}", span(*median), real(*sigma)),
+        RoundTrip::Regions(matrix) if matrix.is_empty() => span(Duration::ZERO),
+        RoundTrip::Regions(matrix) => {
+            let number = |row: &Vec<Duration>, n| span(row.get(n).copied().unwrap_or_default());
+            let row = |row| (0..matrix.len()).map(|n| number(row, n)).collect::<Vec<_>>().join(",");
+            format!("regions:{}", matrix.iter().map(row).collect::<Vec<_>>().join("/"))
+        }
+    }
+}
+
+fn parallelism(parallelism: Parallelism) -> String {
+    match parallelism {
+        Parallelism::Fixed(n) => n.to_string(),
+        Parallelism::Adaptive { start, max } => format!("{start}-{}", max.max(start)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_exact_and_short() {
+        let written = [
+            (Duration::ZERO, "0s"),
+            (Duration::from_nanos(1), "1ns"),
+            (Duration::from_micros(1500), "1500us"),
+            (Duration::from_millis(100), "100ms"),
+            (Duration::from_secs(90), "90s"),
+            (Duration::from_secs(10_000), "10000s"),
+            (Duration::from_secs(7200), "2h"),
+            (Duration::from_secs(86_400), "1d"),
+            (Duration::MAX, "18446744073709551615999999999ns"),
+        ];
+        for (time, expected) in written {
+            assert_eq!(span(time), expected);
+        }
+    }
+
+    #[test]
+    fn reals_are_short() {
+        for (number, expected) in
+            [(0.1, "0.1"), (1.0, "1"), (1e-9, "1e-9"), (0.1 + 0.2, "0.30000000000000004")]
+        {
+            assert_eq!(real(number), expected);
+        }
+    }
+
+    #[test]
+    fn nothing_is_said_of_what_is_as_usual() {
+        assert_eq!(Scenario::default().command(), EXAMPLE);
+        let other = Scenario { nodes: 7, ..Scenario::default() };
+        assert_eq!(other.command(), format!("{EXAMPLE} -- --nodes 7"));
     }
 }

@@ -1,0 +1,481 @@
+//! The command that a scenario tells and the options of the example `simulate` say the same.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+#[path = "../examples/simulate/options.rs"]
+mod options;
+
+use std::collections::BTreeSet;
+use std::num::{NonZeroU8, NonZeroU16, NonZeroUsize};
+use std::time::Duration;
+
+use clap::{CommandFactory as _, Parser};
+use libp2p_kademlia::sim::{Churn, Incident, Links, Lookups, Roles, RoundTrip, Scenario, Start, Transport};
+use libp2p_kademlia::{BucketInserts, Config, IpDiversity, Joining, KeepAlive, Parallelism, Precision};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+use options::Options;
+
+const MS: Duration = Duration::from_millis(1);
+
+#[derive(Parser)]
+#[command(args_override_self = true)]
+struct Line {
+    #[command(flatten)]
+    options: Options,
+}
+
+/// What is said behind `--`, word by word.
+fn words(scenario: &Scenario) -> Vec<String> {
+    let command = scenario.command();
+    let words = command.split_once(" -- ").map_or("", |(_, options)| options);
+    words.split_whitespace().map(str::to_owned).collect()
+}
+
+fn parsed<T: AsRef<str>>(words: &[T]) -> Result<Scenario, String> {
+    let line = std::iter::once("simulate").chain(words.iter().map(AsRef::as_ref));
+    Line::try_parse_from(line).map_err(|error| error.to_string())?.options.scenario()
+}
+
+fn same(scenario: &Scenario) -> Scenario {
+    let command = scenario.command();
+    let back = parsed(&words(scenario)).unwrap_or_else(|why| panic!("{command}\n{why}"));
+    assert_eq!(back.command(), command);
+    assert_eq!(format!("{back:?}"), format!("{scenario:?}"), "{command}");
+    back
+}
+
+fn nz8(n: u8) -> NonZeroU8 {
+    NonZeroU8::new(n).unwrap()
+}
+
+fn nz(n: usize) -> NonZeroUsize {
+    NonZeroUsize::new(n).unwrap()
+}
+
+fn with_links(links: Links) -> Scenario {
+    Scenario { links, ..Scenario::default() }
+}
+
+fn with_config(change: impl FnOnce(Config) -> Config) -> Scenario {
+    Scenario { config: change(Config::default()), ..Scenario::default() }
+}
+
+fn with_lookups(lookups: Lookups) -> Scenario {
+    Scenario { lookups, ..Scenario::default() }
+}
+
+fn with_roles(roles: Roles) -> Scenario {
+    Scenario { roles, ..Scenario::default() }
+}
+
+/// Scenarios that each differ from the default in one thing, and what is said of it.
+fn one_by_one() -> Vec<(Scenario, &'static str)> {
+    let usual = Scenario::default;
+    let (links, roles, lookups) = (Links::default, Roles::default, Lookups::default);
+    let seconds = Duration::from_secs;
+    let churn = |churn| Scenario { churn: Some(churn), ..usual() };
+    let join = |every, seeds| Scenario { start: Start::Join { every, seeds }, ..usual() };
+    let ten = RoundTrip::Regions(vec![vec![10 * MS, 80 * MS], vec![80 * MS, MS / 2]]);
+    vec![
+        (usual(), ""),
+        (Scenario { nodes: 10_000, ..usual() }, "--nodes 10000"),
+        (Scenario { seed: u64::MAX, ..usual() }, "--seed 18446744073709551615"),
+        (join(100 * MS, 1), "--join-every 100ms --seeds 1"),
+        (join(Duration::ZERO, 7), "--join-every 0s --seeds 7"),
+        (Scenario { settle: seconds(5400), ..usual() }, "--settle 90m"),
+        (Scenario { lasts: seconds(2 * 86_400), ..usual() }, "--lasts 2d"),
+        (Scenario { sample_every: Some(seconds(30)), ..usual() }, "--sample-every 30s"),
+        (with_links(Links { rtt: RoundTrip::Constant(Duration::from_nanos(1)), ..links() }), "--rtt 1ns"),
+        (
+            with_links(Links { rtt: RoundTrip::Lognormal { median: 80 * MS, sigma: 0.5 }, ..links() }),
+            "--rtt lognormal:80ms:0.5",
+        ),
+        (with_links(Links { rtt: ten, ..links() }), "--rtt regions:10ms,80ms/80ms,500us"),
+        (with_links(Links { jitter: 0.25, ..links() }), "--jitter 0.25"),
+        (with_links(Links { loss: 1e-7, ..links() }), "--loss 1e-7"),
+        (with_links(Links { transport: Transport::Tcp, ..links() }), "--transport tcp"),
+        (with_links(Links { lazy: false, ..links() }), "--no-lazy"),
+        (with_links(Links { warm: true, ..links() }), "--warm"),
+        (with_links(Links { idle_timeout: seconds(90), ..links() }), "--idle-timeout 90s"),
+        (with_roles(Roles { clients: 0.1, ..roles() }), "--clients 0.1"),
+        (with_roles(Roles { undialable: 0.2, ..roles() }), "--undialable 0.2"),
+        (with_roles(Roles { colluders: 1.0, ..roles() }), "--colluders 1"),
+        (with_roles(Roles { poisoners: 0.1 + 0.2, ..roles() }), "--poisoners 0.30000000000000004"),
+        (with_roles(Roles { liars: 0.01, ..roles() }), "--liars 0.01"),
+        (with_roles(Roles { stuffers: 0.05, ..roles() }), "--stuffers 0.05"),
+        (churn(Churn::default()), "--churn 10000s"),
+        (
+            churn(Churn { new_ids: 0.0, crashes: 1.0, ..Churn::default() }),
+            "--churn 10000s --new-ids 0 --crashes 1",
+        ),
+        (Scenario { incidents: all_incidents(), ..usual() }, ALL_INCIDENTS),
+        (with_lookups(Lookups { count: 0, ..lookups() }), "--lookups 0"),
+        (with_lookups(Lookups { first_at: seconds(3600), ..lookups() }), "--lookups-at 1h"),
+        (with_lookups(Lookups { every: 5 * MS, ..lookups() }), "--every 5ms"),
+        (with_lookups(Lookups { precision: Precision::Near, ..lookups() }), "--precision near"),
+    ]
+}
+
+fn all_incidents() -> Vec<(Duration, Incident)> {
+    let minute = Duration::from_secs(60);
+    let partition = |share, one_way| Incident::Partition { share, one_way };
+    vec![
+        (Duration::ZERO, Incident::Freeze(0.1)),
+        (2 * minute, partition(0.5, true)),
+        (Duration::ZERO, Incident::Heal),
+        (minute, Incident::Kill(0.2)),
+        // The same again, and of two at one time the order counts.
+        (minute, Incident::Freeze(0.1)),
+        (3 * minute, partition(0.25, false)),
+        (Duration::from_millis(2500), Incident::CutUplinks(0.3)),
+        (4 * minute, Incident::Heal),
+    ]
+}
+
+const ALL_INCIDENTS: &str = "--silent 0.1 --one-way-partition 0.5@2m --heal 0s --killed 0.2@1m --silent 0.1@1m \
+    --partition 0.25@3m --cut-uplinks 0.3@2500ms --heal 4m";
+
+/// The same for the configuration of the nodes.
+fn one_by_one_in_the_config() -> Vec<(Scenario, &'static str)> {
+    let seconds = Duration::from_secs;
+    let exempt = vec![("10.0.0.0".parse().unwrap(), 8), ("2001:db8::".parse().unwrap(), 32)];
+    let exempt = IpDiversity { exempt, ..IpDiversity::default() };
+    let loose =
+        IpDiversity { per_bucket: nz8(20), per_table: NonZeroU16::new(1000).unwrap(), exempt: Vec::new() };
+    let adaptive = Parallelism::Adaptive { start: nz8(3), max: nz8(10) };
+    let short = |config: Config| config.with_soft_timeout(MS..=500 * MS).unwrap();
+    let patient = |config: Config| config.with_request_timeout(seconds(60)).unwrap();
+    vec![
+        (with_config(|config| config.with_bucket_size(nz8(8))), "--bucket-size 8"),
+        (with_config(|config| config.with_replacement_cache(0)), "--replacements 0"),
+        (with_config(|config| config.with_grace_period(seconds(300))), "--grace-period 5m"),
+        (
+            Scenario {
+                start: Start::Join { every: MS, seeds: 1 },
+                ..with_config(|config| config.with_bucket_inserts(BucketInserts::Manual))
+            },
+            "--join-every 1ms --seeds 1 --manual-inserts",
+        ),
+        (with_config(|config| config.with_ip_diversity(None)), "--no-ip-diversity"),
+        (with_config(|config| config.with_ip_diversity(loose)), "--ip-per-bucket 20 --ip-per-table 1000"),
+        (
+            with_config(|config| config.with_ip_diversity(exempt)),
+            "--ip-exempt 10.0.0.0/8 --ip-exempt 2001:db8::/32",
+        ),
+        (with_config(|config| config.with_parallelism(Parallelism::Fixed(nz8(3)))), "--parallelism 3"),
+        (with_config(|config| config.with_parallelism(adaptive)), "--parallelism 3-10"),
+        (with_config(|config| config.with_beta(nz8(5))), "--beta 5"),
+        (with_config(|config| config.with_disjoint_paths(nz8(4))), "--disjoint-paths 4"),
+        (with_config(|config| config.with_query_timeout(seconds(10))), "--query-timeout 10s"),
+        (with_config(patient), "--request-timeout 1m"),
+        (with_config(short), "--soft-timeout 1ms-500ms"),
+        (
+            with_config(|config| short(config).with_request_timeout(600 * MS).unwrap()),
+            "--request-timeout 600ms --soft-timeout 1ms-500ms",
+        ),
+        (
+            with_config(|config| patient(config).with_soft_timeout(MS..=seconds(30)).unwrap()),
+            "--request-timeout 1m --soft-timeout 1ms-30s",
+        ),
+        (with_config(|config| config.with_max_queries(nz(7))), "--max-queries 7"),
+        (with_config(|config| config.with_max_dials(nz(8))), "--max-dials 8"),
+        (with_config(|config| config.with_max_known_peers(nz(9))), "--max-known-peers 9"),
+        (with_config(|config| config.with_max_seeds(nz(10))), "--max-seeds 10"),
+        (with_config(|config| config.with_joining(Joining::OnRequest)), "--join-on-request"),
+        (with_config(|config| config.with_refresh_interval(None)), "--refresh-interval never"),
+        (with_config(|config| config.with_refresh_interval(Some(Duration::MAX))), {
+            "--refresh-interval 18446744073709551615999999999ns"
+        }),
+        (with_config(|config| config.with_low_peers(0)), "--low-peers 0"),
+        (with_config(|config| config.with_keep_alive(KeepAlive::Table)), "--keep-alive table"),
+        (with_config(|config| config.with_keep_alive(KeepAlive::Nobody)), "--keep-alive nobody"),
+    ]
+}
+
+#[test]
+fn every_option_is_written_and_read() {
+    let mut said = BTreeSet::new();
+    for (scenario, expected) in one_by_one().into_iter().chain(one_by_one_in_the_config()) {
+        assert_eq!(words(&scenario).join(" "), expected);
+        same(&scenario);
+        said.extend(
+            words(&scenario).into_iter().filter_map(|word| Some(word.strip_prefix("--")?.to_owned())),
+        );
+    }
+    let command = Line::command();
+    let there_are = command.get_arguments().filter_map(|arg| arg.get_long());
+    let unsaid: Vec<_> = there_are.filter(|option| !said.contains(*option)).collect();
+    // What is the default is not said.
+    assert_eq!(unsaid, ["ideal"]);
+}
+
+#[test]
+fn without_options_it_is_the_default_and_the_help_says_which() {
+    let usual = parsed::<&str>(&[]).unwrap();
+    assert_eq!(format!("{usual:?}"), format!("{:?}", Scenario::default()));
+    assert_eq!(usual.command(), Scenario::default().command());
+    let mut told = 0;
+    for arg in Line::command().get_arguments() {
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        let Some((_, default)) = help.split_once("[default: ") else {
+            continue;
+        };
+        let option = format!("--{}", arg.get_long().unwrap());
+        let mut words = vec![option.as_str(), default.split(']').next().unwrap()];
+        // Some are about another option.
+        let (with, expected) = match words[0] {
+            "--seeds" => (vec!["--join-every", "1ms"], "--join-every 1ms --seeds 1"),
+            "--new-ids" | "--crashes" => (vec!["--churn", "1ms"], "--churn 1ms"),
+            _ => (Vec::new(), ""),
+        };
+        words.extend(with);
+        assert_eq!(self::words(&parsed(&words).unwrap()).join(" "), expected, "{words:?}");
+        told += 1;
+    }
+    assert!(told > 30, "{told}");
+}
+
+#[test]
+fn the_last_one_counts_and_incidents_add_up() {
+    for (line, expected) in [
+        ("--nodes 5 --nodes 6", "--nodes 6"),
+        ("--join-every 1s --seeds 2 --ideal", ""),
+        ("--ideal --join-every 1s --seeds 2", "--join-every 1s --seeds 2"),
+        ("--no-ip-diversity --ip-per-bucket 5", "--ip-per-bucket 5"),
+        ("--ip-exempt 10.0.0.0/8 --ip-per-bucket 5 --no-ip-diversity", "--no-ip-diversity"),
+        ("--silent 0.1 --warm --silent 0.2@1500ms --warm", "--warm --silent 0.1 --silent 0.2@1500ms"),
+        ("--settle 2.5s --every 0.000000001s --lasts 1.5d", "--settle 2500ms --every 1ns --lasts 36h"),
+        ("--precision near --precision exact --keep-alive nobody --keep-alive closest", ""),
+    ] {
+        let line: Vec<_> = line.split_whitespace().collect();
+        assert_eq!(words(&parsed(&line).unwrap()).join(" "), expected);
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_and_the_error_says_why() {
+    for (line, why) in [
+        ("--nodes 0", "does not lie between 1 and"),
+        ("--nodes many", "is not a whole number"),
+        ("--silent 1.1", "does not lie between 0 and 1"),
+        ("--silent NaN", "does not lie between 0 and 1"),
+        ("--silent 0.1@", "it has no unit"),
+        ("--silent 0.1@5", "it has no unit"),
+        ("--heal", "a value is required"),
+        ("--settle 5", "it has no unit"),
+        ("--settle 5x", "`x` is no unit"),
+        ("--settle s", "is not a number"),
+        ("--settle 1.s", "is not a number"),
+        ("--settle=-1s", "is not a number"),
+        ("--settle 1e3s", "is no unit"),
+        ("--settle 1é", "it has no unit"),
+        ("--settle 0.5ns", "finer than a nanosecond"),
+        ("--settle 0.0000000000000000000000001d", "finer than a nanosecond"),
+        ("--settle 99999999999999999999999999999999999999999d", "too long"),
+        ("--settle 4000d", "longer than 3650d"),
+        ("--refresh-interval 18446744073709551616s", "too long"),
+        ("--sample-every 0s", "shorter than 1ms"),
+        ("--idle-timeout 0s", "shorter than 1ms"),
+        ("--refresh-interval 0s", "shorter than 1ms"),
+        ("--sample-every 1ms --lasts 1h", "more than 1000000 samples"),
+        ("--every 1d", ""),
+        ("--every 4d", "lookups take longer"),
+        ("--join-every 4d", "joining takes longer"),
+        ("--seeds 2", "--join-every"),
+        ("--crashes 0.1", "--churn"),
+        ("--rtt 2h", "longer than 1h"),
+        ("--rtt lognormal:100ms", "lognormal:MEDIAN:SIGMA"),
+        ("--rtt lognormal:100ms:9", "does not lie between 0 and 3"),
+        ("--rtt matrix:/nowhere/at/all", "/nowhere/at/all"),
+        ("--rtt regions:1ms,2ms/3ms", "row 2 has another number"),
+        ("--rtt regions:", "row 1"),
+        ("--parallelism 0", "does not lie between 1 and 255"),
+        ("--parallelism 6-4", "6 is more than 4"),
+        ("--soft-timeout 1s", "write two times"),
+        ("--soft-timeout 2s-1s", "must not begin after its end"),
+        ("--request-timeout 1s", "nor end after the request timeout"),
+        ("--ip-exempt 10.0.0.0", "ADDRESS/BITS"),
+        ("--ip-exempt 10.0.0.0/33", "does not lie between 0 and 32"),
+        ("--keep-alive all", "closest, table, nobody"),
+        ("--manual-inserts", "no ideal tables"),
+        ("--nodes 50000", "share an IP group"),
+        ("--nodes 50000 --no-ip-diversity", ""),
+        ("--nodes 50000 --ip-per-bucket 3", ""),
+    ] {
+        let words: Vec<_> = line.split_whitespace().collect();
+        match parsed(&words) {
+            Ok(_) => assert_eq!(why, "", "{line}"),
+            Err(error) => assert!(!why.is_empty() && error.contains(why), "{line}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn a_matrix_of_milliseconds_is_read_from_a_file() {
+    let path = std::env::temp_dir().join(format!("libp2p-kademlia-matrix-{}", std::process::id()));
+    let rtt = format!("matrix:{}", path.display());
+    std::fs::write(&path, "10, 80.5\n\n80.5,20\n").unwrap();
+    let read = parsed(&["--rtt", &rtt]);
+    std::fs::write(&path, "10,x\n80,20\n").unwrap();
+    let bad = parsed(&["--rtt", &rtt]);
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(words(&read.unwrap()), ["--rtt", "regions:10ms,80500us/80500us,20ms"]);
+    assert!(bad.unwrap_err().contains("row 1"));
+}
+
+/// As long as an option allows, to the nanosecond, and round numbers of each unit.
+fn span() -> impl Strategy<Value = Duration> {
+    let round = (0u64..100, prop::sample::select(vec![1, 60, 3600, 86_400]));
+    prop_oneof![
+        (0..86_400u64, 0..1_000_000_000u32).prop_map(|(seconds, nanos)| Duration::new(seconds, nanos)),
+        (0..100_000u64).prop_map(Duration::from_millis),
+        round.prop_map(|(number, unit)| Duration::from_secs(number * unit)),
+    ]
+}
+
+fn trip() -> impl Strategy<Value = Duration> {
+    (0..3_600_000_000_000u64).prop_map(Duration::from_nanos)
+}
+
+fn share() -> impl Strategy<Value = f64> {
+    prop_oneof![0.0..=1.0, (0..=100u8).prop_map(|n| f64::from(n) / 100.0), Just(f64::MIN_POSITIVE)]
+}
+
+fn links() -> impl Strategy<Value = Links> {
+    let regions = (1..4usize).prop_flat_map(|n| vec(vec(trip(), n), n));
+    let rtt = prop_oneof![
+        trip().prop_map(RoundTrip::Constant),
+        (trip(), 0.0..3.0).prop_map(|(median, sigma)| RoundTrip::Lognormal { median, sigma }),
+        regions.prop_map(RoundTrip::Regions),
+    ];
+    (rtt, 0.0..100.0, share(), any::<[bool; 3]>(), span().prop_map(|span| span.max(MS))).prop_map(
+        |(rtt, jitter, loss, [tcp, lazy, warm], idle_timeout)| Links {
+            rtt,
+            jitter,
+            loss,
+            transport: if tcp { Transport::Tcp } else { Transport::Quic },
+            lazy,
+            warm,
+            idle_timeout,
+        },
+    )
+}
+
+fn roles() -> impl Strategy<Value = Roles> {
+    [share(), share(), share(), share(), share(), share()].prop_map(
+        |[clients, undialable, colluders, poisoners, liars, stuffers]| Roles {
+            clients,
+            undialable,
+            colluders,
+            poisoners,
+            liars,
+            stuffers,
+        },
+    )
+}
+
+fn incident() -> impl Strategy<Value = Incident> {
+    prop_oneof![
+        share().prop_map(Incident::Freeze),
+        share().prop_map(Incident::Kill),
+        share().prop_map(Incident::CutUplinks),
+        (share(), any::<bool>()).prop_map(|(share, one_way)| Incident::Partition { share, one_way }),
+        Just(Incident::Heal),
+    ]
+}
+
+fn config() -> impl Strategy<Value = Config> {
+    let numbers = (any::<[NonZeroU8; 5]>(), any::<[NonZeroUsize; 4]>(), any::<(u8, usize, bool)>());
+    let times = ([span(), span(), span(), span(), span()], option::of(span().prop_map(|span| span.max(MS))));
+    let exempt = vec((any::<[u8; 4]>(), 0..=32u8).prop_map(|(ip, bits)| (ip.into(), bits)), 0..3);
+    let limits = (any::<(NonZeroU8, NonZeroU16)>(), exempt);
+    let limits =
+        limits.prop_map(|((per_bucket, per_table), exempt)| IpDiversity { per_bucket, per_table, exempt });
+    let keep = prop::sample::select(vec![KeepAlive::Closest, KeepAlive::Table, KeepAlive::Nobody]);
+    (numbers, times, option::of(limits), keep, any::<bool>()).prop_map(
+        |((small, large, (cache, low, is_fixed)), (mut times, refresh), limits, keep, on_request)| {
+            let [k, beta, paths, start, max] = small;
+            // Soft timeouts from the shortest to the next, and requests time out after both.
+            times[..3].sort();
+            let parallelism = if is_fixed {
+                Parallelism::Fixed(start)
+            } else {
+                Parallelism::Adaptive { start: start.min(max), max: start.max(max) }
+            };
+            let config = Config::default()
+                .with_soft_timeout(Duration::ZERO..=Duration::ZERO)
+                .and_then(|config| config.with_request_timeout(times[2]))
+                .and_then(|config| config.with_soft_timeout(times[0]..=times[1]));
+            config
+                .unwrap()
+                .with_bucket_size(k)
+                .with_replacement_cache(cache)
+                .with_grace_period(times[3])
+                .with_ip_diversity(limits)
+                .with_parallelism(parallelism)
+                .with_beta(beta)
+                .with_disjoint_paths(paths)
+                .with_query_timeout(times[4])
+                .with_max_queries(large[0])
+                .with_max_dials(large[1])
+                .with_max_known_peers(large[2])
+                .with_max_seeds(large[3])
+                .with_joining(if on_request { Joining::OnRequest } else { Joining::Automatic })
+                .with_refresh_interval(refresh)
+                .with_low_peers(low)
+                .with_keep_alive(keep)
+        },
+    )
+}
+
+fn scenario() -> impl Strategy<Value = Scenario> {
+    let long = || span().prop_map(|span| span.max(MS));
+    let start = prop_oneof![
+        Just(Start::Ideal),
+        (trip(), any::<usize>()).prop_map(|(every, seeds)| Start::Join { every, seeds }),
+    ];
+    let churn = (long(), share(), share());
+    let churn = churn.prop_map(|(mean_session, new_ids, crashes)| Churn { mean_session, new_ids, crashes });
+    let lookups =
+        (0..40usize, span(), trip(), any::<bool>()).prop_map(|(count, first_at, every, is_near)| Lookups {
+            count,
+            first_at,
+            every,
+            precision: if is_near { Precision::Near } else { Precision::Exact },
+        });
+    // Samples often enough, but not more than are allowed.
+    let often = long().prop_map(|every| every.max(Duration::from_secs(100)));
+    (
+        (1..40usize, any::<u64>(), config(), links(), start, roles()),
+        (option::of(churn), vec((span(), incident()), 0..6), lookups, span(), span(), option::of(often)),
+    )
+        .prop_map(|(network, (churn, incidents, lookups, settle, lasts, sample_every))| {
+            let (nodes, seed, config, links, start, roles) = network;
+            Scenario {
+                nodes,
+                seed,
+                config,
+                links,
+                start,
+                roles,
+                churn,
+                incidents,
+                lookups,
+                settle,
+                lasts,
+                sample_every,
+            }
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_a_scenario_says_its_command_says_too(scenario in scenario()) {
+        same(&scenario);
+    }
+}
