@@ -360,6 +360,11 @@ impl<S: RecordStore> Dht<S> {
         self.peers.requests()
     }
 
+    /// Returns how many dials hold a slot.
+    pub fn num_dials(&self) -> usize {
+        self.peers.dials()
+    }
+
     /// Returns of how many peers anything is remembered.
     pub fn num_known_peers(&self) -> usize {
         self.peers.len()

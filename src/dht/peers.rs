@@ -577,6 +577,10 @@ impl Peers {
         self.requests.len()
     }
 
+    pub(super) fn dials(&self) -> usize {
+        self.dials.under_way()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.known.len()
     }

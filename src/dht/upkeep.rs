@@ -146,8 +146,10 @@ impl<S: RecordStore> Dht<S> {
             Owner::Check => self.admission.done(&peer),
             Owner::Probe => self.probe.done(now),
             Owner::Query(..) => match &result {
-                Err(error) if !error.is_peers_fault() => {}
-                answer => self.estimator.asked(answer.is_err()),
+                Ok(_) => self.estimator.asked(false),
+                Err(RequestError::Timeout) => self.estimator.asked(true),
+                // Whoever says no, or of whom another does, was not silent.
+                Err(_) => {}
             },
         }
         self.seeds.asked(&peer, result.as_ref().map(|_| ()).map_err(|error| *error));

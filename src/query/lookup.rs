@@ -75,7 +75,10 @@ enum State {
     /// Asked. Once it is overdue nobody waits for it, but its answer still counts.
     Asked(Waiting),
     Answered,
-    Failed,
+    /// Whether it was overdue before.
+    Failed {
+        was_late: bool,
+    },
 }
 
 /// A request that was not answered.
@@ -139,7 +142,7 @@ impl Candidate {
         match self.state {
             State::Unasked | State::Answered => true,
             State::Asked(waiting) => !waiting.is_late,
-            State::Failed => false,
+            State::Failed { .. } => false,
         }
     }
 }
@@ -263,7 +266,7 @@ impl Lookup {
 
     /// A request of this lookup has failed for good.
     pub(crate) fn failed(&mut self, peer: &PeerId) {
-        self.settle(peer, State::Failed);
+        self.settle(peer, State::Failed { was_late: false });
         self.counts.failed += 1;
     }
 
@@ -281,13 +284,17 @@ impl Lookup {
 
     /// The peer that another path had asked has failed there.
     pub(crate) fn failed_elsewhere(&mut self, peer: &PeerId) {
-        self.settle(peer, State::Failed);
+        self.settle(peer, State::Failed { was_late: false });
     }
 
     fn settle(&mut self, peer: &PeerId, state: State) {
         if let Some(candidate) = self.candidates.iter_mut().find(|candidate| candidate.peer == *peer)
-            && let State::Asked(Waiting { slot, .. }) = std::mem::replace(&mut candidate.state, state)
+            && let State::Asked(Waiting { slot, is_late, .. }) =
+                std::mem::replace(&mut candidate.state, state)
         {
+            if let State::Failed { was_late } = &mut candidate.state {
+                *was_late = is_late;
+            }
             self.free(slot);
         }
     }
@@ -343,7 +350,7 @@ impl Lookup {
     fn waiting(&self) -> impl Iterator<Item = Waiting> {
         self.candidates.iter().filter_map(|candidate| match candidate.state {
             State::Asked(waiting) => Some(waiting),
-            State::Unasked | State::Answered | State::Failed => None,
+            State::Unasked | State::Answered | State::Failed { .. } => None,
         })
     }
 
@@ -442,8 +449,8 @@ impl Lookup {
 
     /// How many of those still to answer are likely not to, by what was seen so far.
     fn likely_silent(&self, now: Instant) -> usize {
-        let Seen { answered, failed, overdue } = self.seen(now);
-        let silent = failed + overdue.iter().copied().map(u32::from).sum::<u32>();
+        let Seen { answered, silent, refused, overdue } = self.seen(now);
+        let silent = silent + refused + overdue.iter().copied().map(u32::from).sum::<u32>();
         let settled = answered + silent;
         let closest = self.promising().take(self.rules.wanted);
         let open =
@@ -459,7 +466,8 @@ impl Lookup {
         for candidate in &self.candidates {
             match candidate.state {
                 State::Answered => seen.answered += 1,
-                State::Failed => seen.failed += 1,
+                State::Failed { was_late: true } => seen.silent += 1,
+                State::Failed { was_late: false } => seen.refused += 1,
                 State::Asked(waiting) => {
                     if let Some(quarters) = waiting.quarters(now)
                         && let Some(count) = seen.overdue.get_mut(quarters.min(OVERDUE - 1))
@@ -481,7 +489,8 @@ impl Lookup {
 
     /// Iterates over the peers that are not known to have failed, asked or not, closest first.
     pub(crate) fn closest_not_failed(&self) -> impl Iterator<Item = (Distance, PeerId)> {
-        let alive = self.candidates.iter().filter(|candidate| candidate.state != State::Failed);
+        let alive =
+            self.candidates.iter().filter(|candidate| !matches!(candidate.state, State::Failed { .. }));
         alive.map(|candidate| (candidate.distance, candidate.peer))
     }
 

@@ -59,8 +59,10 @@ pub(crate) enum Phase {
 pub(crate) struct Seen {
     /// They have answered.
     pub(crate) answered: u32,
-    /// They have failed.
-    pub(crate) failed: u32,
+    /// They have failed, after they were overdue.
+    pub(crate) silent: u32,
+    /// They have failed before that: whoever is known to be gone is not waited for, and says nothing of those who are.
+    pub(crate) refused: u32,
     /// They take longer than the soft timeout on the way: by less than a quarter of it, by less than two quarters …
     pub(crate) overdue: [u16; OVERDUE],
 }
@@ -147,10 +149,12 @@ impl Silence {
     /// A peer that has been silent for a time is dead with probability s / (s + (1 − s)·late), where s is the share of
     /// silent peers and `late` the share of answers that take longer; that in turn tells of s. A few turns are enough.
     fn share(self, seen: &Seen) -> f64 {
-        let (silent, all) = (f64::from(self.silent) / 100.0, f64::from(self.all));
+        // However long all was well, it tells little of this very moment.
+        let weight = f64::from(self.all.min(STRENGTH)) / f64::from(self.all.max(1));
+        let (silent, all) = (weight * f64::from(self.silent) / 100.0, weight * f64::from(self.all));
         let overdue: u32 = seen.overdue.iter().copied().map(u32::from).sum();
-        let all = all + f64::from(seen.answered + seen.failed + overdue);
-        let silent = silent + f64::from(seen.failed);
+        let all = all + f64::from(seen.answered + seen.silent + overdue);
+        let silent = silent + f64::from(seen.silent);
         let mut share = silent / all;
         for _ in 0..TURNS {
             let dead = seen
@@ -179,7 +183,10 @@ impl Silence {
 }
 
 /// So often the share of silent peers is made better by what it says of those that are overdue.
-const TURNS: usize = 4;
+const TURNS: usize = 8;
+
+/// The past counts for no more than so many outcomes beside what a lookup sees itself.
+const STRENGTH: u32 = 64;
 
 /// So many quarters of a soft timeout a peer may be overdue before more of it tells no more.
 pub(crate) const OVERDUE: usize = 9;
@@ -231,7 +238,7 @@ impl Estimator {
         self.answers.record(rtt);
     }
 
-    /// Takes note of whether a peer that a lookup has asked was silent: it could not be reached or did not answer.
+    /// Takes note of whether a peer that a lookup has asked was silent, or has answered.
     ///
     /// Others do not count: a peer that has just connected is known to live.
     pub(crate) const fn asked(&mut self, was_silent: bool) {
@@ -264,7 +271,7 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    const CLOSING: Phase = Phase::Closing(Seen { answered: 0, failed: 0, overdue: [0; OVERDUE] });
+    const CLOSING: Phase = Phase::Closing(Seen { answered: 0, silent: 0, refused: 0, overdue: [0; OVERDUE] });
 
     fn estimator() -> Estimator {
         Estimator::new(10 * MS..=5000 * MS)

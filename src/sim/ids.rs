@@ -96,7 +96,10 @@ mod tests {
         assert_eq!(
             groups.len(),
             GROUPS.div_ceil(7) + 4
-                - [GROUPS, 25_000, 99_999, 1_000_000].iter().filter(|n| (**n % GROUPS).is_multiple_of(7)).count()
+                - [GROUPS, 25_000, 99_999, 1_000_000]
+                    .iter()
+                    .filter(|n| (**n % GROUPS).is_multiple_of(7))
+                    .count()
         );
         assert_eq!(node_at(&"/ip4/8.8.8.8/tcp/1".parse().unwrap()), None);
         assert_eq!(node_at(&"/ip4/77.0.0.0/tcp/1".parse().unwrap()), None);

@@ -65,7 +65,8 @@ pub(super) struct Node {
     pub(super) side: usize,
     /// Those it is connected to, in no particular order.
     pub(super) peers: Vec<usize>,
-    pub(super) dials: usize,
+    /// The most it was ever connected to at once.
+    pub(super) most_peers: usize,
     pub(super) joined: bool,
     wake_at: Option<Instant>,
 }
@@ -306,7 +307,7 @@ impl World {
             incarnation: 0,
             side: 0,
             peers: Vec::new(),
-            dials: 0,
+            most_peers: 0,
             joined: false,
             wake_at: None,
         });
@@ -330,7 +331,7 @@ impl World {
         node.life = Life::Alive;
         node.born = self.now;
         node.joined = false;
-        node.dials = 0;
+        node.most_peers = 0;
         node.wake_at = None;
         let (role, listening) = (node.role, vec![node.address.clone()]);
         self.trace.note(self.now, 1, n, usize::from(role.is_dialable()));
@@ -466,7 +467,6 @@ impl World {
             Happening::Input { to, life, input } => {
                 if self.nodes.get(to).is_some_and(|node| node.incarnation == life) {
                     self.trace.note(self.now, 2, to, 0);
-                    self.dial_ended(to, &input);
                     self.input(to, *input);
                 }
             }

@@ -63,6 +63,10 @@ impl Dials {
         }
     }
 
+    pub(super) fn under_way(&self) -> usize {
+        self.under_way.len()
+    }
+
     pub(super) fn wait_for_peer(&mut self, peer: PeerId) {
         self.waiting.push_back(Whom::Peer(peer));
     }

@@ -15,6 +15,9 @@ const SLACK: usize = 64;
 /// Whoever was not heard of for a day is looked for this often.
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 
+/// While more are remembered than the bound, because they are connected or needed otherwise, it is looked this often.
+const SWEEP_CROWD_EVERY: Duration = Duration::from_secs(60);
+
 /// What is remembered of each peer.
 ///
 /// # Bounds
@@ -87,6 +90,8 @@ impl Memory {
             !goes && !known.is_forgotten(now)
         });
         self.sweep_above = self.known.len().max(self.max) + SLACK;
-        self.sweep_at = Some(after(now, SWEEP_EVERY));
+        // Those that may not go now may go soon: connections end.
+        let crowded = self.known.len() > self.max + SLACK;
+        self.sweep_at = Some(after(now, if crowded { SWEEP_CROWD_EVERY } else { SWEEP_EVERY }));
     }
 }

@@ -64,9 +64,6 @@ impl World {
 
     pub(super) fn dial(&mut self, n: usize, id: DialId, peer: Option<PeerId>, addresses: &[Multiaddr]) {
         self.traffic.dials += 1;
-        if let Some(node) = self.nodes.get_mut(n) {
-            node.dials += 1;
-        }
         let mut reached: Option<(Duration, usize)> = None;
         let mut failed = (Duration::ZERO, DialFailure::NoAddresses);
         for address in addresses {
@@ -125,20 +122,11 @@ impl World {
         }
     }
 
-    pub(super) fn dial_ended(&mut self, n: usize, input: &Input) {
-        if let (Input::DialFailed { dial: Some(_), .. }, Some(node)) = (input, self.nodes.get_mut(n)) {
-            node.dials = node.dials.saturating_sub(1);
-        }
-    }
-
     /// A dial arrives where it was to go, if that is still there.
     pub(super) fn dialled(&mut self, from: usize, dial: DialId, to: usize) {
         self.trace.note(self.now, 4, from, to);
         let is_there = self.nodes.get(to).is_some_and(super::Node::is_alive) && !self.is_cut(from, to);
         if is_there {
-            if let Some(node) = self.nodes.get_mut(from) {
-                node.dials = node.dials.saturating_sub(1);
-            }
             self.connect(from, to, Some(dial));
         } else if let Some(peer) = self.nodes.get(to).map(|node| node.peer) {
             let error = DialFailure::Unreachable { unsupported: Vec::new() };
@@ -176,6 +164,7 @@ impl World {
             for (one, other) in [(a, b), (b, a)] {
                 if let Some(node) = self.nodes.get_mut(one) {
                     node.peers.push(other);
+                    node.most_peers = node.most_peers.max(node.peers.len());
                 }
             }
         }
@@ -198,6 +187,7 @@ impl World {
         };
         if n != other {
             node.peers.push(other);
+            node.most_peers = node.peers.len();
             self.tell_connected(n, other, false, None);
         }
     }
@@ -207,6 +197,7 @@ impl World {
         if self.links.warm {
             if let Some(node) = self.nodes.get_mut(n) {
                 node.peers.push(other);
+                node.most_peers = node.peers.len();
             }
         } else if !self.connections.contains_key(&pair(n, other)) {
             self.open(n, other);
@@ -284,7 +275,8 @@ impl World {
         }
         let idle_at = connection.last_used + self.links.idle_timeout;
         if !connection.open.is_empty() {
-            self.later(self.links.idle_timeout, Happening::Idle { link, a, b });
+            let pause = self.links.idle_timeout.max(Duration::from_millis(1));
+            self.later(pause, Happening::Idle { link, a, b });
         } else if idle_at > self.now {
             self.schedule(idle_at, Happening::Idle { link, a, b });
         } else {
