@@ -99,7 +99,8 @@ impl Waiting {
     /// Returns by how many quarters of its usual time it has taken longer than that.
     fn quarters(&self, now: Instant) -> Option<usize> {
         let over = now.saturating_duration_since(self.since).checked_sub(self.usual)?;
-        let quarters = (over * 4).as_micros().checked_div(self.usual.as_micros()).unwrap_or(u128::MAX);
+        // A quarter is rounded down to a nanosecond: once it is over it counts, or it would never be.
+        let quarters = (over.as_nanos() * 4 + 3).checked_div(self.usual.as_nanos()).unwrap_or(u128::MAX);
         Some(usize::try_from(quarters).unwrap_or(usize::MAX))
     }
 
@@ -183,7 +184,9 @@ pub(crate) struct Counts {
 /// # What time does
 /// A soft timeout frees the slot of a request and, if parallelism is adaptive, adds one. Overdue peers never hold a
 /// lookup back that has its answers; if nobody else is left, it waits for them for as long again as the soft timeout
-/// was, or until they fail if nobody has answered at all.
+/// was, or until they fail if nobody has answered at all. Once the closest has answered, who is overdue is weighed anew
+/// with each answer and each quarter of a soft timeout: slow ones are awaited again, and the more are silent, the sooner
+/// they are given up.
 ///
 /// # End
 /// The closest `must_answer` peers that have neither failed nor are overdue have answered; or nobody is left to ask.

@@ -205,12 +205,14 @@ fn odds(share: f64, late: f64) -> f64 {
 /// # What it decides
 /// How long a lookup waits for a peer before it asks the next one: `srtt + 4·rttvar` of that peer if it is known well,
 /// else a quantile of the latest answers of all peers, and an eighth more. While hopping, when another peer would do as
-/// well, one answer in seven may come late. Among the closest, each of which is to answer, it depends on how many peers
-/// have been silent lately: the fewer, the longer a slow one is given the benefit of the doubt. Without a connection the
-/// time of a dial comes on top, estimated likewise. Everything is clamped to the configured range.
+/// well, one answer in seven may come late. Among the closest, each of which is to answer, a peer is given up when it is as
+/// likely silent as slow. That depends on the share of silent peers: weighed from what the latest lookups have met, which
+/// counts for 64 outcomes at most, and from what this one has seen so far. The fewer are silent, the longer a slow one is
+/// given the benefit of the doubt. Without a connection the time of a dial comes on top, estimated likewise. Everything is
+/// clamped to the configured range.
 ///
 /// # Inputs
-/// [`answered`](Self::answered), [`silent`](Self::silent), [`dialled`](Self::dialled).
+/// [`answered`](Self::answered), [`asked`](Self::asked), [`dialled`](Self::dialled).
 ///
 /// # Bounds
 /// The latest 128 samples of each kind.

@@ -571,16 +571,14 @@ fn a_node_that_is_cut_off_for_an_hour_keeps_its_table_and_finds_back() {
 }
 
 #[test]
-fn a_lookup_works_as_soon_as_the_network_is_back() {
+fn a_lookup_works_soon_after_the_network_is_back() {
     let mut net = Net::new(30, &Config::default());
     net.join_all(100 * MS);
     net.cut_off(5);
     net.run_for(3600 * SECOND);
-    while net.nodes[5].dht.num_requests() > 0 {
-        // A dial that hangs is not taken back, so a lookup that begins meanwhile would wait for it.
-        net.run_for(SECOND);
-    }
     net.cut_off = None;
+    // Dials that hang are not taken back, so that a lookup which begins at once would wait for some.
+    net.run_for(30 * SECOND);
     let (found, _) = net.closest(5, b"target");
     let truth = net.truth(5, b"target", 20);
     let hits = truth.iter().filter(|peer| found.contains(peer)).count();
