@@ -151,10 +151,9 @@ impl<S: RecordStore> Dht<S> {
             }
             Input::AddressesLearned { peer, addresses } => self.addresses_learned(now, peer, addresses),
             Input::ProtocolConfirmed { peer } => {
-                let known = self.peers.remember(now, peer);
-                if std::mem::replace(&mut known.protocol, Protocol::Confirmed) == Protocol::Unsupported {
-                    let key = known.key;
-                    self.admission.forget(&key);
+                let protocol = &mut self.peers.remember(now, peer).protocol;
+                if std::mem::replace(protocol, Protocol::Confirmed) == Protocol::Unsupported {
+                    self.admission.forget(&peer);
                 }
                 self.consider(now, peer);
             }
@@ -259,7 +258,7 @@ impl<S: RecordStore> Dht<S> {
             self.addresses_changed(&key, &peer, &addresses);
             RoutingUpdate::Success
         } else if self.seeds.add(key, peer, address) {
-            self.admission.forget(&key);
+            self.admission.forget(&peer);
             self.admission.offer(now, key, peer);
             self.join.known(now);
             RoutingUpdate::Pending

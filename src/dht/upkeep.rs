@@ -169,7 +169,7 @@ impl<S: RecordStore> Dht<S> {
                 tracing::debug!(%peer, %error, ?owner, "request failed");
                 self.failed(now, &key, &peer, error, owner == Owner::Probe);
                 if owner == Owner::Check && !error.is_peers_fault() {
-                    self.admission.forget(&key);
+                    self.admission.forget(&peer);
                 }
                 if let Owner::Query(id, lookup) = owner
                     && let Some(query) = self.queries.get_mut(id)

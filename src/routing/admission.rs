@@ -53,12 +53,13 @@ pub(crate) struct Admission {
     asked: IndexMap<Mark, Instant>,
 }
 
-/// What is remembered of a key: its beginning is enough. Whoever makes an id whose key begins like another's, which takes
-/// 2^64 attempts, has that one checked ten minutes later.
+/// What is remembered of an id: the beginning of its hash. Whoever makes an id with the mark of another's, which takes 2^64
+/// attempts, has that one checked ten minutes later.
 type Mark = [u8; 8];
 
-fn mark(key: &Key) -> Mark {
-    key.as_bytes().first_chunk().copied().unwrap_or_default()
+fn mark(peer: &PeerId) -> Mark {
+    // Not the key, whose hash is the application's and may be a narrow one.
+    Key::of_peer(peer, Key::sha256).as_bytes().first_chunk().copied().unwrap_or_default()
 }
 
 impl Admission {
@@ -66,16 +67,16 @@ impl Admission {
     pub(crate) fn offer(&mut self, now: Instant, key: Key, peer: PeerId) -> bool {
         if self.open.contains(&peer)
             || self.waiting.len() >= MAX_WAITING
-            || self.asked.get(&mark(&key)).is_some_and(|again| *again > now)
+            || self.asked.get(&mark(&peer)).is_some_and(|again| *again > now)
         {
             return false;
         }
-        self.asked.shift_remove(&mark(&key));
+        self.asked.shift_remove(&mark(&peer));
         while self.asked.len() >= MAX_REMEMBERED || self.asked.first().is_some_and(|(_, again)| *again <= now)
         {
             self.asked.shift_remove_index(0);
         }
-        self.asked.insert(mark(&key), after(now, ASK_AGAIN_AFTER));
+        self.asked.insert(mark(&peer), after(now, ASK_AGAIN_AFTER));
         self.waiting.push_back((key, peer));
         self.open.insert(peer);
         true
@@ -98,8 +99,8 @@ impl Admission {
     }
 
     /// Lets a stranger be asked again at once: what is known of it has changed.
-    pub(crate) fn forget(&mut self, key: &Key) {
-        self.asked.shift_remove(&mark(key));
+    pub(crate) fn forget(&mut self, peer: &PeerId) {
+        self.asked.shift_remove(&mark(peer));
     }
 }
 
@@ -126,7 +127,7 @@ mod tests {
         assert!(admission.offer(now + ASK_AGAIN_AFTER, key(1), peer(1)));
         admission.next();
         admission.done(&peer(1));
-        admission.forget(&key(1));
+        admission.forget(&peer(1));
         assert!(admission.offer(now + ASK_AGAIN_AFTER, key(1), peer(1)));
     }
 
