@@ -423,14 +423,15 @@ impl Lookup {
         answered == self.rules.must_answer
     }
 
-    /// Whether the closest of all has answered: from here on there is nothing to find but what stands beside it.
+    /// Whether the closest of all has answered and an exact lookup wants those beside it: from here on each counts.
     fn is_closing(&self) -> bool {
-        self.promising().next().is_some_and(|(_, candidate)| candidate.state == State::Answered)
+        self.rules.is_exact()
+            && self.promising().next().is_some_and(|(_, candidate)| candidate.state == State::Answered)
     }
 
     /// Returns the position of the candidate to ask now, and what its request counts against.
     fn choose(&self, now: Instant, outlook: &Outlook<'_>) -> Option<(usize, Slot)> {
-        let closing = self.rules.is_exact() && self.is_closing();
+        let closing = self.is_closing();
         let window = self.rules.wanted + if closing { self.likely_silent(now) } else { 0 };
         let slot = if self.in_flight < self.width {
             Slot::Regular

@@ -169,7 +169,7 @@ impl Silence {
     }
 
     /// Returns how many of ten thousand live peers may be given up as silent when the closest are awaited: a peer is given
-    /// up at even odds.
+    /// up at odds of four to five.
     fn acceptable_late(self, seen: &Seen) -> usize {
         let share = self.share(seen);
         #[expect(
@@ -177,7 +177,7 @@ impl Silence {
             clippy::cast_sign_loss,
             reason = "a share of ten thousand: not negative, and what is too much is cut"
         )]
-        let late = (10_000.0 * share / (1.0 - share).max(0.1)) as usize;
+        let late = (10_000.0 * 1.25 * share / (1.0 - share).max(0.1)) as usize;
         late.min(HOPPING_LATE)
     }
 }
@@ -205,8 +205,8 @@ fn odds(share: f64, late: f64) -> f64 {
 /// # What it decides
 /// How long a lookup waits for a peer before it asks the next one: `srtt + 4·rttvar` of that peer if it is known well,
 /// else a quantile of the latest answers of all peers, and an eighth more. While hopping, when another peer would do as
-/// well, one answer in seven may come late. Among the closest, each of which is to answer, a peer is given up when it is as
-/// likely silent as slow. That depends on the share of silent peers: weighed from what the latest lookups have met, which
+/// well, one answer in seven may come late. Among the closest, each of which is to answer, a peer is given up when it is about
+/// as likely silent as slow. That depends on the share of silent peers: weighed from what the latest lookups have met, which
 /// counts for 64 outcomes at most, and from what this one has seen so far. The fewer are silent, the longer a slow one is
 /// given the benefit of the doubt. Without a connection the time of a dial comes on top, estimated likewise. Everything is
 /// clamped to the configured range.
