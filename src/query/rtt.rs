@@ -132,8 +132,8 @@ struct Silence {
 }
 
 impl Silence {
-    /// One in twenty.
-    const FIRST: Self = Self { silent: 50, all: 10 };
+    /// One in sixteen.
+    const FIRST: Self = Self { silent: 62, all: 10 };
 
     const fn record(&mut self, silent: bool) {
         if self.all >= OUTCOMES {
@@ -169,7 +169,7 @@ impl Silence {
     }
 
     /// Returns how many of ten thousand live peers may be given up as silent when the closest are awaited: a peer is given
-    /// up at odds of four to five.
+    /// up at even odds.
     fn acceptable_late(self, seen: &Seen) -> usize {
         let share = self.share(seen);
         #[expect(
@@ -177,7 +177,7 @@ impl Silence {
             clippy::cast_sign_loss,
             reason = "a share of ten thousand: not negative, and what is too much is cut"
         )]
-        let late = (10_000.0 * 1.25 * share / (1.0 - share).max(0.1)) as usize;
+        let late = (10_000.0 * share / (1.0 - share).max(0.1)) as usize;
         late.min(HOPPING_LATE)
     }
 }

@@ -109,6 +109,6 @@ fn clients_are_found_by_nobody_and_find_everybody() {
         ..Scenario::default()
     });
     let all = report.summary();
-    assert!(all.recall >= 0.999, "{all:?}");
+    assert!(all.recall >= 0.995, "{all:?}");
     assert!(report.lookups.iter().all(|lookup| lookup.requests < 84), "nobody asks a client");
 }
