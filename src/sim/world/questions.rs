@@ -29,15 +29,6 @@ impl World {
         self.drain(n);
     }
 
-    /// Lets a random node that lives look up a random key.
-    pub fn look_up_anything(&mut self, precision: Precision) {
-        let alive: Vec<_> = self.alive().collect();
-        if let Some(asker) = alive.get(crate::sim::roles::below(&mut self.rng, alive.len())).copied() {
-            let key = self.any_key();
-            self.look_up_as(asker, &key, precision);
-        }
-    }
-
     /// Returns random bytes to look up.
     pub(in crate::sim) fn any_key(&mut self) -> [u8; 16] {
         let mut key = [0; 16];
