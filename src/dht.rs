@@ -14,7 +14,7 @@ mod queries;
 mod seeds;
 mod upkeep;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
@@ -26,7 +26,7 @@ use crate::addrs::{Addresses, clean};
 use crate::config::Config;
 use crate::event::{Event, Mode, RoutingUpdate};
 use crate::key::Key;
-use crate::peer::PeerInfo;
+use crate::peer::{PackedPeerId, PeerInfo};
 use crate::query::pool::Pool;
 use crate::query::rtt::Estimator;
 use crate::rng::Rng;
@@ -82,7 +82,7 @@ pub struct Dht<S> {
     estimator: Estimator,
     queries: Pool<Query>,
     /// Peers whose connections are to be kept.
-    kept: BTreeSet<PeerId>,
+    kept: Box<[PackedPeerId]>,
     kept_is_outdated: bool,
     store: S,
     outputs: VecDeque<Output>,
@@ -116,7 +116,7 @@ impl<S: RecordStore> Dht<S> {
             peers: Peers::new(config.clone()),
             estimator: Estimator::new(config.soft_timeout.clone()),
             queries: Pool::new(config.max_queries.get(), config.query_timeout),
-            kept: BTreeSet::new(),
+            kept: Box::default(),
             kept_is_outdated: false,
             store,
             outputs: VecDeque::new(),
@@ -252,7 +252,8 @@ impl<S: RecordStore> Dht<S> {
         }
         let known = self.peers.remember(now, peer);
         known.addresses = known.addresses.with_reported(address.clone());
-        let (key, addresses) = (known.key, known.addresses.clone());
+        let addresses = known.addresses.clone();
+        let key = self.peers.key(&peer);
         if self.table.entry(&key, &peer).is_some() {
             self.seeds.add(key, peer, address);
             self.addresses_changed(&key, &peer, &addresses);
@@ -275,7 +276,8 @@ impl<S: RecordStore> Dht<S> {
         self.seeds.remove_address(peer, &address);
         let known = self.peers.get_mut(peer)?;
         known.addresses = known.addresses.without(&address);
-        let (key, addresses) = (known.key, known.addresses.clone());
+        let addresses = known.addresses.clone();
+        let key = self.peers.key(peer);
         if addresses.is_empty() {
             let removed = self.drop_from_table(now, peer);
             self.advance(now);
@@ -345,7 +347,7 @@ impl<S: RecordStore> Dht<S> {
     /// Returns the live peers of the routing table with their addresses, to be added again after a restart.
     pub fn export_peers(&self) -> Vec<PeerInfo> {
         let live = self.table.entries().filter(|entry| entry.is_live());
-        live.map(|entry| PeerInfo { peer_id: *entry.peer(), addrs: entry.addresses().clone().into_vec() })
+        live.map(|entry| PeerInfo { peer_id: entry.peer(), addrs: entry.addresses().clone().into_vec() })
             .collect()
     }
 

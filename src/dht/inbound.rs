@@ -58,11 +58,12 @@ impl<S: RecordStore> Dht<S> {
         named.extend(first);
         let first = named.first().map(|peer| peer.node_id);
         let live = self.table.closest(target).filter(|entry| entry.is_live());
-        let others = live.filter(|entry| entry.peer() != from && Some(*entry.peer()) != first);
+        let others =
+            live.filter(|entry| !entry.is_of(from) && first.is_none_or(|first| !entry.is_of(&first)));
         let own = usize::from(first == Some(self.local.peer));
         let room = k + own - named.len();
         named.extend(others.take(room).map(|entry| KadPeer {
-            node_id: *entry.peer(),
+            node_id: entry.peer(),
             multiaddrs: entry.addresses().clone(),
             connection_ty: connection(entry.is_connected()),
         }));
@@ -85,8 +86,7 @@ impl<S: RecordStore> Dht<S> {
         } else {
             PeerId::from_bytes(key).ok().filter(|peer| peer != from).and_then(|peer| {
                 let known = self.peers.get(&peer)?;
-                let is_real = known.is_connected() || known.has_answered_lately(now);
-                (is_real && !known.addresses.is_empty()).then(|| KadPeer {
+                (self.peers.is_proven(now, &peer) && !known.addresses.is_empty()).then(|| KadPeer {
                     node_id: peer,
                     multiaddrs: known.addresses.clone(),
                     connection_ty: connection(known.is_connected()),

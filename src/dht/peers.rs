@@ -5,11 +5,10 @@
 
 use std::collections::VecDeque;
 
-use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
-use super::io::{DialFailure, DialId, Output, RequestId};
-use crate::addrs::{Addresses, IpGroup, Reach};
+use super::io::{Output, RequestId};
+use crate::addrs::{Addresses, Reach};
 use crate::config::Config;
 use crate::error::RequestError;
 use crate::event::QueryId;
@@ -20,11 +19,12 @@ use crate::time::{Duration, Instant, after, earliest};
 
 mod dials;
 mod known;
+mod links;
 mod memory;
 mod queue;
 mod requests;
 
-use dials::{Dial, Dials, Whom};
+use dials::{Dials, Whom};
 pub(super) use known::{Known, Link, Protocol};
 use memory::Memory;
 use requests::Requests;
@@ -141,9 +141,15 @@ impl Peers {
         self.get(peer).is_some_and(Known::is_connected)
     }
 
-    /// Returns the key of a peer, hashed once for as long as it is remembered.
+    /// Returns the key of a peer.
     pub(super) fn key(&self, peer: &PeerId) -> Key {
         self.known.key(peer)
+    }
+
+    /// Returns whether a peer is connected, or has answered this node within the last 24 hours.
+    pub(super) fn is_proven(&self, now: Instant, peer: &PeerId) -> bool {
+        let second = self.known.second(now);
+        self.get(peer).is_some_and(|known| known.is_connected() || known.has_answered_lately(second))
     }
 
     /// Returns the proven addresses of a peer.
@@ -184,8 +190,8 @@ impl Peers {
         let deadline = after(now, self.config.request_timeout);
         let known = self.remember(now, to);
         known.hints = known.hints.joined(addresses);
-        let (key, refusal) = (known.key, known.refusal(now, urgency));
-        if let Some(error) = refusal {
+        if let Some(error) = known.refusal(now, urgency) {
+            let key = self.key(&to);
             self.outcomes.push_back(Outcome { owner, peer: to, key, result: Err(error) });
             return;
         }
@@ -194,18 +200,6 @@ impl Peers {
             known.queue.push_back(id);
         }
         self.serve(now, to, out);
-    }
-
-    /// Connects to an address, whoever is there.
-    pub(super) fn dial_address(
-        &mut self,
-        now: Instant,
-        query: QueryId,
-        address: Multiaddr,
-        out: &mut VecDeque<Output>,
-    ) {
-        self.dials.wait_for_address(query, address);
-        self.fill_slots(now, out);
     }
 
     /// Sends what can be sent to a peer, or sees to it that there will be a connection.
@@ -233,90 +227,6 @@ impl Peers {
         }
     }
 
-    /// Begins dials as long as there are slots.
-    fn fill_slots(&mut self, now: Instant, out: &mut VecDeque<Output>) {
-        while let Some(whom) = self.dials.next() {
-            let (peer, addresses) = match whom {
-                Whom::Peer(peer) => {
-                    let Some(known) = self.known.get_mut(&peer) else {
-                        continue;
-                    };
-                    // Meanwhile it may have connected by itself, or nobody wants it any more.
-                    if known.link != Link::Queued {
-                        continue;
-                    }
-                    if known.queue.waiting() == 0 {
-                        known.link = Link::Idle;
-                        continue;
-                    }
-                    known.link = Link::Dialling;
-                    (Some(peer), known.dialable().into_vec())
-                }
-                Whom::Anybody(query) => match self.dials.take_address(query) {
-                    Some(address) => (None, vec![address]),
-                    None => continue,
-                },
-            };
-            let id = self.dials.begin(now, whom);
-            out.push_back(Output::Dial { id, peer, addresses });
-        }
-    }
-
-    /// A connection is there. Returns how long the dial took that led to it.
-    pub(super) fn connected(
-        &mut self,
-        now: Instant,
-        peer: PeerId,
-        (address, dialled): (&Multiaddr, bool),
-        dial: Option<DialId>,
-        out: &mut VecDeque<Output>,
-    ) -> Option<Duration> {
-        let exempt = self.group(address);
-        let known = self.remember(now, peer);
-        known.link = Link::Connected;
-        known.reach = Reach::of(address);
-        known.group = exempt;
-        known.backoff = None;
-        if dialled {
-            known.addresses = known.addresses.preferring(address).shared_with(&known.hints);
-        }
-        let dial = dial.and_then(|id| self.dials.end(id));
-        // Whatever becomes of a dial of ours, nobody waits for it any more.
-        self.dials.give_up_peer(peer);
-        if let Some(Dial { whom: Whom::Anybody(query), .. }) = dial {
-            self.met.push_back(Met { query, result: Ok(peer) });
-        }
-        self.serve(now, peer, out);
-        self.fill_slots(now, out);
-        dial.map(|dial| now.saturating_duration_since(dial.since))
-    }
-
-    /// Returns the IP group of the address at which a connection was made, if it is not exempt.
-    fn group(&self, address: &Multiaddr) -> Option<IpGroup> {
-        let diversity = self.config.diversity.as_ref()?;
-        let exempt = crate::addrs::ip_of(address).is_some_and(|ip| diversity.is_exempt(ip));
-        if exempt { None } else { IpGroup::of(address) }
-    }
-
-    /// The last connection is gone: what was not answered is tried once more. Returns whether anything was.
-    pub(super) fn disconnected(&mut self, now: Instant, peer: PeerId, out: &mut VecDeque<Output>) -> bool {
-        let Some(known) = self.known.get_mut(&peer) else {
-            return false;
-        };
-        known.link = Link::Idle;
-        if known.protocol == Protocol::Unsupported {
-            known.protocol = Protocol::Unknown;
-        }
-        known.heard_of(now);
-        let interrupted = known.queue.take_in_flight();
-        let was_busy = !interrupted.is_empty();
-        for id in interrupted.into_iter().rev() {
-            self.retry_or_fail(id);
-        }
-        self.serve(now, peer, out);
-        was_busy
-    }
-
     /// A request that was in flight on a connection that is gone waits for a new one, but only once.
     fn retry_or_fail(&mut self, id: RequestId) {
         let Some(pending) = self.requests.get_mut(id) else {
@@ -330,74 +240,6 @@ impl Peers {
         if let Some(known) = self.known.get_mut(&pending.to) {
             known.queue.push_front(id);
         }
-    }
-
-    /// A dial has failed: one of this node, or of somebody else to a peer that is waited for.
-    pub(super) fn dial_failed(
-        &mut self,
-        now: Instant,
-        dial: Option<DialId>,
-        peer: Option<PeerId>,
-        error: &DialFailure,
-        out: &mut VecDeque<Output>,
-    ) {
-        let dial = dial.and_then(|id| self.dials.end(id));
-        match dial.map(|dial| dial.whom) {
-            Some(Whom::Anybody(query)) => {
-                self.met.push_back(Met { query, result: Err(error.request_error()) });
-            }
-            Some(Whom::Peer(peer)) => self.own_dial_failed(now, peer, error),
-            None => {
-                if let Some(known) = peer.and_then(|peer| self.known.get_mut(&peer))
-                    && known.link == Link::Awaiting
-                {
-                    // Somebody else failed, perhaps with other addresses than ours.
-                    known.link = Link::Idle;
-                }
-            }
-        }
-        if let Some(peer) = peer.or(dial.and_then(|dial| dial.whom.peer())) {
-            self.serve(now, peer, out);
-        }
-        self.fill_slots(now, out);
-    }
-
-    fn own_dial_failed(&mut self, now: Instant, peer: PeerId, error: &DialFailure) {
-        let Some(known) = self.known.get_mut(&peer) else {
-            return;
-        };
-        if known.link != Link::Dialling {
-            return;
-        }
-        known.link = Link::Idle;
-        match error {
-            DialFailure::UnderWay => {
-                known.link = Link::Awaiting;
-                return;
-            }
-            DialFailure::WrongPeer { address } | DialFailure::Own { address } => {
-                known.forget_address(address);
-                // Whoever lied about one address need not have lied about the others.
-                if !known.dialable().is_empty() {
-                    return;
-                }
-                if matches!(error, DialFailure::WrongPeer { .. }) {
-                    known.failed(now);
-                }
-            }
-            DialFailure::Unreachable { unsupported } => {
-                for address in unsupported {
-                    known.forget_address(address);
-                }
-                if known.dialable().is_empty() && !unsupported.is_empty() {
-                    // This node has no transport for any of them.
-                    return self.fail_waiting(&peer, RequestError::NoAddresses);
-                }
-                known.failed(now);
-            }
-            DialFailure::Refused | DialFailure::NoAddresses => {}
-        }
-        self.fail_waiting(&peer, error.request_error());
     }
 
     fn fail_waiting(&mut self, peer: &PeerId, error: RequestError) {
@@ -471,10 +313,11 @@ impl Peers {
         };
         let (peer, sent) = (pending.to, pending.sent.unwrap_or(now));
         let rtt = now.saturating_duration_since(sent);
+        let second = self.known.second(now);
         if let Some(known) = self.known.get_mut(&peer) {
             known.queue.remove(id);
             match &result {
-                Ok(_) => known.answered(now, rtt),
+                Ok(_) => known.answered(second, rtt),
                 Err(error) if error.is_peers_fault() => known.failed(now),
                 Err(_) => {}
             }
@@ -542,12 +385,6 @@ impl Peers {
         }
     }
 
-    /// Gives back the slot of a dial to an address that nobody waits for any more.
-    pub(super) fn forget_address(&mut self, now: Instant, query: QueryId, out: &mut VecDeque<Output>) {
-        self.dials.give_up_query(query);
-        self.fill_slots(now, out);
-    }
-
     pub(super) fn next_outcome(&mut self) -> Option<Outcome> {
         self.outcomes.pop_front()
     }
@@ -586,7 +423,7 @@ impl Peers {
     }
 
     /// Forgets peers; see [`Memory::sweep`].
-    pub(super) fn sweep(&mut self, now: Instant, keep: impl Fn(&Known, &PeerId) -> bool) {
+    pub(super) fn sweep(&mut self, now: Instant, keep: impl Fn(&Key, &PeerId) -> bool) {
         self.known.sweep(now, keep);
     }
 }

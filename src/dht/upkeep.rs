@@ -15,6 +15,7 @@ use crate::error::RequestError;
 use crate::event::Event;
 use crate::key::Key;
 use crate::message::Response;
+use crate::peer::PackedPeerId;
 use crate::routing::{Entry, Failed, Insert};
 use crate::time::{Duration, Instant, after};
 
@@ -45,7 +46,7 @@ impl<S: RecordStore> Dht<S> {
             let addresses = self.peers.addresses(&peer);
             self.addresses_changed(&key, &peer, &addresses);
         }
-        if self.kept.contains(&peer) {
+        if self.keeps_connected(&peer) {
             self.outputs.push_back(Output::KeepAlive { peer, keep: true });
         }
         self.consider(now, peer);
@@ -59,7 +60,7 @@ impl<S: RecordStore> Dht<S> {
         };
         let unused = now.saturating_duration_since(entry.last_seen());
         self.table.set_connected(&key, &peer, false);
-        if was_busy || (self.kept.contains(&peer) && unused > UNEXPECTED_AFTER) {
+        if was_busy || (self.keeps_connected(&peer) && unused > UNEXPECTED_AFTER) {
             self.table.probe_at(now, &key, &peer);
             self.probe.hurry(now);
         }
@@ -79,7 +80,8 @@ impl<S: RecordStore> Dht<S> {
         known.addresses = std::mem::take(&mut known.addresses).shared_with(&known.hints);
         known.announced = true;
         known.reported &= known.addresses == before;
-        let (key, addresses) = (known.key, known.addresses.clone());
+        let addresses = known.addresses.clone();
+        let key = self.peers.key(&peer);
         self.addresses_changed(&key, &peer, &addresses);
         self.consider(now, peer);
     }
@@ -99,7 +101,7 @@ impl<S: RecordStore> Dht<S> {
         let Some(known) = self.peers.get_mut(&peer) else {
             return;
         };
-        let (key, connected) = (known.key, known.is_connected());
+        let connected = known.is_connected();
         if known.protocol == Protocol::Unsupported || peer == self.local.peer {
             return;
         }
@@ -110,7 +112,11 @@ impl<S: RecordStore> Dht<S> {
             }
             return;
         }
-        if (connected || low) && self.table.entry(&key, &peer).is_none() && self.table.wants(&key) {
+        if !connected && !low {
+            return;
+        }
+        let key = self.peers.key(&peer);
+        if self.table.entry(&key, &peer).is_none() && self.table.wants(&key) {
             self.admission.offer(now, key, peer);
         }
     }
@@ -330,6 +336,11 @@ impl<S: RecordStore> Dht<S> {
         tracing::debug!(reached, peers = self.table.len(), "join ended");
     }
 
+    /// Whether the connection to a peer is kept when nobody uses it.
+    fn keeps_connected(&self, peer: &PeerId) -> bool {
+        self.kept.binary_search(&PackedPeerId::from(peer)).is_ok()
+    }
+
     /// Brings the kept connections in line with the table.
     pub(super) fn update_kept(&mut self) {
         self.kept_is_outdated = false;
@@ -338,12 +349,15 @@ impl<S: RecordStore> Dht<S> {
             KeepAlive::Table => usize::MAX,
             KeepAlive::Nobody => 0,
         };
-        let kept = self.table.closest(&self.local.key).take(count).map(|entry| *entry.peer()).collect();
+        let closest = self.table.closest(&self.local.key).take(count);
+        let mut kept: Box<[_]> = closest.map(|entry| PackedPeerId::from(&entry.peer())).collect();
+        kept.sort_unstable();
         let before = std::mem::replace(&mut self.kept, kept);
         for (keep, one, other) in [(false, &before, &self.kept), (true, &self.kept, &before)] {
-            for peer in one.difference(other) {
-                if self.peers.is_connected(peer) {
-                    self.outputs.push_back(Output::KeepAlive { peer: *peer, keep });
+            for peer in one.iter().filter(|peer| other.binary_search(peer).is_err()) {
+                let peer = peer.unpacked();
+                if self.peers.is_connected(&peer) {
+                    self.outputs.push_back(Output::KeepAlive { peer, keep });
                 }
             }
         }
@@ -351,6 +365,6 @@ impl<S: RecordStore> Dht<S> {
 
     pub(super) fn sweep(&mut self, now: Instant) {
         let (table, seeds) = (&self.table, &self.seeds);
-        self.peers.sweep(now, |known, peer| seeds.contains(peer) || table.entry(&known.key, peer).is_some());
+        self.peers.sweep(now, |key, peer| seeds.contains(peer) || table.entry(key, peer).is_some());
     }
 }

@@ -6,6 +6,7 @@ use libp2p_identity::PeerId;
 
 use crate::addrs::{Addresses, IpGroup};
 use crate::key::{BucketIndex, Distance, Key};
+use crate::peer::PackedPeerId;
 use crate::time::{Instant, after};
 
 use super::table::TableConfig;
@@ -17,7 +18,7 @@ pub(super) const STALE_AFTER: u8 = 5;
 #[derive(Clone, Debug)]
 pub struct Entry {
     key: Key,
-    peer: PeerId,
+    peer: PackedPeerId,
     addresses: Addresses,
     group: Option<IpGroup>,
     last_seen: Instant,
@@ -47,6 +48,7 @@ impl Entry {
         config: &TableConfig,
     ) -> Self {
         let probe_at = after(now, config.grace);
+        let peer = PackedPeerId::from(&peer);
         Self { key, peer, addresses, group, last_seen: now, probe_at, doubt: None, connected: false }
     }
 
@@ -56,8 +58,12 @@ impl Entry {
     }
 
     /// Returns the peer.
-    pub const fn peer(&self) -> &PeerId {
-        &self.peer
+    pub fn peer(&self) -> PeerId {
+        self.peer.unpacked()
+    }
+
+    pub(crate) fn is_of(&self, peer: &PeerId) -> bool {
+        self.peer.is(peer)
     }
 
     /// Returns its addresses, the one that worked last first.
@@ -200,7 +206,7 @@ impl Bucket {
     }
 
     pub(super) fn position(&self, peer: &PeerId) -> Option<usize> {
-        self.entries.iter().position(|entry| entry.peer == *peer)
+        self.entries.iter().position(|entry| entry.is_of(peer))
     }
 
     /// Adds an entry; the room grows to `k` exactly, since most buckets fill up.

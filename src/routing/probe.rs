@@ -59,7 +59,7 @@ impl Probe {
         }
         let first = table.entries().min_by_key(|entry| entry.probe_at());
         self.look_at = first.map(|entry| entry.probe_at());
-        let (key, peer) = first.filter(|entry| entry.probe_at() <= now).map(|e| (*e.key(), *e.peer()))?;
+        let (key, peer) = first.filter(|entry| entry.probe_at() <= now).map(|e| (*e.key(), e.peer()))?;
         table.probe_at(after(now, FORGOTTEN_AFTER), &key, &peer);
         self.in_flight += 1;
         Some((key, peer))

@@ -53,7 +53,7 @@ impl TableSnapshot {
                 .entries()
                 .iter()
                 .map(|e| EntrySnapshot {
-                    peer: *e.peer(),
+                    peer: e.peer(),
                     addresses: e.addresses().clone().into_vec(),
                     silent_for: now.saturating_duration_since(e.last_seen()),
                     failures: e.failures(),
@@ -61,7 +61,7 @@ impl TableSnapshot {
                 })
                 .collect();
             entries.sort_by_key(|entry| std::cmp::Reverse(entry.silent_for));
-            let waiting = bucket.replacements().iter().map(|entry| *entry.peer()).collect();
+            let waiting = bucket.replacements().iter().map(|entry| entry.peer()).collect();
             BucketSnapshot { index: bucket.index(), entries, waiting }
         });
         Self { local: *table.local(), buckets: buckets.collect() }

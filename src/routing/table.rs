@@ -204,7 +204,7 @@ impl Table {
 
     /// Returns the entry of a peer.
     pub fn entry(&self, key: &Key, peer: &PeerId) -> Option<&Entry> {
-        self.bucket(key)?.entries.iter().find(|entry| entry.peer() == peer)
+        self.bucket(key)?.entries.iter().find(|entry| entry.is_of(peer))
     }
 
     /// Iterates over the entries by their distance to `target`, nearest first, doubted ones included.
@@ -251,7 +251,7 @@ impl Table {
             (usize::from(self.config.bucket_size.get()), usize::from(self.config.replacements));
         let last_answer = self.last_answer;
         let bucket = self.occupy(index);
-        bucket.replacements.retain(|waiting| *waiting.peer() != peer);
+        bucket.replacements.retain(|waiting| !waiting.is_of(&peer));
         if bucket.entries.len() < k {
             bucket.push(entry, k);
             self.len += 1;
@@ -260,7 +260,7 @@ impl Table {
         let gone = |entry: &Entry| entry.is_dead() && entry.failing_since() < last_answer;
         if let Some(place) = bucket.entries.iter_mut().find(|entry| gone(entry)) {
             let replaced = std::mem::replace(place, entry);
-            return Insert::Added { replaced: Some(*replaced.peer()) };
+            return Insert::Added { replaced: Some(replaced.peer()) };
         }
         if bucket.wait(entry, waiting) { Insert::Pending } else { Insert::Refused(Refusal::Full) }
     }
@@ -332,7 +332,7 @@ impl Table {
     pub fn remove(&mut self, key: &Key, peer: &PeerId) -> Option<Entry> {
         let at = self.find(self.local.distance(key).bucket()?).ok()?;
         let bucket = self.buckets.get_mut(at)?;
-        bucket.replacements.retain(|waiting| waiting.peer() != peer);
+        bucket.replacements.retain(|waiting| !waiting.is_of(peer));
         let removed = bucket.position(peer).map(|position| bucket.entries.swap_remove(position));
         if bucket.is_empty() {
             self.buckets.remove(at);
@@ -368,7 +368,7 @@ impl Table {
         let at = self.find(self.local.distance(key).bucket()?).ok()?;
         let limits = self.config.diversity.as_ref();
         let bucket = self.buckets.get(at)?;
-        let others = |entry: &&Entry| entry.peer() != peer;
+        let others = |entry: &&Entry| !entry.is_of(peer);
         let fitting = bucket.replacements.iter().rposition(|waiting| {
             let (in_bucket, in_table) = (bucket.entries.iter(), self.entries());
             diversity::allows(limits, waiting.group(), in_bucket.filter(others), in_table.filter(others))
@@ -376,7 +376,7 @@ impl Table {
         let bucket = self.buckets.get_mut(at)?;
         let place = bucket.position(peer)?;
         let replacement = bucket.replacements.remove(fitting);
-        let newcomer = *replacement.peer();
+        let newcomer = replacement.peer();
         *bucket.entries.get_mut(place)? = replacement;
         Some(newcomer)
     }
@@ -389,7 +389,7 @@ impl Table {
 
     fn entry_mut(&mut self, key: &Key, peer: &PeerId) -> Option<&mut Entry> {
         let at = self.find(self.local.distance(key).bucket()?).ok()?;
-        self.buckets.get_mut(at)?.entries.iter_mut().find(|entry| entry.peer() == peer)
+        self.buckets.get_mut(at)?.entries.iter_mut().find(|entry| entry.is_of(peer))
     }
 
     /// Changes the entry of a peer by the table's rules, and returns whether there is one.
@@ -398,7 +398,7 @@ impl Table {
             return false;
         };
         let entries = self.buckets.get_mut(at).into_iter().flat_map(|bucket| &mut bucket.entries);
-        let entry = entries.into_iter().find(|entry| entry.peer() == peer);
+        let entry = entries.into_iter().find(|entry| entry.is_of(peer));
         entry.map(|entry| change(entry, &self.config)).is_some()
     }
 
@@ -485,7 +485,7 @@ impl<'a> Iterator for Closest<'a> {
             self.sorted.extend(distances);
             self.sorted.sort_unstable_by(|(a, a_at), (b, b_at)| {
                 // Keys are equal only where the hash is narrow.
-                let by_peer = || bucket[usize::from(*b_at)].peer().cmp(bucket[usize::from(*a_at)].peer());
+                let by_peer = || bucket[usize::from(*b_at)].peer().cmp(&bucket[usize::from(*a_at)].peer());
                 b.cmp(a).then_with(by_peer)
             });
         }

@@ -69,7 +69,7 @@ impl World {
                 return Some(format!("bucket {} holds a peer twice", index.get()));
             }
             for entry in bucket.entries() {
-                if *entry.peer() == node.peer || node.key.distance(entry.key()).bucket() != Some(index) {
+                if entry.peer() == node.peer || node.key.distance(entry.key()).bucket() != Some(index) {
                     return Some(format!("{} does not belong into bucket {}", entry.peer(), index.get()));
                 }
                 if let Some(group) = entry.group() {

@@ -134,7 +134,8 @@ impl World {
             };
             for entry in dht.table().entries() {
                 entries += 1;
-                let life = self.number_of(entry.peer()).and_then(|n| self.nodes.get(n)).map(|node| node.life);
+                let life =
+                    self.number_of(&entry.peer()).and_then(|n| self.nodes.get(n)).map(|node| node.life);
                 if let Some(Life::Gone(since, _)) = life {
                     stale += usize::from(self.now.saturating_duration_since(since) > STALE_AFTER);
                 }

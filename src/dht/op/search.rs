@@ -69,13 +69,13 @@ impl Search {
         let k = 2 * view.config.bucket_size().get().max(wanted);
         let fresh = |peer: &PeerId| view.peers.is_worth_asking(now, peer);
         let live = view.table.closest(&key).filter(|entry| entry.is_live()).take(k);
-        let live = live.map(|entry| (*entry.key(), *entry.peer()));
+        let live = live.map(|entry| (*entry.key(), entry.peer()));
         let mut peers: Vec<_> = live.chain(view.seeds.iter()).filter(|(_, peer)| fresh(peer)).collect();
         let mut urgency = Urgency::Patient;
         if peers.is_empty() {
             // Everybody failed lately: perhaps it was this node's own connection.
             urgency = Urgency::Forced;
-            let doubted = view.table.closest(&key).take(k).map(|entry| (*entry.key(), *entry.peer()));
+            let doubted = view.table.closest(&key).take(k).map(|entry| (*entry.key(), entry.peer()));
             peers = doubted.chain(view.seeds.iter()).collect();
         }
         if peers.is_empty() {

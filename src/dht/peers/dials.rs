@@ -45,7 +45,8 @@ pub(super) struct Dial {
 #[derive(Debug)]
 pub(super) struct Dials {
     max: usize,
-    under_way: BTreeMap<DialId, Dial>,
+    /// Each in a place of its own, or the room for eleven would stay when there are none.
+    under_way: BTreeMap<DialId, Box<Dial>>,
     waiting: VecDeque<Whom>,
     /// The addresses of dials to nobody in particular that wait.
     addresses: BTreeMap<QueryId, Multiaddr>,
@@ -90,18 +91,18 @@ impl Dials {
     pub(super) fn begin(&mut self, now: Instant, whom: Whom) -> DialId {
         let id = DialId(self.next);
         self.next += 1;
-        self.under_way.insert(id, Dial { since: now, whom });
+        self.under_way.insert(id, Box::new(Dial { since: now, whom }));
         id
     }
 
     /// A dial has ended, and gives its slot back; `None` if it had done so before.
     pub(super) fn end(&mut self, id: DialId) -> Option<Dial> {
-        self.under_way.remove(&id)
+        self.under_way.remove(&id).map(|dial| *dial)
     }
 
     /// Returns the dial that began longest ago: numbers rise with time.
     pub(super) fn oldest(&self) -> Option<(DialId, Dial)> {
-        self.under_way.first_key_value().map(|(id, dial)| (*id, *dial))
+        self.under_way.first_key_value().map(|(id, dial)| (*id, **dial))
     }
 
     /// Nobody waits for a dial to this peer any more: it gives its slot back, though it may still succeed.

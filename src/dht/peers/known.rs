@@ -1,12 +1,12 @@
 //! What is remembered of one peer.
 
+use super::memory::Second;
 use super::queue::Queue;
 use super::{MAX_WAITING, Rtt, Urgency};
 use libp2p_core::Multiaddr;
 
 use crate::addrs::{Addresses, IpGroup, Reach};
 use crate::error::RequestError;
-use crate::key::Key;
 use crate::time::{Duration, Instant, after};
 
 /// After a first failure a peer is left alone this long, which doubles with each further failure.
@@ -17,7 +17,7 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(600);
 
 /// A peer that was not heard of for so long is forgotten, and its answer no longer counts as recent
 /// (`go-libp2p-kad-dht` serves addresses of providers for 24 h).
-const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
+const REMEMBERED: u32 = 24 * 60 * 60;
 
 /// How this node is linked to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,6 @@ pub(in crate::dht) struct Backoff {
 /// What is remembered of one peer.
 #[derive(Debug)]
 pub(in crate::dht) struct Known {
-    pub(in crate::dht) key: Key,
     /// Where the peer is, as the peer itself, the application or a connection has shown. Only these are handed on.
     pub(in crate::dht) addresses: Addresses,
     /// Where others say that it is: good for dialling, and for nothing else.
@@ -68,14 +67,13 @@ pub(in crate::dht) struct Known {
     pub(super) queue: Queue,
     /// Few fail, so it has a place of its own.
     pub(super) backoff: Option<Box<Backoff>>,
-    pub(super) heard: Instant,
-    answered: Option<Instant>,
+    pub(super) heard: Second,
+    answered: Option<Second>,
 }
 
 impl Known {
-    pub(super) fn new(now: Instant, key: Key) -> Self {
+    pub(super) fn new(now: Second) -> Self {
         Self {
-            key,
             addresses: Addresses::empty(),
             hints: Addresses::empty(),
             link: Link::Idle,
@@ -108,16 +106,16 @@ impl Known {
     }
 
     /// Returns whether the peer has answered this node within the last 24 hours.
-    pub(in crate::dht) fn has_answered_lately(&self, now: Instant) -> bool {
-        self.answered.is_some_and(|at| now.saturating_duration_since(at) < REMEMBERED)
+    pub(super) fn has_answered_lately(&self, now: Second) -> bool {
+        self.answered.is_some_and(|at| now.since(at) < REMEMBERED)
     }
 
     pub(super) fn is_idle(&self) -> bool {
         self.link == Link::Idle && self.queue.is_empty()
     }
 
-    pub(super) fn is_forgotten(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.heard) >= REMEMBERED
+    pub(super) fn is_forgotten(&self, now: Second) -> bool {
+        now.since(self.heard) >= REMEMBERED
     }
 
     pub(super) fn is_backed_off(&self, now: Instant) -> bool {
@@ -137,11 +135,11 @@ impl Known {
         }
     }
 
-    pub(super) const fn heard_of(&mut self, now: Instant) {
+    pub(super) const fn heard_of(&mut self, now: Second) {
         self.heard = now;
     }
 
-    pub(super) fn answered(&mut self, now: Instant, rtt: Duration) {
+    pub(super) fn answered(&mut self, now: Second, rtt: Duration) {
         self.heard = now;
         self.answered = Some(now);
         self.backoff = None;

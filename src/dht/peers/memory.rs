@@ -2,11 +2,14 @@
 //!
 //! Knows what is remembered as values; what is done with it is not its affair.
 
+use std::num::NonZeroU32;
+
 use indexmap::IndexMap;
 use libp2p_identity::PeerId;
 
 use super::Known;
 use crate::key::{Key, KeyHash};
+use crate::peer::PackedPeerId;
 use crate::time::{Duration, Instant, after};
 
 /// Beyond the bound so many newcomers are let in before somebody is forgotten, so that it is not done for each.
@@ -18,15 +21,27 @@ const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 /// While more are remembered than the bound, because they are connected or needed otherwise, it is looked this often.
 const SWEEP_CROWD_EVERY: Duration = Duration::from_secs(60);
 
+/// A second since the memory began, from one; an instant has four times the bytes, for each peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Second(NonZeroU32);
+
+impl Second {
+    /// Returns how many seconds have passed since an earlier one.
+    pub(super) const fn since(self, earlier: Self) -> u32 {
+        self.0.get().saturating_sub(earlier.0.get())
+    }
+}
+
 /// What is remembered of each peer.
 ///
 /// # Bounds
 /// `max` peers beside those that are connected, being asked, or kept for other reasons.
 #[derive(Debug)]
 pub(super) struct Memory {
-    known: IndexMap<PeerId, Known>,
+    known: IndexMap<PackedPeerId, Known>,
     max: usize,
     hash: KeyHash,
+    began: Option<Instant>,
     /// Somebody is forgotten when there are more than so many, or when it is so late.
     sweep_above: usize,
     sweep_at: Option<Instant>,
@@ -34,7 +49,7 @@ pub(super) struct Memory {
 
 impl Memory {
     pub(super) fn new(max: usize, hash: KeyHash) -> Self {
-        Self { known: IndexMap::new(), max, hash, sweep_above: max + SLACK, sweep_at: None }
+        Self { known: IndexMap::new(), max, hash, began: None, sweep_above: max + SLACK, sweep_at: None }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -42,27 +57,35 @@ impl Memory {
     }
 
     pub(super) fn get(&self, peer: &PeerId) -> Option<&Known> {
-        self.known.get(peer)
+        self.known.get(&PackedPeerId::from(peer))
     }
 
     pub(super) fn get_mut(&mut self, peer: &PeerId) -> Option<&mut Known> {
-        self.known.get_mut(peer)
+        self.known.get_mut(&PackedPeerId::from(peer))
     }
 
-    /// Returns the key of a peer, hashed once for as long as it is remembered.
+    /// Returns the second that it is, of the memory's own time.
+    pub(super) fn second(&self, now: Instant) -> Second {
+        let since = self.began.map_or(0, |began| now.saturating_duration_since(began).as_secs());
+        let second = u32::try_from(since).unwrap_or(u32::MAX).saturating_add(1);
+        Second(NonZeroU32::new(second).unwrap_or(NonZeroU32::MIN))
+    }
+
+    /// Returns the key of a peer. It is not kept: to hash an id takes no longer than to find it here.
     pub(super) fn key(&self, peer: &PeerId) -> Key {
-        self.get(peer).map_or_else(|| Key::of_peer(peer, self.hash), |known| known.key)
+        Key::of_peer(peer, self.hash)
     }
 
     /// Returns what is remembered of a peer, which begins now if there is nothing.
     pub(super) fn remember(&mut self, now: Instant, peer: PeerId) -> &mut Known {
-        let hash = self.hash;
+        self.began.get_or_insert(now);
+        let second = self.second(now);
         if self.known.len() == self.known.capacity() {
             // By an eighth instead of twofold: much is remembered, and seldom more.
             self.known.reserve_exact(self.known.len() / 8 + 4);
         }
-        let known = self.known.entry(peer).or_insert_with(|| Known::new(now, Key::of_peer(&peer, hash)));
-        known.heard_of(now);
+        let known = self.known.entry(PackedPeerId::from(&peer)).or_insert_with(|| Known::new(second));
+        known.heard_of(second);
         known
     }
 
@@ -70,24 +93,28 @@ impl Memory {
     ///
     /// Those that are connected, being asked, or that `keep` names stay. Costs one pass, once for every 64 newcomers and
     /// once an hour.
-    pub(super) fn sweep(&mut self, now: Instant, keep: impl Fn(&Known, &PeerId) -> bool) {
+    pub(super) fn sweep(&mut self, now: Instant, keep: impl Fn(&Key, &PeerId) -> bool) {
         let due = *self.sweep_at.get_or_insert_with(|| after(now, SWEEP_EVERY));
         if self.known.len() <= self.sweep_above && now < due {
             return;
         }
-        let may_go = |known: &Known, peer: &PeerId| known.is_idle() && !keep(known, peer);
+        let (hash, second) = (self.hash, self.second(now));
+        let may_go = |known: &Known, peer: &PackedPeerId| {
+            known.is_idle() && {
+                let peer = peer.unpacked();
+                !keep(&Key::of_peer(&peer, hash), &peer)
+            }
+        };
         let idle = self.known.iter().filter(|(peer, known)| may_go(known, peer));
-        let mut heard: Vec<Instant> = idle.map(|(_, known)| known.heard).collect();
+        let mut heard: Vec<Second> = idle.map(|(_, known)| known.heard).collect();
         let mut excess = heard.len().saturating_sub(self.max);
         heard.sort_unstable();
         let newest_to_go = excess.checked_sub(1).and_then(|last| heard.get(last).copied());
         self.known.retain(|peer, known| {
-            if !may_go(known, peer) {
-                return true;
-            }
-            let goes = excess > 0 && newest_to_go.is_some_and(|newest| known.heard <= newest);
-            excess -= usize::from(goes);
-            !goes && !known.is_forgotten(now)
+            let is_excess = excess > 0 && newest_to_go.is_some_and(|newest| known.heard <= newest);
+            let goes = (is_excess || known.is_forgotten(second)) && may_go(known, peer);
+            excess -= usize::from(goes && is_excess);
+            !goes
         });
         self.sweep_above = self.known.len().max(self.max) + SLACK;
         // Those that may not go now may go soon: connections end.

@@ -28,7 +28,8 @@ pub(super) struct Pending {
 /// All requests without an outcome.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
-    pending: BTreeMap<RequestId, Pending>,
+    /// Each in a place of its own, or the room for eleven would stay when there are none.
+    pending: BTreeMap<RequestId, Box<Pending>>,
     deadlines: BTreeSet<(Instant, RequestId)>,
     by_query: BTreeMap<QueryId, Vec<RequestId>>,
     next: u64,
@@ -42,7 +43,8 @@ impl Requests {
         if let Owner::Query(query, _) = owner {
             self.by_query.entry(query).or_default().push(id);
         }
-        self.pending.insert(id, Pending { to, owner, request, sent: None, retried: false, deadline });
+        let pending = Pending { to, owner, request, sent: None, retried: false, deadline };
+        self.pending.insert(id, Box::new(pending));
         id
     }
 
@@ -51,15 +53,15 @@ impl Requests {
     }
 
     pub(super) fn get(&self, id: RequestId) -> Option<&Pending> {
-        self.pending.get(&id)
+        self.pending.get(&id).map(Box::as_ref)
     }
 
     pub(super) fn get_mut(&mut self, id: RequestId) -> Option<&mut Pending> {
-        self.pending.get_mut(&id)
+        self.pending.get_mut(&id).map(Box::as_mut)
     }
 
     pub(super) fn remove(&mut self, id: RequestId) -> Option<Pending> {
-        let pending = self.pending.remove(&id)?;
+        let pending = *self.pending.remove(&id)?;
         self.deadlines.remove(&(pending.deadline, id));
         if let Owner::Query(query, _) = pending.owner
             && let Some(open) = self.by_query.get_mut(&query)

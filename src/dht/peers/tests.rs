@@ -1,7 +1,7 @@
 use std::num::NonZeroUsize;
 
 use super::*;
-use crate::dht::tests::{MS, SECOND, address, key, peer, unreachable};
+use crate::dht::tests::{MS, SECOND, address, peer, unreachable};
 use crate::time::start;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -33,23 +33,27 @@ fn errors(peers: &mut Peers) -> Vec<RequestError> {
 
 #[test]
 fn an_answer_counts_as_recent_for_a_day() {
-    let mut known = Known::new(start(), key(1));
-    assert!(!known.has_answered_lately(start()));
-    known.answered(start(), MS);
-    assert!(known.has_answered_lately(start() + DAY - MS));
-    assert!(!known.has_answered_lately(start() + DAY));
+    let mut peers = remembering(1);
+    peers.remember(start(), peer(1));
+    let second = peers.known.second(start());
+    assert!(!peers.is_proven(start(), &peer(1)));
+    peers.get_mut(&peer(1)).unwrap().answered(second, MS);
+    assert!(peers.is_proven(start() + DAY - MS, &peer(1)));
+    assert!(!peers.is_proven(start() + DAY, &peer(1)));
 }
 
 #[test]
 fn the_back_off_doubles_once_for_failures_at_once_and_ends_with_an_answer() {
-    let (mut known, mut now) = (Known::new(start(), key(1)), start());
+    let (mut peers, mut now) = (remembering(1), start());
+    let second = peers.known.second(now);
+    let known = peers.remember(now, peer(1));
     for pause in [5, 10, 20, 40, 80, 160, 320, 600, 600] {
         (0..3).for_each(|_| known.failed(now));
         assert!(known.is_backed_off(now + pause * SECOND - MS), "{pause}");
         now += pause * SECOND;
         assert!(!known.is_backed_off(now), "{pause}");
     }
-    known.answered(now, MS);
+    known.answered(second, MS);
     known.failed(now);
     assert!(known.is_backed_off(now) && !known.is_backed_off(now + 5 * SECOND));
 }

@@ -52,7 +52,7 @@ fn truth(dht: &Dht<MemoryStore>, key: &[u8], without: usize) -> Vec<PeerId> {
     let target = Key::sha256(key);
     let mut all: Vec<_> = dht.table().entries().filter(|entry| entry.is_live()).collect();
     all.sort_by_key(|entry| entry.key().distance(&target));
-    all.into_iter().map(|entry| *entry.peer()).filter(|id| *id != peer(without)).collect()
+    all.into_iter().map(|entry| entry.peer()).filter(|id| *id != peer(without)).collect()
 }
 
 /// A node with as many of the peers 1 to 300 in its table as find room, each connected.

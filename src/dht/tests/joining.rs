@@ -547,7 +547,7 @@ fn a_join_counts_as_a_lookup_of_every_bucket_it_looks_up() {
 }
 
 fn in_table(net: &Net, n: usize) -> BTreeSet<PeerId> {
-    net.nodes[n].dht.table().entries().map(|entry| *entry.peer()).collect()
+    net.nodes[n].dht.table().entries().map(|entry| entry.peer()).collect()
 }
 
 #[test]

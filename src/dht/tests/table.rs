@@ -709,7 +709,7 @@ fn a_peer_that_was_removed_may_enter_again_when_it_answers() {
     let (mut dht, now) = (node(), start());
     enter(&mut dht, now, 1);
     let removed = dht.remove_peer(now, &peer(1)).expect("it was there");
-    assert_eq!(*removed.peer(), peer(1));
+    assert_eq!(removed.peer(), peer(1));
     assert!(!is_in(&dht, 1) && dht.remove_peer(now, &peer(1)).is_none());
     succeed(&mut dht, now, 1);
     assert!(is_in(&dht, 1));
@@ -734,7 +734,7 @@ fn a_peer_leaves_with_its_last_address() {
     assert_eq!(updates(&outputs(&mut dht)), [(peer(1), false, vec![address(21)], None)]);
     let with_suffix = address(21).with(libp2p_core::multiaddr::Protocol::P2p(peer(1)));
     let removed = dht.remove_address(now, &peer(1), &with_suffix).expect("its last one");
-    assert_eq!(*removed.peer(), peer(1));
+    assert_eq!(removed.peer(), peer(1));
     assert!(!is_in(&dht, 1) && dht.addresses_of(&peer(1)).is_empty());
     assert!(dht.remove_address(now, &peer(77), &address(77)).is_none(), "nobody knows it");
 }

@@ -122,7 +122,7 @@ impl<S: RecordStore + 'static> Behaviour<S> {
 
     /// Iterates over the peers of the routing table by their distance to a key, nearest first.
     pub fn get_closest_local_peers<K: AsRef<Key>>(&self, key: &K) -> impl Iterator<Item = PeerId> {
-        self.dht.table().closest(key.as_ref()).map(|entry| *entry.peer())
+        self.dht.table().closest(key.as_ref()).map(|entry| entry.peer())
     }
 
     /// Iterates over the at most `k` peers of the routing table that `source` would be told of for a key.
@@ -133,8 +133,8 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     ) -> impl Iterator<Item = KadPeer> {
         let (k, source) = (self.dht.config().bucket_size().get(), *source);
         let live = self.dht.table().closest(key.as_ref()).filter(|entry| entry.is_live());
-        live.filter(move |entry| *entry.peer() != source).take(k).map(|entry| KadPeer {
-            node_id: *entry.peer(),
+        live.filter(move |entry| entry.peer() != source).take(k).map(|entry| KadPeer {
+            node_id: entry.peer(),
             multiaddrs: entry.addresses().clone(),
             connection_ty: if entry.is_connected() {
                 ConnectionType::Connected

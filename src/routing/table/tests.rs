@@ -71,7 +71,7 @@ fn check_invariants(table: &Table) {
         assert!(bucket.replacements().len() <= usize::from(table.config.replacements));
         for entry in bucket.entries().iter().chain(bucket.replacements()) {
             assert_eq!(table.local.distance(entry.key()).bucket(), Some(bucket.index()));
-            assert!(seen.insert(*entry.peer()), "nobody stands twice");
+            assert!(seen.insert(entry.peer()), "nobody stands twice");
         }
         len += bucket.entries().len();
     }
@@ -129,7 +129,7 @@ fn a_live_entry_is_never_displaced() {
         assert!(fixture.table.entry(&key(*seed), &peer(*seed)).is_some());
     }
     let bucket = fixture.table.bucket(&key(inside[0])).unwrap();
-    let waiting: Vec<_> = bucket.replacements().iter().map(|entry| *entry.peer()).collect();
+    let waiting: Vec<_> = bucket.replacements().iter().map(|entry| entry.peer()).collect();
     assert_eq!(waiting, next[6..].iter().map(|seed| peer(*seed)).collect::<Vec<_>>(), "the newest four wait");
     check_invariants(&fixture.table);
 }
@@ -138,7 +138,7 @@ fn a_live_entry_is_never_displaced() {
 fn a_dead_entry_gives_its_place_to_the_pending_one_within_one_probe() {
     let mut fixture = Fixture::new(small(5));
     let (inside, next) = fixture.fill_farthest(start(), 1);
-    let oldest = *fixture.table.bucket(&key(inside[0])).unwrap().least_recently_seen().unwrap().peer();
+    let oldest = fixture.table.bucket(&key(inside[0])).unwrap().least_recently_seen().unwrap().peer();
     assert_eq!(oldest, peer(inside[0]));
     let now = start() + 700 * SECOND;
     fixture.add(now, next[0]);
@@ -162,7 +162,7 @@ fn a_live_oldest_entry_stays_and_the_pending_one_does_not_enter() {
     assert!(fixture.table.entry(&key(next[0]), &peer(next[0])).is_none());
     assert_eq!(
         fixture.table.bucket(&key(inside[0])).unwrap().least_recently_seen().unwrap().peer(),
-        &peer(inside[1])
+        peer(inside[1])
     );
 }
 
@@ -247,7 +247,7 @@ fn least_recently_seen_follows_every_sign_of_life() {
         order.retain(|seed| *seed != inside[pick]);
         order.push(inside[pick]);
         let oldest = fixture.table.bucket(&key(inside[0])).unwrap().least_recently_seen().unwrap();
-        assert_eq!(oldest.peer(), &peer(order[0]));
+        assert_eq!(oldest.peer(), peer(order[0]));
     }
 }
 
@@ -308,7 +308,7 @@ fn equal_keys_coexist_in_the_order_of_their_ids() {
     }
     let target = narrow(5);
     inserted.sort_by_key(|(key, peer)| (target.distance(key), *peer));
-    let found: Vec<_> = table.closest(&target).map(|entry| (*entry.key(), *entry.peer())).collect();
+    let found: Vec<_> = table.closest(&target).map(|entry| (*entry.key(), entry.peer())).collect();
     assert_eq!(found, inserted);
     assert!(inserted.windows(2).any(|pair| pair[0].0 == pair[1].0), "there were equal keys");
 }
@@ -330,7 +330,7 @@ fn memory_follows_the_occupied_depth() {
 fn removing_the_last_one_removes_the_bucket() {
     let mut fixture = Fixture::new(TableConfig::default());
     let (key, id) = fixture.add(start(), 1);
-    assert_eq!(fixture.table.remove(&key, &id).unwrap().peer(), &id);
+    assert_eq!(fixture.table.remove(&key, &id).unwrap().peer(), id);
     assert!(fixture.table.remove(&key, &id).is_none());
     assert!(fixture.table.buckets.is_empty());
 }
@@ -357,10 +357,10 @@ fn closest_equals_brute_force_on_ten_thousand_tables() {
             }
         };
         let mut expected: Vec<_> =
-            table.entries().map(|entry| (target.distance(entry.key()), *entry.peer())).collect();
+            table.entries().map(|entry| (target.distance(entry.key()), entry.peer())).collect();
         expected.sort();
         let found: Vec<_> =
-            table.closest(&target).map(|entry| (target.distance(entry.key()), *entry.peer())).collect();
+            table.closest(&target).map(|entry| (target.distance(entry.key()), entry.peer())).collect();
         assert_eq!(found, expected, "round {round}");
     }
 }
@@ -392,7 +392,7 @@ proptest! {
         let mut now = start();
         for step in steps {
             now += SECOND;
-            let live: Vec<_> = table.entries().filter(|entry| entry.is_live()).map(|e| (*e.key(), *e.peer())).collect();
+            let live: Vec<_> = table.entries().filter(|entry| entry.is_live()).map(|e| (*e.key(), e.peer())).collect();
             let mut touched = None;
             match step {
                 Step::Insert(seed, group) => {
