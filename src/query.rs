@@ -7,3 +7,4 @@ pub(crate) mod disjoint;
 pub(crate) mod lookup;
 pub(crate) mod pool;
 pub(crate) mod rtt;
+pub(crate) mod silence;

@@ -5,7 +5,8 @@
 use libp2p_identity::PeerId;
 use smallvec::SmallVec;
 
-use super::rtt::{OVERDUE, Phase, Seen};
+use super::rtt::Phase;
+use super::silence::{OVERDUE, Patience, Seen, Silence};
 use crate::config::Parallelism;
 use crate::key::{Distance, Key};
 use crate::time::{Duration, Instant, after};
@@ -25,6 +26,8 @@ pub(crate) struct Rules {
     /// is enough where the next step is itself the check.
     pub(crate) must_answer: usize,
     pub(crate) parallelism: Parallelism,
+    /// What was believed of silent peers when the lookup began.
+    pub(crate) silence: Silence,
 }
 
 impl Rules {
@@ -322,7 +325,8 @@ impl Lookup {
             return Next::Done;
         }
         if let Some((at, slot)) = self.choose(now, outlook) {
-            let closing = self.is_closing().then(|| Phase::Closing(self.seen(now)));
+            let closing =
+                self.is_closing().then(|| Phase::Closing(self.rules.silence.patience(&self.seen(now))));
             if let Some(candidate) = self.candidates.get_mut(at) {
                 let Prospect { connected, soft_timeout } = outlook(&candidate.peer, Phase::Hopping);
                 let usual = soft_timeout.of(connected);
@@ -383,19 +387,24 @@ impl Lookup {
     /// less is waited for each.
     fn expire(&mut self, now: Instant, outlook: &Outlook<'_>) {
         let closing = self.is_closing().then(|| self.seen(now));
+        let silence = self.rules.silence;
+        let mut known = [None::<Patience>; OVERDUE + 1];
         let mut freed = SmallVec::<[Slot; 8]>::new();
         for candidate in &mut self.candidates {
             let State::Asked(waiting) = &mut candidate.state else {
                 continue;
             };
             if let Some(mut seen) = closing {
+                let quarters = waiting.quarters(now).map(|quarters| quarters.min(OVERDUE - 1));
                 // What it has done itself says nothing of the others.
-                if let Some(count) =
-                    waiting.quarters(now).and_then(|at| seen.overdue.get_mut(at.min(OVERDUE - 1)))
-                {
+                if let Some(count) = quarters.and_then(|at| seen.overdue.get_mut(at)) {
                     *count -= 1;
                 }
-                let soft = outlook(&candidate.peer, Phase::Closing(seen)).soft_timeout;
+                let patience = match known.get_mut(quarters.map_or(OVERDUE, |at| at)) {
+                    Some(known) => *known.get_or_insert_with(|| silence.patience(&seen)),
+                    None => silence.patience(&seen),
+                };
+                let soft = outlook(&candidate.peer, Phase::Closing(patience)).soft_timeout;
                 waiting.soft = after(waiting.since, soft.of(waiting.connected));
             }
             waiting.is_late = waiting.soft <= now;
@@ -454,8 +463,9 @@ impl Lookup {
     /// How many of those still to answer are likely not to, by what was seen so far.
     fn likely_silent(&self, now: Instant) -> usize {
         let Seen { answered, silent, refused, overdue } = self.seen(now);
-        let silent = silent + refused + overdue.iter().copied().map(u32::from).sum::<u32>();
-        let settled = answered + silent;
+        let silent =
+            u32::from(silent) + u32::from(refused) + overdue.iter().copied().map(u32::from).sum::<u32>();
+        let settled = u32::from(answered) + silent;
         let closest = self.promising().take(self.rules.wanted);
         let open =
             u32::try_from(closest.filter(|(_, c)| c.state != State::Answered).count()).unwrap_or(u32::MAX);

@@ -5,6 +5,7 @@
 use std::ops::RangeInclusive;
 
 use super::lookup::SoftTimeout;
+use super::silence::{Patience, Silence};
 use crate::time::Duration;
 
 /// The round-trip time of one peer, smoothed (RFC 6298 §2, with its constants), in microseconds.
@@ -50,21 +51,8 @@ fn micros(time: Duration) -> u32 {
 pub(crate) enum Phase {
     /// On the way to the target: another peer would do as well.
     Hopping,
-    /// Among the closest, each of which is to answer, and what this lookup has seen of silence so far.
-    Closing(Seen),
-}
-
-/// What became of the peers that a lookup has asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Seen {
-    /// They have answered.
-    pub(crate) answered: u32,
-    /// They have failed, after they were overdue.
-    pub(crate) silent: u32,
-    /// They have failed before that: whoever is known to be gone is not waited for, and says nothing of those who are.
-    pub(crate) refused: u32,
-    /// They take longer than the soft timeout on the way: by less than a quarter of it, by less than two quarters …
-    pub(crate) overdue: [u16; OVERDUE],
+    /// Among the closest, each of which is to answer.
+    Closing(Patience),
 }
 
 /// So many of the latest samples are kept.
@@ -120,95 +108,13 @@ impl Samples {
 /// Shares are counted in ten-thousandths.
 const TEN_THOUSAND: usize = 10_000;
 
-/// So many of the latest outcomes tell how many peers are silent.
-const OUTCOMES: u32 = 256;
-
-/// The share of silent peers among those that lookups ask, from the latest outcomes and a cautious first guess.
-#[derive(Clone, Copy, Debug)]
-struct Silence {
-    /// In hundredths, so that what is halved vanishes slowly.
-    silent: u32,
-    all: u32,
-}
-
-impl Silence {
-    /// One in sixteen.
-    const FIRST: Self = Self { silent: 62, all: 10 };
-
-    const fn record(&mut self, silent: bool) {
-        if self.all >= OUTCOMES {
-            self.silent /= 2;
-            self.all /= 2;
-        }
-        self.silent += if silent { 100 } else { 0 };
-        self.all += 1;
-    }
-
-    /// Returns the share of silent peers, if a lookup has seen what it has.
-    ///
-    /// A peer that has been silent for a time is dead with probability s / (s + (1 − s)·late), where s is the share of
-    /// silent peers and `late` the share of answers that take longer; that in turn tells of s. A few turns are enough.
-    fn share(self, seen: &Seen) -> f64 {
-        // However long all was well, it tells little of this very moment.
-        let weight = f64::from(self.all.min(STRENGTH)) / f64::from(self.all.max(1));
-        let (silent, all) = (weight * f64::from(self.silent) / 100.0, weight * f64::from(self.all));
-        let overdue: u32 = seen.overdue.iter().copied().map(u32::from).sum();
-        let all = all + f64::from(seen.answered + seen.silent + overdue);
-        let silent = silent + f64::from(seen.silent);
-        let mut share = silent / all;
-        for _ in 0..TURNS {
-            let dead = seen
-                .overdue
-                .iter()
-                .zip(LATE)
-                .map(|(count, late)| f64::from(*count) * odds(share, late))
-                .sum::<f64>();
-            share = (silent + dead) / all;
-        }
-        share
-    }
-
-    /// Returns how many of ten thousand live peers may be given up as silent when the closest are awaited: a peer is given
-    /// up at even odds.
-    fn acceptable_late(self, seen: &Seen) -> usize {
-        let share = self.share(seen);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a share of ten thousand: not negative, and what is too much is cut"
-        )]
-        let late = (10_000.0 * share / (1.0 - share).max(0.1)) as usize;
-        late.min(HOPPING_LATE)
-    }
-}
-
-/// So often the share of silent peers is made better by what it says of those that are overdue.
-const TURNS: usize = 8;
-
-/// The past counts for no more than so many outcomes beside what a lookup sees itself.
-const STRENGTH: u32 = 64;
-
-/// So many quarters of a soft timeout a peer may be overdue before more of it tells no more.
-pub(crate) const OVERDUE: usize = 9;
-
-/// The share of answers that take longer than the soft timeout on the way, and by each further quarter of it: of lognormal
-/// round trips with σ = 0.6.
-const LATE: [f64; OVERDUE] = [0.16, 0.089, 0.049, 0.028, 0.016, 0.0092, 0.0054, 0.0032, 0.0019];
-
-/// Returns how likely a peer is silent that is so late, if a share of them are.
-fn odds(share: f64, late: f64) -> f64 {
-    share / (share + (1.0 - share) * late)
-}
-
 /// Estimates soft timeouts.
 ///
 /// # What it decides
 /// How long a lookup waits for a peer before it asks the next one: `srtt + 4·rttvar` of that peer if it is known well,
 /// else a quantile of the latest answers of all peers, and an eighth more. While hopping, when another peer would do as
 /// well, one answer in seven may come late. Among the closest, each of which is to answer, a peer is given up when it is about
-/// as likely silent as slow. That depends on the share of silent peers: weighed from what the latest lookups have met, which
-/// counts for 64 outcomes at most, and from what this one has seen so far. The fewer are silent, the longer a slow one is
-/// given the benefit of the doubt. Without a connection the time of a dial comes on top, estimated likewise. Everything is
+/// as likely silent as slow, which depends on the share of silent peers: see [`Silence`]. Without a connection the time of a dial comes on top, estimated likewise. Everything is
 /// clamped to the configured range.
 ///
 /// # Inputs
@@ -232,7 +138,7 @@ const HOPPING_LATE: usize = 2000;
 
 impl Estimator {
     pub(crate) fn new(range: RangeInclusive<Duration>) -> Self {
-        Self { range, answers: Samples::default(), dials: Samples::default(), silence: Silence::FIRST }
+        Self { range, answers: Samples::default(), dials: Samples::default(), silence: Silence::default() }
     }
 
     /// Takes note of the time from a request to its answer.
@@ -243,8 +149,13 @@ impl Estimator {
     /// Takes note of whether a peer that a lookup has asked was silent, or has answered.
     ///
     /// Others do not count: a peer that has just connected is known to live.
-    pub(crate) const fn asked(&mut self, was_silent: bool) {
-        self.silence.record(was_silent);
+    pub(crate) fn asked(&mut self, was_silent: bool) {
+        self.silence.note(was_silent);
+    }
+
+    /// Returns what is believed of the share of silent peers.
+    pub(crate) const fn silence(&self) -> Silence {
+        self.silence
     }
 
     /// Takes note of the time from a dial to its connection.
@@ -256,7 +167,7 @@ impl Estimator {
     pub(crate) fn soft_timeout(&self, peer: Option<&Rtt>, phase: Phase) -> SoftTimeout {
         let late = match phase {
             Phase::Hopping => HOPPING_LATE,
-            Phase::Closing(seen) => self.silence.acceptable_late(&seen),
+            Phase::Closing(Patience(late)) => usize::from(late).clamp(1, HOPPING_LATE),
         };
         let answer = peer.and_then(Rtt::timeout).or_else(|| self.answers.quantile(late));
         let answer = answer.unwrap_or(FIRST_ANSWER);
@@ -269,11 +180,16 @@ impl Estimator {
 
 #[cfg(test)]
 mod tests {
+    use super::super::silence::Seen;
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
 
-    const CLOSING: Phase = Phase::Closing(Seen { answered: 0, silent: 0, refused: 0, overdue: [0; OVERDUE] });
+    /// How long the closest are awaited at the beginning of a lookup.
+    fn closing(estimator: &Estimator) -> Duration {
+        let phase = Phase::Closing(estimator.silence().patience(&Seen::default()));
+        estimator.soft_timeout(None, phase).connected
+    }
 
     fn estimator() -> Estimator {
         Estimator::new(10 * MS..=5000 * MS)
@@ -290,17 +206,14 @@ mod tests {
             estimator.answered(sample * MS);
         }
         assert_eq!(soft(&estimator, Phase::Hopping).as_millis(), 81 * 9 / 8);
-        let careful = soft(&estimator, CLOSING);
-        (0..3 * OUTCOMES).for_each(|_| estimator.asked(false));
-        assert!(careful < soft(&estimator, CLOSING), "nobody was silent");
-        assert!(
-            soft(&estimator, CLOSING).as_millis() >= 100 * 3 / 2,
-            "it is long past the latest that was seen"
-        );
+        let careful = closing(&estimator);
+        (0..1000).for_each(|_| estimator.asked(false));
+        assert!(careful < closing(&estimator), "nobody was silent");
+        assert!(closing(&estimator).as_millis() >= 100 * 5 / 4, "it is past the latest that was seen");
         for _ in 0..WINDOW {
             estimator.answered(16 * MS);
         }
-        assert!(soft(&estimator, CLOSING) <= 34 * MS, "old samples are forgotten");
+        assert!(closing(&estimator) <= 34 * MS, "old samples are forgotten");
     }
 
     #[test]
@@ -326,7 +239,7 @@ mod tests {
                     estimator.answered((n + 1) * MS);
                 }
             }
-            soft.push(estimator.soft_timeout(None, CLOSING).connected);
+            soft.push(closing(&estimator));
         }
         assert!(soft[0] > soft[1] && soft[1] > soft[2], "{soft:?}");
         assert!(soft[2] > 150 * MS, "{soft:?}");

@@ -34,7 +34,7 @@ pub(in crate::query) fn fixed(alpha: u8) -> Parallelism {
 }
 
 pub(in crate::query) fn exact(wanted: usize, alpha: u8) -> Rules {
-    Rules { wanted, must_answer: wanted, parallelism: fixed(alpha) }
+    Rules { wanted, must_answer: wanted, parallelism: fixed(alpha), silence: Silence::default() }
 }
 
 /// A soft timeout that neither a dial nor what was seen of others changes.
@@ -116,7 +116,7 @@ fn a_closer_peer_stops_the_burst_from_being_the_end() {
 #[test]
 fn near_is_enough_with_beta_answers_and_nobody_closer() {
     let peers = by_distance(60);
-    let rules = Rules { wanted: 20, must_answer: 3, parallelism: fixed(4) };
+    let rules = Rules { must_answer: 3, ..exact(20, 4) };
     let mut lookup = Lookup::new(target(), rules);
     lookup.learn(None, peers.iter().copied());
     assert_eq!(asks(&mut lookup, start()), ids(&peers[..4]));
