@@ -366,6 +366,11 @@ impl<S: RecordStore> Dht<S> {
         self.peers.dials()
     }
 
+    /// Returns whether there is a connection to a peer.
+    pub fn is_connected(&self, peer: &PeerId) -> bool {
+        self.peers.is_connected(peer)
+    }
+
     /// Returns of how many peers anything is remembered.
     pub fn num_known_peers(&self) -> usize {
         self.peers.len()

@@ -37,7 +37,7 @@ impl World {
     /// Checks every node that lives.
     ///
     /// Buckets hold at most `k` peers, each where its distance belongs, none twice, never the node itself; IP groups keep
-    /// their limits; dials, requests and memory keep theirs; no query is older than it may be, and no deadline is overdue.
+    /// their limits; it knows of all its connections; dials, requests and memory keep theirs; no query is older than it may be, and no deadline is overdue.
     ///
     /// # Errors
     /// The first [`Violation`].
@@ -47,6 +47,7 @@ impl World {
                 continue;
             };
             let wrong = self.check_table(node, dht).or_else(|| self.check_bounds(node, dht));
+            let wrong = wrong.or_else(|| self.check_connections(node, dht));
             if let Some(what) = wrong {
                 return Err(Violation { at: self.now(), node: n, what, repeat: String::new() });
             }
@@ -87,6 +88,12 @@ impl World {
         let limit = self.config.diversity.as_ref().map(|limits| limits.per_table.get());
         let many = in_table.iter().find(|(_, count)| limit.is_some_and(|at| **count > at));
         many.map(|(group, count)| format!("the table holds {count} of {group:?}"))
+    }
+
+    fn check_connections(&self, node: &Node, dht: &Dht<MemoryStore>) -> Option<String> {
+        let others = node.peers.iter().filter_map(|other| self.nodes.get(*other));
+        let unknown = others.map(|other| other.peer).find(|peer| !dht.is_connected(peer));
+        unknown.map(|peer| format!("it does not know of its connection to {peer}"))
     }
 
     fn check_bounds(&self, node: &Node, dht: &Dht<MemoryStore>) -> Option<String> {

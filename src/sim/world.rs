@@ -315,7 +315,10 @@ impl World {
     }
 
     /// Brings a node to life, for the first time or again, with nothing but its id.
+    ///
+    /// What connections it had in an earlier life are reset: whoever still holds one hears of it now.
     pub(super) fn give_birth(&mut self, n: usize) {
+        self.reset_all(n);
         let Some(node) = self.nodes.get_mut(n) else {
             return;
         };

@@ -325,6 +325,16 @@ impl World {
         }
     }
 
+    /// The connections of a node are gone at once.
+    pub(super) fn reset_all(&mut self, n: usize) {
+        for other in self.nodes.get(n).map(|node| node.peers.clone()).unwrap_or_default() {
+            let (a, b) = pair(n, other);
+            if let Some(link) = self.connections.get(&(a, b)).map(|c| c.number) {
+                self.lost(link, a, b);
+            }
+        }
+    }
+
     fn knows(&self, n: usize, other: usize) -> bool {
         self.nodes.get(n).is_some_and(|node| node.peers.contains(&other))
     }
