@@ -180,7 +180,7 @@ impl Default for Config {
             seed: None,
             bucket_size: nz8(20),
             replacements: 4,
-            grace: 600 * SECOND,
+            grace: 720 * SECOND,
             bucket_inserts: BucketInserts::OnConnected,
             diversity: Some(IpDiversity::default()),
             parallelism: Parallelism::Adaptive { start: nz8(4), max: nz8(6) },
@@ -269,8 +269,9 @@ impl Config {
 
     /// Sets for how long a peer may be silent before it is probed, and challenged by a newcomer.
     ///
-    /// Less finds dead peers sooner; each peer of the table costs a request in that time. Default: 10 minutes, the
-    /// refresh interval of the `spec`.
+    /// Less finds dead peers sooner; each peer of the table costs a request in that time. Default: 12 minutes, with which
+    /// some 2 % of the entries are stale where nodes stay for 10,000 s on average, at less than a thousand requests an hour
+    /// (`tests/sim/golden/churn-day.txt`).
     #[must_use]
     pub fn with_grace_period(mut self, grace: Duration) -> Self {
         self.grace = grace;

@@ -4,11 +4,10 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use indexmap::IndexMap;
 use libp2p_identity::PeerId;
 
 use crate::key::Key;
-use crate::time::{Duration, Instant, after};
+use crate::time::{Duration, Epoch, Instant, Second};
 
 /// How many strangers are asked at once.
 const MAX_CHECKS: usize = 8;
@@ -49,8 +48,9 @@ pub(crate) struct Admission {
     checking: usize,
     /// Those that wait or are being checked, who need not be offered again.
     open: BTreeSet<PeerId>,
-    /// When each stranger may be asked again, in the order in which they were asked.
-    asked: IndexMap<Mark, Instant>,
+    /// Who was asked, and when, the earliest first.
+    asked: VecDeque<(Mark, Second)>,
+    epoch: Epoch,
 }
 
 /// What is remembered of an id: the beginning of its hash. Whoever makes an id with the mark of another's, which takes 2^64
@@ -65,18 +65,21 @@ fn mark(peer: &PeerId) -> Mark {
 impl Admission {
     /// Takes note of a stranger, and returns whether it will be checked.
     pub(crate) fn offer(&mut self, now: Instant, key: Key, peer: PeerId) -> bool {
-        if self.open.contains(&peer)
-            || self.waiting.len() >= MAX_WAITING
-            || self.asked.get(&mark(&peer)).is_some_and(|again| *again > now)
-        {
+        if self.open.contains(&peer) || self.waiting.len() >= MAX_WAITING {
             return false;
         }
-        self.asked.shift_remove(&mark(&peer));
-        while self.asked.len() >= MAX_REMEMBERED || self.asked.first().is_some_and(|(_, again)| *again <= now)
-        {
-            self.asked.shift_remove_index(0);
+        self.epoch.begin(now);
+        let (mark, second) = (mark(&peer), self.epoch.second(now));
+        while self.asked.front().is_some_and(|(_, asked)| second.since(*asked) >= ASK_AGAIN_AFTER) {
+            self.asked.pop_front();
         }
-        self.asked.insert(mark(&peer), after(now, ASK_AGAIN_AFTER));
+        if self.asked.iter().any(|(known, _)| *known == mark) {
+            return false;
+        }
+        if self.asked.len() >= MAX_REMEMBERED {
+            self.asked.pop_front();
+        }
+        self.asked.push_back((mark, second));
         self.waiting.push_back((key, peer));
         self.open.insert(peer);
         true
@@ -100,7 +103,8 @@ impl Admission {
 
     /// Lets a stranger be asked again at once: what is known of it has changed.
     pub(crate) fn forget(&mut self, peer: &PeerId) {
-        self.asked.shift_remove(&mark(peer));
+        let mark = mark(peer);
+        self.asked.retain(|(known, _)| *known != mark);
     }
 }
 

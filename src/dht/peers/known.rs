@@ -1,13 +1,12 @@
 //! What is remembered of one peer.
 
-use super::memory::Second;
 use super::queue::Queue;
 use super::{MAX_WAITING, Rtt, Urgency};
 use libp2p_core::Multiaddr;
 
 use crate::addrs::{Addresses, IpGroup, Reach};
 use crate::error::RequestError;
-use crate::time::{Duration, Instant, after};
+use crate::time::{Duration, Instant, Second, after};
 
 /// After a first failure a peer is left alone this long, which doubles with each further failure.
 const FIRST_BACKOFF: Duration = Duration::from_secs(5);
@@ -17,7 +16,7 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(600);
 
 /// A peer that was not heard of for so long is forgotten, and its answer no longer counts as recent
 /// (`go-libp2p-kad-dht` serves addresses of providers for 24 h).
-const REMEMBERED: u32 = 24 * 60 * 60;
+const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How this node is linked to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

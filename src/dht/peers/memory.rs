@@ -2,15 +2,13 @@
 //!
 //! Knows what is remembered as values; what is done with it is not its affair.
 
-use std::num::NonZeroU32;
-
 use indexmap::IndexMap;
 use libp2p_identity::PeerId;
 
 use super::Known;
 use crate::key::{Key, KeyHash};
 use crate::peer::PackedPeerId;
-use crate::time::{Duration, Instant, after};
+use crate::time::{Duration, Epoch, Instant, Second, after};
 
 /// Beyond the bound so many newcomers are let in before somebody is forgotten, so that it is not done for each.
 const SLACK: usize = 64;
@@ -21,17 +19,6 @@ const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 /// While more are remembered than the bound, because they are connected or needed otherwise, it is looked this often.
 const SWEEP_CROWD_EVERY: Duration = Duration::from_secs(60);
 
-/// A second since the memory began, from one; an instant has four times the bytes, for each peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Second(NonZeroU32);
-
-impl Second {
-    /// Returns how many seconds have passed since an earlier one.
-    pub(super) const fn since(self, earlier: Self) -> u32 {
-        self.0.get().saturating_sub(earlier.0.get())
-    }
-}
-
 /// What is remembered of each peer.
 ///
 /// # Bounds
@@ -41,7 +28,7 @@ pub(super) struct Memory {
     known: IndexMap<PackedPeerId, Known>,
     max: usize,
     hash: KeyHash,
-    began: Option<Instant>,
+    epoch: Epoch,
     /// Somebody is forgotten when there are more than so many, or when it is so late.
     sweep_above: usize,
     sweep_at: Option<Instant>,
@@ -49,7 +36,14 @@ pub(super) struct Memory {
 
 impl Memory {
     pub(super) fn new(max: usize, hash: KeyHash) -> Self {
-        Self { known: IndexMap::new(), max, hash, began: None, sweep_above: max + SLACK, sweep_at: None }
+        Self {
+            known: IndexMap::new(),
+            max,
+            hash,
+            epoch: Epoch::default(),
+            sweep_above: max + SLACK,
+            sweep_at: None,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -66,9 +60,7 @@ impl Memory {
 
     /// Returns the second that it is, of the memory's own time.
     pub(super) fn second(&self, now: Instant) -> Second {
-        let since = self.began.map_or(0, |began| now.saturating_duration_since(began).as_secs());
-        let second = u32::try_from(since).unwrap_or(u32::MAX).saturating_add(1);
-        Second(NonZeroU32::new(second).unwrap_or(NonZeroU32::MIN))
+        self.epoch.second(now)
     }
 
     /// Returns the key of a peer. It is not kept: to hash an id takes no longer than to find it here.
@@ -78,7 +70,7 @@ impl Memory {
 
     /// Returns what is remembered of a peer, which begins now if there is nothing.
     pub(super) fn remember(&mut self, now: Instant, peer: PeerId) -> &mut Known {
-        self.began.get_or_insert(now);
+        self.epoch.begin(now);
         let second = self.second(now);
         if self.known.len() == self.known.capacity() {
             // By an eighth instead of twofold: much is remembered, and seldom more.

@@ -140,7 +140,7 @@ fn a_dead_entry_gives_its_place_to_the_pending_one_within_one_probe() {
     let (inside, next) = fixture.fill_farthest(start(), 1);
     let oldest = fixture.table.bucket(&key(inside[0])).unwrap().least_recently_seen().unwrap().peer();
     assert_eq!(oldest, peer(inside[0]));
-    let now = start() + 700 * SECOND;
+    let now = start() + 800 * SECOND;
     fixture.add(now, next[0]);
     // It is challenged only after the grace period, when its probe is due.
     assert!(fixture.table.entry(&key(inside[0]), &oldest).unwrap().probe_at() <= now);
@@ -156,7 +156,7 @@ fn a_dead_entry_gives_its_place_to_the_pending_one_within_one_probe() {
 fn a_live_oldest_entry_stays_and_the_pending_one_does_not_enter() {
     let mut fixture = Fixture::new(small(5));
     let (inside, next) = fixture.fill_farthest(start(), 1);
-    let now = start() + 700 * SECOND;
+    let now = start() + 800 * SECOND;
     fixture.add(now, next[0]);
     assert!(fixture.table.answered(now, &key(inside[0]), &peer(inside[0])));
     assert!(fixture.table.entry(&key(next[0]), &peer(next[0])).is_none());
