@@ -20,7 +20,7 @@ pub(crate) struct Node {
     /// How many peers wait for a place in a full bucket [default: 4].
     #[arg(long, value_name = "PEERS")]
     replacements: Option<u8>,
-    /// For how long a peer may be silent before it is probed [default: 10m].
+    /// For how long a peer may be silent before it is probed [default: 12m].
     #[arg(long, value_name = "TIME", value_parser = duration)]
     grace_period: Option<Duration>,
     /// No peer enters a table by itself.
