@@ -50,6 +50,7 @@ pub mod routing;
 pub mod sim;
 pub mod store;
 pub mod time;
+pub mod validate;
 pub mod wire;
 
 pub use addrs::Addresses;

@@ -77,8 +77,8 @@ fn room(path: &str) -> &str {
 fn layer(room: &str) -> Option<u8> {
     Some(match room {
         "time" | "rng" | "key" => 0,
-        "addrs" | "peer" | "record" | "message" | "command" | "config" | "error" | "event" => 1,
-        "wire" | "routing" | "query" | "store" | "validate" => 2,
+        "addrs" | "peer" | "record" | "message" | "command" | "config" | "error" | "event" | "validate" => 1,
+        "wire" | "routing" | "query" | "store" => 2,
         "dht" => 3,
         "net" => 4,
         "client" | "discovery" | "sim" | "lib" => 5,
