@@ -5,20 +5,25 @@
 
 use std::fmt;
 
-use futures::channel::oneshot;
+use bytes::Bytes;
+use futures::channel::{mpsc, oneshot};
+use futures::stream::{self, BoxStream, StreamExt as _};
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use crate::command::Command;
 use crate::error::{
-    BootstrapError, ClientError, ConnectError, FindPeerError, GetClosestPeersError, PingError,
+    AskPeerError, BootstrapError, ClientError, ConnectError, FindPeerError, GetClosestPeersError,
+    GetRecordError, PingError, PutRecordError, PutReport,
 };
 use crate::event::{
-    BootstrapOk, ConnectOk, FindPeerOk, Mode, PingOk, Precision, QueryResult, QueryStats, RoutingUpdate,
+    AskPeerOk, BootstrapOk, ConnectOk, FindPeerOk, GetRecordOk, Mode, PingOk, Precision, QueryResult,
+    QueryStats, RoutingUpdate,
 };
 use crate::net::behaviour::Behaviour;
-use crate::net::desk::{Call, Calls, Ticket};
+use crate::net::desk::{Call, Calls, MAX_RESULTS, ReplyTo, Ticket};
 use crate::peer::PeerInfo;
+use crate::record::{PeerRecord, Quorum, Record, RecordKey};
 use crate::routing::TableSnapshot;
 use crate::store::RecordStore;
 
@@ -141,6 +146,154 @@ impl Client {
         }
     }
 
+    /// Stores a value here and at the `k` closest peers to its key, and puts it anew until it is removed.
+    ///
+    /// Returns what became of each peer, when most of them have stored it.
+    ///
+    /// # Errors
+    /// [`PutRecordError`], which says what became of each peer.
+    pub async fn put(
+        &self,
+        key: impl Into<RecordKey>,
+        value: impl Into<Bytes>,
+    ) -> Result<PutReport, PutRecordError> {
+        self.put_record(Record::new(key, value), Quorum::Majority).await
+    }
+
+    /// Stores a record here and at the `k` closest peers to its key, so many of whom must have stored it.
+    ///
+    /// # Errors
+    /// [`PutRecordError`], which says what became of each peer.
+    pub async fn put_record(&self, record: Record, quorum: Quorum) -> Result<PutReport, PutRecordError> {
+        self.put_by(Command::PutRecord { record, quorum }).await
+    }
+
+    /// Stores a record at some peers, and not here.
+    ///
+    /// # Errors
+    /// [`PutRecordError`], which says what became of each peer.
+    pub async fn put_record_to(
+        &self,
+        record: Record,
+        peers: impl IntoIterator<Item = PeerId>,
+        quorum: Quorum,
+    ) -> Result<PutReport, PutRecordError> {
+        let peers = peers.into_iter().collect();
+        self.put_by(Command::PutRecordTo { record, peers, quorum }).await
+    }
+
+    async fn put_by(&self, command: Command) -> Result<PutReport, PutRecordError> {
+        match self.query(command).await {
+            Ok(QueryResult::PutRecord(result)) => result.map(|ok| ok.report),
+            Ok(_) | Err(ClientError::Closed) => Err(PutRecordError::Closed),
+            Err(ClientError::Busy) => Err(PutRecordError::TooManyQueries),
+        }
+    }
+
+    /// Does what [`put`](Self::put) does, and waits for nothing. Whether it succeeds nobody is told.
+    ///
+    /// # Errors
+    /// [`ClientError`] if the call cannot be left.
+    pub fn try_put(&self, key: impl Into<RecordKey>, value: impl Into<Bytes>) -> Result<(), ClientError> {
+        let command = Command::PutRecord { record: Record::new(key, value), quorum: Quorum::One };
+        let ticket = self.calls.next_ticket();
+        self.calls.send(Call::Query { ticket, command, reply: ReplyTo::Nobody })
+    }
+
+    /// Searches the record of a key, and returns the first valid one. One that this node holds needs no network.
+    ///
+    /// # Errors
+    /// [`GetRecordError::NotFound`] if none of the closest peers has one; others if it could not be searched.
+    pub async fn get(&self, key: impl Into<RecordKey>) -> Result<Record, GetRecordError> {
+        self.get_with(key, Quorum::One).await
+    }
+
+    /// Searches the record of a key until so many agree on the best of those that were found.
+    ///
+    /// # Errors
+    /// [`GetRecordError::QuorumFailed`] if too few agree; [`GetRecordError::NotFound`] if none of the closest peers has one.
+    pub async fn get_with(
+        &self,
+        key: impl Into<RecordKey>,
+        quorum: Quorum,
+    ) -> Result<Record, GetRecordError> {
+        let command = Command::GetRecord { key: key.into(), quorum: Some(quorum) };
+        match self.query(command).await {
+            Ok(QueryResult::GetRecord(Ok(GetRecordOk::FinishedWithNoAdditionalRecord { best, .. }))) => {
+                Ok(best)
+            }
+            Ok(QueryResult::GetRecord(Err(error))) => Err(error),
+            Ok(_) | Err(ClientError::Closed) => Err(GetRecordError::Closed),
+            Err(ClientError::Busy) => Err(GetRecordError::TooManyQueries),
+        }
+    }
+
+    /// Searches the record of a key at all of the closest peers: returns each valid one with its peer, as they come.
+    ///
+    /// Dropping the stream ends the search. The last item is an error if none was found.
+    pub fn get_all(
+        &self,
+        key: impl Into<RecordKey>,
+    ) -> BoxStream<'static, Result<PeerRecord, GetRecordError>> {
+        let (reply, results) = mpsc::channel(MAX_RESULTS);
+        let ticket = self.calls.next_ticket();
+        let command = Command::GetRecord { key: key.into(), quorum: None };
+        let sent = self.calls.send(Call::Query { ticket, command, reply: ReplyTo::Each(reply) });
+        let error = sent.err().map(|error| match error {
+            ClientError::Closed => GetRecordError::Closed,
+            ClientError::Busy => GetRecordError::TooManyQueries,
+        });
+        let guard =
+            CancelOnDrop { calls: self.calls.clone(), ticket: Some(ticket).filter(|_| error.is_none()) };
+        let begin = Some(Finding { results, error, guard });
+        stream::unfold(begin, |finding| async { finding?.next().await }).boxed()
+    }
+
+    /// Removes a record from this node's store, and puts it no more. Others keep it until it ends there.
+    ///
+    /// # Errors
+    /// [`PutRecordError::Store`] if this node's store cannot, [`PutRecordError::Closed`] if the swarm is gone.
+    pub async fn remove(&self, key: impl Into<RecordKey>) -> Result<(), PutRecordError> {
+        let key = key.into();
+        match self.ask(|reply| Call::RemoveRecord(key, reply)).await {
+            Ok(result) => result.map_err(PutRecordError::Store),
+            Err(ClientError::Closed) => Err(PutRecordError::Closed),
+            Err(ClientError::Busy) => Err(PutRecordError::TooManyQueries),
+        }
+    }
+
+    /// Asks one peer for the peers closest to the hash of `key`, without a search.
+    ///
+    /// # Errors
+    /// [`AskPeerError::Failed`] with the reason if the peer did not answer.
+    pub async fn find_node_at(
+        &self,
+        peer: PeerId,
+        key: impl Into<Vec<u8>>,
+    ) -> Result<AskPeerOk, AskPeerError> {
+        self.ask_peer(Command::FindNodeAt { peer, key: key.into() }).await
+    }
+
+    /// Asks one peer for the record of a key, without a search.
+    ///
+    /// # Errors
+    /// [`AskPeerError::Failed`] with the reason if the peer did not answer.
+    pub async fn get_record_at(
+        &self,
+        peer: PeerId,
+        key: impl Into<RecordKey>,
+    ) -> Result<AskPeerOk, AskPeerError> {
+        self.ask_peer(Command::GetRecordAt { peer, key: key.into() }).await
+    }
+
+    async fn ask_peer(&self, command: Command) -> Result<AskPeerOk, AskPeerError> {
+        match self.query(command).await {
+            Ok(QueryResult::AskPeer(result)) => result,
+            Ok(_) | Err(ClientError::Closed) => Err(AskPeerError::Closed),
+            Err(ClientError::Busy) => Err(AskPeerError::TooManyQueries),
+        }
+    }
+
     /// Returns a picture of the routing table.
     ///
     /// # Errors
@@ -205,7 +358,7 @@ impl Client {
     async fn query_with_stats(&self, command: Command) -> Result<(QueryResult, QueryStats), ClientError> {
         let (reply, answer) = oneshot::channel();
         let ticket = self.calls.next_ticket();
-        self.calls.send(Call::Query { ticket, command, reply })?;
+        self.calls.send(Call::Query { ticket, command, reply: ReplyTo::Last(reply) })?;
         let mut guard = CancelOnDrop { calls: self.calls.clone(), ticket: Some(ticket) };
         let result = answer.await.map_err(|_| ClientError::Closed);
         guard.ticket = None;
@@ -220,6 +373,36 @@ pub struct Found {
     pub peers: Vec<PeerInfo>,
     /// Requests, successes, failures, dials, hops, time.
     pub stats: QueryStats,
+}
+
+/// A search that runs, and what it has found and nobody has taken yet.
+struct Finding {
+    results: mpsc::Receiver<QueryResult>,
+    /// Why the search could not begin.
+    error: Option<GetRecordError>,
+    guard: CancelOnDrop,
+}
+
+impl Finding {
+    async fn next(mut self) -> Option<(Result<PeerRecord, GetRecordError>, Option<Self>)> {
+        if let Some(error) = self.error {
+            return Some((Err(error), None));
+        }
+        match self.results.next().await {
+            Some(QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(found)))) => {
+                Some((Ok(found), Some(self)))
+            }
+            Some(QueryResult::GetRecord(Err(error))) => {
+                self.guard.ticket = None;
+                Some((Err(error), None))
+            }
+            Some(_) => {
+                self.guard.ticket = None;
+                None
+            }
+            None => Some((Err(GetRecordError::Closed), None)),
+        }
+    }
 }
 
 struct CancelOnDrop {

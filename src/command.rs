@@ -8,6 +8,7 @@ use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use crate::event::Precision;
+use crate::record::{Quorum, Record, RecordKey};
 
 /// Begins a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,4 +31,41 @@ pub enum Command {
     Ping(PeerId),
     /// Connects to an address, whoever is there.
     Connect(Multiaddr),
+    /// Searches the record of a key.
+    GetRecord {
+        /// The key.
+        key: RecordKey,
+        /// How many peers must agree; without one the search goes on until all of the closest have answered.
+        quorum: Option<Quorum>,
+    },
+    /// Stores a record here and at the peers closest to its key.
+    PutRecord {
+        /// The record.
+        record: Record,
+        /// How many must have stored it.
+        quorum: Quorum,
+    },
+    /// Stores a record at some peers.
+    PutRecordTo {
+        /// The record.
+        record: Record,
+        /// The peers.
+        peers: Vec<PeerId>,
+        /// How many must have stored it.
+        quorum: Quorum,
+    },
+    /// Asks one peer for the peers closest to the hash of some bytes.
+    FindNodeAt {
+        /// Whom to ask.
+        peer: PeerId,
+        /// The bytes.
+        key: Vec<u8>,
+    },
+    /// Asks one peer for a record.
+    GetRecordAt {
+        /// Whom to ask.
+        peer: PeerId,
+        /// The key of the record.
+        key: RecordKey,
+    },
 }

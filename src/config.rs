@@ -2,6 +2,8 @@
 //!
 //! Knows keys and addresses only. A value that would be invalid either has no representation or is refused here.
 
+mod records;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::num::{NonZeroU8, NonZeroU16, NonZeroUsize};
@@ -9,6 +11,9 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use libp2p_core::Multiaddr;
+
+pub(crate) use records::Records;
+pub use records::{Caching, StoreInserts};
 
 use crate::error::ConfigError;
 use crate::key::{Key, KeyHash};
@@ -161,6 +166,7 @@ pub struct Config {
     pub(crate) inbound_idle: Duration,
     pub(crate) outbound_idle: Duration,
     pub(crate) stream_timeout: Duration,
+    pub(crate) records: Records,
 }
 
 impl Default for Config {
@@ -203,6 +209,7 @@ impl Default for Config {
             inbound_idle: 60 * SECOND,
             outbound_idle: 30 * SECOND,
             stream_timeout: 10 * SECOND,
+            records: Records::default(),
         }
     }
 }

@@ -11,6 +11,7 @@ mod mode;
 mod op;
 mod peers;
 mod queries;
+mod records;
 mod seeds;
 mod upkeep;
 
@@ -84,6 +85,7 @@ pub struct Dht<S> {
     /// Peers whose connections are to be kept.
     kept: Box<[PackedPeerId]>,
     kept_is_outdated: bool,
+    records: records::Records,
     store: S,
     outputs: VecDeque<Output>,
 }
@@ -102,7 +104,7 @@ impl<S: RecordStore> Dht<S> {
         wall: SystemTime,
     ) -> Self {
         let key = Key::of_peer(&local, config.key_hash);
-        Self {
+        let mut this = Self {
             local: Local::new(local, key),
             rng: Rng::from_seed(config.seed.unwrap_or(seed)),
             wall: (now, wall),
@@ -118,10 +120,13 @@ impl<S: RecordStore> Dht<S> {
             queries: Pool::new(config.max_queries.get(), config.query_timeout),
             kept: Box::default(),
             kept_is_outdated: false,
+            records: records::Records::new(&config.records),
             store,
             outputs: VecDeque::new(),
             config,
-        }
+        };
+        this.find_records(now);
+        this
     }
 
     /// Ties the two clocks anew: the wall-clock time at `now` is `wall`.
@@ -184,6 +189,7 @@ impl<S: RecordStore> Dht<S> {
             );
         }
         self.keep_up(now);
+        self.keep_records(now);
         self.advance(now);
     }
 
@@ -206,6 +212,7 @@ impl<S: RecordStore> Dht<S> {
             (self.refresh.deadline(), "refresh"),
             (self.join.deadline(), "join"),
             (self.mode.deadline(), "mode"),
+            (self.records.deadline(), "records"),
         ]
         .into_iter()
         .filter_map(|(at, reason)| at.map(|at| Deadline { at, reason }))
@@ -223,7 +230,7 @@ impl<S: RecordStore> Dht<S> {
                 self.met(now, met);
             } else if let Some(id) = self.queries.next_ready() {
                 self.step(now, id);
-            } else if !self.ask_around(now) {
+            } else if !self.ask_around(now) && !self.put_anew(now) {
                 break;
             }
         }

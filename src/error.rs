@@ -2,7 +2,11 @@
 //!
 //! Knows peers' ids and addresses; every error carries what was reached before it.
 
+mod records;
+
 use libp2p_identity::PeerId;
+
+pub use records::{AskPeerError, GetRecordError, PutRecordError, PutReport};
 
 use crate::peer::PeerInfo;
 
@@ -46,6 +50,9 @@ pub enum RequestError {
     /// The peer does not speak the protocol, or no longer.
     #[error("the peer does not speak the protocol")]
     Unsupported,
+    /// The peer would not store what it was sent: it ended the stream, or has another value. Not a failure of the peer.
+    #[error("the peer refused")]
+    Refused,
     /// The answer could not be read, or belongs to another request.
     #[error("the answer does not fit the request")]
     BadAnswer,
@@ -64,7 +71,9 @@ impl RequestError {
             | Self::StreamEnded
             | Self::Unsupported
             | Self::BadAnswer => true,
-            Self::NoAddresses | Self::DialRefused | Self::BackedOff | Self::Overloaded => false,
+            Self::NoAddresses | Self::DialRefused | Self::BackedOff | Self::Overloaded | Self::Refused => {
+                false
+            }
         }
     }
 }
@@ -276,6 +285,7 @@ mod tests {
             RequestError::DialRefused,
             RequestError::BackedOff,
             RequestError::Overloaded,
+            RequestError::Refused,
         ] {
             assert!(!error.is_peers_fault(), "{error}");
         }

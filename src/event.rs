@@ -8,12 +8,17 @@ use std::num::NonZeroUsize;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
+mod records;
+
+pub use records::{AskPeerOk, AskPeerResult, GetRecordOk, GetRecordResult, PutRecordOk, PutRecordResult};
+
 use crate::addrs::Addresses;
 use crate::error::{
     BootstrapError, ConnectError, FindPeerError, GetClosestPeersError, PingError, SeedOutcome,
 };
 use crate::key::Distance;
 use crate::peer::PeerInfo;
+use crate::record::{Quorum, Record, RecordKey};
 use crate::time::{Duration, Instant};
 
 /// Something the application may want to know.
@@ -111,7 +116,22 @@ pub enum InboundRequest {
         /// Whether the record was there.
         present_locally: bool,
     },
+    /// A record was to be stored.
+    PutRecord {
+        /// Who asked.
+        source: PeerId,
+        /// The key of the record.
+        key: RecordKey,
+        /// The record, where the application decides: it waits for
+        /// [`accept`](crate::Behaviour::accept_record) or [`refuse`](crate::Behaviour::refuse_record) by its number.
+        /// `None` if it has been stored.
+        record: Option<(HeldId, Record)>,
+    },
 }
+
+/// The number of a record that others want stored and that waits for the word of the application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HeldId(pub(crate) u64);
 
 /// The number of a query, unique within one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -137,6 +157,12 @@ pub enum QueryResult {
     Ping(PingResult),
     /// Of connecting to an address.
     Connect(ConnectResult),
+    /// Of searching a record.
+    GetRecord(GetRecordResult),
+    /// Of storing a record.
+    PutRecord(PutRecordResult),
+    /// Of asking one peer.
+    AskPeer(AskPeerResult),
 }
 
 /// The outcome of one step of joining.
@@ -354,6 +380,29 @@ pub enum QueryInfo {
     Connect {
         /// The address.
         address: Multiaddr,
+    },
+    /// Searches a record.
+    GetRecord {
+        /// Its key.
+        key: RecordKey,
+        /// How many must agree.
+        quorum: Option<Quorum>,
+        /// Of how many peers it was received so far.
+        found: usize,
+    },
+    /// Stores a record.
+    PutRecord {
+        /// Its key.
+        key: RecordKey,
+        /// How many must have stored it.
+        quorum: Quorum,
+        /// How many have so far.
+        stored: usize,
+    },
+    /// Asks one peer.
+    AskPeer {
+        /// The peer.
+        peer: PeerId,
     },
 }
 

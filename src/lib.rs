@@ -56,23 +56,25 @@ pub mod wire;
 pub use addrs::Addresses;
 pub use client::{Client, Found};
 pub use config::{
-    AddressFilter, BucketInserts, Config, IpDiversity, Joining, K_VALUE, KeepAlive, PROTOCOL_NAME,
-    Parallelism,
+    AddressFilter, BucketInserts, Caching, Config, IpDiversity, Joining, K_VALUE, KeepAlive, PROTOCOL_NAME,
+    Parallelism, StoreInserts,
 };
 pub use dht::QueryRef;
 pub use error::{
-    BootstrapError, ClientError, ConfigError, ConnectError, FindPeerError, GetClosestPeersError,
-    NoKnownPeers, PingError, RequestError, SeedOutcome,
+    AskPeerError, BootstrapError, ClientError, ConfigError, ConnectError, FindPeerError,
+    GetClosestPeersError, GetRecordError, NoKnownPeers, PingError, PutRecordError, PutReport, RequestError,
+    SeedOutcome,
 };
 pub use event::{
-    BootstrapOk, BootstrapResult, ConnectOk, ConnectResult, Event, Evidence, FindPeerOk, FindPeerResult,
-    GetClosestPeersOk, GetClosestPeersResult, InboundRequest, Mode, PingOk, PingResult, Precision,
-    ProgressStep, QueryId, QueryInfo, QueryResult, QueryStats, RoutingUpdate,
+    AskPeerOk, AskPeerResult, BootstrapOk, BootstrapResult, ConnectOk, ConnectResult, Event, Evidence,
+    FindPeerOk, FindPeerResult, GetClosestPeersOk, GetClosestPeersResult, GetRecordOk, GetRecordResult,
+    HeldId, InboundRequest, Mode, PingOk, PingResult, Precision, ProgressStep, PutRecordOk, PutRecordResult,
+    QueryId, QueryInfo, QueryResult, QueryStats, RoutingUpdate,
 };
 pub use key::{BucketIndex, Distance as KBucketDistance, KBucketKey, Key, KeyHash, MAX_PREIMAGE_PREFIX};
 pub use net::behaviour::{Behaviour, QueryMut};
 pub use peer::{ConnectionType, KadPeer, PeerInfo};
-pub use record::{ProviderRecord, Record, RecordKey};
+pub use record::{PeerRecord, ProviderRecord, Quorum, Record, RecordKey};
 pub use rng::Rng;
 
 /// The code of the README compiles.

@@ -4,6 +4,7 @@
 //! is told what came of it. Answers arrive here filtered by the node.
 
 pub(crate) mod disjoint;
+pub(crate) mod fanout;
 pub(crate) mod lookup;
 pub(crate) mod pool;
 pub(crate) mod rtt;

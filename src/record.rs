@@ -3,6 +3,7 @@
 //! Knows nothing of stores, validators or messages.
 
 use std::borrow::Borrow;
+use std::num::NonZeroUsize;
 
 use bytes::Bytes;
 use libp2p_core::Multiaddr;
@@ -90,6 +91,44 @@ impl Record {
     }
 }
 
+/// A record, and who had it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerRecord {
+    /// The peer; `None` if it is this node.
+    pub peer: Option<PeerId>,
+    /// The record.
+    pub record: Record,
+}
+
+/// How many peers must agree, or have stored what was to be stored.
+///
+/// Counted among the peers that matter: those to which a record was sent, `k` or as many as there are. Differs from
+/// `libp2p-kad`, where a majority is always that of `k`, so that small networks never reach it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quorum {
+    /// One.
+    One,
+    /// More than half.
+    Majority,
+    /// All.
+    All,
+    /// So many, or all if there are fewer.
+    N(NonZeroUsize),
+}
+
+impl Quorum {
+    /// Returns how many that is among `total`: at least one, so that nobody is never enough.
+    pub fn of(self, total: usize) -> NonZeroUsize {
+        let wanted = match self {
+            Self::One => 1,
+            Self::Majority => total / 2 + 1,
+            Self::All => total,
+            Self::N(n) => n.get().min(total),
+        };
+        NonZeroUsize::new(wanted).unwrap_or(NonZeroUsize::MIN)
+    }
+}
+
 /// The statement that a peer provides the content of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProviderRecord {
@@ -128,5 +167,17 @@ mod tests {
         record.expires = Some(end);
         assert!(!record.is_expired(end - Duration::from_millis(1)));
         assert!(record.is_expired(end));
+    }
+
+    #[test]
+    fn a_quorum_is_counted_among_those_there_are() {
+        let three = Quorum::N(NonZeroUsize::new(3).unwrap());
+        let of =
+            |total| [Quorum::One, Quorum::Majority, Quorum::All, three].map(|quorum| quorum.of(total).get());
+        assert_eq!(of(20), [1, 11, 20, 3]);
+        assert_eq!(of(5), [1, 3, 5, 3]);
+        assert_eq!(of(2), [1, 2, 2, 2]);
+        assert_eq!(of(1), [1, 1, 1, 1]);
+        assert_eq!(of(0), [1, 1, 1, 1]);
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! Knows records and wall-clock times that are passed in; knows nothing of messages, queries or who may store what.
 
+mod expiry;
 pub mod memory;
+pub(crate) mod republish;
 
 use std::borrow::Cow;
 
@@ -10,8 +12,19 @@ use libp2p_identity::PeerId;
 
 pub use memory::{MemoryStore, MemoryStoreConfig};
 
+use crate::addrs::IpGroup;
 use crate::record::{ProviderRecord, Record, RecordKey};
 use crate::time::SystemTime;
+use crate::validate::InvalidRecord;
+
+/// Who wants something stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The peer.
+    pub peer: PeerId,
+    /// The IP group of its connection; `None` if it belongs to none, as on a local network.
+    pub group: Option<IpGroup>,
+}
 
 /// The outcome of using a store.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -32,9 +45,21 @@ pub enum Error {
     /// The value is longer than the store takes.
     #[error("the value is too large to be stored")]
     ValueTooLarge,
+    /// The record is not valid.
+    #[error("the record is not valid: {0}")]
+    Invalid(#[from] InvalidRecord),
     /// What lies beneath the store failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+}
+
+/// What has ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expired {
+    /// The keys of the records that were dropped.
+    pub gone: Vec<RecordKey>,
+    /// When the next record ends.
+    pub next: Option<SystemTime>,
 }
 
 /// Keeps records and provider records.
@@ -57,11 +82,44 @@ pub trait RecordStore {
     /// [`Error::Io`].
     fn get(&self, wall: SystemTime, key: &RecordKey) -> Result<Option<Cow<'_, Record>>>;
 
-    /// Stores a record in place of an earlier one of its key.
+    /// Stores a record of this node in place of an earlier one of its key.
     ///
     /// # Errors
     /// Whatever keeps it from being stored; then nothing has changed.
     fn put(&mut self, wall: SystemTime, record: Record) -> Result<()>;
+
+    /// Stores a record that another peer wants stored in place of an earlier one of its key, and returns the keys of those
+    /// that had to make way.
+    ///
+    /// What others want stored has bounds of its own, so that it cannot take the room of what is this node's.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being stored; then nothing has changed.
+    fn put_from(&mut self, wall: SystemTime, record: Record, source: Source) -> Result<Vec<RecordKey>>;
+
+    /// Returns whether the record of a key is this node's: stored by [`put`](Self::put).
+    fn is_own(&self, key: &RecordKey) -> bool;
+
+    /// Drops the records that have ended.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    fn expire(&mut self, wall: SystemTime) -> Result<Expired>;
+
+    /// Returns whether something was changed that a crash would undo before [`commit`](Self::commit).
+    ///
+    /// The answer to a request that changed it is held back until then.
+    fn is_dirty(&self) -> bool {
+        false
+    }
+
+    /// Makes what was changed survive a crash.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; then what was changed since the last time may be lost.
+    fn commit(&mut self) -> Result<()> {
+        Ok(())
+    }
 
     /// Removes the record of a key.
     ///

@@ -30,8 +30,12 @@ impl<S: RecordStore> Dht<S> {
             }
             Request::GetValue { key } => self.get_value(now, key, &from),
             Request::GetProviders { key } => self.get_providers(now, key, &from),
-            // Nothing is stored for others before it can be validated, bounded and expired.
-            Request::PutValue { .. } | Request::AddProvider { .. } => None,
+            Request::PutValue { record } => {
+                self.put_value(now, from, id, record);
+                return self.asked_by(now, from);
+            }
+            // Nothing is stored for others before it can be bounded and expired.
+            Request::AddProvider { .. } => None,
         };
         match answer {
             Some((response, request)) => {

@@ -3,11 +3,14 @@
 //! An operation says what it wants as a [`Step`], and is told what came of it. It sees the rest of the node through
 //! [`View`] and changes nothing of it.
 
+pub(super) mod ask_peer;
 pub(super) mod bootstrap;
 pub(super) mod connect;
 pub(super) mod find_peer;
 pub(super) mod find_peers;
+pub(super) mod get_record;
 pub(super) mod ping;
+pub(super) mod put_record;
 pub(super) mod search;
 
 use bytes::Bytes;
@@ -26,6 +29,7 @@ use crate::key::Key;
 use crate::message::Request;
 use crate::query::lookup::Prospect;
 use crate::query::rtt::{Estimator, Phase};
+use crate::record::Record;
 use crate::rng::Rng;
 use crate::routing::Table;
 use crate::time::{Duration, Instant};
@@ -83,6 +87,8 @@ pub(super) struct Answer {
     pub(super) closer: Vec<Named>,
     /// The addresses it names for the peer that the operation looks for.
     pub(super) target: Addresses,
+    /// The record it carries, if that is valid.
+    pub(super) record: Option<Record>,
     pub(super) rtt: Duration,
 }
 
@@ -136,6 +142,9 @@ pub(super) enum Operation {
     Bootstrap(bootstrap::Bootstrap),
     Ping(ping::Ping),
     Connect(connect::Connect),
+    GetRecord(get_record::GetRecord),
+    PutRecord(put_record::PutRecord),
+    AskPeer(ask_peer::AskPeer),
 }
 
 /// Returns the state machine of an operation; the one place where kinds are told apart.
@@ -147,6 +156,9 @@ macro_rules! machine {
             Operation::Bootstrap(machine) => machine,
             Operation::Ping(machine) => machine,
             Operation::Connect(machine) => machine,
+            Operation::GetRecord(machine) => machine,
+            Operation::PutRecord(machine) => machine,
+            Operation::AskPeer(machine) => machine,
         }
     };
 }

@@ -312,6 +312,13 @@ impl Peers {
             return;
         };
         let (peer, sent) = (pending.to, pending.sent.unwrap_or(now));
+        let result = result.map_err(|error| match (&pending.request, error) {
+            // The protocol has no other way to refuse.
+            (Request::PutValue { .. }, RequestError::StreamEnded | RequestError::BadAnswer) => {
+                RequestError::Refused
+            }
+            (_, error) => error,
+        });
         let rtt = now.saturating_duration_since(sent);
         let second = self.known.second(now);
         if let Some(known) = self.known.get_mut(&peer) {

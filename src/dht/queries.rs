@@ -22,24 +22,27 @@ use super::{Dht, RecordStore};
 use crate::addrs::{Addresses, without_peer};
 use crate::command::Command;
 use crate::error::{
-    BootstrapError, ConnectError, FindPeerError, GetClosestPeersError, NoKnownPeers, PingError, RequestError,
+    BootstrapError, ConnectError, FindPeerError, GetClosestPeersError, NoKnownPeers, PingError,
+    PutRecordError, RequestError,
 };
 use crate::event::{
     Event, Evidence, FindPeerOk, GetClosestPeersOk, Precision, ProgressStep, QueryId, QueryInfo, QueryResult,
     QueryStats,
 };
 use crate::key::Key;
-use crate::message::Response;
+use crate::message::{Response, SentRecord};
 use crate::peer::{KadPeer, PeerInfo};
 use crate::routing::refresh::Target;
 use crate::time::{Duration, Instant};
 
 /// Who is told what a query reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asker {
+pub(super) enum Asker {
     Application,
-    /// Nobody: it keeps the table.
+    /// Nobody: it keeps the table, or sees to the records of others.
     Upkeep,
+    /// Nobody: it puts a record anew.
+    Republish,
 }
 
 /// A query that runs.
@@ -83,6 +86,11 @@ impl<S: RecordStore> Dht<S> {
             Command::FindPeer(peer) => self.find_peer(now, peer),
             Command::Ping(peer) => self.ping(now, peer),
             Command::Connect(address) => self.connect(now, address),
+            Command::GetRecord { key, quorum } => self.get_record(now, key, quorum),
+            Command::PutRecord { record, quorum } => self.put_or_say_why(now, record, quorum),
+            Command::PutRecordTo { record, peers, quorum } => self.put_record_to(now, record, peers, quorum),
+            Command::FindNodeAt { peer, key } => self.find_node_at(now, peer, key),
+            Command::GetRecordAt { peer, key } => self.get_record_at(now, peer, key),
         }
     }
 
@@ -245,7 +253,7 @@ impl<S: RecordStore> Dht<S> {
         }
     }
 
-    fn search(
+    pub(super) fn search(
         &mut self,
         now: Instant,
         target: (Bytes, Key),
@@ -259,7 +267,7 @@ impl<S: RecordStore> Dht<S> {
     }
 
     /// Begins a query of the application; `None` if there is no room.
-    fn begin(&mut self, now: Instant, operation: Operation) -> Option<QueryId> {
+    pub(super) fn begin(&mut self, now: Instant, operation: Operation) -> Option<QueryId> {
         if self.queries.is_full() {
             return None;
         }
@@ -268,13 +276,13 @@ impl<S: RecordStore> Dht<S> {
         Some(id)
     }
 
-    fn insert(&mut self, now: Instant, operation: Operation, asker: Asker) -> QueryId {
+    pub(super) fn insert(&mut self, now: Instant, operation: Operation, asker: Asker) -> QueryId {
         let step = ProgressStep::first();
         self.queries.insert(now, Query { operation, asker, start: now, latest: now, dials: 0, step })
     }
 
     /// Reports the result of a query that needed not begin.
-    fn at_once(&mut self, now: Instant, result: QueryResult) -> QueryId {
+    pub(super) fn at_once(&mut self, now: Instant, result: QueryResult) -> QueryId {
         let id = self.queries.next_id();
         let stats = QueryStats { start: Some(now), end: Some(now), ..QueryStats::empty() };
         let step = ProgressStep::first().advance(true);
@@ -322,15 +330,22 @@ impl<S: RecordStore> Dht<S> {
     }
 
     fn end(&mut self, now: Instant, id: QueryId, result: QueryResult) {
+        let is_cancelled = matches!(result, QueryResult::PutRecord(Err(PutRecordError::Cancelled { .. })));
         self.report(now, id, result, true);
         let Some(query) = self.queries.remove(id) else {
             return;
         };
-        self.peers.abandon(id);
+        // What is to be stored is not lost because enough have stored it, or because a dial takes long.
+        if is_cancelled || !matches!(query.operation, Operation::PutRecord(_)) {
+            self.peers.abandon(id);
+        }
         match query.operation {
             Operation::Bootstrap(join) => self.joined(now, join.has_reached_anybody()),
             Operation::Connect(_) => self.peers.forget_address(now, id, &mut self.outputs),
-            Operation::FindPeers(_) | Operation::FindPeer(_) | Operation::Ping(_) => {}
+            Operation::GetRecord(get) => self.see_to_others(now, &get),
+            Operation::PutRecord(put) => self.was_put(now, &put, query.asker),
+            Operation::FindPeers(_) | Operation::FindPeer(_) | Operation::Ping(_) | Operation::AskPeer(_) => {
+            }
         }
     }
 
@@ -339,7 +354,7 @@ impl<S: RecordStore> Dht<S> {
             return;
         };
         query.latest = now;
-        if query.asker == Asker::Upkeep {
+        if query.asker != Asker::Application {
             return;
         }
         let step = query.step.advance(last);
@@ -357,7 +372,10 @@ impl<S: RecordStore> Dht<S> {
             | QueryResult::FindPeer(Err(_))
             | QueryResult::Bootstrap(_)
             | QueryResult::Ping(_)
-            | QueryResult::Connect(_) => &[],
+            | QueryResult::Connect(_)
+            | QueryResult::GetRecord(_)
+            | QueryResult::PutRecord(_)
+            | QueryResult::AskPeer(_) => &[],
         };
         for PeerInfo { peer_id, addrs } in found {
             if *peer_id == self.local.peer {
@@ -381,10 +399,11 @@ impl<S: RecordStore> Dht<S> {
         response: Response,
         rtt: Duration,
     ) {
+        let (named, record) = contents(response);
+        let record = record.and_then(|record| self.valid_record(now, record));
         let Some(query) = self.queries.get_mut(id) else {
             return;
         };
-        let named = closer_peers(response);
         let target = query.operation.machine().looks_for().copied();
         let target = target.and_then(|wanted| named.iter().find(|peer| peer.node_id == wanted));
         let target = target.map_or_else(Addresses::empty, |peer| kept(peer.multiaddrs.clone(), &self.config));
@@ -393,7 +412,7 @@ impl<S: RecordStore> Dht<S> {
         // Whoever failed this node lately is not a candidate again.
         closer.retain(|named| self.peers.is_worth_asking(now, &named.peer));
         let query = query.operation.machine();
-        query.answered(now, from, lookup, Answer { closer, target, rtt });
+        query.answered(now, from, lookup, Answer { closer, target, record, rtt });
         self.queries.wake(id);
     }
 
@@ -414,12 +433,14 @@ impl<S: RecordStore> Dht<S> {
     }
 }
 
-fn closer_peers(response: Response) -> Vec<KadPeer> {
+/// Returns the peers that an answer names, and the record it carries.
+fn contents(response: Response) -> (Vec<KadPeer>, Option<SentRecord>) {
     match response {
-        Response::FindNode { closer_peers }
-        | Response::GetValue { closer_peers, .. }
-        | Response::GetProviders { closer_peers, .. } => closer_peers,
-        Response::Pong | Response::PutValue { .. } => Vec::new(),
+        Response::GetValue { closer_peers, record, .. } => (closer_peers, record),
+        Response::FindNode { closer_peers } | Response::GetProviders { closer_peers, .. } => {
+            (closer_peers, None)
+        }
+        Response::Pong | Response::PutValue { .. } => (Vec::new(), None),
     }
 }
 

@@ -3,6 +3,7 @@
 mod inbound;
 mod joining;
 mod network;
+mod records;
 mod requests;
 mod searching;
 mod table;

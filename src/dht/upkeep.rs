@@ -248,6 +248,7 @@ impl<S: RecordStore> Dht<S> {
             known.reported = false;
         }
         self.routing_updated(key, peer, true, replaced);
+        self.hand_over(now, &peer, key);
     }
 
     fn routing_updated(&mut self, key: &Key, peer: PeerId, is_new_peer: bool, old_peer: Option<PeerId>) {

@@ -18,6 +18,7 @@ use crate::command::Command;
 use crate::error::ClientError;
 use crate::event::{Event, Mode, QueryId, QueryResult, QueryStats, RoutingUpdate};
 use crate::peer::PeerInfo;
+use crate::record::RecordKey;
 use crate::routing::TableSnapshot;
 use crate::store::RecordStore;
 
@@ -61,8 +62,29 @@ impl Calls {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Ticket(u64);
 
-/// Where the last result of a query goes, with what the query has cost.
-pub(crate) type ReplyTo = oneshot::Sender<(QueryResult, QueryStats)>;
+/// Where the results of a query go.
+#[derive(Debug)]
+pub(crate) enum ReplyTo {
+    /// The last one, with what the query has cost.
+    Last(oneshot::Sender<(QueryResult, QueryStats)>),
+    /// Each as it comes. There is room for as many as a query can have.
+    Each(mpsc::Sender<QueryResult>),
+    /// None of them.
+    Nobody,
+}
+
+/// A query tells no more than so many results: one for each candidate of its lookup.
+pub(crate) const MAX_RESULTS: usize = 1024;
+
+impl ReplyTo {
+    fn is_gone(&self) -> bool {
+        match self {
+            Self::Last(reply) => reply.is_canceled(),
+            Self::Each(results) => results.is_closed(),
+            Self::Nobody => false,
+        }
+    }
+}
 
 /// A call of a client, on its way to the node.
 #[derive(Debug)]
@@ -73,6 +95,7 @@ pub(crate) enum Call {
     PeerCount(oneshot::Sender<usize>),
     AddAddress(PeerId, Multiaddr, oneshot::Sender<RoutingUpdate>),
     SetMode(Option<Mode>, oneshot::Sender<()>),
+    RemoveRecord(RecordKey, oneshot::Sender<Result<(), String>>),
     ExportPeers(oneshot::Sender<Vec<PeerInfo>>),
     ImportPeers(Vec<PeerInfo>, oneshot::Sender<usize>),
 }
@@ -83,7 +106,7 @@ impl Call {
         // Whoever no longer waits for the reply is not told.
         match self {
             Self::Query { ticket, command, reply } => {
-                if !reply.is_canceled() {
+                if !reply.is_gone() {
                     let id = node.run(command);
                     node.desk_mut().waiting.insert(id, Waiting { ticket, reply });
                 }
@@ -105,6 +128,9 @@ impl Call {
             Self::SetMode(mode, reply) => {
                 node.set_mode(mode);
                 let _ = reply.send(());
+            }
+            Self::RemoveRecord(key, reply) => {
+                let _ = reply.send(node.remove_record(&key).map_err(|error| error.to_string()));
             }
             Self::ExportPeers(reply) => {
                 let _ = reply.send(node.dht().export_peers());
@@ -168,16 +194,19 @@ impl Desk {
         let Event::OutboundQueryProgressed { id, result, stats, step } = event else {
             return Some(event);
         };
-        if !step.last {
-            let of_client = self.waiting.contains_key(&id);
-            return (!of_client).then_some(Event::OutboundQueryProgressed { id, result, stats, step });
-        }
-        match self.waiting.swap_remove(&id) {
-            Some(waiting) => {
-                let _ = waiting.reply.send((result, stats));
-                None
+        let Some(waiting) = self.waiting.get_mut(&id) else {
+            return Some(Event::OutboundQueryProgressed { id, result, stats, step });
+        };
+        if let ReplyTo::Each(results) = &mut waiting.reply {
+            let _ = results.try_send(result);
+            if step.last {
+                self.waiting.swap_remove(&id);
             }
-            None => Some(Event::OutboundQueryProgressed { id, result, stats, step }),
+        } else if step.last
+            && let Some(Waiting { reply: ReplyTo::Last(reply), .. }) = self.waiting.swap_remove(&id)
+        {
+            let _ = reply.send((result, stats));
         }
+        None
     }
 }

@@ -53,7 +53,7 @@ pub(crate) struct SoftTimeout {
 }
 
 impl SoftTimeout {
-    const fn of(self, connected: bool) -> Duration {
+    pub(super) const fn of(self, connected: bool) -> Duration {
         if connected { self.connected } else { self.dialled }
     }
 }

@@ -178,6 +178,7 @@ impl Line {
             key_hash: _,
             seed: _,
             address_filter: _,
+            records: _,
             // The simulator has no use for these.
             protocol_name: _,
             max_frame: _,

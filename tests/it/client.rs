@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::{FutureExt as _, StreamExt as _};
 use libp2p::PeerId;
 use libp2p::core::upgrade::Version;
-use libp2p_kademlia::store::{MemoryStore, RecordStore, Result as StoreResult};
+use libp2p_kademlia::store::{Expired, MemoryStore, RecordStore, Result as StoreResult, Source};
 use libp2p_kademlia::time::SystemTime;
 use libp2p_kademlia::{
     Behaviour, BootstrapError, ClientError, Config, FindPeerError, GetClosestPeersError, Mode, PingError,
@@ -192,6 +192,18 @@ impl RecordStore for Told {
 
     fn put(&mut self, wall: SystemTime, record: Record) -> StoreResult<()> {
         self.store.put(wall, record)
+    }
+
+    fn put_from(&mut self, wall: SystemTime, record: Record, source: Source) -> StoreResult<Vec<RecordKey>> {
+        self.store.put_from(wall, record, source)
+    }
+
+    fn is_own(&self, key: &RecordKey) -> bool {
+        self.store.is_own(key)
+    }
+
+    fn expire(&mut self, wall: SystemTime) -> StoreResult<Expired> {
+        self.store.expire(wall)
     }
 
     fn remove(&mut self, key: &RecordKey) -> StoreResult<()> {

@@ -12,6 +12,7 @@ use crate::addrs::Addresses;
 use crate::dht::peers::Urgency;
 use crate::event::{Precision, QueryStats};
 use crate::key::Key;
+use crate::message::Request;
 use crate::peer::PeerInfo;
 use crate::query::disjoint::Disjoint;
 use crate::query::lookup::{Next, Rules};
@@ -39,6 +40,7 @@ pub(in crate::dht) enum Goal {
 #[derive(Debug)]
 pub(in crate::dht) struct Search {
     preimage: Bytes,
+    request: Request,
     goal: Goal,
     lookup: Disjoint,
     /// Addresses of candidates as they were named; bounded by the candidates.
@@ -88,7 +90,15 @@ impl Search {
         });
         let addresses = seeds.chain(in_table).collect();
         let lookup = Disjoint::new(key, rules, paths, peers);
-        Some(Self { preimage, goal, lookup, addresses, urgency })
+        let request = find_node(&preimage);
+        Some(Self { preimage, request, goal, lookup, addresses, urgency })
+    }
+
+    /// Asks for more than closer peers, which the answers are to name as well.
+    #[must_use]
+    pub(in crate::dht) fn asking(mut self, request: Request) -> Self {
+        self.request = request;
+        self
     }
 
     /// Adds a candidate that is neither in the table nor a seed, if there is anywhere to ask it.
@@ -102,16 +112,16 @@ impl Search {
     /// Returns what the search wants now, asked for by the operation's lookup number `lookup`.
     pub(in crate::dht) fn next(&mut self, now: Instant, view: &View<'_>, lookup: u16) -> Want {
         match self.lookup.next(now, &|peer, phase| view.prospect(peer, phase)) {
-            Next::Ask(to, _) => Want::Ask(Ask {
-                to,
-                addresses: self.addresses.get(&to).cloned().unwrap_or_default(),
-                request: find_node(&self.preimage),
-                lookup,
-                urgency: self.urgency,
-            }),
+            Next::Ask(to, _) => Want::Ask(self.ask(to, self.request.clone(), lookup)),
             Next::Wait => Want::Wait,
             Next::Done => Want::Done,
         }
+    }
+
+    /// Returns a request to a peer where the search has found it.
+    pub(in crate::dht) fn ask(&self, to: PeerId, request: Request, lookup: u16) -> Ask {
+        let addresses = self.addresses.get(&to).cloned().unwrap_or_default();
+        Ask { to, addresses, request, lookup, urgency: self.urgency }
     }
 
     pub(in crate::dht) fn answered(&mut self, now: Instant, from: &PeerId, answer: Answer) {
@@ -141,6 +151,17 @@ impl Search {
 
     pub(in crate::dht) fn has_answers(&self) -> bool {
         self.lookup.counts().answered > 0
+    }
+
+    /// Returns the closest peers that are not known to have failed, asked or not.
+    pub(in crate::dht) fn closest_ids(&self, count: usize) -> Vec<PeerId> {
+        self.lookup.closest_not_failed(count)
+    }
+
+    /// Returns how many candidates are closer to the target than a peer.
+    pub(in crate::dht) fn closer_than(&self, peer: &PeerId) -> usize {
+        let all = self.lookup.closest_not_failed(usize::MAX);
+        all.iter().position(|known| known == peer).unwrap_or(all.len())
     }
 
     /// Returns the closest peers with their addresses: those that have answered, of a near search also those that were

@@ -9,12 +9,14 @@ use libp2p_swarm::StreamProtocol;
 use super::Behaviour;
 use crate::dht::{Dht, QueryRef};
 use crate::error::NoKnownPeers;
-use crate::event::{Mode, Precision, QueryId, QueryInfo, QueryStats, RoutingUpdate};
+use crate::event::{HeldId, Mode, Precision, QueryId, QueryInfo, QueryStats, RoutingUpdate};
 use crate::key::Key;
 use crate::net::timer;
 use crate::peer::{ConnectionType, KadPeer};
+use crate::record::Quorum;
+use crate::record::{Record, RecordKey};
 use crate::routing::{Bucket, Entry, TableSnapshot};
-use crate::store::RecordStore;
+use crate::store::{self, RecordStore};
 
 impl<S: RecordStore + 'static> Behaviour<S> {
     /// Returns the names of the protocol: one.
@@ -72,6 +74,63 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     /// Searches a peer and its addresses.
     pub fn find_peer(&mut self, peer: PeerId) -> QueryId {
         self.call(|dht, now| dht.find_peer(now, peer))
+    }
+
+    /// Searches the record of a key: tells each that is found, until the closest peers have all answered or
+    /// [`QueryMut::finish`] is called.
+    pub fn get_record(&mut self, key: RecordKey) -> QueryId {
+        self.call(|dht, now| dht.get_record(now, key, None))
+    }
+
+    /// Searches the record of a key until so many agree on the best.
+    pub fn get_record_with(&mut self, key: RecordKey, quorum: Quorum) -> QueryId {
+        self.call(|dht, now| dht.get_record(now, key, Some(quorum)))
+    }
+
+    /// Stores a record here and at the `k` closest peers to its key, and puts it anew until it is removed or ends.
+    ///
+    /// # Errors
+    /// Whatever keeps this node itself from storing it; then it is sent to nobody.
+    pub fn put_record(&mut self, record: Record, quorum: Quorum) -> Result<QueryId, store::Error> {
+        self.call(|dht, now| dht.put_record(now, record, quorum))
+    }
+
+    /// Stores a record at some peers, and not here.
+    pub fn put_record_to(
+        &mut self,
+        record: Record,
+        peers: impl IntoIterator<Item = PeerId>,
+        quorum: Quorum,
+    ) -> QueryId {
+        self.call(|dht, now| dht.put_record_to(now, record, peers, quorum))
+    }
+
+    /// Removes a record from this node's store, and puts it no more. Others keep it until it ends there.
+    ///
+    /// # Errors
+    /// Whatever the store says.
+    pub fn remove_record(&mut self, key: &RecordKey) -> Result<(), store::Error> {
+        self.call(|dht, now| dht.remove_record(now, key))
+    }
+
+    /// Stores what another peer wants stored and the application was asked about. Returns whether it still waited.
+    pub fn accept_record(&mut self, id: HeldId) -> bool {
+        self.call(|dht, now| dht.accept_record(now, id))
+    }
+
+    /// Refuses what another peer wants stored and the application was asked about. Returns whether it still waited.
+    pub fn refuse_record(&mut self, id: HeldId) -> bool {
+        self.call(|dht, _| dht.refuse_record(id))
+    }
+
+    /// Asks one peer for the peers closest to the hash of `key`, without a search.
+    pub fn find_node_at<K: Into<Vec<u8>>>(&mut self, peer: PeerId, key: K) -> QueryId {
+        self.call(|dht, now| dht.find_node_at(now, peer, key))
+    }
+
+    /// Asks one peer for the record of a key, without a search.
+    pub fn get_record_at(&mut self, peer: PeerId, key: RecordKey) -> QueryId {
+        self.call(|dht, now| dht.get_record_at(now, peer, key))
     }
 
     /// Asks one peer for a sign of life, connected or not.

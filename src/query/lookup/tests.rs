@@ -6,7 +6,7 @@ use super::*;
 use crate::time::start;
 
 pub(in crate::query) const MS: Duration = Duration::from_millis(1);
-const SOFT: Duration = Duration::from_millis(100);
+pub(in crate::query) const SOFT: Duration = Duration::from_millis(100);
 
 pub(in crate::query) fn peer(seed: u64) -> PeerId {
     let mut digest = [0; 32];

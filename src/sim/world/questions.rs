@@ -74,7 +74,10 @@ impl World {
             | QueryResult::Bootstrap(_)
             | QueryResult::FindPeer(_)
             | QueryResult::Ping(_)
-            | QueryResult::Connect(_) => {}
+            | QueryResult::Connect(_)
+            | QueryResult::GetRecord(_)
+            | QueryResult::PutRecord(_)
+            | QueryResult::AskPeer(_) => {}
         }
     }
 

@@ -1,0 +1,172 @@
+//! Stores a record at other peers.
+
+use libp2p_identity::PeerId;
+
+use super::search::{Search, Want};
+use super::{Answer, Ask, End, Machine, Step, View};
+use crate::addrs::Addresses;
+use crate::dht::peers::Urgency;
+use crate::error::{PutRecordError, PutReport, RequestError};
+use crate::event::{PutRecordOk, QueryInfo, QueryResult, QueryStats};
+use crate::message::{Request, SentRecord};
+use crate::query::fanout::{Fanout, FanoutNext, Fate};
+use crate::record::{Quorum, RecordKey};
+use crate::time::{Instant, earliest};
+
+/// Stores a record at the closest peers to its key, or at some peers.
+///
+/// # What it decides
+/// Whom it is sent to, and whether enough have stored it. The search for the closest need not be exact, since each STORE is
+/// itself the check: whoever does not answer is replaced by the next closest. It ends when all have answered or failed; or
+/// when the quorum is reached and the others are slow, whom it names as pending, and who get the record nevertheless.
+///
+/// # States
+/// ```text
+/// Searching --closest known--> Storing --settled--> over
+/// ```
+///
+/// # Spec
+/// libp2p kad-dht, "Value storage". Differs from `libp2p-kad`: reports every peer, and loses no request when the quorum is
+/// reached.
+#[derive(Debug)]
+pub(in crate::dht) struct PutRecord {
+    record: SentRecord,
+    quorum: Quorum,
+    search: Option<Search>,
+    fanout: Option<Fanout>,
+}
+
+/// The number of the requests that store, where those of the search have 0.
+const STORE: u16 = 1;
+
+impl PutRecord {
+    /// Stores it at the closest peers.
+    pub(in crate::dht) const fn new(record: SentRecord, quorum: Quorum, search: Search) -> Self {
+        Self { record, quorum, search: Some(search), fanout: None }
+    }
+
+    /// Stores it at some peers.
+    pub(in crate::dht) fn to(record: SentRecord, quorum: Quorum, peers: Vec<PeerId>) -> Self {
+        let count = peers.len();
+        let fanout = Some(Fanout::new(peers, count, quorum.of(count).get()));
+        Self { record, quorum, search: None, fanout }
+    }
+
+    pub(in crate::dht) const fn key(&self) -> &RecordKey {
+        &self.record.key
+    }
+
+    /// Returns how many have stored it.
+    pub(in crate::dht) fn num_stored(&self) -> usize {
+        self.fanout.as_ref().map_or(0, Fanout::num_took)
+    }
+
+    fn report(&self) -> PutReport {
+        let mut report = PutReport::default();
+        for (peer, fate) in self.fanout.iter().flat_map(Fanout::fates) {
+            match fate {
+                Fate::Took => report.stored.push(peer),
+                Fate::Refused => report.refused.push(peer),
+                Fate::Failed(error) => report.failed.push((peer, error)),
+                Fate::Waiting(_) => report.pending.push(peer),
+            }
+        }
+        report
+    }
+
+    fn result(&self, view: &View<'_>) -> QueryResult {
+        let (key, report) = (self.record.key.clone(), self.report());
+        let asked = self.fanout.iter().flat_map(Fanout::fates).count();
+        // Those that took the place of others do not make the quorum greater.
+        let quorum = self.quorum.of(asked.min(view.config.bucket_size().get().max(1)));
+        QueryResult::PutRecord(if report.stored.len() >= quorum.get() {
+            Ok(PutRecordOk { key, report })
+        } else {
+            Err(PutRecordError::QuorumFailed { key, report: Box::new(report), quorum })
+        })
+    }
+
+    fn store_at(&self, peer: PeerId) -> Step {
+        let request = Request::PutValue { record: self.record.clone() };
+        Step::Ask(match &self.search {
+            Some(search) => search.ask(peer, request, STORE),
+            None => {
+                let (addresses, urgency) = (Addresses::empty(), Urgency::Forced);
+                Ask { to: peer, addresses, request, lookup: STORE, urgency }
+            }
+        })
+    }
+}
+
+impl Machine for PutRecord {
+    fn next(&mut self, now: Instant, view: &mut View<'_>) -> Step {
+        if self.fanout.is_none()
+            && let Some(search) = &mut self.search
+        {
+            match search.next(now, view, 0) {
+                Want::Ask(ask) => return Step::Ask(ask),
+                Want::Wait => return Step::Wait,
+                Want::Done => {}
+            }
+            let k = view.config.bucket_size().get();
+            let peers = search.closest_ids(2 * k);
+            let quorum = self.quorum.of(peers.len().min(k)).get();
+            self.fanout = Some(Fanout::new(peers, k, quorum));
+        }
+        let outlook = |peer: &PeerId, phase| view.prospect(peer, phase);
+        match self.fanout.as_mut().map_or(FanoutNext::Done, |fanout| fanout.next(now, &outlook)) {
+            FanoutNext::Ask(peer) => self.store_at(peer),
+            FanoutNext::Wait => Step::Wait,
+            FanoutNext::Done => Step::Done(self.result(view)),
+        }
+    }
+
+    fn answered(&mut self, now: Instant, from: &PeerId, lookup: u16, answer: Answer) {
+        match (lookup, &mut self.fanout, &mut self.search) {
+            (STORE, Some(fanout), _) => fanout.took(from),
+            (_, _, Some(search)) => search.answered(now, from, answer),
+            (_, _, None) => {}
+        }
+    }
+
+    fn failed(&mut self, from: &PeerId, lookup: u16, error: RequestError) {
+        match (lookup, &mut self.fanout, &mut self.search) {
+            (STORE, Some(fanout), _) if error == RequestError::Refused => fanout.refused(from),
+            (STORE, Some(fanout), _) => fanout.failed(from, error),
+            (_, _, Some(search)) => search.failed(from),
+            (_, _, None) => {}
+        }
+    }
+
+    fn end(&mut self, view: &View<'_>, why: End) -> QueryResult {
+        let (key, report) = (self.record.key.clone(), Box::new(self.report()));
+        match why {
+            End::Timeout => QueryResult::PutRecord(Err(PutRecordError::Timeout { key, report })),
+            End::Cancelled => QueryResult::PutRecord(Err(PutRecordError::Cancelled { report })),
+            End::Enough => self.result(view),
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let search = self.search.as_ref().filter(|_| self.fanout.is_none()).and_then(Search::deadline);
+        earliest(search, self.fanout.as_ref().and_then(Fanout::deadline))
+    }
+
+    fn info(&self) -> QueryInfo {
+        QueryInfo::PutRecord { key: self.record.key.clone(), quorum: self.quorum, stored: self.num_stored() }
+    }
+
+    fn count(&self, stats: &mut QueryStats) {
+        if let Some(search) = &self.search {
+            search.count(stats);
+        }
+        for (_, fate) in self.fanout.iter().flat_map(Fanout::fates) {
+            stats.requests += 1;
+            match fate {
+                Fate::Took => stats.success += 1,
+                Fate::Refused | Fate::Failed(_) => stats.failure += 1,
+                Fate::Waiting(_) => {}
+            }
+        }
+    }
+}

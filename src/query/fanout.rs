@@ -1,0 +1,205 @@
+//! The fan-out: sends something to several peers, and counts who took it.
+//!
+//! Knows peer ids and what came of each; neither what is sent nor how.
+
+use std::collections::VecDeque;
+
+use libp2p_identity::PeerId;
+
+use super::lookup::Outlook;
+use super::rtt::Phase;
+use crate::error::RequestError;
+use crate::time::{Instant, after, earliest};
+
+/// What became of one peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It was asked; it is overdue from this time on.
+    Waiting(Instant),
+    Took,
+    Refused,
+    Failed(RequestError),
+}
+
+/// What a fan-out wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FanoutNext {
+    /// Send it to this peer.
+    Ask(PeerId),
+    /// Nothing before something happens or the deadline comes.
+    Wait,
+    /// It has ended.
+    Done,
+}
+
+/// Sends something to the nearest of some peers.
+///
+/// # What it decides
+/// To whom it is sent: to as many as are wanted at once, and to the next nearest for each that refuses, fails or is overdue,
+/// so that as many as are wanted have it in the end; but to no more than twice as many. And when nobody is awaited any more.
+///
+/// # Inputs
+/// [`took`](Self::took), [`refused`](Self::refused), [`failed`](Self::failed).
+///
+/// # Outputs
+/// [`next`](Self::next), to be called until it wants nothing more; [`deadline`](Self::deadline).
+///
+/// # What time does
+/// Makes peers overdue. Their answers still count until the end.
+///
+/// # End
+/// All have answered or failed; or enough have taken it, and those that have not answered are overdue. Nothing is taken back
+/// then: what was sent, or waits for a connection, still arrives.
+///
+/// # Bounds
+/// Twice as many requests as peers are wanted.
+#[derive(Clone, Debug)]
+pub(crate) struct Fanout {
+    wanted: usize,
+    quorum: usize,
+    peers: VecDeque<PeerId>,
+    asked: Vec<(PeerId, Fate)>,
+    deadline: Option<Instant>,
+}
+
+impl Fanout {
+    /// Begins with peers, nearest first: sends it to `wanted` of them, of whom `quorum` must take it.
+    pub(crate) fn new(peers: impl IntoIterator<Item = PeerId>, wanted: usize, quorum: usize) -> Self {
+        let peers: VecDeque<_> = peers.into_iter().take(2 * wanted).collect();
+        Self { wanted, quorum, peers, asked: Vec::new(), deadline: None }
+    }
+
+    pub(crate) fn next(&mut self, now: Instant, outlook: &Outlook<'_>) -> FanoutNext {
+        let hopeful = |fate: &Fate| match fate {
+            Fate::Waiting(soft) => *soft > now,
+            Fate::Took => true,
+            Fate::Refused | Fate::Failed(_) => false,
+        };
+        if self.asked.iter().filter(|(_, fate)| hopeful(fate)).count() < self.wanted
+            && let Some(peer) = self.peers.pop_front()
+        {
+            let prospect = outlook(&peer, Phase::Hopping);
+            let usual = prospect.soft_timeout.of(prospect.connected);
+            // To store takes a little longer than to look up.
+            self.asked.push((peer, Fate::Waiting(after(now, usual + usual / 2))));
+            return FanoutNext::Ask(peer);
+        }
+        let waiting = self.asked.iter().filter_map(|(_, fate)| match fate {
+            Fate::Waiting(soft) => Some(*soft),
+            Fate::Took | Fate::Refused | Fate::Failed(_) => None,
+        });
+        self.deadline = waiting.clone().filter(|soft| *soft > now).fold(None, |a, b| earliest(a, Some(b)));
+        if waiting.count() == 0 || (self.deadline.is_none() && self.num_took() >= self.quorum) {
+            return FanoutNext::Done;
+        }
+        FanoutNext::Wait
+    }
+
+    pub(crate) fn took(&mut self, peer: &PeerId) {
+        self.settle(peer, Fate::Took);
+    }
+
+    pub(crate) fn refused(&mut self, peer: &PeerId) {
+        self.settle(peer, Fate::Refused);
+    }
+
+    pub(crate) fn failed(&mut self, peer: &PeerId, error: RequestError) {
+        self.settle(peer, Fate::Failed(error));
+    }
+
+    fn settle(&mut self, peer: &PeerId, fate: Fate) {
+        if let Some((_, known)) = self.asked.iter_mut().find(|(known, _)| known == peer)
+            && matches!(known, Fate::Waiting(_))
+        {
+            *known = fate;
+        }
+    }
+
+    /// Returns how many have taken it.
+    pub(crate) fn num_took(&self) -> usize {
+        self.asked.iter().filter(|(_, fate)| *fate == Fate::Took).count()
+    }
+
+    /// Iterates over those that were asked, with what became of each.
+    pub(crate) fn fates(&self) -> impl Iterator<Item = (PeerId, Fate)> {
+        self.asked.iter().copied()
+    }
+
+    /// Returns when to ask for the next step though nothing has happened.
+    pub(crate) const fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lookup::tests::{MS, SOFT, cold, peer};
+    use super::*;
+    use crate::time::start;
+
+    fn asks(fanout: &mut Fanout, now: Instant) -> Vec<PeerId> {
+        std::iter::from_fn(|| match fanout.next(now, &cold) {
+            FanoutNext::Ask(peer) => Some(peer),
+            FanoutNext::Wait | FanoutNext::Done => None,
+        })
+        .collect()
+    }
+
+    fn peers(range: std::ops::Range<u64>) -> Vec<PeerId> {
+        range.map(peer).collect()
+    }
+
+    const LATE: crate::time::Duration = SOFT.saturating_mul(3).checked_div(2).unwrap();
+
+    #[test]
+    fn all_that_are_wanted_are_asked_at_once() {
+        let mut fanout = Fanout::new(peers(0..50), 20, 11);
+        assert_eq!(asks(&mut fanout, start()), peers(0..20));
+        assert_eq!(fanout.next(start(), &cold), FanoutNext::Wait);
+        for peer in peers(0..19) {
+            fanout.took(&peer);
+            assert_eq!(
+                fanout.next(start() + MS, &cold),
+                FanoutNext::Wait,
+                "the last one is not given up yet"
+            );
+        }
+        fanout.took(&peer(19));
+        assert_eq!(fanout.next(start() + MS, &cold), FanoutNext::Done);
+        assert_eq!(fanout.num_took(), 20);
+    }
+
+    #[test]
+    fn the_next_nearest_takes_the_place_of_who_refuses_fails_or_is_slow() {
+        let mut fanout = Fanout::new(peers(0..50), 3, 2);
+        assert_eq!(asks(&mut fanout, start()), peers(0..3));
+        fanout.refused(&peer(0));
+        fanout.failed(&peer(1), RequestError::Unreachable);
+        assert_eq!(asks(&mut fanout, start()), peers(3..5));
+        assert_eq!(fanout.deadline(), Some(start() + LATE));
+        assert_eq!(asks(&mut fanout, start() + LATE), peers(5..6), "six are the most");
+        fanout.took(&peer(2));
+        fanout.took(&peer(4));
+        fanout.refused(&peer(2));
+        let last = start() + LATE + LATE;
+        assert_eq!(fanout.next(last, &cold), FanoutNext::Done);
+        let pending = fanout.fates().filter(|(_, fate)| matches!(fate, Fate::Waiting(_))).count();
+        assert_eq!((fanout.num_took(), pending), (2, 2));
+    }
+
+    #[test]
+    fn without_the_quorum_the_slow_ones_are_awaited_to_the_end() {
+        let mut fanout = Fanout::new(peers(0..2), 3, 2);
+        assert_eq!(asks(&mut fanout, start()), peers(0..2));
+        fanout.took(&peer(0));
+        assert_eq!(fanout.next(start() + 100 * LATE, &cold), FanoutNext::Wait);
+        assert_eq!(fanout.deadline(), None, "the request's own end will come");
+        fanout.failed(&peer(1), RequestError::Timeout);
+        assert_eq!(fanout.next(start() + 100 * LATE, &cold), FanoutNext::Done);
+    }
+
+    #[test]
+    fn nobody_is_done_at_once() {
+        assert_eq!(Fanout::new([], 20, 1).next(start(), &cold), FanoutNext::Done);
+    }
+}

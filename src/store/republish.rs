@@ -1,0 +1,271 @@
+//! Republishing: which records are to be put anew, and when.
+//!
+//! Knows keys and times; neither values nor peers.
+
+use std::collections::BTreeSet;
+
+use indexmap::IndexMap;
+
+use crate::key::Key;
+use crate::record::RecordKey;
+use crate::rng::Rng;
+use crate::time::{Duration, Instant, after};
+
+/// So many are put at once.
+const MAX_AT_ONCE: usize = 4;
+
+/// What is due within this part of an interval is put together with what is due now.
+const TOGETHER: u32 = 8;
+
+/// An own record that nobody has stored is put again after this time.
+const TRY_AGAIN: Duration = Duration::from_secs(600);
+
+/// Decides when records are put anew.
+///
+/// # What it decides
+/// A record of this node is put by it every 22 hours, and sooner if nobody had stored it. A record of others that it holds is
+/// put anew an hour after the latest STORE of it, whoever that came from: each time the first of the holders to remember does
+/// it for all. Times are jittered, so that holders do not remember at once. What becomes due is put in the order of the
+/// keyspace together with what is due soon, so that those that are neighbours find the same peers connected; and at most four
+/// at once.
+///
+/// # Inputs
+/// [`stored`](Self::stored) and [`removed`](Self::removed) of each record; [`done`](Self::done) when one was put.
+///
+/// # Outputs
+/// [`next`](Self::next): a record to be put now.
+///
+/// # What time does
+/// Makes records due.
+///
+/// # Bounds
+/// Those of the store: one entry for each record.
+///
+/// # Spec
+/// Maymounkov & Mazières §2.5.
+#[derive(Debug)]
+pub(crate) struct Republish {
+    publication: Option<Duration>,
+    replication: Option<Duration>,
+    records: IndexMap<RecordKey, Turn>,
+    due: BTreeSet<(Instant, RecordKey)>,
+    /// Those whose time has come, in the order of the keyspace.
+    ready: BTreeSet<(Key, RecordKey)>,
+    /// Where in the keyspace it is.
+    at: Key,
+    under_way: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    key: Key,
+    is_own: bool,
+    due: Option<Instant>,
+}
+
+impl Republish {
+    pub(crate) fn new(publication: Option<Duration>, replication: Option<Duration>) -> Self {
+        Self {
+            publication,
+            replication,
+            records: IndexMap::new(),
+            due: BTreeSet::new(),
+            ready: BTreeSet::new(),
+            at: Key::from_bytes([0; 32]),
+            under_way: 0,
+        }
+    }
+
+    /// A record has been stored, here and elsewhere.
+    pub(crate) fn stored(&mut self, now: Instant, record: RecordKey, key: Key, is_own: bool, rng: &mut Rng) {
+        let interval = if is_own { self.publication } else { self.replication };
+        // An own one never later than it should, one of others never earlier.
+        let wait = interval.map(|interval| {
+            let jitter = interval.mul_f64(0.25 * rng.unit());
+            if is_own { interval - jitter } else { interval + jitter }
+        });
+        self.schedule(record, key, is_own, wait.map(|wait| after(now, wait)));
+    }
+
+    /// A record was there when the node began: own ones are put within ten minutes, those of others within an interval.
+    pub(crate) fn found(&mut self, now: Instant, record: RecordKey, key: Key, is_own: bool, rng: &mut Rng) {
+        let within = if is_own { self.publication.map(|_| TRY_AGAIN) } else { self.replication };
+        let wait = within.map(|within| within.mul_f64(rng.unit()));
+        self.schedule(record, key, is_own, wait.map(|wait| after(now, wait)));
+    }
+
+    fn schedule(&mut self, record: RecordKey, key: Key, is_own: bool, due: Option<Instant>) {
+        self.removed(&record);
+        self.due.extend(due.map(|at| (at, record.clone())));
+        self.records.insert(record, Turn { key, is_own, due });
+    }
+
+    /// A record is not stored here any more.
+    pub(crate) fn removed(&mut self, record: &RecordKey) {
+        if let Some(turn) = self.records.swap_remove(record) {
+            if let Some(due) = turn.due {
+                self.due.remove(&(due, record.clone()));
+            }
+            self.ready.remove(&(turn.key, record.clone()));
+        }
+    }
+
+    /// Returns a record to put now. Its [`done`](Self::done) is awaited.
+    pub(crate) fn next(&mut self, now: Instant) -> Option<RecordKey> {
+        if self.under_way >= MAX_AT_ONCE {
+            return None;
+        }
+        if self.due.first().is_some_and(|(at, _)| *at <= now) {
+            let soon = after(now, self.replication.or(self.publication).unwrap_or_default() / TOGETHER);
+            while let Some((_, record)) = self.due.first().filter(|(at, _)| *at <= soon).cloned() {
+                self.due.pop_first();
+                if let Some(turn) = self.records.get_mut(&record) {
+                    turn.due = None;
+                    self.ready.insert((turn.key, record));
+                }
+            }
+        }
+        // Onward from where it was, and round.
+        let next = self.ready.iter().find(|(key, _)| *key >= self.at).or_else(|| self.ready.first())?.clone();
+        self.ready.remove(&next);
+        let (key, record) = next;
+        self.at = key;
+        self.under_way += 1;
+        Some(record)
+    }
+
+    /// A record has been put; `anybody` says whether anybody has stored it.
+    pub(crate) fn done(&mut self, now: Instant, record: &RecordKey, anybody: bool, rng: &mut Rng) {
+        self.under_way = self.under_way.saturating_sub(1);
+        let Some(turn) = self.records.get(record).copied() else {
+            return;
+        };
+        if anybody || !turn.is_own {
+            self.stored(now, record.clone(), turn.key, turn.is_own, rng);
+        } else {
+            self.retry(now, record);
+        }
+    }
+
+    /// An own record was put and nobody has stored it.
+    pub(crate) fn retry(&mut self, now: Instant, record: &RecordKey) {
+        if let Some(turn) = self.records.get(record).copied() {
+            let due = self.publication.map(|interval| after(now, TRY_AGAIN.min(interval)));
+            self.schedule(record.clone(), turn.key, turn.is_own, due);
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        if self.under_way >= MAX_AT_ONCE {
+            // It goes on when one of them is done.
+            return None;
+        }
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// Iterates over the records that are stored here, with their keys.
+    pub(crate) fn records(&self) -> impl Iterator<Item = (&RecordKey, &Key)> {
+        self.records.iter().map(|(record, turn)| (record, &turn.key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::start;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn fixture() -> (Republish, Rng, Instant) {
+        (Republish::new(Some(22 * HOUR), Some(HOUR)), Rng::from_u64(1), start())
+    }
+
+    fn record(n: u8) -> (RecordKey, Key) {
+        (RecordKey::new(&[n]), Key::sha256(&[n]))
+    }
+
+    fn all(republish: &mut Republish, now: Instant) -> Vec<RecordKey> {
+        std::iter::from_fn(|| republish.next(now)).collect()
+    }
+
+    #[test]
+    fn a_record_of_others_is_put_an_hour_after_the_latest_store() {
+        let (mut republish, mut rng, now) = fixture();
+        let (one, key) = record(1);
+        republish.stored(now, one.clone(), key, false, &mut rng);
+        republish.stored(now + HOUR / 2, one.clone(), key, false, &mut rng);
+        let due = republish.deadline().unwrap();
+        assert!(due >= now + HOUR * 3 / 2 && due <= now + HOUR * 7 / 4);
+        assert_eq!(republish.next(due - Duration::from_nanos(1)), None);
+        assert_eq!(republish.next(due), Some(one.clone()));
+        assert_eq!((republish.next(due), republish.deadline()), (None, None));
+        republish.done(due, &one, false, &mut rng);
+        assert!(republish.deadline().unwrap() >= due + HOUR);
+    }
+
+    #[test]
+    fn an_own_record_is_put_in_time_and_sooner_if_nobody_took_it() {
+        let (mut republish, mut rng, now) = fixture();
+        let (one, key) = record(1);
+        republish.stored(now, one.clone(), key, true, &mut rng);
+        let due = republish.deadline().unwrap();
+        assert!(due <= now + 22 * HOUR && due >= now + 16 * HOUR);
+        assert_eq!(republish.next(due), Some(one.clone()));
+        republish.done(due, &one, false, &mut rng);
+        assert_eq!(republish.deadline(), Some(due + TRY_AGAIN));
+        assert_eq!(republish.next(due + TRY_AGAIN), Some(one.clone()));
+        republish.done(due, &one, true, &mut rng);
+        assert!(republish.deadline().unwrap() >= due + 16 * HOUR);
+    }
+
+    #[test]
+    fn what_is_due_soon_goes_along_in_the_order_of_the_keyspace_four_at_once() {
+        let (mut republish, mut rng, now) = fixture();
+        for n in 0..50 {
+            let (record, key) = record(n);
+            republish.stored(now, record, key, false, &mut rng);
+        }
+        let later = now + 2 * HOUR;
+        let mut order = Vec::new();
+        loop {
+            let batch = all(&mut republish, later);
+            assert!(batch.len() <= MAX_AT_ONCE);
+            if batch.is_empty() {
+                break;
+            }
+            for record in batch {
+                republish.done(later, &record, true, &mut rng);
+                order.push(Key::sha256(record.as_ref()));
+            }
+        }
+        assert_eq!(order.len(), 50);
+        assert!(order.is_sorted());
+    }
+
+    #[test]
+    fn what_is_gone_is_not_put() {
+        let (mut republish, mut rng, now) = fixture();
+        let (one, key) = record(1);
+        republish.stored(now, one.clone(), key, false, &mut rng);
+        republish.removed(&one);
+        assert_eq!((republish.deadline(), republish.next(now + 9 * HOUR)), (None, None));
+        republish.stored(now, one.clone(), key, false, &mut rng);
+        assert_eq!(republish.next(now + 9 * HOUR), Some(one.clone()));
+        republish.removed(&one);
+        republish.done(now, &one, true, &mut rng);
+        assert_eq!(republish.records().count(), 0);
+        assert_eq!(republish.deadline(), None);
+    }
+
+    #[test]
+    fn without_intervals_nothing_is_put() {
+        let (mut republish, mut rng, now) = (Republish::new(None, None), Rng::from_u64(1), start());
+        for (n, own) in [(1, true), (2, false)] {
+            let (record, key) = record(n);
+            republish.stored(now, record.clone(), key, own, &mut rng);
+            republish.found(now, record.clone(), key, own, &mut rng);
+            republish.retry(now, &record);
+        }
+        assert_eq!((republish.deadline(), republish.records().count()), (None, 2));
+    }
+}
