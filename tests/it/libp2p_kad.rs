@@ -7,7 +7,7 @@ use libp2p::core::upgrade::Version;
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, identify, identity};
 use libp2p_kad as kad;
-use libp2p_kademlia::{Config, Mode, PingError};
+use libp2p_kademlia::{Config, Mode, PingError, PutRecordError, Quorum, Record};
 use tokio::sync::{mpsc, oneshot};
 
 use super::support::*;
@@ -33,6 +33,8 @@ enum Ask {
     Add(PeerId, Multiaddr),
     Closest(Vec<u8>, oneshot::Sender<Vec<PeerId>>),
     Knows(PeerId, oneshot::Sender<bool>),
+    Put(kad::Record, oneshot::Sender<bool>),
+    Get(Vec<u8>, oneshot::Sender<Option<kad::Record>>),
 }
 
 struct RunningTheirs {
@@ -45,6 +47,19 @@ impl RunningTheirs {
     async fn closest(&self, key: impl Into<Vec<u8>>) -> Vec<PeerId> {
         let (reply, answer) = oneshot::channel();
         self.asks.send(Ask::Closest(key.into(), reply)).await.ok().unwrap();
+        within(answer).await.unwrap()
+    }
+
+    async fn put(&self, key: &[u8], value: &[u8]) -> bool {
+        let (reply, answer) = oneshot::channel();
+        let record = kad::Record::new(key.to_vec(), value.to_vec());
+        self.asks.send(Ask::Put(record, reply)).await.ok().unwrap();
+        within(answer).await.unwrap()
+    }
+
+    async fn get(&self, key: &[u8]) -> Option<kad::Record> {
+        let (reply, answer) = oneshot::channel();
+        self.asks.send(Ask::Get(key.to_vec(), reply)).await.ok().unwrap();
         within(answer).await.unwrap()
     }
 
@@ -62,6 +77,9 @@ async fn run_theirs(carrier: Carrier, version: Version) -> RunningTheirs {
     let (asks, mut asked) = mpsc::channel(16);
     tokio::spawn(async move {
         let mut queries = std::collections::HashMap::new();
+        let mut puts: std::collections::HashMap<_, oneshot::Sender<bool>> = std::collections::HashMap::new();
+        let mut gets: std::collections::HashMap<_, oneshot::Sender<Option<kad::Record>>> =
+            std::collections::HashMap::new();
         loop {
             tokio::select! {
                 event = swarm.select_next_some() => match event {
@@ -80,9 +98,42 @@ async fn run_theirs(carrier: Carrier, version: Version) -> RunningTheirs {
                             let _ = reply.send(ok.peers.into_iter().map(|peer| peer.peer_id).collect());
                         }
                     }
+                    SwarmEvent::Behaviour(TheirsEvent::Kad(kad::Event::OutboundQueryProgressed {
+                        id,
+                        result: kad::QueryResult::PutRecord(result),
+                        ..
+                    })) => {
+                        if let Some(reply) = puts.remove(&id) {
+                            let _ = reply.send(result.is_ok());
+                        }
+                    }
+                    SwarmEvent::Behaviour(TheirsEvent::Kad(kad::Event::OutboundQueryProgressed {
+                        id,
+                        result: kad::QueryResult::GetRecord(result),
+                        step,
+                        ..
+                    })) => match result {
+                        Ok(kad::GetRecordOk::FoundRecord(found)) => {
+                            if let Some(reply) = gets.remove(&id) {
+                                let _ = reply.send(Some(found.record));
+                            }
+                        }
+                        Ok(_) | Err(_) => {
+                            if let Some(reply) = gets.remove(&id).filter(|_| step.last) {
+                                let _ = reply.send(None);
+                            }
+                        }
+                    },
                     _ => {}
                 },
                 ask = asked.recv() => match ask {
+                    Some(Ask::Put(record, reply)) => {
+                        let id = swarm.behaviour_mut().kad.put_record(record, kad::Quorum::One).unwrap();
+                        puts.insert(id, reply);
+                    }
+                    Some(Ask::Get(key, reply)) => {
+                        gets.insert(swarm.behaviour_mut().kad.get_record(key.into()), reply);
+                    }
                     Some(Ask::Add(peer, address)) => {
                         swarm.behaviour_mut().kad.add_address(&peer, address);
                     }
@@ -192,4 +243,40 @@ async fn their_clients_enter_no_table() {
     })
     .await;
     assert!(!knows(&hub, peer_id).await);
+}
+
+#[tokio::test]
+async fn records_of_theirs_are_read_by_ours_and_ours_by_theirs() {
+    let (carrier, version) = (Carrier::Tcp, Version::V1Lazy);
+    let hub = run_theirs(carrier, version).await;
+    let [a, b] = [run(ours(carrier, version), carrier).await, run(ours(carrier, version), carrier).await];
+    for node in [&a, &b] {
+        node.client.add_address(hub.peer_id, hub.address.clone()).await.unwrap();
+        within(node.client.bootstrap()).await.unwrap();
+        eventually(|| hub.knows(node.peer_id)).await;
+        eventually(|| knows(node, hub.peer_id)).await;
+    }
+    meet(&a, &b).await;
+    let report = within(a.client.put(*b"of ours", &b"our value"[..])).await.unwrap();
+    assert!(report.stored.contains(&hub.peer_id) && report.refused.is_empty(), "{report:?}");
+    assert_eq!(within(b.client.get(*b"of ours")).await.unwrap().value, "our value");
+    let read = hub.get(b"of ours").await.unwrap();
+    assert_eq!((read.value.as_slice(), read.publisher), (&b"our value"[..], Some(a.peer_id)));
+    assert!(hub.put(b"of theirs", b"their value").await);
+    for node in [&a, &b] {
+        let read = within(node.client.get(*b"of theirs")).await.unwrap();
+        assert_eq!((read.value.as_ref(), read.publisher), (&b"their value"[..], Some(hub.peer_id)));
+        assert!(read.expires.is_some(), "theirs says how long it lasts");
+    }
+    // It reads 16 KiB at most: the error says who did not store it, the others have, and nothing is harmed.
+    let large = vec![7; 20 * 1024];
+    let result =
+        within(a.client.put_record(Record::new(b"large".to_vec(), large.clone()), Quorum::All)).await;
+    let Err(PutRecordError::QuorumFailed { report, quorum, .. }) = result else { panic!("{result:?}") };
+    assert_eq!(
+        (quorum.get(), report.stored.as_slice(), report.refused.as_slice()),
+        (2, &[b.peer_id][..], &[hub.peer_id][..])
+    );
+    assert_eq!(within(b.client.get(*b"large")).await.unwrap().value, large);
+    assert!(within(a.client.closest_peers(*b"anything")).await.unwrap().len() == 2, "both still answer");
 }
