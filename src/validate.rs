@@ -2,6 +2,11 @@
 //!
 //! Knows records and the time; knows nothing of who sent them or where they are kept.
 
+#[cfg(feature = "ipns")]
+mod ipns;
+mod protobuf;
+mod public_key;
+
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,6 +14,10 @@ use std::sync::Arc;
 
 use crate::record::RecordKey;
 use crate::time::SystemTime;
+
+#[cfg(feature = "ipns")]
+pub use self::ipns::Ipns;
+pub use self::public_key::PublicKeys;
 
 /// Judges the records of one namespace.
 ///
@@ -111,6 +120,12 @@ mod tests {
     use super::*;
 
     const WALL: SystemTime = SystemTime::UNIX_EPOCH;
+
+    /// The bytes of a vector.
+    pub(in crate::validate) fn hex(text: &str) -> Vec<u8> {
+        let digits: Vec<_> = text.chars().map(|digit| digit.to_digit(16).unwrap()).collect();
+        digits.chunks(2).map(|pair| u8::try_from(pair[0] << 4 | pair[1]).unwrap()).collect()
+    }
 
     /// Takes values of one byte, of which the greater is the better.
     struct OneByte;
