@@ -57,6 +57,30 @@ impl From<Vec<u8>> for RecordKey {
     }
 }
 
+impl From<&[u8]> for RecordKey {
+    fn from(bytes: &[u8]) -> Self {
+        Self(Bytes::copy_from_slice(bytes))
+    }
+}
+
+impl<const N: usize> From<&[u8; N]> for RecordKey {
+    fn from(bytes: &[u8; N]) -> Self {
+        Self(Bytes::copy_from_slice(bytes))
+    }
+}
+
+impl From<&str> for RecordKey {
+    fn from(text: &str) -> Self {
+        Self(Bytes::copy_from_slice(text.as_bytes()))
+    }
+}
+
+impl From<String> for RecordKey {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
 impl<const S: usize> From<Multihash<S>> for RecordKey {
     fn from(multihash: Multihash<S>) -> Self {
         Self::from(multihash.to_bytes())

@@ -257,14 +257,14 @@ async fn records_of_theirs_are_read_by_ours_and_ours_by_theirs() {
         eventually(|| knows(node, hub.peer_id)).await;
     }
     meet(&a, &b).await;
-    let report = within(a.client.put(*b"of ours", &b"our value"[..])).await.unwrap();
+    let report = within(a.client.put(b"of ours", &b"our value"[..])).await.unwrap();
     assert!(report.stored.contains(&hub.peer_id) && report.refused.is_empty(), "{report:?}");
-    assert_eq!(within(b.client.get(*b"of ours")).await.unwrap().value, "our value");
+    assert_eq!(within(b.client.get(b"of ours")).await.unwrap().value, "our value");
     let read = hub.get(b"of ours").await.unwrap();
     assert_eq!((read.value.as_slice(), read.publisher), (&b"our value"[..], Some(a.peer_id)));
     assert!(hub.put(b"of theirs", b"their value").await);
     for node in [&a, &b] {
-        let read = within(node.client.get(*b"of theirs")).await.unwrap();
+        let read = within(node.client.get(b"of theirs")).await.unwrap();
         assert_eq!((read.value.as_ref(), read.publisher), (&b"their value"[..], Some(hub.peer_id)));
         assert!(read.expires.is_some(), "theirs says how long it lasts");
     }
@@ -277,6 +277,6 @@ async fn records_of_theirs_are_read_by_ours_and_ours_by_theirs() {
         (quorum.get(), report.stored.as_slice(), report.refused.as_slice()),
         (2, &[b.peer_id][..], &[hub.peer_id][..])
     );
-    assert_eq!(within(b.client.get(*b"large")).await.unwrap().value, large);
+    assert_eq!(within(b.client.get(b"large")).await.unwrap().value, large);
     assert!(within(a.client.closest_peers(*b"anything")).await.unwrap().len() == 2, "both still answer");
 }

@@ -29,16 +29,16 @@ async fn three(carrier: Carrier) -> [Running; 3] {
 async fn what_one_puts_the_others_get() {
     for carrier in [Carrier::Memory, Carrier::Tcp, Carrier::Quic] {
         let [a, b, c] = three(carrier).await;
-        let mut stored = within(a.client.put(*b"key", &b"value"[..])).await.unwrap().stored;
+        let mut stored = within(a.client.put(b"key", &b"value"[..])).await.unwrap().stored;
         stored.sort();
         let mut others = vec![b.peer_id, c.peer_id];
         others.sort();
         assert_eq!(stored, others);
         for node in [&a, &b, &c] {
-            let record = within(node.client.get(*b"key")).await.unwrap();
+            let record = within(node.client.get(b"key")).await.unwrap();
             assert_eq!((record.value.as_ref(), record.publisher), (&b"value"[..], Some(a.peer_id)));
         }
-        let everywhere = within(b.client.get_with(*b"key", Quorum::All)).await.unwrap();
+        let everywhere = within(b.client.get_with(b"key", Quorum::All)).await.unwrap();
         assert_eq!(everywhere.value, "value");
     }
 }
@@ -50,7 +50,7 @@ async fn every_record_is_streamed_with_its_peer() {
         let record = Record::new(b"key".to_vec(), value);
         within(a.client.put_record_to(record, [node.peer_id], Quorum::All)).await.unwrap();
     }
-    let found: Vec<_> = within(a.client.get_all(*b"key").collect()).await;
+    let found: Vec<_> = within(a.client.get_all(b"key").collect()).await;
     let mut found: Vec<_> = found
         .into_iter()
         .map(Result::unwrap)
@@ -60,26 +60,26 @@ async fn every_record_is_streamed_with_its_peer() {
     let mut expected = vec![(b.peer_id, "of b".into()), (c.peer_id, "of c".into())];
     expected.sort();
     assert_eq!(found, expected);
-    let nothing: Vec<_> = within(a.client.get_all(*b"other").collect()).await;
+    let nothing: Vec<_> = within(a.client.get_all(b"other").collect()).await;
     assert!(matches!(nothing[..], [Err(GetRecordError::NotFound { .. })]), "{nothing:?}");
     // Whoever drops the stream has ended the search.
-    drop(a.client.get_all(*b"key"));
+    drop(a.client.get_all(b"key"));
     let ok = within(a.client.find_node_at(b.peer_id, *b"key")).await.unwrap();
     assert_eq!(ok.closer.len(), 1);
-    let ok = within(a.client.get_record_at(c.peer_id, *b"key")).await.unwrap();
+    let ok = within(a.client.get_record_at(c.peer_id, b"key")).await.unwrap();
     assert_eq!(ok.record.unwrap().value, "of c");
 }
 
 #[tokio::test]
 async fn alone_a_node_finds_its_own_records() {
     let node = run(server(), Carrier::Memory).await;
-    assert_eq!(within(node.client.put(*b"key", &b"v"[..])).await, Err(PutRecordError::NoKnownPeers));
-    assert_eq!(within(node.client.get(*b"key")).await.unwrap().value, "v");
-    node.client.try_put(*b"second", &b"w"[..]).unwrap();
-    assert_eq!(within(node.client.get(*b"second")).await.unwrap().value, "w");
-    within(node.client.remove(*b"key")).await.unwrap();
-    assert_eq!(within(node.client.get(*b"key")).await, Err(GetRecordError::NoKnownPeers));
-    let invalid = within(node.client.put(*b"", &b"v"[..])).await;
+    assert_eq!(within(node.client.put(b"key", &b"v"[..])).await, Err(PutRecordError::NoKnownPeers));
+    assert_eq!(within(node.client.get(b"key")).await.unwrap().value, "v");
+    node.client.try_put(b"second", &b"w"[..]).unwrap();
+    assert_eq!(within(node.client.get(b"second")).await.unwrap().value, "w");
+    within(node.client.remove(b"key")).await.unwrap();
+    assert_eq!(within(node.client.get(b"key")).await, Err(GetRecordError::NoKnownPeers));
+    let invalid = within(node.client.put(b"", &b"v"[..])).await;
     assert!(matches!(invalid, Err(PutRecordError::Invalid(_))), "{invalid:?}");
 }
 
@@ -111,9 +111,9 @@ async fn the_application_decides_what_it_stores_for_others() {
     let other = run(server(), Carrier::Memory).await;
     other.client.add_address(peer_id, address).await.unwrap();
     within(other.client.bootstrap()).await.unwrap();
-    let report = within(other.client.put(*b"one", &b"good"[..])).await.unwrap();
+    let report = within(other.client.put(b"one", &b"good"[..])).await.unwrap();
     assert_eq!(report.stored, [peer_id]);
-    let error = within(other.client.put(*b"two", &b"bad"[..])).await.unwrap_err();
+    let error = within(other.client.put(b"two", &b"bad"[..])).await.unwrap_err();
     let PutRecordError::QuorumFailed { report, .. } = error else { panic!("{error:?}") };
     assert_eq!(report.refused, [peer_id]);
     assert_eq!(seen.recv().unwrap(), (other.peer_id, "good".into()));
