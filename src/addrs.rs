@@ -282,6 +282,29 @@ impl IpGroup {
         })
     }
 
+    /// Returns the group as bytes, its kind first.
+    #[cfg(feature = "redb")]
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
+        match self {
+            Self::V4ClassA(a) => vec![0, a],
+            Self::V4([a, b]) => vec![1, a, b],
+            Self::V6(bytes) => [&[2], &bytes[..]].concat(),
+            Self::Name(bytes) => [&[3], &bytes[..]].concat(),
+        }
+    }
+
+    /// Reads what [`to_bytes`](Self::to_bytes) has written.
+    #[cfg(feature = "redb")]
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        match bytes {
+            [0, a] => Some(Self::V4ClassA(*a)),
+            [1, a, b] => Some(Self::V4([*a, *b])),
+            [2, rest @ ..] => Some(Self::V6(rest.try_into().ok()?)),
+            [3, rest @ ..] => Some(Self::Name(rest.try_into().ok()?)),
+            _ => None,
+        }
+    }
+
     fn of_ipv6(ip: Ipv6Addr) -> Self {
         let [a, b, c, d, ..] = ip.octets();
         Self::V6([a, b, c, d])

@@ -2,20 +2,24 @@
 //!
 //! Knows records and wall-clock times that are passed in; knows nothing of messages, queries or who may store what.
 
-mod expiry;
+mod index;
 pub mod memory;
+#[cfg(feature = "redb")]
+mod redb;
 pub(crate) mod republish;
 
 use std::borrow::Cow;
 
 use libp2p_identity::PeerId;
 
-pub use memory::{MemoryStore, MemoryStoreConfig};
-
 use crate::addrs::IpGroup;
 use crate::record::{ProviderRecord, Record, RecordKey};
 use crate::time::SystemTime;
 use crate::validate::InvalidRecord;
+pub use index::Limits;
+pub use memory::{MemoryStore, MemoryStoreConfig};
+#[cfg(feature = "redb")]
+pub use redb::Redb;
 
 /// Who wants something stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

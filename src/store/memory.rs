@@ -4,124 +4,44 @@
 //! strangers cannot take it.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
 use libp2p_identity::PeerId;
 
-use super::expiry::Expiry;
+use super::index::{Index, Limits, Owner};
 use super::{Error, Expired, RecordStore, Result, Source};
-use crate::addrs::IpGroup;
-use crate::key::{Distance, Key, KeyHash};
+use crate::key::Key;
 use crate::record::{ProviderRecord, Record, RecordKey};
 use crate::time::SystemTime;
 
 /// The bounds of a [`MemoryStore`].
 #[derive(Clone, Debug)]
 pub struct MemoryStoreConfig {
-    /// How many records of others are kept, and as many of this node's. Default: 16,384.
-    pub max_records: usize,
-    /// How many bytes the keys and values of others may have together, and those of this node. Default: 64 MiB.
-    pub max_bytes: usize,
-    /// How many bytes a value may have. Default: 65,536.
-    pub max_value_bytes: usize,
+    /// How much room there is for records.
+    pub records: Limits,
     /// How many providers a key may have. Default: 20.
     pub max_providers_per_key: usize,
     /// Of how many keys providers are kept, and as many that this node provides. Default: 1,024.
     pub max_provided_keys: usize,
-    /// The hash by which records are near to this node or far from it. Default: SHA-256.
-    pub key_hash: KeyHash,
 }
 
 impl Default for MemoryStoreConfig {
     fn default() -> Self {
-        Self {
-            max_records: 16 * 1024,
-            max_bytes: 64 << 20,
-            max_value_bytes: 64 * 1024,
-            max_providers_per_key: 20,
-            max_provided_keys: 1024,
-            key_hash: Key::sha256,
-        }
+        Self { records: Limits::default(), max_providers_per_key: 20, max_provided_keys: 1024 }
     }
 }
-
-/// The senders of one IP group may take one part in so many of the room for others.
-const GROUP_SHARE: usize = 16;
 
 /// Keeps records in memory; they end with the process.
 ///
-/// # When there is no room
-/// Records that have ended go first. The senders of one IP group have a sixteenth of the room for others. Beyond that, and
-/// when all the room is taken, the farthest from this node's id makes way for a nearer one, of the same group or of any; a
-/// record that would be the farthest itself is refused. What this node stores itself has room of its own, and is never
-/// dropped.
+/// What is dropped when there is no room: see [`Limits`].
 #[derive(Debug)]
 pub struct MemoryStore {
     local: PeerId,
-    key: Key,
     config: MemoryStoreConfig,
-    records: IndexMap<RecordKey, Held>,
-    own: Room,
-    foreign: Room,
-    by_group: BTreeMap<IpGroup, Room>,
-    ends: Expiry,
+    index: Index,
+    records: IndexMap<RecordKey, Record>,
     providers: IndexMap<RecordKey, Vec<ProviderRecord>>,
     provided: IndexMap<RecordKey, ProviderRecord>,
-}
-
-/// A record, where it is in the keyspace, and whose it is.
-#[derive(Clone, Debug)]
-struct Held {
-    record: Record,
-    distance: Distance,
-    owner: Owner,
-}
-
-impl Held {
-    fn bytes(&self) -> usize {
-        self.record.key.as_ref().len() + self.record.value.len()
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Owner {
-    Own,
-    Other(Option<IpGroup>),
-}
-
-/// What some records take, with the bytes of each, nearest first.
-#[derive(Clone, Debug, Default)]
-struct Room {
-    bytes: usize,
-    records: BTreeMap<(Distance, RecordKey), usize>,
-}
-
-impl Room {
-    fn add(&mut self, held: &Held) {
-        self.bytes += held.bytes();
-        self.records.insert((held.distance, held.record.key.clone()), held.bytes());
-    }
-
-    fn remove(&mut self, held: &Held) {
-        if let Some(bytes) = self.records.remove(&(held.distance, held.record.key.clone())) {
-            self.bytes -= bytes;
-        }
-    }
-
-    /// Returns the records that have to go so that one more fits, farthest first; `None` if that one is the farthest.
-    fn to_evict(&self, held: &Held, max_records: usize, max_bytes: usize) -> Option<Vec<RecordKey>> {
-        let (mut count, mut bytes) = (self.records.len() + 1, self.bytes + held.bytes());
-        let mut farthest = self.records.iter().rev();
-        let mut evicted = Vec::new();
-        while count > max_records || bytes > max_bytes {
-            let ((_, key), size) = farthest.next().filter(|((distance, _), _)| *distance > held.distance)?;
-            evicted.push(key.clone());
-            count -= 1;
-            bytes -= size;
-        }
-        Some(evicted)
-    }
 }
 
 impl MemoryStore {
@@ -132,15 +52,12 @@ impl MemoryStore {
 
     /// Makes an empty store of the node `local` with the given bounds.
     pub fn with_config(local: PeerId, config: MemoryStoreConfig) -> Self {
+        let key = Key::of_peer(&local, config.records.key_hash);
         Self {
             local,
-            key: Key::of_peer(&local, config.key_hash),
+            index: Index::new(key, config.records.clone()),
             config,
             records: IndexMap::new(),
-            own: Room::default(),
-            foreign: Room::default(),
-            by_group: BTreeMap::new(),
-            ends: Expiry::default(),
             providers: IndexMap::new(),
             provided: IndexMap::new(),
         }
@@ -148,105 +65,41 @@ impl MemoryStore {
 
     /// Keeps the records for which `keep` is true.
     pub fn retain(&mut self, mut keep: impl FnMut(&RecordKey, &Record) -> bool) {
-        let gone = self.records.iter().filter(|(key, held)| !keep(key, &held.record));
-        let gone: Vec<_> = gone.map(|(key, _)| key.clone()).collect();
-        gone.iter().for_each(|key| drop(self.take(key)));
+        self.records.retain(|key, record| {
+            let keeps = keep(key, record);
+            if !keeps {
+                self.index.remove(key);
+            }
+            keeps
+        });
     }
 
     /// Returns how many bytes the keys and values take that others wanted stored.
     pub fn foreign_bytes(&self) -> usize {
-        self.foreign.bytes
-    }
-
-    fn rooms(&mut self, owner: Owner) -> impl Iterator<Item = &mut Room> {
-        let (first, group) = match owner {
-            Owner::Own => (&mut self.own, None),
-            Owner::Other(group) => (&mut self.foreign, group),
-        };
-        let second = group.map(|group| self.by_group.entry(group).or_default());
-        std::iter::once(first).chain(second)
-    }
-
-    fn take(&mut self, key: &RecordKey) -> Option<Held> {
-        let held = self.records.swap_remove(key)?;
-        self.rooms(held.owner).for_each(|room| room.remove(&held));
-        if let Owner::Other(Some(group)) = held.owner
-            && self.by_group.get(&group).is_some_and(|room| room.records.is_empty())
-        {
-            self.by_group.remove(&group);
-        }
-        self.ends.remove(held.record.expires, key);
-        Some(held)
-    }
-
-    fn insert(&mut self, held: Held) {
-        let key = held.record.key.clone();
-        self.rooms(held.owner).for_each(|room| room.add(&held));
-        self.ends.insert(held.record.expires, &key);
-        self.records.insert(key, held);
-    }
-
-    /// Returns which records have to go so that one more fits.
-    fn to_evict(&self, held: &Held) -> Option<Vec<RecordKey>> {
-        let MemoryStoreConfig { max_records, max_bytes, .. } = self.config;
-        let Owner::Other(group) = held.owner else {
-            let fits = self.own.records.len() < max_records && self.own.bytes + held.bytes() <= max_bytes;
-            return fits.then(Vec::new);
-        };
-        let of_group = group.and_then(|group| self.by_group.get(&group)).unwrap_or(&NOTHING);
-        let (share, share_bytes) = (max_records.div_ceil(GROUP_SHARE), max_bytes.div_ceil(GROUP_SHARE));
-        match group.map(|_| of_group.to_evict(held, share, share_bytes)) {
-            // Within its share; or its own farthest make the room.
-            Some(Some(evicted)) if !evicted.is_empty() => Some(evicted),
-            Some(None) => None,
-            Some(Some(_)) | None => self.foreign.to_evict(held, max_records, max_bytes),
-        }
+        self.index.foreign_bytes()
     }
 
     fn store(&mut self, wall: SystemTime, record: Record, owner: Owner) -> Result<Vec<RecordKey>> {
-        if record.value.len() > self.config.max_value_bytes {
-            return Err(Error::ValueTooLarge);
+        let (gone, added) = self.index.add(wall, &record, owner);
+        for key in &gone {
+            self.records.swap_remove(key);
         }
-        let distance = self.key.distance(&(self.config.key_hash)(record.key.as_ref()));
-        let held = Held { record, distance, owner };
-        let mut gone = self.expire(wall)?.gone;
-        let before = self.take(&held.record.key.clone());
-        let Some(evicted) = self.to_evict(&held) else {
-            // Nothing has changed.
-            before.into_iter().for_each(|held| self.insert(held));
-            return Err(Error::MaxRecords);
-        };
-        evicted.iter().for_each(|key| drop(self.take(key)));
-        gone.extend(evicted);
-        self.insert(held);
+        added?;
+        self.records.insert(record.key.clone(), record);
         Ok(gone)
     }
 }
 
-/// Iterates over the records of a [`MemoryStore`].
-#[derive(Debug)]
-pub struct Records<'a>(indexmap::map::Values<'a, RecordKey, Held>);
-
-impl<'a> Iterator for Records<'a> {
-    type Item = Cow<'a, Record>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.0.next().map(|held| Cow::Borrowed(&held.record))
-    }
-}
-
-/// The room of a group of which nothing is kept.
-static NOTHING: Room = Room { bytes: 0, records: BTreeMap::new() };
-
 impl RecordStore for MemoryStore {
-    type RecordsIter<'a> = Records<'a>;
+    type RecordsIter<'a> =
+        std::iter::Map<indexmap::map::Values<'a, RecordKey, Record>, fn(&Record) -> Cow<'_, Record>>;
     type ProvidedIter<'a> = std::iter::Map<
         indexmap::map::Values<'a, RecordKey, ProviderRecord>,
         fn(&ProviderRecord) -> Cow<'_, ProviderRecord>,
     >;
 
     fn get(&self, wall: SystemTime, key: &RecordKey) -> Result<Option<Cow<'_, Record>>> {
-        let record = self.records.get(key).map(|held| &held.record).filter(|record| !record.is_expired(wall));
+        let record = self.records.get(key).filter(|record| !record.is_expired(wall));
         Ok(record.map(Cow::Borrowed))
     }
 
@@ -259,22 +112,25 @@ impl RecordStore for MemoryStore {
     }
 
     fn is_own(&self, key: &RecordKey) -> bool {
-        self.records.get(key).is_some_and(|held| held.owner == Owner::Own)
+        self.index.is_own(key)
     }
 
     fn expire(&mut self, wall: SystemTime) -> Result<Expired> {
-        let gone: Vec<_> = std::iter::from_fn(|| self.ends.pop(wall)).collect();
-        gone.iter().for_each(|key| drop(self.take(key)));
-        Ok(Expired { gone, next: self.ends.next() })
+        let gone = self.index.expire(wall);
+        for key in &gone {
+            self.records.swap_remove(key);
+        }
+        Ok(Expired { gone, next: self.index.next_end() })
     }
 
     fn remove(&mut self, key: &RecordKey) -> Result<()> {
-        self.take(key);
+        self.index.remove(key);
+        self.records.swap_remove(key);
         Ok(())
     }
 
     fn records(&self) -> Self::RecordsIter<'_> {
-        Records(self.records.values())
+        self.records.values().map(|record| Cow::Borrowed(record))
     }
 
     fn add_provider(&mut self, wall: SystemTime, record: ProviderRecord) -> Result<()> {
@@ -329,6 +185,7 @@ impl RecordStore for MemoryStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::addrs::IpGroup;
     use crate::time::Duration;
 
     const WALL: SystemTime = SystemTime::UNIX_EPOCH;
@@ -339,11 +196,9 @@ mod tests {
 
     fn store() -> MemoryStore {
         let config = MemoryStoreConfig {
-            max_records: 2,
-            max_value_bytes: 3,
+            records: Limits { max_records: 2, max_value_bytes: 3, ..Limits::default() },
             max_providers_per_key: 2,
             max_provided_keys: 2,
-            ..MemoryStoreConfig::default()
         };
         MemoryStore::with_config(peer(0), config)
     }
@@ -363,23 +218,15 @@ mod tests {
     }
 
     /// The keys 0 to 255, nearest to the store first.
-    fn by_distance(store: &MemoryStore) -> Vec<u8> {
+    fn by_distance(_: &MemoryStore) -> Vec<u8> {
         let mut keys: Vec<u8> = (0..=255).collect();
-        keys.sort_by_key(|key| store.key.distance(&Key::sha256(&[*key])));
+        keys.sort_by_key(|key| Key::of_peer(&peer(0), Key::sha256).distance(&Key::sha256(&[*key])));
         keys
     }
 
     fn check(store: &MemoryStore) {
-        let held = |own: bool| store.records.values().filter(move |held| (held.owner == Owner::Own) == own);
-        for (room, own) in [(&store.own, true), (&store.foreign, false)] {
-            assert_eq!(room.records.len(), held(own).count());
-            assert_eq!(room.bytes, held(own).map(Held::bytes).sum::<usize>());
-        }
-        let grouped = held(false).filter(|held| held.owner != Owner::Other(None)).count();
-        assert_eq!(store.by_group.values().map(|room| room.records.len()).sum::<usize>(), grouped);
-        assert!(store.by_group.values().all(|room| !room.records.is_empty()));
-        let ending = held(true).chain(held(false)).filter(|held| held.record.expires.is_some()).count();
-        assert_eq!(store.ends.len(), ending);
+        store.index.check();
+        assert_eq!(store.records.len(), store.index.keys().count());
     }
 
     #[test]
@@ -430,7 +277,10 @@ mod tests {
 
     #[test]
     fn bytes_are_bounded_as_well() {
-        let config = MemoryStoreConfig { max_bytes: 40, ..MemoryStoreConfig::default() };
+        let config = MemoryStoreConfig {
+            records: Limits { max_bytes: 40, ..Limits::default() },
+            ..MemoryStoreConfig::default()
+        };
         let mut store = MemoryStore::with_config(peer(0), config);
         let near = by_distance(&store);
         for at in (0..100).rev() {
@@ -446,15 +296,22 @@ mod tests {
 
     #[test]
     fn a_flood_from_a_few_ip_groups_takes_their_share_and_no_more() {
-        let config = MemoryStoreConfig { max_records: 160, ..MemoryStoreConfig::default() };
+        let config = MemoryStoreConfig {
+            records: Limits { max_records: 160, ..Limits::default() },
+            ..MemoryStoreConfig::default()
+        };
         let mut store = MemoryStore::with_config(peer(0), config);
         let from = |group: u8| Source { peer: peer(0), group: Some(IpGroup::V4([group, 0])) };
         for n in 0..100u8 {
             store.put_from(WALL, Record::new(vec![1, n], b"honest".to_vec()), from(n)).unwrap();
         }
-        for n in 0..100_000u32 {
+        for n in 0..1_000_000u32 {
             let record = Record::new(n.to_be_bytes().to_vec(), b"flood".to_vec());
-            drop(store.put_from(WALL, record, from(200 + u8::try_from(n % 4).unwrap())));
+            let source = Source {
+                peer: peer(u8::try_from(n % 40).unwrap()),
+                ..from(200 + u8::try_from(n % 4).unwrap())
+            };
+            drop(store.put_from(WALL, record, source));
         }
         check(&store);
         let honest = store.records().filter(|record| record.value == "honest").count();

@@ -1,0 +1,203 @@
+use super::*;
+use std::fs;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+const WALL: SystemTime = SystemTime::UNIX_EPOCH;
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A file of its own for each test, gone with it.
+struct File(PathBuf);
+
+impl File {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("libp2p-kademlia-store-{}-{n}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        drop(fs::remove_file(&path));
+        Self(path)
+    }
+
+    fn open(&self) -> Redb {
+        Redb::open(&self.0, peer(0)).unwrap()
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        drop(fs::remove_file(&self.0));
+    }
+}
+
+fn peer(seed: u8) -> PeerId {
+    PeerId::from_multihash(libp2p_core::multihash::Multihash::wrap(0, &[seed; 32]).unwrap()).unwrap()
+}
+
+fn source(group: u8) -> Source {
+    Source { peer: peer(9), group: Some(IpGroup::V4([group, 0])) }
+}
+
+fn all(store: &Redb) -> Vec<Record> {
+    let mut all: Vec<_> = store.records().map(Cow::into_owned).collect();
+    all.sort_by(|a, b| a.key.cmp(&b.key));
+    all
+}
+
+#[test]
+fn what_was_committed_is_there_again_with_all_that_was_known_of_it() {
+    let file = File::new();
+    let mut store = file.open();
+    let own = Record { publisher: Some(peer(0)), ..Record::new("own", "value") };
+    let other = Record { expires: Some(WALL + HOUR), publisher: Some(peer(3)), ..Record::new("other", "") };
+    store.put(WALL, own.clone()).unwrap();
+    store.put_from(WALL, other.clone(), source(1)).unwrap();
+    assert!(store.is_dirty());
+    assert_eq!(store.get(WALL, &own.key).unwrap().as_deref(), Some(&own), "before it is committed");
+    store.commit().unwrap();
+    assert!(!store.is_dirty());
+    let kept = all(&store);
+    assert_eq!(kept, [other.clone(), own.clone()]);
+    drop(store);
+    let mut store = file.open();
+    assert_eq!(all(&store), kept);
+    assert!(store.is_own(&own.key) && !store.is_own(&other.key));
+    assert_eq!(store.index.get(&other.key).unwrap().owner, Owner::Other(Some(IpGroup::V4([1, 0]))));
+    // What has ended goes, and does not come back.
+    assert!(store.get(WALL + HOUR, &other.key).unwrap().is_none());
+    assert_eq!(store.expire(WALL + HOUR).unwrap(), Expired { gone: vec![other.key], next: None });
+    store.remove(&own.key).unwrap();
+    store.commit().unwrap();
+    drop(store);
+    assert!(all(&file.open()).is_empty());
+}
+
+#[test]
+fn what_was_not_committed_is_not_there() {
+    let file = File::new();
+    let mut store = file.open();
+    store.put(WALL, Record::new("first", "1")).unwrap();
+    store.commit().unwrap();
+    store.put(WALL, Record::new("first", "2")).unwrap();
+    store.put(WALL, Record::new("second", "2")).unwrap();
+    drop(store);
+    let left = all(&file.open());
+    assert_eq!(left, [Record::new("first", "1")]);
+}
+
+#[test]
+fn the_bounds_are_those_of_the_index_in_the_file_as_well() {
+    let file = File::new();
+    let bounds = |max_records| MemoryStoreConfig {
+        records: Limits { max_records, ..Limits::default() },
+        ..MemoryStoreConfig::default()
+    };
+    let mut store = Redb::open_with(&file.0, peer(0), bounds(32)).unwrap();
+    for n in 0..1000u32 {
+        let record = Record::new(n.to_be_bytes().to_vec(), "value");
+        drop(store.put_from(WALL, record, source(u8::try_from(n % 200).unwrap())));
+    }
+    store.commit().unwrap();
+    store.index.check();
+    let kept = all(&store);
+    assert_eq!(kept.len(), 32);
+    drop(store);
+    assert_eq!(all(&file.open()), kept);
+    // Opened with tighter bounds the nearest stay.
+    let mut store = Redb::open_with(&file.0, peer(0), bounds(16)).unwrap();
+    store.commit().unwrap();
+    drop(store);
+    assert_eq!(all(&file.open()).len(), 16);
+}
+
+#[test]
+fn peers_are_saved_and_loaded() {
+    let file = File::new();
+    let mut store = file.open();
+    assert_eq!(store.load_peers().unwrap(), []);
+    let addrs: Vec<Multiaddr> =
+        ["/ip4/1.2.3.4/tcp/5", "/ip6/::1/udp/6/quic-v1"].map(|text| text.parse().unwrap()).to_vec();
+    let peers = [PeerInfo { peer_id: peer(1), addrs }, PeerInfo { peer_id: peer(2), addrs: vec![] }];
+    store.save_peers(&peers).unwrap();
+    drop(store);
+    let mut store = file.open();
+    assert_eq!(store.load_peers().unwrap(), peers);
+    store.save_peers(&peers[1..]).unwrap();
+    assert_eq!(store.load_peers().unwrap(), peers[1..]);
+}
+
+#[test]
+fn a_foreign_or_damaged_file_is_named_and_not_changed() {
+    let file = File::new();
+    let error = |what: &str| {
+        let before = fs::read(&file.0).unwrap();
+        let error = Redb::open(&file.0, peer(0)).map(drop).unwrap_err().to_string();
+        assert!(error.contains(file.0.to_str().unwrap()), "{what}: {error}");
+        assert_eq!(fs::read(&file.0).unwrap(), before, "{what}");
+    };
+    fs::write(&file.0, b"Dear diary, this is no database.").unwrap();
+    error("a text");
+    fs::write(&file.0, vec![0; 100_000]).unwrap();
+    error("zeros");
+    fs::remove_file(&file.0).unwrap();
+    let other = Database::create(&file.0).unwrap();
+    let write = other.begin_write().unwrap();
+    let table: TableDefinition<'_, u64, u64> = TableDefinition::new("accounts");
+    write.open_table(table).unwrap().insert(1, 2).unwrap();
+    write.commit().unwrap();
+    drop(other);
+    let error_of_another = Redb::open(&file.0, peer(0)).map(drop).unwrap_err().to_string();
+    assert!(error_of_another.contains("another program"), "{error_of_another}");
+    fs::remove_file(&file.0).unwrap();
+    let mut store = file.open();
+    for n in 0..500u32 {
+        store.put(WALL, Record::new(n.to_be_bytes().to_vec(), vec![7; 100])).unwrap();
+    }
+    store.commit().unwrap();
+    drop(store);
+    let good = fs::read(&file.0).unwrap();
+    fs::write(&file.0, &good[..good.len() / 3]).unwrap();
+    error("cut short");
+    let missing = std::env::temp_dir().join("no such folder").join("store");
+    let error = Redb::open(&missing, peer(0)).map(drop).unwrap_err().to_string();
+    assert!(error.contains("no such folder"), "{error}");
+}
+
+#[test]
+fn a_flipped_bit_never_panics() {
+    let file = File::new();
+    let mut store = file.open();
+    for n in 0..50u32 {
+        store.put(WALL, Record::new(n.to_be_bytes().to_vec(), vec![7; 100])).unwrap();
+    }
+    store.commit().unwrap();
+    drop(store);
+    let good = fs::read(&file.0).unwrap();
+    let mut rng = crate::rng::Rng::from_u64(1);
+    let (mut opened, mut refused) = (0, 0);
+    for _ in 0..100 {
+        let mut bad = good.clone();
+        let at = usize::try_from(rng.below(bad.len().min(64 * 1024) as u64)).unwrap();
+        bad[at] ^= 1 << rng.below(8);
+        fs::write(&file.0, &bad).unwrap();
+        match Redb::open(&file.0, peer(0)) {
+            Ok(store) => {
+                drop(all(&store));
+                opened += 1;
+            }
+            Err(error) => {
+                assert!(error.to_string().contains(file.0.to_str().unwrap()), "{error}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(opened > 0, "{opened} {refused}");
+}
+
+#[test]
+fn every_group_is_read_as_it_was_written() {
+    for group in [IpGroup::V4ClassA(1), IpGroup::V4([1, 2]), IpGroup::V6([1, 2, 3, 4]), IpGroup::Name([8; 8])]
+    {
+        assert_eq!(IpGroup::from_bytes(&group.to_bytes()), Some(group));
+    }
+    assert_eq!(IpGroup::from_bytes(&[4, 1]), None);
+}
