@@ -47,4 +47,4 @@ pub use links::{Links, RoundTrip, Transport};
 pub use measure::{Health, LookupOutcome};
 pub use report::{Report, Summary};
 pub use scenario::{Churn, Incident, Lookups, Roles, Scenario, Start};
-pub use world::{Traffic, World};
+pub use world::{Reached, RecordOutcome, Traffic, World};

@@ -305,10 +305,14 @@ impl<S: RecordStore> Dht<S> {
             return true;
         };
         let target = (key.bytes().clone(), (self.config.key_hash)(key.as_ref()));
-        let k = self.config.bucket_size().get();
+        let (k, is_own) = (self.config.bucket_size().get(), self.store.is_own(&key));
+        if !is_own && self.num_closer(&target.1) > k {
+            // A copy, cached or left over: those it belongs to see to it, and it ends here.
+            self.records.republish.done(now, &key, true, &mut self.rng);
+            return true;
+        }
         match self.search(now, target, k, Precision::Near) {
             Ok(search) => {
-                let is_own = self.store.is_own(&key);
                 let put = PutRecord::new(self.sent(wall, record, is_own), Quorum::All, search);
                 self.insert(now, Operation::PutRecord(put), Asker::Republish);
             }
@@ -367,6 +371,7 @@ impl<S: RecordStore> Dht<S> {
         let mut record = sent.into_record(wall);
         // Whoever says that it is of this node does not know better than this node.
         record.publisher = record.publisher.filter(|publisher| *publisher != self.local.peer);
+        let mut same = None;
         if let Ok(Some(known)) = self.store.get(wall, &record.key) {
             let order = validators.compare(&record.key, &record.value, &known.value);
             let (is_own, is_same) = (self.store.is_own(&record.key), known.value == record.value);
@@ -376,6 +381,7 @@ impl<S: RecordStore> Dht<S> {
             if is_own && is_same {
                 return Ok((record, true));
             }
+            same = is_same.then_some(known.expires);
             if is_own && order.is_eq() {
                 return Err(InvalidRecord::new("the key has a record of this node's own, which is as good"));
             }
@@ -383,15 +389,23 @@ impl<S: RecordStore> Dht<S> {
         let longest = self.config.records.ttl.map(|ttl| wall_after(wall, self.shrunk(&record.key, ttl)));
         // `None` is not less than an end: it is no end.
         record.expires = record.expires.into_iter().chain(longest).min();
+        if let Some(known) = same {
+            // A copy that somebody had cached for a short time does not shorten the others.
+            record.expires = record.expires.and_then(|end| known.map(|known| known.max(end)));
+        }
         Ok((record, false))
     }
 
     /// Returns how long a record is kept here that would last for `ttl`: less, the more nodes are closer to it.
     fn shrunk(&self, key: &RecordKey, ttl: Duration) -> Duration {
-        let key = (self.config.key_hash)(key.as_ref());
-        let own = key.distance(&self.local.key);
-        let closer = self.table.closest(&key).take_while(|entry| key.distance(entry.key()) < own).count();
+        let closer = self.num_closer(&(self.config.key_hash)(key.as_ref()));
         shrunk(ttl, closer, self.config.bucket_size().get())
+    }
+
+    /// Returns how many peers of the table are closer to a key than this node.
+    fn num_closer(&self, key: &Key) -> usize {
+        let own = key.distance(&self.local.key);
+        self.table.closest(key).take_while(|entry| key.distance(entry.key()) < own).count()
     }
 
     /// Asks the application whether a record is to be stored.

@@ -4,6 +4,7 @@
 
 mod people;
 mod questions;
+mod records;
 mod transit;
 
 use std::cmp::Reverse;
@@ -28,6 +29,7 @@ use crate::rng::Rng;
 use crate::store::MemoryStore;
 use crate::time::{Duration, Instant, SystemTime};
 
+pub use records::{Reached, RecordOutcome};
 use transit::Connection;
 
 /// How a node lives.
@@ -179,6 +181,8 @@ pub struct World {
     pub(super) ids: IndexSet<PeerId>,
     pub(super) asked: BTreeMap<(usize, QueryId), Asked>,
     pub(super) outcomes: Vec<LookupOutcome>,
+    open_records: BTreeMap<(usize, QueryId), records::Open>,
+    record_outcomes: Vec<RecordOutcome>,
     pub(super) trace: Trace,
     /// How many entries of tables were replaced though their peers could be reached.
     pub(super) displaced: u64,
@@ -227,6 +231,8 @@ impl World {
             ids: IndexSet::new(),
             asked: BTreeMap::new(),
             outcomes: Vec::new(),
+            open_records: BTreeMap::new(),
+            record_outcomes: Vec::new(),
             trace: Trace::default(),
             displaced: 0,
             seeds: 1,
@@ -247,6 +253,25 @@ impl World {
     /// Returns the virtual time that has passed since the beginning.
     pub fn now(&self) -> Duration {
         self.now.saturating_duration_since(self.origin)
+    }
+
+    /// Returns the wall-clock time, which began at 1970 with the world.
+    pub fn wall(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + self.now()
+    }
+
+    /// Ends a node's life: it is found to be gone at once.
+    pub fn kill(&mut self, n: usize) {
+        if self.nodes.get(n).is_some_and(Node::is_alive) {
+            self.die(n, Refuses::AtOnce);
+        }
+    }
+
+    /// Adds a node that joins now, and returns its number.
+    pub fn join(&mut self) -> usize {
+        let n = self.add_node(Role::Honest);
+        self.arrive(n);
+        n
     }
 
     /// Returns how many nodes there have been, the present ones included. They are numbered from 0.
@@ -328,7 +353,7 @@ impl World {
         seed[8..16].copy_from_slice(&seed_of(&node.key).to_le_bytes());
         seed[16..20].copy_from_slice(&node.incarnation.to_le_bytes());
         let store = MemoryStore::new(node.peer);
-        let wall = SystemTime::UNIX_EPOCH;
+        let wall = SystemTime::UNIX_EPOCH + self.now.saturating_duration_since(self.origin);
         let dht = Dht::new(node.peer, store, self.config.clone(), seed, self.now, wall);
         node.dht = Some(Box::new(dht));
         node.life = Life::Alive;
@@ -355,6 +380,17 @@ impl World {
         let result = call(node.dht.as_deref_mut()?, self.now);
         self.drain(n);
         Some(result)
+    }
+
+    /// Calls a node that lives, and leaves what comes of it for later.
+    fn with_quietly<T>(
+        &mut self,
+        n: usize,
+        call: impl FnOnce(&mut Dht<MemoryStore>, Instant) -> T,
+    ) -> Option<T> {
+        let now = self.now;
+        let node = self.nodes.get_mut(n).filter(|node| node.is_alive())?;
+        Some(call(node.dht.as_deref_mut()?, now))
     }
 
     pub(super) fn input(&mut self, n: usize, input: Input) {

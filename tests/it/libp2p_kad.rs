@@ -1,6 +1,6 @@
 //! A real peer: `libp2p-kad` in the same network, each finding peers through the other.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use futures::StreamExt as _;
 use libp2p::core::upgrade::Version;
@@ -70,16 +70,49 @@ impl RunningTheirs {
     }
 }
 
+/// Queries of such a peer, and who waits for them.
+#[derive(Default)]
+struct Open {
+    closest: HashMap<kad::QueryId, oneshot::Sender<Vec<PeerId>>>,
+    puts: HashMap<kad::QueryId, oneshot::Sender<bool>>,
+    gets: HashMap<kad::QueryId, oneshot::Sender<Option<kad::Record>>>,
+}
+
+impl Open {
+    fn progressed(&mut self, id: kad::QueryId, result: kad::QueryResult, last: bool) {
+        match result {
+            kad::QueryResult::GetClosestPeers(Ok(ok)) => {
+                if let Some(reply) = self.closest.remove(&id) {
+                    let _ = reply.send(ok.peers.into_iter().map(|peer| peer.peer_id).collect());
+                }
+            }
+            kad::QueryResult::PutRecord(result) => {
+                if let Some(reply) = self.puts.remove(&id) {
+                    let _ = reply.send(result.is_ok());
+                }
+            }
+            kad::QueryResult::GetRecord(Ok(kad::GetRecordOk::FoundRecord(found))) => {
+                if let Some(reply) = self.gets.remove(&id) {
+                    let _ = reply.send(Some(found.record));
+                }
+            }
+            kad::QueryResult::GetRecord(_) if last => {
+                if let Some(reply) = self.gets.remove(&id) {
+                    let _ = reply.send(None);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
 async fn run_theirs(carrier: Carrier, version: Version) -> RunningTheirs {
     let mut swarm: Swarm<Theirs> = swarm(carrier, version, theirs);
     let address = listen(&mut swarm, carrier).await;
     let peer_id = *swarm.local_peer_id();
     let (asks, mut asked) = mpsc::channel(16);
     tokio::spawn(async move {
-        let mut queries = std::collections::HashMap::new();
-        let mut puts: std::collections::HashMap<_, oneshot::Sender<bool>> = std::collections::HashMap::new();
-        let mut gets: std::collections::HashMap<_, oneshot::Sender<Option<kad::Record>>> =
-            std::collections::HashMap::new();
+        let mut open = Open::default();
         loop {
             tokio::select! {
                 event = swarm.select_next_some() => match event {
@@ -90,55 +123,25 @@ async fn run_theirs(carrier: Carrier, version: Version) -> RunningTheirs {
                     }
                     SwarmEvent::Behaviour(TheirsEvent::Kad(kad::Event::OutboundQueryProgressed {
                         id,
-                        result: kad::QueryResult::GetClosestPeers(result),
-                        ..
-                    })) => {
-                        let reply: Option<oneshot::Sender<_>> = queries.remove(&id);
-                        if let (Some(reply), Ok(ok)) = (reply, result) {
-                            let _ = reply.send(ok.peers.into_iter().map(|peer| peer.peer_id).collect());
-                        }
-                    }
-                    SwarmEvent::Behaviour(TheirsEvent::Kad(kad::Event::OutboundQueryProgressed {
-                        id,
-                        result: kad::QueryResult::PutRecord(result),
-                        ..
-                    })) => {
-                        if let Some(reply) = puts.remove(&id) {
-                            let _ = reply.send(result.is_ok());
-                        }
-                    }
-                    SwarmEvent::Behaviour(TheirsEvent::Kad(kad::Event::OutboundQueryProgressed {
-                        id,
-                        result: kad::QueryResult::GetRecord(result),
+                        result,
                         step,
                         ..
-                    })) => match result {
-                        Ok(kad::GetRecordOk::FoundRecord(found)) => {
-                            if let Some(reply) = gets.remove(&id) {
-                                let _ = reply.send(Some(found.record));
-                            }
-                        }
-                        Ok(_) | Err(_) => {
-                            if let Some(reply) = gets.remove(&id).filter(|_| step.last) {
-                                let _ = reply.send(None);
-                            }
-                        }
-                    },
+                    })) => open.progressed(id, result, step.last),
                     _ => {}
                 },
                 ask = asked.recv() => match ask {
                     Some(Ask::Put(record, reply)) => {
                         let id = swarm.behaviour_mut().kad.put_record(record, kad::Quorum::One).unwrap();
-                        puts.insert(id, reply);
+                        open.puts.insert(id, reply);
                     }
                     Some(Ask::Get(key, reply)) => {
-                        gets.insert(swarm.behaviour_mut().kad.get_record(key.into()), reply);
+                        open.gets.insert(swarm.behaviour_mut().kad.get_record(key.into()), reply);
                     }
                     Some(Ask::Add(peer, address)) => {
                         swarm.behaviour_mut().kad.add_address(&peer, address);
                     }
                     Some(Ask::Closest(key, reply)) => {
-                        queries.insert(swarm.behaviour_mut().kad.get_closest_peers(key), reply);
+                        open.closest.insert(swarm.behaviour_mut().kad.get_closest_peers(key), reply);
                     }
                     Some(Ask::Knows(peer, reply)) => {
                         let mut buckets = swarm.behaviour_mut().kad.kbuckets();

@@ -248,6 +248,49 @@ fn a_record_ends_when_it_says_so_or_when_the_configuration_does() {
 }
 
 #[test]
+fn a_copy_that_ends_soon_does_not_shorten_one_that_lasts() {
+    let (mut dht, now) = (new_dht(0, validating()), start());
+    assert!(put(&mut dht, now, 1, SentRecord { ttl: Some(10 * HOUR), ..sent(b"1") }));
+    assert!(put(&mut dht, now, 2, SentRecord { ttl: Some(HOUR), ..sent(b"1") }));
+    assert_eq!(held(&dht, WALL).unwrap().expires, Some(WALL + 10 * HOUR));
+    assert!(put(&mut dht, now, 2, SentRecord { ttl: Some(20 * HOUR), ..sent(b"1") }));
+    assert_eq!(held(&dht, WALL).unwrap().expires, Some(WALL + 20 * HOUR), "but longer is longer");
+    assert!(put(&mut dht, now, 2, SentRecord { ttl: Some(HOUR), ..sent(b"2") }));
+    assert_eq!(held(&dht, WALL).unwrap().expires, Some(WALL + HOUR), "and another value is another record");
+}
+
+#[test]
+fn a_cached_copy_is_not_put_anew() {
+    let (mut dht, now) = (new_dht(0, quiet().with_replication_interval(Some(HOUR))), start());
+    for n in 1..=300 {
+        meet(&mut dht, now, n);
+        answer_all(&mut dht, now, &[n + 1]);
+        prove(&mut dht, now, n);
+    }
+    let closer = |dht: &Dht<MemoryStore>, key: &[u8]| {
+        let (key, own) = (Key::sha256(key), dht.local.key);
+        dht.table().entries().filter(|entry| key.distance(entry.key()) < key.distance(&own)).count()
+    };
+    let find = |wanted: bool| (0..u32::MAX).find(|n| (closer(&dht, &n.to_be_bytes()) < 5) == wanted).unwrap();
+    let (near, far) = (find(true), (0..u32::MAX).find(|n| closer(&dht, &n.to_be_bytes()) > 30).unwrap());
+    for n in [near, far] {
+        let record =
+            Record { expires: Some(WALL + DAY), ..Record::new(RecordKey::from(&n.to_be_bytes()), "v") };
+        assert!(put(&mut dht, now, 1, SentRecord::of(record, WALL)));
+    }
+    dht.handle_timeout(now + 2 * HOUR);
+    let keys: Vec<_> = asked(&outputs(&mut dht))
+        .into_iter()
+        .filter_map(|(_, _, request)| match request {
+            Request::FindNode { key } => Some(key),
+            _ => None,
+        })
+        .collect();
+    assert!(keys.iter().any(|key| key[..] == near.to_be_bytes()));
+    assert!(!keys.iter().any(|key| key[..] == far.to_be_bytes()));
+}
+
+#[test]
 fn the_more_nodes_are_closer_the_shorter_a_record_is_kept() {
     let (mut dht, now) = (new_dht(0, quiet()), start());
     for n in 1..=300 {

@@ -70,13 +70,14 @@ impl World {
                 }
                 self.trace.note(self.now, 12, n, 0);
             }
+            QueryResult::GetRecord(_) | QueryResult::PutRecord(_) => {
+                self.heard_of_record(n, (id, step.last), result, &stats);
+            }
             QueryResult::GetClosestPeers(_)
             | QueryResult::Bootstrap(_)
             | QueryResult::FindPeer(_)
             | QueryResult::Ping(_)
             | QueryResult::Connect(_)
-            | QueryResult::GetRecord(_)
-            | QueryResult::PutRecord(_)
             | QueryResult::AskPeer(_) => {}
         }
     }

@@ -1,3 +1,4 @@
+use super::super::index::Limits;
 use super::*;
 use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering};
