@@ -1,6 +1,11 @@
 //! What things cost in allocations and heap: counted, not timed, so that the bounds hold on every machine.
 
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, which reads the clock once")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a test, which reads the clock once"
+)]
 
 use allocation_counter::{AllocationInfo, measure};
 use bytes::BytesMut;
@@ -12,7 +17,9 @@ use libp2p_kademlia::routing::{Table, TableConfig};
 use libp2p_kademlia::store::MemoryStore;
 use libp2p_kademlia::time::{Instant, SystemTime};
 use libp2p_kademlia::wire::{MAX_PEERS, decode_request, decode_response, encode_response};
-use libp2p_kademlia::{Addresses, Behaviour, Config, ConnectionType, IpDiversity, KadPeer, Key, Mode, Rng};
+use libp2p_kademlia::{
+    Addresses, Behaviour, Config, ConnectionType, IpDiversity, KadPeer, Key, Mode, Quorum, Record, Rng,
+};
 
 fn peer(n: u32) -> PeerId {
     let mut digest = vec![0x08, 0x01, 0x12, 0x20];
@@ -225,4 +232,31 @@ fn queries_that_wait_cost_others_nothing() {
     }
     assert_eq!(dht.queries().count(), 1000);
     assert_eq!(ask(&mut dht), before);
+}
+
+/// A record of 64 KiB to twenty peers: each request shares the one value.
+#[test]
+fn a_put_does_not_copy_the_value_for_each_peer() {
+    let (now, wall) = (Instant::now(), SystemTime::UNIX_EPOCH);
+    let mut dht = Dht::new(peer(0), MemoryStore::new(peer(0)), Config::default(), [1; 32], now, wall);
+    let peers: Vec<_> = (1..=20).map(peer).collect();
+    for peer in &peers {
+        let address = "/memory/1".parse().unwrap();
+        dht.handle_input(now, Input::Connected { peer: *peer, address, dialled: true, dial: None });
+    }
+    while dht.poll_output().is_some() {}
+    let record = Record::new("key", vec![7; 64 * 1024]);
+    let mut requests = Vec::with_capacity(64);
+    let info = measure(|| {
+        dht.put_record_to(now, record.clone(), peers.iter().copied(), Quorum::All);
+        while let Some(output) = dht.poll_output() {
+            if let Output::SendRequest { request: Request::PutValue { record }, .. } = output {
+                requests.push(record.value);
+            }
+        }
+    });
+    assert_eq!(requests.len(), 20);
+    assert!(requests.iter().all(|value| value.as_ptr() == record.value.as_ptr()), "one value for all");
+    assert!(info.bytes_total < 64 * 1024, "{info:?}");
+    println!("{} allocations, {} bytes", info.count_total, info.bytes_total);
 }
