@@ -1,6 +1,6 @@
 //! What storing costs: in memory, and on disk in batches, where a commit waits for the disk.
 
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a bench")]
+#![expect(clippy::unwrap_used, reason = "a bench")]
 
 use divan::{Bencher, black_box};
 use libp2p_core::multihash::Multihash;

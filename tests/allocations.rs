@@ -1,11 +1,6 @@
 //! What things cost in allocations and heap: counted, not timed, so that the bounds hold on every machine.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    reason = "a test, which reads the clock once"
-)]
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, which reads the clock once")]
 
 use allocation_counter::{AllocationInfo, measure};
 use bytes::BytesMut;
