@@ -373,6 +373,50 @@ fn peers_with_a_worse_record_are_corrected_and_the_closest_without_one_caches_it
 }
 
 #[test]
+fn neither_a_record_of_another_key_nor_a_crowd_of_made_up_peers_derails_a_search() {
+    let (mut dht, now) = (new_dht(0, quiet()), start());
+    admit(&mut dht, now, 1..=3);
+    let query = dht.get_record(now, record_key(), Some(Quorum::One));
+    let (mut out, mut asked_of) = (outputs(&mut dht), Vec::new());
+    let mut seen = Vec::new();
+    while result_of(&seen, query).is_none() {
+        let requests = asked(&out);
+        assert!(!requests.is_empty() || !dials(&out).is_empty(), "it goes on");
+        for (to, id, _) in requests {
+            let at = asked_of.len();
+            asked_of.push(to);
+            let response = match at {
+                // A record of another key.
+                0 => {
+                    let other = SentRecord::of(Record::new("/n/other", "wrong"), WALL);
+                    Response::GetValue { key: None, record: Some(other), closer_peers: vec![] }
+                }
+                // Three hundred peers that nobody can reach.
+                1 => {
+                    let closer_peers = (1000..1300).map(named_peer).collect();
+                    Response::GetValue { key: Some(record_key()), record: None, closer_peers }
+                }
+                _ => Response::GetValue { key: None, record: Some(sent(b"right")), closer_peers: vec![] },
+            };
+            dht.handle_input(now, Input::ResponseReceived { id, response });
+        }
+        for (id, peer, _) in dials(&out) {
+            let (error, dial) = (unreachable(), Some(id));
+            dht.handle_input(now, Input::DialFailed { dial, peer, error });
+        }
+        seen.extend(out);
+        out = outputs(&mut dht);
+        seen.extend(out.iter().cloned());
+    }
+    let Some(QueryResult::GetRecord(Ok(GetRecordOk::FinishedWithNoAdditionalRecord { best, .. }))) =
+        result_of(&seen, query)
+    else {
+        panic!("{:?}", result_of(&seen, query))
+    };
+    assert_eq!(best.value, "right");
+}
+
+#[test]
 fn caching_can_be_turned_off() {
     let (mut dht, now) = (new_dht(0, quiet().with_caching(Caching::Disabled)), start());
     admit(&mut dht, now, 1..=2);
