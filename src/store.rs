@@ -13,6 +13,7 @@ use std::borrow::Cow;
 use libp2p_identity::PeerId;
 
 use crate::addrs::IpGroup;
+use crate::peer::PeerInfo;
 use crate::record::{ProviderRecord, Record, RecordKey};
 use crate::time::SystemTime;
 use crate::validate::InvalidRecord;
@@ -109,6 +110,23 @@ pub trait RecordStore {
     /// # Errors
     /// [`Error::Io`].
     fn expire(&mut self, wall: SystemTime) -> Result<Expired>;
+
+    /// Returns the peers that were saved, so that a node that starts again joins through them.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    fn load_peers(&self) -> Result<Vec<PeerInfo>> {
+        Ok(Vec::new())
+    }
+
+    /// Saves peers in place of those that were saved before. A store that ends with the process need not.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    fn save_peers(&mut self, peers: &[PeerInfo]) -> Result<()> {
+        let _ = peers;
+        Ok(())
+    }
 
     /// Returns whether something was changed that a crash would undo before [`commit`](Self::commit).
     ///

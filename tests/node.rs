@@ -18,6 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
+use libp2p_kademlia::store::{RecordStore as _, Redb};
 use libp2p_kademlia::{Key, Rng};
 
 /// How long a whole test may take.
@@ -508,4 +509,51 @@ fn wrong_options_are_told() {
         let error = refused(options);
         assert!(error.contains(said), "{options:?}: {error}");
     }
+}
+
+/// A file that is gone with the test.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        drop(std::fs::remove_file(&self.0));
+    }
+}
+
+#[test]
+fn what_is_stored_survives_a_kill_and_so_does_the_way_back() {
+    let file = format!("libp2p-kademlia-node-{}", std::process::id());
+    let file = Temporary(std::env::temp_dir().join(file));
+    let store = file.0.to_str().unwrap();
+    let mut other = Node::start(&["--bind", "/ip4/127.0.0.1/tcp/0"]);
+    let mut node = Node::joined(&["--id", "keeper", "--store", store], &other);
+    other.until_it_knows(1);
+    node.until_it_knows(1);
+    assert!(node.tell("put key value").contains("stored"));
+    // One that another node has put here is kept as well.
+    let from_other = other.tell("put theirs too");
+    assert!(from_other.contains("stored"), "{from_other}");
+    // Its peers are saved a second after they have entered the table.
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let copy = Temporary(file.0.with_extension("copy"));
+        std::fs::copy(&file.0, &copy.0).unwrap();
+        let saved = Redb::open(&copy.0, PeerId::random()).and_then(|store| store.load_peers());
+        // What is copied while it is written may be unreadable.
+        if saved.is_ok_and(|peers| !peers.is_empty()) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the peers are not saved");
+        thread::sleep(Duration::from_millis(20));
+    }
+    node.child.kill().unwrap();
+    node.child.wait().unwrap();
+    // It comes back with the same id, without being told of anybody.
+    let mut again = Node::start(&["--id", "keeper", "--store", store]);
+    assert_eq!(again.id, node.id);
+    assert_eq!(again.tell("get key"), "value");
+    assert_eq!(again.tell("get theirs"), "too");
+    again.until_it_knows(1);
+    drop(other);
+    assert!(refused(&["--store", "/"]).contains("--store"));
 }

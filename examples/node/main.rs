@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId};
-use libp2p_kademlia::store::{MemoryStore, RecordStore};
+use libp2p_kademlia::store::{MemoryStore, RecordStore, Redb};
 use libp2p_kademlia::{Client, Key, RoutingUpdate};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -123,8 +123,12 @@ async fn main() -> ExitCode {
         .init();
     let ends = match options.keypair() {
         Ok(keypair) => {
-            let store = MemoryStore::new(keypair.public().to_peer_id());
-            run(options, keypair, store).await
+            let peer_id = keypair.public().to_peer_id();
+            match options.store.as_ref().map(|path| Redb::open(path, peer_id)) {
+                Some(Ok(store)) => run(options, keypair, store).await,
+                Some(Err(error)) => Err(format!("--store: {error}").into()),
+                None => run(options, keypair, MemoryStore::new(peer_id)).await,
+            }
         }
         Err(error) => Err(error.into()),
     };

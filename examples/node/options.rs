@@ -34,6 +34,10 @@ pub(crate) struct Options {
     /// The id of the node at the address of --bootstrap, if it does not stand there.
     #[arg(long, value_name = "ID", requires = "bootstrap")]
     bootstrap_id: Option<PeerId>,
+    /// Keep records, and the peers to join through the next time, in this file, which is made if there is none
+    /// [default: in memory].
+    #[arg(long, value_name = "PATH")]
+    pub(crate) store: Option<PathBuf>,
     /// Which network to be part of: nodes of other networks are strangers. The protocol is /NAME/kad/1.0.0, or what is
     /// given if it begins with a slash.
     #[arg(long, value_name = "NAME", default_value = NETWORK)]

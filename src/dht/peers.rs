@@ -393,7 +393,12 @@ impl Peers {
     }
 
     pub(super) fn next_outcome(&mut self) -> Option<Outcome> {
-        self.outcomes.pop_front()
+        let outcome = self.outcomes.pop_front();
+        if outcome.is_none() {
+            // Most nodes have nothing to settle most of the time.
+            self.outcomes = VecDeque::new();
+        }
+        outcome
     }
 
     pub(super) fn next_met(&mut self) -> Option<Met> {

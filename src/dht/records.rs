@@ -18,6 +18,7 @@ use crate::error::{AskPeerError, GetRecordError, NoKnownPeers, PutRecordError};
 use crate::event::{Event, HeldId, InboundRequest, Precision, QueryId, QueryResult};
 use crate::key::Key;
 use crate::message::{Request, Response, SentRecord};
+use crate::peer::PeerInfo;
 use crate::record::Quorum;
 use crate::record::{Record, RecordKey};
 use crate::store::republish::Republish;
@@ -37,6 +38,13 @@ const COMMIT_AFTER: Duration = Duration::from_millis(50);
 /// So many answers wait at most; then the store is committed at once.
 const COMMIT_AT: usize = 256;
 
+/// So many peers of the table are saved.
+const MAX_SAVED: usize = 64;
+
+/// So long after somebody has entered the table its peers are saved, and no more often than so.
+const SAVE_AFTER: Duration = Duration::from_secs(1);
+const SAVE_EVERY: Duration = Duration::from_secs(60);
+
 /// What is remembered beside the store.
 #[derive(Debug)]
 pub(super) struct Records {
@@ -47,6 +55,9 @@ pub(super) struct Records {
     uncommitted: Vec<(PeerId, InboundId, Response)>,
     commit_at: Option<Instant>,
     expire_at: Option<Instant>,
+    /// When the peers of the table are saved, since others have entered.
+    save_at: Option<Instant>,
+    saved: Option<Instant>,
 }
 
 /// A record that waits for the word of the application.
@@ -67,18 +78,31 @@ impl Records {
             uncommitted: Vec::new(),
             commit_at: None,
             expire_at: None,
+            save_at: None,
+            saved: None,
         }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         let held = self.held.first_key_value().map(|(_, held)| held.until);
-        [held, self.commit_at, self.expire_at].into_iter().fold(self.republish.deadline(), earliest)
+        [held, self.commit_at, self.expire_at, self.save_at]
+            .into_iter()
+            .fold(self.republish.deadline(), earliest)
     }
 }
 
 impl<S: RecordStore> Dht<S> {
-    /// Takes note of what the store held when the node began.
+    /// Takes note of what the store held when the node began: records, and peers to join through.
     pub(super) fn find_records(&mut self, now: Instant) {
+        let peers = self.store.load_peers().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the peers of the last time could not be loaded");
+            Vec::new()
+        });
+        for PeerInfo { peer_id, addrs } in peers.into_iter().take(MAX_SAVED) {
+            for address in addrs {
+                self.add_seed(now, peer_id, address);
+            }
+        }
         let hash = self.config.key_hash;
         let found: Vec<_> = self.store.records().map(|record| (record.key.clone(), record.expires)).collect();
         for (record, expires) in found {
@@ -169,7 +193,6 @@ impl<S: RecordStore> Dht<S> {
         }
         let error = match self.check_own(wall, &record) {
             Err(error) => why_not(error),
-            Ok(()) if to.is_empty() => PutRecordError::NoKnownPeers,
             Ok(()) => {
                 let put = PutRecord::to(self.sent(wall, record, true), quorum, to);
                 match self.begin(now, Operation::PutRecord(put)) {
@@ -474,6 +497,26 @@ impl<S: RecordStore> Dht<S> {
         self.event(Event::InboundRequest { request });
     }
 
+    /// The table has changed: its peers are saved soon, but not too often.
+    pub(super) fn save_soon(&mut self, now: Instant) {
+        let earliest = self.records.saved.map_or(now, |saved| after(saved, SAVE_EVERY));
+        self.records.save_at.get_or_insert(after(now, SAVE_AFTER).max(earliest));
+    }
+
+    /// Saves some peers of the table, the closest first, through which to join the next time.
+    fn save(&mut self, now: Instant) {
+        (self.records.save_at, self.records.saved) = (None, Some(now));
+        let closest = self.table.closest(&self.local.key).filter(|entry| entry.is_live());
+        let info = |entry: &crate::routing::Entry| PeerInfo {
+            peer_id: entry.peer(),
+            addrs: entry.addresses().clone().into_vec(),
+        };
+        let peers: Vec<_> = closest.take(MAX_SAVED).map(info).collect();
+        if let Err(error) = self.store.save_peers(&peers) {
+            tracing::warn!(%error, "the peers of the table could not be saved");
+        }
+    }
+
     fn commit_soon(&mut self, now: Instant) {
         if self.store.is_dirty() {
             self.records.commit_at.get_or_insert_with(|| after(now, COMMIT_AFTER));
@@ -509,6 +552,9 @@ impl<S: RecordStore> Dht<S> {
         }
         if self.records.commit_at.is_some_and(|at| at <= now) {
             self.commit();
+        }
+        if self.records.save_at.is_some_and(|at| at <= now) {
+            self.save(now);
         }
         if self.records.expire_at.is_some_and(|at| at <= now) {
             self.records.expire_at = None;

@@ -249,6 +249,7 @@ impl<S: RecordStore> Dht<S> {
         }
         self.routing_updated(key, peer, true, replaced);
         self.hand_over(now, &peer, key);
+        self.save_soon(now);
     }
 
     fn routing_updated(&mut self, key: &Key, peer: PeerId, is_new_peer: bool, old_peer: Option<PeerId>) {

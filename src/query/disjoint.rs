@@ -156,6 +156,11 @@ impl Disjoint {
         if done == self.paths.len() { Next::Done } else { Next::Wait }
     }
 
+    /// Returns whether anybody has been asked who has neither answered nor failed, late or not.
+    pub(crate) fn is_owed(&self) -> bool {
+        self.paths.iter().any(Lookup::is_owed)
+    }
+
     /// Returns when [`next`](Self::next) is to be called though nothing has happened.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.paths.iter().map(Lookup::deadline).fold(None, earliest)

@@ -233,6 +233,11 @@ impl Lookup {
         self.counts
     }
 
+    /// Returns whether anybody has been asked who has neither answered nor failed, late or not.
+    pub(crate) fn is_owed(&self) -> bool {
+        self.waiting().next().is_some()
+    }
+
     /// Adds candidates that `from` has named, or that were known from the start. Those that are known are left as they
     /// are, whatever had become of them.
     pub(crate) fn learn(&mut self, from: Option<&PeerId>, peers: impl IntoIterator<Item = (Key, PeerId)>) {

@@ -27,7 +27,7 @@ const PEERS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("libp2p-ka
 /// So many changes wait for [`commit`](RecordStore::commit) at most; one more commits them.
 const MAX_PENDING: usize = 1024;
 
-/// Keeps records in a file, so that they survive the process.
+/// Keeps records, and the peers of the routing table, in a file, so that they survive the process.
 ///
 /// # What survives
 /// Everything that was committed, whatever ends the process. The node commits at most every 50 ms or 256 changes, and
@@ -114,51 +114,6 @@ impl Redb {
         drop(table);
         drop(read);
         Ok((database, index, dropped))
-    }
-
-    /// Replaces the peers that [`load_peers`](Self::load_peers) will return: those of the routing table, so that the node
-    /// joins without a bootstrap node when it starts again.
-    ///
-    /// # Errors
-    /// [`Error::Io`](super::Error::Io).
-    pub fn save_peers(&mut self, peers: &[PeerInfo]) -> Result<()> {
-        let save = || -> io::Result<()> {
-            let write = self.database.begin_write().map_err(io::Error::other)?;
-            write.delete_table(PEERS).map_err(io::Error::other)?;
-            let mut table = write.open_table(PEERS).map_err(io::Error::other)?;
-            for PeerInfo { peer_id, addrs } in peers {
-                let mut value = Vec::new();
-                for address in addrs {
-                    let bytes = address.as_ref();
-                    let len = u16::try_from(bytes.len()).map_err(io::Error::other)?;
-                    value.extend_from_slice(&len.to_be_bytes());
-                    value.extend_from_slice(bytes);
-                }
-                table.insert(&peer_id.to_bytes()[..], &value[..]).map_err(io::Error::other)?;
-            }
-            drop(table);
-            write.commit().map_err(io::Error::other)
-        };
-        Ok(save().map_err(|error| named(&self.path, error))?)
-    }
-
-    /// Returns the peers that were saved, to be added as seeds.
-    ///
-    /// # Errors
-    /// [`Error::Io`](super::Error::Io).
-    pub fn load_peers(&self) -> Result<Vec<PeerInfo>> {
-        let load = || -> io::Result<Vec<PeerInfo>> {
-            let read = self.database.begin_read().map_err(io::Error::other)?;
-            let table = read.open_table(PEERS).map_err(io::Error::other)?;
-            let mut peers = Vec::new();
-            for entry in table.iter().map_err(io::Error::other)? {
-                let (key, value) = entry.map_err(io::Error::other)?;
-                let peer_id = PeerId::from_bytes(key.value()).map_err(io::Error::other)?;
-                peers.push(PeerInfo { peer_id, addrs: addresses(value.value())? });
-            }
-            Ok(peers)
-        };
-        Ok(load().map_err(|error| named(&self.path, error))?)
     }
 
     fn store(&mut self, wall: SystemTime, record: &Record, owner: Owner) -> Result<Vec<RecordKey>> {
@@ -311,6 +266,42 @@ impl RecordStore for Redb {
         let gone = self.index.expire(wall);
         self.forget(&gone);
         Ok(Expired { gone, next: self.index.next_end() })
+    }
+
+    fn save_peers(&mut self, peers: &[PeerInfo]) -> Result<()> {
+        let save = || -> io::Result<()> {
+            let write = self.database.begin_write().map_err(io::Error::other)?;
+            write.delete_table(PEERS).map_err(io::Error::other)?;
+            let mut table = write.open_table(PEERS).map_err(io::Error::other)?;
+            for PeerInfo { peer_id, addrs } in peers {
+                let mut value = Vec::new();
+                for address in addrs {
+                    let bytes = address.as_ref();
+                    let len = u16::try_from(bytes.len()).map_err(io::Error::other)?;
+                    value.extend_from_slice(&len.to_be_bytes());
+                    value.extend_from_slice(bytes);
+                }
+                table.insert(&peer_id.to_bytes()[..], &value[..]).map_err(io::Error::other)?;
+            }
+            drop(table);
+            write.commit().map_err(io::Error::other)
+        };
+        Ok(save().map_err(|error| named(&self.path, error))?)
+    }
+
+    fn load_peers(&self) -> Result<Vec<PeerInfo>> {
+        let load = || -> io::Result<Vec<PeerInfo>> {
+            let read = self.database.begin_read().map_err(io::Error::other)?;
+            let table = read.open_table(PEERS).map_err(io::Error::other)?;
+            let mut peers = Vec::new();
+            for entry in table.iter().map_err(io::Error::other)? {
+                let (key, value) = entry.map_err(io::Error::other)?;
+                let peer_id = PeerId::from_bytes(key.value()).map_err(io::Error::other)?;
+                peers.push(PeerInfo { peer_id, addrs: addresses(value.value())? });
+            }
+            Ok(peers)
+        };
+        Ok(load().map_err(|error| named(&self.path, error))?)
     }
 
     fn is_dirty(&self) -> bool {

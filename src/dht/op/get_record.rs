@@ -10,7 +10,7 @@ use super::{Answer, End, Machine, Step, View};
 use crate::error::{GetRecordError, RequestError};
 use crate::event::{GetRecordOk, QueryInfo, QueryResult, QueryStats};
 use crate::record::{PeerRecord, Quorum, Record, RecordKey};
-use crate::time::{Duration, Instant, SystemTime, wall_after};
+use crate::time::{Duration, Instant, SystemTime, after, earliest, wall_after};
 use crate::validate::{Namespaces, Validator as _};
 
 /// A search for the record of a key.
@@ -18,7 +18,8 @@ use crate::validate::{Namespaces, Validator as _};
 /// # What it decides
 /// Which record is the best, and when enough peers agree on it. Each answer that carries a valid record is told as it comes,
 /// the one that this node holds first. With a quorum the search ends when so many have the very value that is the best so far;
-/// without one, or while too few agree, when the closest peers have all answered.
+/// without one, or while too few agree, when the closest peers have all answered. If what they had is not enough, those that
+/// are slow are awaited for three seconds more.
 ///
 /// # Afterwards
 /// Those that had a worse record are sent the best one, and the closest that were asked and had none cache it, for a time that
@@ -44,6 +45,8 @@ pub(in crate::dht) struct GetRecord {
     told: usize,
     /// They had none.
     without: Vec<PeerId>,
+    /// Until when the slow ones are awaited, since the others did not have it.
+    last_chance: Option<Instant>,
     is_over: bool,
 }
 
@@ -66,8 +69,8 @@ impl GetRecord {
         own: Option<Record>,
     ) -> Self {
         let found: Vec<_> = own.map(|record| PeerRecord { peer: None, record }).into_iter().collect();
-        let (without, is_over) = (Vec::new(), false);
-        Self { key, quorum, validators, search, found, best: 0, told: 0, without, is_over }
+        let (without, last_chance, is_over) = (Vec::new(), None, false);
+        Self { key, quorum, validators, search, found, best: 0, told: 0, without, last_chance, is_over }
     }
 
     fn best(&self) -> Option<&Record> {
@@ -101,6 +104,13 @@ impl GetRecord {
     fn needed(&self, view: &View<'_>) -> Option<NonZeroUsize> {
         let k = view.config.bucket_size().get();
         self.quorum.map(|quorum| quorum.of(k))
+    }
+
+    /// Whether somebody slow may still have what nobody else has: it is worth three seconds more.
+    fn awaits_more(&mut self, now: Instant) -> bool {
+        let is_owed = self.search.as_ref().is_some_and(Search::is_owed);
+        let is_enough = self.best().is_some() && self.quorum.is_none();
+        is_owed && !is_enough && *self.last_chance.get_or_insert_with(|| after(now, LAST_CHANCE)) > now
     }
 
     fn has_quorum(&self, view: &View<'_>) -> bool {
@@ -157,6 +167,9 @@ impl GetRecord {
     }
 }
 
+/// When all but the slow have answered, and they had too little, the slow are awaited for so long.
+const LAST_CHANCE: Duration = Duration::from_secs(3);
+
 /// How long a record is cached that has no end.
 const FOREVER: Duration = Duration::from_secs(48 * 3600);
 
@@ -183,6 +196,7 @@ impl Machine for GetRecord {
             match self.search.as_mut().map_or(Want::Done, |search| search.next(now, view, 0)) {
                 Want::Ask(ask) => return Step::Ask(ask),
                 Want::Wait => return Step::Wait,
+                Want::Done if self.awaits_more(now) => return Step::Wait,
                 Want::Done => self.is_over = true,
             }
         }
@@ -214,7 +228,7 @@ impl Machine for GetRecord {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.search.as_ref().and_then(Search::deadline)
+        earliest(self.search.as_ref().and_then(Search::deadline), self.last_chance)
     }
 
     fn info(&self) -> QueryInfo {

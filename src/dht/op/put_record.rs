@@ -33,6 +33,8 @@ pub(in crate::dht) struct PutRecord {
     record: SentRecord,
     quorum: Quorum,
     search: Option<Search>,
+    /// They have failed already while the closest were searched.
+    failed: Vec<(PeerId, RequestError)>,
     fanout: Option<Fanout>,
 }
 
@@ -42,14 +44,14 @@ const STORE: u16 = 1;
 impl PutRecord {
     /// Stores it at the closest peers.
     pub(in crate::dht) const fn new(record: SentRecord, quorum: Quorum, search: Search) -> Self {
-        Self { record, quorum, search: Some(search), fanout: None }
+        Self { record, quorum, search: Some(search), failed: Vec::new(), fanout: None }
     }
 
     /// Stores it at some peers.
     pub(in crate::dht) fn to(record: SentRecord, quorum: Quorum, peers: Vec<PeerId>) -> Self {
         let count = peers.len();
         let fanout = Some(Fanout::new(peers, count, quorum.of(count).get()));
-        Self { record, quorum, search: None, fanout }
+        Self { record, quorum, search: None, failed: Vec::new(), fanout }
     }
 
     pub(in crate::dht) const fn key(&self) -> &RecordKey {
@@ -70,6 +72,10 @@ impl PutRecord {
                 Fate::Failed(error) => report.failed.push((peer, error)),
                 Fate::Waiting(_) => report.pending.push(peer),
             }
+        }
+        if self.fanout.iter().flat_map(Fanout::fates).next().is_none() {
+            // There was nobody to send it to: at least they are told who have failed before.
+            report.failed.clone_from(&self.failed);
         }
         report
     }
@@ -133,7 +139,10 @@ impl Machine for PutRecord {
         match (lookup, &mut self.fanout, &mut self.search) {
             (STORE, Some(fanout), _) if error == RequestError::Refused => fanout.refused(from),
             (STORE, Some(fanout), _) => fanout.failed(from, error),
-            (_, _, Some(search)) => search.failed(from),
+            (_, _, Some(search)) => {
+                search.failed(from);
+                self.failed.push((*from, error));
+            }
             (_, _, None) => {}
         }
     }

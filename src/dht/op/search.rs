@@ -145,6 +145,11 @@ impl Search {
         self.lookup.deadline()
     }
 
+    /// Returns whether anybody has been asked who has neither answered nor failed, late or not.
+    pub(in crate::dht) fn is_owed(&self) -> bool {
+        self.lookup.is_owed()
+    }
+
     pub(in crate::dht) fn preimage(&self) -> &Bytes {
         &self.preimage
     }

@@ -508,6 +508,71 @@ fn a_put_tells_what_became_of_each_peer() {
 }
 
 #[test]
+fn a_put_to_nobody_or_to_the_dead_says_so() {
+    let (mut dht, now) = (new_dht(0, quiet()), start());
+    let query = dht.put_record_to(now, record(b"1"), [peer(0)], Quorum::One);
+    let result = result_of(&outputs(&mut dht), query);
+    let Some(QueryResult::PutRecord(Err(PutRecordError::QuorumFailed { report, .. }))) = result else {
+        panic!("{result:?}")
+    };
+    assert_eq!(*report, PutReport::default());
+    admit(&mut dht, now, 1..=1);
+    lose(&mut dht, now, 1);
+    outputs(&mut dht);
+    let query = dht.put_record(now, record(b"1"), Quorum::One).unwrap();
+    let [(dial, ..)] = dials(&outputs(&mut dht))[..] else { panic!("it is dialled") };
+    fail_dial(&mut dht, now, dial, 1, unreachable());
+    let result = result_of(&outputs(&mut dht), query);
+    let Some(QueryResult::PutRecord(Err(PutRecordError::QuorumFailed { report, .. }))) = result else {
+        panic!("{result:?}")
+    };
+    assert_eq!(report.failed, [(peer(1), RequestError::Unreachable)]);
+}
+
+#[test]
+fn who_is_still_being_dialled_may_have_what_the_others_have_not() {
+    for has_it in [true, false] {
+        let quick = quiet().with_soft_timeout(50 * MS..=100 * MS).unwrap();
+        let (mut dht, now) = (new_dht(0, quick), start());
+        admit(&mut dht, now, 1..=2);
+        lose(&mut dht, now, 2);
+        outputs(&mut dht);
+        let query = dht.get_record(now, record_key(), Some(Quorum::One));
+        let out = outputs(&mut dht);
+        let ([(_, id, _)], [(dial, ..)]) = (&asked(&out)[..], &dials(&out)[..]) else { panic!("{out:?}") };
+        let nothing = || Response::GetValue { key: None, record: None, closer_peers: vec![] };
+        dht.handle_input(now, Input::ResponseReceived { id: *id, response: nothing() });
+        let mut later = now;
+        let mut ended = None;
+        while ended.is_none() && later < now + 20 * SECOND {
+            ended = result_of(&outputs(&mut dht), query);
+            let Some(at) = dht.poll_timeout().map(|deadline| deadline.at).filter(|_| ended.is_none()) else {
+                break;
+            };
+            if has_it && at >= now + SECOND {
+                break;
+            }
+            later = at.max(later);
+            dht.handle_timeout(later);
+        }
+        if has_it {
+            assert!(ended.is_none(), "{ended:?}");
+            let input =
+                Input::Connected { peer: peer(2), address: address(2), dialled: true, dial: Some(*dial) };
+            dht.handle_input(now + SECOND, input);
+            let [(_, id, _)] = asked(&outputs(&mut dht))[..] else { panic!("it is asked") };
+            let response = Response::GetValue { key: None, record: Some(sent(b"1")), closer_peers: vec![] };
+            dht.handle_input(now + SECOND, Input::ResponseReceived { id, response });
+            ended = result_of(&outputs(&mut dht), query);
+            assert!(matches!(ended, Some(QueryResult::GetRecord(Ok(_)))), "{ended:?}");
+        } else {
+            assert!(matches!(ended, Some(QueryResult::GetRecord(Err(GetRecordError::NotFound { .. })))));
+            assert!(later >= now + 3 * SECOND && later < now + 4 * SECOND, "{:?}", later - now);
+        }
+    }
+}
+
+#[test]
 fn a_refusal_is_no_failure_of_the_peer() {
     let (mut dht, now) = (new_dht(0, quiet()), start());
     admit(&mut dht, now, 1..=1);
