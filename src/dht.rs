@@ -115,7 +115,7 @@ impl<S: RecordStore> Dht<S> {
             refresh: Refresh::new(config.refresh_interval),
             join: Bootstrap::new(config.joining),
             seeds: Seeds::new(config.max_seeds.get()),
-            peers: Peers::new(config.clone()),
+            peers: Peers::new(&config),
             estimator: Estimator::new(config.soft_timeout.clone()),
             queries: Pool::new(config.max_queries.get(), config.query_timeout),
             kept: Box::default(),

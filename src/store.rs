@@ -111,6 +111,11 @@ pub trait RecordStore {
     /// [`Error::Io`].
     fn expire(&mut self, wall: SystemTime) -> Result<Expired>;
 
+    /// Returns whether peers are to be saved here: the store outlives the process.
+    fn keeps_peers(&self) -> bool {
+        false
+    }
+
     /// Returns the peers that were saved, so that a node that starts again joins through them.
     ///
     /// # Errors

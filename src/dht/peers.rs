@@ -9,7 +9,7 @@ use libp2p_identity::PeerId;
 
 use super::io::{Output, RequestId};
 use crate::addrs::{Addresses, Reach};
-use crate::config::Config;
+use crate::config::{Config, IpDiversity};
 use crate::error::RequestError;
 use crate::event::QueryId;
 use crate::key::Key;
@@ -109,7 +109,8 @@ pub(super) struct Met {
 /// Every request has exactly one outcome. A lost connection moves its unanswered requests to one new connection, once.
 #[derive(Debug)]
 pub(super) struct Peers {
-    config: Config,
+    request_timeout: Duration,
+    diversity: Option<IpDiversity>,
     known: Memory,
     requests: Requests,
     dials: Dials,
@@ -118,11 +119,12 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    pub(super) fn new(config: Config) -> Self {
+    pub(super) fn new(config: &Config) -> Self {
         Self {
             dials: Dials::new(config.max_dials.get()),
             known: Memory::new(config.max_known_peers.get(), config.key_hash),
-            config,
+            request_timeout: config.request_timeout,
+            diversity: config.diversity.clone(),
             requests: Requests::default(),
             outcomes: VecDeque::new(),
             met: VecDeque::new(),
@@ -187,7 +189,7 @@ impl Peers {
         (owner, urgency): (Owner, Urgency),
         out: &mut VecDeque<Output>,
     ) {
-        let deadline = after(now, self.config.request_timeout);
+        let deadline = after(now, self.request_timeout);
         let known = self.remember(now, to);
         known.hints = known.hints.joined(addresses);
         if let Some(error) = known.refusal(now, urgency) {
@@ -367,7 +369,7 @@ impl Peers {
             self.finish(id, Err(error));
             relieved.push(peer);
         }
-        let timeout = self.config.request_timeout;
+        let timeout = self.request_timeout;
         while let Some((id, dial)) = self.dials.oldest().filter(|(_, dial)| after(dial.since, timeout) <= now)
         {
             self.dials.end(id);
@@ -406,7 +408,7 @@ impl Peers {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let dial = self.dials.oldest().map(|(_, dial)| after(dial.since, self.config.request_timeout));
+        let dial = self.dials.oldest().map(|(_, dial)| after(dial.since, self.request_timeout));
         earliest(self.requests.deadline(), dial)
     }
 

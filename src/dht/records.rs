@@ -499,6 +499,9 @@ impl<S: RecordStore> Dht<S> {
 
     /// The table has changed: its peers are saved soon, but not too often.
     pub(super) fn save_soon(&mut self, now: Instant) {
+        if !self.store.keeps_peers() {
+            return;
+        }
         let earliest = self.records.saved.map_or(now, |saved| after(saved, SAVE_EVERY));
         self.records.save_at.get_or_insert(after(now, SAVE_AFTER).max(earliest));
     }

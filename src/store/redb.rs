@@ -268,6 +268,10 @@ impl RecordStore for Redb {
         Ok(Expired { gone, next: self.index.next_end() })
     }
 
+    fn keeps_peers(&self) -> bool {
+        true
+    }
+
     fn save_peers(&mut self, peers: &[PeerInfo]) -> Result<()> {
         let save = || -> io::Result<()> {
             let write = self.database.begin_write().map_err(io::Error::other)?;

@@ -107,7 +107,7 @@ impl GetRecord {
     }
 
     /// Whether somebody slow may still have what nobody else has: it is worth three seconds more.
-    fn awaits_more(&mut self, now: Instant) -> bool {
+    fn has_a_last_chance(&mut self, now: Instant) -> bool {
         let is_owed = self.search.as_ref().is_some_and(Search::is_owed);
         let is_enough = self.best().is_some() && self.quorum.is_none();
         is_owed && !is_enough && *self.last_chance.get_or_insert_with(|| after(now, LAST_CHANCE)) > now
@@ -196,7 +196,7 @@ impl Machine for GetRecord {
             match self.search.as_mut().map_or(Want::Done, |search| search.next(now, view, 0)) {
                 Want::Ask(ask) => return Step::Ask(ask),
                 Want::Wait => return Step::Wait,
-                Want::Done if self.awaits_more(now) => return Step::Wait,
+                Want::Done if self.has_a_last_chance(now) => return Step::Wait,
                 Want::Done => self.is_over = true,
             }
         }

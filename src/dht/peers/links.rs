@@ -88,7 +88,7 @@ impl Peers {
 
     /// Returns the IP group of the address at which a connection was made, if it is not exempt.
     fn group(&self, address: &Multiaddr) -> Option<IpGroup> {
-        let diversity = self.config.diversity.as_ref()?;
+        let diversity = self.diversity.as_ref()?;
         let exempt = crate::addrs::ip_of(address).is_some_and(|ip| diversity.is_exempt(ip));
         if exempt { None } else { IpGroup::of(address) }
     }
