@@ -4,6 +4,7 @@
 
 mod index;
 pub mod memory;
+mod providers;
 #[cfg(feature = "redb")]
 mod redb;
 pub(crate) mod republish;

@@ -9,11 +9,12 @@ use libp2p_identity::PeerId;
 use libp2p_kademlia::dht::{Dht, InboundId, Input, Output};
 use libp2p_kademlia::message::{Request, Response};
 use libp2p_kademlia::routing::{Table, TableConfig};
-use libp2p_kademlia::store::MemoryStore;
+use libp2p_kademlia::store::{MemoryStore, MemoryStoreConfig, RecordStore as _};
 use libp2p_kademlia::time::{Instant, SystemTime};
 use libp2p_kademlia::wire::{MAX_PEERS, decode_request, decode_response, encode_response};
 use libp2p_kademlia::{
-    Addresses, Behaviour, Config, ConnectionType, IpDiversity, KadPeer, Key, Mode, Quorum, Record, Rng,
+    Addresses, Behaviour, Config, ConnectionType, IpDiversity, KadPeer, Key, Mode, ProviderRecord, Quorum,
+    Record, Rng,
 };
 
 fn peer(n: u32) -> PeerId {
@@ -254,4 +255,31 @@ fn a_put_does_not_copy_the_value_for_each_peer() {
     assert!(requests.iter().all(|value| value.as_ptr() == record.value.as_ptr()), "one value for all");
     assert!(info.bytes_total < 64 * 1024, "{info:?}");
     println!("{} allocations, {} bytes", info.count_total, info.bytes_total);
+}
+
+/// A million keys with one provider each, a thousand providers with two addresses each.
+#[test]
+fn a_million_provider_records_take_little_and_no_insert_takes_much() {
+    let config = MemoryStoreConfig { max_provided_keys: 1_000_000, ..MemoryStoreConfig::default() };
+    let mut store = MemoryStore::with_config(peer(0), config);
+    let wall = SystemTime::UNIX_EPOCH;
+    let day = std::time::Duration::from_secs(24 * 60 * 60);
+    let pairs = 1_000_000u32;
+    let addresses = ["/ip4/1.2.3.4/tcp/4001", "/ip4/1.2.3.4/udp/4001/quic-v1"];
+    let records = (0..pairs).map(|n| {
+        let key = Multihash::<64>::wrap(0x12, Key::sha256(&n.to_le_bytes()).as_bytes()).unwrap();
+        let addresses = addresses.map(|address| address.parse().unwrap()).to_vec();
+        let expires = Some(wall + 2 * day + std::time::Duration::from_secs((n % 3600).into()));
+        ProviderRecord { expires, ..ProviderRecord::new(key, peer(1 + n % 1000), addresses) }
+    });
+    let (mut kept, mut most) = (0i64, 0);
+    for record in records {
+        let info = measure(|| store.add_provider(wall, record.clone()).unwrap());
+        kept += info.bytes_current;
+        most = most.max(info.bytes_max);
+    }
+    let each = kept / i64::from(pairs);
+    println!("{each} bytes a pair, {most} at once");
+    assert!(each <= 250, "{each} bytes a pair");
+    assert!(most <= 64 * 1024, "{most} bytes at once");
 }

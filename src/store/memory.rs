@@ -9,6 +9,7 @@ use indexmap::IndexMap;
 use libp2p_identity::PeerId;
 
 use super::index::{Index, Limits, Owner};
+use super::providers::Providers;
 use super::{Error, Expired, RecordStore, Result, Source};
 use crate::key::Key;
 use crate::record::{ProviderRecord, Record, RecordKey};
@@ -40,7 +41,7 @@ pub struct MemoryStore {
     config: MemoryStoreConfig,
     index: Index,
     records: IndexMap<RecordKey, Record>,
-    providers: IndexMap<RecordKey, Vec<ProviderRecord>>,
+    providers: Providers,
     provided: IndexMap<RecordKey, ProviderRecord>,
 }
 
@@ -56,9 +57,9 @@ impl MemoryStore {
         Self {
             local,
             index: Index::new(key, config.records.clone()),
+            providers: Providers::new(config.max_provided_keys, config.max_providers_per_key),
             config,
             records: IndexMap::new(),
-            providers: IndexMap::new(),
             provided: IndexMap::new(),
         }
     }
@@ -120,7 +121,8 @@ impl RecordStore for MemoryStore {
         for key in &gone {
             self.records.swap_remove(key);
         }
-        Ok(Expired { gone, next: self.index.next_end() })
+        let next = [self.index.next_end(), self.providers.expire(wall)].into_iter().flatten().min();
+        Ok(Expired { gone, next })
     }
 
     fn remove(&mut self, key: &RecordKey) -> Result<()> {
@@ -142,27 +144,12 @@ impl RecordStore for MemoryStore {
             self.provided.insert(record.key.clone(), record);
             return Ok(());
         }
-        if self.providers.len() >= max_keys && !self.providers.contains_key(&record.key) {
-            self.providers.retain(|_, providers| {
-                providers.retain(|provider| !provider.is_expired(wall));
-                !providers.is_empty()
-            });
-            if self.providers.len() >= max_keys {
-                return Err(Error::MaxProvidedKeys);
-            }
-        }
-        let providers = self.providers.entry(record.key.clone()).or_default();
-        providers.retain(|known| known.provider != record.provider && !known.is_expired(wall));
-        if providers.len() >= self.config.max_providers_per_key {
-            return Err(Error::MaxProviders);
-        }
-        providers.push(record);
-        Ok(())
+        self.providers.add(wall, &record)
     }
 
     fn providers(&self, wall: SystemTime, key: &RecordKey) -> Result<Vec<ProviderRecord>> {
-        let all = self.provided.get(key).into_iter().chain(self.providers.get(key).into_iter().flatten());
-        Ok(all.filter(|record| !record.is_expired(wall)).cloned().collect())
+        let own = self.provided.get(key).filter(|record| !record.is_expired(wall)).cloned();
+        Ok(own.into_iter().chain(self.providers.get(wall, key)).collect())
     }
 
     fn provided(&self) -> Self::ProvidedIter<'_> {
@@ -172,11 +159,8 @@ impl RecordStore for MemoryStore {
     fn remove_provider(&mut self, key: &RecordKey, provider: &PeerId) -> Result<()> {
         if *provider == self.local {
             self.provided.swap_remove(key);
-        } else if let Some(providers) = self.providers.get_mut(key) {
-            providers.retain(|record| record.provider != *provider);
-            if providers.is_empty() {
-                self.providers.swap_remove(key);
-            }
+        } else {
+            self.providers.remove(key.as_ref(), provider);
         }
         Ok(())
     }
