@@ -281,8 +281,8 @@ mod tests {
             let given = record(key, 1, 2);
             providers.add(WALL, &given).unwrap();
             providers.check();
-            assert_eq!(providers.get(WALL, &given.key), [given.clone()]);
-            assert_eq!(providers.get(WALL + HOUR, &given.key), [given.clone()]);
+            assert_eq!(providers.get(WALL, &given.key), std::slice::from_ref(&given));
+            assert_eq!(providers.get(WALL + HOUR, &given.key), std::slice::from_ref(&given));
             assert_eq!(providers.get(WALL + 2 * HOUR, &given.key), []);
         }
         assert_eq!((providers.len(), providers.providers.len()), (5, 1));
@@ -297,7 +297,7 @@ mod tests {
         let mut providers = Providers::new(10, 10);
         let bare = ProviderRecord { addresses: vec![], ..record(b"k", 1, 2) };
         providers.add(WALL, &bare).unwrap();
-        assert_eq!(providers.get(WALL, &bare.key), [bare.clone()]);
+        assert_eq!(providers.get(WALL, &bare.key), std::slice::from_ref(&bare));
         providers.add(WALL + HOUR, &record(b"k", 1, 9)).unwrap();
         // One without addresses does not erase those that are known.
         providers.add(WALL + HOUR, &ProviderRecord { addresses: vec![], ..record(b"k", 1, 60) }).unwrap();
