@@ -133,6 +133,7 @@ impl Index {
         self.get(key).is_some_and(|meta| meta.owner == Owner::Own)
     }
 
+    #[cfg(any(test, feature = "redb"))]
     pub(super) fn keys(&self) -> indexmap::map::Keys<'_, RecordKey, Meta> {
         self.records.keys()
     }
