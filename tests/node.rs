@@ -557,3 +557,18 @@ fn what_is_stored_survives_a_kill_and_so_does_the_way_back() {
     drop(other);
     assert!(refused(&["--store", "/"]).contains("--store"));
 }
+
+#[test]
+fn the_knobs_are_set_by_options() {
+    let mut hub = Node::start(&["--bind", "/ip4/127.0.0.1/tcp/0"]);
+    let options =
+        ["--bucket-size", "1", "--parallelism", "2", "--disjoint-paths", "2", "--query-timeout", "5"];
+    let mut others: Vec<_> = (0..3).map(|_| Node::joined(&options, &hub)).collect();
+    hub.until_it_knows(3);
+    let put = others[0].tell("put key value");
+    assert!(put.contains("stored it: 1,"), "k is 1: {put}");
+    assert!(hub.tell("put other value").contains("stored it: 3,"), "and 20 there");
+    for wrong in [["--bucket-size", "0"], ["--parallelism", "none"], ["--record-ttl", "0"]] {
+        assert!(refused(&wrong).contains(wrong[0]), "{wrong:?}");
+    }
+}

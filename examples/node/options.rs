@@ -2,13 +2,15 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
+use std::num::{NonZeroU8, NonZeroU32};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Parser;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
-use libp2p_kademlia::{Config, Key};
+use libp2p_kademlia::{Config, Key, Parallelism};
 
 use crate::from_hex;
 
@@ -38,6 +40,21 @@ pub(crate) struct Options {
     /// [default: in memory].
     #[arg(long, value_name = "PATH")]
     pub(crate) store: Option<PathBuf>,
+    /// k: how many peers a bucket holds, a search returns and a put stores at [default: 20].
+    #[arg(long, value_name = "K")]
+    bucket_size: Option<NonZeroU8>,
+    /// How many requests of one search are in flight [default: adaptive].
+    #[arg(long, value_name = "REQUESTS")]
+    parallelism: Option<NonZeroU8>,
+    /// How many disjoint paths a search takes [default: 1].
+    #[arg(long, value_name = "PATHS")]
+    disjoint_paths: Option<NonZeroU8>,
+    /// How many seconds a search may take [default: 60].
+    #[arg(long, value_name = "SECONDS")]
+    query_timeout: Option<NonZeroU32>,
+    /// How many seconds a record lasts that came without an end [default: two days].
+    #[arg(long, value_name = "SECONDS")]
+    record_ttl: Option<NonZeroU32>,
     /// Which network to be part of: nodes of other networks are strangers. The protocol is /NAME/kad/1.0.0, or what is
     /// given if it begins with a slash.
     #[arg(long, value_name = "NAME", default_value = NETWORK)]
@@ -73,7 +90,24 @@ impl Options {
             name if name.starts_with('/') => name.to_owned(),
             name => format!("/{name}/kad/1.0.0"),
         };
-        Config::new(name).map_err(|error| format!("--network: {error}"))
+        let mut config = Config::new(name).map_err(|error| format!("--network: {error}"))?;
+        if let Some(k) = self.bucket_size {
+            config = config.with_bucket_size(k);
+        }
+        if let Some(requests) = self.parallelism {
+            config = config.with_parallelism(Parallelism::Fixed(requests));
+        }
+        if let Some(paths) = self.disjoint_paths {
+            config = config.with_disjoint_paths(paths);
+        }
+        let seconds = |seconds: NonZeroU32| Duration::from_secs(seconds.get().into());
+        if let Some(timeout) = self.query_timeout {
+            config = config.with_query_timeout(seconds(timeout));
+        }
+        if let Some(ttl) = self.record_ttl {
+            config = config.with_record_ttl(Some(seconds(ttl)));
+        }
+        Ok(config)
     }
 
     /// Returns the option by which another node becomes part of the same network.

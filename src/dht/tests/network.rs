@@ -169,6 +169,10 @@ fn k_sets_buckets_answers_and_results() {
         );
         let (found, _) = net.closest(3, b"target");
         assert_eq!(found, net.truth(3, b"target", k));
+        let record = crate::record::Record::new("target", "value");
+        let id = net.with(3, |dht, now| dht.put_record(now, record, crate::record::Quorum::All)).unwrap();
+        let (QueryResult::PutRecord(Ok(put)), _) = net.result(3, id) else { panic!("it is stored") };
+        assert_eq!(put.report.stored.len(), k);
         let id = InboundId(u64::MAX);
         let request = Request::FindNode { key: b"target"[..].into() };
         let dht = &mut net.nodes[4].dht;
