@@ -115,7 +115,7 @@ impl Client {
         let command = Command::FindClosest { key: key.clone(), count: None, precision };
         match self.query_with_stats(command).await {
             Ok((QueryResult::GetClosestPeers(result), stats)) => {
-                result.map(|ok| Found { peers: ok.peers, stats })
+                result.map(|ok| Found { peers: ok.peers, path: ok.path, stats })
             }
             Ok(_) | Err(ClientError::Closed) => Err(GetClosestPeersError::Closed),
             Err(ClientError::Busy) => Err(GetClosestPeersError::TooManyQueries { key }),
@@ -371,6 +371,8 @@ impl Client {
 pub struct Found {
     /// The closest peers, nearest first.
     pub peers: Vec<PeerInfo>,
+    /// How the search got there: each peer has named the next; the last is the closest that answered.
+    pub path: Vec<PeerId>,
     /// Requests, successes, failures, dials, hops, time.
     pub stats: QueryStats,
 }

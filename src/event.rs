@@ -189,6 +189,8 @@ pub struct GetClosestPeersOk {
     pub key: Vec<u8>,
     /// The closest peers that answered, nearest first.
     pub peers: Vec<PeerInfo>,
+    /// How the search got there: each peer has named the next; the last is the closest that answered.
+    pub path: Vec<PeerId>,
 }
 
 /// The outcome of a search for one peer.

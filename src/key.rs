@@ -228,6 +228,11 @@ impl Distance {
         Key::from_bytes([0; 32]).at(*self).0
     }
 
+    /// Returns the first 64 bits: enough to tell a few hundred peers apart.
+    pub(crate) const fn mark(&self) -> u64 {
+        (self.high >> 64) as u64
+    }
+
     const fn leading_zeros(&self) -> u32 {
         if self.high == 0 { 128 + self.low.leading_zeros() } else { self.high.leading_zeros() }
     }

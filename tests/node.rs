@@ -243,10 +243,11 @@ fn all_commands_have_their_short_forms() {
         assert_eq!(found[0], format!("looking for {}", sha256(b"hello")));
         assert!(found[1].contains(&id) && found[1].contains("bits in common"), "{found:?}");
         assert!(
-            found[2].starts_with("peers: 1, hops: 1, requests: 1, failed: 0, soft timeouts: "),
+            found[3].starts_with("peers: 1, hops: 1, requests: 1, failed: 0, soft timeouts: "),
             "{found:?}"
         );
-        assert!(found[2].contains(", dials: ") && found[2].ends_with(" ms"), "{found:?}");
+        assert!(found[3].contains(", dials: ") && found[3].ends_with(" ms"), "{found:?}");
+        assert_eq!(found[2], format!("path: this node -> {id}"));
     }
     for name in ["lookup_value", "lv"] {
         let found = b.ask(&format!("{name} k0"));

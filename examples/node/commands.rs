@@ -274,6 +274,8 @@ impl Session {
             }
         };
         list(&target, &found.peers, out)?;
+        let path: Vec<_> = found.path.iter().map(ToString::to_string).collect();
+        writeln!(out, "path: this node -> {}", path.join(" -> "))?;
         let stats = found.stats;
         writeln!(
             out,

@@ -197,9 +197,19 @@ impl Disjoint {
 
     /// Returns the hops of the path that found the closest peer.
     pub(crate) fn hops(&self) -> u32 {
+        self.best().map_or(0, Lookup::hops)
+    }
+
+    /// Returns who has led to the closest peer that answered, itself the last.
+    pub(crate) fn path(&self) -> Vec<PeerId> {
+        self.best().map_or_else(Vec::new, Lookup::path)
+    }
+
+    /// Returns the path that found the closest peer.
+    fn best(&self) -> Option<&Lookup> {
         let closest =
             |path: &&Lookup| path.closest_answered().next().map_or(Distance::MAX, |(distance, _)| distance);
-        self.paths.iter().min_by_key(closest).map_or(0, Lookup::hops)
+        self.paths.iter().min_by_key(closest)
     }
 }
 

@@ -138,6 +138,8 @@ struct Candidate {
     state: State,
     /// How many peers stand between this node and the candidate: 1 if it was known from the start.
     depth: u16,
+    /// The mark of the distance of who named it; zero if it was known from the start.
+    via: u64,
 }
 
 impl Candidate {
@@ -241,13 +243,15 @@ impl Lookup {
     /// Adds candidates that `from` has named, or that were known from the start. Those that are known are left as they
     /// are, whatever had become of them.
     pub(crate) fn learn(&mut self, from: Option<&PeerId>, peers: impl IntoIterator<Item = (Key, PeerId)>) {
-        let depth = from.and_then(|peer| self.get(peer)).map_or(0, |candidate| candidate.depth) + 1;
+        let from = from.and_then(|peer| self.get(peer));
+        let (depth, via) = from.map_or((0, 0), |from| (from.depth, from.distance.mark()));
+        let depth = depth + 1;
         for (key, peer) in peers {
             let distance = self.target.distance(&key);
             let place =
                 self.candidates.binary_search_by(|known| (known.distance, known.peer).cmp(&(distance, peer)));
             if let Err(at) = place {
-                self.candidates.insert(at, Candidate { distance, peer, state: State::Unasked, depth });
+                self.candidates.insert(at, Candidate { distance, peer, state: State::Unasked, depth, via });
             }
         }
         if self.candidates.len() > MAX_CANDIDATES {
@@ -511,6 +515,18 @@ impl Lookup {
         let alive =
             self.candidates.iter().filter(|candidate| !matches!(candidate.state, State::Failed { .. }));
         alive.map(|candidate| (candidate.distance, candidate.peer))
+    }
+
+    /// Returns who has led to the closest peer that answered: each has named the next, which is last itself.
+    pub(crate) fn path(&self) -> Vec<PeerId> {
+        let mut path: Vec<PeerId> = Vec::new();
+        let mut next = self.candidates.iter().find(|candidate| candidate.state == State::Answered);
+        while let Some(Candidate { peer, via, .. }) = next.filter(|next| !path.contains(&next.peer)) {
+            path.push(*peer);
+            next = self.candidates.iter().find(|candidate| *via != 0 && candidate.distance.mark() == *via);
+        }
+        path.reverse();
+        path
     }
 
     /// Returns how many peers had to be asked one after another to know the closest one that answered.

@@ -25,7 +25,7 @@ impl FindPeers {
 
     fn result(&self, view: &View<'_>) -> GetClosestPeersOk {
         let peers = self.search.closest(view, self.wanted.get());
-        GetClosestPeersOk { key: self.search.preimage().to_vec(), peers }
+        GetClosestPeersOk { key: self.search.preimage().to_vec(), peers, path: self.search.path() }
     }
 }
 
@@ -47,11 +47,11 @@ impl Machine for FindPeers {
     }
 
     fn end(&mut self, view: &View<'_>, why: End) -> QueryResult {
-        let GetClosestPeersOk { key, peers } = self.result(view);
+        let GetClosestPeersOk { key, peers, path } = self.result(view);
         QueryResult::GetClosestPeers(match why {
             End::Timeout => Err(GetClosestPeersError::Timeout { key, peers }),
             End::Cancelled => Err(GetClosestPeersError::Cancelled { key, peers }),
-            End::Enough => Ok(GetClosestPeersOk { key, peers }),
+            End::Enough => Ok(GetClosestPeersOk { key, peers, path }),
         })
     }
 

@@ -179,6 +179,11 @@ impl Search {
         peers.into_iter().map(|peer| self.info(view, peer)).collect()
     }
 
+    /// Returns who has led to the closest peer that answered, itself the last.
+    pub(in crate::dht) fn path(&self) -> Vec<PeerId> {
+        self.lookup.path()
+    }
+
     /// Returns the closest peers that have answered, with their addresses.
     pub(in crate::dht) fn closest_answered(&self, view: &View<'_>, count: usize) -> Vec<PeerInfo> {
         self.lookup.closest_answered(count).into_iter().map(|peer| self.info(view, peer)).collect()

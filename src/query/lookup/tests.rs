@@ -260,6 +260,7 @@ fn hops_count_who_had_to_be_asked_one_after_another() {
     lookup.answered(&peers[0].1);
     assert_eq!(lookup.next(start(), &cold), Next::Done);
     assert_eq!(lookup.hops(), 4);
+    assert_eq!(lookup.path(), [20, 10, 5, 0].map(|at: usize| peers[at].1));
 }
 
 #[test]
