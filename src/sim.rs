@@ -27,8 +27,8 @@
 //! machine: all randomness follows from the seed, and the few functions of real numbers are computed in software.
 //!
 //! # Cost
-//! 10,000 nodes that join one after another, five minutes of rest and 2,000 lookups are 4.9 million messages: some three
-//! minutes of processor time, 26,000 messages a second, and less than a gigabyte, 97 kB a node, queue and links included.
+//! 10,000 nodes that join one after another, five minutes of rest and 2,000 lookups are some five million messages: three
+//! minutes of processor time, some 27,000 messages a second, and less than a gigabyte, 97 kB a node, queue and links included.
 //!
 //! # What is not simulated
 //! Bandwidth and processor time: a message takes as long as its link, however long it is and however busy the nodes are.
