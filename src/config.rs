@@ -305,7 +305,7 @@ impl Config {
     /// Sets how many requests of one lookup are in flight.
     ///
     /// More hides slow peers and costs requests. Default: adaptive from 4 to 6 (measured:
-    /// `tests/sim/lookups.rs`, 10,000 nodes of which one or three in ten are silent).
+    /// `tests/sim/golden/parallelism.txt`, 10,000 nodes of which one or three in ten are silent).
     #[must_use]
     pub fn with_parallelism(mut self, parallelism: Parallelism) -> Self {
         self.parallelism = parallelism;
