@@ -230,7 +230,7 @@ impl<S: RecordStore> Dht<S> {
                 self.met(now, met);
             } else if let Some(id) = self.queries.next_ready() {
                 self.step(now, id);
-            } else if !self.ask_around(now) && !self.put_anew(now) {
+            } else if !self.ask_around(now) && !self.put_anew(now) && !self.hand_next(now) {
                 break;
             }
         }

@@ -43,6 +43,8 @@ pub(super) enum Asker {
     Upkeep,
     /// Nobody: it puts a record anew.
     Republish,
+    /// Nobody: it hands a record over to this newcomer.
+    HandOver(PeerId),
 }
 
 /// A query that runs.

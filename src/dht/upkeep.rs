@@ -248,7 +248,7 @@ impl<S: RecordStore> Dht<S> {
             known.reported = false;
         }
         self.routing_updated(key, peer, true, replaced);
-        self.hand_over(now, &peer, key);
+        self.hand_over(&peer, key);
         self.save_soon(now);
     }
 

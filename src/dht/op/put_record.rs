@@ -63,6 +63,11 @@ impl PutRecord {
         self.fanout.as_ref().map_or(0, Fanout::num_took)
     }
 
+    /// Returns whether somebody did not answer.
+    pub(in crate::dht) fn has_failed(&self) -> bool {
+        self.fanout.iter().flat_map(Fanout::fates).any(|(_, fate)| matches!(fate, Fate::Failed(_)))
+    }
+
     fn report(&self) -> PutReport {
         let mut report = PutReport::default();
         for (peer, fate) in self.fanout.iter().flat_map(Fanout::fates) {

@@ -794,3 +794,124 @@ fn nothing_is_acknowledged_that_a_crash_would_undo() {
     drop(dht);
     std::fs::remove_file(&path).unwrap();
 }
+
+#[test]
+fn a_record_of_ones_own_is_no_lookup_of_its_bucket() {
+    let config = quiet().with_refresh_interval(Some(HOUR)).with_publication_interval(None);
+    let (mut dht, now) = (new_dht(0, config.with_grace_period(DAY)), start());
+    admit(&mut dht, now, 1..=10);
+    dht.put_record(now, record(b"1"), Quorum::One).unwrap();
+    outputs(&mut dht);
+    dht.handle_timeout(now + 10 * SECOND);
+    outputs(&mut dht);
+    let before = dht.refresh.deadline();
+    assert!(before.is_some());
+    let query = dht.get_record(now + 20 * SECOND, record_key(), Some(Quorum::One));
+    let found = result_of(&outputs(&mut dht), query);
+    assert!(matches!(found, Some(QueryResult::GetRecord(Ok(_)))), "{found:?}");
+    assert_eq!(dht.refresh.deadline(), before);
+}
+
+#[test]
+fn what_has_ended_is_not_remembered_though_the_next_one_is_refused() {
+    let limits = crate::store::Limits { max_value_bytes: 3, ..Default::default() };
+    let config = crate::store::MemoryStoreConfig { records: limits, ..Default::default() };
+    let store = MemoryStore::with_config(peer(0), config);
+    let mut dht = Dht::new(peer(0), store, quiet(), [0; 32], start(), WALL);
+    dht.set_mode(start(), Some(Mode::Server));
+    outputs(&mut dht);
+    assert!(put(&mut dht, start(), 1, SentRecord { ttl: Some(SECOND), ..sent(b"1") }));
+    assert_eq!(dht.records.num_scheduled(), 1);
+    // Before the node is called for what has ended, somebody puts something that is refused.
+    assert!(!put(&mut dht, start() + SECOND, 1, sent(b"long")));
+    assert!(put(&mut dht, start() + SECOND, 1, SentRecord::of(Record::new("other", "1"), WALL)));
+    assert_eq!((dht.records.num_scheduled(), dht.store().records().count()), (1, 1));
+}
+
+#[test]
+fn what_was_accepted_too_late_does_not_take_the_place_of_a_better_one() {
+    let config = validating().with_record_filtering(StoreInserts::FilterBoth);
+    let (mut dht, now) = (new_dht(0, config), start());
+    let mut held_ids = Vec::new();
+    for (n, value) in [b"4", b"7"].into_iter().enumerate() {
+        let (id, record) = (InboundId(n as u64), sent(value));
+        dht.handle_input(
+            now,
+            Input::RequestReceived { from: peer(n), id, request: Request::PutValue { record } },
+        );
+        held_ids.extend(events(&outputs(&mut dht)).into_iter().find_map(|event| match event {
+            Event::InboundRequest { request: InboundRequest::PutRecord { record: Some((id, _)), .. } } => {
+                Some(id)
+            }
+            _ => None,
+        }));
+    }
+    let [worse, better] = held_ids[..] else { panic!("both are held") };
+    assert!(dht.accept_record(now, better));
+    assert!(outputs(&mut dht).iter().any(|out| matches!(out, Output::SendResponse { id: InboundId(1), .. })));
+    assert!(dht.accept_record(now, worse));
+    assert!(
+        outputs(&mut dht).iter().any(|out| matches!(out, Output::RefuseRequest { id: InboundId(0), .. }))
+    );
+    assert_eq!(held(&dht, WALL).unwrap().value, "7");
+}
+
+/// A node alone with so many records that belong to whoever comes.
+fn with_records(count: u32) -> Dht<MemoryStore> {
+    let mut dht = new_dht(0, quiet().with_replication_interval(None));
+    for n in 0..count {
+        let record = Record::new(RecordKey::from(&n.to_be_bytes()), "v");
+        assert!(put(&mut dht, start(), 9, SentRecord::of(record, WALL)));
+    }
+    dht
+}
+
+fn puts(out: &[Output]) -> Vec<(RequestId, RecordKey)> {
+    let put = |(_, id, request)| match request {
+        Request::PutValue { record } => Some((id, record.key)),
+        _ => None,
+    };
+    asked(out).into_iter().filter_map(put).collect()
+}
+
+/// Lets a peer enter the table, and returns what it is handed at once.
+fn enters(dht: &mut Dht<MemoryStore>, now: Instant, n: usize) -> Vec<(RequestId, RecordKey)> {
+    meet(dht, now, n);
+    let out = outputs(dht);
+    let [(_, id, Request::FindNode { .. })] = asked(&out)[..] else { panic!("it is checked: {out:?}") };
+    name(dht, now, id, &[n + 1]);
+    puts(&outputs(dht))
+}
+
+#[test]
+fn handing_over_many_records_leaves_room_for_the_application() {
+    let (mut dht, now) = (with_records(2000), start());
+    let mut open = enters(&mut dht, now, 1);
+    let query = dht.get_record(now, RecordKey::from("other"), None);
+    assert!(dht.query(query).is_some(), "there is room for it");
+    let mut handed = std::collections::BTreeSet::new();
+    while !open.is_empty() {
+        assert!(open.len() <= 16, "{} at once", open.len());
+        for (id, key) in std::mem::take(&mut open) {
+            assert!(handed.insert(key.clone()), "each once");
+            let response = Response::PutValue { key, value: None };
+            dht.handle_input(now, Input::ResponseReceived { id, response });
+            open.extend(puts(&outputs(&mut dht)));
+        }
+    }
+    assert_eq!(handed.len(), 2000);
+}
+
+#[test]
+fn whoever_does_not_answer_is_handed_nothing_more() {
+    for (error, more) in [(RequestError::Timeout, false), (RequestError::StreamEnded, true)] {
+        let (mut dht, now) = (with_records(200), start());
+        let open = enters(&mut dht, now, 1);
+        assert_eq!(open.len(), 16);
+        for (id, _) in open {
+            dht.handle_input(now, Input::RequestFailed { id, error });
+        }
+        // One that it refuses says nothing of the others.
+        assert_eq!(!puts(&outputs(&mut dht)).is_empty(), more, "{error}");
+    }
+}

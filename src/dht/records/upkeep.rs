@@ -1,0 +1,214 @@
+//! What keeps records alive, unasked: put anew, handed over, corrected, cached, ended.
+//!
+//! Does what `store::republish` says is due; whom a record goes to is decided by the operations under `op`.
+
+use libp2p_identity::PeerId;
+
+use super::disk::MAX_SAVED;
+use crate::config::Caching;
+use crate::dht::op::Operation;
+use crate::dht::op::get_record::{FollowUp, GetRecord};
+use crate::dht::op::put_record::PutRecord;
+use crate::dht::queries::Asker;
+use crate::dht::{Dht, RecordStore, TRY_AGAIN};
+use crate::error::NoKnownPeers;
+use crate::event::Precision;
+use crate::key::Key;
+use crate::message::SentRecord;
+use crate::peer::PeerInfo;
+use crate::record::{Quorum, Record};
+use crate::store;
+use crate::time::{Instant, SystemTime, after, earliest};
+
+/// So many records wait to be handed over to newcomers at most; those beyond go when they are next put anew.
+const MAX_HANDING: usize = 16 * 1024;
+
+/// So many are handed over at once, so that a newcomer leaves room for the application's queries.
+const MAX_HANDED_AT_ONCE: usize = 16;
+
+impl<S: RecordStore> Dht<S> {
+    /// Takes note of what the store held when the node began: records, and peers to join through.
+    pub(in crate::dht) fn find_records(&mut self, now: Instant) {
+        let peers = self.store.load_peers().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the peers of the last time could not be loaded");
+            Vec::new()
+        });
+        for PeerInfo { peer_id, addrs } in peers.into_iter().take(MAX_SAVED) {
+            for address in addrs {
+                self.add_seed(now, peer_id, address);
+            }
+        }
+        let hash = self.config.key_hash;
+        let found: Vec<_> = self.store.records().map(|record| (record.key.clone(), record.expires)).collect();
+        for (record, expires) in found {
+            let (key, is_own) = (hash(record.as_ref()), self.store.is_own(&record));
+            self.records.republish.found(now, record, key, is_own, &mut self.rng);
+            self.ends(now, expires);
+        }
+    }
+
+    /// A search for a record is over: those that had a worse one are sent the best, and some that had none cache it.
+    pub(in crate::dht) fn see_to_others(&mut self, now: Instant, get: &GetRecord) {
+        let wall = self.wall_at(now);
+        let max_cache = match self.config.records.caching {
+            Caching::Disabled => 0,
+            Caching::Enabled { max_peers } => max_peers.get().into(),
+        };
+        let rules = (self.config.bucket_size().get(), max_cache, self.config.records.ttl);
+        let Some(FollowUp { record, correct, cache }) = get.follow_up(wall, rules) else {
+            return;
+        };
+        if !correct.is_empty() {
+            self.send_to(now, SentRecord::of(record.clone(), wall), correct);
+        }
+        for (peer, until) in cache {
+            let record = Record { expires: Some(until), ..record.clone() };
+            self.send_to(now, SentRecord::of(record, wall), vec![peer]);
+        }
+    }
+
+    /// Stores a record at some peers; nobody is told what comes of it.
+    fn send_to(&mut self, now: Instant, record: SentRecord, peers: Vec<PeerId>) {
+        if !self.queries.is_full() {
+            let put = PutRecord::to(record, Quorum::All, peers);
+            self.insert(now, Operation::PutRecord(put), Asker::Upkeep);
+        }
+    }
+
+    /// A put is over.
+    pub(in crate::dht) fn was_put(&mut self, now: Instant, put: &PutRecord, asker: Asker) {
+        let anybody = put.num_stored() > 0;
+        match asker {
+            Asker::Republish => self.records.republish.done(now, put.key(), anybody, &mut self.rng),
+            Asker::HandOver(to) => {
+                self.records.handing_over -= 1;
+                if put.has_failed() {
+                    // It does not answer, or not yet: what it lacks it gets when that is next put anew.
+                    self.records.handing.retain(|(newcomer, _)| *newcomer != to);
+                }
+            }
+            Asker::Application if !anybody && self.store.is_own(put.key()) => {
+                self.records.republish.retry(now, put.key());
+            }
+            Asker::Application | Asker::Upkeep => {}
+        }
+    }
+
+    /// Puts one record anew whose time has come. Returns whether there was one.
+    pub(in crate::dht) fn put_anew(&mut self, now: Instant) -> bool {
+        if self.queries.is_full() || self.table.is_empty() {
+            return false;
+        }
+        let Some(key) = self.records.republish.next(now) else {
+            return false;
+        };
+        let wall = self.wall_at(now);
+        let record = self.store.get(wall, &key).ok().flatten().map(|record| record.into_owned());
+        let Some(record) = record else {
+            self.records.republish.removed(&key);
+            self.records.republish.done(now, &key, false, &mut self.rng);
+            return true;
+        };
+        let target = (key.bytes().clone(), (self.config.key_hash)(key.as_ref()));
+        let (k, is_own) = (self.config.bucket_size().get(), self.store.is_own(&key));
+        if !is_own && self.num_closer(&target.1) > k {
+            // A copy, cached or left over: those it belongs to see to it, and it ends here.
+            self.records.republish.done(now, &key, true, &mut self.rng);
+            return true;
+        }
+        match self.search(now, target, k, Precision::Near) {
+            Ok(search) => {
+                let put = PutRecord::new(self.sent(wall, record, is_own), Quorum::All, search);
+                self.insert(now, Operation::PutRecord(put), Asker::Republish);
+            }
+            Err(NoKnownPeers()) => self.records.republish.done(now, &key, false, &mut self.rng),
+        }
+        true
+    }
+
+    /// A peer has entered the table: it is sent the records that belong to it now and for which this node is the closest.
+    ///
+    /// # Spec
+    /// Maymounkov & Mazières §2.5. Costs one step in the table for each record that is stored here.
+    pub(in crate::dht) fn hand_over(&mut self, newcomer: &PeerId, theirs: &Key) {
+        let (k, own) = (self.config.bucket_size().get(), self.local.key);
+        let belongs = |key: &Key| {
+            let (mine, theirs) = (key.distance(&own), key.distance(theirs));
+            let mut others =
+                self.table.closest(key).filter(|entry| entry.is_live() && !entry.is_of(newcomer));
+            let nearest = others.next().map(|entry| key.distance(entry.key()));
+            // The nearest of those it knows hands over, and nobody else.
+            nearest.is_none_or(|nearest| mine < nearest)
+                && (theirs < mine
+                    || others.take(k).filter(|e| key.distance(e.key()) < theirs).count() + 2 <= k)
+        };
+        let records = self.records.republish.records().filter(|(_, key)| belongs(key));
+        let records: Vec<_> = records.map(|(record, _)| record.clone()).collect();
+        let room = MAX_HANDING.saturating_sub(self.records.handing.len());
+        self.records.handing.extend(records.into_iter().take(room).map(|key| (*newcomer, key)));
+    }
+
+    /// Returns how many peers of the table are closer to a key than this node.
+    pub(super) fn num_closer(&self, key: &Key) -> usize {
+        let own = key.distance(&self.local.key);
+        self.table.closest(key).take_while(|entry| key.distance(entry.key()) < own).count()
+    }
+
+    /// Sees to it that a record is dropped when it ends.
+    pub(super) fn ends(&mut self, now: Instant, end: Option<SystemTime>) {
+        let wall = self.wall_at(now);
+        let at = end.map(|end| after(now, end.duration_since(wall).unwrap_or_default()));
+        self.records.expire_at = earliest(self.records.expire_at, at);
+    }
+
+    /// Does what is due by time alone.
+    pub(in crate::dht) fn keep_records(&mut self, now: Instant) {
+        while let Some((id, _)) = self.records.held.first_key_value().filter(|(_, held)| held.until <= now) {
+            let id = *id;
+            self.refuse_record(id);
+        }
+        if self.records.commit_at.is_some_and(|at| at <= now) {
+            self.commit(now);
+        }
+        if self.records.save_at.is_some_and(|at| at <= now) {
+            self.save(now);
+        }
+        self.expire(now);
+    }
+
+    /// Drops what has ended.
+    pub(super) fn expire(&mut self, now: Instant) {
+        if self.records.expire_at.is_some_and(|at| at <= now) {
+            self.records.expire_at = None;
+            match self.store.expire(self.wall_at(now)) {
+                Ok(store::Expired { gone, next }) => {
+                    gone.iter().for_each(|key| self.records.republish.removed(key));
+                    self.ends(now, next);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "what has ended could not be dropped");
+                    self.records.expire_at = Some(after(now, TRY_AGAIN));
+                }
+            }
+            self.commit_soon(now);
+        }
+    }
+
+    /// Hands over the next record of those that wait for it. Returns whether there was one.
+    pub(in crate::dht) fn hand_next(&mut self, now: Instant) -> bool {
+        if self.records.handing_over >= MAX_HANDED_AT_ONCE || self.queries.is_full() {
+            return false;
+        }
+        let Some((to, key)) = self.records.handing.pop_front() else {
+            return false;
+        };
+        let wall = self.wall_at(now);
+        if let Ok(Some(record)) = self.store.get(wall, &key) {
+            let sent = self.sent(wall, record.into_owned(), self.store.is_own(&key));
+            let put = PutRecord::to(sent, Quorum::All, vec![to]);
+            self.records.handing_over += 1;
+            self.insert(now, Operation::PutRecord(put), Asker::HandOver(to));
+        }
+        true
+    }
+}
