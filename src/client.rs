@@ -3,6 +3,8 @@
 //! Knows the behaviour only as the place where calls are carried out. A call goes through a bounded channel with its
 //! own return path; the node's queries do the rest.
 
+mod providers;
+
 use std::fmt;
 
 use bytes::Bytes;
@@ -21,7 +23,7 @@ use crate::event::{
     QueryStats, RoutingUpdate,
 };
 use crate::net::behaviour::Behaviour;
-use crate::net::desk::{Call, Calls, MAX_RESULTS, ReplyTo, Ticket};
+use crate::net::desk::{Call, Calls, CancelOnDrop, MAX_RESULTS, ReplyTo};
 use crate::peer::PeerInfo;
 use crate::record::{PeerRecord, Quorum, Record, RecordKey};
 use crate::routing::TableSnapshot;
@@ -50,6 +52,7 @@ use crate::store::RecordStore;
 #[derive(Clone)]
 pub struct Client {
     calls: Calls,
+    local: PeerId,
 }
 
 impl fmt::Debug for Client {
@@ -61,11 +64,20 @@ impl fmt::Debug for Client {
 impl<S: RecordStore + 'static> Behaviour<S> {
     /// Returns a handle to this node.
     pub fn client(&self) -> Client {
-        Client { calls: self.desk().calls() }
+        Client { calls: self.desk().calls(), local: *self.dht().local_peer_id() }
     }
 }
 
 impl Client {
+    /// Returns the id of the node.
+    pub const fn local_peer_id(&self) -> PeerId {
+        self.local
+    }
+
+    pub(crate) const fn calls(&self) -> &Calls {
+        &self.calls
+    }
+
     /// Joins the network, and returns when the last bucket has been looked up.
     ///
     /// # Errors
@@ -243,8 +255,7 @@ impl Client {
             ClientError::Closed => GetRecordError::Closed,
             ClientError::Busy => GetRecordError::TooManyQueries,
         });
-        let guard =
-            CancelOnDrop { calls: self.calls.clone(), ticket: Some(ticket).filter(|_| error.is_none()) };
+        let guard = CancelOnDrop::new(&self.calls, error.is_none().then_some(ticket));
         let begin = Some(Finding { results, error, guard });
         stream::unfold(begin, |finding| async { finding?.next().await }).boxed()
     }
@@ -359,7 +370,7 @@ impl Client {
         let (reply, answer) = oneshot::channel();
         let ticket = self.calls.next_ticket();
         self.calls.send(Call::Query { ticket, command, reply: ReplyTo::Last(reply) })?;
-        let mut guard = CancelOnDrop { calls: self.calls.clone(), ticket: Some(ticket) };
+        let mut guard = CancelOnDrop::new(&self.calls, Some(ticket));
         let result = answer.await.map_err(|_| ClientError::Closed);
         guard.ticket = None;
         result
@@ -403,20 +414,6 @@ impl Finding {
                 None
             }
             None => Some((Err(GetRecordError::Closed), None)),
-        }
-    }
-}
-
-struct CancelOnDrop {
-    calls: Calls,
-    ticket: Option<Ticket>,
-}
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        if let Some(ticket) = self.ticket {
-            // Nothing to cancel if the swarm is gone.
-            let _ = self.calls.send(Call::Cancel(ticket));
         }
     }
 }

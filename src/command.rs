@@ -54,6 +54,21 @@ pub enum Command {
         /// How many must have stored it.
         quorum: Quorum,
     },
+    /// Tells the peers closest to a key that this node provides it, now and from time to time.
+    StartProviding {
+        /// The key.
+        key: RecordKey,
+    },
+    /// Searches the providers of a key.
+    GetProviders {
+        /// The key.
+        key: RecordKey,
+    },
+    /// Searches the providers of a key again and again, until it is cancelled.
+    WatchProviders {
+        /// The key.
+        key: RecordKey,
+    },
     /// Asks one peer for the peers closest to the hash of some bytes.
     FindNodeAt {
         /// Whom to ask.

@@ -2,6 +2,7 @@
 //!
 //! Knows keys and addresses only. A value that would be invalid either has no representation or is refused here.
 
+mod providers;
 mod records;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use libp2p_core::Multiaddr;
 
+pub(crate) use providers::Providers;
 pub(crate) use records::Records;
 pub use records::{Caching, StoreInserts};
 
@@ -167,6 +169,7 @@ pub struct Config {
     pub(crate) outbound_idle: Duration,
     pub(crate) stream_timeout: Duration,
     pub(crate) records: Records,
+    pub(crate) providers: Providers,
 }
 
 impl Default for Config {
@@ -210,6 +213,7 @@ impl Default for Config {
             outbound_idle: 30 * SECOND,
             stream_timeout: 10 * SECOND,
             records: Records::default(),
+            providers: Providers::default(),
         }
     }
 }

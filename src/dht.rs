@@ -10,6 +10,7 @@ mod local;
 mod mode;
 mod op;
 mod peers;
+mod providers;
 mod queries;
 mod records;
 mod seeds;
@@ -86,6 +87,7 @@ pub struct Dht<S> {
     kept: Box<[PackedPeerId]>,
     kept_is_outdated: bool,
     records: records::Records,
+    providing: providers::Providing,
     store: S,
     outputs: VecDeque<Output>,
 }
@@ -121,11 +123,13 @@ impl<S: RecordStore> Dht<S> {
             kept: Box::default(),
             kept_is_outdated: false,
             records: records::Records::new(&config.records),
+            providing: providers::Providing::new(&config.providers),
             store,
             outputs: VecDeque::new(),
             config,
         };
         this.find_records(now);
+        this.find_provided(now);
         this
     }
 
@@ -172,6 +176,7 @@ impl<S: RecordStore> Dht<S> {
                 self.mode_changed(changed, true);
             }
             Input::RequestReceived { from, id, request } => self.serve(now, from, id, request),
+            Input::RequestSent { id } => self.peers.sent(now, id, out),
             Input::ResponseReceived { id, response } => self.peers.answered(now, id, response, out),
             Input::RequestFailed { id, error } => self.peers.failed(now, id, error, out),
         }
@@ -195,7 +200,10 @@ impl<S: RecordStore> Dht<S> {
 
     /// Returns what is to be done outside, in the order in which it is to be done.
     pub fn poll_output(&mut self) -> Option<Output> {
-        let output = self.outputs.pop_front();
+        let mut output = self.outputs.pop_front();
+        if let Some(Output::SendRequest { to, request, .. }) = &mut output {
+            self.sign(to, request);
+        }
         if output.is_none() && self.outputs.capacity() > OUTPUTS_KEPT {
             // A burst leaves no large buffer behind.
             self.outputs.shrink_to(OUTPUTS_KEPT);
@@ -205,6 +213,7 @@ impl<S: RecordStore> Dht<S> {
 
     /// Returns when to call [`handle_timeout`](Self::handle_timeout), and what is due then.
     pub fn poll_timeout(&self) -> Option<Deadline> {
+        let can_put = self.can_put();
         [
             (self.queries.deadline(), "query"),
             (self.peers.deadline(), "request"),
@@ -212,7 +221,8 @@ impl<S: RecordStore> Dht<S> {
             (self.refresh.deadline(), "refresh"),
             (self.join.deadline(), "join"),
             (self.mode.deadline(), "mode"),
-            (self.records.deadline(), "records"),
+            (self.records.deadline(can_put), "records"),
+            (self.providing.deadline(can_put), "providers"),
         ]
         .into_iter()
         .filter_map(|(at, reason)| at.map(|at| Deadline { at, reason }))
@@ -230,7 +240,11 @@ impl<S: RecordStore> Dht<S> {
                 self.met(now, met);
             } else if let Some(id) = self.queries.next_ready() {
                 self.step(now, id);
-            } else if !self.ask_around(now) && !self.put_anew(now) && !self.hand_next(now) {
+            } else if !self.ask_around(now)
+                && !self.put_anew(now)
+                && !self.hand_next(now)
+                && !self.announce_next(now)
+            {
                 break;
             }
         }

@@ -2,10 +2,12 @@
 //!
 //! Knows peers' ids and addresses; every error carries what was reached before it.
 
+mod providers;
 mod records;
 
 use libp2p_identity::PeerId;
 
+pub use providers::{AddProviderError, GetProvidersError, ProvideReport};
 pub use records::{AskPeerError, GetRecordError, PutRecordError, PutReport};
 
 use crate::peer::PeerInfo;

@@ -8,8 +8,10 @@ use std::num::NonZeroUsize;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
+mod providers;
 mod records;
 
+pub use providers::{AddProviderOk, AddProviderResult, GetProvidersOk, GetProvidersResult};
 pub use records::{AskPeerOk, AskPeerResult, GetRecordOk, GetRecordResult, PutRecordOk, PutRecordResult};
 
 use crate::addrs::Addresses;
@@ -18,7 +20,7 @@ use crate::error::{
 };
 use crate::key::Distance;
 use crate::peer::PeerInfo;
-use crate::record::{Quorum, Record, RecordKey};
+use crate::record::{ProviderRecord, Quorum, Record, RecordKey};
 use crate::time::{Duration, Instant};
 
 /// Something the application may want to know.
@@ -127,9 +129,20 @@ pub enum InboundRequest {
         /// `None` if it has been stored.
         record: Option<(HeldId, Record)>,
     },
+    /// A peer has announced that it provides something.
+    AddProvider {
+        /// The peer.
+        source: PeerId,
+        /// What it provides.
+        key: RecordKey,
+        /// The statement, where the application decides: it waits for
+        /// [`accept`](crate::Behaviour::accept_record) or [`refuse`](crate::Behaviour::refuse_record) by its number.
+        /// `None` if it has been stored.
+        record: Option<(HeldId, ProviderRecord)>,
+    },
 }
 
-/// The number of a record that others want stored and that waits for the word of the application.
+/// The number of something that others want stored and that waits for the word of the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HeldId(pub(crate) u64);
 
@@ -163,6 +176,10 @@ pub enum QueryResult {
     PutRecord(PutRecordResult),
     /// Of asking one peer.
     AskPeer(AskPeerResult),
+    /// Of telling others that this node provides something.
+    StartProviding(AddProviderResult),
+    /// Of searching providers.
+    GetProviders(GetProvidersResult),
 }
 
 /// The outcome of one step of joining.
@@ -405,6 +422,22 @@ pub enum QueryInfo {
     AskPeer {
         /// The peer.
         peer: PeerId,
+    },
+    /// Tells others that this node provides a key.
+    AddProvider {
+        /// The key.
+        key: RecordKey,
+        /// How many have been told so far.
+        sent: usize,
+    },
+    /// Searches providers.
+    GetProviders {
+        /// The key.
+        key: RecordKey,
+        /// How many have been found so far.
+        providers_found: usize,
+        /// Whether the search is made again and again until it is cancelled.
+        is_watch: bool,
     },
 }
 

@@ -36,6 +36,7 @@ mod client;
 pub mod command;
 mod config;
 pub mod dht;
+mod discovery;
 mod error;
 mod event;
 mod key;
@@ -60,19 +61,22 @@ pub use config::{
     Parallelism, StoreInserts,
 };
 pub use dht::QueryRef;
+pub use discovery::{Advertisement, rendezvous_key};
 pub use error::{
-    AskPeerError, BootstrapError, ClientError, ConfigError, ConnectError, FindPeerError,
-    GetClosestPeersError, GetRecordError, NoKnownPeers, PingError, PutRecordError, PutReport, RequestError,
-    SeedOutcome,
+    AddProviderError, AskPeerError, BootstrapError, ClientError, ConfigError, ConnectError, FindPeerError,
+    GetClosestPeersError, GetProvidersError, GetRecordError, NoKnownPeers, PingError, ProvideReport,
+    PutRecordError, PutReport, RequestError, SeedOutcome,
 };
 pub use event::{
-    AskPeerOk, AskPeerResult, BootstrapOk, BootstrapResult, ConnectOk, ConnectResult, Event, Evidence,
-    FindPeerOk, FindPeerResult, GetClosestPeersOk, GetClosestPeersResult, GetRecordOk, GetRecordResult,
-    HeldId, InboundRequest, Mode, PingOk, PingResult, Precision, ProgressStep, PutRecordOk, PutRecordResult,
-    QueryId, QueryInfo, QueryResult, QueryStats, RoutingUpdate,
+    AddProviderOk, AddProviderResult, AskPeerOk, AskPeerResult, BootstrapOk, BootstrapResult, ConnectOk,
+    ConnectResult, Event, Evidence, FindPeerOk, FindPeerResult, GetClosestPeersOk, GetClosestPeersResult,
+    GetProvidersOk, GetProvidersResult, GetRecordOk, GetRecordResult, HeldId, InboundRequest, Mode, PingOk,
+    PingResult, Precision, ProgressStep, PutRecordOk, PutRecordResult, QueryId, QueryInfo, QueryResult,
+    QueryStats, RoutingUpdate,
 };
 pub use key::{BucketIndex, Distance as KBucketDistance, KBucketKey, Key, KeyHash, MAX_PREIMAGE_PREFIX};
 pub use net::behaviour::{Behaviour, QueryMut};
+pub use net::providers::Providers;
 pub use peer::{ConnectionType, KadPeer, PeerInfo};
 pub use record::{PeerRecord, ProviderRecord, Quorum, Record, RecordKey};
 pub use rng::Rng;

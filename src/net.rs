@@ -7,5 +7,6 @@ pub(crate) mod desk;
 mod entropy;
 mod exchange;
 mod handler;
+pub(crate) mod providers;
 pub(crate) mod timer;
 mod upgrade;

@@ -29,13 +29,15 @@ impl<S: RecordStore> Dht<S> {
                 Some((Response::FindNode { closer_peers }, request))
             }
             Request::GetValue { key } => self.get_value(now, key, &from),
-            Request::GetProviders { key } => self.get_providers(now, key, &from),
+            Request::GetProviders { key } => self.serve_providers(now, key, &from),
             Request::PutValue { record } => {
                 self.put_value(now, from, id, record);
                 return self.asked_by(now, from);
             }
-            // Nothing is stored for others before it can be bounded and expired.
-            Request::AddProvider { .. } => None,
+            Request::AddProvider { key, providers } => {
+                self.add_provider(now, from, id, key, providers);
+                return self.asked_by(now, from);
+            }
         };
         match answer {
             Some((response, request)) => {
@@ -56,7 +58,7 @@ impl<S: RecordStore> Dht<S> {
     }
 
     /// Returns the `k` closest peers to a key that the table has and that answer, the asker left out.
-    fn closer(&self, target: &Key, from: &PeerId, first: Option<KadPeer>) -> Vec<KadPeer> {
+    pub(super) fn closer(&self, target: &Key, from: &PeerId, first: Option<KadPeer>) -> Vec<KadPeer> {
         let k = self.config.bucket_size().get();
         let mut named = Vec::with_capacity(k + 1);
         named.extend(first);
@@ -112,36 +114,8 @@ impl<S: RecordStore> Dht<S> {
         let record = record.map(|record| SentRecord::of(record, wall));
         Some((Response::GetValue { key: Some(key), record, closer_peers }, request))
     }
-
-    fn get_providers(
-        &self,
-        now: Instant,
-        key: RecordKey,
-        from: &PeerId,
-    ) -> Option<(Response, InboundRequest)> {
-        let wall = self.wall_at(now);
-        let provider_peers: Vec<_> = self
-            .store
-            .providers(wall, &key)
-            .ok()?
-            .into_iter()
-            .take(self.config.bucket_size().get())
-            .map(|record| KadPeer {
-                connection_ty: connection(self.peers.is_connected(&record.provider)),
-                multiaddrs: crate::addrs::Addresses::collect(&record.provider, record.addresses),
-                node_id: record.provider,
-            })
-            .collect();
-        let closer_peers = self.closer(&(self.config.key_hash)(key.as_ref()), from, None);
-        let request = InboundRequest::GetProvider {
-            source: *from,
-            num_closer_peers: closer_peers.len(),
-            num_provider_peers: provider_peers.len(),
-        };
-        Some((Response::GetProviders { key: Some(key), provider_peers, closer_peers }, request))
-    }
 }
 
-const fn connection(connected: bool) -> ConnectionType {
+pub(super) const fn connection(connected: bool) -> ConnectionType {
     if connected { ConnectionType::Connected } else { ConnectionType::CanConnect }
 }

@@ -91,6 +91,11 @@ pub enum Input {
         /// What is asked.
         request: Request,
     },
+    /// A request that is not answered has been sent: its bytes are out, and the peer speaks the protocol.
+    RequestSent {
+        /// The request.
+        id: RequestId,
+    },
     /// A request has been answered.
     ResponseReceived {
         /// The request.
@@ -185,6 +190,13 @@ pub enum Output {
         id: InboundId,
         /// The answer.
         response: Response,
+    },
+    /// Take a request that is not answered as done: its stream goes on.
+    AcceptRequest {
+        /// The peer.
+        to: PeerId,
+        /// The driver's number of the request.
+        id: InboundId,
     },
     /// Refuse a request: end its stream when earlier answers are out. The protocol has no error answer.
     RefuseRequest {

@@ -3,15 +3,18 @@
 //! An operation says what it wants as a [`Step`], and is told what came of it. It sees the rest of the node through
 //! [`View`] and changes nothing of it.
 
+pub(super) mod add_provider;
 pub(super) mod ask_peer;
 pub(super) mod bootstrap;
 pub(super) mod connect;
 pub(super) mod find_peer;
 pub(super) mod find_peers;
+pub(super) mod get_providers;
 pub(super) mod get_record;
 pub(super) mod ping;
 pub(super) mod put_record;
 pub(super) mod search;
+pub(super) mod watch_providers;
 
 use bytes::Bytes;
 use libp2p_core::Multiaddr;
@@ -89,6 +92,8 @@ pub(super) struct Answer {
     pub(super) target: Addresses,
     /// The record it carries, if that is valid.
     pub(super) record: Option<Record>,
+    /// The providers it names, as far as they count.
+    pub(super) providers: Vec<(PeerId, Addresses)>,
     pub(super) rtt: Duration,
 }
 
@@ -110,6 +115,9 @@ pub(super) trait Machine {
 
     /// A peer has answered a request of one of the operation's lookups.
     fn answered(&mut self, now: Instant, from: &PeerId, lookup: u16, answer: Answer);
+
+    /// A request that is not answered has been sent.
+    fn sent(&mut self, _from: &PeerId, _lookup: u16) {}
 
     /// A request has failed for good.
     fn failed(&mut self, from: &PeerId, lookup: u16, error: RequestError);
@@ -145,6 +153,9 @@ pub(super) enum Operation {
     GetRecord(get_record::GetRecord),
     PutRecord(put_record::PutRecord),
     AskPeer(ask_peer::AskPeer),
+    AddProvider(add_provider::AddProvider),
+    GetProviders(get_providers::GetProviders),
+    WatchProviders(watch_providers::WatchProviders),
 }
 
 /// Returns the state machine of an operation; the one place where kinds are told apart.
@@ -159,6 +170,9 @@ macro_rules! machine {
             Operation::GetRecord(machine) => machine,
             Operation::PutRecord(machine) => machine,
             Operation::AskPeer(machine) => machine,
+            Operation::AddProvider(machine) => machine,
+            Operation::GetProviders(machine) => machine,
+            Operation::WatchProviders(machine) => machine,
         }
     };
 }

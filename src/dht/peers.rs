@@ -55,14 +55,23 @@ pub(super) enum Urgency {
     Forced,
 }
 
+/// What came of a request that did not fail.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "used up as soon as it is made")]
+pub(super) enum Reply {
+    /// The answer and the time it took since the request was sent.
+    Answer(Response, Duration),
+    /// It was sent; nothing is answered.
+    Sent,
+}
+
 /// What came of a request.
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub(super) owner: Owner,
     pub(super) peer: PeerId,
     pub(super) key: Key,
-    /// The answer and the time it took since the request was sent.
-    pub(super) result: Result<(Response, Duration), RequestError>,
+    pub(super) result: Result<Reply, RequestError>,
 }
 
 /// What came of dialling an address without knowing who is there.
@@ -271,6 +280,21 @@ impl Peers {
         self.settle(now, id, if fits { Ok(response) } else { Err(RequestError::BadAnswer) }, out);
     }
 
+    /// A request that is not answered has been sent.
+    pub(super) fn sent(&mut self, now: Instant, id: RequestId, out: &mut VecDeque<Output>) {
+        let Some(pending) = self.requests.get(id).filter(|pending| !pending.request.is_answered()) else {
+            return;
+        };
+        let peer = pending.to;
+        let second = self.known.second(now);
+        if let Some(known) = self.known.get_mut(&peer) {
+            known.queue.remove(id);
+            known.heard_of(second);
+        }
+        self.finish(id, Ok(Reply::Sent));
+        self.serve(now, peer, out);
+    }
+
     /// A request will not be answered.
     pub(super) fn failed(
         &mut self,
@@ -331,11 +355,11 @@ impl Peers {
                 Err(_) => {}
             }
         }
-        self.finish(id, result.map(|response| (response, rtt)));
+        self.finish(id, result.map(|response| Reply::Answer(response, rtt)));
         self.serve(now, peer, out);
     }
 
-    fn finish(&mut self, id: RequestId, result: Result<(Response, Duration), RequestError>) {
+    fn finish(&mut self, id: RequestId, result: Result<Reply, RequestError>) {
         let Some(pending) = self.requests.remove(id) else {
             return;
         };

@@ -22,12 +22,12 @@ use super::{Dht, RecordStore};
 use crate::addrs::{Addresses, without_peer};
 use crate::command::Command;
 use crate::error::{
-    BootstrapError, ConnectError, FindPeerError, GetClosestPeersError, NoKnownPeers, PingError,
-    PutRecordError, RequestError,
+    AddProviderError, BootstrapError, ConnectError, FindPeerError, GetClosestPeersError, NoKnownPeers,
+    PingError, PutRecordError, RequestError,
 };
 use crate::event::{
-    Event, Evidence, FindPeerOk, GetClosestPeersOk, Precision, ProgressStep, QueryId, QueryInfo, QueryResult,
-    QueryStats,
+    Event, Evidence, FindPeerOk, GetClosestPeersOk, GetProvidersOk, Precision, ProgressStep, QueryId,
+    QueryInfo, QueryResult, QueryStats,
 };
 use crate::key::Key;
 use crate::message::{Response, SentRecord};
@@ -41,7 +41,7 @@ pub(super) enum Asker {
     Application,
     /// Nobody: it keeps the table, or sees to the records of others.
     Upkeep,
-    /// Nobody: it puts a record anew.
+    /// Nobody: it puts a record or announces a key anew.
     Republish,
     /// Nobody: it hands a record over to this newcomer.
     HandOver(PeerId),
@@ -91,6 +91,9 @@ impl<S: RecordStore> Dht<S> {
             Command::GetRecord { key, quorum } => self.get_record(now, key, quorum),
             Command::PutRecord { record, quorum } => self.put_or_say_why(now, record, quorum),
             Command::PutRecordTo { record, peers, quorum } => self.put_record_to(now, record, peers, quorum),
+            Command::StartProviding { key } => self.provide_or_say_why(now, key),
+            Command::GetProviders { key } => self.get_providers(now, key),
+            Command::WatchProviders { key } => self.watch_providers(now, key),
             Command::FindNodeAt { peer, key } => self.find_node_at(now, peer, key),
             Command::GetRecordAt { peer, key } => self.get_record_at(now, peer, key),
         }
@@ -283,6 +286,12 @@ impl<S: RecordStore> Dht<S> {
         self.queries.insert(now, Query { operation, asker, start: now, latest: now, dials: 0, step })
     }
 
+    /// Begins a query of the application that lasts until it is ended. The caller sees to it that there is room.
+    pub(super) fn insert_lasting(&mut self, now: Instant, operation: Operation) -> QueryId {
+        let (asker, step) = (Asker::Application, ProgressStep::first());
+        self.queries.insert_lasting(Query { operation, asker, start: now, latest: now, dials: 0, step })
+    }
+
     /// Reports the result of a query that needed not begin.
     pub(super) fn at_once(&mut self, now: Instant, result: QueryResult) -> QueryId {
         let id = self.queries.next_id();
@@ -332,13 +341,18 @@ impl<S: RecordStore> Dht<S> {
     }
 
     fn end(&mut self, now: Instant, id: QueryId, result: QueryResult) {
-        let is_cancelled = matches!(result, QueryResult::PutRecord(Err(PutRecordError::Cancelled { .. })));
+        let is_cancelled = matches!(
+            result,
+            QueryResult::PutRecord(Err(PutRecordError::Cancelled { .. }))
+                | QueryResult::StartProviding(Err(AddProviderError::Cancelled { .. }))
+        );
         self.report(now, id, result, true);
         let Some(query) = self.queries.remove(id) else {
             return;
         };
         // What is to be stored is not lost because enough have stored it, or because a dial takes long.
-        if is_cancelled || !matches!(query.operation, Operation::PutRecord(_)) {
+        let sends = matches!(query.operation, Operation::PutRecord(_) | Operation::AddProvider(_));
+        if is_cancelled || !sends {
             self.peers.abandon(id);
         }
         match query.operation {
@@ -346,8 +360,13 @@ impl<S: RecordStore> Dht<S> {
             Operation::Connect(_) => self.peers.forget_address(now, id, &mut self.outputs),
             Operation::GetRecord(get) => self.see_to_others(now, &get),
             Operation::PutRecord(put) => self.was_put(now, &put, query.asker),
-            Operation::FindPeers(_) | Operation::FindPeer(_) | Operation::Ping(_) | Operation::AskPeer(_) => {
-            }
+            Operation::AddProvider(add) => self.was_announced(now, &add, query.asker),
+            Operation::FindPeers(_)
+            | Operation::FindPeer(_)
+            | Operation::Ping(_)
+            | Operation::AskPeer(_)
+            | Operation::GetProviders(_)
+            | Operation::WatchProviders(_) => {}
         }
     }
 
@@ -370,6 +389,7 @@ impl<S: RecordStore> Dht<S> {
         let found: &[PeerInfo] = match result {
             QueryResult::GetClosestPeers(Ok(GetClosestPeersOk { peers, .. })) => peers,
             QueryResult::FindPeer(Ok(FindPeerOk { peer, .. })) => std::slice::from_ref(peer),
+            QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. })) => providers,
             QueryResult::GetClosestPeers(Err(_))
             | QueryResult::FindPeer(Err(_))
             | QueryResult::Bootstrap(_)
@@ -377,7 +397,9 @@ impl<S: RecordStore> Dht<S> {
             | QueryResult::Connect(_)
             | QueryResult::GetRecord(_)
             | QueryResult::PutRecord(_)
-            | QueryResult::AskPeer(_) => &[],
+            | QueryResult::AskPeer(_)
+            | QueryResult::StartProviding(_)
+            | QueryResult::GetProviders(_) => &[],
         };
         for PeerInfo { peer_id, addrs } in found {
             if *peer_id == self.local.peer {
@@ -401,8 +423,11 @@ impl<S: RecordStore> Dht<S> {
         response: Response,
         rtt: Duration,
     ) {
-        let (named, record) = contents(response);
+        let Contents { closer: named, record, providers } = contents(response);
         let record = record.and_then(|record| self.valid_record(now, record));
+        let providers = providers.into_iter().take(self.config.providers.max_of_answer.get());
+        let providers: Vec<_> =
+            providers.map(|peer| (peer.node_id, kept(peer.multiaddrs, &self.config))).collect();
         let Some(query) = self.queries.get_mut(id) else {
             return;
         };
@@ -414,7 +439,7 @@ impl<S: RecordStore> Dht<S> {
         // Whoever failed this node lately is not a candidate again.
         closer.retain(|named| self.peers.is_worth_asking(now, &named.peer));
         let query = query.operation.machine();
-        query.answered(now, from, lookup, Answer { closer, target, record, rtt });
+        query.answered(now, from, lookup, Answer { closer, target, record, providers, rtt });
         self.queries.wake(id);
     }
 
@@ -435,18 +460,32 @@ impl<S: RecordStore> Dht<S> {
     }
 }
 
-/// Returns the peers that an answer names, and the record it carries.
-fn contents(response: Response) -> (Vec<KadPeer>, Option<SentRecord>) {
+/// What an answer says.
+#[derive(Default)]
+struct Contents {
+    closer: Vec<KadPeer>,
+    record: Option<SentRecord>,
+    providers: Vec<KadPeer>,
+}
+
+fn contents(response: Response) -> Contents {
     match response {
-        Response::GetValue { closer_peers, record, .. } => (closer_peers, record),
-        Response::FindNode { closer_peers } | Response::GetProviders { closer_peers, .. } => {
-            (closer_peers, None)
+        Response::GetValue { closer_peers: closer, record, .. } => {
+            Contents { closer, record, ..Contents::default() }
         }
-        Response::Pong | Response::PutValue { .. } => (Vec::new(), None),
+        Response::FindNode { closer_peers: closer } => Contents { closer, ..Contents::default() },
+        Response::GetProviders { closer_peers: closer, provider_peers: providers, .. } => {
+            Contents { closer, providers, record: None }
+        }
+        Response::Pong | Response::PutValue { .. } => Contents::default(),
     }
 }
 
 impl Query {
+    pub(super) fn sent(&mut self, peer: &PeerId, lookup: u16) {
+        self.operation.machine().sent(peer, lookup);
+    }
+
     pub(super) fn failed(&mut self, peer: &PeerId, lookup: u16, error: RequestError) {
         self.operation.machine().failed(peer, lookup, error);
     }

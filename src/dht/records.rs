@@ -19,9 +19,9 @@ use super::{Dht, RecordStore};
 use crate::error::{AskPeerError, GetRecordError, NoKnownPeers, PutRecordError};
 use crate::event::{HeldId, Precision, QueryId, QueryResult};
 use crate::message::{Request, Response, SentRecord};
-use crate::record::{Quorum, Record, RecordKey};
+use crate::record::{ProviderRecord, Quorum, Record, RecordKey};
 use crate::store;
-use crate::store::republish::Republish;
+use crate::store::republish::{Republish, Spread};
 use crate::time::{Instant, SystemTime, earliest, wall_after};
 use crate::validate::{InvalidRecord, Validator as _};
 
@@ -43,13 +43,19 @@ pub(super) struct Records {
     saved: Option<Instant>,
 }
 
-/// A record that waits for the word of the application.
+/// Something that waits for the word of the application.
 #[derive(Debug)]
 struct Held {
     from: PeerId,
-    id: InboundId,
-    record: Record,
+    what: HeldWhat,
     until: Instant,
+}
+
+#[derive(Debug)]
+enum HeldWhat {
+    /// A record, and the request that is answered then.
+    Record(InboundId, Record),
+    Provider(ProviderRecord),
 }
 
 impl Records {
@@ -68,11 +74,11 @@ impl Records {
         }
     }
 
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    /// Returns when something is due; what is to be put only if there is anybody to put it at.
+    pub(super) fn deadline(&self, can_put: bool) -> Option<Instant> {
         let held = self.held.first_key_value().map(|(_, held)| held.until);
-        [held, self.commit_at, self.expire_at, self.save_at]
-            .into_iter()
-            .fold(self.republish.deadline(), earliest)
+        let put = if can_put { self.republish.deadline() } else { None };
+        [held, self.commit_at, self.expire_at, self.save_at].into_iter().fold(put, earliest)
     }
 
     /// Returns for how many records it is known when they are put anew.
@@ -150,7 +156,7 @@ impl<S: RecordStore> Dht<S> {
                 }
             }
         };
-        self.records.republish.retry(now, &record.key);
+        self.records.republish.was_put(now, &record.key, Spread::Nowhere, &mut self.rng);
         Ok(self.at_once(now, QueryResult::PutRecord(Err(error))))
     }
 

@@ -3,6 +3,7 @@
 mod inbound;
 mod joining;
 mod network;
+mod providers;
 mod records;
 mod requests;
 mod searching;
@@ -223,11 +224,17 @@ impl Net {
                 self.requests_sent += 1;
                 let to = self.numbers[&to];
                 assert!(self.nodes[n].connections.contains(&to) || self.nodes[to].health != Health::Alive);
+                if !request.is_answered() {
+                    self.later(Duration::ZERO, Happening::Input(n, Input::RequestSent { id }));
+                }
                 self.later(self.latency, Happening::Request { from: n, to, id, request });
             }
             Output::SendResponse { id, response, .. } => {
                 let (to, id) = self.nodes[n].answering.remove(&id).unwrap();
                 self.later(self.latency, Happening::Input(to, Input::ResponseReceived { id, response }));
+            }
+            Output::AcceptRequest { id, .. } => {
+                self.nodes[n].answering.remove(&id).unwrap();
             }
             Output::RefuseRequest { id, .. } => {
                 let (to, id) = self.nodes[n].answering.remove(&id).unwrap();

@@ -7,7 +7,7 @@ use libp2p_identity::PeerId;
 
 use super::io::{DialId, Output};
 use super::op::find_node;
-use super::peers::{Outcome, Owner, Protocol, Urgency};
+use super::peers::{Outcome, Owner, Protocol, Reply, Urgency};
 use super::{Dht, RecordStore, TRY_AGAIN};
 use crate::addrs::{Addresses, clean};
 use crate::config::{BucketInserts, KeepAlive};
@@ -152,15 +152,26 @@ impl<S: RecordStore> Dht<S> {
             Owner::Check => self.admission.done(&peer),
             Owner::Probe => self.probe.done(now),
             Owner::Query(..) => match &result {
-                Ok(_) => self.estimator.asked(false),
+                Ok(Reply::Answer(..)) => self.estimator.asked(false),
                 Err(RequestError::Timeout) => self.estimator.asked(true),
                 // Whoever says no, or of whom another does, was not silent.
-                Err(_) => {}
+                Ok(Reply::Sent) | Err(_) => {}
             },
         }
-        self.seeds.asked(&peer, result.as_ref().map(|_| ()).map_err(|error| *error));
+        if !matches!(result, Ok(Reply::Sent)) {
+            self.seeds.asked(&peer, result.as_ref().map(|_| ()).map_err(|error| *error));
+        }
         match result {
-            Ok((response, rtt)) => {
+            // That something was sent proves nothing.
+            Ok(Reply::Sent) => {
+                if let Owner::Query(id, lookup) = owner
+                    && let Some(query) = self.queries.get_mut(id)
+                {
+                    query.sent(&peer, lookup);
+                    self.queries.wake(id);
+                }
+            }
+            Ok(Reply::Answer(response, rtt)) => {
                 self.estimator.answered(rtt);
                 if self.table.answered(now, &key, &peer) {
                     // In the table already, and live again if it was doubted.
@@ -335,6 +346,9 @@ impl<S: RecordStore> Dht<S> {
         self.join.ended(now, reached, low, &mut self.rng);
         self.refresh.looked_up_own(now, &self.table, &mut self.rng);
         self.refresh.watch(now, &self.table, &mut self.rng);
+        if reached {
+            self.hurry_announcements(now);
+        }
         tracing::debug!(reached, peers = self.table.len(), "join ended");
     }
 

@@ -173,6 +173,9 @@ impl<S: RecordStore + 'static> Behaviour<S> {
             Output::SendResponse { to, id, response } => {
                 self.notify_by_number(to, connection_of(id), ToHandler::Respond(id, response));
             }
+            Output::AcceptRequest { to, id } => {
+                self.notify_by_number(to, connection_of(id), ToHandler::Accept(id));
+            }
             Output::RefuseRequest { to, id } => {
                 self.notify_by_number(to, connection_of(id), ToHandler::Refuse(id));
             }
@@ -372,6 +375,7 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
     ) {
         let input = match event {
             FromHandler::RequestReceived(id, request) => Input::RequestReceived { from: peer, id, request },
+            FromHandler::RequestSent(id) => Input::RequestSent { id },
             FromHandler::ResponseReceived(id, response) => Input::ResponseReceived { id, response },
             FromHandler::RequestFailed(id, error) => Input::RequestFailed { id, error },
             FromHandler::Protocol(true) => Input::ProtocolConfirmed { peer },

@@ -45,7 +45,7 @@ impl Calls {
 
     /// Leaves a call at the desk. A cancellation always finds room, since there was room for what it cancels.
     pub(crate) fn send(&self, call: Call) -> Result<(), ClientError> {
-        let is_cancel = matches!(call, Call::Cancel(_));
+        let is_cancel = matches!(call, Call::Cancel(_) | Call::Retire(_));
         if self.shared.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_CALLS && !is_cancel {
             self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
             return Err(ClientError::Busy);
@@ -58,6 +58,29 @@ impl Calls {
     }
 }
 
+/// Cancels a query when whoever waits for it does so no more.
+#[derive(Debug)]
+pub(crate) struct CancelOnDrop {
+    calls: Calls,
+    /// `None` if there is nothing to cancel.
+    pub(crate) ticket: Option<Ticket>,
+}
+
+impl CancelOnDrop {
+    pub(crate) fn new(calls: &Calls, ticket: Option<Ticket>) -> Self {
+        Self { calls: calls.clone(), ticket }
+    }
+}
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            // Nothing to cancel if the swarm is gone.
+            let _ = self.calls.send(Call::Cancel(ticket));
+        }
+    }
+}
+
 /// The number under which a client knows its query before the node has given it one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Ticket(u64);
@@ -67,6 +90,8 @@ pub(crate) struct Ticket(u64);
 pub(crate) enum ReplyTo {
     /// The last one, with what the query has cost.
     Last(oneshot::Sender<(QueryResult, QueryStats)>),
+    /// The first one.
+    First(oneshot::Sender<QueryResult>),
     /// Each as it comes. There is room for as many as a query can have.
     Each(mpsc::Sender<QueryResult>),
     /// None of them.
@@ -81,7 +106,8 @@ impl ReplyTo {
         match self {
             Self::Last(reply) => reply.is_canceled(),
             Self::Each(results) => results.is_closed(),
-            Self::Nobody => false,
+            // Whether anybody still waits does not matter to what the query does.
+            Self::First(_) | Self::Nobody => false,
         }
     }
 }
@@ -89,13 +115,22 @@ impl ReplyTo {
 /// A call of a client, on its way to the node.
 #[derive(Debug)]
 pub(crate) enum Call {
-    Query { ticket: Ticket, command: Command, reply: ReplyTo },
+    Query {
+        ticket: Ticket,
+        command: Command,
+        reply: ReplyTo,
+    },
     Cancel(Ticket),
     RoutingTable(oneshot::Sender<TableSnapshot>),
     PeerCount(oneshot::Sender<usize>),
     AddAddress(PeerId, Multiaddr, oneshot::Sender<RoutingUpdate>),
     SetMode(Option<Mode>, oneshot::Sender<()>),
     RemoveRecord(RecordKey, oneshot::Sender<Result<(), String>>),
+    StopProviding(RecordKey, oneshot::Sender<Result<(), String>>),
+    /// One more wants this key provided.
+    Advertise(RecordKey),
+    /// One of those wants it no more.
+    Retire(RecordKey),
     ExportPeers(oneshot::Sender<Vec<PeerInfo>>),
     ImportPeers(Vec<PeerInfo>, oneshot::Sender<usize>),
 }
@@ -132,6 +167,17 @@ impl Call {
             Self::RemoveRecord(key, reply) => {
                 let _ = reply.send(node.remove_record(&key).map_err(|error| error.to_string()));
             }
+            Self::StopProviding(key, reply) => {
+                let _ = reply.send(node.stop_providing(&key).map_err(|error| error.to_string()));
+            }
+            Self::Advertise(key) => *node.desk_mut().advertised.entry(key).or_default() += 1,
+            Self::Retire(key) => {
+                if node.desk_mut().retire(&key)
+                    && let Err(error) = node.stop_providing(&key)
+                {
+                    tracing::warn!(%error, "the store did not let go of an advertisement");
+                }
+            }
             Self::ExportPeers(reply) => {
                 let _ = reply.send(node.dht().export_peers());
             }
@@ -158,12 +204,19 @@ pub(crate) struct Desk {
     calls: mpsc::Receiver<Call>,
     sender: Calls,
     waiting: IndexMap<QueryId, Waiting>,
+    /// By how many of the clients each key is advertised.
+    advertised: IndexMap<RecordKey, usize>,
 }
 
 impl Default for Desk {
     fn default() -> Self {
         let (sender, calls) = mpsc::channel(0);
-        Self { calls, sender: Calls { sender, shared: Arc::default() }, waiting: IndexMap::new() }
+        Self {
+            calls,
+            sender: Calls { sender, shared: Arc::default() },
+            waiting: IndexMap::new(),
+            advertised: IndexMap::new(),
+        }
     }
 }
 
@@ -185,6 +238,19 @@ impl Desk {
         }
     }
 
+    /// One of those that advertise a key does so no more. Returns whether it was the last.
+    fn retire(&mut self, key: &RecordKey) -> bool {
+        let Some(count) = self.advertised.get_mut(key) else {
+            return false;
+        };
+        *count -= 1;
+        let is_last = *count == 0;
+        if is_last {
+            self.advertised.swap_remove(key);
+        }
+        is_last
+    }
+
     fn query_of(&self, ticket: Ticket) -> Option<QueryId> {
         self.waiting.iter().find(|(_, waiting)| waiting.ticket == ticket).map(|(id, _)| *id)
     }
@@ -197,15 +263,22 @@ impl Desk {
         let Some(waiting) = self.waiting.get_mut(&id) else {
             return Some(Event::OutboundQueryProgressed { id, result, stats, step });
         };
-        if let ReplyTo::Each(results) = &mut waiting.reply {
-            let _ = results.try_send(result);
-            if step.last {
-                self.waiting.swap_remove(&id);
+        match &mut waiting.reply {
+            ReplyTo::Each(results) => drop(results.try_send(result)),
+            reply @ ReplyTo::First(_) => {
+                if let ReplyTo::First(reply) = std::mem::replace(reply, ReplyTo::Nobody) {
+                    let _ = reply.send(result);
+                }
             }
-        } else if step.last
-            && let Some(Waiting { reply: ReplyTo::Last(reply), .. }) = self.waiting.swap_remove(&id)
-        {
-            let _ = reply.send((result, stats));
+            reply @ ReplyTo::Last(_) if step.last => {
+                if let ReplyTo::Last(reply) = std::mem::replace(reply, ReplyTo::Nobody) {
+                    let _ = reply.send((result, stats));
+                }
+            }
+            ReplyTo::Last(_) | ReplyTo::Nobody => {}
+        }
+        if step.last {
+            self.waiting.swap_remove(&id);
         }
         None
     }

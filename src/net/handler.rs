@@ -3,6 +3,7 @@
 //! Knows streams and messages; does not know the node. What a peer does wrong ends a stream here, and is logged at
 //! `debug` at most.
 
+mod announcing;
 mod inbound;
 mod outbound;
 
@@ -25,6 +26,7 @@ use crate::event::Mode;
 use crate::message::{Request, Response};
 use crate::time::{Duration, earliest};
 
+use announcing::Announcing;
 use inbound::Inbound;
 use outbound::Outbound;
 
@@ -37,6 +39,8 @@ pub enum ToHandler {
     Cancel(RequestId),
     /// Answer a request of the peer.
     Respond(InboundId, Response),
+    /// A request of the peer that is not answered has been dealt with.
+    Accept(InboundId),
     /// Refuse a request of the peer.
     Refuse(InboundId),
     /// Keep the connection open though nobody uses it, or no longer.
@@ -50,6 +54,8 @@ pub enum ToHandler {
 pub enum FromHandler {
     /// The peer asks something.
     RequestReceived(InboundId, Request),
+    /// A request that is not answered is out.
+    RequestSent(RequestId),
     /// The peer has answered.
     ResponseReceived(RequestId, Response),
     /// The peer will not answer.
@@ -58,6 +64,15 @@ pub enum FromHandler {
     Protocol(bool),
     /// The connection is going down with these requests on it.
     Lost(Vec<RequestId>),
+}
+
+/// What a stream of this node is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To ask.
+    Ask,
+    /// To announce, which is not answered.
+    Announce,
 }
 
 /// The limits of a connection.
@@ -90,7 +105,7 @@ impl From<&Config> for Limits {
 /// # Bounds
 /// The configured inbound streams, the oldest idle one making room; on each at most eight requests being answered.
 /// Four outbound streams with eight requests in flight on each, or eight streams with one where the peer closes after
-/// each answer. Every read of a message that has begun and every write has a deadline.
+/// each answer, and one for what is not answered. Every read of a message that has begun and every write has a deadline.
 pub struct Handler {
     protocol: StreamProtocol,
     mode: Mode,
@@ -101,6 +116,7 @@ pub struct Handler {
     next_inbound: u64,
     inbound: Vec<Inbound>,
     outbound: Outbound,
+    announcing: Announcing,
     /// What the peer has said of its support for the protocol.
     supported: Option<bool>,
     events: VecDeque<FromHandler>,
@@ -126,6 +142,7 @@ impl Handler {
             next_inbound: 0,
             inbound: Vec::new(),
             outbound: Outbound::new(limits.max_frame),
+            announcing: Announcing::new(limits.max_frame),
             supported: None,
             events: VecDeque::new(),
             timer: Timer::default(),
@@ -175,7 +192,8 @@ impl Handler {
         let limits = self.limits;
         loop {
             let inbound = self.inbound.iter().map(|stream| Some(stream.deadline(&limits)));
-            let deadline = inbound.fold(self.outbound.deadline(&limits), earliest);
+            let outbound = earliest(self.outbound.deadline(&limits), self.announcing.deadline());
+            let deadline = inbound.fold(outbound, earliest);
             if deadline.is_none() {
                 return;
             }
@@ -185,6 +203,7 @@ impl Handler {
             }
             self.inbound.retain(|stream| stream.deadline(&limits) > now);
             self.outbound.close_idle(now, &limits);
+            self.announcing.close_idle(now);
         }
     }
 
@@ -207,15 +226,15 @@ impl Handler {
         }
     }
 
-    fn opening_failed(&mut self, error: &StreamUpgradeError<std::convert::Infallible>) {
-        match error {
-            StreamUpgradeError::NegotiationFailed => {
-                self.outbound.opening_failed(RequestError::Unsupported, &mut self.events);
-            }
-            StreamUpgradeError::Timeout | StreamUpgradeError::Io(_) => {
-                self.outbound.opening_failed(RequestError::StreamEnded, &mut self.events);
-            }
+    fn opening_failed(&mut self, purpose: Purpose, error: &StreamUpgradeError<std::convert::Infallible>) {
+        let error = match error {
+            StreamUpgradeError::NegotiationFailed => RequestError::Unsupported,
+            StreamUpgradeError::Timeout | StreamUpgradeError::Io(_) => RequestError::StreamEnded,
             StreamUpgradeError::Apply(never) => match *never {},
+        };
+        match purpose {
+            Purpose::Ask => self.outbound.opening_failed(error, &mut self.events),
+            Purpose::Announce => self.announcing.opening_failed(error, &mut self.events),
         }
     }
 }
@@ -226,7 +245,7 @@ impl ConnectionHandler for Handler {
     type InboundProtocol = Offer;
     type OutboundProtocol = ReadyUpgrade<StreamProtocol>;
     type InboundOpenInfo = ();
-    type OutboundOpenInfo = ();
+    type OutboundOpenInfo = Purpose;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol> {
         let offered = (self.mode == Mode::Server).then(|| self.protocol.clone());
@@ -234,13 +253,16 @@ impl ConnectionHandler for Handler {
     }
 
     fn connection_keep_alive(&self) -> bool {
-        self.keep_alive || self.outbound.is_busy() || self.inbound.iter().any(Inbound::is_answering)
+        self.keep_alive
+            || self.outbound.is_busy()
+            || self.announcing.is_busy()
+            || self.inbound.iter().any(Inbound::is_answering)
     }
 
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, (), Self::ToBehaviour>> {
+    ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, Purpose, Self::ToBehaviour>> {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(event));
@@ -248,9 +270,16 @@ impl ConnectionHandler for Handler {
             if self.poll_inbound(cx) || self.outbound.poll(cx, &mut self.events) {
                 continue;
             }
-            if self.outbound.wants_stream() {
+            let speaks = self.supported == Some(true) || self.outbound.has_answers();
+            if self.announcing.poll(cx, speaks, &mut self.events) {
+                continue;
+            }
+            let ask = self.outbound.wants_stream().then_some(Purpose::Ask);
+            let announce = || self.announcing.wants_stream().then_some(Purpose::Announce);
+            if let Some(purpose) = ask.or_else(announce) {
                 let upgrade = ReadyUpgrade::new(self.protocol.clone());
-                let protocol = SubstreamProtocol::new(upgrade, ()).with_timeout(self.limits.stream_timeout);
+                let protocol =
+                    SubstreamProtocol::new(upgrade, purpose).with_timeout(self.limits.stream_timeout);
                 return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
             }
             self.poll_deadlines(cx);
@@ -262,17 +291,27 @@ impl ConnectionHandler for Handler {
         if let Some(event) = self.events.pop_front() {
             return Poll::Ready(Some(event));
         }
-        let lost = self.outbound.take_all();
+        let mut lost = self.outbound.take_all();
+        lost.extend(self.announcing.take_all());
         Poll::Ready((!lost.is_empty()).then_some(FromHandler::Lost(lost)))
     }
 
     fn on_behaviour_event(&mut self, event: ToHandler) {
         match event {
-            ToHandler::Request(id, request) => self.outbound.enqueue(id, request),
-            ToHandler::Cancel(id) => self.outbound.cancel(id),
+            ToHandler::Request(id, request) if request.is_answered() => self.outbound.enqueue(id, request),
+            ToHandler::Request(id, request) => self.announcing.enqueue(id, request),
+            ToHandler::Cancel(id) => {
+                self.outbound.cancel(id);
+                self.announcing.cancel(id);
+            }
             ToHandler::Respond(id, response) => {
                 if let Some(stream) = self.inbound.iter_mut().find(|stream| stream.answers(id)) {
                     stream.respond(id, Some(response), timer::now());
+                }
+            }
+            ToHandler::Accept(id) => {
+                if let Some(stream) = self.inbound.iter_mut().find(|stream| stream.answers(id)) {
+                    stream.accept(id, timer::now());
                 }
             }
             ToHandler::Refuse(id) => {
@@ -293,17 +332,22 @@ impl ConnectionHandler for Handler {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the enum may grow; what is new does not concern us")]
     fn on_connection_event(
         &mut self,
-        event: ConnectionEvent<'_, Self::InboundProtocol, Self::OutboundProtocol>,
+        event: ConnectionEvent<'_, Self::InboundProtocol, Self::OutboundProtocol, (), Purpose>,
     ) {
         match event {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, .. }) => {
                 self.accept(protocol);
             }
-            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { mut protocol, .. }) => {
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { mut protocol, info }) => {
                 protocol.ignore_for_keep_alive();
-                self.outbound.opened(protocol, timer::now());
+                match info {
+                    Purpose::Ask => self.outbound.opened(protocol, timer::now()),
+                    Purpose::Announce => self.announcing.opened(protocol),
+                }
             }
-            ConnectionEvent::DialUpgradeError(DialUpgradeError { error, .. }) => self.opening_failed(&error),
+            ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => {
+                self.opening_failed(info, &error);
+            }
             ConnectionEvent::RemoteProtocolsChange(change) => self.protocols_changed(change),
             _ => {}
         }

@@ -161,6 +161,11 @@ impl Disjoint {
         self.paths.iter().any(Lookup::is_owed)
     }
 
+    /// Wants so many more peers than before.
+    pub(crate) fn widen(&mut self, more: usize) {
+        self.paths.iter_mut().for_each(|path| path.widen(more));
+    }
+
     /// Returns when [`next`](Self::next) is to be called though nothing has happened.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.paths.iter().map(Lookup::deadline).fold(None, earliest)

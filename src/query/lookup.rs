@@ -384,6 +384,12 @@ impl Lookup {
         }
     }
 
+    /// Wants so many more peers than before.
+    pub(crate) const fn widen(&mut self, more: usize) {
+        self.rules.wanted += more;
+        self.rules.must_answer += more;
+    }
+
     /// Returns when [`next`](Self::next) is to be called though nothing has happened.
     pub(crate) const fn deadline(&self) -> Option<Instant> {
         self.deadline

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::event::QueryId;
-use crate::time::{Duration, Instant, after};
+use crate::time::{Duration, Instant, after, earliest};
 
 /// A bounded set of queries with a ready queue and an order of deadlines.
 ///
@@ -24,7 +24,7 @@ use crate::time::{Duration, Instant, after};
 /// Wakes queries at their deadlines; a query whose whole time is up is ready and [`is_over`](Self::is_over).
 ///
 /// # Bounds
-/// At most `max` queries; each has an end from the start.
+/// At most `max` queries; each has an end from the start, but for those that are to last.
 #[derive(Debug)]
 pub(crate) struct Pool<T> {
     queries: BTreeMap<QueryId, Slot<T>>,
@@ -39,8 +39,9 @@ pub(crate) struct Pool<T> {
 struct Slot<T> {
     /// Apart, so that the place of one query does not hold room for ten.
     query: Box<T>,
-    end: Instant,
-    wake_at: Instant,
+    /// `None` if it lasts until it is removed.
+    end: Option<Instant>,
+    wake_at: Option<Instant>,
     is_ready: bool,
 }
 
@@ -73,9 +74,17 @@ impl<T> Pool<T> {
 
     /// Adds a query, which is ready at once. The caller sees to it that the pool is not full.
     pub(crate) fn insert(&mut self, now: Instant, query: T) -> QueryId {
+        self.add(query, Some(after(now, self.timeout)))
+    }
+
+    /// Adds a query that lasts until it is removed. The caller sees to it that the pool is not full.
+    pub(crate) fn insert_lasting(&mut self, query: T) -> QueryId {
+        self.add(query, None)
+    }
+
+    fn add(&mut self, query: T, end: Option<Instant>) -> QueryId {
         let id = self.next_id();
-        let end = after(now, self.timeout);
-        self.deadlines.insert((end, id));
+        self.deadlines.extend(end.map(|end| (end, id)));
         self.queries.insert(id, Slot { query: Box::new(query), end, wake_at: end, is_ready: true });
         self.ready.push_back(id);
         id
@@ -95,7 +104,9 @@ impl<T> Pool<T> {
 
     pub(crate) fn remove(&mut self, id: QueryId) -> Option<T> {
         let slot = self.queries.remove(&id)?;
-        self.deadlines.remove(&(slot.wake_at, id));
+        if let Some(wake_at) = slot.wake_at {
+            self.deadlines.remove(&(wake_at, id));
+        }
         Some(*slot.query)
     }
 
@@ -112,10 +123,12 @@ impl<T> Pool<T> {
     /// Lets a query wait until it is woken, or until `wake_at`, or its end.
     pub(crate) fn sleep(&mut self, id: QueryId, wake_at: Option<Instant>) {
         if let Some(slot) = self.queries.get_mut(&id) {
-            let wake_at = wake_at.map_or(slot.end, |at| at.min(slot.end));
+            let wake_at = earliest(wake_at, slot.end);
             if wake_at != slot.wake_at {
-                self.deadlines.remove(&(slot.wake_at, id));
-                self.deadlines.insert((wake_at, id));
+                if let Some(before) = slot.wake_at {
+                    self.deadlines.remove(&(before, id));
+                }
+                self.deadlines.extend(wake_at.map(|at| (at, id)));
                 slot.wake_at = wake_at;
             }
         }
@@ -134,7 +147,7 @@ impl<T> Pool<T> {
 
     /// Returns whether the whole time of a query is up.
     pub(crate) fn is_over(&self, now: Instant, id: QueryId) -> bool {
-        self.queries.get(&id).is_some_and(|slot| slot.end <= now)
+        self.queries.get(&id).is_some_and(|slot| slot.end.is_some_and(|end| end <= now))
     }
 
     /// Makes every query ready whose deadline has come.
@@ -142,11 +155,9 @@ impl<T> Pool<T> {
         while let Some((_, id)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
             // A deadline stands for one waking; the query sets the next, and its end remains.
             self.deadlines.pop_first();
-            if let Some(slot) = self.queries.get_mut(&id)
-                && slot.end > now
-            {
-                slot.wake_at = slot.end;
-                self.deadlines.insert((slot.end, id));
+            if let Some(slot) = self.queries.get_mut(&id) {
+                slot.wake_at = slot.end.filter(|end| *end > now);
+                self.deadlines.extend(slot.wake_at.map(|end| (end, id)));
             }
             self.wake(id);
         }
@@ -195,6 +206,21 @@ mod tests {
         pool.handle_timeout(start() + 60 * SECOND);
         assert_eq!(pool.next_ready(), Some(id));
         assert!(pool.is_over(start() + 60 * SECOND, id));
+        assert_eq!(pool.remove(id), Some(()));
+        assert_eq!(pool.deadline(), None);
+    }
+
+    #[test]
+    fn a_lasting_query_wakes_when_it_wants_to_and_has_no_end() {
+        let mut pool = Pool::new(10, SECOND);
+        let id = pool.insert_lasting(());
+        assert_eq!((pool.next_ready(), pool.deadline()), (Some(id), None));
+        pool.sleep(id, Some(start() + 9 * SECOND));
+        assert_eq!(pool.deadline(), Some(start() + 9 * SECOND));
+        pool.handle_timeout(start() + 9 * SECOND);
+        assert_eq!((pool.next_ready(), pool.deadline()), (Some(id), None));
+        assert!(!pool.is_over(start() + 1_000_000 * SECOND, id));
+        pool.sleep(id, Some(start() + 10 * SECOND));
         assert_eq!(pool.remove(id), Some(()));
         assert_eq!(pool.deadline(), None);
     }

@@ -179,6 +179,7 @@ impl Line {
             seed: _,
             address_filter: _,
             records: _,
+            providers: _,
             // The simulator has no use for these.
             protocol_name: _,
             max_frame: _,

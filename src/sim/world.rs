@@ -106,6 +106,13 @@ enum Happening {
         id: RequestId,
         request: Box<crate::message::Request>,
     },
+    /// A request that is not answered is out.
+    Sent {
+        link: u64,
+        from: usize,
+        to: usize,
+        id: RequestId,
+    },
     Response {
         link: u64,
         from: usize,
@@ -440,6 +447,7 @@ impl World {
             Output::SendRequest { to, id, request } => self.send_request(n, &to, id, request),
             Output::SendResponse { id, response, .. } => self.send_response(n, id, Some(response)),
             Output::RefuseRequest { id, .. } => self.send_response(n, id, None),
+            Output::AcceptRequest { id, .. } => drop(self.answering.swap_remove(&id.0)),
             Output::CancelRequest { to, id } => self.cancel_request(n, &to, id),
             Output::KeepAlive { peer, keep } => self.keep_alive(n, &peer, keep),
             Output::SetMode(mode) => self.mode_changed(n, mode),
@@ -520,6 +528,7 @@ impl World {
             Happening::Response { link, from, to, id, response } => {
                 self.deliver_response(link, (from, to), id, response);
             }
+            Happening::Sent { link, from, to, id } => self.sent(link, (from, to), id),
             Happening::Identified { link, who, by } => self.identified(link, who, by),
             Happening::Idle { link, a, b } => self.idle(link, a, b),
             Happening::Lost { link, a, b } => self.lost(link, a, b),

@@ -1,4 +1,4 @@
-//! Republishing: which records are to be put anew, and when.
+//! Republishing: which records are to be put anew, which keys announced anew, and when.
 //!
 //! Knows keys and times; neither values nor peers.
 
@@ -17,13 +17,30 @@ const MAX_AT_ONCE: usize = 4;
 /// What is due within this part of an interval is put together with what is due now.
 const TOGETHER: u32 = 8;
 
-/// An own record that nobody has stored is put again after this time.
+/// An own record that nobody has stored is put again after this time, which doubles each time.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+
+/// The longest time after which it is tried again; what was there when the node began is put within it.
 const TRY_AGAIN: Duration = Duration::from_secs(600);
+
+/// An own record that fewer have stored than should is put again after this time, which doubles each time.
+const FIRST_AGAIN: Duration = Duration::from_secs(60);
+
+/// How many have it now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spread {
+    /// As many as should.
+    Wide,
+    /// Fewer: the network was smaller than a bucket, or part of it silent.
+    Thin,
+    /// Nobody.
+    Nowhere,
+}
 
 /// Decides when records are put anew.
 ///
 /// # What it decides
-/// A record of this node is put by it every 22 hours, and sooner if nobody had stored it. A record of others that it holds is
+/// A record of this node is put by it every 22 hours, and sooner if nobody or too few had stored it. A record of others that it holds is
 /// put anew an hour after the latest STORE of it, whoever that came from: each time the first of the holders to remember does
 /// it for all. Times are jittered, so that holders do not remember at once. What becomes due is put in the order of the
 /// keyspace together with what is due soon, so that those that are neighbours find the same peers connected; and at most four
@@ -61,6 +78,8 @@ struct Turn {
     key: Key,
     is_own: bool,
     due: Option<Instant>,
+    /// How often in a row too few had stored it.
+    retries: u8,
 }
 
 impl Republish {
@@ -84,20 +103,37 @@ impl Republish {
             let jitter = interval.mul_f64(0.25 * rng.unit());
             if is_own { interval - jitter } else { interval + jitter }
         });
-        self.schedule(record, key, is_own, wait.map(|wait| after(now, wait)));
+        self.schedule(record, key, is_own, wait.map(|wait| after(now, wait)), 0);
     }
 
     /// A record was there when the node began: own ones are put within ten minutes, those of others within an interval.
     pub(crate) fn found(&mut self, now: Instant, record: RecordKey, key: Key, is_own: bool, rng: &mut Rng) {
         let within = if is_own { self.publication.map(|_| TRY_AGAIN) } else { self.replication };
         let wait = within.map(|within| within.mul_f64(rng.unit()));
-        self.schedule(record, key, is_own, wait.map(|wait| after(now, wait)));
+        self.schedule(record, key, is_own, wait.map(|wait| after(now, wait)), 0);
     }
 
-    fn schedule(&mut self, record: RecordKey, key: Key, is_own: bool, due: Option<Instant>) {
+    /// An own key was there when the node began, and was announced `age` ago: it is announced anew when it would have been,
+    /// or within ten minutes if that time is past.
+    pub(crate) fn resumed(
+        &mut self,
+        now: Instant,
+        record: RecordKey,
+        key: Key,
+        age: Option<Duration>,
+        rng: &mut Rng,
+    ) {
+        let wait = self.publication.map(|interval| {
+            let left = age.and_then(|age| (interval - interval.mul_f64(0.25 * rng.unit())).checked_sub(age));
+            left.unwrap_or_else(|| TRY_AGAIN.min(interval).mul_f64(rng.unit()))
+        });
+        self.schedule(record, key, true, wait.map(|wait| after(now, wait)), 0);
+    }
+
+    fn schedule(&mut self, record: RecordKey, key: Key, is_own: bool, due: Option<Instant>, retries: u8) {
         self.removed(&record);
         self.due.extend(due.map(|at| (at, record.clone())));
-        self.records.insert(record, Turn { key, is_own, due });
+        self.records.insert(record, Turn { key, is_own, due, retries });
     }
 
     /// A record is not stored here any more.
@@ -134,25 +170,49 @@ impl Republish {
         Some(record)
     }
 
-    /// A record has been put; `anybody` says whether anybody has stored it.
-    pub(crate) fn done(&mut self, now: Instant, record: &RecordKey, anybody: bool, rng: &mut Rng) {
+    /// A record that [`next`](Self::next) has returned has been put.
+    pub(crate) fn done(&mut self, now: Instant, record: &RecordKey, spread: Spread, rng: &mut Rng) {
         self.under_way = self.under_way.saturating_sub(1);
-        let Some(turn) = self.records.get(record).copied() else {
+        self.was_put(now, record, spread, rng);
+    }
+
+    /// A record has been put, whoever wanted that.
+    pub(crate) fn was_put(&mut self, now: Instant, record: &RecordKey, spread: Spread, rng: &mut Rng) {
+        let Some(Turn { key, is_own, retries, .. }) = self.records.get(record).copied() else {
             return;
         };
-        if anybody || !turn.is_own {
-            self.stored(now, record.clone(), turn.key, turn.is_own, rng);
-        } else {
-            self.retry(now, record);
+        let doubled = |first: Duration| first.saturating_mul(1 << retries.min(30));
+        let wait = match spread {
+            _ if !is_own => None,
+            Spread::Wide => None,
+            Spread::Thin => Some(doubled(FIRST_AGAIN)),
+            Spread::Nowhere => Some(doubled(FIRST_RETRY).min(TRY_AGAIN)),
+        };
+        match wait {
+            None => self.stored(now, record.clone(), key, is_own, rng),
+            Some(wait) => {
+                let due = self.publication.map(|interval| after(now, wait.min(interval)));
+                self.schedule(record.clone(), key, is_own, due, retries.saturating_add(1));
+            }
         }
     }
 
-    /// An own record was put and nobody has stored it.
-    pub(crate) fn retry(&mut self, now: Instant, record: &RecordKey) {
-        if let Some(turn) = self.records.get(record).copied() {
-            let due = self.publication.map(|interval| after(now, TRY_AGAIN.min(interval)));
-            self.schedule(record.clone(), turn.key, turn.is_own, due);
+    /// There is somebody to put records at, as perhaps there was not before: those that nobody has stored are due.
+    pub(crate) fn hurry(&mut self, now: Instant) {
+        let soon = after(now, TRY_AGAIN);
+        let late: Vec<_> = self.due.range(..(soon, RecordKey::from(Vec::new()))).cloned().collect();
+        for (due, record) in late {
+            if let Some(turn) = self.records.get_mut(&record).filter(|turn| turn.retries > 0) {
+                turn.due = Some(now);
+                self.due.remove(&(due, record.clone()));
+                self.due.insert((now, record));
+            }
         }
+    }
+
+    /// Returns whether a record is put from time to time.
+    pub(crate) fn knows(&self, record: &RecordKey) -> bool {
+        self.records.contains_key(record)
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
@@ -199,7 +259,7 @@ mod tests {
         assert_eq!(republish.next(due - Duration::from_nanos(1)), None);
         assert_eq!(republish.next(due), Some(one.clone()));
         assert_eq!((republish.next(due), republish.deadline()), (None, None));
-        republish.done(due, &one, false, &mut rng);
+        republish.done(due, &one, Spread::Nowhere, &mut rng);
         assert!(republish.deadline().unwrap() >= due + HOUR);
     }
 
@@ -210,12 +270,39 @@ mod tests {
         republish.stored(now, one.clone(), key, true, &mut rng);
         let due = republish.deadline().unwrap();
         assert!(due <= now + 22 * HOUR && due >= now + 16 * HOUR);
-        assert_eq!(republish.next(due), Some(one.clone()));
-        republish.done(due, &one, false, &mut rng);
-        assert_eq!(republish.deadline(), Some(due + TRY_AGAIN));
-        assert_eq!(republish.next(due + TRY_AGAIN), Some(one.clone()));
-        republish.done(due, &one, true, &mut rng);
-        assert!(republish.deadline().unwrap() >= due + 16 * HOUR);
+        let mut now = due;
+        for wait in [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600] {
+            assert_eq!(republish.next(now), Some(one.clone()));
+            republish.done(now, &one, Spread::Nowhere, &mut rng);
+            now += Duration::from_secs(wait);
+            assert_eq!(republish.deadline(), Some(now));
+        }
+        assert_eq!(republish.next(now), Some(one.clone()));
+        republish.done(now, &one, Spread::Wide, &mut rng);
+        assert!(republish.deadline().unwrap() >= now + 16 * HOUR);
+        republish.was_put(now, &one, Spread::Thin, &mut rng);
+        assert_eq!(republish.deadline(), Some(now + FIRST_AGAIN), "it begins anew");
+        republish.was_put(now, &one, Spread::Thin, &mut rng);
+        assert_eq!(republish.deadline(), Some(now + 2 * FIRST_AGAIN));
+        republish.hurry(now);
+        assert_eq!(republish.deadline(), Some(now));
+    }
+
+    #[test]
+    fn an_announcement_is_resumed_where_it_was() {
+        let (mut republish, mut rng, now) = fixture();
+        let (one, key) = record(1);
+        for (age, least, most) in [
+            (Some(2 * HOUR), HOUR * 29 / 2, 20 * HOUR),
+            (Some(30 * HOUR), Duration::ZERO, TRY_AGAIN),
+            (None, Duration::ZERO, TRY_AGAIN),
+        ] {
+            republish.resumed(now, one.clone(), key, age, &mut rng);
+            let wait = republish.deadline().unwrap() - now;
+            assert!(wait >= least && wait <= most, "{age:?} {wait:?}");
+        }
+        republish.hurry(now);
+        assert_ne!(republish.deadline(), Some(now), "nothing has failed");
     }
 
     #[test]
@@ -234,7 +321,7 @@ mod tests {
                 break;
             }
             for record in batch {
-                republish.done(later, &record, true, &mut rng);
+                republish.done(later, &record, Spread::Wide, &mut rng);
                 order.push(Key::sha256(record.as_ref()));
             }
         }
@@ -252,7 +339,7 @@ mod tests {
         republish.stored(now, one.clone(), key, false, &mut rng);
         assert_eq!(republish.next(now + 9 * HOUR), Some(one.clone()));
         republish.removed(&one);
-        republish.done(now, &one, true, &mut rng);
+        republish.done(now, &one, Spread::Wide, &mut rng);
         assert_eq!(republish.records().count(), 0);
         assert_eq!(republish.deadline(), None);
     }
@@ -264,7 +351,7 @@ mod tests {
             let (record, key) = record(n);
             republish.stored(now, record.clone(), key, own, &mut rng);
             republish.found(now, record.clone(), key, own, &mut rng);
-            republish.retry(now, &record);
+            republish.was_put(now, &record, Spread::Nowhere, &mut rng);
         }
         assert_eq!((republish.deadline(), republish.records().count()), (None, 2));
     }

@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use libp2p_identity::PeerId;
 
 use super::{Answer, Ask, View, find_node};
-use crate::addrs::Addresses;
+use crate::addrs::{Addresses, IpGroup};
 use crate::dht::peers::Urgency;
 use crate::event::{Precision, QueryStats};
 use crate::key::Key;
@@ -42,6 +42,9 @@ pub(in crate::dht) struct Search {
     preimage: Bytes,
     request: Request,
     goal: Goal,
+    wanted: usize,
+    /// So many more are wanted, since some do not count.
+    widened: usize,
     lookup: Disjoint,
     /// Addresses of candidates as they were named; bounded by the candidates.
     addresses: IndexMap<PeerId, Addresses>,
@@ -91,7 +94,7 @@ impl Search {
         let addresses = seeds.chain(in_table).collect();
         let lookup = Disjoint::new(key, rules, paths, peers);
         let request = find_node(&preimage);
-        Some(Self { preimage, request, goal, lookup, addresses, urgency })
+        Some(Self { preimage, request, goal, wanted, widened: 0, lookup, addresses, urgency })
     }
 
     /// Asks for more than closer peers, which the answers are to name as well.
@@ -116,6 +119,31 @@ impl Search {
             Next::Wait => Want::Wait,
             Next::Done => Want::Done,
         }
+    }
+
+    /// Does what [`next`](Self::next) does, but does not end where too many of the closest peers are of one IP group: of
+    /// each group two count among those that are wanted, and others are asked in the place of the rest.
+    ///
+    /// Whoever puts himself nearest to a key from a few networks does not hide what the honest peers behind him hold. At most
+    /// three times as many peers are asked. Groups are of addresses at which connections were made; who belongs to none
+    /// counts.
+    pub(in crate::dht) fn next_diverse(&mut self, now: Instant, view: &View<'_>, lookup: u16) -> Want {
+        loop {
+            let want = self.next(now, view, lookup);
+            if !matches!(want, Want::Done) || !self.widen(view) {
+                return want;
+            }
+        }
+    }
+
+    /// Wants more peers if some of the closest do not count. Returns whether it does.
+    fn widen(&mut self, view: &View<'_>) -> bool {
+        let wanted = self.wanted + self.widened;
+        let excess = excess(view, &self.lookup.closest_answered(wanted)).min(2 * self.wanted);
+        let more = excess.saturating_sub(self.widened);
+        self.widened += more;
+        self.lookup.widen(more);
+        more > 0
     }
 
     /// Returns a request to a peer where the search has found it.
@@ -205,6 +233,18 @@ impl Search {
         stats.soft_timeouts += counts.soft_timeouts;
         stats.hops = stats.hops.max(self.lookup.hops());
     }
+}
+
+/// How many peers of one IP group count among the closest.
+const MAX_PER_GROUP: usize = 2;
+
+/// Returns how many of some peers do not count, since there are enough of their IP groups.
+pub(in crate::dht) fn excess(view: &View<'_>, peers: &[PeerId]) -> usize {
+    let mut groups: IndexMap<IpGroup, usize> = IndexMap::new();
+    for group in peers.iter().filter_map(|peer| view.peers.get(peer)?.group) {
+        *groups.entry(group).or_default() += 1;
+    }
+    groups.values().map(|count| count.saturating_sub(MAX_PER_GROUP)).sum()
 }
 
 /// Beyond so many named peers the addresses of those that are no candidates any more are dropped.

@@ -41,7 +41,7 @@ impl<S: RecordStore> Dht<S> {
     }
 
     /// Sees to it that what was changed survives a crash.
-    pub(super) fn commit_soon(&mut self, now: Instant) {
+    pub(in crate::dht) fn commit_soon(&mut self, now: Instant) {
         if self.store.is_dirty() {
             self.records.commit_at.get_or_insert_with(|| after(now, COMMIT_AFTER));
         }

@@ -4,14 +4,14 @@
 
 use libp2p_identity::PeerId;
 
-use super::{Held, Record, RecordStore};
+use super::{Held, HeldWhat, Record, RecordStore};
 use crate::config::StoreInserts;
 use crate::dht::Dht;
 use crate::dht::io::{InboundId, Output};
 use crate::dht::op::get_record::shrunk;
 use crate::event::{Event, HeldId, InboundRequest};
 use crate::message::{Response, SentRecord};
-use crate::record::RecordKey;
+use crate::record::{ProviderRecord, RecordKey};
 use crate::store::Source;
 use crate::time::{Duration, Instant, SystemTime, after, wall_after};
 use crate::validate::{InvalidRecord, Validator as _};
@@ -80,32 +80,56 @@ impl<S: RecordStore> Dht<S> {
         if self.records.held.len() >= MAX_HELD {
             return self.refuse(from, id, &"too many records wait for the application");
         }
-        let held = HeldId(self.records.next_held);
-        self.records.next_held += 1;
-        let (key, asked) = (record.key.clone(), Some((held, record.clone())));
-        self.records.held.insert(held, Held { from, id, record, until: after(now, HELD_FOR) });
-        let request = InboundRequest::PutRecord { source: from, key, record: asked };
+        let (key, asked) = (record.key.clone(), record.clone());
+        let held = self.keep_back(now, from, HeldWhat::Record(id, record));
+        let request = InboundRequest::PutRecord { source: from, key, record: Some((held, asked)) };
         self.event(Event::InboundRequest { request });
     }
 
-    /// Stores a record that waits for the word of the application. Returns whether it still waited.
+    /// Asks the application whether what a peer says it provides is to be stored.
+    pub(in crate::dht) fn hold_provider(&mut self, now: Instant, from: PeerId, record: ProviderRecord) {
+        if self.records.held.len() >= MAX_HELD {
+            tracing::debug!(%from, "an announcement is dropped: too many records wait for the application");
+            return;
+        }
+        let (key, asked) = (record.key.clone(), record.clone());
+        let held = self.keep_back(now, from, HeldWhat::Provider(record));
+        let request = InboundRequest::AddProvider { source: from, key, record: Some((held, asked)) };
+        self.event(Event::InboundRequest { request });
+    }
+
+    fn keep_back(&mut self, now: Instant, from: PeerId, what: HeldWhat) -> HeldId {
+        let held = HeldId(self.records.next_held);
+        self.records.next_held += 1;
+        self.records.held.insert(held, Held { from, what, until: after(now, HELD_FOR) });
+        held
+    }
+
+    /// Stores what waits for the word of the application. Returns whether it still waited.
     pub fn accept_record(&mut self, now: Instant, id: HeldId) -> bool {
-        let Some(Held { from, id, record, .. }) = self.records.held.remove(&id) else {
+        let Some(Held { from, what, .. }) = self.records.held.remove(&id) else {
             return false;
         };
-        // A better one may have come while it waited.
-        match self.known(self.wall_at(now), &record) {
-            Ok(_) => self.store_for(now, from, id, record),
-            Err(error) => self.refuse(from, id, &error),
+        match what {
+            // A better one may have come while it waited.
+            HeldWhat::Record(id, record) => match self.known(self.wall_at(now), &record) {
+                Ok(_) => self.store_for(now, from, id, record),
+                Err(error) => self.refuse(from, id, &error),
+            },
+            HeldWhat::Provider(record) => self.add_provider_for(now, from, record),
         }
         true
     }
 
-    /// Refuses a record that waits for the word of the application. Returns whether it still waited.
+    /// Refuses what waits for the word of the application. Returns whether it still waited.
     pub fn refuse_record(&mut self, id: HeldId) -> bool {
-        let held = self.records.held.remove(&id);
-        self.outputs.extend(held.as_ref().map(|held| Output::RefuseRequest { to: held.from, id: held.id }));
-        held.is_some()
+        let Some(Held { from, what, .. }) = self.records.held.remove(&id) else {
+            return false;
+        };
+        if let HeldWhat::Record(id, _) = what {
+            self.outputs.push_back(Output::RefuseRequest { to: from, id });
+        }
+        true
     }
 
     /// Stores a record for another peer, and answers.
@@ -144,7 +168,7 @@ impl<S: RecordStore> Dht<S> {
     }
 
     /// Returns how long a record is kept here that would last for `ttl`: less, the more nodes are closer to it.
-    fn shrunk(&self, key: &RecordKey, ttl: Duration) -> Duration {
+    pub(in crate::dht) fn shrunk(&self, key: &RecordKey, ttl: Duration) -> Duration {
         let closer = self.num_closer(&(self.config.key_hash)(key.as_ref()));
         shrunk(ttl, closer, self.config.bucket_size().get())
     }

@@ -18,6 +18,7 @@ use crate::message::SentRecord;
 use crate::peer::PeerInfo;
 use crate::record::{Quorum, Record};
 use crate::store;
+use crate::store::republish::Spread;
 use crate::time::{Instant, SystemTime, after, earliest};
 
 /// So many records wait to be handed over to newcomers at most; those beyond go when they are next put anew.
@@ -78,8 +79,9 @@ impl<S: RecordStore> Dht<S> {
     /// A put is over.
     pub(in crate::dht) fn was_put(&mut self, now: Instant, put: &PutRecord, asker: Asker) {
         let anybody = put.num_stored() > 0;
+        let spread = if anybody { Spread::Wide } else { Spread::Nowhere };
         match asker {
-            Asker::Republish => self.records.republish.done(now, put.key(), anybody, &mut self.rng),
+            Asker::Republish => self.records.republish.done(now, put.key(), spread, &mut self.rng),
             Asker::HandOver(to) => {
                 self.records.handing_over -= 1;
                 if put.has_failed() {
@@ -88,15 +90,22 @@ impl<S: RecordStore> Dht<S> {
                 }
             }
             Asker::Application if !anybody && self.store.is_own(put.key()) => {
-                self.records.republish.retry(now, put.key());
+                self.records.republish.was_put(now, put.key(), spread, &mut self.rng);
             }
             Asker::Application | Asker::Upkeep => {}
         }
     }
 
+    /// Returns whether there is anybody to put a record at, and room for it.
+    ///
+    /// What is due meanwhile waits for that, and not for a time.
+    pub(in crate::dht) fn can_put(&self) -> bool {
+        !self.queries.is_full() && !self.table.is_empty()
+    }
+
     /// Puts one record anew whose time has come. Returns whether there was one.
     pub(in crate::dht) fn put_anew(&mut self, now: Instant) -> bool {
-        if self.queries.is_full() || self.table.is_empty() {
+        if !self.can_put() {
             return false;
         }
         let Some(key) = self.records.republish.next(now) else {
@@ -106,14 +115,14 @@ impl<S: RecordStore> Dht<S> {
         let record = self.store.get(wall, &key).ok().flatten().map(|record| record.into_owned());
         let Some(record) = record else {
             self.records.republish.removed(&key);
-            self.records.republish.done(now, &key, false, &mut self.rng);
+            self.records.republish.done(now, &key, Spread::Nowhere, &mut self.rng);
             return true;
         };
         let target = (key.bytes().clone(), (self.config.key_hash)(key.as_ref()));
         let (k, is_own) = (self.config.bucket_size().get(), self.store.is_own(&key));
         if !is_own && self.num_closer(&target.1) > k {
             // A copy, cached or left over: those it belongs to see to it, and it ends here.
-            self.records.republish.done(now, &key, true, &mut self.rng);
+            self.records.republish.done(now, &key, Spread::Wide, &mut self.rng);
             return true;
         }
         match self.search(now, target, k, Precision::Near) {
@@ -121,7 +130,7 @@ impl<S: RecordStore> Dht<S> {
                 let put = PutRecord::new(self.sent(wall, record, is_own), Quorum::All, search);
                 self.insert(now, Operation::PutRecord(put), Asker::Republish);
             }
-            Err(NoKnownPeers()) => self.records.republish.done(now, &key, false, &mut self.rng),
+            Err(NoKnownPeers()) => self.records.republish.done(now, &key, Spread::Nowhere, &mut self.rng),
         }
         true
     }
@@ -155,7 +164,7 @@ impl<S: RecordStore> Dht<S> {
     }
 
     /// Sees to it that a record is dropped when it ends.
-    pub(super) fn ends(&mut self, now: Instant, end: Option<SystemTime>) {
+    pub(in crate::dht) fn ends(&mut self, now: Instant, end: Option<SystemTime>) {
         let wall = self.wall_at(now);
         let at = end.map(|end| after(now, end.duration_since(wall).unwrap_or_default()));
         self.records.expire_at = earliest(self.records.expire_at, at);
@@ -177,7 +186,7 @@ impl<S: RecordStore> Dht<S> {
     }
 
     /// Drops what has ended.
-    pub(super) fn expire(&mut self, now: Instant) {
+    pub(in crate::dht) fn expire(&mut self, now: Instant) {
         if self.records.expire_at.is_some_and(|at| at <= now) {
             self.records.expire_at = None;
             match self.store.expire(self.wall_at(now)) {

@@ -136,6 +136,19 @@ fn a_record_is_stored_at_exactly_the_closest_and_found_by_everybody() {
 }
 
 #[test]
+fn a_node_that_is_alone_with_a_record_to_be_put_comes_to_rest() {
+    let now = start();
+    let mut dht = new_dht(0, quiet());
+    dht.put_record(now, record(&[1]), Quorum::One).unwrap();
+    for days in 0..5 {
+        let later = now + DAY * days;
+        dht.handle_timeout(later);
+        outputs(&mut dht);
+        assert!(dht.poll_timeout().is_none_or(|deadline| deadline.at > later), "on day {days}");
+    }
+}
+
+#[test]
 fn two_nodes_are_a_network() {
     let mut net = net(2, &joining(Config::default()));
     let key = RecordKey::new(b"k");

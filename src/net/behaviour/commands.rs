@@ -113,6 +113,35 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         self.call(|dht, now| dht.remove_record(now, key))
     }
 
+    /// Tells the `k` peers closest to a key that this node provides it, now and from time to time until
+    /// [`stop_providing`](Self::stop_providing).
+    ///
+    /// # Errors
+    /// Whatever keeps this node's store from taking the key; then nobody is told. A key has 1 to 80 bytes.
+    pub fn start_providing(&mut self, key: RecordKey) -> Result<QueryId, store::Error> {
+        self.call(|dht, now| dht.start_providing(now, key))
+    }
+
+    /// Tells nobody any more that this node provides a key. Others believe it until it ends there.
+    ///
+    /// # Errors
+    /// Whatever the store says.
+    pub fn stop_providing(&mut self, key: &RecordKey) -> Result<(), store::Error> {
+        self.call(|dht, now| dht.stop_providing(now, key))
+    }
+
+    /// Searches the providers of a key: tells each that is found, until the closest peers have all answered or
+    /// [`QueryMut::finish`] is called.
+    pub fn get_providers(&mut self, key: RecordKey) -> QueryId {
+        self.call(|dht, now| dht.get_providers(now, key))
+    }
+
+    /// Watches who provides a key: searches again and again, ever more rarely, until the query is ended. Each provider is
+    /// told once.
+    pub fn watch_providers(&mut self, key: RecordKey) -> QueryId {
+        self.call(|dht, now| dht.watch_providers(now, key))
+    }
+
     /// Stores what another peer wants stored and the application was asked about. Returns whether it still waited.
     pub fn accept_record(&mut self, id: HeldId) -> bool {
         self.call(|dht, now| dht.accept_record(now, id))

@@ -27,6 +27,8 @@ const MAX_ANSWERING: usize = 8;
 enum Slot {
     Open(InboundId),
     Answered(Response),
+    /// It is not answered.
+    Accepted,
     Refused,
 }
 
@@ -85,6 +87,15 @@ impl Inbound {
         }
     }
 
+    /// A request that is not answered has been dealt with.
+    pub(super) fn accept(&mut self, id: InboundId, now: Instant) {
+        let slot = self.slots.iter_mut().find(|slot| matches!(slot, Slot::Open(open) if *open == id));
+        if let Some(slot) = slot {
+            *slot = Slot::Accepted;
+            self.since = now;
+        }
+    }
+
     /// Returns a request that was read; ready without one when the stream has ended.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Request>> {
         loop {
@@ -99,6 +110,7 @@ impl Inbound {
                             return Poll::Ready(None);
                         }
                     }
+                    Slot::Accepted => {}
                     // What was asked before has been answered; what was asked after is lost with the stream.
                     Slot::Refused => {
                         self.half_closed = true;

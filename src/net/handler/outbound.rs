@@ -102,6 +102,7 @@ pub(super) struct Outbound {
     closes_after_answer: u32,
     /// How many streams the peer seems to allow at once.
     allowed: usize,
+    has_answers: bool,
 }
 
 impl Outbound {
@@ -113,7 +114,13 @@ impl Outbound {
             queue: VecDeque::new(),
             closes_after_answer: 0,
             allowed: MAX_SINGLE_STREAMS,
+            has_answers: false,
         }
+    }
+
+    /// Returns whether the peer has answered anything, and so speaks the protocol.
+    pub(super) const fn has_answers(&self) -> bool {
+        self.has_answers
     }
 
     pub(super) fn is_busy(&self) -> bool {
@@ -254,7 +261,10 @@ impl Outbound {
                     tracing::debug!(%error, "outbound stream ends");
                     return Err(fail_first(channel, events));
                 }
-                Poll::Ready(Ok(Some(response))) => take_answer(channel, response, events)?,
+                Poll::Ready(Ok(Some(response))) => {
+                    take_answer(channel, response, events)?;
+                    self.has_answers = true;
+                }
             }
             if self.closes_after_answer >= CLOSES_TO_BELIEVE && channel.in_flight.is_empty() {
                 return Err(End::Over);
@@ -340,12 +350,16 @@ fn fail_first(channel: &mut Channel, events: &mut VecDeque<FromHandler>) -> End 
 }
 
 fn end(error: &std::io::Error) -> End {
-    let negotiation = error.get_ref().and_then(|inner| inner.downcast_ref::<NegotiationError>());
-    match negotiation {
-        Some(NegotiationError::Failed) => End::Unsupported,
-        Some(NegotiationError::ProtocolError(_)) | None => {
-            tracing::debug!(%error, source = ?error.source(), "outbound stream ends");
-            End::Early
-        }
+    if is_unsupported(error) {
+        return End::Unsupported;
     }
+    tracing::debug!(%error, source = ?error.source(), "outbound stream ends");
+    End::Early
+}
+
+/// Returns whether a stream has ended because the peer does not speak the protocol, as one that was negotiated lazily shows
+/// when it is read.
+pub(super) fn is_unsupported(error: &std::io::Error) -> bool {
+    let negotiation = error.get_ref().and_then(|inner| inner.downcast_ref::<NegotiationError>());
+    matches!(negotiation, Some(NegotiationError::Failed))
 }

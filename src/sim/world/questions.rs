@@ -70,7 +70,10 @@ impl World {
                 }
                 self.trace.note(self.now, 12, n, 0);
             }
-            QueryResult::GetRecord(_) | QueryResult::PutRecord(_) => {
+            QueryResult::GetRecord(_)
+            | QueryResult::PutRecord(_)
+            | QueryResult::StartProviding(_)
+            | QueryResult::GetProviders(_) => {
                 self.heard_of_record(n, (id, step.last), result, &stats);
             }
             QueryResult::GetClosestPeers(_)

@@ -1,10 +1,11 @@
-//! Records: put and searched by nodes of the world, and where they are.
+//! Records and providers: put, announced and searched by nodes of the world, and where they are.
 
 use bytes::Bytes;
+use libp2p_identity::PeerId;
 
 use super::World;
-use crate::error::PutReport;
-use crate::event::{GetRecordOk, QueryId, QueryResult, QueryStats};
+use crate::error::{ProvideReport, PutReport};
+use crate::event::{GetProvidersOk, GetRecordOk, QueryId, QueryResult, QueryStats};
 use crate::record::{Quorum, Record, RecordKey};
 use crate::store::RecordStore as _;
 use crate::time::{Duration, Instant};
@@ -14,8 +15,9 @@ use crate::time::{Duration, Instant};
 pub(super) struct Open {
     since: Instant,
     key: RecordKey,
-    /// When the first record was found.
+    /// When the first record or provider was found, or enough had been told.
     first: Option<Instant>,
+    providers: Vec<PeerId>,
 }
 
 /// What came of a put or of a get.
@@ -28,7 +30,7 @@ pub struct RecordOutcome {
     pub key: RecordKey,
     /// How long it took.
     pub took: Duration,
-    /// How long until the first record was found, of a get.
+    /// How long until the first record or provider was found, or until enough had been told of one.
     pub first: Option<Duration>,
     /// How many requests it took.
     pub requests: u32,
@@ -44,6 +46,10 @@ pub enum Reached {
     Put(PutReport),
     /// The value of the best record.
     Got(Bytes),
+    /// Enough peers were told of the provider.
+    Provided(ProvideReport),
+    /// These providers were found.
+    Found(Vec<PeerId>),
     /// Why it failed, in words.
     Failed(String),
 }
@@ -64,10 +70,38 @@ impl World {
         self.watch(n, get, key)
     }
 
+    /// Lets a node provide a key, and returns whether it does; its outcome will be among
+    /// [`record_outcomes`](Self::record_outcomes).
+    pub fn provide(&mut self, n: usize, key: RecordKey) -> bool {
+        let provide = self.with_quietly(n, |dht, now| dht.start_providing(now, key.clone()).ok());
+        self.watch(n, provide.flatten(), key)
+    }
+
+    /// Lets a node search the providers of a key, and returns whether it does; its outcome will be among
+    /// [`record_outcomes`](Self::record_outcomes).
+    pub fn find_providers(&mut self, n: usize, key: RecordKey) -> bool {
+        let get = self.with_quietly(n, |dht, now| dht.get_providers(now, key.clone()));
+        self.watch(n, get, key)
+    }
+
+    /// Returns the numbers of the nodes that live and would name a provider of a key.
+    pub fn holders_of_provider(&self, key: &RecordKey, provider: usize) -> Vec<usize> {
+        let wall = self.wall();
+        let Some(peer) = self.nodes.get(provider).map(|node| node.peer) else {
+            return Vec::new();
+        };
+        let names = |n: &usize| {
+            let known = self.node(*n).and_then(|dht| dht.store().providers(wall, key).ok());
+            *n != provider && known.is_some_and(|known| known.iter().any(|record| record.provider == peer))
+        };
+        self.alive().filter(names).collect()
+    }
+
     /// Waits for a query's end. What it has said already is drained only now, so that nothing is missed.
     fn watch(&mut self, n: usize, query: Option<QueryId>, key: RecordKey) -> bool {
         if let Some(query) = query {
-            self.open_records.insert((n, query), Open { since: self.now, key, first: None });
+            self.open_records
+                .insert((n, query), Open { since: self.now, key, first: None, providers: Vec::new() });
         }
         self.drain(n);
         query.is_some()
@@ -114,8 +148,18 @@ impl World {
         let Some(open) = self.open_records.get_mut(&(n, id)) else {
             return;
         };
-        if matches!(result, QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(_)))) {
+        if matches!(
+            &result,
+            QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(_)))
+                | QueryResult::StartProviding(Ok(_))
+                | QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { .. }))
+        ) {
             open.first.get_or_insert(now);
+        }
+        if let QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. })) = &result {
+            let new = providers.iter().map(|found| found.peer_id);
+            let new: Vec<_> = new.filter(|peer| !open.providers.contains(peer)).collect();
+            open.providers.extend(new);
         }
         if !last {
             return;
@@ -127,6 +171,10 @@ impl World {
                 Reached::Got(best.value)
             }
             QueryResult::GetRecord(Err(error)) => Reached::Failed(error.to_string()),
+            QueryResult::StartProviding(Ok(ok)) => Reached::Provided(ok.report),
+            QueryResult::StartProviding(Err(error)) => Reached::Failed(error.to_string()),
+            QueryResult::GetProviders(Ok(_)) => Reached::Found(std::mem::take(&mut open.providers)),
+            QueryResult::GetProviders(Err(error)) => Reached::Failed(error.to_string()),
             QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(_)))
             | QueryResult::Bootstrap(_)
             | QueryResult::GetClosestPeers(_)
@@ -135,7 +183,7 @@ impl World {
             | QueryResult::Connect(_)
             | QueryResult::AskPeer(_) => return,
         };
-        if let Some(Open { since, key, first }) = self.open_records.remove(&(n, id)) {
+        if let Some(Open { since, key, first, .. }) = self.open_records.remove(&(n, id)) {
             let passed = |at: Instant| at.saturating_duration_since(since);
             self.record_outcomes.push(RecordOutcome {
                 node: n,

@@ -377,7 +377,35 @@ impl World {
         if fresh {
             time += self.links.first_stream(rtt, &mut self.rng);
         }
+        if !request.is_answered() {
+            // On a connection that is in use the bytes are out at once; on a new one identify tells first what the peer speaks.
+            let known = if fresh { rtt } else { Duration::ZERO };
+            self.later(known, Happening::Sent { link, from: n, to, id });
+        }
         self.later(time, Happening::Request { link, from: n, to, id, request: Box::new(request) });
+    }
+
+    /// A request that is not answered is out, if the peer speaks the protocol.
+    pub(super) fn sent(&mut self, link: u64, (from, to): (usize, usize), id: RequestId) {
+        let connection = self.connections.get_mut(&pair(from, to)).filter(|c| c.number == link);
+        let Some(connection) = connection else {
+            return;
+        };
+        let before = connection.open.len();
+        connection.open.retain(|open| *open != (from, id));
+        if connection.open.len() == before {
+            // Nobody waits any more.
+            return;
+        }
+        let is_server = self.nodes.get(to).is_some_and(|node| node.mode == Mode::Server);
+        self.input(
+            from,
+            if is_server {
+                Input::RequestSent { id }
+            } else {
+                Input::RequestFailed { id, error: RequestError::Unsupported }
+            },
+        );
     }
 
     pub(super) fn cancel_request(&mut self, n: usize, to: &PeerId, id: RequestId) {

@@ -1,0 +1,70 @@
+//! What a client calls to provide something, and to find who does.
+
+use futures::channel::{mpsc, oneshot};
+use libp2p_identity::PeerId;
+
+use super::Client;
+use crate::command::Command;
+use crate::error::{AddProviderError, ClientError, ProvideReport};
+use crate::event::QueryResult;
+use crate::net::desk::{Call, CancelOnDrop, MAX_RESULTS, ReplyTo};
+use crate::net::providers::Providers;
+use crate::record::RecordKey;
+
+impl Client {
+    /// Tells the `k` peers closest to a key that this node provides it, and returns when 75 % of them really have been sent
+    /// it; the others are told in the background.
+    ///
+    /// From the call on the node provides the key: it tells others anew from time to time until
+    /// [`stop_providing`](Self::stop_providing), and tries again by itself if too few could be told. Dropping the future
+    /// does not change that.
+    ///
+    /// # Errors
+    /// [`AddProviderError`], which says what became of each peer.
+    pub async fn provide(&self, key: impl Into<RecordKey>) -> Result<ProvideReport, AddProviderError> {
+        let (reply, answer) = oneshot::channel();
+        let ticket = self.calls.next_ticket();
+        let command = Command::StartProviding { key: key.into() };
+        let sent = self.calls.send(Call::Query { ticket, command, reply: ReplyTo::First(reply) });
+        sent.map_err(refused)?;
+        match answer.await {
+            Ok(QueryResult::StartProviding(result)) => result.map(|ok| ok.report),
+            Ok(_) | Err(_) => Err(AddProviderError::Closed),
+        }
+    }
+
+    /// Tells nobody any more that this node provides a key. Others believe it until it ends there.
+    ///
+    /// # Errors
+    /// [`AddProviderError::Store`] if this node's store cannot, [`AddProviderError::Closed`] if the swarm is gone.
+    pub async fn stop_providing(&self, key: impl Into<RecordKey>) -> Result<(), AddProviderError> {
+        let key = key.into();
+        match self.ask(|reply| Call::StopProviding(key, reply)).await {
+            Ok(result) => result.map_err(AddProviderError::Store),
+            Err(error) => Err(refused(error)),
+        }
+    }
+
+    /// Searches the providers of a key, and returns each as it is found, with its addresses.
+    ///
+    /// The stream ends when the closest peers have all been asked; [`Providers::error`] tells then if it ended early. Drop it
+    /// when there are enough: that ends the search. If this node provides the key, it is the first.
+    pub fn providers(&self, key: impl Into<RecordKey>) -> Providers {
+        self.find(Command::GetProviders { key: key.into() }, None)
+    }
+
+    pub(crate) fn find(&self, command: Command, but: Option<PeerId>) -> Providers {
+        let (reply, results) = mpsc::channel(MAX_RESULTS);
+        let ticket = self.calls.next_ticket();
+        let begun = self.calls.send(Call::Query { ticket, command, reply: ReplyTo::Each(reply) });
+        let guard = CancelOnDrop::new(&self.calls, begun.is_ok().then_some(ticket));
+        Providers::new(results, guard, but, begun)
+    }
+}
+
+pub(super) const fn refused(error: ClientError) -> AddProviderError {
+    match error {
+        ClientError::Closed => AddProviderError::Closed,
+        ClientError::Busy => AddProviderError::TooManyQueries,
+    }
+}

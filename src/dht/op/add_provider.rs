@@ -1,0 +1,175 @@
+//! Tells others that this node provides a key.
+
+use std::num::NonZeroUsize;
+
+use libp2p_identity::PeerId;
+
+use super::search::{Search, Want, excess};
+use super::{Answer, End, Machine, Step, View};
+use crate::error::{AddProviderError, ProvideReport, RequestError};
+use crate::event::{AddProviderOk, QueryInfo, QueryResult, QueryStats};
+use crate::message::Request;
+use crate::query::fanout::{Fanout, FanoutNext, Fate};
+use crate::record::RecordKey;
+use crate::time::{Instant, earliest};
+
+/// Announces this node at the peers closest to a key.
+///
+/// # What it decides
+/// First who the closest are: a near search, since to send it is itself the check. Then it is sent to `k` of them at once, and
+/// to the next nearest for each that fails or is slow. Those of the closest of whose IP groups there are more than two count
+/// as told, but others are told in their place as well.
+///
+/// # States
+/// ```text
+/// Searching --closest known--> Sending --enough were told: reported--> Sending on --all are settled--> over
+///                                |
+///                                +--all are settled, too few were told--> over, failed
+/// ```
+///
+/// # Outputs
+/// One result when enough have been told, one at the end. "Told" means that the bytes are out and the peer speaks the
+/// protocol, not that a request waits for a dial; the protocol has no acknowledgement.
+///
+/// # Bounds
+/// Those of the search; then `2k` messages, twice as many against crowds.
+///
+/// # Spec
+/// libp2p kad-dht, "Content provider advertisement".
+#[derive(Debug)]
+pub(in crate::dht) struct AddProvider {
+    key: RecordKey,
+    search: Search,
+    fanout: Option<Fanout>,
+    enough: NonZeroUsize,
+    is_reported: bool,
+}
+
+/// The number of the requests that announce, where those of the search have 0.
+const ANNOUNCE: u16 = 1;
+
+impl AddProvider {
+    pub(in crate::dht) const fn new(key: RecordKey, search: Search) -> Self {
+        Self { key, search, fanout: None, enough: NonZeroUsize::MIN, is_reported: false }
+    }
+
+    pub(in crate::dht) const fn key(&self) -> &RecordKey {
+        &self.key
+    }
+
+    /// Returns how many have been told.
+    pub(in crate::dht) fn num_sent(&self) -> usize {
+        self.fanout.as_ref().map_or(0, Fanout::num_took)
+    }
+
+    fn fates(&self) -> impl Iterator<Item = (PeerId, Fate)> {
+        self.fanout.iter().flat_map(Fanout::fates)
+    }
+
+    fn report(&self) -> ProvideReport {
+        let mut report = ProvideReport::default();
+        for (peer, fate) in self.fates() {
+            match fate {
+                Fate::Took => report.sent.push(peer),
+                Fate::Refused => report.failed.push((peer, RequestError::Refused)),
+                Fate::Failed(error) => report.failed.push((peer, error)),
+                Fate::Waiting(_) => report.pending.push(peer),
+            }
+        }
+        report
+    }
+
+    fn result(&self) -> QueryResult {
+        let (key, report) = (self.key.clone(), self.report());
+        QueryResult::StartProviding(if report.sent.len() >= self.enough.get() {
+            Ok(AddProviderOk { key, report })
+        } else {
+            Err(AddProviderError::TooFew { key, report: Box::new(report), enough: self.enough })
+        })
+    }
+}
+
+impl Machine for AddProvider {
+    fn next(&mut self, now: Instant, view: &mut View<'_>) -> Step {
+        let fanout = match &mut self.fanout {
+            Some(fanout) => fanout,
+            fanout => {
+                match self.search.next(now, view, 0) {
+                    Want::Ask(ask) => return Step::Ask(ask),
+                    Want::Wait => return Step::Wait,
+                    Want::Done => {}
+                }
+                let k = view.config.bucket_size().get();
+                let wanted = k + excess(view, &self.search.closest_ids(k)).min(k);
+                let peers = self.search.closest_ids(2 * wanted);
+                self.enough = view.config.providers.enough_of(peers.len().min(k));
+                // All are awaited to their end: what became of each is to be told.
+                fanout.insert(Fanout::new(peers, wanted, usize::MAX))
+            }
+        };
+        if !self.is_reported && fanout.num_took() >= self.enough.get() {
+            self.is_reported = true;
+            return Step::Progress(self.result());
+        }
+        match fanout.next(now, &|peer: &PeerId, phase| view.prospect(peer, phase)) {
+            FanoutNext::Ask(peer) => {
+                // Who provides is filled in as it leaves: only then is it known which addresses the peer can use.
+                let request = Request::AddProvider { key: self.key.clone(), providers: Vec::new() };
+                Step::Ask(self.search.ask(peer, request, ANNOUNCE))
+            }
+            FanoutNext::Wait => Step::Wait,
+            FanoutNext::Done => Step::Done(self.result()),
+        }
+    }
+
+    fn answered(&mut self, now: Instant, from: &PeerId, lookup: u16, answer: Answer) {
+        if lookup != ANNOUNCE {
+            self.search.answered(now, from, answer);
+        }
+    }
+
+    fn sent(&mut self, from: &PeerId, _: u16) {
+        if let Some(fanout) = &mut self.fanout {
+            fanout.took(from);
+        }
+    }
+
+    fn failed(&mut self, from: &PeerId, lookup: u16, error: RequestError) {
+        match (lookup, &mut self.fanout) {
+            (ANNOUNCE, Some(fanout)) => fanout.failed(from, error),
+            (_, _) => self.search.failed(from),
+        }
+    }
+
+    fn end(&mut self, _: &View<'_>, why: End) -> QueryResult {
+        let (key, report) = (self.key.clone(), Box::new(self.report()));
+        match why {
+            // It was reported already that enough have been told.
+            End::Timeout if self.is_reported => self.result(),
+            End::Timeout => QueryResult::StartProviding(Err(AddProviderError::Timeout { key, report })),
+            End::Cancelled => QueryResult::StartProviding(Err(AddProviderError::Cancelled { report })),
+            End::Enough => self.result(),
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let search = if self.fanout.is_none() { self.search.deadline() } else { None };
+        earliest(search, self.fanout.as_ref().and_then(Fanout::deadline))
+    }
+
+    fn info(&self) -> QueryInfo {
+        QueryInfo::AddProvider { key: self.key.clone(), sent: self.num_sent() }
+    }
+
+    fn count(&self, stats: &mut QueryStats) {
+        self.search.count(stats);
+        for (_, fate) in self.fates() {
+            stats.requests += 1;
+            match fate {
+                Fate::Took => stats.success += 1,
+                Fate::Refused | Fate::Failed(_) => stats.failure += 1,
+                Fate::Waiting(_) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Finds the providers of a key.
+
+use bytes::Bytes;
+use indexmap::IndexMap;
+use libp2p_identity::PeerId;
+
+use super::search::{Search, Want};
+use super::{Answer, End, Machine, Step, View};
+use crate::addrs::Addresses;
+use crate::error::{GetProvidersError, RequestError};
+use crate::event::{GetProvidersOk, QueryInfo, QueryResult, QueryStats};
+use crate::peer::PeerInfo;
+use crate::record::{ProviderRecord, RecordKey};
+use crate::time::{Duration, Instant, after, earliest};
+
+/// How many providers are remembered as told. Of more the one that was found first is forgotten, and told again if it is met
+/// again.
+const MAX_FOUND: usize = 4096;
+
+/// When all but the slow have answered, and nobody named a provider, the slow are awaited for so long.
+const LAST_CHANCE: Duration = Duration::from_secs(3);
+
+/// The providers that were found, and those of them that were not told yet.
+///
+/// # What it decides
+/// Which are new: each provider is told once, and once more if it had no addresses then and now has.
+///
+/// # Bounds
+/// 4,096 providers.
+#[derive(Debug)]
+pub(in crate::dht) struct Found {
+    key: RecordKey,
+    found: IndexMap<PeerId, Addresses>,
+    untold: Vec<PeerId>,
+}
+
+impl Found {
+    pub(in crate::dht) fn new(key: RecordKey, known: impl IntoIterator<Item = ProviderRecord>) -> Self {
+        let mut this = Self { key, found: IndexMap::new(), untold: Vec::new() };
+        for record in known {
+            let addresses = Addresses::collect(&record.provider, record.addresses);
+            this.add(record.provider, &addresses);
+        }
+        this
+    }
+
+    pub(in crate::dht) fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
+    pub(super) const fn key(&self) -> &RecordKey {
+        &self.key
+    }
+
+    /// Returns the bytes whose hash the providers are to be found near.
+    pub(super) fn preimage(&self) -> &Bytes {
+        self.key.bytes()
+    }
+
+    pub(super) fn add(&mut self, provider: PeerId, addresses: &Addresses) {
+        let known = self.found.get(&provider);
+        if known.is_none_or(|known| known.is_empty() && !addresses.is_empty()) {
+            self.untold.push(provider);
+        }
+        let known = self.found.entry(provider).or_default();
+        *known = known.merged(addresses.iter().cloned());
+        if self.found.len() > MAX_FOUND {
+            self.found.shift_remove_index(0);
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.found.len()
+    }
+
+    /// Returns what was found and not told yet, if there is anything.
+    pub(super) fn news(&mut self, view: &View<'_>) -> Option<QueryResult> {
+        let mut untold = std::mem::take(&mut self.untold);
+        untold.sort_unstable();
+        untold.dedup();
+        let info = |peer_id| {
+            let named = self.found.get(&peer_id).into_iter().flatten();
+            let own = if peer_id == view.local.peer {
+                view.local.addresses_for(crate::addrs::Reach::World)
+            } else {
+                view.peers.addresses(&peer_id)
+            };
+            PeerInfo { peer_id, addrs: own.merged(named.cloned()).into_vec() }
+        };
+        let providers: Vec<_> = untold.into_iter().map(info).collect();
+        let key = self.key.clone();
+        (!providers.is_empty())
+            .then(|| QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { key, providers })))
+    }
+}
+
+/// A search for the providers of a key.
+///
+/// # What it decides
+/// When it has asked enough: when all of the closest have answered, as an exact search has it, and of each IP group two of
+/// them count. How many providers were found never ends it, since anybody can make providers up; the asker ends it when it
+/// has what it wants. If nobody was named, those that are slow are awaited for three seconds more.
+///
+/// # Outputs
+/// Providers as they are found, those that this node's store knows first.
+///
+/// # Bounds
+/// Those of the search, and of [`Found`].
+///
+/// # Spec
+/// libp2p kad-dht, "Content provider discovery".
+#[derive(Debug)]
+pub(in crate::dht) struct GetProviders {
+    found: Found,
+    search: Option<Search>,
+    last_chance: Option<Instant>,
+    is_over: bool,
+}
+
+impl GetProviders {
+    pub(in crate::dht) const fn new(found: Found, search: Option<Search>) -> Self {
+        Self { found, search, last_chance: None, is_over: false }
+    }
+
+    fn has_a_last_chance(&mut self, now: Instant) -> bool {
+        let is_owed = self.search.as_ref().is_some_and(Search::is_owed);
+        let wait = self.found.is_empty() && is_owed;
+        wait && *self.last_chance.get_or_insert_with(|| after(now, LAST_CHANCE)) > now
+    }
+
+    fn closest_peers(&self, view: &View<'_>) -> Vec<PeerId> {
+        let k = view.config.bucket_size().get();
+        let closest = self.search.iter().flat_map(|search| search.closest_answered(view, k));
+        closest.map(|peer| peer.peer_id).collect()
+    }
+
+    fn result(&self, view: &View<'_>) -> QueryResult {
+        let closest_peers = self.closest_peers(view);
+        QueryResult::GetProviders(Ok(GetProvidersOk::FinishedWithNoAdditionalRecord { closest_peers }))
+    }
+}
+
+impl Machine for GetProviders {
+    fn next(&mut self, now: Instant, view: &mut View<'_>) -> Step {
+        if let Some(news) = self.found.news(view) {
+            return Step::Progress(news);
+        }
+        if !self.is_over {
+            match self.search.as_mut().map_or(Want::Done, |search| search.next_diverse(now, view, 0)) {
+                Want::Ask(ask) => return Step::Ask(ask),
+                Want::Wait => return Step::Wait,
+                Want::Done if self.has_a_last_chance(now) => return Step::Wait,
+                Want::Done => self.is_over = true,
+            }
+        }
+        Step::Done(self.result(view))
+    }
+
+    fn answered(&mut self, now: Instant, from: &PeerId, _: u16, mut answer: Answer) {
+        for (provider, addresses) in std::mem::take(&mut answer.providers) {
+            self.found.add(provider, &addresses);
+        }
+        if let Some(search) = &mut self.search {
+            search.answered(now, from, answer);
+        }
+    }
+
+    fn failed(&mut self, from: &PeerId, _: u16, _: RequestError) {
+        if let Some(search) = &mut self.search {
+            search.failed(from);
+        }
+    }
+
+    fn end(&mut self, view: &View<'_>, why: End) -> QueryResult {
+        let key = self.found.key().clone();
+        match why {
+            End::Timeout => {
+                let closest_peers = self.closest_peers(view);
+                QueryResult::GetProviders(Err(GetProvidersError::Timeout { key, closest_peers }))
+            }
+            End::Cancelled => QueryResult::GetProviders(Err(GetProvidersError::Cancelled)),
+            End::Enough => self.result(view),
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        earliest(self.search.as_ref().and_then(Search::deadline), self.last_chance)
+    }
+
+    fn info(&self) -> QueryInfo {
+        let (key, providers_found) = (self.found.key().clone(), self.found.len());
+        QueryInfo::GetProviders { key, providers_found, is_watch: false }
+    }
+
+    fn count(&self, stats: &mut QueryStats) {
+        if let Some(search) = &self.search {
+            search.count(stats);
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Watches who provides a key.
+
+use libp2p_identity::PeerId;
+
+use super::get_providers::Found;
+use super::search::{Goal, Search, Want};
+use super::{Answer, End, Machine, Step, View};
+use crate::error::{GetProvidersError, RequestError};
+use crate::event::{GetProvidersOk, Precision, QueryInfo, QueryResult, QueryStats};
+use crate::message::Request;
+use crate::time::{Duration, Instant, after};
+
+/// After the first search the next one begins after this time, which doubles with each.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest time between two searches.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// Searches the providers of a key again and again, until it is cancelled.
+///
+/// # What it decides
+/// When to search: at once, a second after the first search has ended, then after twice as long as the last time, up to five
+/// minutes. As long as nobody is known who could be asked, it tries each second; that costs nothing.
+///
+/// # States
+/// ```text
+/// Searching --over--> Pausing --1 s, 2 s, 4 s ... 5 min--> Searching
+/// ```
+///
+/// # Outputs
+/// Each provider once, as it is found, and once more if it had no addresses before. It ends only if it is told to.
+///
+/// # Bounds
+/// Those of the search, and of [`Found`].
+#[derive(Debug)]
+pub(in crate::dht) struct WatchProviders {
+    found: Found,
+    /// Each search has a number of its own, so that late answers to an earlier one are told apart.
+    round: u16,
+    search: Option<Search>,
+    pause: Duration,
+    next_at: Option<Instant>,
+    spent: QueryStats,
+}
+
+impl WatchProviders {
+    pub(in crate::dht) fn new(found: Found, first: Option<Search>) -> Self {
+        let spent = QueryStats::empty();
+        Self { found, round: 0, search: first, pause: FIRST_PAUSE, next_at: None, spent }
+    }
+
+    /// Begins the next search, if its time has come and there is anybody to ask.
+    fn begin(&mut self, now: Instant, view: &View<'_>) {
+        if self.next_at.is_some_and(|at| at > now) {
+            return;
+        }
+        let target = (self.found.preimage().clone(), (view.config.key_hash)(self.found.preimage()));
+        let k = view.config.bucket_size().get();
+        let search = Search::new(now, view, target, k, Goal::Closest(Precision::Exact));
+        let request = Request::GetProviders { key: self.found.key().clone() };
+        self.search = search.map(|search| search.asking(request));
+        self.round = self.round.wrapping_add(1);
+        self.next_at = self.search.is_none().then(|| after(now, FIRST_PAUSE));
+    }
+}
+
+impl Machine for WatchProviders {
+    fn next(&mut self, now: Instant, view: &mut View<'_>) -> Step {
+        if let Some(news) = self.found.news(view) {
+            return Step::Progress(news);
+        }
+        if self.search.is_none() {
+            self.begin(now, view);
+        }
+        let Some(search) = &mut self.search else {
+            return Step::Wait;
+        };
+        match search.next_diverse(now, view, self.round) {
+            Want::Ask(ask) => Step::Ask(ask),
+            Want::Wait => Step::Wait,
+            Want::Done => {
+                search.count(&mut self.spent);
+                self.search = None;
+                self.next_at = Some(after(now, self.pause));
+                self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+                Step::Wait
+            }
+        }
+    }
+
+    fn answered(&mut self, now: Instant, from: &PeerId, lookup: u16, mut answer: Answer) {
+        for (provider, addresses) in std::mem::take(&mut answer.providers) {
+            self.found.add(provider, &addresses);
+        }
+        if let Some(search) = self.search.as_mut().filter(|_| lookup == self.round) {
+            search.answered(now, from, answer);
+        }
+    }
+
+    fn failed(&mut self, from: &PeerId, lookup: u16, _: RequestError) {
+        if let Some(search) = self.search.as_mut().filter(|_| lookup == self.round) {
+            search.failed(from);
+        }
+    }
+
+    fn end(&mut self, _: &View<'_>, why: End) -> QueryResult {
+        QueryResult::GetProviders(match why {
+            End::Timeout | End::Cancelled => Err(GetProvidersError::Cancelled),
+            End::Enough => Ok(GetProvidersOk::FinishedWithNoAdditionalRecord { closest_peers: Vec::new() }),
+        })
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.search.as_ref().map_or(self.next_at, Search::deadline)
+    }
+
+    fn info(&self) -> QueryInfo {
+        let (key, providers_found) = (self.found.key().clone(), self.found.len());
+        QueryInfo::GetProviders { key, providers_found, is_watch: true }
+    }
+
+    fn count(&self, stats: &mut QueryStats) {
+        *stats = stats.merge(self.spent);
+        if let Some(search) = &self.search {
+            search.count(stats);
+        }
+    }
+}

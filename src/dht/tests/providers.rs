@@ -1,0 +1,588 @@
+//! Providers: announced, found, watched, announced anew; and what others announce here.
+
+use super::*;
+use crate::config::StoreInserts;
+use crate::error::{AddProviderError, GetProvidersError, ProvideReport};
+use crate::event::{AddProviderOk, GetProvidersOk, InboundRequest};
+use crate::peer::{ConnectionType, KadPeer};
+use crate::record::{ProviderRecord, RecordKey};
+use crate::store::RecordStore as _;
+use std::num::{NonZeroU8, NonZeroUsize};
+
+const WALL: SystemTime = SystemTime::UNIX_EPOCH;
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn content() -> RecordKey {
+    RecordKey::new(b"some content")
+}
+
+fn net(nodes: usize, config: &Config) -> Net {
+    let mut net = Net::new(nodes, &config.clone().with_joining(crate::config::Joining::Automatic));
+    net.join_all(10 * MS);
+    net.run_for(60 * SECOND);
+    net
+}
+
+fn provided(result: QueryResult) -> Result<AddProviderOk, AddProviderError> {
+    match result {
+        QueryResult::StartProviding(result) => result,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn provide_at(net: &mut Net, n: usize, key: &RecordKey) -> Result<ProvideReport, AddProviderError> {
+    let id = net.with(n, |dht, now| dht.start_providing(now, key.clone())).unwrap();
+    provided(net.result(n, id).0).map(|ok| ok.report)
+}
+
+/// The providers that a query has told of, in order.
+fn told(net: &Net, n: usize, query: QueryId) -> Vec<PeerInfo> {
+    let of_query = |event: &Event| match event {
+        Event::OutboundQueryProgressed {
+            id,
+            result: QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. })),
+            ..
+        } if *id == query => Some(providers.clone()),
+        _ => None,
+    };
+    net.nodes[n].events.iter().filter_map(of_query).flatten().collect()
+}
+
+fn find_at(net: &mut Net, n: usize, key: &RecordKey) -> Vec<PeerInfo> {
+    let id = net.with(n, |dht, now| dht.get_providers(now, key.clone()));
+    let (result, _) = net.result(n, id);
+    let finished = |ok: &GetProvidersOk| matches!(ok, GetProvidersOk::FinishedWithNoAdditionalRecord { .. });
+    assert!(matches!(&result, QueryResult::GetProviders(Ok(ok)) if finished(ok)), "{result:?}");
+    told(net, n, id)
+}
+
+fn holders(net: &Net, key: &RecordKey, provider: usize) -> Vec<usize> {
+    let holds = |n: &usize| {
+        let known = net.nodes[*n].dht.store().providers(WALL, key).unwrap();
+        *n != provider && known.iter().any(|record| record.provider == peer(provider))
+    };
+    (0..net.nodes.len()).filter(holds).collect()
+}
+
+/// What a node does with an announcement: `true` if it takes it as done.
+fn announce(dht: &mut Dht<MemoryStore>, now: Instant, from: usize, key: &[u8], named: Vec<KadPeer>) -> bool {
+    let request = Request::AddProvider { key: RecordKey::from(key), providers: named };
+    dht.handle_input(now, Input::RequestReceived { from: peer(from), id: InboundId(7), request });
+    let out = outputs(dht);
+    let accepted = out.iter().any(|o| matches!(o, Output::AcceptRequest { id: InboundId(7), .. }));
+    let refused = out.iter().any(|o| matches!(o, Output::RefuseRequest { id: InboundId(7), .. }));
+    assert!(accepted != refused, "one of both, always: {out:?}");
+    assert!(!out.iter().any(|o| matches!(o, Output::SendResponse { .. })), "it is never answered");
+    accepted
+}
+
+fn bare(n: usize) -> KadPeer {
+    KadPeer { multiaddrs: Addresses::empty(), ..named_peer(n) }
+}
+
+fn known(dht: &Dht<MemoryStore>, key: &[u8]) -> Vec<ProviderRecord> {
+    dht.store().providers(WALL, &RecordKey::from(key)).unwrap()
+}
+
+#[test]
+fn exactly_the_closest_are_told_and_everybody_finds_the_provider_with_its_address() {
+    let mut net = net(60, &Config::default());
+    let report = provide_at(&mut net, 3, &content()).unwrap();
+    assert!(report.failed.is_empty() && report.pending.is_empty());
+    let mut truth = net.truth(3, b"some content", 20);
+    let mut sent = report.sent;
+    truth.sort();
+    sent.sort();
+    assert_eq!(sent, truth);
+    net.run_for(SECOND);
+    assert_eq!(holders(&net, &content(), 3).len(), 20);
+    for n in (0..60).filter(|n| *n != 3) {
+        let info = PeerInfo { peer_id: peer(3), addrs: vec![address(3)] };
+        assert_eq!(find_at(&mut net, n, &content()), [info], "by {n}");
+        assert!(net.nodes[n].dht.addresses_of(&peer(3)).iter().any(|known| *known == address(3)));
+    }
+    assert_eq!(find_at(&mut net, 3, &content())[0].peer_id, peer(3), "itself first");
+}
+
+#[test]
+fn enough_are_reported_first_and_all_in_the_end() {
+    let mut net = net(60, &Config::default());
+    let id = net.with(3, |dht, now| dht.start_providing(now, content())).unwrap();
+    net.result(3, id);
+    let steps = net.nodes[3].events.iter().filter_map(|event| match event {
+        Event::OutboundQueryProgressed { id: of, result, step, .. } if *of == id => {
+            Some((provided(result.clone()).unwrap().report, step.last))
+        }
+        _ => None,
+    });
+    let steps: Vec<_> = steps.collect();
+    assert_eq!(steps.len(), 2);
+    assert_eq!((steps[0].1, steps[1].1), (false, true));
+    assert!(steps[0].0.sent.len() >= 15, "three quarters of 20");
+    assert_eq!(steps[1].0.sent.len(), 20);
+}
+
+#[test]
+fn nothing_is_dropped_because_a_dial_is_needed_and_nothing_counts_before_it_is_sent() {
+    // The mistake of libp2p-kad: it drops what must be dialled for, and reports success.
+    let mut dht = new_dht(0, quiet());
+    let now = start();
+    for n in 1..4 {
+        dht.add_address(now, peer(n), address(n));
+    }
+    admit(&mut dht, now, [1, 2, 3]);
+    for n in 1..4 {
+        dht.handle_input(now, Input::Disconnected { peer: peer(n) });
+    }
+    let id = dht.start_providing(now, content()).unwrap();
+    let mut asked = Vec::new();
+    let mut announced = BTreeMap::new();
+    for _ in 0..10 {
+        for output in outputs(&mut dht) {
+            match output {
+                Output::Dial { id, peer: Some(to), .. } => {
+                    let n = (1..4).find(|n| peer(*n) == to).unwrap();
+                    let dial = Some(id);
+                    let input = Input::Connected { peer: to, address: address(n), dialled: true, dial };
+                    dht.handle_input(now, input);
+                }
+                Output::SendRequest { id, to, request: Request::FindNode { .. } } => {
+                    let response = Response::FindNode { closer_peers: vec![] };
+                    dht.handle_input(now, Input::ResponseReceived { id, response });
+                    asked.push(to);
+                    // Each closes its connection behind its answer.
+                    dht.handle_input(now, Input::Disconnected { peer: to });
+                }
+                Output::SendRequest { id, to, request: Request::AddProvider { key, .. } } => {
+                    assert_eq!(key, content());
+                    announced.insert(to, id);
+                }
+                Output::Event(Event::OutboundQueryProgressed { .. }) => panic!("nothing was sent yet"),
+                _ => {}
+            }
+        }
+    }
+    assert_eq!((asked.len(), announced.len()), (3, 3), "each was dialled for it");
+    let mut reports = Vec::new();
+    for (at, request) in announced.values().enumerate() {
+        dht.handle_input(now, Input::RequestSent { id: *request });
+        let sent = outputs(&mut dht).into_iter().filter_map(|output| match output {
+            Output::Event(Event::OutboundQueryProgressed { id: of, result, .. }) if of == id => {
+                Some(provided(result).unwrap().report.sent.len())
+            }
+            _ => None,
+        });
+        reports.extend(sent.map(|sent| (at + 1, sent)));
+    }
+    assert_eq!(reports, [(3, 3), (3, 3)], "three quarters of three are three");
+}
+
+#[test]
+fn too_few_is_an_error_that_says_who_and_why() {
+    let mut dht = new_dht(0, quiet());
+    let now = start();
+    admit(&mut dht, now, [1, 2]);
+    let id = dht.start_providing(now, content()).unwrap();
+    let mut last = None;
+    for _ in 0..10 {
+        for output in outputs(&mut dht) {
+            match output {
+                Output::SendRequest { id, request: Request::FindNode { .. }, .. } => {
+                    let response = Response::FindNode { closer_peers: vec![] };
+                    dht.handle_input(now, Input::ResponseReceived { id, response });
+                }
+                Output::SendRequest { id, to, request: Request::AddProvider { .. } } if to == peer(1) => {
+                    dht.handle_input(now, Input::RequestSent { id });
+                }
+                Output::SendRequest { id, request: Request::AddProvider { .. }, .. } => {
+                    dht.handle_input(now, Input::RequestFailed { id, error: RequestError::StreamEnded });
+                }
+                Output::Event(Event::OutboundQueryProgressed { id: of, result, step, .. }) if of == id => {
+                    assert!(step.last);
+                    last = Some(provided(result));
+                }
+                _ => {}
+            }
+        }
+    }
+    let Some(Err(AddProviderError::TooFew { report, enough, .. })) = last else {
+        panic!("{last:?}");
+    };
+    assert_eq!(report.sent, [peer(1)]);
+    assert_eq!(report.failed, [(peer(2), RequestError::StreamEnded)]);
+    assert_eq!(enough.get(), 2);
+    // It goes on trying: one of two is fewer than should know.
+    let again = dht.poll_timeout().unwrap();
+    assert_eq!((again.at, again.reason), (now + 60 * SECOND, "providers"));
+}
+
+#[test]
+fn whoever_is_alone_announces_as_soon_as_there_is_somebody() {
+    let config = Config::default().with_joining(crate::config::Joining::Automatic);
+    let mut net = Net::new(3, &config);
+    let id = net.with(0, |dht, now| dht.start_providing(now, content())).unwrap();
+    assert_eq!(provided(net.result(0, id).0), Err(AddProviderError::NoKnownPeers));
+    net.run_for(HOUR);
+    net.add_address(1, 2);
+    net.add_address(0, 1);
+    net.run_for(5 * SECOND);
+    assert_eq!(holders(&net, &content(), 0), [1, 2]);
+    assert_eq!(find_at(&mut net, 2, &content())[0].peer_id, peer(0));
+}
+
+#[test]
+fn it_is_announced_anew_before_others_forget_it_until_it_is_stopped() {
+    let mut net = net(30, &Config::default());
+    provide_at(&mut net, 3, &content()).unwrap();
+    for day in 1..=3 {
+        net.run_for(24 * HOUR);
+        let wall = WALL + net.now.duration_since(start());
+        let closest = net.truth(3, b"some content", 20);
+        let holds = |n: &usize| !net.nodes[*n].dht.store().providers(wall, &content()).unwrap().is_empty();
+        let holding = (0..30).filter(|n| closest.contains(&peer(*n))).filter(holds).count();
+        assert_eq!(holding, 20, "after {day} days");
+    }
+    net.with(3, |dht, now| dht.stop_providing(now, &content())).unwrap();
+    net.run_for(49 * HOUR);
+    let wall = WALL + net.now.duration_since(start());
+    assert!((0..30).all(|n| net.nodes[n].dht.store().providers(wall, &content()).unwrap().is_empty()));
+    assert!(find_at(&mut net, 9, &content()).is_empty());
+}
+
+#[test]
+fn a_provider_known_to_few_is_announced_again_as_the_network_grows() {
+    let config = Config::default().with_joining(crate::config::Joining::Automatic);
+    let mut net = Net::new(2, &config);
+    net.add_address(0, 1);
+    net.run_for(5 * SECOND);
+    assert_eq!(provide_at(&mut net, 0, &content()).unwrap().sent, [peer(1)]);
+    for _ in 2..40 {
+        let n = net.add(config.clone());
+        net.add_address(n, 1);
+        net.run_for(SECOND);
+    }
+    net.run_for(2 * HOUR);
+    let closest = net.truth(0, b"some content", 20);
+    let holders = holders(&net, &content(), 0);
+    assert!(closest.iter().all(|id| holders.iter().any(|n| peer(*n) == *id)), "{holders:?}");
+}
+
+#[test]
+fn only_the_senders_own_entry_counts() {
+    let now = start();
+    let mut dht = new_dht(0, quiet());
+    meet(&mut dht, now, 1);
+    assert!(!announce(&mut dht, now, 1, b"k", vec![named_peer(2)]), "of another: the stream ends");
+    assert!(known(&dht, b"k").is_empty());
+    assert!(announce(&mut dht, now, 1, b"k", vec![named_peer(2), named_peer(1)]));
+    let found = known(&dht, b"k");
+    assert_eq!(found.len(), 1);
+    assert_eq!((found[0].provider, &found[0].addresses[..]), (peer(1), &[address(1)][..]));
+    assert_eq!(found[0].expires, Some(WALL + 48 * HOUR));
+    assert!(announce(&mut dht, now, 1, &[1; 80], vec![named_peer(1)]));
+    assert!(!announce(&mut dht, now, 1, &[1; 81], vec![named_peer(1)]), "longer than anybody's");
+    assert!(known(&dht, &[1; 81]).is_empty());
+}
+
+#[test]
+fn a_client_stores_nothing() {
+    let now = start();
+    let mut dht = new_dht(0, quiet());
+    dht.set_mode(now, Some(Mode::Client));
+    assert!(!announce(&mut dht, now, 1, b"k", vec![named_peer(1)]));
+    assert!(known(&dht, b"k").is_empty());
+}
+
+#[test]
+fn addresses_that_come_later_are_handed_on() {
+    let now = start();
+    let mut dht = new_dht(0, quiet());
+    connect_at(&mut dht, now, 2, address(2));
+    let request = Input::Connected {
+        peer: peer(1),
+        address: "/memory/999".parse().unwrap(),
+        dialled: false,
+        dial: None,
+    };
+    dht.handle_input(now, request);
+    assert!(announce(&mut dht, now, 1, b"k", vec![bare(1)]), "one without addresses is not refused");
+    let asked = |dht: &mut Dht<MemoryStore>| {
+        let request = Request::GetProviders { key: RecordKey::new(b"k") };
+        dht.handle_input(now, Input::RequestReceived { from: peer(2), id: InboundId(9), request });
+        outputs(dht).into_iter().find_map(|output| match output {
+            Output::SendResponse { response: Response::GetProviders { provider_peers, .. }, .. } => {
+                Some(provider_peers)
+            }
+            _ => None,
+        })
+    };
+    let named = asked(&mut dht).unwrap();
+    assert_eq!((named.len(), named[0].node_id, named[0].multiaddrs.is_empty()), (1, peer(1), true));
+    // By identify: what libp2p-kad leaves out of its announcements if it has no external address.
+    dht.handle_input(now, Input::AddressesLearned { peer: peer(1), addresses: vec![address(1)] });
+    let named = asked(&mut dht).unwrap();
+    assert_eq!(named[0].multiaddrs.iter().collect::<Vec<_>>(), [&address(1)]);
+    // By a later announcement.
+    assert!(announce(&mut dht, now, 1, b"k", vec![named_peer(1)]));
+    assert_eq!(known(&dht, b"k")[0].addresses, [address(1)]);
+}
+
+#[test]
+fn the_application_may_decide_what_is_taken() {
+    let now = start();
+    let mut dht = new_dht(0, quiet().with_record_filtering(StoreInserts::FilterBoth));
+    let mut held = Vec::new();
+    for n in 1..3 {
+        let request = Request::AddProvider { key: RecordKey::new(b"k"), providers: vec![named_peer(n)] };
+        dht.handle_input(now, Input::RequestReceived { from: peer(n), id: InboundId(7), request });
+        held.extend(outputs(&mut dht).into_iter().find_map(|output| match output {
+            Output::Event(Event::InboundRequest {
+                request: InboundRequest::AddProvider { record: Some((held, record)), source, .. },
+            }) => Some((held, record, source)),
+            _ => None,
+        }));
+    }
+    assert!(known(&dht, b"k").is_empty());
+    assert_eq!((held[0].1.provider, held[0].2), (peer(1), peer(1)));
+    assert!(dht.refuse_record(held[1].0));
+    assert!(dht.accept_record(now, held[0].0) && !dht.accept_record(now, held[0].0));
+    assert_eq!(known(&dht, b"k").iter().map(|record| record.provider).collect::<Vec<_>>(), [peer(1)]);
+    assert!(!outputs(&mut dht).iter().any(|o| matches!(o, Output::RefuseRequest { .. })));
+}
+
+#[test]
+fn of_many_providers_some_are_named_others_to_others_and_itself_always() {
+    let now = start();
+    let k = NonZeroU8::new(5).unwrap();
+    let mut dht = new_dht(0, quiet().with_bucket_size(k));
+    dht.handle_input(now, Input::LocalAddresses { external: vec![address(0)], listening: vec![] });
+    drop(dht.start_providing(now, RecordKey::new(b"k")));
+    for n in 1..30 {
+        connect_at(&mut dht, now, n, address(n));
+        assert!(announce(&mut dht, now, n, b"k", vec![named_peer(n)]));
+    }
+    let mut seen = BTreeSet::new();
+    for _ in 0..100 {
+        let request = Request::GetProviders { key: RecordKey::new(b"k") };
+        dht.handle_input(now, Input::RequestReceived { from: peer(3), id: InboundId(9), request });
+        let named = outputs(&mut dht).into_iter().find_map(|output| match output {
+            Output::SendResponse { response: Response::GetProviders { provider_peers, .. }, .. } => {
+                Some(provider_peers)
+            }
+            _ => None,
+        });
+        let named = named.unwrap();
+        assert_eq!((named.len(), named[0].node_id), (5, peer(0)));
+        assert_eq!(named[0].multiaddrs.iter().collect::<Vec<_>>(), [&address(0)]);
+        let ids: BTreeSet<_> = named.iter().map(|peer| peer.node_id).collect();
+        assert_eq!(ids.len(), 5, "nobody twice");
+        assert_eq!(named[0].connection_ty, ConnectionType::CanConnect);
+        seen.extend(ids);
+    }
+    assert_eq!(seen.len(), 29, "all but the asker, sooner or later");
+}
+
+/// Lets a lone node search, and answers what it asks by `answer`.
+fn search(
+    dht: &mut Dht<MemoryStore>,
+    now: Instant,
+    answer: impl Fn(&PeerId) -> (Vec<KadPeer>, Vec<usize>),
+) -> (Vec<Vec<PeerInfo>>, Vec<PeerId>) {
+    let id = dht.get_providers(now, content());
+    let (mut told, mut asked) = (Vec::new(), Vec::new());
+    for _ in 0..100 {
+        for output in outputs(dht) {
+            match output {
+                Output::Dial { id, peer: Some(to), .. } => {
+                    let n = (0..1000).find(|n| peer(*n) == to).unwrap();
+                    let dial = Some(id);
+                    let input = Input::Connected { peer: to, address: address(n), dialled: true, dial };
+                    dht.handle_input(now, input);
+                }
+                Output::SendRequest { id, to, request: Request::GetProviders { key } } => {
+                    let (provider_peers, closer) = answer(&to);
+                    let closer_peers = closer.into_iter().map(named_peer).collect();
+                    let key = Some(key);
+                    let response = Response::GetProviders { key, provider_peers, closer_peers };
+                    asked.push(to);
+                    dht.handle_input(now, Input::ResponseReceived { id, response });
+                }
+                Output::Event(Event::OutboundQueryProgressed { id: of, result, .. }) if of == id => {
+                    if let QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders {
+                        providers, ..
+                    })) = result
+                    {
+                        told.push(providers);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    assert!(dht.query(id).is_none(), "it has ended");
+    (told, asked)
+}
+
+#[test]
+fn no_number_of_providers_ends_a_search_and_few_of_one_answer_count() {
+    let now = start();
+    let config = quiet().with_max_providers_per_answer(NonZeroUsize::new(7).unwrap());
+    let mut dht = new_dht(0, config);
+    admit(&mut dht, now, [1, 2, 3, 4, 5]);
+    let liar = peer(1);
+    let (told, asked) = search(&mut dht, now, |from| {
+        let made_up = if *from == liar { (100..900).map(named_peer).collect() } else { vec![named_peer(50)] };
+        (made_up, vec![6, 7])
+    });
+    assert_eq!(asked.len(), 7, "everybody was asked");
+    let all: Vec<_> = told.into_iter().flatten().map(|peer| peer.peer_id).collect();
+    assert_eq!(all.len(), 8, "seven of the liar and one of the others");
+    assert!(all.contains(&peer(50)));
+}
+
+#[test]
+fn a_provider_without_addresses_is_told_again_when_they_are_known() {
+    let now = start();
+    let mut dht = new_dht(0, quiet());
+    admit(&mut dht, now, [1, 2, 3]);
+    let (without, with) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
+    let (told, _) = search(&mut dht, now, |_| {
+        if without.get() < 1 {
+            without.set(1);
+            (vec![bare(50)], vec![])
+        } else {
+            with.set(with.get() + 1);
+            (vec![named_peer(50)], vec![])
+        }
+    });
+    let told: Vec<_> = told.into_iter().flatten().collect();
+    assert_eq!(told.len(), 2, "once without, once with, not a third time");
+    assert!(told[0].addrs.is_empty() && told[1].addrs == [address(50)]);
+    assert_eq!((told[0].peer_id, told[1].peer_id, with.get()), (peer(50), peer(50), 2));
+}
+
+#[test]
+fn disjoint_paths_find_providers_too() {
+    // libp2p-kad comes back empty (#5418).
+    let mut net = net(60, &Config::default().with_disjoint_paths(NonZeroU8::new(4).unwrap()));
+    provide_at(&mut net, 3, &content()).unwrap();
+    net.run_for(SECOND);
+    for n in [7, 20, 44] {
+        assert_eq!(find_at(&mut net, n, &content())[0].peer_id, peer(3));
+    }
+}
+
+#[test]
+fn the_caller_ends_a_search_when_it_has_enough() {
+    let mut net = net(60, &Config::default());
+    provide_at(&mut net, 3, &content()).unwrap();
+    net.run_for(SECOND);
+    let asker = (4..60).find(|n| !holders(&net, &content(), 3).contains(n)).unwrap();
+    let id = net.with(asker, |dht, now| dht.get_providers(now, content()));
+    while told(&net, asker, id).is_empty() {
+        net.run_for(MS);
+    }
+    let sent = net.requests_sent;
+    assert!(net.with(asker, |dht, now| dht.finish(now, id)));
+    net.run_for(5 * SECOND);
+    assert!(matches!(
+        net.result(asker, id).0,
+        QueryResult::GetProviders(Ok(GetProvidersOk::FinishedWithNoAdditionalRecord { .. }))
+    ));
+    assert!(net.requests_sent <= sent + 2, "nothing is asked any more");
+}
+
+#[test]
+fn a_watch_asks_after_one_second_then_ever_more_rarely_and_tells_each_once() {
+    let mut net = net(30, &Config::default().with_refresh_interval(None));
+    provide_at(&mut net, 3, &content()).unwrap();
+    let begun = net.now;
+    let id = net.with(9, |dht, now| dht.watch_providers(now, content()));
+    net.run_for(SECOND);
+    assert_eq!(told(&net, 9, id).iter().map(|info| info.peer_id).collect::<Vec<_>>(), [peer(3)]);
+    // Somebody comes later; the pauses are 1, 2, 4, 8 ... seconds.
+    net.run_for(20 * SECOND);
+    provide_at(&mut net, 4, &content()).unwrap();
+    net.run_for(40 * SECOND);
+    assert_eq!(told(&net, 9, id).iter().map(|info| info.peer_id).collect::<Vec<_>>(), [peer(3), peer(4)]);
+    net.run_for(HOUR);
+    let query = net.nodes[9].dht.query(id).expect("it lasts");
+    let rounds = 1 + 9 + (3600 + 61 - 511) / 300;
+    let requests = usize::try_from(query.stats().num_requests()).unwrap();
+    assert!(requests <= rounds * 29 && requests >= (rounds - 2) * 15, "{requests} in {rounds}");
+    assert!(net.now > begun + HOUR);
+    assert!(net.with(9, |dht, now| dht.cancel(now, id)));
+    assert!(matches!(net.result(9, id).0, QueryResult::GetProviders(Err(GetProvidersError::Cancelled))));
+}
+
+#[test]
+fn a_watch_begins_when_there_is_somebody_to_ask() {
+    let config = Config::default().with_joining(crate::config::Joining::Automatic);
+    let mut net = Net::new(3, &config);
+    let id = net.with(0, |dht, now| dht.watch_providers(now, content()));
+    net.run_for(HOUR);
+    net.add_address(1, 2);
+    net.run_for(SECOND);
+    provide_at(&mut net, 2, &content()).unwrap();
+    net.add_address(0, 1);
+    net.run_for(5 * SECOND);
+    assert_eq!(told(&net, 0, id).iter().map(|info| info.peer_id).collect::<Vec<_>>(), [peer(2)]);
+}
+
+#[test]
+fn keys_that_cannot_be_are_refused_before_anything_is_asked() {
+    let now = start();
+    let mut dht = new_dht(0, quiet());
+    admit(&mut dht, now, [1]);
+    for key in [vec![], vec![1; 81]] {
+        assert!(dht.start_providing(now, RecordKey::from(key)).is_err());
+    }
+    dht.get_providers(now, RecordKey::from(Vec::new()));
+    dht.watch_providers(now, RecordKey::from(Vec::new()));
+    let out = outputs(&mut dht);
+    let refused = |output: &&Output| {
+        matches!(
+            output,
+            Output::Event(Event::OutboundQueryProgressed {
+                result: QueryResult::GetProviders(Err(GetProvidersError::EmptyKey)),
+                ..
+            })
+        )
+    };
+    assert_eq!(out.iter().filter(refused).count(), 2);
+    assert!(!out.iter().any(|output| matches!(output, Output::SendRequest { .. })));
+    assert_eq!(dht.store().provided().count(), 0);
+}
+
+#[test]
+fn own_addresses_are_those_that_each_peer_can_use() {
+    let now = start();
+    let mut dht = new_dht(0, quiet());
+    let listening: Vec<Multiaddr> =
+        ["/ip4/127.0.0.1/tcp/1", "/ip4/1.2.3.4/tcp/1"].map(|text| text.parse().unwrap()).into();
+    dht.handle_input(now, Input::LocalAddresses { external: vec![], listening: listening.clone() });
+    connect_at(&mut dht, now, 1, "/ip4/127.0.0.1/tcp/9".parse().unwrap());
+    prove(&mut dht, now, 1);
+    connect_at(&mut dht, now, 2, "/ip4/5.6.7.8/tcp/9".parse().unwrap());
+    prove(&mut dht, now, 2);
+    dht.start_providing(now, content()).unwrap();
+    let mut announced = BTreeMap::new();
+    for _ in 0..5 {
+        for output in outputs(&mut dht) {
+            match output {
+                Output::SendRequest { id, request: Request::FindNode { .. }, .. } => {
+                    let response = Response::FindNode { closer_peers: vec![] };
+                    dht.handle_input(now, Input::ResponseReceived { id, response });
+                }
+                Output::SendRequest { to, request: Request::AddProvider { providers, .. }, .. } => {
+                    assert_eq!(providers.len(), 1);
+                    assert_eq!(providers[0].node_id, peer(0));
+                    announced.insert(to, providers[0].multiaddrs.clone().into_vec());
+                }
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(announced[&peer(1)], listening, "from this machine");
+    assert_eq!(announced[&peer(2)], listening[1..], "from anywhere");
+}

@@ -1,0 +1,44 @@
+//! Results of queries for providers.
+
+use libp2p_identity::PeerId;
+
+use crate::error::{AddProviderError, GetProvidersError, ProvideReport};
+use crate::peer::PeerInfo;
+use crate::record::RecordKey;
+
+/// The outcome of a step of announcing this node as a provider.
+pub type AddProviderResult = Result<AddProviderOk, AddProviderError>;
+
+/// As many peers as are enough have been told that this node provides a key.
+///
+/// Differs from `libp2p-kad`: comes twice, first when enough have been told, then, marked as the last, when what became of
+/// each is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddProviderOk {
+    /// The key.
+    pub key: RecordKey,
+    /// What became of each peer so far.
+    pub report: ProvideReport,
+}
+
+/// The outcome of a step of searching providers.
+pub type GetProvidersResult = Result<GetProvidersOk, GetProvidersError>;
+
+/// A step of searching providers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GetProvidersOk {
+    /// Providers were found that were not known before, or whose addresses were not.
+    ///
+    /// Differs from `libp2p-kad`: each comes with its addresses.
+    FoundProviders {
+        /// The key.
+        key: RecordKey,
+        /// The providers. One that comes a second time now has addresses.
+        providers: Vec<PeerInfo>,
+    },
+    /// The search is over: all of the closest peers have been asked.
+    FinishedWithNoAdditionalRecord {
+        /// The closest peers that answered, nearest first.
+        closest_peers: Vec<PeerId>,
+    },
+}
