@@ -2,8 +2,10 @@
 //!
 //! Knows records and wall-clock times that are passed in; knows nothing of messages, queries or who may store what.
 
+mod compact;
 mod index;
 pub mod memory;
+mod provided;
 mod providers;
 #[cfg(feature = "redb")]
 mod redb;
@@ -20,6 +22,7 @@ use crate::time::SystemTime;
 use crate::validate::InvalidRecord;
 pub use index::Limits;
 pub use memory::{MemoryStore, MemoryStoreConfig};
+pub use providers::ProviderLimits;
 #[cfg(feature = "redb")]
 pub use redb::Redb;
 
@@ -42,10 +45,10 @@ pub enum Error {
     /// The store holds as many records as it may.
     #[error("the store cannot hold any more records")]
     MaxRecords,
-    /// The store holds provider records of as many keys as it may.
-    #[error("the store cannot hold provider records of any more keys")]
+    /// The store holds as many provider records as it may, of all or of one IP group.
+    #[error("the store cannot hold any more provider records")]
     MaxProvidedKeys,
-    /// The key has as many providers as it may.
+    /// The key has as many providers as it may, of all or of one IP group.
     #[error("the key cannot have any more providers")]
     MaxProviders,
     /// The value is longer than the store takes.
@@ -64,7 +67,7 @@ pub enum Error {
 pub struct Expired {
     /// The keys of the records that were dropped.
     pub gone: Vec<RecordKey>,
-    /// When the next record ends.
+    /// When the next record or the next provider record of another peer ends.
     pub next: Option<SystemTime>,
 }
 
@@ -106,10 +109,10 @@ pub trait RecordStore {
     /// Returns whether the record of a key is this node's: stored by [`put`](Self::put).
     fn is_own(&self, key: &RecordKey) -> bool;
 
-    /// Drops the records that have ended.
+    /// Drops the records that have ended, and the provider records of other peers.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`]; then some may be left, which are dropped the next time.
     fn expire(&mut self, wall: SystemTime) -> Result<Expired>;
 
     /// Returns whether peers are to be saved here: the store outlives the process.
@@ -134,9 +137,11 @@ pub trait RecordStore {
         Ok(())
     }
 
-    /// Returns whether something was changed that a crash would undo before [`commit`](Self::commit).
+    /// Returns whether something was changed that a crash would undo before [`commit`](Self::commit): records or provider
+    /// records.
     ///
-    /// The answer to a request that changed it is held back until then.
+    /// The answer to a request that stored a record is held back until then. A provider record is never acknowledged; the
+    /// node commits it soon all the same.
     fn is_dirty(&self) -> bool {
         false
     }
@@ -158,19 +163,32 @@ pub trait RecordStore {
     /// Iterates over all records, expired ones included.
     fn records(&self) -> Self::RecordsIter<'_>;
 
-    /// Stores a provider record in place of an earlier one of its key and provider.
+    /// Stores the statement that this node provides a key, in place of an earlier one.
+    ///
+    /// It stays until [`remove_provider`](Self::remove_provider), whatever its `expires`: that says until when others hold it,
+    /// so that a node which starts again knows when to announce it anew. A statement of another peer counts as one that this
+    /// peer makes from no IP group.
     ///
     /// # Errors
     /// Whatever keeps it from being stored; then nothing has changed.
     fn add_provider(&mut self, wall: SystemTime, record: ProviderRecord) -> Result<()>;
 
-    /// Returns the provider records of a key that have not expired.
+    /// Stores the statement of another peer that it provides a key, in place of an earlier one of the same key and provider.
+    ///
+    /// What others say has bounds of its own, so that it cannot take the room of what this node provides: see
+    /// [`ProviderLimits`]. Addresses that are named replace those known of the provider; without any those stay.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being stored, as that it names this node; then nothing has changed, but for what has ended.
+    fn add_provider_from(&mut self, wall: SystemTime, record: ProviderRecord, source: Source) -> Result<()>;
+
+    /// Returns the provider records of a key: first that of this node, ended or not, then those of others that have not expired.
     ///
     /// # Errors
     /// [`Error::Io`].
     fn providers(&self, wall: SystemTime, key: &RecordKey) -> Result<Vec<ProviderRecord>>;
 
-    /// Iterates over the provider records that name this node.
+    /// Iterates over the provider records of this node, ended or not.
     fn provided(&self) -> Self::ProvidedIter<'_>;
 
     /// Removes the provider record of a key and a provider.
@@ -178,4 +196,9 @@ pub trait RecordStore {
     /// # Errors
     /// [`Error::Io`].
     fn remove_provider(&mut self, key: &RecordKey, provider: &PeerId) -> Result<()>;
+}
+
+/// Why a statement of another peer is refused that names this node.
+fn not_theirs() -> Error {
+    InvalidRecord::new("what a node provides only the node itself says").into()
 }

@@ -10,7 +10,7 @@ use std::{env, fs};
 use libp2p_identity::PeerId;
 use libp2p_kademlia::store::{RecordStore as _, Redb};
 use libp2p_kademlia::time::SystemTime;
-use libp2p_kademlia::{Record, RecordKey, Rng};
+use libp2p_kademlia::{ProviderRecord, Record, RecordKey, Rng};
 
 const WALL: SystemTime = SystemTime::UNIX_EPOCH;
 
@@ -26,7 +26,7 @@ fn value(n: u32) -> Vec<u8> {
     vec![n.to_le_bytes()[0]; usize::try_from(n % 3000).unwrap()]
 }
 
-/// Writes records in batches and says up to which one they are committed, until it is killed.
+/// Writes records and provider records in batches and says up to which one they are committed, until it is killed.
 fn write_for_ever(path: &str, from: u32) {
     let mut store = Redb::open(path, peer()).unwrap();
     println!("ready");
@@ -34,6 +34,7 @@ fn write_for_ever(path: &str, from: u32) {
     loop {
         for _ in 0..=n % 16 {
             store.put(WALL, Record::new(key(n), value(n))).unwrap();
+            store.add_provider(WALL, ProviderRecord::new(key(n), peer(), vec![])).unwrap();
             n += 1;
         }
         store.commit().unwrap();
@@ -74,6 +75,8 @@ fn what_was_acknowledged_survives_a_kill() {
         for n in 0..acknowledged {
             let record = store.get(WALL, &key(n)).unwrap();
             assert_eq!(record.map(|record| record.value.to_vec()), Some(value(n)), "round {round}: {n}");
+            let provided = store.providers(WALL, &key(n)).unwrap();
+            assert_eq!(provided, [ProviderRecord::new(key(n), peer(), vec![])], "round {round}: {n}");
         }
     }
     assert!(acknowledged > 500, "{acknowledged}");

@@ -42,7 +42,7 @@ impl Default for Limits {
 }
 
 /// The senders of one IP group may take one part in so many of the room for others.
-const GROUP_SHARE: usize = 16;
+pub(super) const GROUP_SHARE: usize = 16;
 
 /// Whose a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,40 +9,32 @@ use indexmap::IndexMap;
 use libp2p_identity::PeerId;
 
 use super::index::{Index, Limits, Owner};
-use super::providers::Providers;
-use super::{Error, Expired, RecordStore, Result, Source};
+use super::provided::{self, Provided};
+use super::providers::{ProviderLimits, Providers};
+use super::{Expired, RecordStore, Result, Source, not_theirs};
 use crate::key::Key;
 use crate::record::{ProviderRecord, Record, RecordKey};
 use crate::time::SystemTime;
 
 /// The bounds of a [`MemoryStore`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct MemoryStoreConfig {
     /// How much room there is for records.
     pub records: Limits,
-    /// How many providers a key may have. Default: 20.
-    pub max_providers_per_key: usize,
-    /// Of how many keys providers are kept, and as many that this node provides. Default: 1,024.
-    pub max_provided_keys: usize,
-}
-
-impl Default for MemoryStoreConfig {
-    fn default() -> Self {
-        Self { records: Limits::default(), max_providers_per_key: 20, max_provided_keys: 1024 }
-    }
+    /// How much room there is for provider records.
+    pub providers: ProviderLimits,
 }
 
 /// Keeps records in memory; they end with the process.
 ///
-/// What is dropped when there is no room: see [`Limits`].
+/// What is dropped or refused when there is no room: see [`Limits`] and [`ProviderLimits`].
 #[derive(Debug)]
 pub struct MemoryStore {
     local: PeerId,
-    config: MemoryStoreConfig,
     index: Index,
     records: IndexMap<RecordKey, Record>,
+    provided: Provided,
     providers: Providers,
-    provided: IndexMap<RecordKey, ProviderRecord>,
 }
 
 impl MemoryStore {
@@ -56,11 +48,10 @@ impl MemoryStore {
         let key = Key::of_peer(&local, config.records.key_hash);
         Self {
             local,
-            index: Index::new(key, config.records.clone()),
-            providers: Providers::new(config.max_provided_keys, config.max_providers_per_key),
-            config,
+            index: Index::new(key, config.records),
             records: IndexMap::new(),
-            provided: IndexMap::new(),
+            provided: Provided::new(local, config.providers.max_own_keys),
+            providers: Providers::new(config.providers),
         }
     }
 
@@ -89,15 +80,16 @@ impl MemoryStore {
         self.records.insert(record.key.clone(), record);
         Ok(gone)
     }
+
+    fn expire_providers(&mut self, wall: SystemTime) {
+        while self.providers.pop_ended(wall).is_some() {}
+    }
 }
 
 impl RecordStore for MemoryStore {
     type RecordsIter<'a> =
         std::iter::Map<indexmap::map::Values<'a, RecordKey, Record>, fn(&Record) -> Cow<'_, Record>>;
-    type ProvidedIter<'a> = std::iter::Map<
-        indexmap::map::Values<'a, RecordKey, ProviderRecord>,
-        fn(&ProviderRecord) -> Cow<'_, ProviderRecord>,
-    >;
+    type ProvidedIter<'a> = provided::Iter<'a>;
 
     fn get(&self, wall: SystemTime, key: &RecordKey) -> Result<Option<Cow<'_, Record>>> {
         let record = self.records.get(key).filter(|record| !record.is_expired(wall));
@@ -121,7 +113,8 @@ impl RecordStore for MemoryStore {
         for key in &gone {
             self.records.swap_remove(key);
         }
-        let next = [self.index.next_end(), self.providers.expire(wall)].into_iter().flatten().min();
+        self.expire_providers(wall);
+        let next = [self.index.next_end(), self.providers.next_end()].into_iter().flatten().min();
         Ok(Expired { gone, next })
     }
 
@@ -136,31 +129,34 @@ impl RecordStore for MemoryStore {
     }
 
     fn add_provider(&mut self, wall: SystemTime, record: ProviderRecord) -> Result<()> {
-        let max_keys = self.config.max_provided_keys;
         if record.provider == self.local {
-            if self.provided.len() >= max_keys && !self.provided.contains_key(&record.key) {
-                return Err(Error::MaxProvidedKeys);
-            }
-            self.provided.insert(record.key.clone(), record);
-            return Ok(());
+            return self.provided.add(&record);
         }
-        self.providers.add(wall, &record)
+        let source = Source { peer: record.provider, group: None };
+        self.add_provider_from(wall, record, source)
+    }
+
+    fn add_provider_from(&mut self, wall: SystemTime, record: ProviderRecord, source: Source) -> Result<()> {
+        if record.provider == self.local {
+            return Err(not_theirs());
+        }
+        self.expire_providers(wall);
+        self.providers.add(wall, &record, source.group).map(drop)
     }
 
     fn providers(&self, wall: SystemTime, key: &RecordKey) -> Result<Vec<ProviderRecord>> {
-        let own = self.provided.get(key).filter(|record| !record.is_expired(wall)).cloned();
-        Ok(own.into_iter().chain(self.providers.get(wall, key)).collect())
+        Ok(self.provided.get(key).into_iter().chain(self.providers.get(wall, key)).collect())
     }
 
     fn provided(&self) -> Self::ProvidedIter<'_> {
-        self.provided.values().map(|record| Cow::Borrowed(record))
+        self.provided.iter()
     }
 
     fn remove_provider(&mut self, key: &RecordKey, provider: &PeerId) -> Result<()> {
         if *provider == self.local {
-            self.provided.swap_remove(key);
+            self.provided.remove(key);
         } else {
-            self.providers.remove(key.as_ref(), provider);
+            self.providers.remove(key, provider);
         }
         Ok(())
     }
@@ -170,6 +166,7 @@ impl RecordStore for MemoryStore {
 mod tests {
     use super::*;
     use crate::addrs::IpGroup;
+    use crate::store::Error;
     use crate::time::Duration;
 
     const WALL: SystemTime = SystemTime::UNIX_EPOCH;
@@ -181,8 +178,7 @@ mod tests {
     fn store() -> MemoryStore {
         let config = MemoryStoreConfig {
             records: Limits { max_records: 2, max_value_bytes: 3, ..Limits::default() },
-            max_providers_per_key: 2,
-            max_provided_keys: 2,
+            providers: ProviderLimits { max_keys: 2, max_own_keys: 2, max_per_key: 2, max_pairs: 3 },
         };
         MemoryStore::with_config(peer(0), config)
     }
@@ -329,19 +325,48 @@ mod tests {
         let mut store = store();
         let provider = |key: u8, seed: u8| ProviderRecord::new(vec![key], peer(seed), vec![]);
         for key in [1, 2] {
-            store.add_provider(WALL, provider(key, 1)).unwrap();
+            store.add_provider_from(WALL, provider(key, 1), somebody()).unwrap();
         }
-        assert!(matches!(store.add_provider(WALL, provider(3, 1)), Err(Error::MaxProvidedKeys)));
-        store.add_provider(WALL, provider(3, 0)).unwrap();
-        assert_eq!(store.provided().count(), 1);
-        store.add_provider(WALL, provider(1, 2)).unwrap();
-        store.add_provider(WALL, provider(1, 2)).unwrap();
-        assert!(matches!(store.add_provider(WALL, provider(1, 3)), Err(Error::MaxProviders)));
-        assert_eq!(store.providers(WALL, &RecordKey::new(&[1])).unwrap().len(), 2);
+        let full = store.add_provider_from(WALL, provider(3, 1), somebody());
+        assert!(matches!(full, Err(Error::MaxProvidedKeys)));
+        for key in [3, 4, 4] {
+            store.add_provider(WALL, provider(key, 0)).unwrap();
+        }
+        assert!(matches!(store.add_provider(WALL, provider(5, 0)), Err(Error::MaxProvidedKeys)));
+        assert_eq!(store.provided().count(), 2);
+        store.add_provider_from(WALL, provider(1, 2), somebody()).unwrap();
+        store.add_provider_from(WALL, provider(1, 2), somebody()).unwrap();
+        let full = store.add_provider_from(WALL, provider(1, 3), somebody());
+        assert!(matches!(full, Err(Error::MaxProviders)));
+        let full = store.add_provider_from(WALL, provider(2, 3), somebody());
+        assert!(matches!(full, Err(Error::MaxProvidedKeys)), "of pairs there are enough");
         store.remove_provider(&RecordKey::new(&[3]), &peer(0)).unwrap();
         store.remove_provider(&RecordKey::new(&[2]), &peer(1)).unwrap();
-        assert_eq!(store.provided().count(), 0);
+        assert_eq!(store.provided().count(), 1);
+        // One of another counts as one that it makes itself.
         store.add_provider(WALL, provider(3, 1)).unwrap();
+        assert_eq!((store.provided().count(), store.providers.len()), (1, (2, 3)));
+    }
+
+    #[test]
+    fn the_nodes_own_statement_comes_first_and_stays_whatever_its_end() {
+        let mut store = store();
+        let (key, end) = (RecordKey::new(&[1]), WALL + Duration::from_secs(10));
+        let record = |seed| ProviderRecord {
+            expires: Some(end),
+            ..ProviderRecord::new(key.clone(), peer(seed), vec!["/ip4/1.2.3.4/tcp/1".parse().unwrap()])
+        };
+        store.add_provider_from(WALL, record(1), somebody()).unwrap();
+        store.add_provider(WALL, record(0)).unwrap();
+        let forged = ProviderRecord { expires: None, ..record(0) };
+        assert!(matches!(store.add_provider_from(WALL, forged, somebody()), Err(Error::Invalid(_))));
+        assert_eq!(store.providers(WALL, &key).unwrap(), [record(0), record(1)]);
+        assert_eq!(store.expire(WALL).unwrap().next, Some(end));
+        assert_eq!(store.expire(end).unwrap(), Expired::default());
+        assert_eq!(store.providers(end, &key).unwrap(), [record(0)]);
+        assert_eq!(store.provided().map(Cow::into_owned).collect::<Vec<_>>(), [record(0)]);
+        store.remove_provider(&key, &peer(0)).unwrap();
+        assert!(store.providers(end, &key).unwrap().is_empty() && store.provided().next().is_none());
     }
 
     #[test]
@@ -350,10 +375,12 @@ mod tests {
         let end = WALL + Duration::from_secs(10);
         for key in [1, 2] {
             let record = ProviderRecord::new(vec![key], peer(1), vec![]);
-            store.add_provider(WALL, ProviderRecord { expires: Some(end), ..record }).unwrap();
+            let record = ProviderRecord { expires: Some(end), ..record };
+            store.add_provider_from(WALL, record, somebody()).unwrap();
         }
         assert!(store.providers(end, &RecordKey::new(&[1])).unwrap().is_empty());
-        store.add_provider(end, ProviderRecord::new(vec![3], peer(1), vec![])).unwrap();
-        assert_eq!(store.providers.len(), 1);
+        let record = ProviderRecord::new(vec![3], peer(1), vec![]);
+        store.add_provider_from(end, record, somebody()).unwrap();
+        assert_eq!(store.providers.len(), (1, 1));
     }
 }

@@ -1,75 +1,63 @@
-//! Who provides what: a compact index of keys and providers.
+//! Who provides what, by what others say: a compact index of keys and providers.
 //!
-//! Knows keys, peers and wall-clock times; neither values nor who may announce what.
+//! Knows keys, peers, their IP groups and wall-clock times; neither values nor who may announce what.
 
-use std::borrow::Borrow;
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use libp2p_identity::PeerId;
 use smallvec::SmallVec;
 
+use super::compact::{Names, Number, PackedKey, Tag};
+use super::index::GROUP_SHARE;
 use super::{Error, Result};
-use crate::addrs::Addresses;
+use crate::addrs::{Addresses, IpGroup};
 use crate::peer::PackedPeerId;
 use crate::record::{ProviderRecord, RecordKey};
 use crate::time::{Duration, SystemTime};
 
+/// How much room there is for statements of who provides what.
+///
+/// # When there is none
+/// Statements that have ended go first. Then a new one is refused; renewing one always works. The peers of one IP group are a
+/// quarter of the providers of a key at most, and have a sixteenth of the room for others. When a key has as many providers
+/// as it may, the provider of a group that has few of them takes the place of one of the group that has most: of the one whose
+/// statement ends first. Peers of no group are not bounded as one, but count as one here. What the node provides itself has
+/// room of its own.
+#[derive(Clone, Debug)]
+pub struct ProviderLimits {
+    /// Of how many keys others may be the providers. Default: 65,536.
+    pub max_keys: usize,
+    /// How many keys the node itself may provide. Default: 1,048,576.
+    pub max_own_keys: usize,
+    /// How many providers a key may have beside the node. Default: 64.
+    pub max_per_key: usize,
+    /// How many statements of others are kept, whatever the key. Default: 262,144.
+    pub max_pairs: usize,
+}
+
+impl Default for ProviderLimits {
+    fn default() -> Self {
+        Self { max_keys: 64 * 1024, max_own_keys: 1024 * 1024, max_per_key: 64, max_pairs: 256 * 1024 }
+    }
+}
+
+impl ProviderLimits {
+    /// Returns how many providers of one key may be of one group.
+    fn of_key(&self) -> usize {
+        (self.max_per_key / KEY_SHARE).max(1)
+    }
+
+    /// Returns how many statements may be of one group.
+    fn of_all(&self) -> usize {
+        (self.max_pairs / GROUP_SHARE).max(1)
+    }
+}
+
+/// The providers of one IP group may be one part in so many of those of a key.
+const KEY_SHARE: usize = 4;
+
 /// For so long after a provider's latest announcement its addresses are returned (`go-libp2p-kad-dht`).
 const ADDRESSES_LAST: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// A key of up to 38 bytes in place: a multihash of SHA-256 has 34, and most have no place of their own to go to.
-#[derive(Clone, Debug)]
-enum Key {
-    Short { len: u8, bytes: [u8; 38] },
-    Long(Box<[u8]>),
-}
-
-impl Key {
-    fn new(key: &[u8]) -> Self {
-        let mut bytes = [0; 38];
-        match (u8::try_from(key.len()), bytes.get_mut(..key.len())) {
-            (Ok(len), Some(place)) => {
-                place.copy_from_slice(key);
-                Self::Short { len, bytes }
-            }
-            _ => Self::Long(key.into()),
-        }
-    }
-}
-
-impl Borrow<[u8]> for Key {
-    fn borrow(&self) -> &[u8] {
-        match self {
-            Self::Short { len, bytes } => bytes.get(..usize::from(*len)).unwrap_or_default(),
-            Self::Long(bytes) => bytes,
-        }
-    }
-}
-
-impl Ord for Key {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let (own, other): (&[u8], &[u8]) = (self.borrow(), other.borrow());
-        own.cmp(other)
-    }
-}
-
-impl PartialOrd for Key {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Key {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Key {}
-
-/// The number of a provider.
-type Number = u32;
 
 /// Seconds since 1970, rounded up; zero is the end of what has none.
 type Second = u32;
@@ -80,169 +68,325 @@ fn second(time: SystemTime) -> Second {
     u32::try_from(up).unwrap_or(u32::MAX)
 }
 
+fn time(second: Second) -> Option<SystemTime> {
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(second.into()))
+}
+
+/// That somebody provides a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Statement {
+    provider: Number,
+    end: Second,
+    /// The group that it counts for.
+    group: Option<Number>,
+}
+
 /// What is known of a provider, once for all that it provides.
 #[derive(Clone, Debug)]
-struct Provider {
-    peer: PackedPeerId,
-    addresses: Addresses,
-    announced: SystemTime,
-    keys: u32,
+pub(super) struct Provider {
+    pub(super) addresses: Addresses,
+    pub(super) announced: SystemTime,
 }
+
+impl Provider {
+    const fn unknown(addresses: Addresses) -> Self {
+        Self { addresses, announced: SystemTime::UNIX_EPOCH }
+    }
+}
+
+/// A key and somebody who provided it.
+pub(super) type Pair = (PackedKey, PackedPeerId);
 
 /// Keys, each with its providers.
 ///
 /// # Bounds
-/// `max_keys` keys with `max_per_key` providers each. Some 170 bytes for a key of up to 38 bytes with one provider, the index
-/// of ends included; for each provider some 200 and its addresses. Nothing is kept in one piece that grows with the whole.
+/// Those of [`ProviderLimits`]. Some 150 bytes for a key of up to 38 bytes with one provider, the index of ends included; for
+/// each provider some 200 and its addresses. Nothing is kept in one piece that grows with the whole.
+///
+/// # Invariants
+/// A name is used as often as statements name it. Whatever has an end stands in the index of ends.
 #[derive(Debug)]
 pub(super) struct Providers {
-    max_keys: usize,
-    max_per_key: usize,
-    keys: BTreeMap<Key, SmallVec<[(Number, Second); 2]>>,
-    ends: BTreeSet<(Second, Key, Number)>,
-    providers: BTreeMap<Number, Provider>,
-    numbers: BTreeMap<PackedPeerId, Number>,
-    next: Number,
+    limits: ProviderLimits,
+    keys: BTreeMap<PackedKey, SmallVec<[Statement; 1]>>,
+    pairs: usize,
+    ends: BTreeSet<(Second, Tag, Number)>,
+    providers: Names<PackedPeerId, Provider>,
+    groups: Names<IpGroup, ()>,
 }
 
 impl Providers {
-    pub(super) const fn new(max_keys: usize, max_per_key: usize) -> Self {
+    pub(super) const fn new(limits: ProviderLimits) -> Self {
         Self {
-            max_keys,
-            max_per_key,
+            limits,
             keys: BTreeMap::new(),
+            pairs: 0,
             ends: BTreeSet::new(),
-            providers: BTreeMap::new(),
-            numbers: BTreeMap::new(),
-            next: 0,
+            providers: Names::new(),
+            groups: Names::new(),
         }
     }
 
-    /// Takes a statement in, in place of an earlier one of its key and provider; addresses that are named replace those known.
-    pub(super) fn add(&mut self, wall: SystemTime, record: &ProviderRecord) -> Result<()> {
-        self.expire(wall);
-        let packed = PackedPeerId::from(&record.provider);
-        let known = self.numbers.get(&packed).copied();
-        match self.keys.get(record.key.as_ref()) {
-            None if self.keys.len() >= self.max_keys => return Err(Error::MaxProvidedKeys),
-            Some(all)
-                if all.len() >= self.max_per_key && !all.iter().any(|(number, _)| Some(*number) == known) =>
-            {
-                return Err(Error::MaxProviders);
-            }
-            Some(_) | None => {}
+    /// Takes a statement in, in place of an earlier one of its key and provider, and returns the one that had to make way.
+    ///
+    /// Addresses that are named replace those known. What has ended has to be taken out before, so that it makes room.
+    ///
+    /// # Errors
+    /// [`Error::MaxProviders`], [`Error::MaxProvidedKeys`]; then nothing has changed.
+    pub(super) fn add(
+        &mut self,
+        wall: SystemTime,
+        record: &ProviderRecord,
+        group: Option<IpGroup>,
+    ) -> Result<Option<Pair>> {
+        let (number, gone) = self.state(record, group)?;
+        if !record.addresses.is_empty() {
+            self.name_addresses(number, wall, record);
         }
-        let number = known.unwrap_or_else(|| self.number(packed, wall));
-        let (key, end) = (Key::new(record.key.as_ref()), record.expires.map_or(0, second));
-        let all = self.keys.entry(key.clone()).or_default();
-        let before = all.iter_mut().find(|(known, _)| *known == number);
-        let before = before.map(|(_, known)| std::mem::replace(known, end));
-        if before.is_none() {
-            all.push((number, end));
-        }
-        if let Some(before) = before {
-            self.ends.remove(&(before, key.clone(), number));
-        }
-        if end > 0 {
-            self.ends.insert((end, key, number));
-        }
-        if let Some(provider) = self.providers.get_mut(&number) {
-            provider.keys += u32::from(before.is_none());
-            if !record.addresses.is_empty() {
-                provider.addresses = Addresses::collect(&record.provider, record.addresses.iter().cloned());
-                provider.announced = wall;
-            }
-        }
-        Ok(())
+        Ok(gone)
     }
 
-    /// Gives a provider a number that nobody else has.
-    fn number(&mut self, peer: PackedPeerId, wall: SystemTime) -> Number {
-        while self.providers.contains_key(&self.next) {
-            self.next = self.next.wrapping_add(1);
+    /// Takes a statement in as it was saved, with addresses that were announced some time ago.
+    ///
+    /// # Errors
+    /// [`Error::MaxProviders`], [`Error::MaxProvidedKeys`]; then nothing has changed.
+    #[cfg(feature = "redb")]
+    pub(super) fn restore(
+        &mut self,
+        announced: SystemTime,
+        record: &ProviderRecord,
+        group: Option<IpGroup>,
+    ) -> Result<Option<Pair>> {
+        let (number, gone) = self.state(record, group)?;
+        // Each statement was saved with what was known then: the latest counts.
+        let known = self.providers.get(number).map(|known| known.about.announced);
+        if !record.addresses.is_empty() && known.is_none_or(|known| known <= announced) {
+            self.name_addresses(number, announced, record);
         }
-        let number = self.next;
-        self.next = self.next.wrapping_add(1);
-        self.numbers.insert(peer.clone(), number);
-        let addresses = Addresses::empty();
-        self.providers.insert(number, Provider { peer, addresses, announced: wall, keys: 0 });
-        number
+        Ok(gone)
     }
 
-    /// Returns the statements about a key that have not ended.
-    pub(super) fn get(&self, wall: SystemTime, key: &RecordKey) -> Vec<ProviderRecord> {
-        let all = self.keys.get(key.as_ref()).into_iter().flatten();
+    fn name_addresses(&mut self, number: Number, announced: SystemTime, record: &ProviderRecord) {
+        if let Some(provider) = self.providers.get_mut(number) {
+            let addresses = Addresses::collect(&record.provider, record.addresses.iter().cloned());
+            provider.about = Provider { addresses, announced };
+        }
+    }
+
+    fn state(&mut self, record: &ProviderRecord, group: Option<IpGroup>) -> Result<(Number, Option<Pair>)> {
+        let (key, peer) = (PackedKey::new(record.key.as_ref()), PackedPeerId::from(&record.provider));
+        let all = self.of(&key);
+        let known = self.providers.number(&peer);
+        let before = all.iter().find(|statement| Some(statement.provider) == known).copied();
+        let (group, evicted) = match before {
+            // Otherwise a group could get more than its share by way of another.
+            Some(before) if !self.fits(all, group) => (self.group(&before), None),
+            Some(_) => (group, None),
+            None => (group, self.room(all, group)?),
+        };
+        // The new ones come before the old ones leave, so that nothing is forgotten that is used on.
+        let statement = Statement {
+            provider: self.providers.enter(peer, || Provider::unknown(Addresses::empty())),
+            end: record.expires.map_or(0, |end| second(end).max(1)),
+            group: group.map(|group| self.groups.enter(group, || ())),
+        };
+        let gone = before.or(evicted).and_then(|old| self.take_out(&key, old));
+        if statement.end > 0 {
+            self.ends.insert((statement.end, key.tag(), statement.provider));
+        }
+        self.keys.entry(key).or_default().push(statement);
+        self.pairs += 1;
+        Ok((statement.provider, gone.filter(|_| before.is_none())))
+    }
+
+    fn of(&self, key: &PackedKey) -> &[Statement] {
+        self.keys.get(key).map_or(&[], |all| all)
+    }
+
+    fn group(&self, statement: &Statement) -> Option<IpGroup> {
+        statement.group.and_then(|number| self.groups.get(number)).map(|group| group.name)
+    }
+
+    /// Returns how many statements are of a group.
+    fn of_group(&self, all: &[Statement], group: Option<IpGroup>) -> usize {
+        let number = group.map(|group| self.groups.number(&group));
+        // Of a group without a number there is none.
+        let count = |number| all.iter().filter(|statement| statement.group == number).count();
+        match number {
+            Some(None) => 0,
+            Some(number) => count(number),
+            None => count(None),
+        }
+    }
+
+    /// Returns whether a group has room left, among all and for a key.
+    fn fits(&self, all: &[Statement], group: Option<IpGroup>) -> bool {
+        group.is_none_or(|name| {
+            self.groups.uses(&name) < self.limits.of_all() && self.of_group(all, group) < self.limits.of_key()
+        })
+    }
+
+    /// Returns the statement of a key that has to make way so that one more fits, if one has to.
+    fn room(&self, all: &[Statement], group: Option<IpGroup>) -> Result<Option<Statement>> {
+        if group.is_some_and(|group| self.groups.uses(&group) >= self.limits.of_all()) {
+            return Err(Error::MaxProvidedKeys);
+        }
+        if !self.fits(all, group) {
+            return Err(Error::MaxProviders);
+        }
+        if all.len() >= self.limits.max_per_key {
+            return self.to_evict(all, group).map(Some).ok_or(Error::MaxProviders);
+        }
+        let is_full = self.pairs >= self.limits.max_pairs;
+        if is_full || (all.is_empty() && self.keys.len() >= self.limits.max_keys) {
+            return Err(Error::MaxProvidedKeys);
+        }
+        Ok(None)
+    }
+
+    /// Returns the statement of the most represented group that ends first, if the newcomer's has fewer.
+    fn to_evict(&self, all: &[Statement], group: Option<IpGroup>) -> Option<Statement> {
+        let mut counts: BTreeMap<Option<Number>, usize> = BTreeMap::new();
+        for statement in all {
+            *counts.entry(statement.group).or_default() += 1;
+        }
+        let most = counts.values().max().filter(|most| self.of_group(all, group) < **most)?;
+        let theirs = all.iter().filter(|statement| counts.get(&statement.group) == Some(most));
+        // What has no end comes last.
+        theirs.min_by_key(|statement| statement.end.wrapping_sub(1)).copied()
+    }
+
+    /// Takes a statement about a key out, and returns whose it was.
+    fn take_out(&mut self, key: &PackedKey, old: Statement) -> Option<Pair> {
+        let all = self.keys.get_mut(key)?;
+        all.retain(|statement| statement.provider != old.provider);
+        if all.is_empty() {
+            self.keys.remove(key);
+        }
+        self.pairs -= 1;
+        let end = (old.end, key.tag(), old.provider);
+        if self.ending(end).is_none() {
+            self.ends.remove(&end);
+        }
+        if let Some(group) = old.group {
+            self.groups.leave(group);
+        }
+        self.providers.leave(old.provider).map(|peer| (key.clone(), peer))
+    }
+
+    /// Returns a statement that stands in the index of ends like this.
+    fn ending(&self, (end, tag, provider): (Second, Tag, Number)) -> Option<(&PackedKey, Statement)> {
+        let of_tag = self.keys.range(PackedKey::before(tag)..).take_while(|(key, _)| key.tag() == tag);
+        let is_it = |statement: &&Statement| statement.end == end && statement.provider == provider;
+        of_tag.into_iter().find_map(|(key, all)| Some((key, *all.iter().find(is_it)?)))
+    }
+
+    /// Takes one statement out that has ended, and returns whose it was; `None` if none has.
+    pub(super) fn pop_ended(&mut self, wall: SystemTime) -> Option<Pair> {
         let now = second(wall);
-        let record = |(number, end): &(Number, Second)| {
-            let provider = self.providers.get(number)?;
-            let since = wall.duration_since(provider.announced).unwrap_or_default();
-            let addresses =
-                if since < ADDRESSES_LAST { provider.addresses.clone() } else { Addresses::empty() };
-            let expires = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs((*end).into()));
+        let first = self.ends.first().filter(|(end, ..)| *end <= now).copied()?;
+        let (key, statement) = self.ending(first)?;
+        let key = key.clone();
+        self.take_out(&key, statement)
+    }
+
+    /// Returns when the next statement ends.
+    pub(super) fn next_end(&self) -> Option<SystemTime> {
+        self.ends.first().and_then(|(end, ..)| time(*end))
+    }
+
+    /// Removes the statement of a provider about a key, and returns whether there was one.
+    pub(super) fn remove(&mut self, key: &RecordKey, provider: &PeerId) -> bool {
+        let key = PackedKey::new(key.as_ref());
+        let number = self.providers.number(&PackedPeerId::from(provider));
+        let found = self.of(&key).iter().find(|statement| Some(statement.provider) == number).copied();
+        found.is_some_and(|statement| self.take_out(&key, statement).is_some())
+    }
+
+    /// Returns the statements about a key that have not ended, in turn one of each group.
+    ///
+    /// Who takes only the first ones is thus not left with those of a single group.
+    pub(super) fn get(&self, wall: SystemTime, key: &RecordKey) -> Vec<ProviderRecord> {
+        let (all, now) = (self.of(&PackedKey::new(key.as_ref())), second(wall));
+        let mut turns: BTreeMap<Option<Number>, usize> = BTreeMap::new();
+        let mut lasting: Vec<_> = all
+            .iter()
+            .filter(|statement| statement.end == 0 || statement.end > now)
+            .map(|statement| {
+                let turn = turns.entry(statement.group).or_default();
+                *turn += 1;
+                (*turn, statement)
+            })
+            .collect();
+        lasting.sort_by_key(|(turn, _)| *turn);
+        let record = |(_, statement): (usize, &Statement)| {
+            let provider = self.providers.get(statement.provider)?;
+            let since = wall.duration_since(provider.about.announced).unwrap_or_default();
+            let addresses = Some(&provider.about.addresses).filter(|_| since < ADDRESSES_LAST);
             Some(ProviderRecord {
                 key: key.clone(),
-                provider: provider.peer.unpacked(),
-                expires: expires.filter(|_| *end > 0),
-                addresses: addresses.into_vec(),
+                provider: provider.name.unpacked(),
+                expires: time(statement.end).filter(|_| statement.end > 0),
+                addresses: addresses.cloned().unwrap_or_default().into_vec(),
             })
         };
-        all.filter(|(_, end)| *end == 0 || *end > now).filter_map(record).collect()
+        lasting.into_iter().filter_map(record).collect()
     }
 
-    /// Removes the statement of a provider about a key.
-    pub(super) fn remove(&mut self, key: &[u8], provider: &PeerId) {
-        let Some(number) = self.numbers.get(&PackedPeerId::from(provider)).copied() else {
-            return;
-        };
-        let end = self.keys.get(key).and_then(|all| all.iter().find(|(known, _)| *known == number));
-        if let Some((_, end)) = end.copied() {
-            self.ends.remove(&(end, Key::new(key), number));
-            self.drop_pair(key, number);
-        }
+    /// Returns the group for which a statement counts, and what is known of its provider.
+    #[cfg(feature = "redb")]
+    pub(super) fn standing(
+        &self,
+        key: &RecordKey,
+        provider: &PeerId,
+    ) -> Option<(Option<IpGroup>, &Provider)> {
+        let number = self.providers.number(&PackedPeerId::from(provider))?;
+        let all = self.of(&PackedKey::new(key.as_ref()));
+        let statement = all.iter().find(|statement| statement.provider == number)?;
+        Some((self.group(statement), &self.providers.get(number)?.about))
     }
 
-    fn drop_pair(&mut self, key: &[u8], number: Number) {
-        if let Some(all) = self.keys.get_mut(key) {
-            all.retain(|(known, _)| *known != number);
-            if all.is_empty() {
-                self.keys.remove(key);
-            }
-        }
-        if let Some(provider) = self.providers.get_mut(&number) {
-            provider.keys -= 1;
-            if provider.keys == 0
-                && let Some(provider) = self.providers.remove(&number)
-            {
-                self.numbers.remove(&provider.peer);
-            }
-        }
-    }
-
-    /// Drops what has ended, and returns when the next statement ends.
-    pub(super) fn expire(&mut self, wall: SystemTime) -> Option<SystemTime> {
-        let now = second(wall);
-        while let Some((_, key, number)) = self.ends.first().filter(|(end, ..)| *end <= now).cloned() {
-            self.ends.pop_first();
-            self.drop_pair(key.borrow(), number);
-        }
-        let next = self.ends.first().map(|(end, ..)| Duration::from_secs((*end).into()));
-        next.and_then(|next| SystemTime::UNIX_EPOCH.checked_add(next))
-    }
-
-    /// Returns of how many keys providers are known.
+    /// Returns of how many keys providers are known, and how many statements there are.
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.keys.len()
+    pub(super) fn len(&self) -> (usize, usize) {
+        (self.keys.len(), self.pairs)
+    }
+
+    /// Returns how many statements count for a group.
+    #[cfg(test)]
+    pub(super) fn counted(&self, group: IpGroup) -> usize {
+        self.groups.uses(&group)
     }
 
     #[cfg(test)]
-    fn check(&self) {
-        let pairs: usize = self.keys.values().map(|all| all.len()).sum();
-        assert!(self.keys.values().all(|all| !all.is_empty() && all.len() <= self.max_per_key));
-        assert_eq!(self.providers.values().map(|provider| provider.keys as usize).sum::<usize>(), pairs);
-        assert_eq!(self.providers.len(), self.numbers.len());
-        let ending = self.keys.values().flatten().filter(|(_, end)| *end > 0).count();
-        assert_eq!(self.ends.len(), ending);
+    pub(super) fn check(&self) {
+        let (limits, all) = (&self.limits, || self.keys.values().flatten());
+        assert_eq!(self.pairs, all().count());
+        assert!(self.pairs <= limits.max_pairs && self.keys.len() <= limits.max_keys);
+        let uses = |of: &dyn Fn(&Statement) -> bool| u32::try_from(all().filter(|s| of(s)).count()).unwrap();
+        for (number, provider) in self.providers.iter() {
+            assert_eq!(provider.uses, uses(&|statement| statement.provider == number));
+        }
+        for (number, group) in self.groups.iter() {
+            assert_eq!(group.uses, uses(&|statement| statement.group == Some(number)));
+            assert!(usize::try_from(group.uses).unwrap() <= limits.of_all());
+        }
+        for statements in self.keys.values() {
+            assert!(!statements.is_empty() && statements.len() <= limits.max_per_key);
+            let mut providers: Vec<_> = statements.iter().map(|statement| statement.provider).collect();
+            providers.sort_unstable();
+            providers.dedup();
+            assert_eq!(providers.len(), statements.len());
+            for statement in statements {
+                assert!(self.providers.get(statement.provider).is_some());
+                assert!(statement.group.is_none_or(|group| self.groups.get(group).is_some()));
+                let group = self.group(statement);
+                assert!(group.is_none() || self.of_group(statements, group) <= limits.of_key());
+            }
+        }
+        let ends =
+            self.keys.iter().flat_map(|(key, all)| all.iter().map(move |s| (s.end, key.tag(), s.provider)));
+        assert_eq!(self.ends, ends.filter(|(end, ..)| *end > 0).collect());
     }
 }
 
@@ -269,6 +413,19 @@ mod tests {
         ProviderRecord { expires: Some(WALL + HOUR * hours), ..record }
     }
 
+    fn with(max_keys: usize, max_per_key: usize, max_pairs: usize) -> Providers {
+        Providers::new(ProviderLimits { max_keys, max_per_key, max_pairs, max_own_keys: 0 })
+    }
+
+    fn group(n: u32) -> Option<IpGroup> {
+        let [a, b, c, d] = n.to_be_bytes();
+        Some(IpGroup::V6([a, b, c, d]))
+    }
+
+    fn expire(providers: &mut Providers, wall: SystemTime) {
+        while providers.pop_ended(wall).is_some() {}
+    }
+
     fn ids(providers: &Providers, wall: SystemTime, key: &[u8]) -> Vec<PeerId> {
         let all = providers.get(wall, &RecordKey::from(key));
         all.into_iter().map(|record| record.provider).collect()
@@ -276,31 +433,38 @@ mod tests {
 
     #[test]
     fn a_statement_is_returned_as_it_was_until_it_ends() {
-        let mut providers = Providers::new(10, 10);
+        let mut providers = with(10, 10, 80);
         for key in [&b""[..], b"short", &[7; 38], &[7; 39], &[7; 80]] {
             let given = record(key, 1, 2);
-            providers.add(WALL, &given).unwrap();
+            providers.add(WALL, &given, group(1)).unwrap();
             providers.check();
             assert_eq!(providers.get(WALL, &given.key), std::slice::from_ref(&given));
             assert_eq!(providers.get(WALL + HOUR, &given.key), std::slice::from_ref(&given));
             assert_eq!(providers.get(WALL + 2 * HOUR, &given.key), []);
         }
-        assert_eq!((providers.len(), providers.providers.len()), (5, 1));
-        assert_eq!(providers.expire(WALL + HOUR), Some(WALL + 2 * HOUR));
-        assert_eq!(providers.expire(WALL + 2 * HOUR), None);
+        assert_eq!((providers.len(), providers.providers.iter().count()), ((5, 5), 1));
+        expire(&mut providers, WALL + HOUR);
+        assert_eq!(providers.next_end(), Some(WALL + 2 * HOUR));
+        expire(&mut providers, WALL + 2 * HOUR);
+        assert_eq!(providers.next_end(), None);
         providers.check();
-        assert_eq!((providers.len(), providers.providers.len()), (0, 0));
+        assert_eq!((providers.len(), providers.providers.iter().count()), ((0, 0), 0));
+        assert_eq!(providers.groups.iter().count(), 0);
+        // What ends with the beginning of time ends nevertheless.
+        providers.add(WALL, &record(b"k", 1, 0), None).unwrap();
+        assert!(providers.next_end().is_some());
     }
 
     #[test]
     fn a_later_statement_takes_the_place_of_an_earlier_one_and_brings_addresses() {
-        let mut providers = Providers::new(10, 10);
+        let mut providers = with(10, 10, 10);
         let bare = ProviderRecord { addresses: vec![], ..record(b"k", 1, 2) };
-        providers.add(WALL, &bare).unwrap();
+        providers.add(WALL, &bare, None).unwrap();
         assert_eq!(providers.get(WALL, &bare.key), std::slice::from_ref(&bare));
-        providers.add(WALL + HOUR, &record(b"k", 1, 9)).unwrap();
+        providers.add(WALL + HOUR, &record(b"k", 1, 9), None).unwrap();
         // One without addresses does not erase those that are known.
-        providers.add(WALL + HOUR, &ProviderRecord { addresses: vec![], ..record(b"k", 1, 60) }).unwrap();
+        let longer = ProviderRecord { addresses: vec![], ..record(b"k", 1, 60) };
+        providers.add(WALL + HOUR, &longer, None).unwrap();
         providers.check();
         assert_eq!(providers.get(WALL + HOUR, &bare.key), [record(b"k", 1, 60)]);
         // A day after they were announced addresses are not returned any more; the provider is.
@@ -314,46 +478,198 @@ mod tests {
 
     #[test]
     fn keys_and_providers_are_bounded() {
-        let mut providers = Providers::new(2, 3);
+        let mut providers = with(2, 3, 4);
         for n in 0..3 {
-            providers.add(WALL, &record(b"a", n, 2)).unwrap();
+            providers.add(WALL, &record(b"a", n, 2), None).unwrap();
         }
-        assert!(matches!(providers.add(WALL, &record(b"a", 9, 2)), Err(Error::MaxProviders)));
-        providers.add(WALL, &record(b"a", 2, 3)).unwrap();
-        providers.add(WALL, &record(b"b", 9, 2)).unwrap();
-        assert!(matches!(providers.add(WALL, &record(b"c", 1, 2)), Err(Error::MaxProvidedKeys)));
+        assert!(matches!(providers.add(WALL, &record(b"a", 9, 2), None), Err(Error::MaxProviders)));
+        providers.add(WALL, &record(b"a", 2, 3), None).unwrap();
+        providers.add(WALL, &record(b"b", 9, 2), None).unwrap();
+        assert!(matches!(providers.add(WALL, &record(b"c", 1, 2), None), Err(Error::MaxProvidedKeys)));
+        assert!(matches!(providers.add(WALL, &record(b"b", 1, 2), None), Err(Error::MaxProvidedKeys)));
         providers.check();
         assert_eq!(ids(&providers, WALL, b"a"), [peer(0), peer(1), peer(2)]);
-        providers.remove(b"a", &peer(1));
-        providers.remove(b"a", &peer(77));
-        providers.remove(b"none", &peer(1));
+        assert!(providers.remove(&b"a".into(), &peer(1)));
+        assert!(!providers.remove(&b"a".into(), &peer(77)));
+        assert!(!providers.remove(&b"none".into(), &peer(1)));
         providers.check();
         assert_eq!(ids(&providers, WALL, b"a"), [peer(0), peer(2)]);
-        // What has ended makes room by itself.
-        providers.add(WALL + 2 * HOUR, &record(b"c", 1, 4)).unwrap();
+        // What has ended makes room.
+        expire(&mut providers, WALL + 2 * HOUR);
+        providers.add(WALL + 2 * HOUR, &record(b"c", 1, 4), None).unwrap();
         providers.check();
         assert_eq!(ids(&providers, WALL + 2 * HOUR, b"a"), [peer(2)]);
         assert!(ids(&providers, WALL + 2 * HOUR, b"b").is_empty());
     }
 
     #[test]
+    fn of_one_group_are_a_quarter_of_the_providers_of_a_key_and_a_sixteenth_of_all() {
+        let mut providers = with(100, 8, 64);
+        for n in 0..2 {
+            providers.add(WALL, &record(b"a", n, 2), group(1)).unwrap();
+        }
+        assert!(matches!(providers.add(WALL, &record(b"a", 2, 2), group(1)), Err(Error::MaxProviders)));
+        for n in 0..2 {
+            providers.add(WALL, &record(b"b", n, 2), group(1)).unwrap();
+        }
+        assert!(matches!(providers.add(WALL, &record(b"c", 0, 2), group(1)), Err(Error::MaxProvidedKeys)));
+        // Those that are there are renewed, others and those of no group are taken.
+        assert_eq!(providers.add(WALL, &record(b"b", 1, 9), group(1)).unwrap(), None);
+        for n in 10..14 {
+            providers.add(WALL, &record(b"a", n, 2), None).unwrap();
+        }
+        providers.add(WALL, &record(b"c", 0, 2), group(2)).unwrap();
+        providers.check();
+        assert_eq!(providers.counted(group(1).unwrap()), 4);
+    }
+
+    #[test]
+    fn in_a_full_key_the_group_that_has_most_makes_way_for_one_that_has_few() {
+        let mut providers = with(10, 8, 640);
+        for (n, hours) in [(0, 5), (1, 2), (2, 3), (3, 4), (4, 9), (5, 6), (6, 7), (7, 8)] {
+            providers.add(WALL, &record(b"a", n, hours), group(n / 2)).unwrap();
+        }
+        // Each of four groups has two; the one that ends first among all of these goes.
+        let (_, gone) = providers.add(WALL, &record(b"a", 8, 1), group(9)).unwrap().unwrap();
+        assert!(gone.is(&peer(1)));
+        providers.check();
+        // Its group has fewer than the others now and may come back once, but no more.
+        let (_, gone) = providers.add(WALL, &record(b"a", 9, 1), group(0)).unwrap().unwrap();
+        assert!(gone.is(&peer(2)));
+        assert!(matches!(providers.add(WALL, &record(b"a", 10, 1), group(0)), Err(Error::MaxProviders)));
+        providers.check();
+        assert_eq!(providers.len(), (1, 8));
+        // Those of no group count as one, and what has no end goes last.
+        let mut providers = with(10, 4, 640);
+        for n in 0..4 {
+            let endless = ProviderRecord { expires: None, ..record(b"a", n, 0) };
+            providers.add(WALL, &if n == 2 { record(b"a", 2, 9) } else { endless }, None).unwrap();
+        }
+        assert!(matches!(providers.add(WALL, &record(b"a", 5, 9), None), Err(Error::MaxProviders)));
+        let (_, gone) = providers.add(WALL, &record(b"a", 5, 9), group(1)).unwrap().unwrap();
+        assert!(gone.is(&peer(2)));
+        providers.check();
+    }
+
+    #[test]
+    fn a_provider_that_moves_counts_for_its_new_group_if_there_is_room() {
+        let mut providers = with(100, 64, 64);
+        for n in 0..4u8 {
+            providers.add(WALL, &record(&[n], 1, 2), group(1)).unwrap();
+            providers.add(WALL, &record(&[n], 2, 2), group(2)).unwrap();
+        }
+        let counted = |providers: &Providers| [1, 2, 3].map(|n| providers.counted(group(n).unwrap()));
+        // By way of another group nobody gets more than the share of that group, and of its own.
+        providers.add(WALL, &record(&[0], 1, 3), group(2)).unwrap();
+        assert_eq!(counted(&providers), [4, 4, 0]);
+        providers.add(WALL, &record(&[0], 1, 4), group(3)).unwrap();
+        providers.add(WALL, &record(&[1], 1, 4), None).unwrap();
+        assert_eq!(counted(&providers), [2, 4, 1]);
+        providers.check();
+        assert_eq!(providers.get(WALL, &RecordKey::from(&[0]))[1].expires, Some(WALL + 4 * HOUR));
+    }
+
+    #[test]
+    fn the_providers_of_a_key_are_returned_one_of_each_group_in_turn() {
+        let mut providers = with(10, 64, 640);
+        for n in 0..20 {
+            providers.add(WALL, &record(b"a", n, 2), group(n / 8)).unwrap();
+        }
+        let first: Vec<_> = ids(&providers, WALL, b"a").into_iter().take(6).collect();
+        assert_eq!(first, [0, 8, 16, 1, 9, 17].map(peer));
+    }
+
+    #[test]
+    fn a_flood_from_one_group_does_not_keep_others_out() {
+        let mut providers = Providers::new(ProviderLimits::default());
+        for n in 0..100_000u32 {
+            drop(providers.add(WALL, &record(&n.to_be_bytes(), n % 50, 2), group(1)));
+        }
+        assert_eq!(providers.len(), (16 * 1024, 16 * 1024));
+        for n in 0..1000u32 {
+            providers.add(WALL, &record(&(n * 100).to_be_bytes(), 77, 2), group(2)).unwrap();
+        }
+        assert_eq!(providers.counted(group(2).unwrap()), 1000);
+    }
+
+    #[test]
+    fn sybils_of_few_groups_that_came_first_do_not_keep_others_out_of_a_key() {
+        let mut providers = Providers::new(ProviderLimits::default());
+        for n in 0..200 {
+            drop(providers.add(WALL, &record(b"a", n, 48), group(n % 2)));
+        }
+        assert_eq!(providers.len(), (1, 32));
+        providers.add(WALL, &record(b"a", 500, 1), group(500)).unwrap();
+        assert!(ids(&providers, WALL, b"a")[..3].contains(&peer(500)), "it is even among the first");
+        // Nor do they when they fill the key.
+        for n in 200..400 {
+            drop(providers.add(WALL, &record(b"a", n, 48), group(n % 4)));
+        }
+        assert_eq!(providers.len(), (1, 64));
+        for n in 501..540 {
+            providers.add(WALL, &record(b"a", n, 1), group(n)).unwrap();
+        }
+        providers.check();
+        let honest = providers
+            .get(WALL, &b"a".into())
+            .into_iter()
+            .filter(|record| (500..540).any(|n| record.provider == peer(n)));
+        assert_eq!(honest.count(), 40);
+    }
+
+    #[test]
     fn any_statements_in_any_order_leave_it_consistent() {
         let mut rng = crate::rng::Rng::from_u64(1);
-        let mut providers = Providers::new(40, 5);
+        let mut providers = with(40, 8, 100);
         let mut wall = WALL;
+        let (mut evicted, mut refused) = (0, 0);
         for _ in 0..20_000 {
             let mut below = |n| u32::try_from(rng.below(n)).unwrap();
-            let (key, n) = (vec![1; below(60) as usize], below(30));
+            let (key, n) = (vec![1; below(60) as usize / (1 + below(9) as usize)], below(30));
+            let group = group(below(20)).filter(|_| n < 25);
+            let mut record = record(&key, n, 0);
             match below(10) {
-                0 => wall += HOUR / 4,
-                1 | 2 => providers.remove(&key, &peer(n)),
-                3 => drop(providers.add(wall, &ProviderRecord { expires: None, ..record(&key, n, 0) })),
-                _ => {
-                    let expires = Some(wall + HOUR * below(40) / 10);
-                    drop(providers.add(wall, &ProviderRecord { expires, ..record(&key, n, 0) }));
+                0 => {
+                    wall += HOUR / 4;
+                    expire(&mut providers, wall);
+                }
+                1 | 2 => drop(providers.remove(&record.key, &peer(n))),
+                kind => {
+                    record.expires = (kind > 3).then_some(wall + HOUR * below(40) / 10);
+                    let before = providers.get(wall, &record.key);
+                    let is_known = before.iter().any(|known| known.provider == record.provider);
+                    match providers.add(wall, &record, group) {
+                        Ok(gone) => evicted += u32::from(gone.is_some()),
+                        Err(_) => {
+                            assert!(!is_known, "renewing always works");
+                            assert_eq!(providers.get(wall, &record.key), before);
+                            refused += 1;
+                        }
+                    }
                 }
             }
             providers.check();
         }
+        assert!(evicted > 100 && refused > 100, "{evicted} {refused}");
+    }
+
+    #[test]
+    fn keys_of_one_tag_do_not_disturb_each_other() {
+        let mut providers = with(10, 10, 10);
+        for key in [b"a", b"b"] {
+            providers.add(WALL, &record(key, 1, 2), None).unwrap();
+        }
+        // Give both the tag of the first, as if somebody had found such keys.
+        let [a, b] = [b"a", b"b"].map(|key| PackedKey::new(key));
+        let twin = b.clone().tagged(a.tag());
+        let all = providers.keys.remove(&b).unwrap();
+        providers.ends.retain(|(_, tag, _)| *tag == a.tag());
+        providers.keys.insert(twin.clone(), all.clone());
+        providers.check();
+        assert!(providers.take_out(&twin, all[0]).is_some());
+        providers.check();
+        assert_eq!(providers.next_end(), Some(WALL + 2 * HOUR), "the other still ends");
+        expire(&mut providers, WALL + 2 * HOUR);
+        assert_eq!(providers.len(), (0, 0));
     }
 }

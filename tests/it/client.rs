@@ -218,6 +218,15 @@ impl RecordStore for Told {
         self.store.add_provider(wall, record)
     }
 
+    fn add_provider_from(
+        &mut self,
+        wall: SystemTime,
+        record: ProviderRecord,
+        source: Source,
+    ) -> StoreResult<()> {
+        self.store.add_provider_from(wall, record, source)
+    }
+
     fn providers(&self, wall: SystemTime, key: &RecordKey) -> StoreResult<Vec<ProviderRecord>> {
         self.store.providers(wall, key)
     }

@@ -1,0 +1,232 @@
+//! The provider records of a store on disk: held in memory, and what of them is still to be written.
+//!
+//! Knows how a row looks; when it is written is the store's affair.
+
+use std::io;
+
+use ::redb::{ReadableTable, TableDefinition, WriteTransaction};
+use indexmap::IndexMap;
+use libp2p_core::Multiaddr;
+use libp2p_identity::PeerId;
+
+use super::super::provided::{self, Provided};
+use super::super::providers::Providers;
+use super::super::{ProviderLimits, Result, not_theirs};
+use super::{damaged, end_millis, from_end_millis, from_millis, millis, short};
+use crate::addrs::IpGroup;
+use crate::record::{ProviderRecord, RecordKey};
+use crate::time::SystemTime;
+use crate::validate::InvalidRecord;
+
+pub(super) const PROVIDERS: TableDefinition<'_, &[u8], &[u8]> =
+    TableDefinition::new("libp2p-kademlia/1/providers");
+
+/// A row of the table as it stands in the file.
+///
+/// Its key: length of the key of the content, two bytes · that key · provider. Its value: owner (0 other, 1 own) · end in
+/// milliseconds since 1970, 0 for none · group, led by its length, one byte · when the addresses were announced, likewise ·
+/// addresses, each led by its length, two bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Row {
+    record: ProviderRecord,
+    is_own: bool,
+    group: Option<IpGroup>,
+    announced: SystemTime,
+}
+
+fn row_key(key: &[u8], provider: &PeerId) -> Result<Vec<u8>> {
+    let len = u16::try_from(key.len()).map_err(|_| InvalidRecord::new("the key is too long"))?;
+    Ok([&len.to_be_bytes()[..], key, &provider.to_bytes()].concat())
+}
+
+impl Row {
+    fn value(&self) -> Vec<u8> {
+        let group = self.group.map_or_else(Vec::new, IpGroup::to_bytes);
+        let mut bytes = vec![u8::from(self.is_own)];
+        bytes.extend_from_slice(&end_millis(self.record.expires).to_be_bytes());
+        bytes.push(short(&group));
+        bytes.extend_from_slice(&group);
+        bytes.extend_from_slice(&millis(self.announced).to_be_bytes());
+        write_addresses(&self.record.addresses, &mut bytes);
+        bytes
+    }
+
+    fn read(key: &[u8], value: &[u8]) -> Option<Self> {
+        let (len, rest) = key.split_first_chunk::<2>()?;
+        let (key, provider) = rest.split_at_checked(usize::from(u16::from_be_bytes(*len)))?;
+        let (owner, rest) = value.split_first()?;
+        let (end, rest) = rest.split_first_chunk::<8>()?;
+        let (len, rest) = rest.split_first()?;
+        let (group, rest) = rest.split_at_checked(usize::from(*len))?;
+        let (announced, addresses) = rest.split_first_chunk::<8>()?;
+        let record = ProviderRecord {
+            key: RecordKey::from(key),
+            provider: PeerId::from_bytes(provider).ok()?,
+            expires: from_end_millis(*end)?,
+            addresses: read_addresses(addresses)?,
+        };
+        let group = match group {
+            [] => None,
+            bytes => Some(IpGroup::from_bytes(bytes)?),
+        };
+        let announced = from_millis(*announced)?;
+        (*owner <= 1).then_some(Self { record, is_own: *owner == 1, group, announced })
+    }
+}
+
+/// Writes addresses, each led by its length, two bytes.
+pub(super) fn write_addresses(addresses: &[Multiaddr], bytes: &mut Vec<u8>) {
+    for address in addresses {
+        // One that is longer would not be kept by anybody.
+        if let Ok(len) = u16::try_from(address.len()) {
+            bytes.extend_from_slice(&len.to_be_bytes());
+            bytes.extend_from_slice(address.as_ref());
+        }
+    }
+}
+
+/// Reads what [`write_addresses`] has written.
+pub(super) fn read_addresses(mut bytes: &[u8]) -> Option<Vec<Multiaddr>> {
+    let mut addresses = Vec::new();
+    while !bytes.is_empty() {
+        let (len, rest) = bytes.split_first_chunk::<2>()?;
+        let (address, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*len)))?;
+        addresses.push(Multiaddr::try_from(address.to_vec()).ok()?);
+        bytes = rest;
+    }
+    Some(addresses)
+}
+
+/// The provider records of a file.
+#[derive(Debug)]
+pub(super) struct Statements {
+    local: PeerId,
+    provided: Provided,
+    pub(super) others: Providers,
+    /// What a commit will write: a row, or nothing in place of one.
+    pending: IndexMap<Vec<u8>, Option<Vec<u8>>>,
+}
+
+impl Statements {
+    pub(super) fn new(local: PeerId, limits: ProviderLimits) -> Self {
+        Self {
+            local,
+            provided: Provided::new(local, limits.max_own_keys),
+            others: Providers::new(limits),
+            pending: IndexMap::new(),
+        }
+    }
+
+    /// Takes everything in that stands in the file; what is beyond the bounds goes with the next commit.
+    pub(super) fn load(
+        &mut self,
+        table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    ) -> io::Result<()> {
+        for entry in table.iter().map_err(io::Error::other)? {
+            let (key, value) = entry.map_err(io::Error::other)?;
+            let row = Row::read(key.value(), value.value())
+                .ok_or_else(|| damaged("a provider record is damaged"))?;
+            let is_local = row.record.provider == self.local;
+            let added = match row.is_own {
+                // What has ended goes with the first call that says what time it is.
+                false if !is_local => self.others.restore(row.announced, &row.record, row.group),
+                true if is_local => self.provided.add(&row.record).map(|()| None),
+                // The node has another identity than it had.
+                _ => Err(not_theirs()),
+            };
+            match added {
+                Ok(None) => {}
+                Ok(Some((key, peer))) => self.forget(key.as_bytes(), &peer.unpacked()),
+                Err(_) => drop(self.pending.insert(key.value().to_vec(), None)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what is to be written; it stays to be written until [`written`](Self::written).
+    pub(super) fn write(&self, write: &WriteTransaction) -> io::Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let mut table = write.open_table(PROVIDERS).map_err(io::Error::other)?;
+        for (key, value) in &self.pending {
+            match value {
+                Some(value) => drop(table.insert(&key[..], &value[..]).map_err(io::Error::other)?),
+                None => drop(table.remove(&key[..]).map_err(io::Error::other)?),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn written(&mut self) {
+        self.pending.clear();
+    }
+
+    /// Returns how many rows are to be written.
+    pub(super) fn waiting(&self) -> usize {
+        self.pending.len()
+    }
+
+    fn forget(&mut self, key: &[u8], provider: &PeerId) {
+        // What has no row has not been taken in.
+        if let Ok(row) = row_key(key, provider) {
+            self.pending.insert(row, None);
+        }
+    }
+
+    /// Takes a statement of the node in.
+    pub(super) fn add(&mut self, record: ProviderRecord) -> Result<()> {
+        let key = row_key(record.key.as_ref(), &record.provider)?;
+        self.provided.add(&record)?;
+        // What is kept is bounded and clean; so it is written.
+        if let Some(record) = self.provided.get(&record.key) {
+            let row = Row { record, is_own: true, group: None, announced: SystemTime::UNIX_EPOCH };
+            self.pending.insert(key, Some(row.value()));
+        }
+        Ok(())
+    }
+
+    /// Takes a statement of another in.
+    pub(super) fn add_from(
+        &mut self,
+        wall: SystemTime,
+        mut record: ProviderRecord,
+        group: Option<IpGroup>,
+    ) -> Result<()> {
+        let row_key = row_key(record.key.as_ref(), &record.provider)?;
+        if let Some((key, peer)) = self.others.add(wall, &record, group)? {
+            self.forget(key.as_bytes(), &peer.unpacked());
+        }
+        if let Some((group, known)) = self.others.standing(&record.key, &record.provider) {
+            // What is known of the provider is saved with each statement: any of them may be the one that is left.
+            record.addresses = known.addresses.clone().into_vec();
+            let row = Row { record, is_own: false, group, announced: known.announced };
+            self.pending.insert(row_key, Some(row.value()));
+        }
+        Ok(())
+    }
+
+    /// Drops what has ended until so many rows are to be written, and returns whether there may be more.
+    pub(super) fn drop_ended(&mut self, wall: SystemTime, most: usize) -> bool {
+        while self.pending.len() < most {
+            let Some((key, peer)) = self.others.pop_ended(wall) else { return false };
+            self.forget(key.as_bytes(), &peer.unpacked());
+        }
+        true
+    }
+
+    pub(super) fn get(&self, wall: SystemTime, key: &RecordKey) -> Vec<ProviderRecord> {
+        self.provided.get(key).into_iter().chain(self.others.get(wall, key)).collect()
+    }
+
+    pub(super) fn provided(&self) -> provided::Iter<'_> {
+        self.provided.iter()
+    }
+
+    pub(super) fn remove(&mut self, key: &RecordKey, provider: &PeerId) {
+        let is_own = *provider == self.local;
+        if if is_own { self.provided.remove(key) } else { self.others.remove(key, provider) } {
+            self.forget(key.as_ref(), provider);
+        }
+    }
+}
