@@ -35,6 +35,8 @@ enum Ask {
     Knows(PeerId, oneshot::Sender<bool>),
     Put(kad::Record, oneshot::Sender<bool>),
     Get(Vec<u8>, oneshot::Sender<Option<kad::Record>>),
+    Provide(Vec<u8>, oneshot::Sender<bool>),
+    Providers(Vec<u8>, oneshot::Sender<Vec<PeerId>>),
 }
 
 struct RunningTheirs {
@@ -63,6 +65,18 @@ impl RunningTheirs {
         within(answer).await.unwrap()
     }
 
+    async fn provide(&self, key: &[u8]) -> bool {
+        let (reply, answer) = oneshot::channel();
+        self.asks.send(Ask::Provide(key.to_vec(), reply)).await.ok().unwrap();
+        within(answer).await.unwrap()
+    }
+
+    async fn providers(&self, key: &[u8]) -> Vec<PeerId> {
+        let (reply, answer) = oneshot::channel();
+        self.asks.send(Ask::Providers(key.to_vec(), reply)).await.ok().unwrap();
+        within(answer).await.unwrap()
+    }
+
     async fn knows(&self, peer: PeerId) -> bool {
         let (reply, answer) = oneshot::channel();
         self.asks.send(Ask::Knows(peer, reply)).await.ok().unwrap();
@@ -76,6 +90,8 @@ struct Open {
     closest: HashMap<kad::QueryId, oneshot::Sender<Vec<PeerId>>>,
     puts: HashMap<kad::QueryId, oneshot::Sender<bool>>,
     gets: HashMap<kad::QueryId, oneshot::Sender<Option<kad::Record>>>,
+    provides: HashMap<kad::QueryId, oneshot::Sender<bool>>,
+    providers: HashMap<kad::QueryId, (Vec<PeerId>, oneshot::Sender<Vec<PeerId>>)>,
 }
 
 impl Open {
@@ -94,6 +110,21 @@ impl Open {
             kad::QueryResult::GetRecord(Ok(kad::GetRecordOk::FoundRecord(found))) => {
                 if let Some(reply) = self.gets.remove(&id) {
                     let _ = reply.send(Some(found.record));
+                }
+            }
+            kad::QueryResult::StartProviding(result) => {
+                if let Some(reply) = self.provides.remove(&id) {
+                    let _ = reply.send(result.is_ok());
+                }
+            }
+            kad::QueryResult::GetProviders(result) => {
+                if let Ok(kad::GetProvidersOk::FoundProviders { providers, .. }) = result
+                    && let Some((found, _)) = self.providers.get_mut(&id)
+                {
+                    found.extend(providers);
+                }
+                if last && let Some((found, reply)) = self.providers.remove(&id) {
+                    let _ = reply.send(found);
                 }
             }
             kad::QueryResult::GetRecord(_) if last => {
@@ -136,6 +167,14 @@ async fn run_theirs(carrier: Carrier, version: Version) -> RunningTheirs {
                     }
                     Some(Ask::Get(key, reply)) => {
                         open.gets.insert(swarm.behaviour_mut().kad.get_record(key.into()), reply);
+                    }
+                    Some(Ask::Provide(key, reply)) => {
+                        let id = swarm.behaviour_mut().kad.start_providing(key.into()).unwrap();
+                        open.provides.insert(id, reply);
+                    }
+                    Some(Ask::Providers(key, reply)) => {
+                        let id = swarm.behaviour_mut().kad.get_providers(key.into());
+                        open.providers.insert(id, (Vec::new(), reply));
                     }
                     Some(Ask::Add(peer, address)) => {
                         swarm.behaviour_mut().kad.add_address(&peer, address);
@@ -282,4 +321,35 @@ async fn records_of_theirs_are_read_by_ours_and_ours_by_theirs() {
     );
     assert_eq!(within(b.client.get(b"large")).await.unwrap().value, large);
     assert!(within(a.client.closest_peers(*b"anything")).await.unwrap().len() == 2, "both still answer");
+}
+
+#[tokio::test]
+async fn providers_of_theirs_are_found_by_ours_with_addresses_and_ours_by_theirs() {
+    let (carrier, version) = (Carrier::Tcp, Version::V1Lazy);
+    let hub = run_theirs(carrier, version).await;
+    let other = run_theirs(carrier, version).await;
+    let [a, b] = [run(ours(carrier, version), carrier).await, run(ours(carrier, version), carrier).await];
+    for node in [&a, &b] {
+        node.client.add_address(hub.peer_id, hub.address.clone()).await.unwrap();
+        within(node.client.bootstrap()).await.unwrap();
+        eventually(|| hub.knows(node.peer_id)).await;
+        eventually(|| knows(node, hub.peer_id)).await;
+    }
+    other.asks.send(Ask::Add(a.peer_id, a.address.clone())).await.ok().unwrap();
+    within(async { while !other.closest(other.peer_id).await.contains(&a.peer_id) {} }).await;
+    meet(&a, &b).await;
+    eventually(|| knows(&b, other.peer_id)).await;
+    let report = within(a.client.provide(b"of ours")).await.unwrap();
+    assert!(report.sent.contains(&hub.peer_id), "{report:?}");
+    eventually(|| async { hub.providers(b"of ours").await.contains(&a.peer_id) }).await;
+    eventually(|| async { other.providers(b"of ours").await.contains(&a.peer_id) }).await;
+    assert!(other.provide(b"of theirs").await);
+    for node in [&a, &b] {
+        eventually(|| async {
+            let found: Vec<_> = within(node.client.providers(b"of theirs").collect()).await;
+            // It announces external addresses only, of which it has none here: ours know it by identify.
+            found.iter().any(|peer| peer.peer_id == other.peer_id && peer.addrs.contains(&other.address))
+        })
+        .await;
+    }
 }

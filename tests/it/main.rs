@@ -12,6 +12,7 @@ mod client;
 mod connections;
 mod hostile;
 mod libp2p_kad;
+mod providers;
 mod records;
 mod round_trips;
 mod streams;

@@ -67,7 +67,7 @@ pub(crate) fn honest(own: &RunningRaw, request: &Request) -> Response {
     }
 }
 
-async fn respond(stream: &mut Stream, response: &Response) -> std::io::Result<()> {
+pub(crate) async fn respond(stream: &mut Stream, response: &Response) -> std::io::Result<()> {
     let mut buffer = BytesMut::new();
     ServerCodec::new(1 << 20).encode(response, &mut buffer).unwrap();
     stream.write_all(&buffer).await?;
