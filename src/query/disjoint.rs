@@ -191,6 +191,22 @@ impl Disjoint {
         merge(self.paths.iter().map(Lookup::closest_not_failed), count)
     }
 
+    /// Returns how many of the closest peers that are not known to have failed it takes for so many of them to live, as far
+    /// as that is known.
+    pub(crate) fn needed_for(&self, now: Instant, living: usize) -> usize {
+        let mut all: Vec<_> = self.paths.iter().flat_map(|path| path.living(now)).collect();
+        all.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)).then(b.2.total_cmp(&a.2)));
+        // What one path knows of a peer goes before what another does not.
+        all.dedup_by_key(|(_, peer, _)| *peer);
+        let mut left = f64::from(u32::try_from(living).unwrap_or(u32::MAX));
+        let lacking = |(_, _, likely): &&(Distance, PeerId, f64)| {
+            let is_lacking = left > 0.0;
+            left -= likely;
+            is_lacking
+        };
+        all.iter().take_while(lacking).count()
+    }
+
     pub(crate) fn counts(&self) -> Counts {
         self.paths.iter().map(Lookup::counts).fold(Counts::default(), |sum, path| Counts {
             requests: sum.requests + path.requests,

@@ -523,6 +523,21 @@ impl Lookup {
         alive.map(|candidate| (candidate.distance, candidate.peer))
     }
 
+    /// Iterates over the peers that are not known to have failed, closest first, with how likely each lives: whoever has
+    /// answered does, whoever is overdue does not, and of the others it is what is believed of all, this lookup's own evidence included.
+    pub(super) fn living(&self, now: Instant) -> impl Iterator<Item = (Distance, PeerId, f64)> {
+        let others = self.rules.silence.share_of_living(&self.seen(now));
+        self.candidates.iter().filter_map(move |candidate| {
+            let living = match candidate.state {
+                State::Answered => 1.0,
+                State::Asked(waiting) if waiting.is_late => 0.0,
+                State::Asked(_) | State::Unasked => others,
+                State::Failed { .. } => return None,
+            };
+            Some((candidate.distance, candidate.peer, living))
+        })
+    }
+
     /// Returns who has led to the closest peer that answered: each has named the next, which is last itself.
     pub(crate) fn path(&self) -> Vec<PeerId> {
         let mut path: Vec<PeerId> = Vec::new();

@@ -65,6 +65,15 @@ impl Default for Silence {
 }
 
 impl Silence {
+    /// Returns how likely a peer lives that was not asked yet, if a lookup has seen this of others.
+    pub(crate) fn share_of_living(self, seen: &Seen) -> f64 {
+        1.0 - self.given(seen).share()
+    }
+
+    fn share(&self) -> f64 {
+        self.0.iter().zip(SHARES).map(|(likely, share)| likely * share).sum()
+    }
+
     /// Takes note of whether a peer that was asked has been silent, or has answered.
     pub(super) fn note(&mut self, silent: bool) {
         self.weigh(1, |share| if silent { share } else { 1.0 - share });
@@ -73,15 +82,8 @@ impl Silence {
     }
 
     /// Returns how long it pays to wait for each of the closest, if a lookup has seen this of others.
-    pub(crate) fn patience(mut self, seen: &Seen) -> Patience {
-        self.doubt(SURPRISE);
-        self.weigh(seen.answered, |share| 1.0 - share);
-        self.weigh(seen.silent, |share| share);
-        for (count, late) in seen.overdue.iter().zip(LATE) {
-            self.weigh(*count, |share| share + (1.0 - share) * late);
-        }
-        self.normalise();
-        let share = self.0.iter().zip(SHARES).map(|(likely, share)| likely * share).sum::<f64>();
+    pub(crate) fn patience(self, seen: &Seen) -> Patience {
+        let share = self.given(seen).share();
         let odds = share / (1.0 - share);
         #[expect(
             clippy::cast_possible_truncation,
@@ -89,6 +91,18 @@ impl Silence {
             reason = "not negative, and what is too much is cut"
         )]
         Patience((10_000.0 * 1.5 * odds * odds.sqrt().sqrt()) as u16)
+    }
+
+    /// Returns what is believed once a lookup has seen this.
+    fn given(mut self, seen: &Seen) -> Self {
+        self.doubt(SURPRISE);
+        self.weigh(seen.answered, |share| 1.0 - share);
+        self.weigh(seen.silent, |share| share);
+        for (count, late) in seen.overdue.iter().zip(LATE) {
+            self.weigh(*count, |share| share + (1.0 - share) * late);
+        }
+        self.normalise();
+        self
     }
 
     fn doubt(&mut self, by: f64) {

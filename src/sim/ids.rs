@@ -56,6 +56,11 @@ pub(super) fn address(n: usize, transport: Transport) -> Multiaddr {
     }
 }
 
+/// Returns a number whose address is of the group of the node `n`, where that node is the first.
+pub(super) const fn in_group(n: usize, at: usize) -> usize {
+    n + at * GROUPS
+}
+
 /// Returns the number of the node that listens at an address, if any could.
 pub(super) fn node_at(address: &Multiaddr) -> Option<usize> {
     let Some(Protocol::Ip4(ip)) = address.iter().next() else {

@@ -8,6 +8,7 @@ use crate::addrs::Addresses;
 use crate::key::Key;
 use crate::message::{Request, Response};
 use crate::peer::{ConnectionType, KadPeer};
+use crate::record::RecordKey;
 use crate::rng::Rng;
 
 /// How a node plays.
@@ -20,6 +21,8 @@ pub(super) enum Role {
     Poisoner,
     Liar,
     Stuffer,
+    /// Makes providers up.
+    Sybil,
 }
 
 impl Role {
@@ -84,13 +87,19 @@ const STUFFED: u64 = 1000;
 impl World {
     /// Returns what a node that does not play along answers, if it does not leave that to the protocol.
     pub(super) fn false_answer(&self, n: usize, role: Role, request: &Request) -> Option<Response> {
-        let Request::FindNode { key } = request else {
-            return None;
+        let key = match request {
+            Request::FindNode { key } => key,
+            Request::GetProviders { key } if role == Role::Sybil => return Some(self.made_up(key)),
+            Request::GetProviders { .. }
+            | Request::AddProvider { .. }
+            | Request::GetValue { .. }
+            | Request::PutValue { .. }
+            | Request::Ping => return None,
         };
         let target = (self.config.key_hash)(key);
         let k = self.config.bucket_size().get();
         let closer_peers = match role {
-            Role::Honest | Role::Client | Role::Undialable => return None,
+            Role::Honest | Role::Client | Role::Undialable | Role::Sybil => return None,
             Role::Colluder => {
                 let friends = self.closest(&target, k, |other| other.role == Role::Colluder);
                 friends.into_iter().map(|n| self.named(n, self.addresses_of(n))).collect()
@@ -105,6 +114,16 @@ impl World {
             Role::Stuffer => (0..STUFFED).map(|i| self.nobody(mix(n as u64) ^ i)).collect(),
         };
         Some(Response::FindNode { closer_peers })
+    }
+
+    /// Providers who do not exist, and the true closest peers.
+    fn made_up(&self, key: &RecordKey) -> Response {
+        let target = (self.config.key_hash)(key.as_ref());
+        let k = self.config.bucket_size().get();
+        let provider_peers = (0..k as u64).map(|i| self.nobody(mix(seed_of(&target)) ^ i)).collect();
+        let closest = self.closest(&target, 2 * k, |other| other.is_alive() && other.role == Role::Honest);
+        let closer_peers = closest.into_iter().take(k).map(|n| self.named(n, self.addresses_of(n))).collect();
+        Response::GetProviders { key: Some(key.clone()), provider_peers, closer_peers }
     }
 
     fn named(&self, n: usize, addresses: Addresses) -> KadPeer {

@@ -5,6 +5,7 @@
 mod people;
 mod questions;
 mod records;
+mod sybils;
 mod transit;
 
 use std::cmp::Reverse;
@@ -186,6 +187,8 @@ pub struct World {
     pub(super) rng: Rng,
     pub(super) nodes: Vec<Node>,
     pub(super) ids: IndexSet<PeerId>,
+    /// Nodes whose addresses are not those of their numbers.
+    elsewhere: BTreeMap<usize, usize>,
     pub(super) asked: BTreeMap<(usize, QueryId), Asked>,
     pub(super) outcomes: Vec<LookupOutcome>,
     open_records: BTreeMap<(usize, QueryId), records::Open>,
@@ -236,6 +239,7 @@ impl World {
             rng: Rng::from_u64(scenario.seed),
             nodes: Vec::new(),
             ids: IndexSet::new(),
+            elsewhere: BTreeMap::new(),
             asked: BTreeMap::new(),
             outcomes: Vec::new(),
             open_records: BTreeMap::new(),
@@ -324,13 +328,17 @@ impl World {
     /// Adds a node that does nothing yet.
     pub(super) fn add_node(&mut self, role: Role) -> usize {
         let n = self.nodes.len();
-        let peer = peer_id(self.seed, n);
+        self.add_node_as(role, peer_id(self.seed, n), address(n, self.links.transport))
+    }
+
+    fn add_node_as(&mut self, role: Role, peer: PeerId, address: Multiaddr) -> usize {
+        let n = self.nodes.len();
         let key = Key::of_peer(&peer, self.config.key_hash);
         self.ids.insert(peer);
         self.nodes.push(Node {
             dht: None,
             peer,
-            address: address(n, self.links.transport),
+            address,
             key,
             life: Life::Gone(self.now, Refuses::AtOnce),
             role,

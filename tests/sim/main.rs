@@ -9,6 +9,7 @@ mod basics;
 mod calibration;
 mod faults;
 mod lookups;
+mod providers;
 mod records;
 
 use std::fmt::Write as _;

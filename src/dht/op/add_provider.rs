@@ -16,9 +16,10 @@ use crate::time::{Instant, earliest};
 /// Announces this node at the peers closest to a key.
 ///
 /// # What it decides
-/// First who the closest are: a near search, since to send it is itself the check. Then it is sent to `k` of them at once, and
-/// to the next nearest for each that fails or is slow. Those of the closest of whose IP groups there are more than two count
-/// as told, but others are told in their place as well.
+/// First who the closest are: a near search. Then it is sent to `k` of them at once, and to the next nearest for each that
+/// fails or is slow. Nobody acknowledges it, so a silent peer looks like one that was told: it is sent to as many more as are
+/// likely silent, by what is believed of all and what the search has seen. And it is sent to one more for each of the closest
+/// of whose IP group there are more than two.
 ///
 /// # States
 /// ```text
@@ -32,7 +33,7 @@ use crate::time::{Instant, earliest};
 /// protocol, not that a request waits for a dial; the protocol has no acknowledgement.
 ///
 /// # Bounds
-/// Those of the search; then `2k` messages, twice as many against crowds.
+/// Those of the search; then `k` messages to those that live, at most `3k` in sight, and twice that if they fail.
 ///
 /// # Spec
 /// libp2p kad-dht, "Content provider advertisement".
@@ -100,7 +101,8 @@ impl Machine for AddProvider {
                     Want::Done => {}
                 }
                 let k = view.config.bucket_size().get();
-                let wanted = k + excess(view, &self.search.closest_ids(k)).min(k);
+                let wanted = self.search.needed_for(now, k).min(2 * k);
+                let wanted = wanted + excess(view, &self.search.closest_ids(wanted)).min(k);
                 let peers = self.search.closest_ids(2 * wanted);
                 self.enough = view.config.providers.enough_of(peers.len().min(k));
                 // All are awaited to their end: what became of each is to be told.

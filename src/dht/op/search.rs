@@ -191,6 +191,11 @@ impl Search {
         self.lookup.closest_not_failed(count)
     }
 
+    /// Returns how many of the closest peers it takes for so many of them to live, as far as that is known.
+    pub(in crate::dht) fn needed_for(&self, now: Instant, living: usize) -> usize {
+        self.lookup.needed_for(now, living)
+    }
+
     /// Returns how many candidates are closer to the target than a peer.
     pub(in crate::dht) fn closer_than(&self, peer: &PeerId) -> usize {
         let all = self.lookup.closest_not_failed(usize::MAX);

@@ -90,6 +90,12 @@ impl World {
         }
     }
 
+    /// Returns the number of the node that listens at an address, if any could.
+    fn at(&self, address: &Multiaddr) -> Option<usize> {
+        let number = node_at(address)?;
+        Some(self.elsewhere.get(&number).copied().unwrap_or(number))
+    }
+
     fn try_address(
         &mut self,
         n: usize,
@@ -97,7 +103,7 @@ impl World {
         address: &Multiaddr,
     ) -> (Duration, Result<usize, DialFailure>) {
         let unreachable = || Err(DialFailure::Unreachable { unsupported: Vec::new() });
-        let Some((to, node)) = node_at(address).and_then(|to| Some((to, self.nodes.get(to)?))) else {
+        let Some((to, node)) = self.at(address).and_then(|to| Some((to, self.nodes.get(to)?))) else {
             return (DEAD_AFTER, unreachable());
         };
         if to == n {
@@ -481,7 +487,9 @@ impl World {
         match response {
             Some(response) => {
                 if self.links.warm
-                    && let Response::FindNode { closer_peers } = &*response
+                    && let Response::FindNode { closer_peers }
+                    | Response::GetValue { closer_peers, .. }
+                    | Response::GetProviders { closer_peers, .. } = &*response
                 {
                     let named: Vec<_> =
                         closer_peers.iter().filter_map(|peer| self.number_of(&peer.node_id)).collect();
