@@ -584,3 +584,33 @@ fn own_addresses_are_those_that_each_peer_can_use() {
     assert_eq!(announced[&peer(1)], listening, "from this machine");
     assert_eq!(announced[&peer(2)], listening[1..], "from anywhere");
 }
+
+#[test]
+fn a_flood_of_one_network_leaves_room_for_others_and_for_this_node() {
+    let now = start();
+    let mut dht = new_dht(0, quiet());
+    for n in 1..5 {
+        connect_at(&mut dht, now, n, format!("/ip4/1.2.{n}.4/tcp/1").parse().unwrap());
+    }
+    connect_at(&mut dht, now, 9, "/ip4/5.6.7.8/tcp/1".parse().unwrap());
+    for i in 0..50_000u32 {
+        let from = 1 + i as usize % 4;
+        assert!(announce(&mut dht, now, from, &i.to_be_bytes(), vec![named_peer(from)]), "its stream goes on");
+    }
+    let taken = (0..50_000u32).filter(|i| !known(&dht, &i.to_be_bytes()).is_empty()).count();
+    assert!(taken < 20_000, "{taken} were taken");
+    assert!(announce(&mut dht, now, 9, b"honest", vec![named_peer(9)]));
+    assert_eq!(known(&dht, b"honest").len(), 1);
+    // libp2p-kad: 1,024 foreign keys block one's own.
+    drop(dht.start_providing(now, content()).unwrap());
+    assert_eq!(dht.store().provided().count(), 1);
+    // And it is over when it ends, though nobody asks.
+    let due = std::iter::from_fn(|| {
+        let deadline = dht.poll_timeout()?;
+        dht.handle_timeout(deadline.at);
+        outputs(&mut dht);
+        (deadline.at < now + 49 * HOUR).then_some(())
+    });
+    assert!(due.take(10_000).count() < 10_000);
+    assert!(dht.store().providers(WALL, &RecordKey::new(b"honest")).unwrap().is_empty());
+}
