@@ -262,6 +262,12 @@ fn all_commands_have_their_short_forms() {
     assert_eq!(a.tell("query saved"), "by its other name");
     assert!(a.tell("remove saved").contains("not stored here any more"));
     assert_eq!(a.tell("fv me saved"), "this node does not store it");
+    assert_eq!(a.tell("provide content"), "told: 1, failed: 0, under way: 0");
+    let found = b.ask("providers content");
+    assert!(found[0].contains(&id) && found[0].contains("/ip4/127.0.0.1/"), "{found:?}");
+    assert!(found[1].starts_with("providers: 1, time: "), "{found:?}");
+    assert!(b.ask("providers nothing")[0].starts_with("providers: 0, "));
+    assert!(a.tell("unprovide content").contains("not provided any more"));
     assert!(b.ask("routes").iter().any(|line| line.contains(&id)));
     assert_eq!(b.status("peers"), "1 in the table, 1 of them connected");
     assert!(b.ask("help").len() > 14);
@@ -277,7 +283,7 @@ fn all_commands_have_their_short_forms() {
 }
 
 /// What the words of a line are drawn from.
-const WORDS: [&str; 40] = [
+const WORDS: [&str; 43] = [
     "put",
     "save",
     "get",
@@ -294,6 +300,9 @@ const WORDS: [&str; 40] = [
     "lookup_node",
     "ln",
     "lookup_value",
+    "provide",
+    "unprovide",
+    "providers",
     "lv",
     "connect",
     "status",
@@ -334,6 +343,9 @@ fn nothing_that_is_typed_upsets_it() {
         ("get two words", "expected: get KEY"),
         ("get nothing", "no peer is known"),
         ("remove", "expected: remove KEY"),
+        ("provide", "expected: provide KEY"),
+        ("provide k", "no other peer is known yet"),
+        ("providers other", "no peer is known"),
         ("p", "expected: ping PEER"),
         ("p nobody", "expected the id of a peer, or the beginning of one in the table, or me; not `nobody`"),
         (stranger.as_str(), "did not answer: no address of the peer is known"),

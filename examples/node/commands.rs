@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use futures::StreamExt as _;
 use libp2p::{Multiaddr, PeerId};
 use libp2p_kademlia::{
-    AskPeerOk, Client, GetClosestPeersError, GetRecordError, Key, PeerInfo, PeerRecord, Precision,
-    PutRecordError, PutReport, Quorum, Record,
+    AddProviderError, AskPeerOk, Client, GetClosestPeersError, GetRecordError, Key, PeerInfo, PeerRecord,
+    Precision, ProvideReport, PutRecordError, PutReport, Quorum, Record,
 };
 use tokio::sync::watch;
 
@@ -22,6 +22,9 @@ enum Verb {
     Remove,
     LookupNode,
     LookupValue,
+    Provide,
+    Unprovide,
+    Providers,
     Ping,
     Store,
     FindNode,
@@ -52,7 +55,7 @@ const fn usage(
     Usage { verb, names, arguments, does }
 }
 
-const COMMANDS: [Usage; 14] = [
+const COMMANDS: [Usage; 17] = [
     usage(
         Verb::Put,
         &["put", "save"],
@@ -73,6 +76,19 @@ const COMMANDS: [Usage; 14] = [
         "find the peers closest to a key, and tell the cost",
     ),
     usage(Verb::LookupValue, &["lookup_value", "lv"], &["KEY"], "find every copy of a value, and who has it"),
+    usage(
+        Verb::Provide,
+        &["provide"],
+        &["KEY"],
+        "tell the peers closest to a key that this node has what it stands for",
+    ),
+    usage(
+        Verb::Unprovide,
+        &["unprovide"],
+        &["KEY"],
+        "tell them so no more; they believe it for up to 48 hours",
+    ),
+    usage(Verb::Providers, &["providers"], &["KEY"], "find who has what a key stands for"),
     usage(Verb::Ping, &["ping", "p"], &["PEER"], "ask one peer for a sign of life"),
     usage(Verb::Store, &["store", "s"], &["PEER", "KEY", "VALUE"], "store a value at one peer"),
     usage(
@@ -224,6 +240,9 @@ impl Session {
             (Verb::Remove, [name]) => self.remove(name, out).await,
             (Verb::LookupNode, [name]) => self.lookup_node(name, out).await,
             (Verb::LookupValue, [name]) => self.lookup_value(name, out).await,
+            (Verb::Provide, [name]) => self.provide(name, out).await,
+            (Verb::Unprovide, [name]) => self.unprovide(name, out).await,
+            (Verb::Providers, [name]) => self.providers(name, out).await,
             (Verb::Ping, [peer]) => self.ping(peer, out).await,
             (Verb::Store, [peer, name, value]) => self.store(peer, name, value, out).await,
             (Verb::FindNode, [peer, name]) => self.find_node(peer, name, out).await,
@@ -258,6 +277,48 @@ impl Session {
     async fn remove(&self, name: &str, out: &mut impl Write) -> Outcome {
         self.client.remove(key(name)).await.map_err(told)?;
         Ok(writeln!(out, "{} is not stored here any more; others keep it until it ends there", typed(name))?)
+    }
+
+    async fn provide(&self, name: &str, out: &mut impl Write) -> Outcome {
+        match self.client.provide(key(name)).await {
+            Err(AddProviderError::NoKnownPeers) => {
+                Ok(writeln!(out, "no other peer is known yet; the first ones that come are told")?)
+            }
+            report => {
+                let ProvideReport { sent, failed, pending } = report.map_err(told)?;
+                Ok(writeln!(
+                    out,
+                    "told: {}, failed: {}, under way: {}",
+                    sent.len(),
+                    failed.len(),
+                    pending.len()
+                )?)
+            }
+        }
+    }
+
+    async fn unprovide(&self, name: &str, out: &mut impl Write) -> Outcome {
+        self.client.stop_providing(key(name)).await.map_err(told)?;
+        Ok(writeln!(out, "{} is not provided any more; others believe it until it ends there", typed(name))?)
+    }
+
+    async fn providers(&self, name: &str, out: &mut impl Write) -> Outcome {
+        let bytes = key(name);
+        let target = Key::sha256(&bytes);
+        let (start, mut count) = (Instant::now(), 0);
+        let mut found = self.client.providers(bytes);
+        while let Some(PeerInfo { peer_id, addrs }) = found.next().await {
+            count += 1;
+            // A name in an address is what a stranger wrote.
+            let addresses: Vec<_> =
+                addrs.iter().map(|address| address.to_string().escape_debug().to_string()).collect();
+            let provider = self.shown_peer(&target, &peer_id);
+            writeln!(out, "{count:3}. {provider}: {}", addresses.join(", "))?;
+        }
+        if let Some(error) = found.error() {
+            return Err(told(error));
+        }
+        Ok(writeln!(out, "providers: {count}, time: {}", milliseconds(start.elapsed()))?)
     }
 
     async fn lookup_node(&self, name: &str, out: &mut impl Write) -> Outcome {

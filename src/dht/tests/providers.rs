@@ -595,7 +595,10 @@ fn a_flood_of_one_network_leaves_room_for_others_and_for_this_node() {
     connect_at(&mut dht, now, 9, "/ip4/5.6.7.8/tcp/1".parse().unwrap());
     for i in 0..50_000u32 {
         let from = 1 + i as usize % 4;
-        assert!(announce(&mut dht, now, from, &i.to_be_bytes(), vec![named_peer(from)]), "its stream goes on");
+        assert!(
+            announce(&mut dht, now, from, &i.to_be_bytes(), vec![named_peer(from)]),
+            "its stream goes on"
+        );
     }
     let taken = (0..50_000u32).filter(|i| !known(&dht, &i.to_be_bytes()).is_empty()).count();
     assert!(taken < 20_000, "{taken} were taken");
