@@ -145,7 +145,7 @@ const RESERVED: [(&[&str], &[&str], &str); 6] = [
     ),
     (
         &["async fn", "async move", ".await", "std::thread", "futures::"],
-        &["net/", "net.rs", "client.rs"],
+        &["net/", "net.rs", "client/", "client.rs", "discovery.rs"],
         "is asynchronous",
     ),
 ];
