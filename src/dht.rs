@@ -86,8 +86,9 @@ pub struct Dht<S> {
     /// Peers whose connections are to be kept.
     kept: Box<[PackedPeerId]>,
     kept_is_outdated: bool,
-    records: records::Records,
-    providing: providers::Providing,
+    records: Box<records::Records>,
+    /// Apart, so that a node does not grow too large to be moved.
+    providing: Box<providers::Providing>,
     store: S,
     outputs: VecDeque<Output>,
 }
@@ -122,8 +123,8 @@ impl<S: RecordStore> Dht<S> {
             queries: Pool::new(config.max_queries.get(), config.query_timeout),
             kept: Box::default(),
             kept_is_outdated: false,
-            records: records::Records::new(&config.records),
-            providing: providers::Providing::new(&config.providers),
+            records: Box::new(records::Records::new(&config.records)),
+            providing: Box::new(providers::Providing::new(&config.providers)),
             store,
             outputs: VecDeque::new(),
             config,
