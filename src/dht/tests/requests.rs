@@ -744,6 +744,11 @@ impl Chaos {
         peer(self.below(PEERS))
     }
 
+    /// One of a few keys.
+    fn key(&mut self) -> crate::record::RecordKey {
+        crate::record::RecordKey::new(&[u8::try_from(self.below(4)).unwrap()])
+    }
+
     fn address(&mut self) -> Multiaddr {
         let n = self.below(PEERS);
         match self.below(4) {
@@ -777,8 +782,13 @@ impl Chaos {
         if self.below(5) == 0 {
             return Response::Pong;
         }
-        let named = (0..self.below(12)).map(|_| named_peer(self.below(PEERS)));
-        Response::FindNode { closer_peers: named.collect() }
+        let closer_peers = (0..self.below(12)).map(|_| named_peer(self.below(PEERS))).collect();
+        let provider_peers = (0..self.below(4)).map(|_| named_peer(self.below(PEERS))).collect();
+        match self.below(4) {
+            0 => Response::GetProviders { key: None, provider_peers, closer_peers },
+            1 => Response::GetValue { key: None, record: None, closer_peers },
+            _ => Response::FindNode { closer_peers },
+        }
     }
 
     fn dial_failure(&mut self) -> DialFailure {
@@ -822,23 +832,27 @@ impl Chaos {
             10 => Input::LocalAddresses { external: self.addresses(), listening: self.addresses() },
             11 => {
                 self.inbound += 1;
-                let request = match self.below(3) {
+                let (key, who) = (self.key(), self.below(PEERS));
+                let request = match self.below(6) {
                     0 => Request::Ping,
-                    1 => Request::FindNode { key: self.peer().to_bytes().into() },
-                    _ => Request::GetValue { key: crate::record::RecordKey::new(b"key") },
+                    1 => Request::GetProviders { key },
+                    2 | 3 => Request::AddProvider { key, providers: vec![named_peer(who)] },
+                    4 => Request::GetValue { key },
+                    _ => Request::FindNode { key: self.peer().to_bytes().into() },
                 };
                 Input::RequestReceived { from: peer, id: InboundId(self.inbound), request }
             }
             12 => Input::RequestFailed { id: self.request(), error: self.error() },
+            13 => Input::RequestSent { id: self.request() },
             _ => Input::ResponseReceived { id: self.request(), response: self.response() },
         }
     }
 
     fn command(&mut self) {
         let (now, peer, address) = (self.now, self.peer(), self.address());
-        let query = QueryId(self.rng.below(200));
+        let (key, query) = (self.key(), QueryId(self.rng.below(200)));
         let dht = &mut self.dht;
-        let begun = match self.rng.below(14) {
+        let begun = match self.rng.below(20) {
             0 | 1 => Some(dht.find_closest(now, peer.to_bytes())),
             2 => Some(dht.find_peer(now, peer)),
             3 | 4 => Some(dht.ping(now, peer)),
@@ -852,6 +866,14 @@ impl Chaos {
                 dht.finish(now, query);
                 None
             }
+            14 => dht.start_providing(now, key).ok(),
+            15 => dht.stop_providing(now, &key).map(|()| None).unwrap(),
+            16 => Some(dht.get_providers(now, key)),
+            17 => Some(dht.watch_providers(now, key)),
+            18 => {
+                dht.put_record(now, crate::record::Record::new(key, "value"), crate::record::Quorum::One).ok()
+            }
+            19 => Some(dht.get_record(now, key, None)),
             9 => dht.remove_address(now, &peer, &address).and(None),
             10 => dht.remove_peer(now, &peer).and(None),
             11 => {
@@ -936,6 +958,11 @@ fn every_request_and_every_query_ends_whatever_happens_in_whatever_order() {
         for n in 0..PEERS {
             chaos.dht.remove_peer(chaos.now, &peer(n));
             chaos.dht.handle_input(chaos.now, Input::ProtocolUnsupported { peer: peer(n) });
+        }
+        chaos.drain();
+        // Some would watch for ever.
+        for query in chaos.queries.clone().into_keys() {
+            chaos.dht.cancel(chaos.now, query);
         }
         chaos.drain();
         chaos.calm(100 * SECOND);
