@@ -224,10 +224,7 @@ impl Chat {
                 }
             }
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
-                // If it is still there it is dialled again; if that fails it has left.
-                if self.room.lost(&peer_id) {
-                    self.found.lost(now, peer_id);
-                }
+                self.lost(now, peer_id);
             }
             SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
                 tracing::debug!(%peer, %error, "not reached");
@@ -240,6 +237,13 @@ impl Chat {
             _ => {}
         }
         Ok(Goes::On)
+    }
+
+    /// Takes note that a peer is not connected any more. If it is still there it can be dialled again; if not it has left.
+    fn lost(&mut self, now: Instant, peer: PeerId) {
+        if self.room.lost(&peer) {
+            self.found.lost(now, peer);
+        }
     }
 
     fn on_gossip(&mut self, now: Instant, event: gossipsub::Event) -> io::Result<Goes> {
