@@ -258,8 +258,8 @@ impl Chat {
                 Ok(Goes::On)
             }
             gossipsub::Event::Unsubscribed { peer_id, .. } => {
-                let left = self.room.left(&peer_id);
-                self.tell_left(left)
+                self.room.unsubscribed(now, &peer_id);
+                Ok(Goes::On)
             }
             _ => Ok(Goes::On),
         }

@@ -13,13 +13,17 @@ pub(crate) const HELLO_INTERVAL: Duration = Duration::from_secs(15);
 /// Who is silent for so long has gone: two hellos were missed.
 const SILENCE: Duration = Duration::from_secs(40);
 
+/// How long the last words may take of somebody who does not listen any more.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// How many others are told apart. More are not let in.
 const MAX_OTHERS: usize = 1000;
 
 struct Other {
     /// Under which name it is shown: no two have the same.
     name: String,
-    heard: Instant,
+    /// When it has gone unless it is heard.
+    until: Instant,
     /// Whether the connection to it has been lost, and nothing was heard since.
     is_lost: bool,
 }
@@ -29,7 +33,7 @@ struct Other {
 pub(crate) enum Heard {
     Joined(String),
     Known(String),
-    /// The message is older than the goodbye, or there is no room left.
+    /// The message is older than the goodbye of somebody who was not there, or there is no room left.
     Stale,
 }
 
@@ -37,8 +41,16 @@ pub(crate) enum Heard {
 pub(crate) struct Room {
     own_nick: String,
     others: HashMap<PeerId, Other>,
-    /// Who has left, with the number of the goodbye: messages may overtake each other.
-    gone: HashMap<PeerId, (u64, Instant)>,
+    /// Who has said goodbye: messages may overtake each other.
+    gone: HashMap<PeerId, Gone>,
+}
+
+struct Gone {
+    /// The number of the goodbye.
+    number: u64,
+    at: Instant,
+    /// Under which name it was shown, if it was there.
+    name: Option<String>,
 }
 
 impl Room {
@@ -49,16 +61,17 @@ impl Room {
     /// Takes note of a message that is not a goodbye. The numbers of one peer's messages grow.
     pub(crate) fn heard(&mut self, now: Instant, peer: PeerId, number: u64, nick: &str) -> Heard {
         if let Some(other) = self.others.get_mut(&peer) {
-            (other.heard, other.is_lost) = (now, false);
+            (other.until, other.is_lost) = (now + SILENCE, false);
             return Heard::Known(other.name.clone());
         }
-        if self.gone.get(&peer).is_some_and(|(goodbye, _)| number < *goodbye)
-            || self.others.len() == MAX_OTHERS
-        {
+        if let Some(gone) = self.gone.get(&peer).filter(|gone| number < gone.number) {
+            return gone.name.clone().map_or(Heard::Stale, Heard::Known);
+        }
+        if self.others.len() == MAX_OTHERS {
             return Heard::Stale;
         }
         let name = self.name_for(peer, nick);
-        self.others.insert(peer, Other { name: name.clone(), heard: now, is_lost: false });
+        self.others.insert(peer, Other { name: name.clone(), until: now + SILENCE, is_lost: false });
         Heard::Joined(name)
     }
 
@@ -74,16 +87,23 @@ impl Room {
     /// Takes note of a goodbye. Returns who has left, if it was there.
     pub(crate) fn bye(&mut self, now: Instant, peer: PeerId, number: u64) -> Option<String> {
         // Nothing older arrives any more.
-        self.gone.retain(|_, (_, at)| now.saturating_duration_since(*at) < 4 * SILENCE);
+        self.gone.retain(|_, gone| now.saturating_duration_since(gone.at) < 4 * SILENCE);
+        let name = self.left(&peer);
         if self.gone.len() < MAX_OTHERS {
-            self.gone.insert(peer, (number, now));
+            self.gone.insert(peer, Gone { number, at: now, name: name.clone() });
         }
-        self.left(&peer)
+        name
     }
 
-    /// Takes note that a peer is not there any more.
-    pub(crate) fn left(&mut self, peer: &PeerId) -> Option<String> {
+    fn left(&mut self, peer: &PeerId) -> Option<String> {
         self.others.remove(peer).map(|other| other.name)
+    }
+
+    /// Takes note that a peer does not listen any more. Its goodbye, and what it said before, may still be on their way.
+    pub(crate) fn unsubscribed(&mut self, now: Instant, peer: &PeerId) {
+        if let Some(other) = self.others.get_mut(peer) {
+            other.until = now + LAST_WORDS;
+        }
     }
 
     /// Takes note that the connection to a peer was lost. Returns whether the peer is in the room.
@@ -99,8 +119,7 @@ impl Room {
 
     /// Takes out those who have been silent for too long.
     pub(crate) fn silent(&mut self, now: Instant) -> Vec<String> {
-        let is_silent = |other: &mut Other| now.saturating_duration_since(other.heard) > SILENCE;
-        self.others.extract_if(|_, other| is_silent(other)).map(|(_, other)| other.name).collect()
+        self.others.extract_if(|_, other| other.until < now).map(|(_, other)| other.name).collect()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -142,6 +161,7 @@ mod tests {
         assert_eq!(room.heard(now, peer, 6, "bob"), Heard::Stale);
         assert_eq!(room.heard(now, peer, 8, "bob"), Heard::Joined("bob".to_owned()));
         assert_eq!(room.bye(now, peer, 9), Some("bob".to_owned()));
+        assert_eq!(room.heard(now, peer, 8, "bob"), Heard::Known("bob".to_owned()), "last words are heard");
         assert_eq!(room.len(), 0);
     }
 
@@ -160,6 +180,10 @@ mod tests {
         room.heard(now, peer, 3, "bob");
         assert_eq!(room.silent(now + SILENCE), Vec::<String>::new());
         assert_eq!(room.silent(now + SILENCE + HELLO_INTERVAL), ["bob"]);
+        room.heard(now, peer, 4, "bob");
+        room.unsubscribed(now, &peer);
+        assert_eq!(room.names(), ["bob"]);
+        assert_eq!(room.silent(now + 2 * LAST_WORDS), ["bob"]);
     }
 
     #[test]
