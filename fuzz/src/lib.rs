@@ -13,7 +13,8 @@ use libp2p_kademlia::wire::{
     ClientCodec, DecodeError, ServerCodec, decode_request, decode_response, encode_request, encode_response,
 };
 use libp2p_kademlia::{
-    Addresses, Config, ConnectionType, KadPeer, Key, Mode, Precision, RecordKey, RequestError,
+    Addresses, Config, ConnectionType, KadPeer, Key, Mode, Precision, QueryInfo, Quorum, Record, RecordKey,
+    RequestError,
 };
 
 /// Reads the bytes as a request and as an answer. What can be read can be written, and reads the same again.
@@ -97,8 +98,11 @@ pub fn dht(data: &[u8]) {
         world.step(step[0], step[1], step[2]);
         world.check();
     }
-    // Whatever was begun ends by time alone; the node itself may begin something meanwhile.
-    let begun: Vec<_> = world.dht.queries().map(|query| query.id()).collect();
+    // Whatever was begun ends by time alone, but for what is to last; the node itself may begin something meanwhile.
+    let ends = |query: &libp2p_kademlia::dht::QueryRef| {
+        !matches!(query.info(), QueryInfo::GetProviders { is_watch: true, .. })
+    };
+    let begun: Vec<_> = world.dht.queries().filter(ends).map(|query| query.id()).collect();
     for _ in 0..70 {
         world.pass(Duration::from_secs(1));
         world.check();
@@ -240,9 +244,21 @@ impl World {
         let closer_peers = (0..arg % 30).map(|step| named(n.wrapping_add(step))).collect();
         let response = match request {
             Request::Ping if !arg.is_multiple_of(5) => Response::Pong,
+            Request::GetProviders { key } => {
+                let provider_peers = (0..arg % 3).map(named).collect();
+                Response::GetProviders { key: Some(key), provider_peers, closer_peers }
+            }
+            Request::GetValue { key } => Response::GetValue { key: Some(key), record: None, closer_peers },
             _ => Response::FindNode { closer_peers },
         };
         self.input(Input::ResponseReceived { id, response });
+    }
+
+    fn sent(&mut self, n: u8) {
+        if !self.requests.is_empty() {
+            let (id, _) = self.requests.swap_remove(usize::from(n) % self.requests.len());
+            self.input(Input::RequestSent { id });
+        }
     }
 
     fn fail_request(&mut self, n: u8, arg: u8) {
@@ -261,7 +277,8 @@ impl World {
     }
 
     fn command(&mut self, n: u8, arg: u8) {
-        match arg % 6 {
+        let key = RecordKey::new(&[n]);
+        match arg % 13 {
             0 => drop(self.dht.ping(self.now, peer(n))),
             1 => drop(self.dht.connect(self.now, address(n))),
             2 => drop(self.dht.bootstrap(self.now)),
@@ -275,7 +292,14 @@ impl World {
                     self.dht.cancel(self.now, *id);
                 }
             }
-            _ => {
+            6 => drop(self.dht.start_providing(self.now, key)),
+            7 => drop(self.dht.stop_providing(self.now, &key)),
+            8 => drop(self.dht.get_providers(self.now, key)),
+            9 => drop(self.dht.watch_providers(self.now, key)),
+            10 => drop(self.dht.put_record(self.now, Record::new(key, "value"), Quorum::One)),
+            11 => drop(self.dht.get_record(self.now, key, None)),
+            12 => self.sent(n),
+            5 | 13.. => {
                 let running: Vec<_> = self.dht.queries().map(|query| query.id()).collect();
                 if let Some(id) = running.first() {
                     self.dht.finish(self.now, *id);
