@@ -82,7 +82,8 @@ impl protocol::Node for Node {
             }
             Command::Connections => {
                 let peers = self.ask(Ask::Connections).await?;
-                Ok(json!({ "peers": peers.iter().map(PeerId::to_base58).collect::<Vec<_>>() }))
+                let peers: Vec<_> = peers.into_iter().map(PeerId::to_base58).collect();
+                Ok(json!({ "peers": peers }))
             }
             Command::FindPeer { peer, network } => self.find_peer(peer, network).await,
             Command::ClosestPeers { key } => match client.closest_peers(key).await {
@@ -106,6 +107,7 @@ impl protocol::Node for Node {
                 client.set_mode(Some(kademlia_mode(mode))).await.map_err(told)?;
                 Ok(json!({}))
             }
+            Command::Other(call) => Err(protocol::unknown(&call)),
         }
     }
 }
@@ -228,11 +230,13 @@ fn swarm(options: &Options) -> Result<Swarm<Ours>, Error> {
 fn carry_out(swarm: &mut Swarm<Ours>, ask: Ask) {
     // Nobody waits any more if the command has timed out.
     match ask {
-        Ask::Connections(reply) => drop(reply.send(swarm.connected_peers().copied().collect())),
+        Ask::Connections(reply) => {
+            let _ = reply.send(swarm.connected_peers().copied().collect());
+        }
         Ask::Disconnect(peer, reply) => {
             // An error says that it is not connected, which is what was asked for.
             let _ = swarm.disconnect_peer_id(peer);
-            drop(reply.send(()));
+            let _ = reply.send(());
         }
     }
 }

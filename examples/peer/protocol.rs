@@ -73,12 +73,6 @@ impl Options {
         let secret = secret.ok_or("--seed: expected 64 hexadecimal digits")?;
         Keypair::ed25519_from_bytes(secret).map_err(|error| format!("--seed: {error}"))
     }
-
-    /// Returns whether the key of a record is one of the namespace.
-    pub(crate) fn is_ours(namespace: &str, key: &[u8]) -> bool {
-        let rest = key.strip_prefix(b"/").and_then(|rest| rest.strip_prefix(namespace.as_bytes()));
-        rest.is_some_and(|rest| rest.starts_with(b"/"))
-    }
 }
 
 /// What a line asks for.
@@ -113,6 +107,13 @@ pub(crate) enum Command {
     TableSize,
     /// Beyond the protocol: changes the mode of a node that runs.
     SetMode(Mode),
+    /// Something that the protocol does not know.
+    Other(Value),
+}
+
+/// Says that a node does not know a command either.
+pub(crate) fn unknown(call: &Value) -> String {
+    format!("unknown command {}", call["cmd"])
 }
 
 /// Who carries commands out.
@@ -254,7 +255,7 @@ fn command(call: &Value) -> Result<Command, String> {
             "client" => Command::SetMode(Mode::Client),
             other => return Err(format!("`mode`: {other} is none")),
         },
-        other => return Err(format!("unknown command {other}")),
+        _ => Command::Other(call.clone()),
     })
 }
 

@@ -8,7 +8,7 @@ import { createRequire } from 'node:module'
 import { createInterface } from 'node:readline'
 import { parseArgs } from 'node:util'
 import { generateKeyPair, generateKeyPairFromSeed } from '@libp2p/crypto/keys'
-import { identify } from '@libp2p/identify'
+import { identify, identifyPush } from '@libp2p/identify'
 import { kadDHT, passthroughMapper } from '@libp2p/kad-dht'
 import { noise } from '@libp2p/noise'
 import { peerIdFromString } from '@libp2p/peer-id'
@@ -55,6 +55,7 @@ const node = await createLibp2p({
   connectionGater: { denyDialMultiaddr: () => false },
   services: {
     identify: identify(),
+    identifyPush: identifyPush(),
     ping: ping(),
     dht: kadDHT({
       protocol: options.protocol,
@@ -114,7 +115,6 @@ const commands = {
 
   async findPeer ({ peerId, network }, signal) {
     const id = peerIdFromString(peerId)
-    // With `useNetwork` unset it looks into its own store first.
     for await (const event of dht.findPeer(id, { signal, useCache: network !== true })) {
       if (event.name === 'FINAL_PEER' && event.peer.id.equals(id)) {
         return named(event.peer)

@@ -285,6 +285,7 @@ impl protocol::Node for Node {
                 self.with(move |swarm, _| swarm.behaviour_mut().kad.set_mode(Some(kad_mode(mode)))).await?;
                 Ok(json!({}))
             }
+            Command::Other(call) => Err(protocol::unknown(&call)),
         }
     }
 }
@@ -375,7 +376,7 @@ fn keep(store: &mut MemoryStore, namespace: &str, request: kad::InboundRequest) 
     match request {
         kad::InboundRequest::PutRecord { record: Some(record), .. } => {
             let is_better = store.get(&record.key).is_none_or(|held| held.value < record.value);
-            if is_better && Options::is_ours(namespace, record.key.as_ref()) {
+            if is_better && is_of(namespace, record.key.as_ref()) {
                 // A full store, or a value too large for it, is not stored, and the sender is not told: so it is there.
                 let _ = store.put(record);
             }
@@ -385,6 +386,12 @@ fn keep(store: &mut MemoryStore, namespace: &str, request: kad::InboundRequest) 
         }
         _ => {}
     }
+}
+
+/// Returns whether a key is one of the namespace.
+fn is_of(namespace: &str, key: &[u8]) -> bool {
+    let rest = key.strip_prefix(b"/").and_then(|rest| rest.strip_prefix(namespace.as_bytes()));
+    rest.is_some_and(|rest| rest.starts_with(b"/"))
 }
 
 async fn run(options: &Options) -> Result<ExitCode, Error> {
