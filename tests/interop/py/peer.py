@@ -16,7 +16,6 @@ import threading
 import multiaddr
 import trio
 
-import libp2p
 from libp2p import kad_dht, new_host
 from libp2p.bitswap.cid import parse_cid
 from libp2p.crypto.ed25519 import create_new_key_pair
@@ -65,6 +64,8 @@ def configure(protocol, k):
             module.PROTOCOL_ID = TProtocol(protocol)
         if hasattr(module, "BUCKET_SIZE"):
             module.BUCKET_SIZE = k
+    # How many peers a search returns is a default, too.
+    peer_routing.PeerRouting.find_closest_peers_network.__defaults__ = (k,)
 
 
 def say(line):

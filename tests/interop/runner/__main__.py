@@ -32,6 +32,7 @@ def options():
     parser.add_argument("--only", metavar="CHECK", help="do only the checks whose names begin so")
     parser.add_argument("--pair", metavar="ASKER,ANSWERER", help="of the pairs do only this one")
     parser.add_argument("--ours", action="store_true", help="of the pairs do only those with us")
+    parser.add_argument("--at-once", type=int, default=1, help="how many lookups each node of the crowd makes at once")
     parser.add_argument("--record", metavar="DIR", help="write down what the others send, and do nothing else")
     parser.add_argument("--log", metavar="DIR", help="keep what the peers write to stderr")
     return parser.parse_args()
@@ -73,7 +74,7 @@ def main():
     if "mixed" in parts:
         network.Mixed(start, cells, names, max(3, -(-12 // len(names)))).run()
     if "crowd" in parts:
-        network.crowd(start, cells, names, -(-24 // len(names)))
+        network.crowd(start, cells, names, -(-24 // len(names)), given.at_once)
     print(f"{time.monotonic() - begin:.0f} s")
     return cells.summary()
 

@@ -4,7 +4,7 @@ import json
 import os
 import pathlib
 
-from cells import Skipped, Wrong, eventually, expect
+from cells import Wrong, eventually, expect
 from keys import from_base58, multihash
 
 PUT_VALUE, GET_VALUE, ADD_PROVIDER, GET_PROVIDERS, FIND_NODE, PING = range(6)
@@ -146,17 +146,22 @@ class Wire:
         return got["end"]
 
     def reuse(self):
-        """Five searches and a put, one after the other: how many streams does it take?"""
-        before = len(self.probe.call("seen")["streams"])
+        """Five searches, one after the other: how many streams does it take?"""
+        before = self.probe.call("seen")["streams"]
         for _ in range(5):
             self.peer.call("getClosestPeers", key=os.urandom(32).hex())
-        streams = self.probe.call("seen")["streams"]
-        fresh = streams[before:]
-        requests = sum(len(stream["exchanges"]) for stream in fresh)
+        after = self.probe.call("seen")["streams"]
+        requests = count(after) - count(before)
+        fresh = after[len(before) :]
         closed = sum(stream["end"] != "open" for stream in fresh)
+        expect(requests >= 5, f"only {requests} requests for five searches")
         if self.kind == self.cells.ours:
             expect(len(fresh) <= 1, f"{len(fresh)} new streams for five searches")
         return f"{len(fresh)} new streams, {closed} of them closed, for {requests} requests"
+
+
+def count(streams):
+    return sum(len(stream["exchanges"]) for stream in streams)
 
 
 def record(start, start_probe, kind, folder):
