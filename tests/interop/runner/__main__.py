@@ -50,8 +50,8 @@ def main():
     def start(kind, **more):
         return Peer(kind, kinds[kind], log=log(kind), **more)
 
-    def probe():
-        return Peer("probe", given.probe, log=log("probe"))
+    def probe(**more):
+        return Peer("probe", given.probe, log=log("probe"), **more)
 
     if given.record:
         for kind in names[1:]:

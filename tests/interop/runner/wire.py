@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import time
 
 from cells import Wrong, eventually, expect
 from keys import from_base58, multihash
@@ -167,13 +168,19 @@ def count(streams):
 def record(start, start_probe, kind, folder):
     """Writes down what a kind sends, and what it answers."""
     vectors = []
-    probe, peer = start_probe(), start(kind)
+    probe, peer, third = start_probe(seed="03" * 32), start(kind, seed="01" * 32), start(kind, seed="02" * 32)
     try:
-        probe.ready(), peer.ready()
+        for node in (probe, peer, third):
+            node.ready()
         version = f"{peer.impl} {peer.version}"
         ids = f"{kind} is {peer.id} at {peer.addr.split('/p2p/')[0]}, the probe {probe.id} at {probe.addr.split('/p2p/')[0]}"
         peer.call("connect", addr=probe.addr)
         eventually(15, lambda: probe.id in peer.table(), "the probe is not in the table")
+        # Somebody else for the answers to name.
+        third.call("connect", addr=peer.addr)
+        third.call("provide", multihash=multihash(b"third's vector"))
+        eventually(15, lambda: third.id in peer.table(), "the third is not in the table")
+        ids += f", another {kind} {third.id} at {third.addr.split('/p2p/')[0]}"
         name = b"/test/golden"
         content = multihash(b"golden vector")
         for cmd, parameters, note in (
@@ -189,6 +196,8 @@ def record(start, start_probe, kind, folder):
                 peer.call(cmd, **parameters)
             except Exception as error:
                 print(f"        {kind} {cmd}: {error}", flush=True)
+            # The last message may still be on its way: nobody awaits an answer to ADD_PROVIDER.
+            time.sleep(1)
             told = set()
             for request_hex, _, end in seen(probe, peer)[len(before) :]:
                 name_ = NAMES[kind_of(request_hex)]
@@ -206,8 +215,8 @@ def record(start, start_probe, kind, folder):
                 )
         vectors += answers(probe, peer, version, ids)
     finally:
-        probe.kill()
-        peer.kill()
+        for node in (probe, peer, third):
+            node.kill()
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{kind}.json"
@@ -246,6 +255,11 @@ def answers(probe, peer, version, ids):
         ("PUT_VALUE, worse", request(PUT_VALUE, name, b"a worse value"), "a value that is bytewise less"),
         ("GET_VALUE, hit", request(GET_VALUE, name), "/test/recorded, which it has"),
         ("GET_PROVIDERS, miss", request(GET_PROVIDERS, content), "sha2-256 multihash of 'recorded vector'"),
+        (
+            "GET_PROVIDERS, somebody else",
+            request(GET_PROVIDERS, bytes.fromhex(multihash(b"third's vector"))),
+            "sha2-256 multihash of 'third's vector', which the other one provides",
+        ),
         ("ADD_PROVIDER", request(ADD_PROVIDER, content, providers=[provider]), "the probe, with its address"),
         ("GET_PROVIDERS, hit", request(GET_PROVIDERS, content), "the provider is the probe"),
         ("PING", request(PING), "no key"),
@@ -257,7 +271,7 @@ def answers(probe, peer, version, ids):
         vector = {
             "name": title,
             "direction": "response",
-            "type": title.split(",")[0].split(" of ")[0],
+            "type": next((name for name in NAMES if title.startswith(name)), "none"),
             "request_hex": frame.hex(),
         }
         ending = {"open": "", "silent": "no answer", "closed": "it closes the stream", "reset": "it resets the stream"}
