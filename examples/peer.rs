@@ -24,8 +24,8 @@ use libp2p::{PeerId, Swarm, SwarmBuilder, identify, noise, ping, tcp, yamux};
 use libp2p_kademlia::store::MemoryStore;
 use libp2p_kademlia::validate::{InvalidRecord, Validator};
 use libp2p_kademlia::{
-    Behaviour, Client, Config, FindPeerError, GetClosestPeersError, GetRecordError, Mode, PeerInfo,
-    PutRecordError, PutReport, RecordKey,
+    AddProviderError, Behaviour, Client, Config, FindPeerError, GetClosestPeersError, GetRecordError, Mode,
+    PeerInfo, PutRecordError, PutReport, RecordKey,
 };
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
@@ -169,28 +169,31 @@ impl Node {
         Ok(json!({ "value": hex(&best), "errors": errors }))
     }
 
-    // -- To be switched on with `Client::provide` and `Client::providers` -------------------------------------------
-
-    async fn provide(&self, _multihash: Vec<u8>) -> Result<Value, String> {
-        Err("not yet".to_owned())
-        // let report = self.client.provide(multihash).await.map_err(told)?;
-        // let errors: Vec<_> = report.failed.iter().map(|(peer, why)| format!("{peer}: {why}")).collect();
-        // Ok(json!({ "sent": report.sent.len(), "errors": errors }))
+    async fn provide(&self, multihash: Vec<u8>) -> Result<Value, String> {
+        let (report, error) = match self.client.provide(multihash).await {
+            Ok(report) => (report, None),
+            Err(error) => match &error {
+                AddProviderError::TooFew { report, .. } | AddProviderError::Timeout { report, .. } => {
+                    ((**report).clone(), Some(error.to_string()))
+                }
+                _ => return Err(told(error)),
+            },
+        };
+        let mut errors = Vec::from_iter(error);
+        errors.extend(report.failed.iter().map(|(peer, why)| format!("{peer}: {why}")));
+        Ok(json!({ "sent": report.sent.len(), "errors": errors }))
     }
 
-    async fn find_providers(&self, _multihash: Vec<u8>, _count: usize) -> Result<Value, String> {
-        Err("not yet".to_owned())
-        // let mut found = self.client.providers(multihash);
-        // let mut providers = Vec::new();
-        // while providers.len() < count {
-        //     let Some(provider) = found.next().await else { break };
-        //     providers.push(named(&provider.peer_id, &provider.addrs));
-        // }
-        // let errors: Vec<_> = found.error().map(ToString::to_string).into_iter().collect();
-        // Ok(json!({ "providers": providers, "errors": errors }))
+    async fn find_providers(&self, multihash: Vec<u8>, count: usize) -> Result<Value, String> {
+        let mut found = self.client.providers(multihash);
+        let mut providers = Vec::new();
+        while providers.len() < count {
+            let Some(provider) = found.next().await else { break };
+            providers.push(named(&provider.peer_id, &provider.addrs));
+        }
+        let errors: Vec<_> = found.error().map(ToString::to_string).into_iter().collect();
+        Ok(json!({ "providers": providers, "errors": errors }))
     }
-
-    // ---------------------------------------------------------------------------------------------------------------
 }
 
 fn told(error: impl std::error::Error) -> String {

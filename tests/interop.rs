@@ -1,7 +1,5 @@
 //! Other implementations as real peers: what `cargo test` leaves out, since it needs them installed.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
-
 use std::path::Path;
 use std::process::Command;
 

@@ -25,6 +25,10 @@ install_js() {
 }
 
 install_py() {
+    # One of its packages is built from source.
+    if [ ! -e /usr/include/gmp.h ] && ! ls /usr/include/*/gmp.h >/dev/null 2>&1 && command -v apt-get >/dev/null; then
+        apt-get update -qq && apt-get install -qq -y libgmp-dev >/dev/null
+    fi
     rm -rf py/.venv
     python3 -m venv py/.venv
     py/.venv/bin/pip install --quiet --disable-pip-version-check --requirement py/requirements.txt
