@@ -162,7 +162,8 @@ impl<S: RecordStore> Dht<S> {
             Input::AddressesLearned { peer, addresses } => self.addresses_learned(now, peer, addresses),
             Input::ProtocolConfirmed { peer } => {
                 let protocol = &mut self.peers.remember(now, peer).protocol;
-                if std::mem::replace(protocol, Protocol::Confirmed) == Protocol::Unsupported {
+                let before = std::mem::replace(protocol, Protocol::Confirmed);
+                if matches!(before, Protocol::Unsupported | Protocol::Lapsed) {
                     self.admission.forget(&peer);
                 }
                 self.consider(now, peer);

@@ -36,6 +36,8 @@ pub(in crate::dht) enum Protocol {
     Unknown,
     Confirmed,
     Unsupported,
+    /// It was not supported on the last connection; what the next one says is news.
+    Lapsed,
 }
 
 /// For how long a peer that failed is left alone.

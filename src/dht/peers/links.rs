@@ -106,7 +106,7 @@ impl Peers {
         };
         known.link = Link::Idle;
         if known.protocol == Protocol::Unsupported {
-            known.protocol = Protocol::Unknown;
+            known.protocol = Protocol::Lapsed;
         }
         known.heard_of(second);
         let interrupted = known.queue.take_in_flight();

@@ -261,6 +261,20 @@ fn whoever_connects_anew_may_have_become_a_server() {
 }
 
 #[test]
+fn whoever_was_asked_as_a_client_and_says_after_connecting_anew_that_it_serves_is_asked_again() {
+    // py-libp2p does not tell by identify that it has become a server: it has to connect anew.
+    let (mut dht, now) = (node(), start());
+    learn(&mut dht, now, 1, &[address(1)]);
+    let id = check(&come(&mut dht, now, 1), 1);
+    input(&mut dht, now, Input::RequestFailed { id, error: RequestError::Unsupported });
+    input(&mut dht, now, Input::ProtocolUnsupported { peer: peer(1) });
+    lose(&mut dht, now, 1);
+    assert!(come(&mut dht, now + SECOND, 1).is_empty(), "it was asked lately");
+    let out = input(&mut dht, now + SECOND, Input::ProtocolConfirmed { peer: peer(1) });
+    assert_eq!(checks(&out, 1).len(), 1);
+}
+
+#[test]
 fn an_answer_that_was_under_way_does_not_let_a_client_in() {
     let (mut dht, now) = (node(), start());
     learn(&mut dht, now, 1, &[address(1)]);
