@@ -69,12 +69,12 @@ def main():
                     continue
                 if given.ours and cells.ours not in (asker, answerer):
                     continue
-                Pair(start, cells, asker, answerer).run()
+                cells.twice(lambda: Pair(start, cells, asker, answerer).run())
     # At least twelve nodes, and twenty-four, however many kinds there are.
     if "mixed" in parts:
-        network.Mixed(start, cells, names, max(3, -(-12 // len(names)))).run()
+        cells.twice(lambda: network.Mixed(start, cells, names, max(3, -(-12 // len(names)))).run())
     if "crowd" in parts:
-        network.crowd(start, cells, names, -(-24 // len(names)), given.at_once)
+        cells.twice(lambda: network.crowd(start, cells, names, -(-24 // len(names)), given.at_once))
     print(f"{time.monotonic() - begin:.0f} s")
     return cells.summary()
 
