@@ -85,17 +85,16 @@ fn known(dht: &Dht<MemoryStore>, key: &[u8]) -> Vec<ProviderRecord> {
 }
 
 #[test]
-fn exactly_the_closest_are_told_and_everybody_finds_the_provider_with_its_address() {
+fn the_closest_are_told_and_everybody_finds_the_provider_with_its_address() {
     let mut net = net(60, &Config::default());
     let report = provide_at(&mut net, 3, &content()).unwrap();
     assert!(report.failed.is_empty() && report.pending.is_empty());
-    let mut truth = net.truth(3, b"some content", 20);
-    let mut sent = report.sent;
-    truth.sort();
-    sent.sort();
-    assert_eq!(sent, truth);
+    // A few more than 20 are told, since a few might be silent.
+    let truth = net.truth(3, b"some content", 24);
+    assert!(truth[..20].iter().all(|closest| report.sent.contains(closest)), "{report:?}");
+    assert!(report.sent.iter().all(|told| truth.contains(told)), "{report:?}");
     net.run_for(SECOND);
-    assert_eq!(holders(&net, &content(), 3).len(), 20);
+    assert_eq!(holders(&net, &content(), 3).len(), report.sent.len());
     for n in (0..60).filter(|n| *n != 3) {
         let info = PeerInfo { peer_id: peer(3), addrs: vec![address(3)] };
         assert_eq!(find_at(&mut net, n, &content()), [info], "by {n}");
@@ -119,7 +118,7 @@ fn enough_are_reported_first_and_all_in_the_end() {
     assert_eq!(steps.len(), 2);
     assert_eq!((steps[0].1, steps[1].1), (false, true));
     assert!(steps[0].0.sent.len() >= 15, "three quarters of 20");
-    assert_eq!(steps[1].0.sent.len(), 20);
+    assert!(steps[1].0.sent.len() >= 20 && steps[1].0.pending.is_empty());
 }
 
 #[test]
