@@ -9,6 +9,7 @@
 
 #[path = "../examples/chat/message.rs"]
 mod message;
+mod program;
 #[path = "../examples/chat/room.rs"]
 mod room;
 #[path = "../examples/chat/script.rs"]
@@ -16,9 +17,8 @@ mod script;
 
 use std::collections::HashSet;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
-use std::sync::Once;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -39,44 +39,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// How soon everybody has to hear everybody once the last one has been started.
 const SOON: Duration = Duration::from_secs(5);
 
-/// Returns where the example is. `cargo test` has built it; if only this test was asked for, it may be missing, or old.
-fn program() -> PathBuf {
-    static BUILT: Once = Once::new();
-    let test = std::env::current_exe().unwrap();
-    let directory = test.parent().and_then(Path::parent).unwrap();
-    let program = directory.join("examples").join(format!("chat{}", std::env::consts::EXE_SUFFIX));
-    BUILT.call_once(|| {
-        if !program.exists() {
-            build(directory);
-        }
-    });
-    program
-}
-
-/// Builds the example beside this test, as a user would: what this run of cargo says of itself would build all anew.
-fn build(directory: &Path) {
-    let profile = match directory.file_name().and_then(|name| name.to_str()).unwrap() {
-        "debug" => "dev",
-        other => other,
-    };
-    let mut build = Command::new(env!("CARGO"));
-    for (name, _) in std::env::vars_os() {
-        if name
-            .to_str()
-            .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
-        {
-            build.env_remove(name);
-        }
-    }
-    build.args(["build", "--quiet", "--locked", "--example", "chat", "--profile", profile]);
-    build.args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"), "--target-dir"]);
-    assert!(build.arg(directory.parent().unwrap()).status().unwrap().success());
-}
-
 fn command(options: &[&str]) -> Command {
-    let mut command = Command::new(program());
-    command.args(options).env_remove("RUST_LOG").stdin(Stdio::piped()).stdout(Stdio::piped());
-    command
+    program::command("chat", options)
 }
 
 /// A file that is gone with the test.

@@ -64,8 +64,10 @@ impl Found {
         }
         let known = self.found.entry(provider).or_default();
         *known = known.merged(addresses.iter().cloned());
-        if self.found.len() > MAX_FOUND {
-            self.found.shift_remove_index(0);
+        if self.found.len() > MAX_FOUND
+            && let Some((forgotten, _)) = self.found.shift_remove_index(0)
+        {
+            self.untold.retain(|untold| *untold != forgotten);
         }
     }
 
@@ -81,7 +83,8 @@ impl Found {
         let info = |peer_id| {
             let named = self.found.get(&peer_id).into_iter().flatten();
             let own = if peer_id == view.local.peer {
-                view.local.addresses_for(crate::addrs::Reach::World)
+                // It can use all of its own addresses itself.
+                view.local.addresses_for(crate::addrs::Reach::Machine)
             } else {
                 view.peers.addresses(&peer_id)
             };

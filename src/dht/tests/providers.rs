@@ -616,3 +616,47 @@ fn a_flood_of_one_network_leaves_room_for_others_and_for_this_node() {
     assert!(due.take(10_000).count() < 10_000);
     assert!(dht.store().providers(WALL, &RecordKey::new(b"honest")).unwrap().is_empty());
 }
+
+#[test]
+fn what_was_provided_before_a_restart_is_announced_when_it_would_have_been() {
+    let path = std::env::temp_dir().join(format!("libp2p-kademlia-provided-{}", std::process::id()));
+    drop(std::fs::remove_file(&path));
+    let open = || crate::store::Redb::open(&path, peer(0)).unwrap();
+    let now = start();
+    let mut dht = Dht::new(peer(0), open(), quiet(), [0; 32], now, WALL);
+    dht.set_mode(now, Some(Mode::Server));
+    let met = Input::Connected { peer: peer(1), address: address(1), dialled: true, dial: None };
+    dht.handle_input(now, Input::AddressesLearned { peer: peer(1), addresses: vec![address(1)] });
+    dht.handle_input(now, met);
+    dht.handle_input(now, Input::ProtocolConfirmed { peer: peer(1) });
+    let mut has_begun = false;
+    for _ in 0..20 {
+        while let Some(output) = dht.poll_output() {
+            if let Output::SendRequest { id, request, .. } = output {
+                let answer = match request {
+                    Request::AddProvider { .. } => Input::RequestSent { id },
+                    _ => Input::ResponseReceived {
+                        id,
+                        response: Response::FindNode { closer_peers: vec![named_peer(1)] },
+                    },
+                };
+                dht.handle_input(now, answer);
+            }
+        }
+        if !has_begun && dht.table().len() == 1 {
+            has_begun = true;
+            dht.start_providing(now, content()).unwrap();
+        }
+    }
+    dht.handle_timeout(now + SECOND);
+    assert!(has_begun && !dht.store().is_dirty(), "it is on disk");
+    let end = dht.store().provided().next().unwrap().expires;
+    assert_eq!(end, Some(WALL + 48 * HOUR), "others believe it until then");
+    drop(dht);
+    for (hours, least, most) in [(2, HOUR * 29 / 2, 20 * HOUR), (30, Duration::ZERO, HOUR / 6)] {
+        let dht = Dht::new(peer(0), open(), quiet(), [0; 32], now, WALL + HOUR * hours);
+        let due = dht.providing.deadline(true).unwrap() - now;
+        assert!(due >= least && due <= most, "{hours} hours later, in {due:?}");
+    }
+    std::fs::remove_file(&path).unwrap();
+}
