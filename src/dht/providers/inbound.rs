@@ -70,8 +70,9 @@ impl<S: RecordStore> Dht<S> {
 
     /// Returns the providers of a key and the peers closest to it.
     ///
-    /// This node itself first, if it provides the key; of more providers than fit, some at random, so that each is found by
-    /// somebody. The asker is the first to be left out.
+    /// This node itself first, if it provides the key. Of more providers than fit, half are the store's first choice, which is
+    /// one of each IP group in turn, and half are chosen at random, so that each is found by somebody. The asker is the first to
+    /// be left out.
     pub(in crate::dht) fn serve_providers(
         &mut self,
         now: Instant,
@@ -82,8 +83,7 @@ impl<S: RecordStore> Dht<S> {
         let room = self.config.bucket_size().get();
         if known.len() > room {
             known.retain(|record| record.provider != *from);
-            let own = usize::from(known.first().is_some_and(|first| first.provider == self.local.peer));
-            for at in own..known.len().min(room) {
+            for at in room.div_ceil(2)..known.len().min(room) {
                 let left = known.len() - at;
                 known.swap(at, at + usize::try_from(self.rng.below(left as u64)).unwrap_or_default());
             }
