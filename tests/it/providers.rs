@@ -152,6 +152,8 @@ enum Manner {
     Answers,
     /// Resets the first stream on which one comes, before it has read it.
     ResetsFirst,
+    /// Answers each with a hundred messages that nobody asked for.
+    Floods,
 }
 
 async fn peer(manner: Manner) -> (RunningRaw, Seen) {
@@ -196,6 +198,9 @@ async fn serve(
                 request => honest(&own, request),
             };
             let _ = respond(&mut stream, &response).await;
+        } else if manner == Manner::Floods {
+            let _ = stream.write_all(&[2, 8, 5].repeat(100)).await;
+            let _ = stream.flush().await;
         } else if manner == Manner::Answers {
             // An ADD_PROVIDER with nothing in it: type 2.
             let _ = stream.write_all(&[2, 8, 2]).await;
@@ -250,6 +255,18 @@ async fn what_was_on_a_stream_that_was_reset_is_sent_again() {
     let report = within(node.client.provide(key("x"))).await.unwrap();
     assert_eq!(report.sent, [raw.peer_id]);
     assert_eq!(announcements(&mut seen, 1).await[0].1, key("x"));
+}
+
+#[tokio::test]
+async fn a_peer_that_floods_the_stream_of_announcements_harms_nothing_else() {
+    let (node, raw, mut seen) = announcing_to(Manner::Floods).await;
+    for n in 0..5 {
+        let report = within(node.client.provide(key(&format!("{n}")))).await.unwrap();
+        assert_eq!(report.sent, [raw.peer_id]);
+        assert_eq!(announcements(&mut seen, 1).await.len(), 1);
+        within(node.client.ping(raw.peer_id)).await.unwrap();
+    }
+    assert_eq!(within(node.client.closest_peers(*b"any")).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -215,3 +215,27 @@ fn sybils_around_a_key_do_not_hide_its_provider() {
 fn sybils_around_a_key_do_not_hide_its_provider_in_a_hundred_networks() {
     sybils("sybils.txt", 1000, 1..101);
 }
+
+/// Six nodes of two networks announce thousands of keys; whoever provides one thing is found as before.
+#[test]
+fn a_flood_of_announcements_hides_nobody() {
+    let mut world = World::new(&Scenario { nodes: 60, settle: NOW, ..Scenario::default() });
+    let flooders = world.surround(b"content 0", 6, 2);
+    world.run_for(60 * SECOND);
+    for n in 1..=200 {
+        for flooder in &flooders {
+            assert!(world.provide(*flooder, RecordKey::from(format!("flood {flooder} {n}"))));
+        }
+        world.run_for(20 * MS);
+    }
+    assert!(world.provide(3, key(0)));
+    assert!(world.run_until_records_settle(60 * SECOND));
+    assert!(world.find_providers(40, key(0)));
+    assert!(world.run_until_records_settle(60 * SECOND));
+    world.check().unwrap();
+    let provider = *world.node(3).unwrap().local_peer_id();
+    let outcome = world.record_outcomes().last().unwrap();
+    let is_found = matches!(&outcome.reached, Reached::Found(found) if found.contains(&provider));
+    assert!(is_found, "{outcome:?}");
+    assert!(world.holders_of_provider(&key(0), 3).len() >= 15);
+}
