@@ -11,14 +11,11 @@ use crate::error::{GetProvidersError, RequestError};
 use crate::event::{GetProvidersOk, QueryInfo, QueryResult, QueryStats};
 use crate::peer::PeerInfo;
 use crate::record::{ProviderRecord, RecordKey};
-use crate::time::{Duration, Instant, after, earliest};
+use crate::time::Instant;
 
 /// How many providers are remembered as told. Of more the one that was found first is forgotten, and told again if it is met
 /// again.
 const MAX_FOUND: usize = 4096;
-
-/// When all but the slow have answered, and nobody named a provider, the slow are awaited for so long.
-const LAST_CHANCE: Duration = Duration::from_secs(3);
 
 /// The providers that were found, and those of them that were not told yet.
 ///
@@ -116,19 +113,17 @@ impl Found {
 pub(in crate::dht) struct GetProviders {
     found: Found,
     search: Option<Search>,
-    last_chance: Option<Instant>,
     is_over: bool,
 }
 
 impl GetProviders {
     pub(in crate::dht) const fn new(found: Found, search: Option<Search>) -> Self {
-        Self { found, search, last_chance: None, is_over: false }
+        Self { found, search, is_over: false }
     }
 
+    /// Whether somebody slow may still name a provider where nobody else has.
     fn has_a_last_chance(&mut self, now: Instant) -> bool {
-        let is_owed = self.search.as_ref().is_some_and(Search::is_owed);
-        let wait = self.found.is_empty() && is_owed;
-        wait && *self.last_chance.get_or_insert_with(|| after(now, LAST_CHANCE)) > now
+        self.found.is_empty() && self.search.as_mut().is_some_and(|search| search.has_a_last_chance(now))
     }
 
     fn closest_peers(&self, view: &View<'_>) -> Vec<PeerId> {
@@ -187,7 +182,7 @@ impl Machine for GetProviders {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        earliest(self.search.as_ref().and_then(Search::deadline), self.last_chance)
+        self.search.as_ref().and_then(Search::deadline)
     }
 
     fn info(&self) -> QueryInfo {

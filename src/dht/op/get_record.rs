@@ -10,7 +10,7 @@ use super::{Answer, End, Machine, Step, View};
 use crate::error::{GetRecordError, RequestError};
 use crate::event::{GetRecordOk, QueryInfo, QueryResult, QueryStats};
 use crate::record::{PeerRecord, Quorum, Record, RecordKey};
-use crate::time::{Duration, Instant, SystemTime, after, earliest, wall_after};
+use crate::time::{Duration, Instant, SystemTime, wall_after};
 use crate::validate::{Namespaces, Validator as _};
 
 /// A search for the record of a key.
@@ -45,8 +45,6 @@ pub(in crate::dht) struct GetRecord {
     told: usize,
     /// They had none.
     without: Vec<PeerId>,
-    /// Until when the slow ones are awaited, since the others did not have it.
-    last_chance: Option<Instant>,
     is_over: bool,
 }
 
@@ -69,8 +67,8 @@ impl GetRecord {
         own: Option<Record>,
     ) -> Self {
         let found: Vec<_> = own.map(|record| PeerRecord { peer: None, record }).into_iter().collect();
-        let (without, last_chance, is_over) = (Vec::new(), None, false);
-        Self { key, quorum, validators, search, found, best: 0, told: 0, without, last_chance, is_over }
+        let (without, is_over) = (Vec::new(), false);
+        Self { key, quorum, validators, search, found, best: 0, told: 0, without, is_over }
     }
 
     fn best(&self) -> Option<&Record> {
@@ -106,11 +104,10 @@ impl GetRecord {
         self.quorum.map(|quorum| quorum.of(k))
     }
 
-    /// Whether somebody slow may still have what nobody else has: it is worth three seconds more.
+    /// Whether somebody slow may still have what is lacking.
     fn has_a_last_chance(&mut self, now: Instant) -> bool {
-        let is_owed = self.search.as_ref().is_some_and(Search::is_owed);
         let is_enough = self.best().is_some() && self.quorum.is_none();
-        is_owed && !is_enough && *self.last_chance.get_or_insert_with(|| after(now, LAST_CHANCE)) > now
+        !is_enough && self.search.as_mut().is_some_and(|search| search.has_a_last_chance(now))
     }
 
     fn has_quorum(&self, view: &View<'_>) -> bool {
@@ -166,9 +163,6 @@ impl GetRecord {
         Some(FollowUp { record: best, correct, cache })
     }
 }
-
-/// When all but the slow have answered, and they had too little, the slow are awaited for so long.
-const LAST_CHANCE: Duration = Duration::from_secs(3);
 
 /// How long a record is cached that has no end.
 const FOREVER: Duration = Duration::from_secs(48 * 3600);
@@ -228,7 +222,7 @@ impl Machine for GetRecord {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        earliest(self.search.as_ref().and_then(Search::deadline), self.last_chance)
+        self.search.as_ref().and_then(Search::deadline)
     }
 
     fn info(&self) -> QueryInfo {

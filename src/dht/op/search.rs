@@ -16,7 +16,7 @@ use crate::message::Request;
 use crate::peer::PeerInfo;
 use crate::query::disjoint::Disjoint;
 use crate::query::lookup::{Next, Rules};
-use crate::time::Instant;
+use crate::time::{Duration, Instant, after, earliest};
 
 /// What a search wants.
 #[derive(Debug)]
@@ -45,6 +45,8 @@ pub(in crate::dht) struct Search {
     wanted: usize,
     /// So many more are wanted, since some do not count.
     widened: usize,
+    /// Until when the slow ones are awaited, since the others did not have what is searched.
+    last_chance: Option<Instant>,
     lookup: Disjoint,
     /// Addresses of candidates as they were named; bounded by the candidates.
     addresses: IndexMap<PeerId, Addresses>,
@@ -94,7 +96,17 @@ impl Search {
         let addresses = seeds.chain(in_table).collect();
         let lookup = Disjoint::new(key, rules, paths, peers);
         let request = find_node(&preimage);
-        Some(Self { preimage, request, goal, wanted, widened: 0, lookup, addresses, urgency })
+        Some(Self {
+            preimage,
+            request,
+            goal,
+            wanted,
+            widened: 0,
+            last_chance: None,
+            lookup,
+            addresses,
+            urgency,
+        })
     }
 
     /// Asks for more than closer peers, which the answers are to name as well.
@@ -170,12 +182,12 @@ impl Search {
     }
 
     pub(in crate::dht) fn deadline(&self) -> Option<Instant> {
-        self.lookup.deadline()
+        earliest(self.lookup.deadline(), self.last_chance)
     }
 
-    /// Returns whether anybody has been asked who has neither answered nor failed, late or not.
-    pub(in crate::dht) fn is_owed(&self) -> bool {
-        self.lookup.is_owed()
+    /// Returns whether somebody slow may still have what nobody else has: it is worth three seconds more.
+    pub(in crate::dht) fn has_a_last_chance(&mut self, now: Instant) -> bool {
+        self.lookup.is_owed() && *self.last_chance.get_or_insert_with(|| after(now, LAST_CHANCE)) > now
     }
 
     pub(in crate::dht) fn preimage(&self) -> &Bytes {
@@ -239,6 +251,9 @@ impl Search {
         stats.hops = stats.hops.max(self.lookup.hops());
     }
 }
+
+/// When all but the slow have answered, and they had too little, the slow are awaited for so long.
+const LAST_CHANCE: Duration = Duration::from_secs(3);
 
 /// How many peers of one IP group count among the closest.
 const MAX_PER_GROUP: usize = 2;
