@@ -61,6 +61,8 @@ use seeds::Seeds;
 ///    Calling it early is harmless.
 /// 3. `now` never decreases.
 /// 4. Same seed, same calls: same outputs.
+/// 5. Time moves on: after [`handle_timeout`](Self::handle_timeout) at `now`, [`poll_timeout`](Self::poll_timeout) is `None`
+///    or later than `now`.
 ///
 /// # What it decides
 /// Everything: whom to dial and when, whom to ask, who enters the routing table, what is answered.
@@ -198,6 +200,16 @@ impl<S: RecordStore> Dht<S> {
         self.keep_up(now);
         self.keep_records(now);
         self.advance(now);
+        if self.join.is_due(now) {
+            // Somebody has left meanwhile, and the table is low: a first join begins at once.
+            self.keep_up(now);
+            self.advance(now);
+        }
+        debug_assert!(
+            self.poll_timeout().is_none_or(|deadline| deadline.at > now),
+            "time does not move on: {:?}",
+            self.poll_timeout()
+        );
     }
 
     /// Returns what is to be done outside, in the order in which it is to be done.

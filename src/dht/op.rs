@@ -79,7 +79,8 @@ pub(super) enum Step {
     Dial(Multiaddr),
     /// Tell the asker what was reached so far.
     Progress(QueryResult),
-    Wait,
+    /// Nothing before something happens, or until then: a time that lies ahead.
+    Wait(Option<Instant>),
     Done(QueryResult),
 }
 
@@ -132,9 +133,6 @@ pub(super) trait Machine {
     fn looks_for(&self) -> Option<&PeerId> {
         None
     }
-
-    /// Returns when to ask for the next step though nothing has happened.
-    fn deadline(&self) -> Option<Instant>;
 
     fn info(&self) -> QueryInfo;
 

@@ -321,9 +321,9 @@ impl<S: RecordStore> Dht<S> {
                     self.peers.dial_address(now, id, address, out);
                 }
                 Step::Progress(result) => self.report(now, id, result, false),
-                Step::Wait => {
-                    let wake_at = query.operation.machine().deadline();
-                    return self.queries.sleep(id, wake_at);
+                Step::Wait(until) => {
+                    debug_assert!(until.is_none_or(|at| at > now), "{:?} waits for what is past", query.operation);
+                    return self.queries.sleep(id, until);
                 }
                 Step::Done(result) => return self.end(now, id, result),
             }

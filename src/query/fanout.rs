@@ -9,7 +9,7 @@ use libp2p_identity::PeerId;
 use super::lookup::Outlook;
 use super::rtt::Phase;
 use crate::error::RequestError;
-use crate::time::{Instant, after, earliest};
+use crate::time::{Instant, after};
 
 /// What became of one peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +26,8 @@ pub(crate) enum Fate {
 pub(crate) enum FanoutNext {
     /// Send it to this peer.
     Ask(PeerId),
-    /// Nothing before something happens or the deadline comes.
-    Wait,
+    /// Nothing before something happens, or until then.
+    Wait(Option<Instant>),
     /// It has ended.
     Done,
 }
@@ -42,7 +42,7 @@ pub(crate) enum FanoutNext {
 /// [`took`](Self::took), [`refused`](Self::refused), [`failed`](Self::failed).
 ///
 /// # Outputs
-/// [`next`](Self::next), to be called until it wants nothing more; [`deadline`](Self::deadline).
+/// [`next`](Self::next), to be called until it wants nothing more.
 ///
 /// # What time does
 /// Makes peers overdue. Their answers still count until the end.
@@ -59,14 +59,13 @@ pub(crate) struct Fanout {
     quorum: usize,
     peers: VecDeque<PeerId>,
     asked: Vec<(PeerId, Fate)>,
-    deadline: Option<Instant>,
 }
 
 impl Fanout {
     /// Begins with peers, nearest first: sends it to `wanted` of them, of whom `quorum` must take it.
     pub(crate) fn new(peers: impl IntoIterator<Item = PeerId>, wanted: usize, quorum: usize) -> Self {
         let peers: VecDeque<_> = peers.into_iter().take(2 * wanted).collect();
-        Self { wanted, quorum, peers, asked: Vec::new(), deadline: None }
+        Self { wanted, quorum, peers, asked: Vec::new() }
     }
 
     pub(crate) fn next(&mut self, now: Instant, outlook: &Outlook<'_>) -> FanoutNext {
@@ -88,11 +87,11 @@ impl Fanout {
             Fate::Waiting(soft) => Some(*soft),
             Fate::Took | Fate::Refused | Fate::Failed(_) => None,
         });
-        self.deadline = waiting.clone().filter(|soft| *soft > now).fold(None, |a, b| earliest(a, Some(b)));
-        if waiting.count() == 0 || (self.deadline.is_none() && self.num_took() >= self.quorum) {
+        let until = waiting.clone().filter(|soft| *soft > now).min();
+        if waiting.count() == 0 || (until.is_none() && self.num_took() >= self.quorum) {
             return FanoutNext::Done;
         }
-        FanoutNext::Wait
+        FanoutNext::Wait(until)
     }
 
     pub(crate) fn took(&mut self, peer: &PeerId) {
@@ -125,10 +124,6 @@ impl Fanout {
         self.asked.iter().copied()
     }
 
-    /// Returns when to ask for the next step though nothing has happened.
-    pub(crate) const fn deadline(&self) -> Option<Instant> {
-        self.deadline
-    }
 }
 
 #[cfg(test)]
@@ -140,7 +135,7 @@ mod tests {
     fn asks(fanout: &mut Fanout, now: Instant) -> Vec<PeerId> {
         std::iter::from_fn(|| match fanout.next(now, &cold) {
             FanoutNext::Ask(peer) => Some(peer),
-            FanoutNext::Wait | FanoutNext::Done => None,
+            FanoutNext::Wait(_) | FanoutNext::Done => None,
         })
         .collect()
     }
@@ -155,14 +150,11 @@ mod tests {
     fn all_that_are_wanted_are_asked_at_once() {
         let mut fanout = Fanout::new(peers(0..50), 20, 11);
         assert_eq!(asks(&mut fanout, start()), peers(0..20));
-        assert_eq!(fanout.next(start(), &cold), FanoutNext::Wait);
+        let wait = FanoutNext::Wait(Some(start() + LATE));
+        assert_eq!(fanout.next(start(), &cold), wait);
         for peer in peers(0..19) {
             fanout.took(&peer);
-            assert_eq!(
-                fanout.next(start() + MS, &cold),
-                FanoutNext::Wait,
-                "the last one is not given up yet"
-            );
+            assert_eq!(fanout.next(start() + MS, &cold), wait, "the last one is not given up yet");
         }
         fanout.took(&peer(19));
         assert_eq!(fanout.next(start() + MS, &cold), FanoutNext::Done);
@@ -176,7 +168,7 @@ mod tests {
         fanout.refused(&peer(0));
         fanout.failed(&peer(1), RequestError::Unreachable);
         assert_eq!(asks(&mut fanout, start()), peers(3..5));
-        assert_eq!(fanout.deadline(), Some(start() + LATE));
+        assert_eq!(fanout.next(start(), &cold), FanoutNext::Wait(Some(start() + LATE)));
         assert_eq!(asks(&mut fanout, start() + LATE), peers(5..6), "six are the most");
         fanout.took(&peer(2));
         fanout.took(&peer(4));
@@ -192,8 +184,8 @@ mod tests {
         let mut fanout = Fanout::new(peers(0..2), 3, 2);
         assert_eq!(asks(&mut fanout, start()), peers(0..2));
         fanout.took(&peer(0));
-        assert_eq!(fanout.next(start() + 100 * LATE, &cold), FanoutNext::Wait);
-        assert_eq!(fanout.deadline(), None, "the request's own end will come");
+        let wait = FanoutNext::Wait(None);
+        assert_eq!(fanout.next(start() + 100 * LATE, &cold), wait, "the request's own end will come");
         fanout.failed(&peer(1), RequestError::Timeout);
         assert_eq!(fanout.next(start() + 100 * LATE, &cold), FanoutNext::Done);
     }

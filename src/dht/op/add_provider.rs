@@ -11,7 +11,7 @@ use crate::event::{AddProviderOk, QueryInfo, QueryResult, QueryStats};
 use crate::message::Request;
 use crate::query::fanout::{Fanout, FanoutNext, Fate};
 use crate::record::RecordKey;
-use crate::time::{Instant, earliest};
+use crate::time::Instant;
 
 /// Announces this node at the peers closest to a key.
 ///
@@ -97,7 +97,7 @@ impl Machine for AddProvider {
             fanout => {
                 match self.search.next(now, view, 0) {
                     Want::Ask(ask) => return Step::Ask(ask),
-                    Want::Wait => return Step::Wait,
+                    Want::Wait(until) => return Step::Wait(until),
                     Want::Done => {}
                 }
                 let k = view.config.bucket_size().get();
@@ -119,7 +119,7 @@ impl Machine for AddProvider {
                 let request = Request::AddProvider { key: self.key.clone(), providers: Vec::new() };
                 Step::Ask(self.search.ask(peer, request, ANNOUNCE))
             }
-            FanoutNext::Wait => Step::Wait,
+            FanoutNext::Wait(until) => Step::Wait(until),
             FanoutNext::Done => Step::Done(self.result()),
         }
     }
@@ -152,11 +152,6 @@ impl Machine for AddProvider {
             End::Cancelled => QueryResult::StartProviding(Err(AddProviderError::Cancelled { report })),
             End::Enough => self.result(),
         }
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        let search = if self.fanout.is_none() { self.search.deadline() } else { None };
-        earliest(search, self.fanout.as_ref().and_then(Fanout::deadline))
     }
 
     fn info(&self) -> QueryInfo {

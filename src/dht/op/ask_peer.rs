@@ -45,7 +45,7 @@ impl Machine for AskPeer {
                 let (addresses, urgency) = (Addresses::empty(), Urgency::Forced);
                 Step::Ask(Ask { to: self.peer, addresses, request: self.request.clone(), lookup: 0, urgency })
             }
-            State::Asked => Step::Wait,
+            State::Asked => Step::Wait(None),
             State::Over(result) => Step::Done(QueryResult::AskPeer(match &**result {
                 Ok(answer) => Ok(answer.clone()),
                 Err(error) => Err(AskPeerError::Failed { peer: self.peer, error: *error }),
@@ -69,10 +69,6 @@ impl Machine for AskPeer {
             End::Timeout => AskPeerError::Failed { peer: self.peer, error: RequestError::Timeout },
             End::Cancelled | End::Enough => AskPeerError::Cancelled,
         }))
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        None
     }
 
     fn info(&self) -> QueryInfo {

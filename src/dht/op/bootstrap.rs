@@ -84,7 +84,7 @@ impl Bootstrap {
     fn next_of_own(&mut self, now: Instant, view: &View<'_>) -> Step {
         match self.own.next(now, view, 0) {
             Want::Ask(ask) => Step::Ask(ask),
-            Want::Wait => Step::Wait,
+            Want::Wait(until) => Step::Wait(until),
             Want::Done if !self.own.has_answers() => {
                 let outcomes = view.seeds.outcomes();
                 Step::Done(QueryResult::Bootstrap(Err(BootstrapError::NoAnswer { outcomes })))
@@ -138,13 +138,14 @@ impl Machine for Bootstrap {
             // No key was found for what was left.
             return self.over(view, false);
         }
+        let mut wake_at = None;
         for at in 0..self.lookups.len() {
             let Some((number, search)) = self.lookups.get_mut(at) else {
                 break;
             };
             match search.next(now, view, *number) {
                 Want::Ask(ask) => return Step::Ask(ask),
-                Want::Wait => {}
+                Want::Wait(until) => wake_at = earliest(wake_at, until),
                 Want::Done => {
                     let (_, search) = self.lookups.remove(at);
                     search.count(&mut self.spent);
@@ -152,7 +153,7 @@ impl Machine for Bootstrap {
                 }
             }
         }
-        Step::Wait
+        Step::Wait(wake_at)
     }
 
     fn answered(&mut self, now: Instant, from: &PeerId, lookup: u16, answer: Answer) {
@@ -181,11 +182,6 @@ impl Machine for Bootstrap {
                 Ok(BootstrapOk { peer, num_remaining: self.remaining(), outcomes: view.seeds.outcomes() })
             }
         })
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        let own = if self.own_is_over { None } else { self.own.deadline() };
-        self.lookups.iter().map(|(_, search)| search.deadline()).fold(own, earliest)
     }
 
     fn info(&self) -> QueryInfo {

@@ -44,7 +44,7 @@ impl Machine for Connect {
                 self.state = State::Dialling;
                 Step::Dial(self.address.clone())
             }
-            State::Dialling => Step::Wait,
+            State::Dialling => Step::Wait(None),
             State::Over(result) => Step::Done(QueryResult::Connect(match result {
                 Ok(peer) => Ok(ConnectOk { peer, address: self.address.clone() }),
                 Err(error) => Err(ConnectError::Failed(error)),
@@ -65,10 +65,6 @@ impl Machine for Connect {
             End::Timeout => ConnectError::Failed(RequestError::Timeout),
             End::Cancelled | End::Enough => ConnectError::Cancelled,
         }))
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        None
     }
 
     fn info(&self) -> QueryInfo {

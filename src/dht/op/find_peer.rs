@@ -78,7 +78,7 @@ impl Machine for FindPeer {
             Some(evidence) if evidence > Evidence::OneReport => Some(evidence),
             Some(_) | None => match self.search.next(now, view, 0) {
                 Want::Ask(ask) => return Step::Ask(ask),
-                Want::Wait => return Step::Wait,
+                Want::Wait(until) => return Step::Wait(until),
                 Want::Done => self.evidence,
             },
         };
@@ -112,10 +112,6 @@ impl Machine for FindPeer {
 
     fn looks_for(&self) -> Option<&PeerId> {
         Some(&self.peer)
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        self.search.deadline()
     }
 
     fn info(&self) -> QueryInfo {

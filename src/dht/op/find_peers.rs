@@ -33,7 +33,7 @@ impl Machine for FindPeers {
     fn next(&mut self, now: Instant, view: &mut View<'_>) -> Step {
         match self.search.next(now, view, 0) {
             Want::Ask(ask) => Step::Ask(ask),
-            Want::Wait => Step::Wait,
+            Want::Wait(until) => Step::Wait(until),
             Want::Done => Step::Done(QueryResult::GetClosestPeers(Ok(self.result(view)))),
         }
     }
@@ -53,10 +53,6 @@ impl Machine for FindPeers {
             End::Cancelled => Err(GetClosestPeersError::Cancelled { key, peers }),
             End::Enough => Ok(GetClosestPeersOk { key, peers, path }),
         })
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        self.search.deadline()
     }
 
     fn info(&self) -> QueryInfo {

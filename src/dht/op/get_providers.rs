@@ -121,9 +121,9 @@ impl GetProviders {
         Self { found, search, is_over: false }
     }
 
-    /// Whether somebody slow may still name a provider where nobody else has.
-    fn has_a_last_chance(&mut self, now: Instant) -> bool {
-        self.found.is_empty() && self.search.as_mut().is_some_and(|search| search.has_a_last_chance(now))
+    /// Returns until when somebody slow is awaited who may still name a provider where nobody else has.
+    fn last_chance(&mut self, now: Instant) -> Option<Instant> {
+        self.search.as_mut().filter(|_| self.found.is_empty())?.last_chance(now)
     }
 
     fn closest_peers(&self, view: &View<'_>) -> Vec<PeerId> {
@@ -146,9 +146,11 @@ impl Machine for GetProviders {
         if !self.is_over {
             match self.search.as_mut().map_or(Want::Done, |search| search.next_diverse(now, view, 0)) {
                 Want::Ask(ask) => return Step::Ask(ask),
-                Want::Wait => return Step::Wait,
-                Want::Done if self.has_a_last_chance(now) => return Step::Wait,
-                Want::Done => self.is_over = true,
+                Want::Wait(until) => return Step::Wait(until),
+                Want::Done => match self.last_chance(now) {
+                    Some(until) => return Step::Wait(Some(until)),
+                    None => self.is_over = true,
+                },
             }
         }
         Step::Done(self.result(view))
@@ -179,10 +181,6 @@ impl Machine for GetProviders {
             End::Cancelled => QueryResult::GetProviders(Err(GetProvidersError::Cancelled)),
             End::Enough => self.result(view),
         }
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        self.search.as_ref().and_then(Search::deadline)
     }
 
     fn info(&self) -> QueryInfo {

@@ -104,10 +104,10 @@ impl GetRecord {
         self.quorum.map(|quorum| quorum.of(k))
     }
 
-    /// Whether somebody slow may still have what is lacking.
-    fn has_a_last_chance(&mut self, now: Instant) -> bool {
+    /// Returns until when somebody slow is awaited who may still have what is lacking.
+    fn last_chance(&mut self, now: Instant) -> Option<Instant> {
         let is_enough = self.best().is_some() && self.quorum.is_none();
-        !is_enough && self.search.as_mut().is_some_and(|search| search.has_a_last_chance(now))
+        self.search.as_mut().filter(|_| !is_enough)?.last_chance(now)
     }
 
     fn has_quorum(&self, view: &View<'_>) -> bool {
@@ -189,9 +189,11 @@ impl Machine for GetRecord {
         if !self.is_over && !self.has_quorum(view) {
             match self.search.as_mut().map_or(Want::Done, |search| search.next(now, view, 0)) {
                 Want::Ask(ask) => return Step::Ask(ask),
-                Want::Wait => return Step::Wait,
-                Want::Done if self.has_a_last_chance(now) => return Step::Wait,
-                Want::Done => self.is_over = true,
+                Want::Wait(until) => return Step::Wait(until),
+                Want::Done => match self.last_chance(now) {
+                    Some(until) => return Step::Wait(Some(until)),
+                    None => self.is_over = true,
+                },
             }
         }
         Step::Done(QueryResult::GetRecord(self.result(view)))
@@ -219,10 +221,6 @@ impl Machine for GetRecord {
             End::Cancelled => Err(GetRecordError::Cancelled),
             End::Enough => self.result(view),
         })
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        self.search.as_ref().and_then(Search::deadline)
     }
 
     fn info(&self) -> QueryInfo {

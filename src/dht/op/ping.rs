@@ -59,7 +59,7 @@ impl Machine for Ping {
         match self.state {
             State::Ping => self.ask(Request::Ping, State::Asked),
             State::Find => self.ask(find_node(&Bytes::from(self.peer.to_bytes())), State::AskedAgain),
-            State::Asked | State::AskedAgain => Step::Wait,
+            State::Asked | State::AskedAgain => Step::Wait(None),
             State::Over(result) => Step::Done(QueryResult::Ping(match result {
                 Ok(rtt) => Ok(PingOk { peer: self.peer, rtt }),
                 Err(error) => Err(PingError::Failed { peer: self.peer, error }),
@@ -83,10 +83,6 @@ impl Machine for Ping {
             End::Timeout => PingError::Failed { peer: self.peer, error: RequestError::Timeout },
             End::Cancelled | End::Enough => PingError::Cancelled,
         }))
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        None
     }
 
     fn info(&self) -> QueryInfo {

@@ -11,7 +11,7 @@ use crate::event::{PutRecordOk, QueryInfo, QueryResult, QueryStats};
 use crate::message::{Request, SentRecord};
 use crate::query::fanout::{Fanout, FanoutNext, Fate};
 use crate::record::{Quorum, RecordKey};
-use crate::time::{Instant, earliest};
+use crate::time::Instant;
 
 /// Stores a record at the closest peers to its key, or at some peers.
 ///
@@ -116,7 +116,7 @@ impl Machine for PutRecord {
         {
             match search.next(now, view, 0) {
                 Want::Ask(ask) => return Step::Ask(ask),
-                Want::Wait => return Step::Wait,
+                Want::Wait(until) => return Step::Wait(until),
                 Want::Done => {}
             }
             let k = view.config.bucket_size().get();
@@ -127,7 +127,7 @@ impl Machine for PutRecord {
         let outlook = |peer: &PeerId, phase| view.prospect(peer, phase);
         match self.fanout.as_mut().map_or(FanoutNext::Done, |fanout| fanout.next(now, &outlook)) {
             FanoutNext::Ask(peer) => self.store_at(peer),
-            FanoutNext::Wait => Step::Wait,
+            FanoutNext::Wait(until) => Step::Wait(until),
             FanoutNext::Done => Step::Done(self.result(view)),
         }
     }
@@ -159,11 +159,6 @@ impl Machine for PutRecord {
             End::Cancelled => QueryResult::PutRecord(Err(PutRecordError::Cancelled { report })),
             End::Enough => self.result(view),
         }
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        let search = self.search.as_ref().filter(|_| self.fanout.is_none()).and_then(Search::deadline);
-        earliest(search, self.fanout.as_ref().and_then(Fanout::deadline))
     }
 
     fn info(&self) -> QueryInfo {

@@ -16,14 +16,15 @@ use crate::message::Request;
 use crate::peer::PeerInfo;
 use crate::query::disjoint::Disjoint;
 use crate::query::lookup::{Next, Rules};
-use crate::time::{Duration, Instant, after, earliest};
+use crate::time::{Duration, Instant, after};
 
 /// What a search wants.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "used up as soon as it is made")]
 pub(in crate::dht) enum Want {
     Ask(Ask),
-    Wait,
+    /// Nothing before something happens, or until then.
+    Wait(Option<Instant>),
     Done,
 }
 
@@ -128,7 +129,7 @@ impl Search {
     pub(in crate::dht) fn next(&mut self, now: Instant, view: &View<'_>, lookup: u16) -> Want {
         match self.lookup.next(now, &|peer, phase| view.prospect(peer, phase)) {
             Next::Ask(to, _) => Want::Ask(self.ask(to, self.request.clone(), lookup)),
-            Next::Wait => Want::Wait,
+            Next::Wait => Want::Wait(self.lookup.deadline()),
             Next::Done => Want::Done,
         }
     }
@@ -181,13 +182,14 @@ impl Search {
         self.lookup.failed(from);
     }
 
-    pub(in crate::dht) fn deadline(&self) -> Option<Instant> {
-        earliest(self.lookup.deadline(), self.last_chance)
-    }
-
-    /// Returns whether somebody slow may still have what nobody else has: it is worth three seconds more.
-    pub(in crate::dht) fn has_a_last_chance(&mut self, now: Instant) -> bool {
-        self.lookup.is_owed() && *self.last_chance.get_or_insert_with(|| after(now, LAST_CHANCE)) > now
+    /// Returns until when somebody slow is awaited who may still have what nobody else has: it is worth three seconds more,
+    /// once. `None` if nobody is awaited, or not any more.
+    pub(in crate::dht) fn last_chance(&mut self, now: Instant) -> Option<Instant> {
+        if !self.lookup.is_owed() {
+            return None;
+        }
+        let until = *self.last_chance.get_or_insert_with(|| after(now, LAST_CHANCE));
+        (until > now).then_some(until)
     }
 
     pub(in crate::dht) fn preimage(&self) -> &Bytes {

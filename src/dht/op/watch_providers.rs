@@ -73,17 +73,17 @@ impl Machine for WatchProviders {
             self.begin(now, view);
         }
         let Some(search) = &mut self.search else {
-            return Step::Wait;
+            return Step::Wait(self.next_at);
         };
         match search.next_diverse(now, view, self.round) {
             Want::Ask(ask) => Step::Ask(ask),
-            Want::Wait => Step::Wait,
+            Want::Wait(until) => Step::Wait(until),
             Want::Done => {
                 search.count(&mut self.spent);
                 self.search = None;
                 self.next_at = Some(after(now, self.pause));
                 self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-                Step::Wait
+                Step::Wait(self.next_at)
             }
         }
     }
@@ -108,10 +108,6 @@ impl Machine for WatchProviders {
             End::Timeout | End::Cancelled => Err(GetProvidersError::Cancelled),
             End::Enough => Ok(GetProvidersOk::FinishedWithNoAdditionalRecord { closest_peers: Vec::new() }),
         })
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        self.search.as_ref().map_or(self.next_at, Search::deadline)
     }
 
     fn info(&self) -> QueryInfo {

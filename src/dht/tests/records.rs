@@ -585,6 +585,49 @@ fn who_is_still_being_dialled_may_have_what_the_others_have_not() {
     }
 }
 
+/// Lets a node do what is due until some time; fails if time stands still.
+fn pass(dht: &mut Dht<MemoryStore>, now: &mut Instant, until: Instant) -> Vec<Output> {
+    let mut all = outputs(dht);
+    while let Some(deadline) = dht.poll_timeout().filter(|deadline| deadline.at <= until) {
+        *now = deadline.at.max(*now);
+        dht.handle_timeout(*now);
+        let next = dht.poll_timeout();
+        assert!(next.is_none_or(|next| next.at > *now), "{next:?} at {now:?}");
+        all.extend(outputs(dht));
+    }
+    *now = until;
+    all
+}
+
+#[test]
+fn time_moves_on_when_the_last_slow_peer_names_somebody_who_is_silent() {
+    for late in [1500, 2200, 2900] {
+        for providers in [false, true] {
+            let quick = quiet().with_soft_timeout(50 * MS..=100 * MS).unwrap();
+            let (mut dht, mut now) = (new_dht(0, quick), start());
+            admit(&mut dht, now, 1..=2);
+            outputs(&mut dht);
+            let (query, nothing) = if providers {
+                let nothing = |closer_peers| Response::GetProviders { key: None, provider_peers: vec![], closer_peers };
+                (dht.get_providers(now, record_key()), nothing as fn(_) -> _)
+            } else {
+                let nothing = |closer_peers| Response::GetValue { key: None, record: None, closer_peers };
+                (dht.get_record(now, record_key(), None), nothing as fn(_) -> _)
+            };
+            let out = outputs(&mut dht);
+            let [(_, first, _), (_, slow, _)] = asked(&out)[..] else { panic!("{out:?}") };
+            dht.handle_input(now, Input::ResponseReceived { id: first, response: nothing(vec![]) });
+            let answers_at = now + late * MS;
+            let out = pass(&mut dht, &mut now, answers_at);
+            assert!(result_of(&out, query).is_none(), "the slow one is awaited");
+            dht.handle_input(now, Input::ResponseReceived { id: slow, response: nothing(vec![named_peer(3)]) });
+            let until = now + 20 * SECOND;
+            let out = pass(&mut dht, &mut now, until);
+            assert!(result_of(&out, query).is_some(), "it has ended: {out:?}");
+        }
+    }
+}
+
 #[test]
 fn a_refusal_is_no_failure_of_the_peer() {
     let (mut dht, now) = (new_dht(0, quiet()), start());
