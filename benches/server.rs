@@ -31,6 +31,7 @@ use libp2p_core::multihash::Multihash;
 use libp2p_kad as kad;
 use libp2p_kademlia::message::{Request, Response};
 use libp2p_kademlia::store::MemoryStore;
+use libp2p_kademlia::time::{Instant, Now, SystemTime};
 use libp2p_kademlia::wire::{decode_response, encode_request, encode_response};
 use libp2p_kademlia::{Behaviour, Key, Mode};
 
@@ -86,7 +87,7 @@ fn ours(local: PeerId) -> Behaviour {
         .with_ip_diversity(None);
     let mut behaviour = Behaviour::with_config(local, MemoryStore::new(local), config);
     behaviour.set_mode(Some(Mode::Server));
-    let now = libp2p_kademlia::time::Instant::now();
+    let now = Now::new(Instant::now(), SystemTime::now());
     let dht = behaviour.dht_mut();
     for n in 1..=OFFERED {
         let (peer, address) = (peer(n), address(n));

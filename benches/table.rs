@@ -11,7 +11,7 @@ use libp2p_kad as kad;
 use libp2p_kademlia::dht::Dht;
 use libp2p_kademlia::routing::{Table, TableConfig};
 use libp2p_kademlia::store::MemoryStore;
-use libp2p_kademlia::time::SystemTime;
+use libp2p_kademlia::time::{Now, SystemTime};
 use libp2p_kademlia::{Addresses, Config, KBucketKey, Key};
 
 #[global_allocator]
@@ -113,9 +113,9 @@ fn closest_20_near_libp2p_kad(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn a_node_with_an_empty_table(bencher: Bencher<'_, '_>) {
-    let (local, now) = (peer(LOCAL), start());
+    let (local, now) = (peer(LOCAL), Now::new(start(), SystemTime::UNIX_EPOCH));
     let store = || MemoryStore::new(local);
-    bencher.bench(|| Dht::new(local, store(), Config::default(), [0; 32], now, SystemTime::UNIX_EPOCH));
+    bencher.bench(|| Dht::new(local, store(), Config::default(), [0; 32], now));
 }
 
 #[divan::bench]

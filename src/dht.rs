@@ -37,7 +37,7 @@ use crate::routing::bootstrap::Bootstrap;
 use crate::routing::refresh::Refresh;
 use crate::routing::{Entry, Probe, Table, TableConfig, TableSnapshot};
 use crate::store::RecordStore;
-use crate::time::{Duration, Instant, SystemTime, wall_after};
+use crate::time::{Duration, Instant, Now, SystemTime, wall_after};
 
 use local::Local;
 use mode::ModeMachine;
@@ -74,7 +74,8 @@ pub struct Dht<S> {
     config: Config,
     local: Local,
     rng: Rng,
-    wall: (Instant, SystemTime),
+    /// The latest reading.
+    clocks: Now,
     mode: ModeMachine,
     table: Table,
     admission: Admission,
@@ -98,21 +99,13 @@ pub struct Dht<S> {
 impl<S: RecordStore> Dht<S> {
     /// Makes a node that knows nobody.
     ///
-    /// All its random choices follow from `seed`; a seed in the configuration goes before it. `wall` is the wall-clock
-    /// time at `now`.
-    pub fn new(
-        local: PeerId,
-        store: S,
-        config: Config,
-        seed: [u8; 32],
-        now: Instant,
-        wall: SystemTime,
-    ) -> Self {
+    /// All its random choices follow from `seed`; a seed in the configuration goes before it.
+    pub fn new(local: PeerId, store: S, config: Config, seed: [u8; 32], now: Now) -> Self {
         let key = Key::of_peer(&local, config.key_hash);
         let mut this = Self {
             local: Local::new(local, key),
             rng: Rng::from_seed(config.seed.unwrap_or(seed)),
-            wall: (now, wall),
+            clocks: now,
             mode: ModeMachine::new(),
             table: Table::new(key, TableConfig::from(&config)),
             admission: Admission::default(),
@@ -131,23 +124,24 @@ impl<S: RecordStore> Dht<S> {
             outputs: VecDeque::new(),
             config,
         };
-        this.find_records(now);
-        this.find_provided(now);
+        this.find_records(now.instant);
+        this.find_provided(now.instant);
         this
     }
 
-    /// Ties the two clocks anew: the wall-clock time at `now` is `wall`.
-    pub fn set_wall_clock(&mut self, now: Instant, wall: SystemTime) {
-        self.wall = (now, wall);
+    /// Takes note of the time.
+    fn tell_time(&mut self, now: Now) -> Instant {
+        self.clocks = now;
+        now.instant
     }
 
     fn wall_at(&self, now: Instant) -> SystemTime {
-        let (then, wall) = self.wall;
-        wall_after(wall, now.saturating_duration_since(then))
+        wall_after(self.clocks.wall, now.saturating_duration_since(self.clocks.instant))
     }
 
     /// Tells the node what has happened outside.
-    pub fn handle_input(&mut self, now: Instant, input: Input) {
+    pub fn handle_input(&mut self, now: Now, input: Input) {
+        let now = self.tell_time(now);
         let out = &mut self.outputs;
         match input {
             Input::Connected { peer, address, dialled, dial } => {
@@ -188,7 +182,8 @@ impl<S: RecordStore> Dht<S> {
     }
 
     /// Does what is due by time alone.
-    pub fn handle_timeout(&mut self, now: Instant) {
+    pub fn handle_timeout(&mut self, now: Now) {
+        let now = self.tell_time(now);
         self.peers.handle_timeout(now, &mut self.outputs);
         self.queries.handle_timeout(now);
         if self.mode.hint(now) {
@@ -272,7 +267,8 @@ impl<S: RecordStore> Dht<S> {
     ///
     /// A seed is a candidate of every lookup, is not forgotten however silent it is, and is checked at once so that it
     /// enters the routing table. A trailing `/p2p` is cut off.
-    pub fn add_address(&mut self, now: Instant, peer: PeerId, address: Multiaddr) -> RoutingUpdate {
+    pub fn add_address(&mut self, now: Now, peer: PeerId, address: Multiaddr) -> RoutingUpdate {
+        let now = self.tell_time(now);
         let update = self.add_seed(now, peer, address);
         self.advance(now);
         update
@@ -306,7 +302,8 @@ impl<S: RecordStore> Dht<S> {
     /// Removes an address of a peer; with its last one the peer leaves the routing table and the seeds.
     ///
     /// Returns the entry of a peer that has left the routing table.
-    pub fn remove_address(&mut self, now: Instant, peer: &PeerId, address: &Multiaddr) -> Option<Entry> {
+    pub fn remove_address(&mut self, now: Now, peer: &PeerId, address: &Multiaddr) -> Option<Entry> {
+        let now = self.tell_time(now);
         let address = clean(address.clone(), peer)?;
         self.seeds.remove_address(peer, &address);
         let known = self.peers.get_mut(peer)?;
@@ -323,7 +320,8 @@ impl<S: RecordStore> Dht<S> {
     }
 
     /// Removes a peer from the routing table and the seeds. It may enter again when it answers.
-    pub fn remove_peer(&mut self, now: Instant, peer: &PeerId) -> Option<Entry> {
+    pub fn remove_peer(&mut self, now: Now, peer: &PeerId) -> Option<Entry> {
+        let now = self.tell_time(now);
         self.seeds.remove(peer);
         let removed = self.drop_from_table(now, peer);
         self.advance(now);
@@ -331,7 +329,8 @@ impl<S: RecordStore> Dht<S> {
     }
 
     /// Sets whether the node serves others, or lets that follow its confirmed external addresses.
-    pub fn set_mode(&mut self, now: Instant, mode: Option<Mode>) {
+    pub fn set_mode(&mut self, now: Now, mode: Option<Mode>) {
+        let now = self.tell_time(now);
         let changed = self.mode.set(mode);
         self.mode_changed(changed, mode.is_none());
         self.advance(now);
@@ -375,8 +374,8 @@ impl<S: RecordStore> Dht<S> {
     }
 
     /// Returns a picture of the routing table as it is at `now`.
-    pub fn snapshot(&self, now: Instant) -> TableSnapshot {
-        TableSnapshot::of(now, &self.table)
+    pub fn snapshot(&self, now: Now) -> TableSnapshot {
+        TableSnapshot::of(now.instant, &self.table)
     }
 
     /// Returns the live peers of the routing table with their addresses, to be added again after a restart.

@@ -3,9 +3,71 @@
 //! Knows nothing else of the crate, and reads no clock: below `net`, time is an argument.
 
 use std::num::NonZeroU32;
+use std::ops::{Add, AddAssign, Sub};
 pub use std::time::Duration;
 
 pub use web_time::{Instant, SystemTime};
+
+/// A reading of both clocks at one moment: how much time has passed, and what time it is.
+///
+/// What does not outlive the process follows the monotonic clock, what does follows the wall clock. They are read together,
+/// since each moves in ways of its own: the monotonic one stands still while a machine sleeps, the wall clock is set.
+///
+/// Readings are ordered by the monotonic clock first, and later ones are made by adding a duration to both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Now {
+    /// The monotonic clock. It never goes back.
+    pub instant: Instant,
+    /// The wall clock. It may jump, either way.
+    pub wall: SystemTime,
+}
+
+impl Now {
+    /// Makes a reading.
+    pub const fn new(instant: Instant, wall: SystemTime) -> Self {
+        Self { instant, wall }
+    }
+}
+
+impl Add<Duration> for Now {
+    type Output = Self;
+
+    /// Returns the reading after both clocks have gone on; one that the platform cannot represent stands still.
+    fn add(self, passed: Duration) -> Self {
+        Self { instant: after(self.instant, passed), wall: wall_after(self.wall, passed) }
+    }
+}
+
+impl AddAssign<Duration> for Now {
+    fn add_assign(&mut self, passed: Duration) {
+        *self = *self + passed;
+    }
+}
+
+impl Sub for Now {
+    type Output = Duration;
+
+    /// Returns how much time has passed since an earlier reading, by the monotonic clock; none since a later one.
+    fn sub(self, earlier: Self) -> Duration {
+        self.instant.saturating_duration_since(earlier.instant)
+    }
+}
+
+#[cfg(test)]
+impl Sub<Duration> for Now {
+    type Output = Self;
+
+    fn sub(self, before: Duration) -> Self {
+        Self { instant: self.instant - before, wall: self.wall - before }
+    }
+}
+
+#[cfg(test)]
+impl std::ops::SubAssign<Duration> for Now {
+    fn sub_assign(&mut self, before: Duration) {
+        *self = *self - before;
+    }
+}
 
 /// Where a sum of an instant and a duration ends when the platform cannot represent it: far enough to mean never.
 const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);

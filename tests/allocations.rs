@@ -11,7 +11,7 @@ use libp2p_kademlia::dht::{Dht, InboundId, Input, Output};
 use libp2p_kademlia::message::{Request, Response};
 use libp2p_kademlia::routing::{Table, TableConfig};
 use libp2p_kademlia::store::{MemoryStore, MemoryStoreConfig, ProviderLimits, RecordStore as _, Source};
-use libp2p_kademlia::time::{Instant, SystemTime};
+use libp2p_kademlia::time::{Instant, Now, SystemTime};
 use libp2p_kademlia::wire::{MAX_PEERS, decode_request, decode_response, encode_response};
 use libp2p_kademlia::{
     Addresses, Behaviour, Config, ConnectionType, IpDiversity, KadPeer, Key, Mode, ProviderRecord, Quorum,
@@ -166,10 +166,10 @@ fn the_worst_frames_are_bounded_too() {
 }
 
 /// A server with a table of 300 peers or so.
-fn server() -> (Dht<MemoryStore>, Instant) {
-    let now = Instant::now();
+fn server() -> (Dht<MemoryStore>, Now) {
+    let now = Now::new(Instant::now(), SystemTime::UNIX_EPOCH);
     let config = Config::default().with_ip_diversity(None).with_refresh_interval(None);
-    let mut dht = Dht::new(peer(0), MemoryStore::new(peer(0)), config, [0; 32], now, SystemTime::UNIX_EPOCH);
+    let mut dht = Dht::new(peer(0), MemoryStore::new(peer(0)), config, [0; 32], now);
     dht.set_mode(now, Some(Mode::Server));
     for n in 1..=5000 {
         let (id, address) = (peer(n), "/ip4/10.0.0.1/tcp/1".parse().unwrap());
@@ -234,8 +234,8 @@ fn queries_that_wait_cost_others_nothing() {
 /// A record of 64 KiB to twenty peers: each request shares the one value.
 #[test]
 fn a_put_does_not_copy_the_value_for_each_peer() {
-    let (now, wall) = (Instant::now(), SystemTime::UNIX_EPOCH);
-    let mut dht = Dht::new(peer(0), MemoryStore::new(peer(0)), Config::default(), [1; 32], now, wall);
+    let now = Now::new(Instant::now(), SystemTime::UNIX_EPOCH);
+    let mut dht = Dht::new(peer(0), MemoryStore::new(peer(0)), Config::default(), [1; 32], now);
     let peers: Vec<_> = (1..=20).map(peer).collect();
     for peer in &peers {
         let address = "/memory/1".parse().unwrap();

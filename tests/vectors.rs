@@ -19,7 +19,7 @@ use libp2p_kademlia::addrs::Addresses;
 use libp2p_kademlia::dht::{Dht, InboundId, Input, Output};
 use libp2p_kademlia::message::{MessageType, Request, Response};
 use libp2p_kademlia::store::{MemoryStore, RecordStore as _};
-use libp2p_kademlia::time::{Instant, SystemTime};
+use libp2p_kademlia::time::{Instant, Now, SystemTime};
 use libp2p_kademlia::wire::{DecodeError, decode_request, decode_response, encode_request, encode_response};
 use libp2p_kademlia::{Config, ConnectionType, KadPeer, Mode, PROTOCOL_NAME};
 
@@ -142,7 +142,7 @@ fn every_answer_of_real_peers_is_read_as_what_it_is() {
 /// A server that knows some peers, and what it says.
 struct Server {
     dht: Dht<MemoryStore>,
-    now: Instant,
+    now: Now,
     asked: u64,
 }
 
@@ -153,9 +153,9 @@ fn somebody(n: u8) -> (PeerId, Multiaddr) {
 
 impl Server {
     fn start() -> Self {
-        let (now, wall) = (Instant::now(), SystemTime::now());
+        let now = Now::new(Instant::now(), SystemTime::now());
         let (peer, address) = somebody(0);
-        let mut dht = Dht::new(peer, MemoryStore::new(peer), Config::default(), [7; 32], now, wall);
+        let mut dht = Dht::new(peer, MemoryStore::new(peer), Config::default(), [7; 32], now);
         dht.set_mode(now, Some(Mode::Server));
         dht.handle_input(now, Input::LocalAddresses { external: vec![], listening: vec![address] });
         let mut this = Self { dht, now, asked: 0 };

@@ -8,7 +8,7 @@ use libp2p_identity::PeerId;
 use libp2p_kademlia::dht::{Dht, DialFailure, DialId, InboundId, Input, Output, RequestId};
 use libp2p_kademlia::message::{Request, Response, SentRecord};
 use libp2p_kademlia::store::MemoryStore;
-use libp2p_kademlia::time::{Duration, Instant, SystemTime};
+use libp2p_kademlia::time::{Duration, Instant, Now, SystemTime};
 use libp2p_kademlia::wire::{
     ClientCodec, DecodeError, ServerCodec, decode_request, decode_response, encode_request, encode_response,
 };
@@ -113,7 +113,7 @@ pub fn dht(data: &[u8]) {
 
 struct World {
     dht: Dht<MemoryStore>,
-    now: Instant,
+    now: Now,
     requests: Vec<(RequestId, Request)>,
     dials: Vec<DialId>,
     next_inbound: u64,
@@ -123,10 +123,10 @@ struct World {
 impl World {
     fn new() -> Self {
         // The one reading of the clock that all instants are counted from; no result depends on it.
-        let now = Instant::now();
+        let now = Now::new(Instant::now(), SystemTime::UNIX_EPOCH);
         let config = Config::default().with_query_timeout(Duration::from_secs(60));
         let store = MemoryStore::new(peer(0));
-        let mut dht = Dht::new(peer(0), store, config, [7; 32], now, SystemTime::UNIX_EPOCH);
+        let mut dht = Dht::new(peer(0), store, config, [7; 32], now);
         dht.set_mode(now, Some(Mode::Server));
         Self { dht, now, requests: Vec::new(), dials: Vec::new(), next_inbound: 0, connected: Vec::new() }
     }
@@ -135,7 +135,7 @@ impl World {
         self.now += time;
         self.dht.handle_timeout(self.now);
         let deadline = self.dht.poll_timeout();
-        assert!(deadline.is_none_or(|deadline| deadline.at > self.now), "overdue: {deadline:?}");
+        assert!(deadline.is_none_or(|deadline| deadline.at > self.now.instant), "overdue: {deadline:?}");
     }
 
     fn check(&mut self) {

@@ -18,7 +18,7 @@ use crate::peer::KadPeer;
 use crate::record::{ProviderRecord, RecordKey};
 use crate::store;
 use crate::store::republish::{Republish, Spread};
-use crate::time::{Duration, Instant, SystemTime, wall_after};
+use crate::time::{Duration, Instant, Now, SystemTime, wall_after};
 use crate::validate::InvalidRecord;
 
 /// The longest key that anybody provides (`spec` of the public IPFS network; go nodes refuse longer ones).
@@ -51,7 +51,8 @@ impl<S: RecordStore> Dht<S> {
     ///
     /// # Errors
     /// Whatever keeps this node's store from taking the key; then nobody is told. A key has 1 to 80 bytes.
-    pub fn start_providing(&mut self, now: Instant, key: RecordKey) -> Result<QueryId, store::Error> {
+    pub fn start_providing(&mut self, now: Now, key: RecordKey) -> Result<QueryId, store::Error> {
+        let now = self.tell_time(now);
         check_key(&key)?;
         let wall = self.wall_at(now);
         let target = (self.config.key_hash)(key.as_ref());
@@ -82,7 +83,8 @@ impl<S: RecordStore> Dht<S> {
     ///
     /// # Errors
     /// Whatever the store says.
-    pub fn stop_providing(&mut self, now: Instant, key: &RecordKey) -> Result<(), store::Error> {
+    pub fn stop_providing(&mut self, now: Now, key: &RecordKey) -> Result<(), store::Error> {
+        let now = self.tell_time(now);
         self.providing.reprovide.removed(key);
         self.store.remove_provider(key, &self.local.peer)?;
         self.commit_soon(now);
@@ -93,7 +95,8 @@ impl<S: RecordStore> Dht<S> {
     ///
     /// Each is told as it is found, those first that this node knows itself. It ends when the closest peers have answered;
     /// [`finish`](Self::finish) it when there are enough.
-    pub fn get_providers(&mut self, now: Instant, key: RecordKey) -> QueryId {
+    pub fn get_providers(&mut self, now: Now, key: RecordKey) -> QueryId {
+        let now = self.tell_time(now);
         let at_once = |dht: &mut Self, error| dht.at_once(now, QueryResult::GetProviders(Err(error)));
         if key.as_ref().is_empty() {
             return at_once(self, GetProvidersError::EmptyKey);
@@ -114,7 +117,8 @@ impl<S: RecordStore> Dht<S> {
 
     /// Watches who provides a key: searches its providers at once, again after a second, and then after twice as long each
     /// time, up to five minutes, until it is cancelled. Each provider is told once.
-    pub fn watch_providers(&mut self, now: Instant, key: RecordKey) -> QueryId {
+    pub fn watch_providers(&mut self, now: Now, key: RecordKey) -> QueryId {
+        let now = self.tell_time(now);
         let error = if key.as_ref().is_empty() {
             GetProvidersError::EmptyKey
         } else if self.queries.is_full() {
@@ -139,10 +143,10 @@ impl<S: RecordStore> Dht<S> {
     }
 
     /// Begins the announcement of a command, whose error goes into the event.
-    pub(super) fn provide_or_say_why(&mut self, now: Instant, key: RecordKey) -> QueryId {
+    pub(super) fn provide_or_say_why(&mut self, now: Now, key: RecordKey) -> QueryId {
         self.start_providing(now, key).unwrap_or_else(|error| {
             let error = AddProviderError::Store(error.to_string());
-            self.at_once(now, QueryResult::StartProviding(Err(error)))
+            self.at_once(now.instant, QueryResult::StartProviding(Err(error)))
         })
     }
 

@@ -33,7 +33,7 @@ use crate::key::Key;
 use crate::message::{Response, SentRecord};
 use crate::peer::{KadPeer, PeerInfo};
 use crate::routing::refresh::Target;
-use crate::time::{Duration, Instant};
+use crate::time::{Duration, Instant, Now};
 
 /// Who is told what a query reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,10 +76,10 @@ macro_rules! view {
 
 impl<S: RecordStore> Dht<S> {
     /// Begins the query of a command. Its last event tells if it could not begin.
-    pub fn run(&mut self, now: Instant, command: Command) -> QueryId {
+    pub fn run(&mut self, now: Now, command: Command) -> QueryId {
         match command {
             Command::Bootstrap => self.bootstrap(now).unwrap_or_else(|NoKnownPeers()| {
-                self.at_once(now, QueryResult::Bootstrap(Err(BootstrapError::NoKnownPeers)))
+                self.at_once(now.instant, QueryResult::Bootstrap(Err(BootstrapError::NoKnownPeers)))
             }),
             Command::FindClosest { key, count, precision } => {
                 let count = count.unwrap_or(self.config.bucket_size());
@@ -100,7 +100,7 @@ impl<S: RecordStore> Dht<S> {
     }
 
     /// Searches the `k` peers closest to the hash of `key`; see [`find_n_closest`](Self::find_n_closest).
-    pub fn find_closest(&mut self, now: Instant, key: impl Into<Vec<u8>>) -> QueryId {
+    pub fn find_closest(&mut self, now: Now, key: impl Into<Vec<u8>>) -> QueryId {
         self.find_n_closest(now, key, self.config.bucket_size(), Precision::Exact)
     }
 
@@ -109,11 +109,12 @@ impl<S: RecordStore> Dht<S> {
     /// Ends with one [`QueryResult::GetClosestPeers`].
     pub fn find_n_closest(
         &mut self,
-        now: Instant,
+        now: Now,
         key: impl Into<Vec<u8>>,
         count: NonZeroUsize,
         precision: Precision,
     ) -> QueryId {
+        let now = self.tell_time(now);
         let preimage = Bytes::from(key.into());
         if preimage.is_empty() {
             return self.at_once(now, QueryResult::GetClosestPeers(Err(GetClosestPeersError::EmptyKey)));
@@ -135,7 +136,8 @@ impl<S: RecordStore> Dht<S> {
     /// Searches a peer and its addresses. Ends with one [`QueryResult::FindPeer`].
     ///
     /// A connected peer and this node itself are found at once.
-    pub fn find_peer(&mut self, now: Instant, peer: PeerId) -> QueryId {
+    pub fn find_peer(&mut self, now: Now, peer: PeerId) -> QueryId {
+        let now = self.tell_time(now);
         let known = self.peers.get(&peer).filter(|known| known.is_connected() && !known.addresses.is_empty());
         let found = if peer == self.local.peer {
             Some(self.local.addresses_for(crate::addrs::Reach::World))
@@ -164,7 +166,8 @@ impl<S: RecordStore> Dht<S> {
     }
 
     /// Asks one peer for a sign of life, connected or not. Ends with one [`QueryResult::Ping`].
-    pub fn ping(&mut self, now: Instant, peer: PeerId) -> QueryId {
+    pub fn ping(&mut self, now: Now, peer: PeerId) -> QueryId {
+        let now = self.tell_time(now);
         if peer == self.local.peer {
             let error = RequestError::DialRefused;
             return self.at_once(now, QueryResult::Ping(Err(PingError::Failed { peer, error })));
@@ -178,7 +181,8 @@ impl<S: RecordStore> Dht<S> {
     /// Connects to an address and makes whoever is there a seed. Ends with one [`QueryResult::Connect`].
     ///
     /// If the address ends in `/p2p/<id>`, only that peer will do.
-    pub fn connect(&mut self, now: Instant, address: Multiaddr) -> QueryId {
+    pub fn connect(&mut self, now: Now, address: Multiaddr) -> QueryId {
+        let now = self.tell_time(now);
         let (plain, peer) = without_peer(address.clone());
         let error = if peer == Some(self.local.peer) || !self.keeps(&plain) {
             ConnectError::Address
@@ -197,7 +201,12 @@ impl<S: RecordStore> Dht<S> {
     ///
     /// # Errors
     /// [`NoKnownPeers`] if the routing table is empty and there is no seed.
-    pub fn bootstrap(&mut self, now: Instant) -> Result<QueryId, NoKnownPeers> {
+    pub fn bootstrap(&mut self, now: Now) -> Result<QueryId, NoKnownPeers> {
+        let now = self.tell_time(now);
+        self.begin_join(now)
+    }
+
+    pub(super) fn begin_join(&mut self, now: Instant) -> Result<QueryId, NoKnownPeers> {
         let own = look_up_own(now, &view!(self)).ok_or(NoKnownPeers())?;
         match self.begin(now, Operation::Bootstrap(Bootstrap::new(self.local.peer, own))) {
             Some(id) => {
@@ -209,16 +218,17 @@ impl<S: RecordStore> Dht<S> {
     }
 
     /// Ends a query. Its last event says that it was cancelled. Returns whether there was such a query.
-    pub fn cancel(&mut self, now: Instant, id: QueryId) -> bool {
+    pub fn cancel(&mut self, now: Now, id: QueryId) -> bool {
         self.end_early(now, id, End::Cancelled)
     }
 
     /// Ends a query with what it has reached so far. Returns whether there was such a query.
-    pub fn finish(&mut self, now: Instant, id: QueryId) -> bool {
+    pub fn finish(&mut self, now: Now, id: QueryId) -> bool {
         self.end_early(now, id, End::Enough)
     }
 
-    fn end_early(&mut self, now: Instant, id: QueryId, why: End) -> bool {
+    fn end_early(&mut self, now: Now, id: QueryId, why: End) -> bool {
+        let now = self.tell_time(now);
         if self.query(id).is_none() {
             return false;
         }
@@ -322,7 +332,11 @@ impl<S: RecordStore> Dht<S> {
                 }
                 Step::Progress(result) => self.report(now, id, result, false),
                 Step::Wait(until) => {
-                    debug_assert!(until.is_none_or(|at| at > now), "{:?} waits for what is past", query.operation);
+                    debug_assert!(
+                        until.is_none_or(|at| at > now),
+                        "{:?} waits for what is past",
+                        query.operation
+                    );
                     return self.queries.sleep(id, until);
                 }
                 Step::Done(result) => return self.end(now, id, result),

@@ -22,7 +22,7 @@ use crate::message::{Request, Response, SentRecord};
 use crate::record::{ProviderRecord, Quorum, Record, RecordKey};
 use crate::store;
 use crate::store::republish::{Republish, Spread};
-use crate::time::{Instant, SystemTime, earliest, wall_after};
+use crate::time::{Instant, Now, SystemTime, earliest, wall_after};
 use crate::validate::{InvalidRecord, Validator as _};
 
 /// What is remembered beside the store.
@@ -94,7 +94,8 @@ impl<S: RecordStore> Dht<S> {
     /// Each valid record is told as it is found, this node's own first. With a quorum the search ends when so many agree on
     /// the best one so far; a record of this node counts, and may be enough. Without one it ends when the closest peers have
     /// answered.
-    pub fn get_record(&mut self, now: Instant, key: RecordKey, quorum: Option<Quorum>) -> QueryId {
+    pub fn get_record(&mut self, now: Now, key: RecordKey, quorum: Option<Quorum>) -> QueryId {
+        let now = self.tell_time(now);
         let at_once = |dht: &mut Self, error| dht.at_once(now, QueryResult::GetRecord(Err(error)));
         let wall = self.wall_at(now);
         if key.as_ref().is_empty() {
@@ -131,10 +132,11 @@ impl<S: RecordStore> Dht<S> {
     /// Whatever keeps this node itself from storing it; then it is sent to nobody.
     pub fn put_record(
         &mut self,
-        now: Instant,
+        now: Now,
         mut record: Record,
         quorum: Quorum,
     ) -> Result<QueryId, store::Error> {
+        let now = self.tell_time(now);
         let wall = self.wall_at(now);
         record.publisher = Some(self.local.peer);
         self.check_own(wall, &record)?;
@@ -163,11 +165,12 @@ impl<S: RecordStore> Dht<S> {
     /// Stores a record at some peers, and not here. Ends with one [`QueryResult::PutRecord`].
     pub fn put_record_to(
         &mut self,
-        now: Instant,
+        now: Now,
         record: Record,
         peers: impl IntoIterator<Item = PeerId>,
         quorum: Quorum,
     ) -> QueryId {
+        let now = self.tell_time(now);
         let wall = self.wall_at(now);
         let mut to: Vec<PeerId> = Vec::new();
         for peer in peers {
@@ -192,7 +195,8 @@ impl<S: RecordStore> Dht<S> {
     ///
     /// # Errors
     /// Whatever the store says.
-    pub fn remove_record(&mut self, now: Instant, key: &RecordKey) -> Result<(), store::Error> {
+    pub fn remove_record(&mut self, now: Now, key: &RecordKey) -> Result<(), store::Error> {
+        let now = self.tell_time(now);
         self.records.republish.removed(key);
         self.store.remove(key)?;
         self.commit_soon(now);
@@ -200,13 +204,15 @@ impl<S: RecordStore> Dht<S> {
     }
 
     /// Asks one peer for the peers closest to the hash of `key`. Ends with one [`QueryResult::AskPeer`].
-    pub fn find_node_at(&mut self, now: Instant, peer: PeerId, key: impl Into<Vec<u8>>) -> QueryId {
+    pub fn find_node_at(&mut self, now: Now, peer: PeerId, key: impl Into<Vec<u8>>) -> QueryId {
+        let now = self.tell_time(now);
         let key = bytes::Bytes::from(key.into());
         self.ask_peer(now, peer, key.is_empty(), Request::FindNode { key })
     }
 
     /// Asks one peer for the record of a key. Ends with one [`QueryResult::AskPeer`].
-    pub fn get_record_at(&mut self, now: Instant, peer: PeerId, key: RecordKey) -> QueryId {
+    pub fn get_record_at(&mut self, now: Now, peer: PeerId, key: RecordKey) -> QueryId {
+        let now = self.tell_time(now);
         self.ask_peer(now, peer, key.as_ref().is_empty(), Request::GetValue { key })
     }
 
@@ -223,9 +229,9 @@ impl<S: RecordStore> Dht<S> {
     }
 
     /// Begins a put for a command, whose error goes into the event.
-    pub(super) fn put_or_say_why(&mut self, now: Instant, record: Record, quorum: Quorum) -> QueryId {
+    pub(super) fn put_or_say_why(&mut self, now: Now, record: Record, quorum: Quorum) -> QueryId {
         self.put_record(now, record, quorum)
-            .unwrap_or_else(|error| self.at_once(now, QueryResult::PutRecord(Err(why_not(error)))))
+            .unwrap_or_else(|error| self.at_once(now.instant, QueryResult::PutRecord(Err(why_not(error)))))
     }
 
     fn check_own(&self, wall: SystemTime, record: &Record) -> Result<(), store::Error> {

@@ -17,10 +17,28 @@ use crate::error::RequestError;
 use crate::event::{ProgressStep, QueryId, QueryResult, QueryStats};
 use crate::message::{Request, Response};
 use crate::store::MemoryStore;
-use crate::time::start;
 
 pub(super) const MS: Duration = Duration::from_millis(1);
 pub(super) const SECOND: Duration = Duration::from_secs(1);
+
+/// Where virtual time begins; the wall clock shows 1970.
+pub(super) fn start() -> Now {
+    Now::new(crate::time::start(), SystemTime::UNIX_EPOCH)
+}
+
+/// When a node wants to be called, by both clocks, if the wall clock is not set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Due {
+    pub(super) at: Now,
+    pub(super) reason: &'static str,
+}
+
+impl<S: RecordStore> Dht<S> {
+    pub(super) fn due(&self) -> Option<Due> {
+        let Deadline { at, reason } = self.poll_timeout()?;
+        Some(Due { at: start() + at.saturating_duration_since(start().instant), reason })
+    }
+}
 
 /// The peer with the number `n`, whose id is a hash so that keys are spread evenly.
 pub(super) fn peer(n: usize) -> PeerId {
@@ -39,7 +57,7 @@ pub(super) fn key(n: usize) -> Key {
 pub(super) fn new_dht(n: usize, config: Config) -> Dht<MemoryStore> {
     let mut seed = [0; 32];
     seed[..8].copy_from_slice(&n.to_le_bytes());
-    let mut dht = Dht::new(peer(n), MemoryStore::new(peer(n)), config, seed, start(), SystemTime::UNIX_EPOCH);
+    let mut dht = Dht::new(peer(n), MemoryStore::new(peer(n)), config, seed, start());
     dht.set_mode(start(), Some(Mode::Server));
     while dht.poll_output().is_some() {}
     dht
@@ -69,13 +87,13 @@ pub(super) struct Node {
     pub(super) events: Vec<Event>,
     pub(super) announced: Vec<PeerId>,
     connections: BTreeSet<usize>,
-    wake_at: Option<Instant>,
+    wake_at: Option<Now>,
     /// Requests of others that are being answered.
     answering: BTreeMap<InboundId, (usize, RequestId)>,
 }
 
 pub(super) struct Net {
-    pub(super) now: Instant,
+    pub(super) now: Now,
     pub(super) nodes: Vec<Node>,
     /// One way.
     pub(super) latency: Duration,
@@ -83,7 +101,7 @@ pub(super) struct Net {
     pub(super) dials: u64,
     /// The node to and from which nothing gets through.
     pub(super) cut_off: Option<usize>,
-    queue: BinaryHeap<Reverse<(Instant, u64)>>,
+    queue: BinaryHeap<Reverse<(Now, u64)>>,
     happenings: BTreeMap<u64, Happening>,
     numbers: BTreeMap<PeerId, usize>,
     next: u64,
@@ -149,7 +167,7 @@ impl Net {
     }
 
     /// Calls a command of a node and does what comes of it.
-    pub(super) fn with<T>(&mut self, n: usize, call: impl FnOnce(&mut Dht<MemoryStore>, Instant) -> T) -> T {
+    pub(super) fn with<T>(&mut self, n: usize, call: impl FnOnce(&mut Dht<MemoryStore>, Now) -> T) -> T {
         let result = call(&mut self.nodes[n].dht, self.now);
         self.drain(n);
         result
@@ -195,12 +213,12 @@ impl Net {
         while let Some(output) = self.nodes[n].dht.poll_output() {
             self.output(n, output);
         }
-        let wake_at = self.nodes[n].dht.poll_timeout().map(|deadline| deadline.at);
+        let wake_at = self.nodes[n].dht.due().map(|deadline| deadline.at);
         if let Some(at) = wake_at
             && self.nodes[n].wake_at.is_none_or(|known| known > at || known <= self.now)
         {
             self.nodes[n].wake_at = Some(at);
-            let delay = at.saturating_duration_since(self.now);
+            let delay = at - self.now;
             self.later(delay, Happening::Wake(n));
         }
     }
@@ -368,14 +386,14 @@ pub(super) fn outputs(dht: &mut Dht<MemoryStore>) -> Vec<Output> {
 }
 
 /// Tells a lone node that it is connected to a server.
-pub(super) fn meet(dht: &mut Dht<MemoryStore>, now: Instant, n: usize) {
+pub(super) fn meet(dht: &mut Dht<MemoryStore>, now: Now, n: usize) {
     dht.handle_input(now, Input::AddressesLearned { peer: peer(n), addresses: vec![address(n)] });
     dht.handle_input(now, Input::Connected { peer: peer(n), address: address(n), dialled: true, dial: None });
     dht.handle_input(now, Input::ProtocolConfirmed { peer: peer(n) });
 }
 
 /// Answers whatever a lone node asks, naming `named`, until it asks nothing more.
-pub(super) fn answer_all(dht: &mut Dht<MemoryStore>, now: Instant, named: &[usize]) -> Vec<Output> {
+pub(super) fn answer_all(dht: &mut Dht<MemoryStore>, now: Now, named: &[usize]) -> Vec<Output> {
     let mut all = Vec::new();
     loop {
         let new = outputs(dht);
@@ -418,7 +436,7 @@ pub(super) fn quiet() -> Config {
 }
 
 /// Puts connected servers into the table of a lone node.
-pub(super) fn admit(dht: &mut Dht<MemoryStore>, now: Instant, peers: impl IntoIterator<Item = usize>) {
+pub(super) fn admit(dht: &mut Dht<MemoryStore>, now: Now, peers: impl IntoIterator<Item = usize>) {
     for n in peers {
         connect_at(dht, now, n, address(n));
         dht.handle_input(now, Input::ProtocolConfirmed { peer: peer(n) });
@@ -430,7 +448,7 @@ pub(super) fn admit(dht: &mut Dht<MemoryStore>, now: Instant, peers: impl IntoIt
 }
 
 /// Lets a connected peer prove itself by an answer, unless it has.
-pub(super) fn prove(dht: &mut Dht<MemoryStore>, now: Instant, n: usize) -> Vec<Output> {
+pub(super) fn prove(dht: &mut Dht<MemoryStore>, now: Now, n: usize) -> Vec<Output> {
     if dht.table().entry(&key(n), &peer(n)).is_some() {
         return Vec::new();
     }
@@ -439,28 +457,28 @@ pub(super) fn prove(dht: &mut Dht<MemoryStore>, now: Instant, n: usize) -> Vec<O
 }
 
 /// Tells a lone node that it has dialled a peer, for whomever, at an address.
-pub(super) fn connect_at(dht: &mut Dht<MemoryStore>, now: Instant, n: usize, address: Multiaddr) {
+pub(super) fn connect_at(dht: &mut Dht<MemoryStore>, now: Now, n: usize, address: Multiaddr) {
     dht.handle_input(now, Input::Connected { peer: peer(n), address, dialled: true, dial: None });
 }
 
 /// Tells a lone node that the last connection to a peer is gone.
-pub(super) fn lose(dht: &mut Dht<MemoryStore>, now: Instant, n: usize) {
+pub(super) fn lose(dht: &mut Dht<MemoryStore>, now: Now, n: usize) {
     dht.handle_input(now, Input::Disconnected { peer: peer(n) });
 }
 
 /// Tells a lone node, as identify would, where a peer can be reached.
-pub(super) fn learn(dht: &mut Dht<MemoryStore>, now: Instant, n: usize, addresses: &[Multiaddr]) {
+pub(super) fn learn(dht: &mut Dht<MemoryStore>, now: Now, n: usize, addresses: &[Multiaddr]) {
     dht.handle_input(now, Input::AddressesLearned { peer: peer(n), addresses: addresses.to_vec() });
 }
 
 /// Answers a FIND_NODE of a lone node.
-pub(super) fn name(dht: &mut Dht<MemoryStore>, now: Instant, id: RequestId, named: &[usize]) {
+pub(super) fn name(dht: &mut Dht<MemoryStore>, now: Now, id: RequestId, named: &[usize]) {
     let closer_peers = named.iter().map(|n| named_peer(*n)).collect();
     dht.handle_input(now, Input::ResponseReceived { id, response: Response::FindNode { closer_peers } });
 }
 
 /// Tells a lone node that its dial of a peer has failed.
-pub(super) fn fail_dial(dht: &mut Dht<MemoryStore>, now: Instant, id: DialId, n: usize, error: DialFailure) {
+pub(super) fn fail_dial(dht: &mut Dht<MemoryStore>, now: Now, id: DialId, n: usize, error: DialFailure) {
     dht.handle_input(now, Input::DialFailed { dial: Some(id), peer: Some(peer(n)), error });
 }
 

@@ -328,7 +328,7 @@ impl<S: RecordStore> Dht<S> {
 
     /// Begins what is due: a join, lookups of buckets.
     pub(super) fn keep_up(&mut self, now: Instant) {
-        if self.join.is_due(now) && (self.queries.is_full() || self.bootstrap(now).is_err()) {
+        if self.join.is_due(now) && (self.queries.is_full() || self.begin_join(now).is_err()) {
             // Whoever was known has been removed, or there is no room for a query now.
             self.join.began();
             self.joined(now, false);

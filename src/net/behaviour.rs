@@ -35,6 +35,7 @@ use crate::dht::{Dht, DialFailure, DialId, Input, Output, RequestId};
 use crate::error::RequestError;
 use crate::event::{Event, QueryId};
 use crate::store::{MemoryStore, RecordStore};
+use crate::time::Now;
 
 /// A connection as the behaviour knows it.
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +97,7 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         let protocol = StreamProtocol::try_from_owned(name).expect("begins with a slash");
         let limits = Limits::from(&config);
         Self {
-            dht: Dht::new(local, store, config, entropy::seed(), timer::now(), timer::wall()),
+            dht: Dht::new(local, store, config, entropy::seed(), timer::both()),
             protocol,
             limits,
             timer: Timer::default(),
@@ -115,8 +116,8 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     }
 
     /// Calls the node and sees to it that the swarm notices what comes of it.
-    fn call<T>(&mut self, call: impl FnOnce(&mut Dht<S>, crate::time::Instant) -> T) -> T {
-        let result = call(&mut self.dht, timer::now());
+    fn call<T>(&mut self, call: impl FnOnce(&mut Dht<S>, Now) -> T) -> T {
+        let result = call(&mut self.dht, timer::both());
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -138,7 +139,7 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     }
 
     fn input(&mut self, input: Input) {
-        self.dht.handle_input(timer::now(), input);
+        self.dht.handle_input(timer::both(), input);
     }
 
     fn notify(&mut self, peer: PeerId, connection: ConnectionId, event: ToHandler) {
@@ -405,8 +406,8 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
                 continue;
             }
             let deadline = self.dht.poll_timeout().map(|deadline| deadline.at);
-            let now = timer::now();
-            if self.timer.poll(cx, now, deadline).is_ready() {
+            let now = timer::both();
+            if self.timer.poll(cx, now.instant, deadline).is_ready() {
                 self.dht.handle_timeout(now);
                 continue;
             }

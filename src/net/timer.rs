@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use futures_timer::Delay;
 
-use crate::time::{Instant, SystemTime};
+use crate::time::{Instant, Now, SystemTime};
 
 /// Reads the monotonic clock.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the clocks")]
@@ -14,10 +14,10 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// Reads the wall clock.
+/// Reads both clocks.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the clocks")]
-pub(super) fn wall() -> SystemTime {
-    SystemTime::now()
+pub(super) fn both() -> Now {
+    Now::new(Instant::now(), SystemTime::now())
 }
 
 /// Wakes its task when a deadline has come.

@@ -123,7 +123,6 @@ impl Fanout {
     pub(crate) fn fates(&self) -> impl Iterator<Item = (PeerId, Fate)> {
         self.asked.iter().copied()
     }
-
 }
 
 #[cfg(test)]

@@ -108,12 +108,13 @@ impl World {
             return Some(format!("{} peers are remembered, {may_know} may be", dht.num_known_peers()));
         }
         let deadline = dht.poll_timeout();
-        if let Some(deadline) = deadline.filter(|deadline| deadline.at < self.now) {
-            let late = self.now.saturating_duration_since(deadline.at);
+        let now = self.now.checked_sub(node.slept).unwrap_or(self.now);
+        if let Some(deadline) = deadline.filter(|deadline| deadline.at < now) {
+            let late = now.saturating_duration_since(deadline.at);
             return Some(format!("its {} deadline is overdue by {late:?}", deadline.reason));
         }
         let began = dht.queries().filter_map(|query| query.stats().start).min()?;
-        let age = self.now.saturating_duration_since(began);
+        let age = now.saturating_duration_since(began);
         (age > self.config.query_timeout).then(|| format!("a query runs for {age:?}"))
     }
 }

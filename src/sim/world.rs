@@ -28,7 +28,7 @@ use crate::event::{Mode, QueryId};
 use crate::key::Key;
 use crate::rng::Rng;
 use crate::store::MemoryStore;
-use crate::time::{Duration, Instant, SystemTime};
+use crate::time::{Duration, Instant, Now, SystemTime};
 
 pub use records::{Reached, RecordOutcome};
 use transit::Connection;
@@ -71,6 +71,10 @@ pub(super) struct Node {
     /// The most it was ever connected to at once.
     pub(super) most_peers: usize,
     pub(super) joined: bool,
+    /// For how long its monotonic clock has stood still.
+    pub(super) slept: Duration,
+    /// By how many seconds its wall clock is ahead of the world's.
+    pub(super) clock_set: i64,
     wake_at: Option<Instant>,
 }
 
@@ -210,8 +214,6 @@ pub struct World {
     slots: Vec<Option<Happening>>,
     free: Vec<usize>,
     numbers: u64,
-    /// Successive wakes of one node without time passing.
-    restless: (usize, u32),
     buffer: BytesMut,
 }
 
@@ -256,7 +258,6 @@ impl World {
             slots: Vec::new(),
             free: Vec::new(),
             numbers: 0,
-            restless: (0, 0),
             buffer: BytesMut::new(),
         }
     }
@@ -269,6 +270,14 @@ impl World {
     /// Returns the wall-clock time, which began at 1970 with the world.
     pub fn wall(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH + self.now()
+    }
+
+    /// Returns what the clocks of a node show: those of the world, less what it has slept and as its own was set.
+    pub(super) fn clocks(&self, n: usize) -> Now {
+        let (slept, set) = self.nodes.get(n).map_or((Duration::ZERO, 0), |node| (node.slept, node.clock_set));
+        let by = Duration::from_secs(set.unsigned_abs());
+        let wall = if set < 0 { self.wall().checked_sub(by) } else { self.wall().checked_add(by) };
+        Now::new(self.now.checked_sub(slept).unwrap_or(self.now), wall.unwrap_or(SystemTime::UNIX_EPOCH))
     }
 
     /// Ends a node's life: it is found to be gone at once.
@@ -349,6 +358,8 @@ impl World {
             peers: Vec::new(),
             most_peers: 0,
             joined: false,
+            slept: Duration::ZERO,
+            clock_set: 0,
             wake_at: None,
         });
         n
@@ -359,6 +370,7 @@ impl World {
     /// What connections it had in an earlier life are reset: whoever still holds one hears of it now.
     pub(super) fn give_birth(&mut self, n: usize) {
         self.reset_all(n);
+        let clocks = self.clocks(n);
         let Some(node) = self.nodes.get_mut(n) else {
             return;
         };
@@ -368,8 +380,7 @@ impl World {
         seed[8..16].copy_from_slice(&seed_of(&node.key).to_le_bytes());
         seed[16..20].copy_from_slice(&node.incarnation.to_le_bytes());
         let store = MemoryStore::new(node.peer);
-        let wall = SystemTime::UNIX_EPOCH + self.now.saturating_duration_since(self.origin);
-        let dht = Dht::new(node.peer, store, self.config.clone(), seed, self.now, wall);
+        let dht = Dht::new(node.peer, store, self.config.clone(), seed, clocks);
         node.dht = Some(Box::new(dht));
         node.life = Life::Alive;
         node.born = self.now;
@@ -389,21 +400,18 @@ impl World {
     pub(super) fn with<T>(
         &mut self,
         n: usize,
-        call: impl FnOnce(&mut Dht<MemoryStore>, Instant) -> T,
+        call: impl FnOnce(&mut Dht<MemoryStore>, Now) -> T,
     ) -> Option<T> {
+        let clocks = self.clocks(n);
         let node = self.nodes.get_mut(n).filter(|node| node.is_alive())?;
-        let result = call(node.dht.as_deref_mut()?, self.now);
+        let result = call(node.dht.as_deref_mut()?, clocks);
         self.drain(n);
         Some(result)
     }
 
     /// Calls a node that lives, and leaves what comes of it for later.
-    fn with_quietly<T>(
-        &mut self,
-        n: usize,
-        call: impl FnOnce(&mut Dht<MemoryStore>, Instant) -> T,
-    ) -> Option<T> {
-        let now = self.now;
+    fn with_quietly<T>(&mut self, n: usize, call: impl FnOnce(&mut Dht<MemoryStore>, Now) -> T) -> Option<T> {
+        let now = self.clocks(n);
         let node = self.nodes.get_mut(n).filter(|node| node.is_alive())?;
         Some(call(node.dht.as_deref_mut()?, now))
     }
@@ -414,11 +422,11 @@ impl World {
 
     /// Tells a node something, and returns what it asks of others instead of sending it.
     fn input_alone(&mut self, n: usize, input: Input) -> Vec<(RequestId, crate::message::Request)> {
-        let mut asked = Vec::new();
+        let (mut asked, clocks) = (Vec::new(), self.clocks(n));
         let Some(dht) = self.nodes.get_mut(n).and_then(|node| node.dht.as_deref_mut()) else {
             return asked;
         };
-        dht.handle_input(self.now, input);
+        dht.handle_input(clocks, input);
         while let Some(output) =
             self.nodes.get_mut(n).and_then(|node| node.dht.as_deref_mut()).and_then(Dht::poll_output)
         {
@@ -440,7 +448,7 @@ impl World {
         let Some(node) = self.nodes.get_mut(n) else {
             return;
         };
-        let due = node.dht.as_deref().and_then(Dht::poll_timeout).map(|deadline| deadline.at);
+        let due = node.dht.as_deref().and_then(Dht::poll_timeout).map(|deadline| deadline.at + node.slept);
         if let Some(at) = due
             && node.wake_at.is_none_or(|known| known > at)
         {
@@ -556,11 +564,8 @@ impl World {
         node.wake_at = None;
         self.trace.note(self.now, 3, n, 0);
         self.with(n, |dht, now| dht.handle_timeout(now));
-        let due = self.node(n).and_then(Dht::poll_timeout);
-        let is_due = due.filter(|deadline| deadline.at <= self.now);
-        self.restless =
-            if is_due.is_some() && self.restless.0 == n { (n, self.restless.1 + 1) } else { (n, 0) };
-        assert!(self.restless.1 < 100, "node {n} does not come to rest: {is_due:?}");
+        let (due, now) = (self.node(n).and_then(Dht::poll_timeout), self.clocks(n).instant);
+        assert!(due.is_none_or(|due| due.at > now), "time does not move on for node {n}: {due:?}");
     }
 
     /// The number of an answer that a node owes, for the driver's side.

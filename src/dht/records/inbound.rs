@@ -13,7 +13,7 @@ use crate::event::{Event, HeldId, InboundRequest};
 use crate::message::{Response, SentRecord};
 use crate::record::{ProviderRecord, RecordKey};
 use crate::store::Source;
-use crate::time::{Duration, Instant, SystemTime, after, wall_after};
+use crate::time::{Duration, Instant, Now, SystemTime, after, wall_after};
 use crate::validate::{InvalidRecord, Validator as _};
 
 /// How many records of others wait for the word of the application; one more is refused.
@@ -106,7 +106,8 @@ impl<S: RecordStore> Dht<S> {
     }
 
     /// Stores what waits for the word of the application. Returns whether it still waited.
-    pub fn accept_record(&mut self, now: Instant, id: HeldId) -> bool {
+    pub fn accept_record(&mut self, now: Now, id: HeldId) -> bool {
+        let now = self.tell_time(now);
         let Some(Held { from, what, .. }) = self.records.held.remove(&id) else {
             return false;
         };

@@ -12,7 +12,7 @@ const ASKER: usize = 9999;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-fn ask(dht: &mut Dht<MemoryStore>, now: Instant, from: usize, request: Request) -> Vec<Output> {
+fn ask(dht: &mut Dht<MemoryStore>, now: Now, from: usize, request: Request) -> Vec<Output> {
     dht.handle_input(now, Input::RequestReceived { from: peer(from), id: InboundId(7), request });
     outputs(dht)
 }
@@ -29,7 +29,7 @@ fn served(out: &[Output]) -> (Response, InboundRequest) {
 }
 
 /// Asks for the peers closest to some bytes, and checks what the application is told.
-fn closest_to(dht: &mut Dht<MemoryStore>, now: Instant, from: usize, key: &[u8]) -> Vec<KadPeer> {
+fn closest_to(dht: &mut Dht<MemoryStore>, now: Now, from: usize, key: &[u8]) -> Vec<KadPeer> {
     let out = ask(dht, now, from, Request::FindNode { key: key.to_vec().into() });
     let (response, event) = served(&out);
     let Response::FindNode { closer_peers } = response else { panic!("{response:?}") };
@@ -43,7 +43,7 @@ fn ids(named: &[KadPeer]) -> Vec<PeerId> {
 }
 
 /// Asks where a peer is, and returns who is named.
-fn where_is(dht: &mut Dht<MemoryStore>, now: Instant, n: usize) -> Vec<PeerId> {
+fn where_is(dht: &mut Dht<MemoryStore>, now: Now, n: usize) -> Vec<PeerId> {
     ids(&closest_to(dht, now, ASKER, &peer(n).to_bytes()))
 }
 
@@ -93,7 +93,7 @@ fn node_answered_by_one_beside() -> Dht<MemoryStore> {
 }
 
 /// Lets a ping of a connected peer fail.
-fn doubt(dht: &mut Dht<MemoryStore>, now: Instant, n: usize) {
+fn doubt(dht: &mut Dht<MemoryStore>, now: Now, n: usize) {
     dht.ping(now, peer(n));
     let id = asked(&outputs(dht)).pop().expect("it is connected").1;
     dht.handle_input(now, Input::RequestFailed { id, error: RequestError::BadAnswer });
@@ -399,13 +399,13 @@ fn a_record_is_answered_with_the_time_left_to_it_and_closer_peers() {
 
 #[test]
 fn the_end_of_a_record_follows_the_wall_clock_as_it_was_set_last() {
-    let (mut dht, now) = (node_with_client(), start());
+    let mut dht = node_with_client();
     let key = RecordKey::new(b"key");
     let wall = SystemTime::UNIX_EPOCH + 1000 * SECOND;
     let record = Record { expires: Some(wall + 10 * SECOND), ..Record::new(key.clone(), &b"value"[..]) };
     dht.store_mut().put(wall, record).unwrap();
-    dht.set_wall_clock(now, wall);
-    let (response, _) = served(&ask(&mut dht, now + SECOND, ASKER, Request::GetValue { key }));
+    let later = Now::new(start().instant, wall) + SECOND;
+    let (response, _) = served(&ask(&mut dht, later, ASKER, Request::GetValue { key }));
     let Response::GetValue { record: Some(record), .. } = response else { panic!("{response:?}") };
     assert_eq!(record.ttl, Some(9 * SECOND));
 }
@@ -444,7 +444,7 @@ fn a_request_of_a_peer_of_the_table_is_a_sign_of_life() {
     let seen = |dht: &Dht<MemoryStore>, n| dht.table().entry(&key(n), &peer(n)).unwrap().last_seen();
     let later = start() + 100 * SECOND;
     ask(&mut dht, later, 2, Request::Ping);
-    assert_eq!((seen(&dht, 1), seen(&dht, 2)), (start(), later));
+    assert_eq!((seen(&dht, 1), seen(&dht, 2)), (start().instant, later.instant));
     let out = ask(&mut dht, later, 2, Request::Ping);
     assert!(asked(&out).is_empty() && dials(&out).is_empty(), "it is not asked in return");
 }

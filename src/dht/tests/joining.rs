@@ -18,12 +18,12 @@ fn node() -> Dht<MemoryStore> {
     new_dht(0, Config::default().with_refresh_interval(None))
 }
 
-fn timed(dht: &mut Dht<MemoryStore>, now: Instant) -> Vec<Output> {
+fn timed(dht: &mut Dht<MemoryStore>, now: Now) -> Vec<Output> {
     dht.handle_timeout(now);
     outputs(dht)
 }
 
-fn arrive(dht: &mut Dht<MemoryStore>, now: Instant, n: usize, dial: DialId) {
+fn arrive(dht: &mut Dht<MemoryStore>, now: Now, n: usize, dial: DialId) {
     let dial = Some(dial);
     dht.handle_input(now, Input::Connected { peer: peer(n), address: address(n), dialled: true, dial });
 }
@@ -48,7 +48,7 @@ fn steps<'a>(
 }
 
 /// Fails every dial until nothing more is dialled, and returns all outputs.
-fn fail_all(dht: &mut Dht<MemoryStore>, now: Instant, first: Vec<Output>) -> Vec<Output> {
+fn fail_all(dht: &mut Dht<MemoryStore>, now: Now, first: Vec<Output>) -> Vec<Output> {
     let (mut all, mut new) = (Vec::new(), first);
     while !new.is_empty() {
         assert!(asked(&new).is_empty(), "nobody is connected");
@@ -64,11 +64,11 @@ fn fail_all(dht: &mut Dht<MemoryStore>, now: Instant, first: Vec<Output>) -> Vec
 #[test]
 fn a_node_joins_by_itself_soon_after_its_first_seed() {
     let (mut dht, now) = (node(), start());
-    assert_eq!(dht.poll_timeout(), None);
+    assert_eq!(dht.due(), None);
     assert_eq!(dht.add_address(now, peer(1), address(1)), RoutingUpdate::Pending);
     let [(dial, Some(whom), _)] = dials(&outputs(&mut dht))[..] else { panic!("it is checked at once") };
     assert_eq!(whom, peer(1));
-    assert_eq!(dht.poll_timeout(), Some(Deadline { at: now + GATHER, reason: "join" }));
+    assert_eq!(dht.due(), Some(Due { at: now + GATHER, reason: "join" }));
     dht.add_address(now + 30 * MS, peer(2), address(2));
     outputs(&mut dht);
     timed(&mut dht, now + GATHER - MS);
@@ -86,7 +86,7 @@ fn a_node_joins_by_itself_soon_after_its_first_seed() {
 fn a_node_joins_by_itself_when_the_first_peer_enters_its_table() {
     let (mut dht, now) = (node(), start());
     admit(&mut dht, now, [1]);
-    assert_eq!(dht.poll_timeout(), Some(Deadline { at: now + GATHER, reason: "join" }));
+    assert_eq!(dht.due(), Some(Due { at: now + GATHER, reason: "join" }));
     timed(&mut dht, now + GATHER);
     assert!(join_of(&dht).is_some());
 }
@@ -207,7 +207,7 @@ fn a_node_that_knows_nobody_cannot_join_and_says_nothing() {
     let (mut dht, now) = (node(), start());
     assert!(dht.bootstrap(now).is_err());
     assert!(outputs(&mut dht).is_empty());
-    assert_eq!((dht.queries().count(), dht.poll_timeout()), (0, None));
+    assert_eq!((dht.queries().count(), dht.due()), (0, None));
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn a_join_that_nobody_answers_is_tried_again_with_doubling_pauses() {
         assert!(dials(&out).iter().any(|(_, whom, _)| *whom == Some(peer(1))), "though it failed lately");
         let out = fail_all(&mut dht, now, out);
         assert!(matches!(&steps(&events(&out))[..], [(Err(BootstrapError::NoAnswer { .. }), _, true)]));
-        let next = dht.poll_timeout().expect("it tries again");
+        let next = dht.due().expect("it tries again");
         assert_eq!(next.reason, "join");
         let (pause, expected) = (next.at - now, expected * SECOND);
         assert!(pause >= expected * 3 / 4 && pause <= expected * 5 / 4, "{pause:?} instead of {expected:?}");
@@ -255,12 +255,12 @@ fn a_new_seed_is_a_reason_not_to_wait_any_longer() {
     for _ in 0..8 {
         let out = [outputs(&mut dht), timed(&mut dht, now)].concat();
         fail_all(&mut dht, now, out);
-        now = dht.poll_timeout().unwrap().at;
+        now = dht.due().unwrap().at;
     }
     now -= 10 * SECOND;
     dht.add_address(now, peer(2), address(2));
     outputs(&mut dht);
-    assert_eq!(dht.poll_timeout(), Some(Deadline { at: now + GATHER, reason: "join" }));
+    assert_eq!(dht.due(), Some(Due { at: now + GATHER, reason: "join" }));
 }
 
 #[test]
@@ -274,7 +274,7 @@ fn a_node_that_joins_on_request_never_does_so_by_itself() {
     assert_eq!(dht.queries().count(), 0, "the join is over");
     dht.remove_peer(now, &peer(1));
     let mut later = now + 30 * SECOND;
-    while let Some(deadline) = dht.poll_timeout().filter(|deadline| deadline.at < now + 3600 * SECOND) {
+    while let Some(deadline) = dht.due().filter(|deadline| deadline.at < now + 3600 * SECOND) {
         later = later.max(deadline.at);
         dht.handle_timeout(later);
         let out = answer_all(&mut dht, later, &[]);
@@ -296,11 +296,11 @@ fn a_table_that_has_become_low_is_a_reason_to_join_again() {
     timed(&mut dht, later);
     assert_eq!(join_of(&dht), None, "three are more than two");
     dht.remove_peer(later, &peer(2));
-    assert_eq!(dht.poll_timeout().map(|deadline| deadline.at), Some(later));
+    assert_eq!(dht.due().map(|deadline| deadline.at), Some(later));
     dht.handle_timeout(later);
     assert!(join_of(&dht).is_some());
     answer_all(&mut dht, later, &[]);
-    let again = dht.poll_timeout().expect("the table is still low");
+    let again = dht.due().expect("the table is still low");
     assert!(again.reason == "join" && again.at > later + SECOND, "{again:?}");
 }
 
@@ -314,7 +314,7 @@ fn a_join_for_which_there_is_no_room_is_put_off_and_not_told() {
     let due = now + GATHER;
     let out = timed(&mut dht, due);
     assert!(events(&out).is_empty(), "nobody asked for it: {out:?}");
-    let deadline = dht.poll_timeout().expect("the ping ends");
+    let deadline = dht.due().expect("the ping ends");
     assert!(deadline.at > due, "{deadline:?} is due again and again");
     let mut joined = false;
     for second in 1..30 {
@@ -359,7 +359,7 @@ fn a_join_that_was_cancelled_is_tried_again() {
     let told = steps(&events(&outputs(&mut dht)));
     assert_eq!(told, [(Err(BootstrapError::Cancelled), 1, true)]);
     let again = std::iter::from_fn(|| {
-        let at = dht.poll_timeout()?.at;
+        let at = dht.due()?.at;
         dht.handle_timeout(at);
         Some(at)
     });
@@ -498,9 +498,9 @@ fn own_and_filtered_addresses_are_not_connected_to() {
 }
 
 /// Lets time pass for a lone node whose peers all answer, and returns its outputs.
-fn idle(dht: &mut Dht<MemoryStore>, end: Instant) -> Vec<Output> {
+fn idle(dht: &mut Dht<MemoryStore>, end: Now) -> Vec<Output> {
     let mut out = Vec::new();
-    while let Some(deadline) = dht.poll_timeout().filter(|deadline| deadline.at <= end) {
+    while let Some(deadline) = dht.due().filter(|deadline| deadline.at <= end) {
         dht.handle_timeout(deadline.at);
         out.extend(answer_all(dht, deadline.at, &[]));
     }

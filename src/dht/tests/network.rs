@@ -213,7 +213,7 @@ fn no_deadline_is_ever_overdue() {
     for _ in 0..3000 {
         net.run_for(50 * MS);
         for node in net.nodes.iter().filter(|node| node.health == Health::Alive) {
-            let deadline = node.dht.poll_timeout();
+            let deadline = node.dht.due();
             assert!(deadline.is_none_or(|deadline| deadline.at > net.now), "{deadline:?} at {:?}", net.now);
         }
     }

@@ -65,7 +65,7 @@ fn holders(net: &Net, key: &RecordKey, provider: usize) -> Vec<usize> {
 }
 
 /// What a node does with an announcement: `true` if it takes it as done.
-fn announce(dht: &mut Dht<MemoryStore>, now: Instant, from: usize, key: &[u8], named: Vec<KadPeer>) -> bool {
+fn announce(dht: &mut Dht<MemoryStore>, now: Now, from: usize, key: &[u8], named: Vec<KadPeer>) -> bool {
     let request = Request::AddProvider { key: RecordKey::from(key), providers: named };
     dht.handle_input(now, Input::RequestReceived { from: peer(from), id: InboundId(7), request });
     let out = outputs(dht);
@@ -212,7 +212,7 @@ fn too_few_is_an_error_that_says_who_and_why() {
     assert_eq!(report.failed, [(peer(2), RequestError::StreamEnded)]);
     assert_eq!(enough.get(), 2);
     // It goes on trying: one of two is fewer than should know.
-    assert_eq!(dht.providing.deadline(true), Some(now + 60 * SECOND));
+    assert_eq!(dht.providing.deadline(true), Some((now + 60 * SECOND).instant));
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn it_is_announced_anew_before_others_forget_it_until_it_is_stopped() {
     provide_at(&mut net, 3, &content()).unwrap();
     for day in 1..=3 {
         net.run_for(24 * HOUR);
-        let wall = WALL + net.now.duration_since(start());
+        let wall = WALL + (net.now - start());
         let closest = net.truth(3, b"some content", 20);
         let holds = |n: &usize| !net.nodes[*n].dht.store().providers(wall, &content()).unwrap().is_empty();
         let holding = (0..30).filter(|n| closest.contains(&peer(*n))).filter(holds).count();
@@ -243,7 +243,7 @@ fn it_is_announced_anew_before_others_forget_it_until_it_is_stopped() {
     }
     net.with(3, |dht, now| dht.stop_providing(now, &content())).unwrap();
     net.run_for(49 * HOUR);
-    let wall = WALL + net.now.duration_since(start());
+    let wall = WALL + (net.now - start());
     assert!((0..30).all(|n| net.nodes[n].dht.store().providers(wall, &content()).unwrap().is_empty()));
     assert!(find_at(&mut net, 9, &content()).is_empty());
 }
@@ -385,7 +385,7 @@ fn of_many_providers_some_are_named_others_to_others_and_itself_always() {
 /// Lets a lone node search, and answers what it asks by `answer`.
 fn search(
     dht: &mut Dht<MemoryStore>,
-    now: Instant,
+    now: Now,
     answer: impl Fn(&PeerId) -> (Vec<KadPeer>, Vec<usize>),
 ) -> (Vec<Vec<PeerInfo>>, Vec<PeerId>) {
     let id = dht.get_providers(now, content());
@@ -608,7 +608,7 @@ fn a_flood_of_one_network_leaves_room_for_others_and_for_this_node() {
     assert_eq!(dht.store().provided().count(), 1);
     // And it is over when it ends, though nobody asks.
     let due = std::iter::from_fn(|| {
-        let deadline = dht.poll_timeout()?;
+        let deadline = dht.due()?;
         dht.handle_timeout(deadline.at);
         outputs(&mut dht);
         (deadline.at < now + 49 * HOUR).then_some(())
@@ -623,7 +623,7 @@ fn what_was_provided_before_a_restart_is_announced_when_it_would_have_been() {
     drop(std::fs::remove_file(&path));
     let open = || crate::store::Redb::open(&path, peer(0)).unwrap();
     let now = start();
-    let mut dht = Dht::new(peer(0), open(), quiet(), [0; 32], now, WALL);
+    let mut dht = Dht::new(peer(0), open(), quiet(), [0; 32], now);
     dht.set_mode(now, Some(Mode::Server));
     let met = Input::Connected { peer: peer(1), address: address(1), dialled: true, dial: None };
     dht.handle_input(now, Input::AddressesLearned { peer: peer(1), addresses: vec![address(1)] });
@@ -654,8 +654,9 @@ fn what_was_provided_before_a_restart_is_announced_when_it_would_have_been() {
     assert_eq!(end, Some(WALL + 48 * HOUR), "others believe it until then");
     drop(dht);
     for (hours, least, most) in [(2, HOUR * 29 / 2, 20 * HOUR), (30, Duration::ZERO, HOUR / 6)] {
-        let dht = Dht::new(peer(0), open(), quiet(), [0; 32], now, WALL + HOUR * hours);
-        let due = dht.providing.deadline(true).unwrap() - now;
+        let then = Now::new(now.instant, WALL + HOUR * hours);
+        let dht = Dht::new(peer(0), open(), quiet(), [0; 32], then);
+        let due = dht.providing.deadline(true).unwrap() - now.instant;
         assert!(due >= least && due <= most, "{hours} hours later, in {due:?}");
     }
     std::fs::remove_file(&path).unwrap();

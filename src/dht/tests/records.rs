@@ -45,7 +45,7 @@ fn sent(value: &'static [u8]) -> SentRecord {
 }
 
 /// What a node answers to a PUT_VALUE: `true` if it acknowledges it.
-fn put(dht: &mut Dht<MemoryStore>, now: Instant, from: usize, record: SentRecord) -> bool {
+fn put(dht: &mut Dht<MemoryStore>, now: Now, from: usize, record: SentRecord) -> bool {
     let request = Request::PutValue { record: record.clone() };
     dht.handle_input(now, Input::RequestReceived { from: peer(from), id: InboundId(7), request });
     verdict(&outputs(dht), &record).expect("it is answered")
@@ -144,7 +144,7 @@ fn a_node_that_is_alone_with_a_record_to_be_put_comes_to_rest() {
         let later = now + DAY * days;
         dht.handle_timeout(later);
         outputs(&mut dht);
-        assert!(dht.poll_timeout().is_none_or(|deadline| deadline.at > later), "on day {days}");
+        assert!(dht.due().is_none_or(|deadline| deadline.at > later), "on day {days}");
     }
 }
 
@@ -254,7 +254,7 @@ fn a_record_ends_when_it_says_so_or_when_the_configuration_does() {
         let before = now + lasts - second;
         dht.handle_timeout(before);
         assert_eq!(dht.store().records().count(), 1, "{ttl:?} {configured:?}");
-        assert!(dht.poll_timeout().unwrap().at <= now + lasts);
+        assert!(dht.due().unwrap().at <= now + lasts);
         dht.handle_timeout(now + lasts);
         assert_eq!(dht.store().records().count(), 0, "nobody had to ask for it");
     }
@@ -559,7 +559,7 @@ fn who_is_still_being_dialled_may_have_what_the_others_have_not() {
         let mut ended = None;
         while ended.is_none() && later < now + 20 * SECOND {
             ended = result_of(&outputs(&mut dht), query);
-            let Some(at) = dht.poll_timeout().map(|deadline| deadline.at).filter(|_| ended.is_none()) else {
+            let Some(at) = dht.due().map(|deadline| deadline.at).filter(|_| ended.is_none()) else {
                 break;
             };
             if has_it && at >= now + SECOND {
@@ -586,12 +586,12 @@ fn who_is_still_being_dialled_may_have_what_the_others_have_not() {
 }
 
 /// Lets a node do what is due until some time; fails if time stands still.
-fn pass(dht: &mut Dht<MemoryStore>, now: &mut Instant, until: Instant) -> Vec<Output> {
+fn pass(dht: &mut Dht<MemoryStore>, now: &mut Now, until: Now) -> Vec<Output> {
     let mut all = outputs(dht);
-    while let Some(deadline) = dht.poll_timeout().filter(|deadline| deadline.at <= until) {
+    while let Some(deadline) = dht.due().filter(|deadline| deadline.at <= until) {
         *now = deadline.at.max(*now);
         dht.handle_timeout(*now);
-        let next = dht.poll_timeout();
+        let next = dht.due();
         assert!(next.is_none_or(|next| next.at > *now), "{next:?} at {now:?}");
         all.extend(outputs(dht));
     }
@@ -608,7 +608,8 @@ fn time_moves_on_when_the_last_slow_peer_names_somebody_who_is_silent() {
             admit(&mut dht, now, 1..=2);
             outputs(&mut dht);
             let (query, nothing) = if providers {
-                let nothing = |closer_peers| Response::GetProviders { key: None, provider_peers: vec![], closer_peers };
+                let nothing =
+                    |closer_peers| Response::GetProviders { key: None, provider_peers: vec![], closer_peers };
                 (dht.get_providers(now, record_key()), nothing as fn(_) -> _)
             } else {
                 let nothing = |closer_peers| Response::GetValue { key: None, record: None, closer_peers };
@@ -620,7 +621,10 @@ fn time_moves_on_when_the_last_slow_peer_names_somebody_who_is_silent() {
             let answers_at = now + late * MS;
             let out = pass(&mut dht, &mut now, answers_at);
             assert!(result_of(&out, query).is_none(), "the slow one is awaited");
-            dht.handle_input(now, Input::ResponseReceived { id: slow, response: nothing(vec![named_peer(3)]) });
+            dht.handle_input(
+                now,
+                Input::ResponseReceived { id: slow, response: nothing(vec![named_peer(3)]) },
+            );
             let until = now + 20 * SECOND;
             let out = pass(&mut dht, &mut now, until);
             assert!(result_of(&out, query).is_some(), "it has ended: {out:?}");
@@ -637,7 +641,7 @@ fn a_refusal_is_no_failure_of_the_peer() {
     dht.handle_input(now, Input::RequestFailed { id, error: RequestError::StreamEnded });
     outputs(&mut dht);
     assert_eq!(dht.table().entry(&key(1), &peer(1)).unwrap().failures(), 0);
-    assert!(dht.peers.is_worth_asking(now, &peer(1)));
+    assert!(dht.peers.is_worth_asking(now.instant, &peer(1)));
 }
 
 #[test]
@@ -681,7 +685,7 @@ fn whoever_must_be_dialled_first_is_sent_the_record_though_the_quorum_is_reached
 #[test]
 fn the_application_may_refuse_before_anything_is_answered() {
     let config = quiet().with_record_filtering(StoreInserts::FilterBoth);
-    let offer = |dht: &mut Dht<MemoryStore>, now: Instant| -> Option<HeldId> {
+    let offer = |dht: &mut Dht<MemoryStore>, now: Now| -> Option<HeldId> {
         let request = Request::PutValue { record: sent(b"1") };
         dht.handle_input(now, Input::RequestReceived { from: peer(1), id: InboundId(7), request });
         let out = outputs(dht);
@@ -708,7 +712,7 @@ fn the_application_may_refuse_before_anything_is_answered() {
     assert_eq!(verdict(&outputs(&mut dht), &sent(b"1")), Some(false));
     // Whoever says nothing for five seconds has refused.
     let id = offer(&mut dht, now).unwrap();
-    assert!(dht.poll_timeout().unwrap().at <= now + 5 * SECOND);
+    assert!(dht.due().unwrap().at <= now + 5 * SECOND);
     dht.handle_timeout(now + 5 * SECOND);
     assert_eq!(verdict(&outputs(&mut dht), &sent(b"1")), Some(false));
     assert!(!dht.accept_record(now, id));
@@ -798,7 +802,7 @@ fn the_publisher_puts_its_record_anew_until_it_is_removed() {
                 dht.handle_input(now, Input::ResponseReceived { id, response });
             }
         }
-        let Some(at) = dht.poll_timeout().map(|deadline| deadline.at) else { break };
+        let Some(at) = dht.due().map(|deadline| deadline.at) else { break };
         now = at.max(now);
         dht.handle_timeout(now);
     }
@@ -817,9 +821,9 @@ fn nothing_is_acknowledged_that_a_crash_would_undo() {
     drop(std::fs::remove_file(&path));
     let open = || crate::store::Redb::open(&path, peer(0)).unwrap();
     let now = start();
-    let mut dht = Dht::new(peer(0), open(), quiet(), [0; 32], now, WALL);
+    let mut dht = Dht::new(peer(0), open(), quiet(), [0; 32], now);
     dht.set_mode(now, Some(Mode::Server));
-    let request = |dht: &mut Dht<crate::store::Redb>, at: Instant, n: u64| {
+    let request = |dht: &mut Dht<crate::store::Redb>, at: Now, n: u64| {
         let record = SentRecord::of(Record::new(RecordKey::from(&n.to_be_bytes()), "v"), WALL);
         let input =
             Input::RequestReceived { from: peer(1), id: InboundId(n), request: Request::PutValue { record } };
@@ -832,7 +836,7 @@ fn nothing_is_acknowledged_that_a_crash_would_undo() {
     request(&mut dht, now, 1);
     request(&mut dht, now + 10 * MS, 2);
     assert_eq!(answered(&mut dht), 0);
-    assert_eq!(dht.poll_timeout().unwrap().at, now + 50 * MS);
+    assert_eq!(dht.due().unwrap().at, now + 50 * MS);
     dht.handle_timeout(now + 50 * MS);
     assert_eq!((answered(&mut dht), dht.store().is_dirty()), (2, false));
     // Many do not wait for the time.
@@ -844,9 +848,9 @@ fn nothing_is_acknowledged_that_a_crash_would_undo() {
     assert_eq!(answered(&mut dht), 256);
     drop(dht);
     // What was there when the node began is put anew, and ends in time.
-    let dht = Dht::new(peer(0), open(), quiet(), [0; 32], now, WALL);
+    let dht = Dht::new(peer(0), open(), quiet(), [0; 32], now);
     assert_eq!(dht.store().records().count(), 258);
-    assert!(dht.records.deadline(true).unwrap() <= now + HOUR);
+    assert!(dht.records.deadline(true).unwrap() <= (now + HOUR).instant);
     drop(dht);
     std::fs::remove_file(&path).unwrap();
 }
@@ -873,7 +877,7 @@ fn what_has_ended_is_not_remembered_though_the_next_one_is_refused() {
     let limits = crate::store::Limits { max_value_bytes: 3, ..Default::default() };
     let config = crate::store::MemoryStoreConfig { records: limits, ..Default::default() };
     let store = MemoryStore::with_config(peer(0), config);
-    let mut dht = Dht::new(peer(0), store, quiet(), [0; 32], start(), WALL);
+    let mut dht = Dht::new(peer(0), store, quiet(), [0; 32], start());
     dht.set_mode(start(), Some(Mode::Server));
     outputs(&mut dht);
     assert!(put(&mut dht, start(), 1, SentRecord { ttl: Some(SECOND), ..sent(b"1") }));
@@ -931,7 +935,7 @@ fn puts(out: &[Output]) -> Vec<(RequestId, RecordKey)> {
 }
 
 /// Lets a peer enter the table, and returns what it is handed at once.
-fn enters(dht: &mut Dht<MemoryStore>, now: Instant, n: usize) -> Vec<(RequestId, RecordKey)> {
+fn enters(dht: &mut Dht<MemoryStore>, now: Now, n: usize) -> Vec<(RequestId, RecordKey)> {
     meet(dht, now, n);
     let out = outputs(dht);
     let [(_, id, Request::FindNode { .. })] = asked(&out)[..] else { panic!("it is checked: {out:?}") };

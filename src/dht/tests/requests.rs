@@ -30,13 +30,13 @@ fn node_and_one() -> Dht<MemoryStore> {
     dht
 }
 
-fn ping(dht: &mut Dht<MemoryStore>, now: Instant, n: usize) -> (QueryId, Vec<Output>) {
+fn ping(dht: &mut Dht<MemoryStore>, now: Now, n: usize) -> (QueryId, Vec<Output>) {
     let query = dht.ping(now, peer(n));
     (query, outputs(dht))
 }
 
 /// Pings a peer, and returns the query and the dial that it takes.
-fn ping_by_dial(dht: &mut Dht<MemoryStore>, now: Instant, n: usize) -> (QueryId, DialId) {
+fn ping_by_dial(dht: &mut Dht<MemoryStore>, now: Now, n: usize) -> (QueryId, DialId) {
     let (query, out) = ping(dht, now, n);
     let [(dial, Some(whom), _)] = dials(&out)[..] else { panic!("{out:?}") };
     assert_eq!(whom, peer(n));
@@ -44,26 +44,26 @@ fn ping_by_dial(dht: &mut Dht<MemoryStore>, now: Instant, n: usize) -> (QueryId,
 }
 
 /// Pings a connected peer, and returns the query and its request.
-fn ping_by_request(dht: &mut Dht<MemoryStore>, now: Instant, n: usize) -> (QueryId, RequestId) {
+fn ping_by_request(dht: &mut Dht<MemoryStore>, now: Now, n: usize) -> (QueryId, RequestId) {
     let (query, out) = ping(dht, now, n);
     let [(to, id, Request::Ping)] = asked(&out)[..] else { panic!("{out:?}") };
     assert_eq!(to, peer(n));
     (query, id)
 }
 
-fn answered(dht: &mut Dht<MemoryStore>, now: Instant, id: RequestId) -> Vec<Output> {
+fn answered(dht: &mut Dht<MemoryStore>, now: Now, id: RequestId) -> Vec<Output> {
     dht.handle_input(now, Input::ResponseReceived { id, response: Response::Pong });
     outputs(dht)
 }
 
-fn failed(dht: &mut Dht<MemoryStore>, now: Instant, id: RequestId, error: RequestError) -> Vec<Output> {
+fn failed(dht: &mut Dht<MemoryStore>, now: Now, id: RequestId, error: RequestError) -> Vec<Output> {
     dht.handle_input(now, Input::RequestFailed { id, error });
     outputs(dht)
 }
 
 fn dial_failed(
     dht: &mut Dht<MemoryStore>,
-    now: Instant,
+    now: Now,
     id: DialId,
     n: usize,
     error: DialFailure,
@@ -72,12 +72,12 @@ fn dial_failed(
     outputs(dht)
 }
 
-fn connected(dht: &mut Dht<MemoryStore>, now: Instant, n: usize, dial: Option<DialId>) -> Vec<Output> {
+fn connected(dht: &mut Dht<MemoryStore>, now: Now, n: usize, dial: Option<DialId>) -> Vec<Output> {
     dht.handle_input(now, Input::Connected { peer: peer(n), address: address(n), dialled: true, dial });
     outputs(dht)
 }
 
-fn timed(dht: &mut Dht<MemoryStore>, now: Instant) -> Vec<Output> {
+fn timed(dht: &mut Dht<MemoryStore>, now: Now) -> Vec<Output> {
     dht.handle_timeout(now);
     outputs(dht)
 }
@@ -96,7 +96,7 @@ fn failures(dht: &Dht<MemoryStore>, n: usize) -> u8 {
 }
 
 /// Lets a lookup hear of a peer, and returns the dial if it asks that peer.
-fn dial_of_a_lookup(dht: &mut Dht<MemoryStore>, now: Instant, n: usize) -> Option<DialId> {
+fn dial_of_a_lookup(dht: &mut Dht<MemoryStore>, now: Now, n: usize) -> Option<DialId> {
     let query = dht.find_closest(now, *b"anything");
     let out = outputs(dht);
     let (_, id, _) = asked(&out).into_iter().find(|(to, ..)| *to == peer(100)).expect("100 is asked");
@@ -177,9 +177,9 @@ fn a_peer_that_connects_is_not_left_alone_any_more() {
     let (mut dht, now) = (node(), start());
     let (_, dial) = ping_by_dial(&mut dht, now, 1);
     dial_failed(&mut dht, now, dial, 1, unreachable());
-    assert!(!dht.peers.is_worth_asking(now, &peer(1)));
+    assert!(!dht.peers.is_worth_asking(now.instant, &peer(1)));
     connected(&mut dht, now, 1, None);
-    assert!(dht.peers.is_worth_asking(now, &peer(1)));
+    assert!(dht.peers.is_worth_asking(now.instant, &peer(1)));
 }
 
 #[test]
@@ -194,8 +194,8 @@ fn a_peer_that_answers_begins_anew_with_the_shortest_pause() {
     lose(&mut dht, now, 1);
     let (_, dial) = ping_by_dial(&mut dht, now, 1);
     dial_failed(&mut dht, now, dial, 1, unreachable());
-    assert!(!dht.peers.is_worth_asking(now + 5 * SECOND - MS, &peer(1)));
-    assert!(dht.peers.is_worth_asking(now + 5 * SECOND, &peer(1)));
+    assert!(!dht.peers.is_worth_asking((now + 5 * SECOND - MS).instant, &peer(1)));
+    assert!(dht.peers.is_worth_asking((now + 5 * SECOND).instant, &peer(1)));
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn refused(error: DialFailure) -> RequestError {
     let (query, dial) = ping_by_dial(&mut dht, now, 1);
     let out = dial_failed(&mut dht, now, dial, 1, error);
     assert_eq!((failures(&dht, 1), dht.num_requests()), (0, 0));
-    assert!(dht.peers.is_worth_asking(now, &peer(1)), "it is not left alone");
+    assert!(dht.peers.is_worth_asking(now.instant, &peer(1)), "it is not left alone");
     assert!(dial_of_a_lookup(&mut dht, now, 1).is_some(), "it is asked again at once");
     let told = pinged(&out, query).expect("it has ended").expect_err("it has failed");
     assert!(!told.is_peers_fault());
@@ -278,7 +278,7 @@ fn a_dial_of_somebody_else_is_awaited_and_not_the_peers_failure() {
     let out = dial_failed(&mut dht, now, dial, 1, DialFailure::UnderWay);
     assert!(out.is_empty(), "it waits: {out:?}");
     assert_eq!((failures(&dht, 1), dht.num_requests()), (0, 1));
-    assert!(dht.peers.is_worth_asking(now, &peer(1)));
+    assert!(dht.peers.is_worth_asking(now.instant, &peer(1)));
     assert!(ping(&mut dht, now, 1).1.is_empty(), "nor is it dialled for another request");
     let out = connected(&mut dht, now + SECOND, 1, None);
     let (_, id, _) = asked(&out)[0].clone();
@@ -326,7 +326,7 @@ fn an_address_at_which_another_peer_answers_is_dropped_and_the_others_are_dialle
     let out = dial_failed(&mut dht, now, again, 1, DialFailure::WrongPeer { address: address(21) });
     assert!(dials(&out).is_empty(), "none is left");
     assert_eq!(pinged(&out, query), Some(Err(RequestError::Unreachable)));
-    assert!(dht.addresses_of(&peer(1)).is_empty() && !dht.peers.is_worth_asking(now, &peer(1)));
+    assert!(dht.addresses_of(&peer(1)).is_empty() && !dht.peers.is_worth_asking(now.instant, &peer(1)));
 }
 
 #[test]
@@ -386,7 +386,7 @@ fn a_request_that_is_not_answered_in_time_is_cancelled_and_the_peer_doubted() {
     admit(&mut dht, now, [1]);
     let (query, id) = ping_by_request(&mut dht, now, 1);
     let due = now + TIMEOUT;
-    assert_eq!(dht.poll_timeout().map(|deadline| (deadline.at, deadline.reason)), Some((due, "request")));
+    assert_eq!(dht.due().map(|deadline| (deadline.at, deadline.reason)), Some((due, "request")));
     assert!(timed(&mut dht, due - MS).is_empty());
     let out = timed(&mut dht, due);
     assert!(
@@ -394,7 +394,7 @@ fn a_request_that_is_not_answered_in_time_is_cancelled_and_the_peer_doubted() {
     );
     assert_eq!(pinged(&out, query), Some(Err(RequestError::Timeout)));
     assert_eq!((failures(&dht, 1), dht.num_requests()), (1, 0));
-    assert!(!dht.peers.is_worth_asking(due, &peer(1)));
+    assert!(!dht.peers.is_worth_asking(due.instant, &peer(1)));
     let out = answered(&mut dht, due + MS, id);
     assert!(out.is_empty(), "it is too late: {out:?}");
     assert_eq!(failures(&dht, 1), 1);
@@ -554,7 +554,7 @@ fn a_hanging_dial_gives_its_slot_back_at_the_request_timeout_and_its_late_succes
     assert!(matches!(&dials(&out)[..], [(_, Some(whom), _)] if *whom == peer(3)), "{out:?}");
     let out = connected(&mut dht, now + TIMEOUT + SECOND, 1, Some(hanging));
     assert!(dials(&out).is_empty());
-    assert!(dht.peers.is_worth_asking(now + TIMEOUT + SECOND, &peer(1)));
+    assert!(dht.peers.is_worth_asking((now + TIMEOUT + SECOND).instant, &peer(1)));
     let (_, out) = ping(&mut dht, now + TIMEOUT + SECOND, 1);
     assert_eq!(asked(&out).len(), 1, "there is a connection: {out:?}");
     assert!(ping(&mut dht, now + TIMEOUT + SECOND, 4).1.is_empty(), "its slot was given back only once");
@@ -617,7 +617,7 @@ fn a_request_that_never_got_a_slot_is_not_the_peers_failure() {
     let error = pinged(&out, query).expect("its time is up").expect_err("it was not even dialled");
     assert!(!error.is_peers_fault(), "{error}");
     assert_eq!(failures(&dht, 3), 0);
-    assert!(dht.peers.is_worth_asking(now + TIMEOUT, &peer(3)));
+    assert!(dht.peers.is_worth_asking((now + TIMEOUT).instant, &peer(3)));
 }
 
 #[test]
@@ -710,7 +710,7 @@ fn what_waits_for_a_peer_fails_when_it_does_not_serve_the_protocol() {
 /// A lone node to which anything happens in any order.
 struct Chaos {
     dht: Dht<MemoryStore>,
-    now: Instant,
+    now: Now,
     rng: Rng,
     requests: Vec<RequestId>,
     dials: Vec<DialId>,
@@ -907,10 +907,10 @@ impl Chaos {
     /// Lets time pass, and checks that the node has then done what was due.
     fn wait(&mut self, time: Duration) {
         self.now += time;
-        check_refresh(&self.dht, self.now);
+        check_refresh(&self.dht, self.now.instant);
         self.dht.handle_timeout(self.now);
         self.drain();
-        let deadline = self.dht.poll_timeout();
+        let deadline = self.dht.due();
         assert!(deadline.is_none_or(|deadline| deadline.at > self.now), "{deadline:?} is never done");
     }
 
@@ -932,8 +932,8 @@ impl Chaos {
     /// Lets time pass until nothing more happens but upkeep.
     fn calm(&mut self, time: Duration) {
         let end = self.now + time;
-        while let Some(deadline) = self.dht.poll_timeout().filter(|deadline| deadline.at <= end) {
-            self.wait(deadline.at.saturating_duration_since(self.now));
+        while let Some(deadline) = self.dht.due().filter(|deadline| deadline.at <= end) {
+            self.wait(deadline.at - self.now);
         }
         self.wait(end - self.now);
     }
@@ -978,7 +978,7 @@ fn whatever_happens_the_same_seed_does_the_same() {
     let run = |seed| {
         let mut chaos = Chaos::new(seed);
         (0..500).for_each(|_| chaos.act());
-        (chaos.requests, chaos.dials, chaos.queries, chaos.dht.poll_timeout())
+        (chaos.requests, chaos.dials, chaos.queries, chaos.dht.due())
     };
     assert_eq!(run(7), run(7));
     assert_ne!(run(7).0, run(8).0);

@@ -31,7 +31,7 @@ fn nz(n: usize) -> NonZeroUsize {
     NonZeroUsize::new(n).unwrap()
 }
 
-fn timed(dht: &mut Dht<MemoryStore>, now: Instant) -> Vec<Output> {
+fn timed(dht: &mut Dht<MemoryStore>, now: Now) -> Vec<Output> {
     dht.handle_timeout(now);
     outputs(dht)
 }
@@ -39,7 +39,7 @@ fn timed(dht: &mut Dht<MemoryStore>, now: Instant) -> Vec<Output> {
 /// Names peers with addresses of choice.
 fn name_at(
     dht: &mut Dht<MemoryStore>,
-    now: Instant,
+    now: Now,
     id: RequestId,
     named: &[(usize, &[Multiaddr])],
 ) -> Vec<Output> {
@@ -53,7 +53,7 @@ fn name_at(
 }
 
 /// Tells that a dial has led to a peer, and returns what comes of it.
-fn arrive(dht: &mut Dht<MemoryStore>, now: Instant, n: usize, dial: DialId) -> Vec<Output> {
+fn arrive(dht: &mut Dht<MemoryStore>, now: Now, n: usize, dial: DialId) -> Vec<Output> {
     let dial = Some(dial);
     dht.handle_input(now, Input::Connected { peer: peer(n), address: address(n), dialled: true, dial });
     outputs(dht)
@@ -70,7 +70,7 @@ fn request_of(out: &[Output], n: usize) -> RequestId {
 }
 
 /// Answers every request with the same peers and fails every dial, until nothing more comes.
-fn play(dht: &mut Dht<MemoryStore>, now: Instant, first: Vec<Output>, named: &[usize]) -> Vec<Output> {
+fn play(dht: &mut Dht<MemoryStore>, now: Now, first: Vec<Output>, named: &[usize]) -> Vec<Output> {
     let (mut all, mut new) = (Vec::new(), first);
     while !new.is_empty() {
         for (_, id, request) in asked(&new) {
@@ -470,7 +470,7 @@ fn a_finished_search_for_a_peer_returns_its_one_report_or_the_closest() {
 fn a_query_ends_exactly_at_its_deadline_with_what_it_has() {
     let (mut dht, query, answered) = half_done();
     let due = start() + 5 * SECOND;
-    assert_eq!(dht.poll_timeout().map(|deadline| (deadline.at, deadline.reason)), Some((due, "query")));
+    assert_eq!(dht.due().map(|deadline| (deadline.at, deadline.reason)), Some((due, "query")));
     assert!(progress(&timed(&mut dht, due - MS), query).is_empty());
     let out = timed(&mut dht, due);
     let [(QueryResult::GetClosestPeers(Err(GetClosestPeersError::Timeout { key, peers })), stats, step)] =
@@ -586,7 +586,7 @@ fn a_slow_peer_shows_in_the_statistics_and_its_late_answer_counts() {
     let [near, far] = by_distance(1..=2, b"anything")[..] else { panic!() };
     let query = dht.find_closest(start(), *b"anything");
     let slow = request_of(&outputs(&mut dht), near);
-    assert_eq!(dht.poll_timeout().map(|deadline| deadline.at), Some(start() + SECOND));
+    assert_eq!(dht.due().map(|deadline| deadline.at), Some(start() + SECOND));
     let out = timed(&mut dht, start() + SECOND);
     let quick = request_of(&out, far);
     assert_eq!(dht.query(query).unwrap().stats().num_soft_timeouts(), 1);

@@ -26,30 +26,30 @@ fn is_in(dht: &Dht<MemoryStore>, n: usize) -> bool {
     dht.table().entry(&key(n), &peer(n)).is_some()
 }
 
-fn input(dht: &mut Dht<MemoryStore>, now: Instant, input: Input) -> Vec<Output> {
+fn input(dht: &mut Dht<MemoryStore>, now: Now, input: Input) -> Vec<Output> {
     dht.handle_input(now, input);
     outputs(dht)
 }
 
-fn timed(dht: &mut Dht<MemoryStore>, now: Instant) -> Vec<Output> {
+fn timed(dht: &mut Dht<MemoryStore>, now: Now) -> Vec<Output> {
     dht.handle_timeout(now);
     outputs(dht)
 }
 
 /// A peer has come by itself, from a port at which nobody can dial it.
-fn come(dht: &mut Dht<MemoryStore>, now: Instant, n: usize) -> Vec<Output> {
+fn come(dht: &mut Dht<MemoryStore>, now: Now, n: usize) -> Vec<Output> {
     let address = "/memory/999999".parse().unwrap();
     input(dht, now, Input::Connected { peer: peer(n), address, dialled: false, dial: None })
 }
 
 /// A peer that this node has dialled says that it is a server, and answers whatever it is asked.
-fn enter_at(dht: &mut Dht<MemoryStore>, now: Instant, n: usize, at: &str) -> Vec<Output> {
+fn enter_at(dht: &mut Dht<MemoryStore>, now: Now, n: usize, at: &str) -> Vec<Output> {
     connect_at(dht, now, n, at.parse().unwrap());
     dht.handle_input(now, Input::ProtocolConfirmed { peer: peer(n) });
     answer_all(dht, now, &[n + 1])
 }
 
-fn enter(dht: &mut Dht<MemoryStore>, now: Instant, n: usize) -> Vec<Output> {
+fn enter(dht: &mut Dht<MemoryStore>, now: Now, n: usize) -> Vec<Output> {
     let mut out = enter_at(dht, now, n, &address(n).to_string());
     out.extend(prove(dht, now, n).into_iter().filter(|output| {
         // What the ping itself leads to is not the table's affair.
@@ -71,7 +71,7 @@ fn check(out: &[Output], n: usize) -> RequestId {
 }
 
 /// Lets a ping of a connected peer fail.
-fn fail(dht: &mut Dht<MemoryStore>, now: Instant, n: usize) -> Vec<Output> {
+fn fail(dht: &mut Dht<MemoryStore>, now: Now, n: usize) -> Vec<Output> {
     dht.ping(now, peer(n));
     let (to, id, _) = asked(&outputs(dht)).pop().expect("it is connected");
     assert_eq!(to, peer(n));
@@ -79,7 +79,7 @@ fn fail(dht: &mut Dht<MemoryStore>, now: Instant, n: usize) -> Vec<Output> {
 }
 
 /// Lets a ping of a connected peer be answered.
-fn succeed(dht: &mut Dht<MemoryStore>, now: Instant, n: usize) -> Vec<Output> {
+fn succeed(dht: &mut Dht<MemoryStore>, now: Now, n: usize) -> Vec<Output> {
     dht.ping(now, peer(n));
     answer_all(dht, now, &[n + 1])
 }
@@ -638,13 +638,13 @@ fn a_peer_that_was_silent_for_the_grace_period_is_probed() {
     enter(&mut dht, now, 1);
     succeed(&mut dht, now + SECOND, 100);
     assert!(timed(&mut dht, now + GRACE - MS).is_empty());
-    assert_eq!(dht.poll_timeout().map(|deadline| deadline.at), Some(now + GRACE));
+    assert_eq!(dht.due().map(|deadline| deadline.at), Some(now + GRACE));
     let out = timed(&mut dht, now + GRACE);
     let id = check(&out, 1);
     assert_eq!(asked(&out).len(), 1, "100 has answered a second later");
     name(&mut dht, now + GRACE, id, &[]);
     let entry = dht.table().entry(&key(1), &peer(1)).unwrap();
-    assert_eq!((entry.last_seen(), entry.failures()), (now + GRACE, 0));
+    assert_eq!((entry.last_seen(), entry.failures()), ((now + GRACE).instant, 0));
 }
 
 #[test]
@@ -678,7 +678,7 @@ fn a_peer_that_fails_five_times_while_others_answer_leaves() {
         now += SECOND;
         fail_dial(&mut dht, now, dial, 1, unreachable());
         outputs(&mut dht);
-        now = dht.poll_timeout().unwrap().at;
+        now = dht.due().unwrap().at;
         dht.handle_timeout(now);
     }
     assert!(!is_in(&dht, 1) && is_in(&dht, 100));
@@ -694,7 +694,7 @@ fn the_first_answer_after_an_outage_does_not_cost_the_others_their_places() {
     let end = now + 3600 * SECOND;
     let mut open = Vec::new();
     while now < end || open.len() < 2 {
-        now = dht.poll_timeout().unwrap().at;
+        now = dht.due().unwrap().at;
         dht.handle_timeout(now);
         open.extend(dials(&outputs(&mut dht)));
         if now < end {
@@ -908,9 +908,9 @@ fn a_refresh_that_is_due_when_the_table_is_empty_is_put_off() {
     dht.remove_peer(now, &peer(100));
     assert!(dht.table().is_empty());
     let later = now + 2 * TEN_MINUTES;
-    check_refresh(&dht, later);
+    check_refresh(&dht, later.instant);
     timed(&mut dht, later);
-    assert!(dht.poll_timeout().is_none_or(|deadline| deadline.at > later));
+    assert!(dht.due().is_none_or(|deadline| deadline.at > later));
 }
 
 #[test]

@@ -234,7 +234,7 @@ impl<S: RecordStore + 'static> Behaviour<S> {
 
     /// Returns a picture of the routing table.
     pub fn routing_table(&self) -> TableSnapshot {
-        self.dht.snapshot(timer::now())
+        self.dht.snapshot(timer::both())
     }
 
     /// Returns the number of peers in the routing table; 0 means that the node is not part of a network.

@@ -16,14 +16,14 @@ impl World {
     /// Lets a node look up as precisely as is asked for.
     pub fn look_up_as(&mut self, n: usize, key: &[u8], precision: Precision) {
         let target = (self.config.key_hash)(key);
-        let count = self.config.bucket_size();
+        let (count, clocks) = (self.config.bucket_size(), self.clocks(n));
         let Some(node) = self.nodes.get_mut(n).filter(|node| node.is_alive()) else {
             return;
         };
         let Some(dht) = node.dht.as_deref_mut() else {
             return;
         };
-        let id = dht.find_n_closest(self.now, key, count, precision);
+        let id = dht.find_n_closest(clocks, key, count, precision);
         self.trace.note(self.now, 11, n, 0);
         self.asked.insert((n, id), Asked { target, began: self.now });
         self.drain(n);
