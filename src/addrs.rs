@@ -179,6 +179,31 @@ pub(crate) fn is_relayed(address: &Multiaddr) -> bool {
     address.iter().any(|protocol| protocol == Protocol::P2pCircuit)
 }
 
+/// How an address leads to a peer; ordered from the best.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Way {
+    /// Straight to it.
+    Direct,
+    /// By a name that has to be resolved first.
+    Named,
+    /// Through a relay.
+    Relayed,
+}
+
+impl Way {
+    pub(crate) fn of(address: &Multiaddr) -> Self {
+        if is_relayed(address) {
+            return Self::Relayed;
+        }
+        match address.iter().next() {
+            Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_)) => {
+                Self::Named
+            }
+            Some(_) | None => Self::Direct,
+        }
+    }
+}
+
 /// From how far away an address can be reached; ordered from near to far.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Reach {

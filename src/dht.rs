@@ -247,6 +247,8 @@ impl<S: RecordStore> Dht<S> {
                 self.settle(now, outcome);
             } else if let Some(met) = self.peers.next_met() {
                 self.met(now, met);
+            } else if let Some(standing) = self.peers.next_standing() {
+                self.standing_changed(now, standing);
             } else if let Some(id) = self.queries.next_ready() {
                 self.step(now, id);
             } else if !self.ask_around(now)
@@ -283,7 +285,9 @@ impl<S: RecordStore> Dht<S> {
         }
         let known = self.peers.remember(now, peer);
         known.addresses = known.addresses.with_reported(address.clone());
+        known.trust(&address);
         let addresses = known.addresses.clone();
+        self.peers.addresses_arrived(now, &peer, &mut self.outputs);
         let key = self.peers.key(&peer);
         if self.table.entry(&key, &peer).is_some() {
             self.seeds.add(key, peer, address);
@@ -307,7 +311,7 @@ impl<S: RecordStore> Dht<S> {
         let address = clean(address.clone(), peer)?;
         self.seeds.remove_address(peer, &address);
         let known = self.peers.get_mut(peer)?;
-        known.addresses = known.addresses.without(&address);
+        known.forget_address(&address);
         let addresses = known.addresses.clone();
         let key = self.peers.key(peer);
         if addresses.is_empty() {

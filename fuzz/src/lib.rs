@@ -213,6 +213,7 @@ impl World {
             2 => DialFailure::Own { address: address(n) },
             3 => DialFailure::Refused,
             4 => DialFailure::UnderWay,
+            5 => DialFailure::Denied,
             _ => DialFailure::NoAddresses,
         };
         self.input(Input::DialFailed { dial, peer: Some(peer(n)), error });

@@ -134,8 +134,10 @@ pub enum DialFailure {
         /// Where.
         address: Multiaddr,
     },
-    /// This program refused: a limit, a block list, an aborted attempt.
+    /// This program has aborted the attempt.
     Refused,
+    /// This program does not let it through, before it began or as soon as it was done: a limit, a block list.
+    Denied,
     /// There is a connection already, or another part of the program is dialling the peer.
     UnderWay,
     /// There was no address to dial.
@@ -147,7 +149,7 @@ impl DialFailure {
     pub(super) const fn request_error(&self) -> RequestError {
         match self {
             Self::Unreachable { .. } | Self::WrongPeer { .. } => RequestError::Unreachable,
-            Self::Refused | Self::Own { .. } | Self::UnderWay => RequestError::DialRefused,
+            Self::Refused | Self::Denied | Self::Own { .. } | Self::UnderWay => RequestError::DialRefused,
             Self::NoAddresses => RequestError::NoAddresses,
         }
     }
@@ -157,7 +159,7 @@ impl DialFailure {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Output {
-    /// Connect to a peer. It is never taken back; success counts however late.
+    /// Connect to a peer, perhaps beside another dial to it. It is never taken back; success counts however late.
     Dial {
         /// The number under which the outcome is reported.
         id: DialId,

@@ -3,7 +3,7 @@
 //! Knows ids, addresses, messages and time; knows neither tables nor queries. What came of a request is handed back
 //! with the owner it was made for.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use libp2p_identity::PeerId;
 
@@ -17,14 +17,17 @@ use crate::message::{Request, Response};
 use crate::query::rtt::Rtt;
 use crate::time::{Duration, Instant, after, earliest};
 
+mod attempts;
 mod dials;
 mod known;
 mod links;
 mod memory;
 mod queue;
 mod requests;
+mod route;
 
-use dials::{Dials, Whom};
+pub(super) use attempts::Standing;
+use dials::Dials;
 pub(super) use known::{Known, Link, Protocol};
 use memory::Memory;
 use requests::Requests;
@@ -125,6 +128,9 @@ pub(super) struct Peers {
     dials: Dials,
     outcomes: VecDeque<Outcome>,
     met: VecDeque<Met>,
+    /// Who is blocked by the program, and until when he is left alone.
+    barred: BTreeSet<(Instant, PeerId)>,
+    standings: VecDeque<Standing>,
 }
 
 impl Peers {
@@ -137,6 +143,8 @@ impl Peers {
             requests: Requests::default(),
             outcomes: VecDeque::new(),
             met: VecDeque::new(),
+            barred: BTreeSet::new(),
+            standings: VecDeque::new(),
         }
     }
 
@@ -211,6 +219,7 @@ impl Peers {
             known.queue.push_back(id);
         }
         self.serve(now, to, out);
+        self.addresses_arrived(now, &to, out);
     }
 
     /// Sends what can be sent to a peer, or sees to it that there will be a connection.
@@ -380,38 +389,21 @@ impl Peers {
             if let Some(known) = self.known.get_mut(&peer) {
                 known.queue.remove(id);
                 if known.link == Link::Queued {
-                    // It was this node that had no slot.
-                    error = RequestError::Overloaded;
+                    // It was this node that had no slot, or this program that denied it.
+                    error =
+                        if known.is_denied() { RequestError::DialRefused } else { RequestError::Overloaded };
                 } else {
                     known.failed(now);
                 }
                 if known.queue.waiting() == 0 && matches!(known.link, Link::Dialling | Link::Awaiting) {
                     known.link = Link::Idle;
-                    self.dials.give_up_peer(peer);
+                    self.give_up(peer);
                 }
             }
             self.finish(id, Err(error));
             relieved.push(peer);
         }
-        let timeout = self.request_timeout;
-        while let Some((id, dial)) = self.dials.oldest().filter(|(_, dial)| after(dial.since, timeout) <= now)
-        {
-            self.dials.end(id);
-            match dial.whom {
-                Whom::Anybody(query) => {
-                    self.met.push_back(Met { query, result: Err(RequestError::Timeout) });
-                }
-                Whom::Peer(peer) => {
-                    if let Some(known) = self.known.get_mut(&peer)
-                        && known.link == Link::Dialling
-                    {
-                        // Those who began to wait later get a dial of their own.
-                        known.link = Link::Idle;
-                        relieved.push(peer);
-                    }
-                }
-            }
-        }
+        self.expire_dials(now, &mut relieved);
         self.fill_slots(now, out);
         for peer in relieved {
             self.serve(now, peer, out);
@@ -432,8 +424,9 @@ impl Peers {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let dial = self.dials.oldest().map(|(_, dial)| after(dial.since, self.request_timeout));
-        earliest(self.requests.deadline(), dial)
+        let dial = self.dials.oldest().map(|(_, since)| after(since, self.request_timeout));
+        let barred = self.barred.first().map(|(at, _)| *at);
+        [self.requests.deadline(), dial, self.dials.deadline(), barred].into_iter().fold(None, earliest)
     }
 
     /// Drops what a query that is over has not asked yet; answers that are under way still tell of the peers.

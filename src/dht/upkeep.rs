@@ -7,7 +7,7 @@ use libp2p_identity::PeerId;
 
 use super::io::{DialId, Output};
 use super::op::find_node;
-use super::peers::{Outcome, Owner, Protocol, Reply, Urgency};
+use super::peers::{Outcome, Owner, Protocol, Reply, Standing, Urgency};
 use super::{Dht, RecordStore, TRY_AGAIN};
 use crate::addrs::{Addresses, clean};
 use crate::config::{BucketInserts, KeepAlive};
@@ -81,9 +81,24 @@ impl<S: RecordStore> Dht<S> {
         known.announced = true;
         known.reported &= known.addresses == before;
         let addresses = known.addresses.clone();
+        self.peers.addresses_arrived(now, &peer, &mut self.outputs);
         let key = self.peers.key(&peer);
         self.addresses_changed(&key, &peer, &addresses);
         self.consider(now, peer);
+    }
+
+    /// A peer that the program blocks leaves the table, and with it all answers; later it is tried as a stranger is.
+    pub(super) fn standing_changed(&mut self, now: Instant, standing: Standing) {
+        match standing {
+            Standing::Barred(peer) => {
+                self.drop_from_table(now, &peer);
+            }
+            Standing::Freed(peer) => {
+                let key = self.peers.key(&peer);
+                self.admission.forget(&peer);
+                self.admission.offer(now, key, peer);
+            }
+        }
     }
 
     /// Takes over the addresses of a peer that is in the table.

@@ -5,6 +5,7 @@
 mod commands;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::num::NonZeroU8;
 use std::task::{Context, Poll, Waker};
 
 use indexmap::IndexMap;
@@ -15,7 +16,7 @@ use libp2p_swarm::behaviour::{
     AddressChange, ConnectionClosed, ConnectionEstablished, DialFailure as SwarmDialFailure,
     ExternalAddresses, ListenAddresses, NewExternalAddrOfPeer,
 };
-use libp2p_swarm::dial_opts::DialOpts;
+use libp2p_swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p_swarm::{
     ConnectionDenied, ConnectionId, DialError, FromSwarm, NetworkBehaviour, NotifyHandler, StreamProtocol,
     THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
@@ -73,8 +74,8 @@ pub struct Behaviour<S = MemoryStore> {
     /// Which connection each handler's number stands for.
     numbers: BTreeMap<u64, ConnectionId>,
     next_number: u64,
-    /// The node's dials by the connection they would become.
-    dials: IndexMap<ConnectionId, DialId>,
+    /// The node's dials, with whom they are to reach, by the connection they would become.
+    dials: IndexMap<ConnectionId, (DialId, Option<PeerId>)>,
     /// Requests that went down with one of several connections, until the swarm says which it was.
     lost: IndexMap<ConnectionId, Vec<RequestId>>,
     events: VecDeque<ToSwarm<Event, ToHandler>>,
@@ -199,10 +200,11 @@ impl<S: RecordStore + 'static> Behaviour<S> {
 
     fn dial(&mut self, id: DialId, peer: Option<PeerId>, mut addresses: Vec<Multiaddr>) {
         let opts = match (peer, addresses.pop()) {
+            // Only others may know where it is.
             (Some(peer), None) => DialOpts::peer_id(peer).build(),
             (Some(peer), Some(last)) => {
                 addresses.push(last);
-                DialOpts::peer_id(peer).addresses(addresses).extend_addresses_through_behaviour().build()
+                self.dial_at(peer, addresses)
             }
             (None, Some(address)) => DialOpts::unknown_peer_id().address(address).build(),
             (None, None) => {
@@ -210,8 +212,22 @@ impl<S: RecordStore + 'static> Behaviour<S> {
                 return self.input(Input::DialFailed { dial: Some(id), peer, error });
             }
         };
-        self.dials.insert(opts.connection_id(), id);
+        self.dials.insert(opts.connection_id(), (id, peer));
         self.events.push_back(ToSwarm::Dial { opts });
+    }
+
+    /// Dials a peer at these addresses and no others, all at once.
+    fn dial_at(&self, peer: PeerId, addresses: Vec<Multiaddr>) -> DialOpts {
+        let is_dialled = self.dials.values().any(|(_, dialled)| *dialled == Some(peer));
+        let condition = if is_dialled {
+            // This node itself has begun at other addresses, and goes on beside them.
+            PeerCondition::Disconnected
+        } else {
+            PeerCondition::DisconnectedAndNotDialing
+        };
+        let at_once = u8::try_from(addresses.len()).ok().and_then(NonZeroU8::new).unwrap_or(NonZeroU8::MAX);
+        let opts = DialOpts::peer_id(peer).addresses(addresses).condition(condition);
+        opts.override_dial_concurrency_factor(at_once).build()
     }
 
     fn established(&mut self, established: ConnectionEstablished<'_>) {
@@ -222,7 +238,7 @@ impl<S: RecordStore + 'static> Behaviour<S> {
             self.numbers.iter().rev().find(|(_, id)| **id == connection_id).map(|(number, _)| *number);
         let connection = Connection { id: connection_id, number: number.unwrap_or(u64::MAX) };
         self.connections.entry(peer).or_default().push(connection);
-        let dial = self.dials.swap_remove(&connection_id);
+        let dial = self.dials.swap_remove(&connection_id).map(|(id, _)| id);
         if other_established == 0 || dial.is_some() {
             self.connected(peer, endpoint, dial);
         }
@@ -257,7 +273,7 @@ impl<S: RecordStore + 'static> Behaviour<S> {
 
     fn dial_failed(&mut self, failure: SwarmDialFailure<'_>) {
         let SwarmDialFailure { peer_id: peer, error, connection_id } = failure;
-        let dial = self.dials.swap_remove(&connection_id);
+        let dial = self.dials.swap_remove(&connection_id).map(|(id, _)| id);
         let was_made = !matches!(error, DialError::DialPeerConditionFalse(_));
         if dial.is_some() || (peer.is_some() && was_made) {
             self.input(Input::DialFailed { dial, peer, error: dial_failure(error) });
@@ -289,7 +305,8 @@ fn dial_failure(error: &DialError) -> DialFailure {
         DialError::LocalPeerId { address } => DialFailure::Own { address: without_peer(address.clone()).0 },
         DialError::NoAddresses => DialFailure::NoAddresses,
         DialError::DialPeerConditionFalse(_) => DialFailure::UnderWay,
-        DialError::Aborted | DialError::Denied { .. } => DialFailure::Refused,
+        DialError::Aborted => DialFailure::Refused,
+        DialError::Denied { .. } => DialFailure::Denied,
         DialError::WrongPeerId { address, .. } => {
             DialFailure::WrongPeer { address: without_peer(address.clone()).0 }
         }

@@ -183,8 +183,8 @@ impl Call {
             }
             Self::ImportPeers(peers, reply) => {
                 let taken = |peer: &PeerInfo| {
-                    let mut addresses = peer.addrs.iter().cloned();
-                    addresses.any(|address| node.add_address(&peer.peer_id, address) != RoutingUpdate::Failed)
+                    let add = |address| node.add_address(&peer.peer_id, address) != RoutingUpdate::Failed;
+                    peer.addrs.iter().cloned().map(add).filter(|added| *added).count() > 0
                 };
                 let _ = reply.send(peers.iter().map(taken).filter(|taken| *taken).count());
             }

@@ -1,15 +1,24 @@
-//! Dials: which are under way, and who waits for a slot.
+//! Dials: which are under way, how many there may be, and who waits for a slot.
 //!
 //! Knows peers and addresses as values; what a dial is for, and what its outcome means, is not its affair.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use crate::dht::io::DialId;
 use crate::event::QueryId;
-use crate::time::Instant;
+use crate::time::{Duration, Instant, after, earliest};
+
+/// After so long a peer that has not answered is dialled at its next addresses, too.
+const NEXT_BATCH_AFTER: Duration = Duration::from_secs(1);
+
+/// After a dial that the program has denied nobody is dialled for so long, which doubles while nothing is let through.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest such pause: a request that waits for a place has at least one more chance in its time.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Whom a dial is to reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,27 +38,68 @@ impl Whom {
 }
 
 /// A dial under way.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Dial {
     pub(super) since: Instant,
     pub(super) whom: Whom,
+    pub(super) addresses: Vec<Multiaddr>,
+}
+
+/// What has become of dialling one peer so far: one batch of addresses after another.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Attempt {
+    /// Where it was dialled, or is.
+    pub(super) tried: Vec<Multiaddr>,
+    /// Those of them at which nobody had ever been met.
+    pub(super) hearsay: Vec<Multiaddr>,
+    /// How many dials are under way.
+    pub(super) open: usize,
+    /// Whether the peer was not where it was to be.
+    pub(super) is_to_blame: bool,
+    latest: Option<Instant>,
+    /// When the next batch is due, if there is more to try.
+    next_at: Option<Instant>,
+}
+
+impl Attempt {
+    /// Takes back that these addresses were tried.
+    pub(super) fn untry(&mut self, addresses: &[Multiaddr]) {
+        self.tried.retain(|tried| !addresses.contains(tried));
+        self.hearsay.retain(|tried| !addresses.contains(tried));
+    }
 }
 
 /// The slots for dials.
 ///
 /// # What it decides
-/// The order of dials: first come, first served.
+/// The order of dials: first come, first served. How many there are at once: after a dial that the program has denied,
+/// half as many, and one more after each that it lets through, up to the configured number. Why it was denied is not
+/// looked at.
+///
+/// # What time does
+/// A batch of a peer's addresses is followed by the next after a second. After a denied dial there is none for 100 ms,
+/// doubling to 5 s while nothing is let through; a connection that ends ends the pause.
 ///
 /// # Bounds
-/// At most `max` dials hold a slot. Those that wait are bounded by the peers with requests and by the queries.
+/// At most `max` dials hold a slot. Those that wait are bounded by the peers with requests and by the queries; what is
+/// kept of those being dialled, by the slots.
 #[derive(Debug)]
 pub(super) struct Dials {
     max: usize,
+    allowed: usize,
     /// Each in a place of its own, or the room for eleven would stay when there are none.
     under_way: BTreeMap<DialId, Box<Dial>>,
+    attempts: BTreeMap<PeerId, Box<Attempt>>,
+    due: BTreeSet<(Instant, PeerId)>,
     waiting: VecDeque<Whom>,
-    /// The addresses of dials to nobody in particular that wait.
-    addresses: BTreeMap<QueryId, Multiaddr>,
+    /// The addresses of dials to nobody in particular that wait, and since when.
+    addresses: BTreeMap<QueryId, (Multiaddr, Instant)>,
+    pause: Duration,
+    paused_until: Option<Instant>,
+    /// Denials of dials that began before this one are no news.
+    known_until: u64,
+    /// Who was denied last, while nobody else was being dialled.
+    suspect: Option<PeerId>,
     next: u64,
 }
 
@@ -57,9 +107,16 @@ impl Dials {
     pub(super) const fn new(max: usize) -> Self {
         Self {
             max,
+            allowed: max,
             under_way: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            due: BTreeSet::new(),
             waiting: VecDeque::new(),
             addresses: BTreeMap::new(),
+            pause: FIRST_PAUSE,
+            paused_until: None,
+            known_until: 0,
+            suspect: None,
             next: 0,
         }
     }
@@ -72,43 +129,146 @@ impl Dials {
         self.waiting.push_back(Whom::Peer(peer));
     }
 
-    pub(super) fn wait_for_address(&mut self, query: QueryId, address: Multiaddr) {
-        self.addresses.insert(query, address);
+    /// The next addresses of a peer that is being dialled wait for a slot, before all others.
+    pub(super) fn wait_for_more(&mut self, peer: PeerId) {
+        if !self.waiting.contains(&Whom::Peer(peer)) {
+            self.waiting.push_front(Whom::Peer(peer));
+        }
+    }
+
+    pub(super) fn wait_for_address(&mut self, now: Instant, query: QueryId, address: Multiaddr) {
+        self.addresses.insert(query, (address, now));
         self.waiting.push_back(Whom::Anybody(query));
     }
 
     /// Returns who is next, if there is a slot.
-    pub(super) fn next(&mut self) -> Option<Whom> {
-        if self.under_way.len() < self.max { self.waiting.pop_front() } else { None }
+    pub(super) fn next(&mut self, now: Instant) -> Option<Whom> {
+        let is_paused = self.paused_until.is_some_and(|until| until > now);
+        if self.under_way.len() < self.allowed && !is_paused { self.waiting.pop_front() } else { None }
     }
 
     /// Returns the address that a query waits to have dialled.
-    pub(super) fn take_address(&mut self, query: QueryId) -> Option<Multiaddr> {
-        self.addresses.remove(&query)
+    pub(super) fn address(&self, query: QueryId) -> Option<Multiaddr> {
+        self.addresses.get(&query).map(|(address, _)| address.clone())
     }
 
     /// A dial begins, and takes a slot.
-    pub(super) fn begin(&mut self, now: Instant, whom: Whom) -> DialId {
+    pub(super) fn begin(&mut self, now: Instant, whom: Whom, addresses: Vec<Multiaddr>) -> DialId {
         let id = DialId(self.next);
         self.next += 1;
-        self.under_way.insert(id, Box::new(Dial { since: now, whom }));
+        if let Whom::Peer(peer) = whom {
+            let attempt = self.attempts.entry(peer).or_default();
+            attempt.tried.extend(addresses.iter().cloned());
+            attempt.open += 1;
+            attempt.latest = Some(now);
+            if let Some(at) = attempt.next_at.take() {
+                self.due.remove(&(at, peer));
+            }
+        }
+        self.under_way.insert(id, Box::new(Dial { since: now, whom, addresses }));
         id
     }
 
     /// A dial has ended, and gives its slot back; `None` if it had done so before.
     pub(super) fn end(&mut self, id: DialId) -> Option<Dial> {
-        self.under_way.remove(&id).map(|dial| *dial)
+        let dial = *self.under_way.remove(&id)?;
+        if let Some(attempt) = dial.whom.peer().and_then(|peer| self.attempts.get_mut(&peer)) {
+            attempt.open = attempt.open.saturating_sub(1);
+        }
+        Some(dial)
     }
 
     /// Returns the dial that began longest ago: numbers rise with time.
-    pub(super) fn oldest(&self) -> Option<(DialId, Dial)> {
-        self.under_way.first_key_value().map(|(id, dial)| (*id, **dial))
+    pub(super) fn oldest(&self) -> Option<(DialId, Instant)> {
+        self.under_way.first_key_value().map(|(id, dial)| (*id, dial.since))
     }
 
-    /// Nobody waits for a dial to this peer any more: it gives its slot back, though it may still succeed.
-    pub(super) fn give_up_peer(&mut self, peer: PeerId) {
+    pub(super) fn attempt(&mut self, peer: &PeerId) -> Option<&mut Attempt> {
+        self.attempts.get_mut(peer).map(Box::as_mut)
+    }
+
+    /// There is more to try for a peer that is being dialled: its next batch follows a second after the latest.
+    pub(super) fn follow(&mut self, now: Instant, peer: PeerId) {
+        if let Some(attempt) = self.attempts.get_mut(&peer)
+            && attempt.next_at.is_none()
+        {
+            let at = attempt.latest.map_or(now, |latest| after(latest, NEXT_BATCH_AFTER)).max(now);
+            attempt.next_at = Some(at);
+            self.due.insert((at, peer));
+        }
+    }
+
+    /// Lets those whose next batch is due wait for a slot, and ends a pause that is over.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        self.paused_until.take_if(|until| *until <= now);
+        while let Some((_, peer)) = self.due.first().copied().filter(|(at, _)| *at <= now) {
+            self.due.pop_first();
+            if let Some(attempt) = self.attempts.get_mut(&peer) {
+                attempt.next_at = None;
+                self.wait_for_more(peer);
+            }
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let pause = self.paused_until.filter(|_| !self.waiting.is_empty());
+        earliest(self.due.first().map(|(at, _)| *at), pause)
+    }
+
+    /// The program has denied a dial: there are fewer at once from now on, and none for a while.
+    pub(super) fn denied(&mut self, now: Instant, id: DialId, whom: Whom) {
+        self.allowed = (self.allowed / 2).max(1);
+        // Of several at once none knew of the others.
+        if id.0 >= self.known_until {
+            self.known_until = self.next;
+            self.paused_until = Some(after(now, self.pause));
+            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        }
+        self.suspect = whom.peer().filter(|_| self.under_way.is_empty());
+    }
+
+    /// The program has let a connection through. Returns who is shown by it to have been denied for himself.
+    pub(super) fn let_through(&mut self, peer: &PeerId, is_own: bool) -> Option<PeerId> {
+        if is_own {
+            self.allowed = (self.allowed + 1).min(self.max);
+            self.pause = FIRST_PAUSE;
+            self.paused_until = None;
+        }
+        self.suspect.take().filter(|suspect| suspect != peer)
+    }
+
+    /// A connection has ended: there may be a place now.
+    pub(super) fn end_pause(&mut self) {
+        self.paused_until = None;
+    }
+
+    /// Somebody who was denied waits for another place. Returns whether a query's address has not waited too long.
+    pub(super) fn wait_again(&mut self, now: Instant, whom: Whom, at_most: Duration) -> bool {
+        if let Whom::Anybody(query) = whom
+            && self.addresses.get(&query).is_none_or(|(_, since)| after(*since, at_most) <= now)
+        {
+            self.addresses.remove(&query);
+            return false;
+        }
+        self.waiting.push_back(whom);
+        true
+    }
+
+    /// Dialling a peer is over. Returns where it was tried.
+    pub(super) fn end_attempt(&mut self, peer: &PeerId) -> Option<Attempt> {
+        let attempt = *self.attempts.remove(peer)?;
+        if let Some(at) = attempt.next_at {
+            self.due.remove(&(at, *peer));
+        }
+        Some(attempt)
+    }
+
+    /// Nobody waits for a dial to this peer any more: it gives its slot back, though it may still succeed. Returns where
+    /// the peer was tried.
+    pub(super) fn give_up_peer(&mut self, peer: PeerId) -> Option<Attempt> {
         self.waiting.retain(|whom| *whom != Whom::Peer(peer));
         self.under_way.retain(|_, dial| dial.whom != Whom::Peer(peer));
+        self.end_attempt(&peer)
     }
 
     /// Nobody waits for the address of this query any more.

@@ -1,6 +1,7 @@
 //! What is remembered of one peer.
 
 use super::queue::Queue;
+use super::route::Trouble;
 use super::{MAX_WAITING, Rtt, Urgency};
 use libp2p_core::Multiaddr;
 
@@ -52,10 +53,16 @@ pub(in crate::dht) struct Backoff {
 pub(in crate::dht) struct Known {
     /// Where the peer is, as the peer itself, the application or a connection has shown. Only these are handed on.
     pub(in crate::dht) addresses: Addresses,
+    /// Those of them at which this node has met it, the latest first, and those that the application has named.
+    pub(super) trusted: Addresses,
+    /// Whether the first of those has ever worked.
+    pub(super) worked: bool,
     /// Where others say that it is: good for dialling, and for nothing else.
     pub(in crate::dht) hints: Addresses,
     pub(in crate::dht) link: Link,
     pub(in crate::dht) protocol: Protocol,
+    /// Whether the latest connection has brought no answer yet.
+    pub(super) is_fresh: bool,
     /// Of the latest connection.
     pub(in crate::dht) reach: Reach,
     /// Of the latest connection.
@@ -68,6 +75,7 @@ pub(in crate::dht) struct Known {
     pub(super) queue: Queue,
     /// Few fail, so it has a place of its own.
     pub(super) backoff: Option<Box<Backoff>>,
+    pub(super) trouble: Option<Box<Trouble>>,
     pub(super) heard: Second,
     answered: Option<Second>,
 }
@@ -76,9 +84,12 @@ impl Known {
     pub(super) fn new(now: Second) -> Self {
         Self {
             addresses: Addresses::empty(),
+            trusted: Addresses::empty(),
+            worked: false,
             hints: Addresses::empty(),
             link: Link::Idle,
             protocol: Protocol::Unknown,
+            is_fresh: false,
             reach: Reach::World,
             group: None,
             rtt: Rtt::default(),
@@ -86,6 +97,7 @@ impl Known {
             reported: false,
             queue: Queue::default(),
             backoff: None,
+            trouble: None,
             heard: now,
             answered: None,
         }
@@ -101,8 +113,12 @@ impl Known {
     }
 
     /// Forgets an address, whoever named it.
-    pub(super) fn forget_address(&mut self, address: &Multiaddr) {
+    pub(in crate::dht) fn forget_address(&mut self, address: &Multiaddr) {
         self.addresses = self.addresses.without(address);
+        if self.trusted.first() == Some(address) {
+            self.worked = false;
+        }
+        self.trusted = self.trusted.without(address);
         self.hints = self.hints.without(address);
     }
 
@@ -127,7 +143,7 @@ impl Known {
     pub(super) fn refusal(&self, now: Instant, urgency: Urgency) -> Option<RequestError> {
         if self.protocol == Protocol::Unsupported {
             Some(RequestError::Unsupported)
-        } else if urgency == Urgency::Patient && self.is_backed_off(now) {
+        } else if urgency == Urgency::Patient && (self.is_backed_off(now) || self.is_barred(now)) {
             Some(RequestError::BackedOff)
         } else if self.queue.waiting() >= MAX_WAITING {
             Some(RequestError::Overloaded)
@@ -143,6 +159,7 @@ impl Known {
     pub(super) fn answered(&mut self, now: Second, rtt: Duration) {
         self.heard = now;
         self.answered = Some(now);
+        self.is_fresh = false;
         self.backoff = None;
         if self.protocol != Protocol::Unsupported {
             self.protocol = Protocol::Confirmed;

@@ -10,8 +10,7 @@ use libp2p_identity::PeerId;
 use super::dials::{Dial, Whom};
 use super::{Link, Met, Peers, Protocol};
 use crate::addrs::{IpGroup, Reach};
-use crate::dht::io::{DialFailure, DialId, Output};
-use crate::error::RequestError;
+use crate::dht::io::{DialFailure, DialId, Output, RequestId};
 use crate::event::QueryId;
 use crate::time::{Duration, Instant};
 
@@ -24,36 +23,23 @@ impl Peers {
         address: Multiaddr,
         out: &mut VecDeque<Output>,
     ) {
-        self.dials.wait_for_address(query, address);
+        self.dials.wait_for_address(now, query, address);
         self.fill_slots(now, out);
     }
 
     /// Begins dials as long as there are slots.
     pub(super) fn fill_slots(&mut self, now: Instant, out: &mut VecDeque<Output>) {
-        while let Some(whom) = self.dials.next() {
-            let (peer, addresses) = match whom {
-                Whom::Peer(peer) => {
-                    let Some(known) = self.known.get_mut(&peer) else {
-                        continue;
-                    };
-                    // Meanwhile it may have connected by itself, or nobody wants it any more.
-                    if known.link != Link::Queued {
-                        continue;
+        while let Some(whom) = self.dials.next(now) {
+            match whom {
+                Whom::Peer(peer) => self.dial_peer(now, peer, out),
+                Whom::Anybody(query) => {
+                    if let Some(address) = self.dials.address(query) {
+                        let addresses = vec![address];
+                        let id = self.dials.begin(now, whom, addresses.clone());
+                        out.push_back(Output::Dial { id, peer: None, addresses });
                     }
-                    if known.queue.waiting() == 0 {
-                        known.link = Link::Idle;
-                        continue;
-                    }
-                    known.link = Link::Dialling;
-                    (Some(peer), known.dialable().into_vec())
                 }
-                Whom::Anybody(query) => match self.dials.take_address(query) {
-                    Some(address) => (None, vec![address]),
-                    None => continue,
-                },
-            };
-            let id = self.dials.begin(now, whom);
-            out.push_back(Output::Dial { id, peer, addresses });
+            }
         }
     }
 
@@ -72,12 +58,18 @@ impl Peers {
         known.reach = Reach::of(address);
         known.group = exempt;
         known.backoff = None;
+        known.trouble = None;
+        known.is_fresh = true;
         if dialled {
             known.addresses = known.addresses.preferring(address).shared_with(&known.hints);
+            known.worked_at(address);
         }
         let dial = dial.and_then(|id| self.dials.end(id));
         // Whatever becomes of a dial of ours, nobody waits for it any more.
         self.dials.give_up_peer(peer);
+        if dialled || dial.is_some() {
+            self.let_through(now, &peer, dial.is_some());
+        }
         if let Some(Dial { whom: Whom::Anybody(query), .. }) = dial {
             self.met.push_back(Met { query, result: Ok(peer) });
         }
@@ -109,13 +101,32 @@ impl Peers {
             known.protocol = Protocol::Lapsed;
         }
         known.heard_of(second);
+        let is_fresh = known.is_fresh;
         let interrupted = known.queue.take_in_flight();
         let was_busy = !interrupted.is_empty();
         for id in interrupted.into_iter().rev() {
-            self.retry_or_fail(id);
+            if !(is_fresh && self.send_anew(id)) {
+                self.retry_or_fail(id);
+            }
         }
+        self.dials.end_pause();
         self.serve(now, peer, out);
+        self.fill_slots(now, out);
         was_busy
+    }
+
+    /// A connection ended before it brought anything: what went down with it waits for another, without having been
+    /// retried. Returns whether it does; it is done once.
+    fn send_anew(&mut self, id: RequestId) -> bool {
+        let Some(pending) = self.requests.get_mut(id).filter(|pending| !pending.sent_anew) else {
+            return false;
+        };
+        pending.sent_anew = true;
+        pending.sent = None;
+        if let Some(known) = self.known.get_mut(&pending.to) {
+            known.queue.push_front(id);
+        }
+        true
     }
 
     /// A dial has failed: one of this node, or of somebody else to a peer that is waited for.
@@ -127,12 +138,18 @@ impl Peers {
         error: &DialFailure,
         out: &mut VecDeque<Output>,
     ) {
-        let dial = dial.and_then(|id| self.dials.end(id));
-        match dial.map(|dial| dial.whom) {
-            Some(Whom::Anybody(query)) => {
-                self.met.push_back(Met { query, result: Err(error.request_error()) });
+        let (id, dial) = (dial, dial.and_then(|id| self.dials.end(id)));
+        if let (DialFailure::Denied, Some(id), Some(dial)) = (error, id, &dial) {
+            self.dials.denied(now, id, dial.whom);
+        }
+        match &dial {
+            Some(Dial { whom: Whom::Anybody(query), .. }) if *error == DialFailure::Denied => {
+                self.address_denied(now, *query);
             }
-            Some(Whom::Peer(peer)) => self.own_dial_failed(now, peer, error),
+            Some(Dial { whom: Whom::Anybody(query), .. }) => {
+                self.met.push_back(Met { query: *query, result: Err(error.request_error()) });
+            }
+            Some(dial @ Dial { whom: Whom::Peer(peer), .. }) => self.own_dial_failed(now, *peer, dial, error),
             None => {
                 if let Some(known) = peer.and_then(|peer| self.known.get_mut(&peer))
                     && known.link == Link::Awaiting
@@ -146,44 +163,6 @@ impl Peers {
             self.serve(now, peer, out);
         }
         self.fill_slots(now, out);
-    }
-
-    fn own_dial_failed(&mut self, now: Instant, peer: PeerId, error: &DialFailure) {
-        let Some(known) = self.known.get_mut(&peer) else {
-            return;
-        };
-        if known.link != Link::Dialling {
-            return;
-        }
-        known.link = Link::Idle;
-        match error {
-            DialFailure::UnderWay => {
-                known.link = Link::Awaiting;
-                return;
-            }
-            DialFailure::WrongPeer { address } | DialFailure::Own { address } => {
-                known.forget_address(address);
-                // Whoever lied about one address need not have lied about the others.
-                if !known.dialable().is_empty() {
-                    return;
-                }
-                if matches!(error, DialFailure::WrongPeer { .. }) {
-                    known.failed(now);
-                }
-            }
-            DialFailure::Unreachable { unsupported } => {
-                for address in unsupported {
-                    known.forget_address(address);
-                }
-                if known.dialable().is_empty() && !unsupported.is_empty() {
-                    // This node has no transport for any of them.
-                    return self.fail_waiting(&peer, RequestError::NoAddresses);
-                }
-                known.failed(now);
-            }
-            DialFailure::Refused | DialFailure::NoAddresses => {}
-        }
-        self.fail_waiting(&peer, error.request_error());
     }
 
     /// Gives back the slot of a dial to an address that nobody waits for any more.

@@ -22,6 +22,8 @@ pub(super) struct Pending {
     pub(super) sent: Option<Instant>,
     /// Whether a connection was lost with it.
     pub(super) retried: bool,
+    /// Whether a connection that had brought nothing yet was lost with it.
+    pub(super) sent_anew: bool,
     deadline: Instant,
 }
 
@@ -43,7 +45,7 @@ impl Requests {
         if let Owner::Query(query, _) = owner {
             self.by_query.entry(query).or_default().push(id);
         }
-        let pending = Pending { to, owner, request, sent: None, retried: false, deadline };
+        let pending = Pending { to, owner, request, sent: None, retried: false, sent_anew: false, deadline };
         self.pending.insert(id, Box::new(pending));
         id
     }

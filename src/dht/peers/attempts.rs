@@ -1,0 +1,265 @@
+//! Attempts: dialling one peer, one batch of its addresses after another, until it is connected, they are used up or
+//! nobody waits any more.
+//!
+//! Knows which requests wait for a connection, but not for whom they are made.
+
+use std::collections::VecDeque;
+
+use libp2p_core::Multiaddr;
+use libp2p_identity::PeerId;
+
+use super::dials::{Attempt, Dial, Whom};
+use super::{Known, Link, Met, Peers};
+use crate::addrs::ip_of;
+use crate::config::IpDiversity;
+use crate::dht::io::{DialFailure, DialId, Output};
+use crate::error::RequestError;
+use crate::event::QueryId;
+use crate::time::Instant;
+
+/// Of how many peers that the program blocks it is known when they are to be asked again; others are when somebody names
+/// them.
+const MAX_BARRED: usize = 128;
+
+/// What the program's own denials have shown of a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::dht) enum Standing {
+    /// It is denied, whatever else is let through.
+    Barred(PeerId),
+    /// It may be tried again.
+    Freed(PeerId),
+}
+
+fn next_batch(known: &Known, attempt: Option<&Attempt>, diversity: Option<&IpDiversity>) -> Vec<Multiaddr> {
+    known.next_batch(attempt, |address| {
+        diversity.is_none_or(|limits| ip_of(address).is_some_and(|ip| limits.is_exempt(ip)))
+    })
+}
+
+impl Peers {
+    /// Dials a peer that waits for it, at its first addresses or at its next.
+    pub(super) fn dial_peer(&mut self, now: Instant, peer: PeerId, out: &mut VecDeque<Output>) {
+        let Some(known) = self.known.get_mut(&peer) else {
+            return;
+        };
+        match known.link {
+            Link::Queued | Link::Dialling => {}
+            // Meanwhile it may have connected by itself.
+            Link::Idle | Link::Awaiting | Link::Connected => return,
+        }
+        let attempt = self.dials.attempt(&peer);
+        let (is_first, is_open) =
+            (attempt.is_none(), attempt.as_ref().is_some_and(|attempt| attempt.open > 0));
+        let addresses = next_batch(known, attempt.as_deref(), self.diversity.as_ref());
+        if known.queue.waiting() == 0 || (addresses.is_empty() && !is_first) {
+            // Nobody wants it any more, or what was left to try is gone.
+            if !is_open {
+                known.link = Link::Idle;
+                self.dials.give_up_peer(peer);
+                self.fail_waiting(&peer, RequestError::Unreachable);
+            }
+            return;
+        }
+        known.link = Link::Dialling;
+        let id = self.dials.begin(now, Whom::Peer(peer), addresses.clone());
+        if let Some(attempt) = self.dials.attempt(&peer) {
+            let hearsay = addresses.iter().filter(|address| known.is_hearsay(address));
+            attempt.hearsay.extend(hearsay.cloned());
+            if !next_batch(known, Some(attempt), self.diversity.as_ref()).is_empty() {
+                self.dials.follow(now, peer);
+            }
+        }
+        out.push_back(Output::Dial { id, peer: Some(peer), addresses });
+    }
+
+    /// More may be known of where a peer is: if it is being dialled, it will be there, too.
+    pub(in crate::dht) fn addresses_arrived(
+        &mut self,
+        now: Instant,
+        peer: &PeerId,
+        out: &mut VecDeque<Output>,
+    ) {
+        let Some(known) = self.known.get(peer).filter(|known| known.link == Link::Dialling) else {
+            return;
+        };
+        let Some(attempt) = self.dials.attempt(peer) else {
+            return;
+        };
+        if !next_batch(known, Some(attempt), self.diversity.as_ref()).is_empty() {
+            self.dials.follow(now, *peer);
+            self.dials.handle_timeout(now);
+            self.fill_slots(now, out);
+        }
+    }
+
+    /// A dial to a peer has failed: the addresses that were not tried are next, those that have arrived since included.
+    pub(super) fn own_dial_failed(&mut self, now: Instant, peer: PeerId, dial: &Dial, error: &DialFailure) {
+        let Some(known) = self.known.get_mut(&peer).filter(|known| known.link == Link::Dialling) else {
+            return;
+        };
+        let Some(attempt) = self.dials.attempt(&peer) else {
+            return;
+        };
+        match error {
+            DialFailure::UnderWay => {
+                if attempt.open == 0 {
+                    known.link = Link::Awaiting;
+                    self.dials.give_up_peer(peer);
+                }
+                return;
+            }
+            DialFailure::Denied => return self.denied(now, peer, dial),
+            DialFailure::WrongPeer { address } | DialFailure::Own { address } => {
+                // Whoever lied about one address need not have lied about the others, of which nothing was heard.
+                attempt.untry(&dial.addresses);
+                attempt.tried.push(address.clone());
+                if known.is_hearsay(address) {
+                    attempt.hearsay.push(address.clone());
+                }
+                attempt.is_to_blame |= matches!(error, DialFailure::WrongPeer { .. });
+                known.forget_address(address);
+            }
+            DialFailure::Unreachable { unsupported } => {
+                let is_supported = |address: &&Multiaddr| !unsupported.contains(address);
+                let silent = dial.addresses.iter().filter(is_supported);
+                attempt.is_to_blame |= unsupported.is_empty() || silent.clone().next().is_some();
+                silent.for_each(|address| known.failed_at(address));
+                attempt.untry(unsupported);
+                unsupported.iter().for_each(|address| known.forget_address(address));
+            }
+            DialFailure::Refused | DialFailure::NoAddresses => {}
+        }
+        self.go_on(now, peer, error);
+    }
+
+    /// Goes on with the next addresses, or ends an attempt that has no more.
+    fn go_on(&mut self, now: Instant, peer: PeerId, error: &DialFailure) {
+        let Some(known) = self.known.get_mut(&peer) else {
+            return;
+        };
+        let Some(attempt) = self.dials.attempt(&peer) else {
+            return;
+        };
+        let (is_open, is_to_blame) = (attempt.open > 0, attempt.is_to_blame);
+        let has_more = !next_batch(known, Some(attempt), self.diversity.as_ref()).is_empty();
+        if has_more && *error != DialFailure::Refused {
+            return self.dials.wait_for_more(peer);
+        }
+        if is_open {
+            return;
+        }
+        self.dials.give_up_peer(peer);
+        known.link = Link::Idle;
+        let error = match error {
+            _ if is_to_blame => RequestError::Unreachable,
+            // This node has no transport for any of them.
+            DialFailure::Unreachable { .. } => RequestError::NoAddresses,
+            error => error.request_error(),
+        };
+        if is_to_blame {
+            known.failed(now);
+        }
+        self.fail_waiting(&peer, error);
+    }
+
+    /// The program does not let a dial to a peer through: neither the peer nor who waits for it is at fault.
+    fn denied(&mut self, now: Instant, peer: PeerId, dial: &Dial) {
+        let Some(known) = self.known.get_mut(&peer) else {
+            return;
+        };
+        known.denied();
+        let is_barred = known.is_barred(now);
+        if let Some(attempt) = self.dials.attempt(&peer) {
+            attempt.untry(&dial.addresses);
+            if attempt.open > 0 {
+                return self.dials.follow(now, peer);
+            }
+        }
+        self.dials.give_up_peer(peer);
+        if is_barred {
+            known.link = Link::Idle;
+            return self.fail_waiting(&peer, RequestError::DialRefused);
+        }
+        known.link = Link::Queued;
+        self.dials.wait_again(now, Whom::Peer(peer), self.request_timeout);
+    }
+
+    /// The program does not let a dial to an address through.
+    pub(super) fn address_denied(&mut self, now: Instant, query: QueryId) {
+        if !self.dials.wait_again(now, Whom::Anybody(query), self.request_timeout) {
+            self.met.push_back(Met { query, result: Err(RequestError::DialRefused) });
+        }
+    }
+
+    /// The program has let a connection to a peer through, which may show that another is blocked.
+    pub(super) fn let_through(&mut self, now: Instant, peer: &PeerId, is_own: bool) {
+        let Some(suspect) = self.dials.let_through(peer, is_own) else {
+            return;
+        };
+        let Some(known) = self.known.get_mut(&suspect) else {
+            return;
+        };
+        let Some(until) = known.denied_alone(now) else {
+            return;
+        };
+        if known.link == Link::Queued {
+            known.link = Link::Idle;
+            self.dials.give_up_peer(suspect);
+        }
+        self.fail_waiting(&suspect, RequestError::DialRefused);
+        if self.barred.len() < MAX_BARRED {
+            self.barred.insert((until, suspect));
+        }
+        self.standings.push_back(Standing::Barred(suspect));
+    }
+
+    /// Nobody waits for a dial any more, whose addresses have not answered in all that time.
+    pub(super) fn give_up(&mut self, peer: PeerId) {
+        let tried = self.dials.give_up_peer(peer).map(|attempt| attempt.tried).unwrap_or_default();
+        if let Some(known) = self.known.get_mut(&peer) {
+            tried.iter().for_each(|address| known.failed_at(address));
+        }
+    }
+
+    /// Gives back the slots of dials that have taken too long, and sees who may be dialled again.
+    pub(super) fn expire_dials(&mut self, now: Instant, relieved: &mut Vec<PeerId>) {
+        let timeout = self.request_timeout;
+        while let Some((id, _)) =
+            self.dials.oldest().filter(|(_, since)| crate::time::after(*since, timeout) <= now)
+        {
+            self.expire_dial(id, relieved);
+        }
+        self.dials.handle_timeout(now);
+        while let Some((_, peer)) = self.barred.first().copied().filter(|(at, _)| *at <= now) {
+            self.barred.pop_first();
+            self.standings.push_back(Standing::Freed(peer));
+        }
+    }
+
+    fn expire_dial(&mut self, id: DialId, relieved: &mut Vec<PeerId>) {
+        let Some(dial) = self.dials.end(id) else {
+            return;
+        };
+        let peer = match dial.whom {
+            Whom::Anybody(query) => {
+                return self.met.push_back(Met { query, result: Err(RequestError::Timeout) });
+            }
+            Whom::Peer(peer) => peer,
+        };
+        let Some(known) = self.known.get_mut(&peer).filter(|known| known.link == Link::Dialling) else {
+            return;
+        };
+        dial.addresses.iter().for_each(|address| known.failed_at(address));
+        if self.dials.attempt(&peer).is_none_or(|attempt| attempt.open == 0) {
+            // Those who began to wait later get a dial of their own.
+            known.link = Link::Idle;
+            self.dials.give_up_peer(peer);
+            relieved.push(peer);
+        }
+    }
+
+    /// Returns what the program's denials have shown since it was asked last.
+    pub(in crate::dht) fn next_standing(&mut self) -> Option<Standing> {
+        self.standings.pop_front()
+    }
+}
