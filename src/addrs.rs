@@ -103,6 +103,16 @@ impl Addresses {
         Self(self.0.iter().filter(|known| *known != address).cloned().collect())
     }
 
+    /// Returns the addresses that may be told to a peer whose connection reaches so far: those of special ranges only within
+    /// them. Shares the list unless there is such an address.
+    #[must_use]
+    pub(crate) fn told_to(&self, reach: Reach) -> Self {
+        if reach == Reach::Special || self.iter().all(|address| Reach::of(address) != Reach::Special) {
+            return self.clone();
+        }
+        Self(self.iter().filter(|address| Reach::of(address) != Reach::Special).cloned().collect())
+    }
+
     /// Returns the preferred address.
     pub fn first(&self) -> Option<&Multiaddr> {
         self.0.first()
@@ -146,13 +156,28 @@ impl<'a> IntoIterator for &'a Addresses {
 
 /// Returns an address of `peer` as it is kept, without a `/p2p` suffix, or `None` if it is none of that peer's.
 ///
-/// Refused are an empty address, one longer than [`MAX_ADDRESS_BYTES`], and one that ends in another peer's id.
+/// Refused are an empty address, one longer than [`MAX_ADDRESS_BYTES`], one that ends in another peer's id, and one that
+/// nobody can dial: an unspecified, multicast or broadcast IP address, or port 0.
 pub fn clean(address: Multiaddr, peer: &PeerId) -> Option<Multiaddr> {
     let (address, named) = without_peer(address);
     if named.is_some_and(|named| named != *peer) {
         return None;
     }
-    (!address.is_empty() && address.len() <= MAX_ADDRESS_BYTES).then_some(address)
+    let fits = !address.is_empty() && address.len() <= MAX_ADDRESS_BYTES;
+    (fits && is_dialable(&address)).then_some(address)
+}
+
+/// Returns whether anybody could dial the address, as far as its numbers tell.
+pub(crate) fn is_dialable(address: &Multiaddr) -> bool {
+    let somewhere = |ip: IpAddr| match ip.to_canonical() {
+        IpAddr::V4(ip) => !(ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast()),
+        IpAddr::V6(ip) => !(ip.is_unspecified() || ip.is_multicast()),
+    };
+    let at_no_port = |protocol| {
+        // What a listener binds to so as to be given another.
+        matches!(protocol, Protocol::Tcp(0) | Protocol::Udp(0) | Protocol::Memory(0))
+    };
+    ip_of(address).is_none_or(somewhere) && !address.iter().any(at_no_port)
 }
 
 /// Returns the address without a `/p2p` suffix, and the peer that it names.
@@ -162,9 +187,9 @@ pub(crate) fn without_peer(mut address: Multiaddr) -> (Multiaddr, Option<PeerId>
     (address, Some(peer))
 }
 
-/// Returns the IP address with which the address begins.
+/// Returns the IP address with which the address begins, behind the zone that one of IPv6 may have.
 pub(crate) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
-    let first = address.iter().next()?;
+    let first = address.iter().find(|protocol| !matches!(protocol, Protocol::Ip6zone(_)))?;
     if let Protocol::Ip4(ip) = first {
         Some(ip.into())
     } else if let Protocol::Ip6(ip) = first {
@@ -207,6 +232,9 @@ impl Way {
 /// From how far away an address can be reached; ordered from near to far.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Reach {
+    /// From nowhere that is known: ranges reserved for documentation, benchmarks, tunnels and the future (RFC 6890), which
+    /// some laboratories use.
+    Special,
     /// From the same machine: loopback and in-memory addresses.
     Machine,
     /// From the same site: private, shared, link-local and unique-local addresses.
@@ -216,7 +244,7 @@ pub enum Reach {
 }
 
 impl Reach {
-    /// Returns how far an address reaches, judged by its first component.
+    /// Returns how far an address reaches, judged by its first component, or by the IP address behind a zone.
     pub fn of(address: &Multiaddr) -> Self {
         if let Some(ip) = ip_of(address) {
             return Self::of_ip(ip);
@@ -242,8 +270,29 @@ impl Reach {
             IpAddr::V4(ip) if ip.is_private() || ip.is_link_local() || is_shared(ip) => Self::Site,
             IpAddr::V6(ip) if ip.is_loopback() || ip.is_unspecified() => Self::Machine,
             IpAddr::V6(ip) if ip.is_unique_local() || ip.is_unicast_link_local() => Self::Site,
+            IpAddr::V4(ip) if is_special_v4(ip) => Self::Special,
+            IpAddr::V6(ip) if is_special_v6(ip) => Self::Special,
             IpAddr::V4(_) | IpAddr::V6(_) => Self::World,
         }
+    }
+}
+
+/// Whether the address is of a range that is nobody's (RFC 6890), those of a machine or a site aside.
+const fn is_special_v4(ip: Ipv4Addr) -> bool {
+    match ip.octets() {
+        // This network · protocol assignments, and an example · 6to4 relays · benchmarks · examples · multicast, reserved.
+        [0, ..] | [192, 0, 0 | 2, _] | [192, 88, 99, _] | [198, 18 | 19, ..] => true,
+        [198, 51, 100, _] | [203, 0, 113, _] | [224..=255, ..] => true,
+        _ => false,
+    }
+}
+
+/// Whether the address is none of a host on the Internet: outside 2000::/3, or an example, a benchmark or a tunnel.
+const fn is_special_v6(ip: Ipv6Addr) -> bool {
+    match ip.segments() {
+        // Protocol assignments with Teredo · examples · 6to4 · examples (RFC 9637).
+        [0x2001, 0..=0x01ff, ..] | [0x2001, 0x0db8, ..] | [0x2002, ..] | [0x3fff, 0..=0x0fff, ..] => true,
+        [first, ..] => first & 0xe000 != 0x2000,
     }
 }
 
@@ -257,7 +306,7 @@ const fn is_shared(ip: Ipv4Addr) -> bool {
 ///
 /// IPv4 by /16, but by /8 in the blocks that one organisation has held since the class-A days; IPv6 by /32; a name by
 /// its last two labels, since its address is unknown here. Loopback, private, link-local and in-memory addresses
-/// belong to no group.
+/// belong to no group; those of other special ranges do, so that nobody gets out of the limits by naming one.
 ///
 /// # Spec
 /// IPFS Kademlia DHT, "Routing Table" (IP diversity). Without a table of autonomous systems an IPv6 group is a /32;
@@ -295,7 +344,7 @@ impl IpGroup {
 
     /// Returns the group of an IP address.
     pub fn of_ip(ip: IpAddr) -> Option<Self> {
-        if Reach::of_ip(ip) != Reach::World {
+        if matches!(Reach::of_ip(ip), Reach::Machine | Reach::Site) {
             return None;
         }
         Some(match ip.to_canonical() {
@@ -375,7 +424,7 @@ mod tests {
 
     #[test]
     fn the_list_is_bounded_unique_and_shared() {
-        let all: Vec<_> = (0..100u16).map(|port| address(&format!("/ip4/1.2.3.4/tcp/{port}"))).collect();
+        let all: Vec<_> = (1..=100u16).map(|port| address(&format!("/ip4/1.2.3.4/tcp/{port}"))).collect();
         let list = Addresses::collect(&peer(1), all.iter().chain(&all).cloned());
         assert_eq!(list.len(), MAX_ADDRESSES);
         assert_eq!(list.clone().into_vec(), all[..MAX_ADDRESSES]);
@@ -409,13 +458,93 @@ mod tests {
             ("/dns/printer.local/tcp/1", Reach::Site),
             ("/ip4/100.128.0.1/tcp/1", Reach::World),
             ("/ip4/1.2.3.4/tcp/1", Reach::World),
-            ("/ip6/2001:db8::1/tcp/1", Reach::World),
+            ("/ip6/2606:4700::1/tcp/1", Reach::World),
             ("/ip6/::ffff:10.0.0.1/tcp/1", Reach::Site),
+            ("/ip6zone/eth0/ip6/fe80::1/tcp/1", Reach::Site),
             ("/dns/example.com/tcp/1", Reach::World),
         ] {
             assert_eq!(Reach::of(&address(text)), reach, "{text}");
         }
-        assert!(Reach::Machine < Reach::Site && Reach::Site < Reach::World);
+        assert!(
+            Reach::Special < Reach::Machine && Reach::Machine < Reach::Site && Reach::Site < Reach::World
+        );
+    }
+
+    #[test]
+    fn reserved_ranges_are_not_public() {
+        let special = [
+            "0.1.2.3",
+            "192.0.0.1",
+            "192.0.2.1",
+            "192.88.99.1",
+            "198.18.0.1",
+            "198.19.255.255",
+            "198.51.100.1",
+            "203.0.113.255",
+            "224.0.0.1",
+            "239.1.1.1",
+            "240.0.0.1",
+            "255.255.255.255",
+        ];
+        for ip in special {
+            assert_eq!(Reach::of(&address(&format!("/ip4/{ip}/tcp/1"))), Reach::Special, "{ip}");
+        }
+        for ip in
+            ["2001:db8::1", "2001::1", "2001:1ff::1", "2002::1", "3fff::1", "100::1", "64:ff9b::1", "ff02::1"]
+        {
+            assert_eq!(Reach::of(&address(&format!("/ip6/{ip}/tcp/1"))), Reach::Special, "{ip}");
+        }
+        // Their neighbours are.
+        for ip in
+            ["1.0.0.0", "192.0.1.1", "192.0.3.1", "192.88.98.1", "198.17.0.1", "198.20.0.1", "223.0.0.1"]
+        {
+            assert_eq!(Reach::of(&address(&format!("/ip4/{ip}/tcp/1"))), Reach::World, "{ip}");
+        }
+        for ip in ["2001:200::1", "2001:db9::1", "2003::1", "3fff:1000::1", "2000::1"] {
+            assert_eq!(Reach::of(&address(&format!("/ip6/{ip}/tcp/1"))), Reach::World, "{ip}");
+        }
+    }
+
+    #[test]
+    fn what_is_special_is_told_within_its_range_only() {
+        let [special, world] = ["/ip4/198.18.0.1/tcp/1", "/ip4/1.2.3.4/tcp/1"].map(address);
+        let both = Addresses::collect(&peer(1), [special, world.clone()]);
+        for reach in [Reach::Machine, Reach::Site, Reach::World] {
+            assert_eq!(both.told_to(reach).into_vec(), [world.clone()]);
+        }
+        assert!(Arc::ptr_eq(&both.told_to(Reach::Special).0, &both.0));
+        let public = Addresses::collect(&peer(1), [world]);
+        assert!(Arc::ptr_eq(&public.told_to(Reach::World).0, &public.0), "nothing is copied");
+    }
+
+    #[test]
+    fn what_nobody_can_dial_is_refused() {
+        for text in [
+            "/ip4/0.0.0.0/tcp/1",
+            "/ip6/::/udp/1/quic-v1",
+            "/ip6/::ffff:0.0.0.0/tcp/1",
+            "/ip4/1.2.3.4/tcp/0",
+            "/ip4/1.2.3.4/udp/0/quic-v1",
+            "/dns4/example.com/tcp/0/wss",
+            "/ip4/224.0.0.251/udp/5353/quic-v1",
+            "/ip4/255.255.255.255/tcp/1",
+            "/ip6/ff02::1/tcp/1",
+            "/ip6zone/eth0/ip6/ff02::1/tcp/1",
+            "/memory/0",
+        ] {
+            assert_eq!(clean(address(text), &peer(1)), None, "{text}");
+        }
+        for text in [
+            "/ip4/127.0.0.1/tcp/1",
+            "/ip4/198.18.0.1/tcp/1",
+            "/ip6zone/eth0/ip6/fe80::1/tcp/1",
+            "/memory/1",
+            "/dns/example.com/tcp/443/wss",
+            "/dnsaddr/example.com",
+            "/unix/tmp",
+        ] {
+            assert_eq!(clean(address(text), &peer(1)), Some(address(text)), "{text}");
+        }
     }
 
     #[test]

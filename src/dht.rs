@@ -170,7 +170,8 @@ impl<S: RecordStore> Dht<S> {
             }
             Input::LocalAddresses { external, listening } => {
                 self.local.set_addresses(&external, &listening);
-                let changed = self.mode.addresses(now, &external, &listening);
+                let external = self.local.external().iter().as_slice();
+                let changed = self.mode.addresses(now, external, &listening);
                 self.mode_changed(changed, true);
             }
             Input::RequestReceived { from, id, request } => self.serve(now, from, id, request),
@@ -268,7 +269,8 @@ impl<S: RecordStore> Dht<S> {
     /// Adds an address of a peer: as another one if it is in the routing table, else as a seed.
     ///
     /// A seed is a candidate of every lookup, is not forgotten however silent it is, and is checked at once so that it
-    /// enters the routing table. A trailing `/p2p` is cut off.
+    /// enters the routing table. A trailing `/p2p` is cut off. Fails for an address of this node, one that nobody can dial
+    /// (see [`clean`]) or that the configured filter refuses, and if there is no room for another seed.
     pub fn add_address(&mut self, now: Now, peer: PeerId, address: Multiaddr) -> RoutingUpdate {
         let now = self.tell_time(now);
         let update = self.add_seed(now, peer, address);
@@ -354,7 +356,7 @@ impl<S: RecordStore> Dht<S> {
     }
 
     fn keeps(&self, address: &Multiaddr) -> bool {
-        self.config.address_filter.as_ref().is_none_or(|filter| filter(address))
+        answer::keeps(address, &self.local, &self.config)
     }
 
     /// Returns whether the node serves others.

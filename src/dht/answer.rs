@@ -2,9 +2,11 @@
 //!
 //! Knows the answer, who gave it and the rules; changes nothing.
 
+use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 use smallvec::SmallVec;
 
+use super::local::Local;
 use crate::addrs::{Addresses, IpGroup};
 use crate::config::Config;
 use crate::key::Key;
@@ -24,12 +26,12 @@ pub(super) struct Named {
 /// Returns the peers of an answer that count, with their keys.
 ///
 /// At most `k` of them, in the order in which they were named; not this node, not the one that answered, nobody twice;
-/// addresses as far as the configured filter keeps them; at most two of one IP group, of whatever address they claim to
+/// addresses as far as the configured filter keeps them, none of this node's own; at most two of one IP group, of whatever address they claim to
 /// have: a private one beside it exempts nobody. Peers without an address are dropped unless `is_known`.
 pub(super) fn filter(
     answer: Vec<KadPeer>,
     from: &PeerId,
-    local: &PeerId,
+    local: &Local,
     config: &Config,
     is_known: impl Fn(&PeerId) -> bool,
 ) -> Vec<Named> {
@@ -40,10 +42,10 @@ pub(super) fn filter(
         if named.len() == k {
             break;
         }
-        if peer == *from || peer == *local || named.iter().any(|known| known.peer == peer) {
+        if peer == *from || peer == local.peer || named.iter().any(|known| known.peer == peer) {
             continue;
         }
-        let addresses = kept(multiaddrs, config);
+        let addresses = kept(multiaddrs, local, config);
         if addresses.is_empty() && !is_known(&peer) {
             continue;
         }
@@ -55,14 +57,17 @@ pub(super) fn filter(
     named
 }
 
-/// Returns the addresses that the configured filter keeps.
-pub(super) fn kept(addresses: Addresses, config: &Config) -> Addresses {
-    match &config.address_filter {
-        Some(filter) if !addresses.iter().all(|address| filter(address)) => {
-            Addresses::empty().merged(addresses.iter().filter(|address| filter(address)).cloned())
-        }
-        Some(_) | None => addresses,
+/// Returns the addresses that are kept: those that the configured filter lets through and that are not this node's own.
+pub(super) fn kept(addresses: Addresses, local: &Local, config: &Config) -> Addresses {
+    if addresses.iter().all(|address| keeps(address, local, config)) {
+        return addresses;
     }
+    Addresses::empty().merged(addresses.iter().filter(|address| keeps(address, local, config)).cloned())
+}
+
+/// Returns whether an address of another peer is kept.
+pub(super) fn keeps(address: &Multiaddr, local: &Local, config: &Config) -> bool {
+    !local.is_own(address) && config.address_filter.as_ref().is_none_or(|filter| filter(address))
 }
 
 /// Counts a peer into the groups of all its addresses, unless one of them is full.
@@ -109,12 +114,16 @@ mod tests {
         KadPeer { node_id: peer(seed), multiaddrs, connection_ty: ConnectionType::NotConnected }
     }
 
+    fn this_node() -> Local {
+        Local::new(peer(0), Key::of_peer(&peer(0), Key::sha256))
+    }
+
     fn local(seed: u16) -> KadPeer {
         named(seed, &[&format!("/ip4/127.0.0.1/tcp/{seed}")])
     }
 
     fn run(answer: Vec<KadPeer>, config: &Config) -> Vec<PeerId> {
-        let found = filter(answer, &peer(1), &peer(0), config, |peer_id| *peer_id == peer(900));
+        let found = filter(answer, &peer(1), &this_node(), config, |peer_id| *peer_id == peer(900));
         found.iter().for_each(|named| assert_eq!(named.key, Key::of_peer(&named.peer, Key::sha256)));
         found.into_iter().map(|named| named.peer).collect()
     }
@@ -152,8 +161,19 @@ mod tests {
     fn what_the_filter_refuses_is_not_kept() {
         let config = Config::default().with_address_filter(|address| address.to_string().contains("/udp/"));
         let both = named(2, &["/ip4/127.0.0.1/tcp/1", "/ip4/127.0.0.1/udp/1/quic-v1"]);
-        let found = filter(vec![both, local(3)], &peer(1), &peer(0), &config, |_| false);
+        let found = filter(vec![both, local(3)], &peer(1), &this_node(), &config, |_| false);
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].addresses.len(), 1);
+    }
+
+    #[test]
+    fn an_own_address_of_another_peer_is_not_kept() {
+        let mut this = this_node();
+        let own = "/ip4/127.0.0.1/tcp/7".parse().unwrap();
+        this.set_addresses(&[], std::slice::from_ref(&own));
+        let both = named(2, &["/ip4/127.0.0.1/tcp/7", "/ip4/127.0.0.1/tcp/8"]);
+        let found = filter(vec![both, local(7)], &peer(1), &this, &Config::default(), |_| false);
+        assert_eq!(found.len(), 1, "nothing is left of the other");
+        assert!(found[0].addresses.len() == 1 && !found[0].addresses.iter().any(|address| *address == own));
     }
 }

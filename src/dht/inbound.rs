@@ -59,7 +59,7 @@ impl<S: RecordStore> Dht<S> {
 
     /// Returns the `k` closest peers to a key that the table has and that answer, the asker left out.
     pub(super) fn closer(&self, target: &Key, from: &PeerId, first: Option<KadPeer>) -> Vec<KadPeer> {
-        let k = self.config.bucket_size().get();
+        let (k, reach) = (self.config.bucket_size().get(), self.peers.reach(from));
         let mut named = Vec::with_capacity(k + 1);
         named.extend(first);
         let first = named.first().map(|peer| peer.node_id);
@@ -70,7 +70,7 @@ impl<S: RecordStore> Dht<S> {
         let room = k + own - named.len();
         named.extend(others.take(room).map(|entry| KadPeer {
             node_id: entry.peer(),
-            multiaddrs: entry.addresses().clone(),
+            multiaddrs: entry.addresses().told_to(reach),
             connection_ty: connection(entry.is_connected()),
         }));
         named
@@ -85,16 +85,16 @@ impl<S: RecordStore> Dht<S> {
     /// libp2p kad-dht, "RPC messages": FIND_NODE. go nodes take a peer into their tables only if it names at least one
     /// peer when asked for itself.
     fn closer_to_node(&self, now: Instant, key: &[u8], from: &PeerId) -> Vec<KadPeer> {
-        let target = (self.config.key_hash)(key);
+        let (target, reach) = ((self.config.key_hash)(key), self.peers.reach(from));
         let first = if key == PeerBytes::of(&self.local.peer).as_slice() {
-            let multiaddrs = self.local.addresses_for(self.peers.reach(from));
+            let multiaddrs = self.local.addresses_for(reach);
             Some(KadPeer { node_id: self.local.peer, multiaddrs, connection_ty: ConnectionType::Connected })
         } else {
             PeerId::from_bytes(key).ok().filter(|peer| peer != from).and_then(|peer| {
                 let known = self.peers.get(&peer)?;
                 (self.peers.is_proven(now, &peer) && !known.addresses.is_empty()).then(|| KadPeer {
                     node_id: peer,
-                    multiaddrs: known.addresses.clone(),
+                    multiaddrs: known.addresses.told_to(reach),
                     connection_ty: connection(known.is_connected()),
                 })
             })

@@ -5,7 +5,7 @@
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
-use crate::addrs::{Addresses, Reach};
+use crate::addrs::{Addresses, Reach, is_relayed};
 use crate::key::Key;
 
 /// Who this node is and where it can be reached.
@@ -27,13 +27,25 @@ impl Local {
         self.listening = Addresses::collect(&self.peer, listening.iter().cloned());
     }
 
+    /// Returns whether an address leads to this node, so that it is no other peer's.
+    ///
+    /// What leads through a relay is judged by its end, which is not part of the address.
+    pub(super) fn is_own(&self, address: &Multiaddr) -> bool {
+        !is_relayed(address) && self.external.iter().chain(&self.listening).any(|own| own == address)
+    }
+
+    /// Returns the addresses that are confirmed.
+    pub(super) fn external(&self) -> &Addresses {
+        &self.external
+    }
+
     /// Returns the addresses to give to a peer whose connection reaches so far.
     ///
-    /// The confirmed external ones; if there are none, those it listens on, as far as the peer can use them: loopback
+    /// The confirmed external ones, special ones only to those within their range; if there are none, those it listens on, as far as the peer can use them: loopback
     /// addresses only to peers on this machine, private ones only to peers on this site.
     pub(super) fn addresses_for(&self, reach: Reach) -> Addresses {
         if !self.external.is_empty() {
-            return self.external.clone();
+            return self.external.told_to(reach);
         }
         let usable = self.listening.iter().filter(|address| Reach::of(address) >= reach);
         Addresses::empty().merged(usable.cloned())
@@ -42,6 +54,8 @@ impl Local {
 
 #[cfg(test)]
 mod tests {
+    use libp2p_core::multiaddr::Protocol::{P2p, P2pCircuit};
+
     use super::*;
 
     #[test]
@@ -59,5 +73,32 @@ mod tests {
         let external = address("/ip4/5.6.7.8/tcp/1");
         local.set_addresses(std::slice::from_ref(&external), &[machine]);
         assert_eq!(given(&local, Reach::Machine), [external]);
+    }
+
+    #[test]
+    fn own_addresses_are_known_as_such_but_a_relays_lead_to_many() {
+        let peer: PeerId = "12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5".parse().unwrap();
+        let address = |text: &str| text.parse::<Multiaddr>().unwrap();
+        let relayed = address("/ip4/1.2.3.4/tcp/1").with(P2p(peer)).with(P2pCircuit);
+        let [own, external] = ["/ip4/127.0.0.1/tcp/1", "/ip4/5.6.7.8/tcp/1"].map(address);
+        let mut local = Local::new(peer, Key::sha256(b""));
+        local.set_addresses(&[external.clone(), relayed.clone()], std::slice::from_ref(&own));
+        assert!(local.is_own(&own) && local.is_own(&external) && !local.is_own(&relayed));
+        assert!(!local.is_own(&address("/ip4/127.0.0.1/tcp/2")));
+    }
+
+    #[test]
+    fn what_nobody_can_dial_or_is_reserved_is_not_given() {
+        let peer: PeerId = "12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5".parse().unwrap();
+        let address = |text: &str| text.parse::<Multiaddr>().unwrap();
+        let [any, no_port, example, world] =
+            ["/ip4/0.0.0.0/tcp/1", "/ip4/1.2.3.4/tcp/0", "/ip4/192.0.2.1/tcp/1", "/ip4/1.2.3.4/tcp/1"]
+                .map(address);
+        let mut local = Local::new(peer, Key::sha256(b""));
+        local.set_addresses(&[any.clone(), no_port, example.clone(), world.clone()], &[]);
+        assert_eq!(local.addresses_for(Reach::World).into_vec(), [world.clone()]);
+        assert_eq!(local.addresses_for(Reach::Special).into_vec(), [example.clone(), world.clone()]);
+        local.set_addresses(&[], &[any, example, world.clone()]);
+        assert_eq!(local.addresses_for(Reach::Machine).into_vec(), [world]);
     }
 }

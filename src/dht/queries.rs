@@ -19,7 +19,7 @@ use super::op::search::{Goal, Search};
 use super::op::{Answer, Ask, End, Operation, Step, View, preimage_of};
 use super::peers::{Met, Owner};
 use super::{Dht, RecordStore};
-use crate::addrs::{Addresses, without_peer};
+use crate::addrs::{Addresses, is_dialable, without_peer};
 use crate::command::Command;
 use crate::error::{
     AddProviderError, BootstrapError, ConnectError, FindPeerError, GetClosestPeersError, NoKnownPeers,
@@ -184,7 +184,7 @@ impl<S: RecordStore> Dht<S> {
     pub fn connect(&mut self, now: Now, address: Multiaddr) -> QueryId {
         let now = self.tell_time(now);
         let (plain, peer) = without_peer(address.clone());
-        let error = if peer == Some(self.local.peer) || !self.keeps(&plain) {
+        let error = if peer == Some(self.local.peer) || !is_dialable(&plain) || !self.keeps(&plain) {
             ConnectError::Address
         } else {
             match self.begin(now, Operation::Connect(Connect::new(address))) {
@@ -441,15 +441,16 @@ impl<S: RecordStore> Dht<S> {
         let record = record.and_then(|record| self.valid_record(now, record));
         let providers = providers.into_iter().take(self.config.providers.max_of_answer.get());
         let providers: Vec<_> =
-            providers.map(|peer| (peer.node_id, kept(peer.multiaddrs, &self.config))).collect();
+            providers.map(|peer| (peer.node_id, kept(peer.multiaddrs, &self.local, &self.config))).collect();
         let Some(query) = self.queries.get_mut(id) else {
             return;
         };
         let target = query.operation.machine().looks_for().copied();
         let target = target.and_then(|wanted| named.iter().find(|peer| peer.node_id == wanted));
-        let target = target.map_or_else(Addresses::empty, |peer| kept(peer.multiaddrs.clone(), &self.config));
+        let target = target
+            .map_or_else(Addresses::empty, |peer| kept(peer.multiaddrs.clone(), &self.local, &self.config));
         let is_known = |peer: &PeerId| self.peers.is_connected(peer) || !self.peers.dialable(peer).is_empty();
-        let mut closer = filter(named, from, &self.local.peer, &self.config, is_known);
+        let mut closer = filter(named, from, &self.local, &self.config, is_known);
         // Whoever failed this node lately is not a candidate again.
         closer.retain(|named| self.peers.is_worth_asking(now, &named.peer));
         let query = query.operation.machine();

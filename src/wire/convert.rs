@@ -18,7 +18,7 @@ use super::check::{MessageView, PeerView, field};
 use super::generated::dht as pb;
 use super::generated::dht::mod_Message::{ConnectionType as PbConnection, MessageType as PbType};
 use super::{DecodeError, MAX_PEERS, SEND_LIMIT};
-use crate::addrs::{Addresses, MAX_ADDRESS_BYTES, MAX_ADDRESSES};
+use crate::addrs::{Addresses, MAX_ADDRESS_BYTES, MAX_ADDRESSES, is_dialable};
 use crate::key::{PeerBytes, peer_id_len};
 use crate::message::{MessageType, Request, Response, SentRecord};
 use crate::peer::{ConnectionType, KadPeer};
@@ -168,7 +168,7 @@ fn address(bytes: &[u8], id: &[u8]) -> Option<Multiaddr> {
     if kept.is_empty() || kept.len() > MAX_ADDRESS_BYTES {
         return None;
     }
-    Multiaddr::try_from(kept.to_vec()).ok()
+    Multiaddr::try_from(kept.to_vec()).ok().filter(is_dialable)
 }
 
 /// Cuts off a `/p2p` suffix with the id; nothing if there is one with another id.

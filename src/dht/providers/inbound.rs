@@ -40,7 +40,7 @@ impl<S: RecordStore> Dht<S> {
             return;
         };
         self.outputs.push_back(Output::AcceptRequest { to: from, id });
-        let addresses = kept(own.multiaddrs, &self.config).into_vec();
+        let addresses = kept(own.multiaddrs, &self.local, &self.config).into_vec();
         let record = ProviderRecord::new(key, from, addresses);
         match self.config.records.inserts {
             StoreInserts::Unfiltered => self.add_provider_for(now, from, record),

@@ -790,6 +790,80 @@ fn own_and_foreign_addresses_are_not_added() {
 }
 
 #[test]
+fn what_nobody_can_dial_and_what_leads_to_this_node_is_refused_at_every_door() {
+    let (mut dht, now) = (new_dht(0, quiet()), start());
+    let external = vec!["/ip4/0.0.0.0/tcp/1".parse().unwrap(), address(88)];
+    dht.handle_input(now, Input::LocalAddresses { external, listening: vec![address(77)] });
+    let bad: Vec<Multiaddr> =
+        ["/ip4/0.0.0.0/tcp/1", "/ip6/::/tcp/1", "/ip4/1.2.3.4/tcp/0", "/ip4/224.0.0.1/udp/1"]
+            .map(|text| text.parse().unwrap())
+            .into_iter()
+            .chain([
+                address(77),
+                address(88),
+                address(77).with(libp2p_core::multiaddr::Protocol::P2p(peer(1))),
+            ])
+            .collect();
+    for address in &bad {
+        assert_eq!(dht.add_address(now, peer(1), address.clone()), RoutingUpdate::Failed, "{address}");
+    }
+    for address in &bad {
+        learn(&mut dht, now, 1, std::slice::from_ref(address));
+        connect_at(&mut dht, now, 1, address.clone());
+    }
+    assert!(dht.addresses_of(&peer(1)).is_empty());
+    assert!(dials(&outputs(&mut dht)).is_empty());
+    // Nor are they taken from what others say, on the wire or off it.
+    admit(&mut dht, now, [2]);
+    dht.find_closest(now, *b"anything");
+    let mut named = named_peer(3);
+    named.multiaddrs = Addresses::collect(&peer(3), [address(77), address(3)]);
+    let id = asked(&outputs(&mut dht))[0].1;
+    let response = Response::FindNode { closer_peers: vec![named] };
+    let out = input(&mut dht, now, Input::ResponseReceived { id, response });
+    assert_eq!(dials(&out)[0].2, [address(3)]);
+    // And this node publishes none that nobody can dial.
+    let closer = ask_for_own(&mut dht, now);
+    assert_eq!(closer[0].multiaddrs.clone().into_vec(), [address(88)]);
+}
+
+#[test]
+fn an_address_of_a_reserved_range_is_told_within_that_range_only() {
+    let (mut dht, now) = (new_dht(0, quiet()), start());
+    let [special, world] = ["/ip4/198.18.0.1/tcp/1", "/ip4/1.2.3.4/tcp/1"].map(|text| text.parse().unwrap());
+    connect_at(&mut dht, now, 1, special.clone());
+    learn(&mut dht, now, 1, std::slice::from_ref(&world));
+    for (asker, reach, expected) in [
+        (2, "/ip4/5.6.7.8/tcp/9", vec![world.clone()]),
+        (3, "/ip4/127.0.0.1/tcp/9", vec![world.clone()]),
+        (4, "/ip4/198.19.0.1/tcp/9", vec![special, world]),
+    ] {
+        connect_at(&mut dht, now, asker, reach.parse().unwrap());
+        outputs(&mut dht);
+        let request = Request::FindNode { key: peer(1).to_bytes().into() };
+        let out =
+            input(&mut dht, now, Input::RequestReceived { from: peer(asker), id: InboundId(1), request });
+        assert_eq!(named_in(&out)[0].multiaddrs.clone().into_vec(), expected);
+    }
+}
+
+/// Asks a lone node, as a peer that is connected, for the node itself.
+fn ask_for_own(dht: &mut Dht<MemoryStore>, now: Instant) -> Vec<crate::peer::KadPeer> {
+    let request = Request::FindNode { key: dht.local_peer_id().to_bytes().into() };
+    let out = input(dht, now, Input::RequestReceived { from: peer(2), id: InboundId(1), request });
+    named_in(&out)
+}
+
+/// The peers that the answer among the outputs names.
+fn named_in(outputs: &[Output]) -> Vec<crate::peer::KadPeer> {
+    let named = outputs.iter().find_map(|output| match output {
+        Output::SendResponse { response: Response::FindNode { closer_peers }, .. } => Some(closer_peers),
+        _ => None,
+    });
+    named.expect("it is answered").clone()
+}
+
+#[test]
 fn seeds_are_bounded() {
     let config = quiet().with_max_seeds(NonZeroUsize::new(2).unwrap());
     let (mut dht, now) = (new_dht(0, config), start());
