@@ -437,6 +437,10 @@ impl<S: RecordStore> Dht<S> {
         response: Response,
         rtt: Duration,
     ) {
+        if self.queries.get(id).is_none() {
+            // Nobody waits for it, so nothing of it is checked: a signature costs more than all the rest.
+            return;
+        }
         let Contents { closer: named, record, providers } = contents(response);
         let record = record.and_then(|record| self.valid_record(now, record));
         let providers = providers.into_iter().take(self.config.providers.max_of_answer.get());

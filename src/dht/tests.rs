@@ -2,6 +2,7 @@
 
 mod inbound;
 mod joining;
+mod load;
 mod network;
 mod providers;
 mod records;
