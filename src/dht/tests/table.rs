@@ -848,7 +848,7 @@ fn an_address_of_a_reserved_range_is_told_within_that_range_only() {
 }
 
 /// Asks a lone node, as a peer that is connected, for the node itself.
-fn ask_for_own(dht: &mut Dht<MemoryStore>, now: Instant) -> Vec<crate::peer::KadPeer> {
+fn ask_for_own(dht: &mut Dht<MemoryStore>, now: Now) -> Vec<crate::peer::KadPeer> {
     let request = Request::FindNode { key: dht.local_peer_id().to_bytes().into() };
     let out = input(dht, now, Input::RequestReceived { from: peer(2), id: InboundId(1), request });
     named_in(&out)
