@@ -21,7 +21,7 @@ use std::collections::VecDeque;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
-pub use io::{Deadline, DialFailure, DialId, InboundId, Input, Output, RequestId};
+pub use io::{ConnectionId, Deadline, DialFailure, DialId, InboundId, Input, Output, RequestId};
 pub use queries::QueryRef;
 
 use crate::addrs::{Addresses, clean};
@@ -144,10 +144,10 @@ impl<S: RecordStore> Dht<S> {
         let now = self.tell_time(now);
         let out = &mut self.outputs;
         match input {
-            Input::Connected { peer, address, dialled, dial } => {
-                self.connected(now, peer, address, dialled, dial);
+            Input::Connected { peer, connection, address, dialled, dial } => {
+                self.connected(now, (peer, connection), address, dialled, dial);
             }
-            Input::Disconnected { peer } => self.disconnected(now, peer),
+            Input::Disconnected { peer, connection } => self.disconnected(now, peer, connection),
             Input::DialFailed { dial, peer, error } => {
                 self.peers.dial_failed(now, dial, peer, &error, out);
                 if let Some(peer) = peer {
@@ -174,7 +174,10 @@ impl<S: RecordStore> Dht<S> {
                 let changed = self.mode.addresses(now, external, &listening);
                 self.mode_changed(changed, true);
             }
-            Input::RequestReceived { from, id, request } => self.serve(now, from, id, request),
+            Input::RequestReceived { from, connection, id, request } => {
+                self.peers.heard_on(now, &from, connection, out);
+                self.serve(now, from, id, request);
+            }
             Input::RequestSent { id } => self.peers.sent(now, id, out),
             Input::ResponseReceived { id, response } => self.peers.answered(now, id, response, out),
             Input::RequestFailed { id, error } => self.peers.failed(now, id, error, out),

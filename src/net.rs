@@ -3,6 +3,7 @@
 //! The only place that knows swarms, streams, wakers, clocks and entropy. It translates and decides nothing.
 
 pub(crate) mod behaviour;
+mod connections;
 pub(crate) mod desk;
 mod entropy;
 mod exchange;

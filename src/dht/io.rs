@@ -21,6 +21,10 @@ impl RequestId {
     }
 }
 
+/// The number that the driver gives to a connection. It gives none twice, and rising ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
 /// The number of a dial of this node, unique within it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DialId(pub(super) u64);
@@ -33,10 +37,13 @@ pub struct InboundId(pub u64);
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Input {
-    /// The first connection to a peer is there, whoever made it.
+    /// A connection to a peer is there, whoever made it; there may be others. Told again of one that is there, its address
+    /// has changed.
     Connected {
         /// The peer.
         peer: PeerId,
+        /// The connection.
+        connection: ConnectionId,
         /// Where the other end is: the address that was dialled, or the one the peer came from.
         address: Multiaddr,
         /// Whether this node dialled, so that the address can be dialled again.
@@ -44,10 +51,12 @@ pub enum Input {
         /// The dial of this node that led to it.
         dial: Option<DialId>,
     },
-    /// The last connection to a peer is gone.
+    /// A connection to a peer is gone, with all that was on it. Of one that the node has closed it need not be told.
     Disconnected {
         /// The peer.
         peer: PeerId,
+        /// The connection.
+        connection: ConnectionId,
     },
     /// A dial has failed: one of this node, or one that another part of the program made to a peer.
     DialFailed {
@@ -86,6 +95,8 @@ pub enum Input {
     RequestReceived {
         /// The peer.
         from: PeerId,
+        /// The connection on which it asks.
+        connection: ConnectionId,
         /// The driver's number of the request.
         id: InboundId,
         /// What is asked.
@@ -103,10 +114,7 @@ pub enum Input {
         /// The answer.
         response: Response,
     },
-    /// A request will not be answered.
-    ///
-    /// [`RequestError::Disconnected`] says that one of several connections is gone: the request is sent again at once. If
-    /// the last one is gone, [`Disconnected`](Self::Disconnected) alone says so.
+    /// A request will not be answered. If its connection is gone, [`Disconnected`](Self::Disconnected) alone says so.
     RequestFailed {
         /// The request.
         id: RequestId,
@@ -167,11 +175,23 @@ pub enum Output {
         peer: Option<PeerId>,
         /// Where; empty if only others may know.
         addresses: Vec<Multiaddr>,
+        /// Whether to do so though there is a connection, which may be dead.
+        beside: bool,
     },
-    /// Send a request to a connected peer, and report what comes of it.
+    /// Close a connection through which nothing comes. It counts as gone from now on.
+    CloseConnection {
+        /// The peer.
+        peer: PeerId,
+        /// The connection.
+        connection: ConnectionId,
+    },
+    /// Send a request to a connected peer, and report what comes of it. If the connection is gone already,
+    /// [`Input::Disconnected`] says so.
     SendRequest {
         /// The peer.
         to: PeerId,
+        /// On which connection.
+        connection: ConnectionId,
         /// The number under which the outcome is reported.
         id: RequestId,
         /// What is asked.
@@ -181,6 +201,8 @@ pub enum Output {
     CancelRequest {
         /// The peer.
         to: PeerId,
+        /// On which connection it was sent.
+        connection: ConnectionId,
         /// The request.
         id: RequestId,
     },
@@ -207,10 +229,12 @@ pub enum Output {
         /// The driver's number of the request.
         id: InboundId,
     },
-    /// Keep the connection to a peer open though nobody uses it, or no longer.
+    /// Keep a connection open though nobody uses it, or no longer.
     KeepAlive {
         /// The peer.
         peer: PeerId,
+        /// The connection.
+        connection: ConnectionId,
         /// Whether to keep it.
         keep: bool,
     },

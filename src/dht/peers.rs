@@ -6,22 +6,26 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use libp2p_identity::PeerId;
+use smallvec::SmallVec;
 
-use super::io::{Output, RequestId};
+use super::io::{ConnectionId, Output, RequestId};
 use crate::addrs::{Addresses, Reach};
 use crate::config::{Config, IpDiversity};
 use crate::error::RequestError;
 use crate::event::QueryId;
 use crate::key::Key;
 use crate::message::{Request, Response};
+use crate::peer::PackedPeerId;
 use crate::query::rtt::Rtt;
 use crate::time::{Duration, Instant, after, earliest};
 
 mod attempts;
+mod connections;
 mod dials;
 mod known;
 mod links;
 mod memory;
+mod pulses;
 mod queue;
 mod requests;
 mod route;
@@ -29,8 +33,9 @@ mod route;
 pub(super) use attempts::Standing;
 use dials::Dials;
 pub(super) use known::{Known, Link, Protocol};
+pub(super) use links::Left;
 use memory::Memory;
-use requests::Requests;
+use requests::{Requests, Sent};
 
 /// How many requests to one peer are in flight at once: four streams of eight.
 const MAX_IN_FLIGHT: usize = 32;
@@ -47,6 +52,8 @@ pub(super) enum Owner {
     Check,
     /// The probe of a peer of the table.
     Probe,
+    /// A connection, to see whether anything comes through it.
+    Pulse,
 }
 
 /// Whether a request is made though the peer failed lately.
@@ -130,6 +137,10 @@ pub(super) struct Peers {
     met: VecDeque<Met>,
     /// Who is blocked by the program, and until when he is left alone.
     barred: BTreeSet<(Instant, PeerId)>,
+    /// When which connection is to be looked at.
+    due: BTreeSet<(Instant, ConnectionId, PackedPeerId)>,
+    /// For how long an answer is usually awaited.
+    patience: Duration,
     standings: VecDeque<Standing>,
 }
 
@@ -144,6 +155,8 @@ impl Peers {
             outcomes: VecDeque::new(),
             met: VecDeque::new(),
             barred: BTreeSet::new(),
+            due: BTreeSet::new(),
+            patience: *config.soft_timeout.end(),
             standings: VecDeque::new(),
         }
     }
@@ -229,13 +242,19 @@ impl Peers {
         };
         match known.link {
             Link::Connected => {
+                let mut to_send = SmallVec::<[_; 1]>::new();
                 while let Some(id) = known.queue.send_next(MAX_IN_FLIGHT) {
                     let Some(pending) = self.requests.get_mut(id) else {
                         known.queue.remove(id);
                         continue;
                     };
-                    pending.sent = Some(now);
-                    out.push_back(Output::SendRequest { to: peer, id, request: pending.request.clone() });
+                    let request = pending.request.clone();
+                    to_send.push((id, request));
+                }
+                for (id, request) in to_send {
+                    if let Some(connection) = self.send_on(now, &peer, id) {
+                        out.push_back(Output::SendRequest { to: peer, connection, id, request });
+                    }
                 }
             }
             Link::Idle if known.queue.waiting() > 0 => {
@@ -252,6 +271,11 @@ impl Peers {
         let Some(pending) = self.requests.get_mut(id) else {
             return;
         };
+        if pending.owner == Owner::Pulse {
+            // What it was to show is known.
+            self.requests.remove(id);
+            return;
+        }
         if std::mem::replace(&mut pending.retried, true) {
             self.finish(id, Err(RequestError::Disconnected));
             return;
@@ -286,7 +310,16 @@ impl Peers {
         out: &mut VecDeque<Output>,
     ) {
         let fits = self.requests.get(id).is_some_and(|pending| response.answers(&pending.request));
+        self.heard_of_request(now, id, out);
         self.settle(now, id, if fits { Ok(response) } else { Err(RequestError::BadAnswer) }, out);
+    }
+
+    /// A peer has reacted to a request.
+    fn heard_of_request(&mut self, now: Instant, id: RequestId, out: &mut VecDeque<Output>) {
+        let sent = self.requests.get(id).and_then(|pending| Some((pending.to, pending.sent?.on)));
+        if let Some((peer, on)) = sent {
+            self.heard_on(now, &peer, on, out);
+        }
     }
 
     /// A request that is not answered has been sent.
@@ -317,6 +350,10 @@ impl Peers {
         {
             self.unsupported(now, peer);
         }
+        // A stream may have ended on this side.
+        if matches!(error, RequestError::Unsupported | RequestError::BadAnswer) {
+            self.heard_of_request(now, id, out);
+        }
         if error == RequestError::Disconnected {
             if self.requests.get(id).is_none_or(|pending| pending.sent.is_none()) {
                 // It waits to be sent again already.
@@ -346,7 +383,7 @@ impl Peers {
         let Some(pending) = self.requests.get(id) else {
             return;
         };
-        let (peer, sent) = (pending.to, pending.sent.unwrap_or(now));
+        let (peer, sent) = (pending.to, pending.sent.map_or(now, |sent| sent.at));
         let result = result.map_err(|error| match (&pending.request, error) {
             // The protocol has no other way to refuse.
             (Request::PutValue { .. }, RequestError::StreamEnded | RequestError::BadAnswer) => {
@@ -381,10 +418,10 @@ impl Peers {
         let mut relieved = Vec::new();
         while let Some(id) = self.requests.expired(now) {
             let Some(pending) = self.requests.get(id) else { break };
-            let (peer, was_sent) = (pending.to, pending.sent.is_some());
+            let (peer, sent) = (pending.to, pending.sent);
             let mut error = RequestError::Timeout;
-            if was_sent {
-                out.push_back(Output::CancelRequest { to: peer, id });
+            if let Some(Sent { on, .. }) = sent {
+                out.push_back(Output::CancelRequest { to: peer, connection: on, id });
             }
             if let Some(known) = self.known.get_mut(&peer) {
                 known.queue.remove(id);
@@ -404,6 +441,7 @@ impl Peers {
             relieved.push(peer);
         }
         self.expire_dials(now, &mut relieved);
+        self.look_at_connections(now, out);
         self.fill_slots(now, out);
         for peer in relieved {
             self.serve(now, peer, out);
@@ -426,7 +464,9 @@ impl Peers {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let dial = self.dials.oldest().map(|(_, since)| after(since, self.request_timeout));
         let barred = self.barred.first().map(|(at, _)| *at);
-        [self.requests.deadline(), dial, self.dials.deadline(), barred].into_iter().fold(None, earliest)
+        let connection = self.due.first().map(|(at, ..)| *at);
+        let due = [self.requests.deadline(), dial, self.dials.deadline(), barred, connection];
+        due.into_iter().fold(None, earliest)
     }
 
     /// Drops what a query that is over has not asked yet; answers that are under way still tell of the peers.

@@ -5,9 +5,9 @@
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
-use super::io::{DialId, Output};
+use super::io::{ConnectionId, DialId};
 use super::op::find_node;
-use super::peers::{Outcome, Owner, Protocol, Reply, Standing, Urgency};
+use super::peers::{Left, Outcome, Owner, Protocol, Reply, Standing, Urgency};
 use super::{Dht, RecordStore, TRY_AGAIN};
 use crate::addrs::{Addresses, clean};
 use crate::config::{BucketInserts, KeepAlive};
@@ -16,6 +16,7 @@ use crate::event::Event;
 use crate::key::Key;
 use crate::message::Response;
 use crate::peer::PackedPeerId;
+use crate::query::rtt::Phase;
 use crate::routing::{Entry, Failed, Insert};
 use crate::time::{Duration, Instant, after};
 
@@ -29,14 +30,15 @@ impl<S: RecordStore> Dht<S> {
     pub(super) fn connected(
         &mut self,
         now: Instant,
-        peer: PeerId,
+        (peer, connection): (PeerId, ConnectionId),
         address: Multiaddr,
         dialled: bool,
         dial: Option<DialId>,
     ) {
         let address = clean(address, &peer).unwrap_or_else(Multiaddr::empty);
         let dialled = dialled && !address.is_empty() && self.keeps(&address);
-        let took = self.peers.connected(now, peer, (&address, dialled), dial, &mut self.outputs);
+        let took =
+            self.peers.connected(now, (peer, connection), (&address, dialled), dial, &mut self.outputs);
         if let Some(took) = took {
             self.estimator.dialled(took);
         }
@@ -47,13 +49,16 @@ impl<S: RecordStore> Dht<S> {
             self.addresses_changed(&key, &peer, &addresses);
         }
         if self.keeps_connected(&peer) {
-            self.outputs.push_back(Output::KeepAlive { peer, keep: true });
+            self.peers.keep(peer, true, Some(connection), &mut self.outputs);
         }
         self.consider(now, peer);
     }
 
-    pub(super) fn disconnected(&mut self, now: Instant, peer: PeerId) {
-        let was_busy = self.peers.disconnected(now, peer, &mut self.outputs);
+    pub(super) fn disconnected(&mut self, now: Instant, peer: PeerId, connection: ConnectionId) {
+        let left = self.peers.disconnected(now, peer, connection, &mut self.outputs);
+        let Left::Nothing { was_busy } = left else {
+            return;
+        };
         let key = self.peers.key(&peer);
         let Some(entry) = self.table.entry(&key, &peer) else {
             return;
@@ -166,6 +171,7 @@ impl<S: RecordStore> Dht<S> {
         match owner {
             Owner::Check => self.admission.done(&peer),
             Owner::Probe => self.probe.done(now),
+            Owner::Pulse => {}
             Owner::Query(..) => match &result {
                 Ok(Reply::Answer(..)) => self.estimator.asked(false),
                 Err(RequestError::Timeout) => self.estimator.asked(true),
@@ -188,6 +194,7 @@ impl<S: RecordStore> Dht<S> {
             }
             Ok(Reply::Answer(response, rtt)) => {
                 self.estimator.answered(rtt);
+                self.peers.be_patient(self.estimator.soft_timeout(None, Phase::Hopping).connected);
                 if self.table.answered(now, &key, &peer) {
                     // In the table already, and live again if it was doubted.
                 } else if self.is_proof(owner, &response) {
@@ -220,10 +227,10 @@ impl<S: RecordStore> Dht<S> {
     fn is_proof(&self, owner: Owner, response: &Response) -> bool {
         match (owner, response) {
             (Owner::Query(..), _) => true,
-            (Owner::Check | Owner::Probe, Response::FindNode { closer_peers }) => {
+            (Owner::Check | Owner::Probe | Owner::Pulse, Response::FindNode { closer_peers }) => {
                 !closer_peers.is_empty() || self.is_low()
             }
-            (Owner::Check | Owner::Probe, _) => false,
+            (Owner::Check | Owner::Probe | Owner::Pulse, _) => false,
         }
     }
 
@@ -387,9 +394,7 @@ impl<S: RecordStore> Dht<S> {
         for (keep, one, other) in [(false, &before, &self.kept), (true, &self.kept, &before)] {
             for peer in one.iter().filter(|peer| other.binary_search(peer).is_err()) {
                 let peer = peer.unpacked();
-                if self.peers.is_connected(&peer) {
-                    self.outputs.push_back(Output::KeepAlive { peer, keep });
-                }
+                self.peers.keep(peer, keep, None, &mut self.outputs);
             }
         }
     }

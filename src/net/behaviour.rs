@@ -4,7 +4,7 @@
 
 mod commands;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::num::NonZeroU8;
 use std::task::{Context, Poll, Waker};
 
@@ -18,11 +18,11 @@ use libp2p_swarm::behaviour::{
 };
 use libp2p_swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p_swarm::{
-    ConnectionDenied, ConnectionId, DialError, FromSwarm, NetworkBehaviour, NotifyHandler, StreamProtocol,
-    THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+    CloseConnection, ConnectionDenied, ConnectionId, DialError, FromSwarm, NetworkBehaviour, NotifyHandler,
+    StreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
-use smallvec::SmallVec;
 
+use super::connections::{Connections, Delivery};
 use super::desk::Desk;
 use super::entropy;
 use super::handler::{FromHandler, Handler, Limits, ToHandler, connection_of};
@@ -32,18 +32,13 @@ use crate::command::Command;
 use crate::config::Config;
 pub use commands::QueryMut;
 
-use crate::dht::{Dht, DialFailure, DialId, Input, Output, RequestId};
-use crate::error::RequestError;
+use crate::dht::{self, Dht, DialFailure, DialId, Input, Output};
 use crate::event::{Event, QueryId};
 use crate::store::{MemoryStore, RecordStore};
 use crate::time::Now;
 
-/// A connection as the behaviour knows it.
-#[derive(Clone, Copy, Debug)]
-struct Connection {
-    id: ConnectionId,
-    number: u64,
-}
+/// How many turns one call of `poll` takes at most, before it lets others have theirs.
+const MAX_TURNS: usize = 256;
 
 /// A Kademlia DHT as a behaviour of a swarm.
 ///
@@ -70,14 +65,9 @@ pub struct Behaviour<S = MemoryStore> {
     timer: Timer,
     external: ExternalAddresses,
     listening: ListenAddresses,
-    connections: IndexMap<PeerId, SmallVec<[Connection; 1]>>,
-    /// Which connection each handler's number stands for.
-    numbers: BTreeMap<u64, ConnectionId>,
-    next_number: u64,
+    connections: Connections,
     /// The node's dials, with whom they are to reach, by the connection they would become.
     dials: IndexMap<ConnectionId, (DialId, Option<PeerId>)>,
-    /// Requests that went down with one of several connections, until the swarm says which it was.
-    lost: IndexMap<ConnectionId, Vec<RequestId>>,
     events: VecDeque<ToSwarm<Event, ToHandler>>,
     /// The address of a peer that was just made known, which the swarm tells everybody, this behaviour included.
     echo: Option<(PeerId, Multiaddr)>,
@@ -104,11 +94,8 @@ impl<S: RecordStore + 'static> Behaviour<S> {
             timer: Timer::default(),
             external: ExternalAddresses::default(),
             listening: ListenAddresses::default(),
-            connections: IndexMap::new(),
-            numbers: BTreeMap::new(),
-            next_number: 0,
+            connections: Connections::default(),
             dials: IndexMap::new(),
-            lost: IndexMap::new(),
             events: VecDeque::new(),
             echo: None,
             desk: Desk::default(),
@@ -143,48 +130,40 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         self.dht.handle_input(timer::both(), input);
     }
 
-    fn notify(&mut self, peer: PeerId, connection: ConnectionId, event: ToHandler) {
+    fn tell(&mut self, number: u64, event: ToHandler) {
+        if let Some(delivery) = self.connections.tell(number, event) {
+            self.deliver(delivery);
+        }
+    }
+
+    fn deliver(&mut self, Delivery { peer, connection, event }: Delivery) {
         let handler = NotifyHandler::One(connection);
         self.events.push_back(ToSwarm::NotifyHandler { peer_id: peer, handler, event });
-    }
-
-    fn notify_by_number(&mut self, to: PeerId, number: u64, event: ToHandler) {
-        if let Some(connection) = self.numbers.get(&number) {
-            self.notify(to, *connection, event);
-        }
-    }
-
-    fn notify_all(&mut self, peer: &PeerId, event: impl Fn() -> ToHandler) {
-        for connection in self.connections.get(peer).cloned().unwrap_or_default() {
-            self.notify(*peer, connection.id, event());
-        }
     }
 
     /// Turns what the node wants into what the swarm does.
     fn output(&mut self, output: Output) {
         match output {
-            Output::Dial { id, peer, addresses } => self.dial(id, peer, addresses),
-            Output::SendRequest { to, id, request } => {
-                // The connection that was made last is the least likely to be stale.
-                match self.connections.get(&to).and_then(|connections| connections.last()) {
-                    Some(connection) => self.notify(to, connection.id, ToHandler::Request(id, request)),
-                    None => self.input(Input::RequestFailed { id, error: RequestError::Disconnected }),
+            Output::Dial { id, peer, addresses, beside } => self.dial(id, peer, addresses, beside),
+            Output::SendRequest { connection, id, request, .. } => {
+                self.tell(connection.0, ToHandler::Request(id, request));
+            }
+            Output::CancelRequest { connection, id, .. } => self.tell(connection.0, ToHandler::Cancel(id)),
+            Output::SendResponse { id, response, .. } => {
+                self.tell(connection_of(id), ToHandler::Respond(id, response));
+            }
+            Output::AcceptRequest { id, .. } => self.tell(connection_of(id), ToHandler::Accept(id)),
+            Output::RefuseRequest { id, .. } => self.tell(connection_of(id), ToHandler::Refuse(id)),
+            Output::KeepAlive { connection, keep, .. } => self.tell(connection.0, ToHandler::KeepAlive(keep)),
+            Output::CloseConnection { peer, connection } => {
+                if let Some(id) = self.connections.id(connection.0) {
+                    let connection = CloseConnection::One(id);
+                    self.events.push_back(ToSwarm::CloseConnection { peer_id: peer, connection });
                 }
             }
-            Output::CancelRequest { to, id } => self.notify_all(&to, || ToHandler::Cancel(id)),
-            Output::SendResponse { to, id, response } => {
-                self.notify_by_number(to, connection_of(id), ToHandler::Respond(id, response));
-            }
-            Output::AcceptRequest { to, id } => {
-                self.notify_by_number(to, connection_of(id), ToHandler::Accept(id));
-            }
-            Output::RefuseRequest { to, id } => {
-                self.notify_by_number(to, connection_of(id), ToHandler::Refuse(id));
-            }
-            Output::KeepAlive { peer, keep } => self.notify_all(&peer, || ToHandler::KeepAlive(keep)),
             Output::SetMode(mode) => {
-                let all: Vec<_> = self.connections.keys().copied().collect();
-                all.iter().for_each(|peer| self.notify_all(peer, || ToHandler::Mode(mode)));
+                let all = self.connections.all();
+                all.into_iter().for_each(|number| self.tell(number, ToHandler::Mode(mode)));
             }
             Output::AnnounceAddresses { peer, addresses } => {
                 let announce = |address| ToSwarm::NewExternalAddrOfPeer { peer_id: peer, address };
@@ -198,13 +177,13 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         }
     }
 
-    fn dial(&mut self, id: DialId, peer: Option<PeerId>, mut addresses: Vec<Multiaddr>) {
+    fn dial(&mut self, id: DialId, peer: Option<PeerId>, mut addresses: Vec<Multiaddr>, beside: bool) {
         let opts = match (peer, addresses.pop()) {
             // Only others may know where it is.
             (Some(peer), None) => DialOpts::peer_id(peer).build(),
             (Some(peer), Some(last)) => {
                 addresses.push(last);
-                self.dial_at(peer, addresses)
+                self.dial_at(peer, addresses, beside)
             }
             (None, Some(address)) => DialOpts::unknown_peer_id().address(address).build(),
             (None, None) => {
@@ -217,9 +196,11 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     }
 
     /// Dials a peer at these addresses and no others, all at once.
-    fn dial_at(&self, peer: PeerId, addresses: Vec<Multiaddr>) -> DialOpts {
+    fn dial_at(&self, peer: PeerId, addresses: Vec<Multiaddr>, beside: bool) -> DialOpts {
         let is_dialled = self.dials.values().any(|(_, dialled)| *dialled == Some(peer));
-        let condition = if is_dialled {
+        let condition = if beside {
+            PeerCondition::NotDialing
+        } else if is_dialled {
             // This node itself has begun at other addresses, and goes on beside them.
             PeerCondition::Disconnected
         } else {
@@ -231,43 +212,24 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     }
 
     fn established(&mut self, established: ConnectionEstablished<'_>) {
-        let ConnectionEstablished { peer_id: peer, connection_id, endpoint, other_established, .. } =
-            established;
-        // The handler was made just before, and its number recorded.
-        let number =
-            self.numbers.iter().rev().find(|(_, id)| **id == connection_id).map(|(number, _)| *number);
-        let connection = Connection { id: connection_id, number: number.unwrap_or(u64::MAX) };
-        self.connections.entry(peer).or_default().push(connection);
+        let ConnectionEstablished { peer_id: peer, connection_id, endpoint, .. } = established;
         let dial = self.dials.swap_remove(&connection_id).map(|(id, _)| id);
-        if other_established == 0 || dial.is_some() {
-            self.connected(peer, endpoint, dial);
+        // The handler was made just before, and its number recorded.
+        if let Some(number) = self.connections.established(peer, connection_id) {
+            self.connected(peer, number, endpoint, dial);
         }
     }
 
-    fn connected(&mut self, peer: PeerId, endpoint: &ConnectedPoint, dial: Option<DialId>) {
+    fn connected(&mut self, peer: PeerId, number: u64, endpoint: &ConnectedPoint, dial: Option<DialId>) {
         let address = endpoint.get_remote_address().clone();
-        let dialled = endpoint.is_dialer();
-        self.input(Input::Connected { peer, address, dialled, dial });
+        let (connection, dialled) = (dht::ConnectionId(number), endpoint.is_dialer());
+        self.input(Input::Connected { peer, connection, address, dialled, dial });
     }
 
     fn closed(&mut self, closed: ConnectionClosed<'_>) {
-        let ConnectionClosed { peer_id: peer, connection_id, remaining_established, .. } = closed;
-        let lost = self.lost.swap_remove(&connection_id).unwrap_or_default();
-        if let Some(connections) = self.connections.get_mut(&peer) {
-            connections.retain(|connection| {
-                if connection.id == connection_id {
-                    self.numbers.remove(&connection.number);
-                }
-                connection.id != connection_id
-            });
-        }
-        if remaining_established == 0 {
-            self.connections.swap_remove(&peer);
-            self.input(Input::Disconnected { peer });
-        } else {
-            for id in lost {
-                self.input(Input::RequestFailed { id, error: RequestError::Disconnected });
-            }
+        let ConnectionClosed { peer_id: peer, connection_id, .. } = closed;
+        if let Some(number) = self.connections.closed(connection_id) {
+            self.input(Input::Disconnected { peer, connection: dht::ConnectionId(number) });
         }
     }
 
@@ -287,15 +249,8 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     }
 
     fn new_handler(&mut self, connection: ConnectionId) -> Handler {
-        let number = self.next_number;
-        self.next_number += 1;
-        self.numbers.insert(number, connection);
-        Handler::new(self.protocol.clone(), self.dht.mode(), self.limits, number)
-    }
-
-    /// Forgets the handler of a connection that was not established after all.
-    fn forget_handler(&mut self, connection: ConnectionId) {
-        self.numbers.retain(|_, id| *id != connection);
+        let (number, credit) = self.connections.begin(connection);
+        Handler::new(self.protocol.clone(), self.dht.mode(), self.limits, number, credit)
     }
 }
 
@@ -368,12 +323,14 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
             FromSwarm::ConnectionEstablished(established) => self.established(established),
             FromSwarm::ConnectionClosed(closed) => self.closed(closed),
             FromSwarm::DialFailure(failure) => {
-                self.forget_handler(failure.connection_id);
+                self.connections.forget(failure.connection_id);
                 self.dial_failed(failure);
             }
-            FromSwarm::ListenFailure(failure) => self.forget_handler(failure.connection_id),
-            FromSwarm::AddressChange(AddressChange { peer_id, new, .. }) => {
-                self.connected(peer_id, new, None)
+            FromSwarm::ListenFailure(failure) => self.connections.forget(failure.connection_id),
+            FromSwarm::AddressChange(AddressChange { peer_id, connection_id, new, .. }) => {
+                if let Some(number) = self.connections.number(connection_id) {
+                    self.connected(peer_id, number, new, None);
+                }
             }
             FromSwarm::NewExternalAddrOfPeer(NewExternalAddrOfPeer { peer_id: peer, addr }) => {
                 let echo = self.echo.take();
@@ -385,29 +342,23 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
         }
     }
 
-    fn on_connection_handler_event(
-        &mut self,
-        peer: PeerId,
-        connection: ConnectionId,
-        event: THandlerOutEvent<Self>,
-    ) {
+    fn on_connection_handler_event(&mut self, peer: PeerId, _: ConnectionId, event: THandlerOutEvent<Self>) {
         let input = match event {
-            FromHandler::RequestReceived(id, request) => Input::RequestReceived { from: peer, id, request },
+            FromHandler::RequestReceived(id, request) => {
+                let connection = dht::ConnectionId(connection_of(id));
+                Input::RequestReceived { from: peer, connection, id, request }
+            }
             FromHandler::RequestSent(id) => Input::RequestSent { id },
             FromHandler::ResponseReceived(id, response) => Input::ResponseReceived { id, response },
             FromHandler::RequestFailed(id, error) => Input::RequestFailed { id, error },
             FromHandler::Protocol(true) => Input::ProtocolConfirmed { peer },
             FromHandler::Protocol(false) => Input::ProtocolUnsupported { peer },
-            FromHandler::Lost(requests) => {
-                self.lost.insert(connection, requests);
-                return;
-            }
         };
         self.input(input);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        loop {
+        for _ in 0..MAX_TURNS {
             if let Some(event) = self.events.pop_front() {
                 if let ToSwarm::NewExternalAddrOfPeer { peer_id, address } = &event {
                     self.echo = Some((*peer_id, address.clone()));
@@ -416,6 +367,10 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
             }
             if let Some(output) = self.dht.poll_output() {
                 self.output(output);
+                continue;
+            }
+            if let Some(delivery) = self.connections.poll(cx) {
+                self.deliver(delivery);
                 continue;
             }
             if let Poll::Ready(call) = self.desk.poll(cx) {
@@ -431,5 +386,8 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
             self.waker = Some(cx.waker().clone());
             return Poll::Pending;
         }
+        // Whatever is left, others have their turn first.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }

@@ -17,6 +17,7 @@ use libp2p_swarm::handler::{
 };
 use libp2p_swarm::{ConnectionHandler, ConnectionHandlerEvent, Stream, StreamProtocol, SubstreamProtocol};
 
+use super::connections::Credit;
 use super::timer::{self, Timer};
 use super::upgrade::Offer;
 use crate::config::Config;
@@ -62,8 +63,6 @@ pub enum FromHandler {
     RequestFailed(RequestId, RequestError),
     /// The peer has said that it serves the protocol, or that it does not.
     Protocol(bool),
-    /// The connection is going down with these requests on it.
-    Lost(Vec<RequestId>),
 }
 
 /// What a stream of this node is opened for.
@@ -121,6 +120,7 @@ pub struct Handler {
     supported: Option<bool>,
     events: VecDeque<FromHandler>,
     timer: Timer,
+    credit: Credit,
 }
 
 /// How many bits of an [`InboundId`] count the requests of one connection.
@@ -132,7 +132,13 @@ pub(super) const fn connection_of(id: InboundId) -> u64 {
 }
 
 impl Handler {
-    pub(super) fn new(protocol: StreamProtocol, mode: Mode, limits: Limits, number: u64) -> Self {
+    pub(super) fn new(
+        protocol: StreamProtocol,
+        mode: Mode,
+        limits: Limits,
+        number: u64,
+        credit: Credit,
+    ) -> Self {
         Self {
             protocol,
             mode,
@@ -146,6 +152,7 @@ impl Handler {
             supported: None,
             events: VecDeque::new(),
             timer: Timer::default(),
+            credit,
         }
     }
 
@@ -288,15 +295,11 @@ impl ConnectionHandler for Handler {
     }
 
     fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<Option<FromHandler>> {
-        if let Some(event) = self.events.pop_front() {
-            return Poll::Ready(Some(event));
-        }
-        let mut lost = self.outbound.take_all();
-        lost.extend(self.announcing.take_all());
-        Poll::Ready((!lost.is_empty()).then_some(FromHandler::Lost(lost)))
+        Poll::Ready(self.events.pop_front())
     }
 
     fn on_behaviour_event(&mut self, event: ToHandler) {
+        self.credit.take();
         match event {
             ToHandler::Request(id, request) if request.is_answered() => self.outbound.enqueue(id, request),
             ToHandler::Request(id, request) => self.announcing.enqueue(id, request),

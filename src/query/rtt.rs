@@ -34,6 +34,11 @@ impl Rtt {
         self.samples = self.samples.saturating_add(1);
     }
 
+    /// Returns the time by which an answer has usually come, once there are enough samples to tell.
+    pub(crate) fn usual(&self) -> Option<Duration> {
+        self.timeout(HOPPING_LATE)
+    }
+
     /// Returns the time by which an answer has come nearly always, once there are enough samples to tell: the surer it is to
     /// be, the fewer of ten thousand may come `late`.
     fn timeout(&self, late: usize) -> Option<Duration> {

@@ -69,7 +69,12 @@ impl Peers {
                 self.dials.follow(now, peer);
             }
         }
-        out.push_back(Output::Dial { id, peer: Some(peer), addresses });
+        out.push_back(Output::Dial { id, peer: Some(peer), addresses, beside: false });
+    }
+
+    /// Returns where a peer would be dialled first.
+    pub(super) fn first_batch(&self, known: &Known) -> Vec<Multiaddr> {
+        next_batch(known, None, self.diversity.as_ref())
     }
 
     /// More may be known of where a peer is: if it is being dialled, it will be there, too.
@@ -244,6 +249,8 @@ impl Peers {
             Whom::Anybody(query) => {
                 return self.met.push_back(Met { query, result: Err(RequestError::Timeout) });
             }
+            // The connection that there is stays as it is.
+            Whom::Beside(_) => return,
             Whom::Peer(peer) => peer,
         };
         let Some(known) = self.known.get_mut(&peer).filter(|known| known.link == Link::Dialling) else {

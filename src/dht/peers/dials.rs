@@ -24,15 +24,18 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Whom {
     Peer(PeerId),
+    /// A peer to which there is a connection, through which nothing comes.
+    Beside(PeerId),
     /// Whoever is at the address that a query has given.
     Anybody(QueryId),
 }
 
 impl Whom {
+    /// Returns the peer that waits to be connected.
     pub(super) const fn peer(self) -> Option<PeerId> {
         match self {
             Self::Peer(peer) => Some(peer),
-            Self::Anybody(_) => None,
+            Self::Beside(_) | Self::Anybody(_) => None,
         }
     }
 }
@@ -143,8 +146,7 @@ impl Dials {
 
     /// Returns who is next, if there is a slot.
     pub(super) fn next(&mut self, now: Instant) -> Option<Whom> {
-        let is_paused = self.paused_until.is_some_and(|until| until > now);
-        if self.under_way.len() < self.allowed && !is_paused { self.waiting.pop_front() } else { None }
+        if self.has_slot(now) { self.waiting.pop_front() } else { None }
     }
 
     /// Returns the address that a query waits to have dialled.
@@ -176,6 +178,21 @@ impl Dials {
             attempt.open = attempt.open.saturating_sub(1);
         }
         Some(dial)
+    }
+
+    /// Returns whether a dial could begin now.
+    pub(super) fn has_slot(&self, now: Instant) -> bool {
+        self.under_way.len() < self.allowed && self.paused_until.is_none_or(|until| until <= now)
+    }
+
+    /// Returns how many peers are dialled beside connections.
+    pub(super) fn num_beside(&self) -> usize {
+        self.under_way.values().filter(|dial| matches!(dial.whom, Whom::Beside(_))).count()
+    }
+
+    /// Returns whether a peer is dialled beside a connection.
+    pub(super) fn is_beside(&self, peer: &PeerId) -> bool {
+        self.under_way.values().any(|dial| dial.whom == Whom::Beside(*peer))
     }
 
     /// Returns the dial that began longest ago: numbers rise with time.

@@ -1,5 +1,6 @@
 //! What is remembered of one peer.
 
+use super::connections::Connections;
 use super::queue::Queue;
 use super::route::Trouble;
 use super::{MAX_WAITING, Rtt, Urgency};
@@ -72,6 +73,7 @@ pub(in crate::dht) struct Known {
     pub(in crate::dht) announced: bool,
     /// Whether the application was told why the peer is not in the table.
     pub(in crate::dht) reported: bool,
+    pub(super) connections: Connections,
     pub(super) queue: Queue,
     /// Few fail, so it has a place of its own.
     pub(super) backoff: Option<Box<Backoff>>,
@@ -95,6 +97,7 @@ impl Known {
             rtt: Rtt::default(),
             announced: false,
             reported: false,
+            connections: Connections::default(),
             queue: Queue::default(),
             backoff: None,
             trouble: None,

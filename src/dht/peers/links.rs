@@ -8,11 +8,22 @@ use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use super::dials::{Dial, Whom};
-use super::{Link, Met, Peers, Protocol};
+use super::requests::Pending;
+use super::{Link, Met, Owner, Peers, Protocol};
 use crate::addrs::{IpGroup, Reach};
-use crate::dht::io::{DialFailure, DialId, Output, RequestId};
+use crate::dht::io::{ConnectionId, DialFailure, DialId, Output, RequestId};
 use crate::event::QueryId;
 use crate::time::{Duration, Instant};
+
+/// What is left of a peer's connections when one is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::dht) enum Left {
+    Others,
+    /// That was the last one; whether anything had not been answered.
+    Nothing {
+        was_busy: bool,
+    },
+}
 
 impl Peers {
     /// Connects to an address, whoever is there.
@@ -36,9 +47,11 @@ impl Peers {
                     if let Some(address) = self.dials.address(query) {
                         let addresses = vec![address];
                         let id = self.dials.begin(now, whom, addresses.clone());
-                        out.push_back(Output::Dial { id, peer: None, addresses });
+                        out.push_back(Output::Dial { id, peer: None, addresses, beside: false });
                     }
                 }
+                // It does not wait: it begins at once or later.
+                Whom::Beside(_) => {}
             }
         }
     }
@@ -47,7 +60,7 @@ impl Peers {
     pub(in crate::dht) fn connected(
         &mut self,
         now: Instant,
-        peer: PeerId,
+        (peer, connection): (PeerId, ConnectionId),
         (address, dialled): (&Multiaddr, bool),
         dial: Option<DialId>,
         out: &mut VecDeque<Output>,
@@ -73,6 +86,7 @@ impl Peers {
         if let Some(Dial { whom: Whom::Anybody(query), .. }) = dial {
             self.met.push_back(Met { query, result: Ok(peer) });
         }
+        self.opened(now, &peer, connection, out);
         self.serve(now, peer, out);
         self.fill_slots(now, out);
         dial.map(|dial| now.saturating_duration_since(dial.since))
@@ -85,24 +99,35 @@ impl Peers {
         if exempt { None } else { IpGroup::of(address) }
     }
 
-    /// The last connection is gone: what was not answered is tried once more. Returns whether anything was.
+    /// A connection is gone: what was not answered goes to another one, or waits for one, once. Returns what is left.
     pub(in crate::dht) fn disconnected(
         &mut self,
         now: Instant,
         peer: PeerId,
+        connection: ConnectionId,
         out: &mut VecDeque<Output>,
-    ) -> bool {
+    ) -> Left {
         let second = self.known.second(now);
+        if !self.closed(&peer, connection) {
+            // It counts as ended already.
+            return Left::Others;
+        }
         let Some(known) = self.known.get_mut(&peer) else {
-            return false;
+            return Left::Others;
         };
-        known.link = Link::Idle;
-        if known.protocol == Protocol::Unsupported {
-            known.protocol = Protocol::Lapsed;
+        let is_last = known.connections.is_empty();
+        if is_last {
+            known.link = Link::Idle;
+            if known.protocol == Protocol::Unsupported {
+                known.protocol = Protocol::Lapsed;
+            }
         }
         known.heard_of(second);
-        let is_fresh = known.is_fresh;
-        let interrupted = known.queue.take_in_flight();
+        let is_fresh = known.is_fresh && is_last;
+        let requests = &self.requests;
+        let interrupted = known.queue.take_in_flight(|id| {
+            is_last || requests.get(id).is_some_and(|pending| pending.is_on(connection))
+        });
         let was_busy = !interrupted.is_empty();
         for id in interrupted.into_iter().rev() {
             if !(is_fresh && self.send_anew(id)) {
@@ -112,13 +137,14 @@ impl Peers {
         self.dials.end_pause();
         self.serve(now, peer, out);
         self.fill_slots(now, out);
-        was_busy
+        if is_last { Left::Nothing { was_busy } } else { Left::Others }
     }
 
     /// A connection ended before it brought anything: what went down with it waits for another, without having been
     /// retried. Returns whether it does; it is done once.
     fn send_anew(&mut self, id: RequestId) -> bool {
-        let Some(pending) = self.requests.get_mut(id).filter(|pending| !pending.sent_anew) else {
+        let may_be = |pending: &&mut Pending| !pending.sent_anew && pending.owner != Owner::Pulse;
+        let Some(pending) = self.requests.get_mut(id).filter(may_be) else {
             return false;
         };
         pending.sent_anew = true;
@@ -149,6 +175,8 @@ impl Peers {
             Some(Dial { whom: Whom::Anybody(query), .. }) => {
                 self.met.push_back(Met { query: *query, result: Err(error.request_error()) });
             }
+            // The connection that there is stays as it is.
+            Some(Dial { whom: Whom::Beside(_), .. }) => {}
             Some(dial @ Dial { whom: Whom::Peer(peer), .. }) => self.own_dial_failed(now, *peer, dial, error),
             None => {
                 if let Some(known) = peer.and_then(|peer| self.known.get_mut(&peer))

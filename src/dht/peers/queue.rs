@@ -52,8 +52,18 @@ impl Queue {
         self.change(|lines| std::mem::take(&mut lines.waiting))
     }
 
-    pub(super) fn take_in_flight(&mut self) -> Vec<RequestId> {
-        self.change(|lines| std::mem::take(&mut lines.in_flight))
+    /// Adds one that is sent without having waited.
+    pub(super) fn push_in_flight(&mut self, id: RequestId) {
+        self.0.get_or_insert_default().in_flight.push(id);
+    }
+
+    /// Takes those in flight that are concerned.
+    pub(super) fn take_in_flight(&mut self, concerns: impl Fn(RequestId) -> bool) -> Vec<RequestId> {
+        self.change(|lines| {
+            let (taken, left) = lines.in_flight.iter().partition(|id| concerns(**id));
+            lines.in_flight = left;
+            taken
+        })
     }
 
     fn change<T: Default>(&mut self, change: impl FnOnce(&mut Lines) -> T) -> T {

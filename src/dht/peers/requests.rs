@@ -7,10 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use libp2p_identity::PeerId;
 
 use super::Owner;
-use crate::dht::io::RequestId;
+use crate::dht::io::{ConnectionId, RequestId};
 use crate::event::QueryId;
 use crate::message::Request;
 use crate::time::Instant;
+
+/// That a request was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sent {
+    pub(super) at: Instant,
+    pub(super) on: ConnectionId,
+}
 
 /// A request without an outcome.
 #[derive(Debug)]
@@ -18,13 +25,20 @@ pub(super) struct Pending {
     pub(super) to: PeerId,
     pub(super) owner: Owner,
     pub(super) request: Request,
-    /// When it was sent on the connection that there is now; `None` while it waits.
-    pub(super) sent: Option<Instant>,
+    /// When it was sent, and on which connection; `None` while it waits.
+    pub(super) sent: Option<Sent>,
     /// Whether a connection was lost with it.
     pub(super) retried: bool,
     /// Whether a connection that had brought nothing yet was lost with it.
     pub(super) sent_anew: bool,
     deadline: Instant,
+}
+
+impl Pending {
+    /// Returns whether it was sent on a connection.
+    pub(super) fn is_on(&self, connection: ConnectionId) -> bool {
+        self.sent.is_some_and(|sent| sent.on == connection)
+    }
 }
 
 /// All requests without an outcome.
@@ -74,6 +88,22 @@ impl Requests {
             }
         }
         Some(pending)
+    }
+
+    /// Gives a request a new number: whatever is heard of the old one is of no concern any more.
+    pub(super) fn renumber(&mut self, old: RequestId) -> Option<RequestId> {
+        let pending = self.pending.remove(&old)?;
+        let new = RequestId(self.next);
+        self.next += 1;
+        self.deadlines.remove(&(pending.deadline, old));
+        self.deadlines.insert((pending.deadline, new));
+        if let Owner::Query(query, _) = pending.owner {
+            let open = self.by_query.entry(query).or_default();
+            open.retain(|open| *open != old);
+            open.push(new);
+        }
+        self.pending.insert(new, pending);
+        Some(new)
     }
 
     /// Returns a request whose time is up.

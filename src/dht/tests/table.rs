@@ -830,7 +830,8 @@ fn what_nobody_can_dial_and_what_leads_to_this_node_is_refused_at_every_door() {
 #[test]
 fn an_address_of_a_reserved_range_is_told_within_that_range_only() {
     let (mut dht, now) = (new_dht(0, quiet()), start());
-    let [special, world] = ["/ip4/198.18.0.1/tcp/1", "/ip4/1.2.3.4/tcp/1"].map(|text| text.parse().unwrap());
+    let [special, world]: [Multiaddr; 2] =
+        ["/ip4/198.18.0.1/tcp/1", "/ip4/1.2.3.4/tcp/1"].map(|text| text.parse().unwrap());
     connect_at(&mut dht, now, 1, special.clone());
     learn(&mut dht, now, 1, std::slice::from_ref(&world));
     for (asker, reach, expected) in [

@@ -1,0 +1,339 @@
+//! Connections: those that there are to one peer, and whether anything comes through each.
+//!
+//! Knows numbers and times; what is sent, and how a peer is dialled, is not its affair.
+
+use super::super::io::ConnectionId;
+use crate::time::{Duration, Instant, after};
+
+/// After so long without a sign of life a connection that is kept is checked: half of what NAT gateways remember an idle
+/// TCP connection for, at least, by RFC 5382 is two hours, but many forget sooner.
+const SILENT: Duration = Duration::from_secs(300);
+
+/// For so long a check is awaited before the peer is dialled beside the connection: a round trip over any link, and a
+/// retransmission (RFC 6298: 1 s at first, doubling).
+const CHECKED: Duration = Duration::from_secs(3);
+
+/// When a dial beside a silent connection has brought nothing, there is none for so long, doubling each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(10);
+
+/// How often that doubles: up to some ten minutes.
+const MAX_DOUBLINGS: u8 = 6;
+
+/// What is to be done about a silent connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Act {
+    /// Ask something on it that any server answers.
+    Check,
+    /// See whether a new connection works.
+    DialBeside,
+}
+
+/// Whether anything comes through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing is awaited.
+    Calm,
+    /// Something was asked then, and nothing has been heard since.
+    Awaited(Instant),
+    /// A check is under way since then.
+    Checked(Instant),
+    /// The check was not answered either. The peer may be dialled beside it from then on, if anything is asked.
+    Doubted { again: Instant, is_asked: bool },
+}
+
+/// The pulse of one connection.
+///
+/// # What it decides
+/// When a connection that is open may be dead, and what is done to find out. That it *is* dead shows only when another
+/// connection to the peer brings something and it does not.
+///
+/// # States
+/// ```text
+///                    asked              soft timeout              3 s
+///          Calm --------------> Awaited ------------> Checked ---------> Doubted
+///          ^  |                    |                   ^   |             dial beside it, and again
+///          |  +--- kept, and silent for five minutes --+   |             after 10 s, doubling, if
+///          |                       |                       |             anything is asked
+///          +------- anything heard +-----------------------+--------------+
+/// ```
+///
+/// # Inputs
+/// [`asked`](Self::asked), [`heard`](Self::heard), [`check`](Self::check).
+///
+/// # Outputs
+/// [`on_timeout`](Self::on_timeout).
+///
+/// # What time does
+/// Moves it from left to right. What [`deadline`](Self::deadline) names is used up by [`on_timeout`](Self::on_timeout).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pulse {
+    heard: Instant,
+    state: State,
+    failures: u8,
+}
+
+impl Pulse {
+    const fn new(now: Instant) -> Self {
+        Self { heard: now, state: State::Calm, failures: 0 }
+    }
+
+    /// Something was asked.
+    const fn asked(&mut self, now: Instant) {
+        match &mut self.state {
+            State::Calm => self.state = State::Awaited(now),
+            State::Doubted { is_asked, .. } => *is_asked = true,
+            State::Awaited(_) | State::Checked(_) => {}
+        }
+    }
+
+    /// Something has come through.
+    const fn heard(&mut self, now: Instant) {
+        *self = Self::new(now);
+    }
+
+    /// Begins a check, whatever the time. Returns whether none was under way.
+    const fn check(&mut self, now: Instant) -> bool {
+        let begins = matches!(self.state, State::Calm | State::Awaited(_));
+        if begins {
+            self.state = State::Checked(now);
+        }
+        begins
+    }
+
+    /// Whether nothing has come through though a check was made.
+    const fn is_doubted(&self) -> bool {
+        matches!(self.state, State::Doubted { .. })
+    }
+
+    /// Whether there is no reason to think that nothing comes through.
+    const fn is_sound(&self) -> bool {
+        matches!(self.state, State::Calm | State::Awaited(_))
+    }
+
+    /// Returns when to call [`on_timeout`](Self::on_timeout). `patience` is for how long an answer is awaited.
+    fn deadline(&self, kept: bool, patience: Duration) -> Option<Instant> {
+        match self.state {
+            State::Calm => kept.then(|| after(self.heard, SILENT)),
+            State::Awaited(since) => Some(after(since, patience)),
+            State::Checked(since) => Some(after(since, CHECKED)),
+            State::Doubted { again, is_asked } => is_asked.then_some(again),
+        }
+    }
+
+    fn on_timeout(&mut self, now: Instant, kept: bool, patience: Duration) -> Option<Act> {
+        if self.deadline(kept, patience).is_none_or(|at| at > now) {
+            return None;
+        }
+        match self.state {
+            State::Calm | State::Awaited(_) => {
+                self.state = State::Checked(now);
+                Some(Act::Check)
+            }
+            State::Checked(_) | State::Doubted { .. } => {
+                let pause = FIRST_PAUSE.saturating_mul(1 << self.failures);
+                self.failures = (self.failures + 1).min(MAX_DOUBLINGS);
+                self.state = State::Doubted { again: after(now, pause), is_asked: false };
+                Some(Act::DialBeside)
+            }
+        }
+    }
+}
+
+/// One connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Connection {
+    pub(super) id: ConnectionId,
+    pulse: Pulse,
+    /// Where it stands in the order of deadlines.
+    pub(super) due: Option<Instant>,
+}
+
+/// The connections to one peer, the newest last.
+///
+/// Takes a word of memory while there are none, as there are to most peers.
+///
+/// # Bounds
+/// As many as the swarm lets through.
+#[derive(Debug, Default)]
+pub(super) struct Connections(Option<Box<Open>>);
+
+#[derive(Debug, Default)]
+struct Open {
+    all: Vec<Connection>,
+    kept: bool,
+}
+
+impl Connections {
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = ConnectionId> {
+        self.0.iter().flat_map(|open| open.all.iter().map(|connection| connection.id))
+    }
+
+    fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.0.as_mut()?.all.iter_mut().find(|connection| connection.id == id)
+    }
+
+    pub(super) fn contains(&self, id: ConnectionId) -> bool {
+        self.iter().any(|known| known == id)
+    }
+
+    pub(super) fn add(&mut self, now: Instant, id: ConnectionId) {
+        let open = self.0.get_or_insert_default();
+        open.all.push(Connection { id, pulse: Pulse::new(now), due: None });
+    }
+
+    /// Removes a connection, and returns it if it was there.
+    pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
+        let all = &mut self.0.as_mut()?.all;
+        let at = all.iter().position(|connection| connection.id == id)?;
+        let removed = all.remove(at);
+        self.0.take_if(|open| open.all.is_empty());
+        Some(removed)
+    }
+
+    /// Returns the connection on which to ask: the newest of those that seem to live, for it is the least likely to be
+    /// stale.
+    pub(super) fn best(&self) -> Option<ConnectionId> {
+        let all = &self.0.as_ref()?.all;
+        let sound = all.iter().rev().find(|connection| connection.pulse.is_sound());
+        sound.or_else(|| all.last()).map(|connection| connection.id)
+    }
+
+    /// Sets whether the connections are kept. Returns whether that is news.
+    pub(super) fn keep(&mut self, keep: bool) -> bool {
+        self.0.as_mut().is_some_and(|open| std::mem::replace(&mut open.kept, keep) != keep)
+    }
+
+    pub(super) fn asked(&mut self, now: Instant, id: ConnectionId) {
+        if let Some(connection) = self.get_mut(id) {
+            connection.pulse.asked(now);
+        }
+    }
+
+    /// Something has come through a connection. Returns those that are dead, since nothing comes through them.
+    pub(super) fn heard(&mut self, now: Instant, id: ConnectionId) -> Vec<ConnectionId> {
+        let Some(connection) = self.get_mut(id) else {
+            return Vec::new();
+        };
+        connection.pulse.heard(now);
+        let others = self.0.iter().flat_map(|open| &open.all).filter(|other| other.id != id);
+        others.filter(|other| other.pulse.is_doubted()).map(|other| other.id).collect()
+    }
+
+    /// Returns the connections through which nothing comes, as far as is known.
+    pub(super) fn doubted(&self) -> impl Iterator<Item = ConnectionId> {
+        let all = self.0.iter().flat_map(|open| &open.all);
+        all.filter(|connection| connection.pulse.is_doubted()).map(|connection| connection.id)
+    }
+
+    /// Begins a check of each connection on which none is under way, and returns them.
+    pub(super) fn check(&mut self, now: Instant) -> Vec<ConnectionId> {
+        let all = self.0.iter_mut().flat_map(|open| &mut open.all);
+        all.filter_map(|connection| connection.pulse.check(now).then_some(connection.id)).collect()
+    }
+
+    /// Returns when a connection is to be looked at.
+    pub(super) fn deadline(&self, id: ConnectionId, patience: Duration) -> Option<Instant> {
+        let open = self.0.as_ref()?;
+        let connection = open.all.iter().find(|connection| connection.id == id)?;
+        connection.pulse.deadline(open.kept, patience)
+    }
+
+    /// Sets where a connection stands in the order of deadlines, and returns where it stood; `None` if it is gone.
+    pub(super) fn put_off(&mut self, id: ConnectionId, due: Option<Instant>) -> Option<Option<Instant>> {
+        self.get_mut(id).map(|connection| std::mem::replace(&mut connection.due, due))
+    }
+
+    pub(super) fn due(&self, id: ConnectionId) -> Option<Instant> {
+        self.0.iter().flat_map(|open| &open.all).find(|connection| connection.id == id)?.due
+    }
+
+    pub(super) fn on_timeout(&mut self, now: Instant, id: ConnectionId, patience: Duration) -> Option<Act> {
+        let open = self.0.as_mut()?;
+        let connection = open.all.iter_mut().find(|connection| connection.id == id)?;
+        connection.pulse.on_timeout(now, open.kept, patience)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::start;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// What a connection does when nothing more happens, and after how many seconds each.
+    fn acts(pulse: &mut Pulse, kept: bool, from: Instant) -> Vec<(u64, Act)> {
+        let mut acts = Vec::new();
+        while let Some(at) = pulse.deadline(kept, SECOND) {
+            let act = pulse.on_timeout(at, kept, SECOND).expect("what is due is done");
+            assert!(pulse.deadline(kept, SECOND).is_none_or(|next| next > at), "time moves on");
+            acts.push((at.duration_since(from).as_secs(), act));
+        }
+        acts
+    }
+
+    #[test]
+    fn a_connection_that_does_not_answer_is_checked_and_then_another_is_tried() {
+        let mut pulse = Pulse::new(start());
+        assert_eq!(acts(&mut pulse, false, start()), [], "nothing was asked");
+        pulse.asked(start());
+        assert_eq!(acts(&mut pulse, false, start()), [(1, Act::Check), (4, Act::DialBeside)]);
+        assert!(pulse.is_doubted() && !pulse.is_sound());
+        pulse.asked(start() + 5 * SECOND);
+        assert_eq!(acts(&mut pulse, false, start()), [(14, Act::DialBeside)], "not at once");
+        pulse.asked(start() + 20 * SECOND);
+        assert_eq!(acts(&mut pulse, false, start()), [(34, Act::DialBeside)], "ever more rarely");
+        pulse.heard(start() + 40 * SECOND);
+        assert!(pulse.is_sound());
+        assert_eq!(acts(&mut pulse, false, start()), []);
+    }
+
+    #[test]
+    fn whatever_is_heard_ends_the_doubt() {
+        let mut pulse = Pulse::new(start());
+        pulse.asked(start());
+        pulse.heard(start() + SECOND / 2);
+        assert_eq!(pulse.on_timeout(start() + SECOND, false, SECOND), None);
+        pulse.asked(start() + 2 * SECOND);
+        assert_eq!(pulse.on_timeout(start() + 3 * SECOND, false, SECOND), Some(Act::Check));
+        pulse.heard(start() + 4 * SECOND);
+        assert_eq!(pulse.deadline(false, SECOND), None);
+    }
+
+    #[test]
+    fn one_that_is_kept_is_checked_when_it_was_silent_for_five_minutes() {
+        let mut pulse = Pulse::new(start());
+        pulse.heard(start() + 10 * SECOND);
+        assert_eq!(acts(&mut pulse, true, start()), [(310, Act::Check), (313, Act::DialBeside)]);
+    }
+
+    #[test]
+    fn a_check_is_made_once() {
+        let mut pulse = Pulse::new(start());
+        assert!(pulse.check(start()) && !pulse.check(start()));
+        assert_eq!(pulse.deadline(false, SECOND), Some(start() + CHECKED));
+    }
+
+    #[test]
+    fn the_newest_that_lives_is_asked_and_the_dead_are_named_when_it_answers() {
+        let mut connections = Connections::default();
+        assert!(connections.is_empty() && connections.best().is_none());
+        let (old, new) = (ConnectionId(1), ConnectionId(2));
+        connections.add(start(), old);
+        connections.add(start(), new);
+        assert_eq!(connections.best(), Some(new));
+        connections.asked(start(), new);
+        connections.check(start());
+        connections.on_timeout(start() + CHECKED, new, SECOND);
+        assert_eq!(connections.heard(start() + CHECKED, old), [new]);
+        assert_eq!(connections.best(), Some(old));
+        assert!(connections.remove(new).is_some() && connections.remove(new).is_none());
+        assert_eq!(connections.heard(start() + CHECKED, old), []);
+        connections.remove(old);
+        assert!(connections.is_empty() && size_of::<Connections>() == size_of::<usize>());
+    }
+}

@@ -1,0 +1,305 @@
+//! The connections of the swarm: their numbers, and what waits to be handed to their handlers.
+//!
+//! Knows what is told to handlers as values. Which request goes on which connection is the node's affair.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Waker};
+
+use futures::task::AtomicWaker;
+use indexmap::IndexMap;
+use libp2p_identity::PeerId;
+use libp2p_swarm::ConnectionId;
+
+use super::handler::ToHandler;
+
+/// So much may be handed to a handler and not taken: half of what the queue of a connection holds by the swarm's default
+/// (32), so that the swarm is never left with something that it cannot deliver.
+const MAX_HANDED: u64 = 16;
+
+/// What tells the behaviour that a handler has taken something.
+#[derive(Debug, Default)]
+struct Bell {
+    is_awaited: AtomicBool,
+    waker: AtomicWaker,
+}
+
+/// The credit of one connection, as its handler has it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Credit {
+    taken: Arc<AtomicU64>,
+    bell: Arc<Bell>,
+}
+
+impl Credit {
+    /// The handler has taken what it was handed.
+    pub(super) fn take(&self) {
+        self.taken.fetch_add(1, Ordering::AcqRel);
+        if self.bell.is_awaited.swap(false, Ordering::AcqRel) {
+            self.bell.waker.wake();
+        }
+    }
+}
+
+/// A connection that is established.
+#[derive(Debug)]
+struct Line {
+    peer: PeerId,
+    id: ConnectionId,
+    credit: Credit,
+    handed: u64,
+    /// What waits for the handler to take what it has.
+    outbox: VecDeque<ToHandler>,
+}
+
+impl Line {
+    fn has_credit(&self) -> bool {
+        self.handed.wrapping_sub(self.credit.taken.load(Ordering::Acquire)) < MAX_HANDED
+    }
+
+    /// Adds to what waits. What is outdated by it is dropped.
+    fn push(&mut self, event: ToHandler) {
+        match &event {
+            ToHandler::Cancel(id) => {
+                let is_it =
+                    |waiting: &ToHandler| matches!(waiting, ToHandler::Request(other, _) if other == id);
+                if let Some(at) = self.outbox.iter().position(is_it) {
+                    self.outbox.remove(at);
+                    return;
+                }
+            }
+            ToHandler::KeepAlive(_) => {
+                self.outbox.retain(|waiting| !matches!(waiting, ToHandler::KeepAlive(_)))
+            }
+            ToHandler::Mode(_) => self.outbox.retain(|waiting| !matches!(waiting, ToHandler::Mode(_))),
+            ToHandler::Request(..) | ToHandler::Respond(..) | ToHandler::Accept(_) | ToHandler::Refuse(_) => {
+            }
+        }
+        self.outbox.push_back(event);
+    }
+}
+
+/// Something for a handler, which the swarm is to deliver.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    pub(super) peer: PeerId,
+    pub(super) connection: ConnectionId,
+    pub(super) event: ToHandler,
+}
+
+/// All connections of the swarm.
+///
+/// # What it decides
+/// When something is handed to a handler: at once, or when the handler has taken enough of what it has. So a connection
+/// whose task does not run holds up itself and nobody else: the swarm polls no behaviour while it cannot deliver something.
+///
+/// # Bounds
+/// Sixteen events of a connection are on their way. What waits is bounded by what the node has in flight on it: 32
+/// requests and as many cancellations, and an answer to each request that its streams let in.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    lines: BTreeMap<u64, Line>,
+    /// The numbers of all connections, those being made included.
+    numbers: IndexMap<ConnectionId, (u64, Credit)>,
+    next_number: u64,
+    /// Those for which something waits.
+    blocked: VecDeque<u64>,
+    bell: Arc<Bell>,
+}
+
+impl Connections {
+    /// A connection is being made. Returns its number and what its handler needs.
+    pub(super) fn begin(&mut self, id: ConnectionId) -> (u64, Credit) {
+        let number = self.next_number;
+        self.next_number += 1;
+        let credit = Credit { taken: Arc::default(), bell: Arc::clone(&self.bell) };
+        self.numbers.insert(id, (number, credit.clone()));
+        (number, credit)
+    }
+
+    /// A connection was not established after all.
+    pub(super) fn forget(&mut self, id: ConnectionId) {
+        self.numbers.swap_remove(&id);
+    }
+
+    /// A connection is established. Returns its number.
+    pub(super) fn established(&mut self, peer: PeerId, id: ConnectionId) -> Option<u64> {
+        let (number, credit) = self.numbers.get(&id)?.clone();
+        self.lines.insert(number, Line { peer, id, credit, handed: 0, outbox: VecDeque::new() });
+        Some(number)
+    }
+
+    /// A connection has ended. Returns its number; what waited for its handler is dropped.
+    pub(super) fn closed(&mut self, id: ConnectionId) -> Option<u64> {
+        let (number, _) = self.numbers.swap_remove(&id)?;
+        self.lines.remove(&number);
+        Some(number)
+    }
+
+    /// Returns the number of a connection.
+    pub(super) fn number(&self, id: ConnectionId) -> Option<u64> {
+        self.numbers.get(&id).map(|(number, _)| *number)
+    }
+
+    /// Returns the swarm's own name of a connection.
+    pub(super) fn id(&self, number: u64) -> Option<ConnectionId> {
+        self.lines.get(&number).map(|line| line.id)
+    }
+
+    /// Tells the handler of a connection something. Returns it if it is to be delivered now; otherwise it waits. If the
+    /// connection is gone it is dropped: the node has been told.
+    pub(super) fn tell(&mut self, number: u64, event: ToHandler) -> Option<Delivery> {
+        let line = self.lines.get_mut(&number)?;
+        if line.outbox.is_empty() && line.has_credit() {
+            line.handed = line.handed.wrapping_add(1);
+            return Some(Delivery { peer: line.peer, connection: line.id, event });
+        }
+        if line.outbox.is_empty() {
+            self.blocked.push_back(number);
+        }
+        line.push(event);
+        None
+    }
+
+    /// Returns the numbers of all connections.
+    pub(super) fn all(&self) -> Vec<u64> {
+        self.lines.keys().copied().collect()
+    }
+
+    /// Returns something that has waited and can be delivered now; if nothing can, the task is woken when it may be.
+    pub(super) fn poll(&mut self, cx: &Context<'_>) -> Option<Delivery> {
+        if self.blocked.is_empty() {
+            return None;
+        }
+        if let Some(delivery) = self.next_delivery() {
+            return Some(delivery);
+        }
+        self.await_bell(cx.waker());
+        // A handler may have taken something before the bell was set.
+        self.next_delivery()
+    }
+
+    fn await_bell(&self, waker: &Waker) {
+        self.bell.waker.register(waker);
+        self.bell.is_awaited.store(true, Ordering::Release);
+    }
+
+    fn next_delivery(&mut self) -> Option<Delivery> {
+        for _ in 0..self.blocked.len() {
+            let number = self.blocked.pop_front()?;
+            let Some(line) = self.lines.get_mut(&number) else {
+                continue;
+            };
+            if !line.has_credit() {
+                self.blocked.push_back(number);
+                continue;
+            }
+            let Some(event) = line.outbox.pop_front() else {
+                continue;
+            };
+            line.handed = line.handed.wrapping_add(1);
+            let delivery = Delivery { peer: line.peer, connection: line.id, event };
+            if !line.outbox.is_empty() {
+                self.blocked.push_back(number);
+            }
+            return Some(delivery);
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dht::RequestId;
+    use crate::event::Mode;
+    use crate::message::Request;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn peer() -> PeerId {
+        libp2p_identity::Keypair::ed25519_from_bytes([7; 32]).unwrap().public().to_peer_id()
+    }
+
+    fn request(n: u64) -> ToHandler {
+        ToHandler::Request(RequestId::new(n), Request::Ping)
+    }
+
+    fn open(connections: &mut Connections, id: usize) -> (u64, Credit) {
+        let id = ConnectionId::new_unchecked(id);
+        let (number, credit) = connections.begin(id);
+        assert_eq!(connections.established(peer(), id), Some(number));
+        (number, credit)
+    }
+
+    #[test]
+    fn a_handler_that_takes_nothing_is_handed_sixteen_and_holds_up_nobody_else() {
+        let mut connections = Connections::default();
+        let (stuck, credit) = open(&mut connections, 1);
+        let (other, _) = open(&mut connections, 2);
+        let handed = (0..100).filter(|n| connections.tell(stuck, request(*n)).is_some()).count();
+        assert_eq!(handed, 16);
+        assert!(connections.tell(other, request(100)).is_some());
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(Arc::clone(&count));
+        let cx = Context::from_waker(&waker);
+        assert!(connections.poll(&cx).is_none());
+        credit.take();
+        assert_eq!(count.0.load(Ordering::Relaxed), 1, "the behaviour is woken");
+        let next = connections.poll(&cx).unwrap();
+        assert!(matches!(next.event, ToHandler::Request(id, _) if id == RequestId::new(16)), "in order");
+        assert!(connections.poll(&cx).is_none());
+    }
+
+    #[test]
+    fn what_waits_is_dropped_when_it_is_outdated() {
+        let mut connections = Connections::default();
+        let (number, credit) = open(&mut connections, 1);
+        (0..17).for_each(|n| drop(connections.tell(number, request(n))));
+        for event in [
+            ToHandler::Cancel(RequestId::new(16)),
+            ToHandler::KeepAlive(true),
+            ToHandler::Cancel(RequestId::new(3)),
+            ToHandler::KeepAlive(false),
+            ToHandler::Mode(Mode::Client),
+            ToHandler::Mode(Mode::Server),
+        ] {
+            assert!(connections.tell(number, event).is_none());
+        }
+        (0..16).for_each(|_| credit.take());
+        let cx = Context::from_waker(Waker::noop());
+        let left: Vec<_> = std::iter::from_fn(|| connections.poll(&cx)).map(|next| next.event).collect();
+        assert!(
+            matches!(
+                left[..],
+                [ToHandler::Cancel(_), ToHandler::KeepAlive(false), ToHandler::Mode(Mode::Server)]
+            ),
+            "{left:?}"
+        );
+        assert!(connections.tell(number, request(50)).is_some(), "at once again");
+    }
+
+    #[test]
+    fn a_connection_that_is_gone_is_told_nothing() {
+        let mut connections = Connections::default();
+        let (number, _) = open(&mut connections, 1);
+        (0..20).for_each(|n| drop(connections.tell(number, request(n))));
+        assert_eq!(connections.closed(ConnectionId::new_unchecked(1)), Some(number));
+        assert!(connections.tell(number, request(99)).is_none());
+        assert!(connections.poll(&Context::from_waker(Waker::noop())).is_none());
+        let id = ConnectionId::new_unchecked(2);
+        let (never, _) = connections.begin(id);
+        connections.forget(id);
+        assert_eq!((connections.id(never), connections.number(id), connections.all()), (None, None, vec![]));
+    }
+}
