@@ -9,7 +9,7 @@ use super::io::{DialId, Output};
 use super::op::find_node;
 use super::peers::{Outcome, Owner, Protocol, Reply, Standing, Urgency};
 use super::{Dht, RecordStore, TRY_AGAIN};
-use crate::addrs::{Addresses, clean};
+use crate::addrs::{Addresses, Reach, clean};
 use crate::config::{BucketInserts, KeepAlive};
 use crate::error::RequestError;
 use crate::event::Event;
@@ -74,7 +74,11 @@ impl<S: RecordStore> Dht<S> {
         let kept: Vec<_> = clean.into_iter().filter(|address| self.keeps(address)).collect();
         let known = self.peers.remember(now, peer);
         let before = known.addresses.clone();
-        for address in kept {
+        // Whoever is connected from farther away, and says so itself, is not to be sought within this machine or site.
+        let nearest = known.is_connected().then_some(known.reach);
+        for address in
+            kept.into_iter().filter(|address| nearest.is_none_or(|near| Reach::of(address) >= near))
+        {
             known.addresses = known.addresses.with_reported(address);
         }
         known.addresses = std::mem::take(&mut known.addresses).shared_with(&known.hints);

@@ -430,6 +430,8 @@ fn a_request_whose_connection_is_lost_is_sent_once_more_over_another() {
     assert_eq!((pinged(&out, query), failures(&dht, 1)), (None, 0));
     let out = connected(&mut dht, now, 1, Some(dial));
     assert!(asked(&out).contains(&(peer(1), id, Request::Ping)), "{out:?}");
+    let (_, other) = ping_by_request(&mut dht, now, 1);
+    answered(&mut dht, now, other);
     lose(&mut dht, now, 1);
     let out = outputs(&mut dht);
     assert_eq!(pinged(&out, query), Some(Err(RequestError::Disconnected)));
