@@ -113,6 +113,15 @@ impl Addresses {
         Self(self.iter().filter(|address| Reach::of(address) != Reach::Special).cloned().collect())
     }
 
+    /// Returns the addresses that reach at least so far; shares the list if all do.
+    #[must_use]
+    pub(crate) fn within(&self, reach: Reach) -> Self {
+        if self.iter().all(|address| Reach::of(address) >= reach) {
+            return self.clone();
+        }
+        Self(self.iter().filter(|address| Reach::of(address) >= reach).cloned().collect())
+    }
+
     /// Returns the preferred address.
     pub fn first(&self) -> Option<&Multiaddr> {
         self.0.first()

@@ -169,7 +169,9 @@ impl<S: RecordStore> Dht<S> {
                 self.drop_from_table(now, &peer);
             }
             Input::LocalAddresses { external, listening } => {
-                self.local.set_addresses(&external, &listening);
+                if self.local.set_addresses(&external, &listening) {
+                    self.check_kept(now);
+                }
                 let external = self.local.external().iter().as_slice();
                 let changed = self.mode.addresses(now, external, &listening);
                 self.mode_changed(changed, true);
@@ -264,7 +266,7 @@ impl<S: RecordStore> Dht<S> {
             }
         }
         if self.kept_is_outdated {
-            self.update_kept();
+            self.update_kept(now);
         }
         self.sweep(now);
     }

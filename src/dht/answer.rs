@@ -7,7 +7,7 @@ use libp2p_identity::PeerId;
 use smallvec::SmallVec;
 
 use super::local::Local;
-use crate::addrs::{Addresses, IpGroup};
+use crate::addrs::{Addresses, IpGroup, Reach};
 use crate::config::Config;
 use crate::key::Key;
 use crate::peer::KadPeer;
@@ -26,11 +26,12 @@ pub(super) struct Named {
 /// Returns the peers of an answer that count, with their keys.
 ///
 /// At most `k` of them, in the order in which they were named; not this node, not the one that answered, nobody twice;
-/// addresses as far as the configured filter keeps them, none of this node's own; at most two of one IP group, of whatever address they claim to
-/// have: a private one beside it exempts nobody. Peers without an address are dropped unless `is_known`.
+/// addresses as far as the configured filter keeps them and the one that answered can know of them, none of this node's own;
+/// at most two of one IP group, of whatever address they claim to have: a private one beside it exempts nobody. Peers
+/// without an address are dropped unless `is_known`.
 pub(super) fn filter(
     answer: Vec<KadPeer>,
-    from: &PeerId,
+    (from, reach): (&PeerId, Reach),
     local: &Local,
     config: &Config,
     is_known: impl Fn(&PeerId) -> bool,
@@ -45,7 +46,7 @@ pub(super) fn filter(
         if peer == *from || peer == local.peer || named.iter().any(|known| known.peer == peer) {
             continue;
         }
-        let addresses = kept(multiaddrs, local, config);
+        let addresses = heard(multiaddrs, reach, local, config);
         if addresses.is_empty() && !is_known(&peer) {
             continue;
         }
@@ -55,6 +56,12 @@ pub(super) fn filter(
         named.push(Named { key: Key::of_peer(&peer, config.key_hash), peer, addresses });
     }
     named
+}
+
+/// Returns the addresses of others that are worth something when a peer names them whose connection reaches so far: those of
+/// a machine or a site only of one that was met there. The configured filter keeps them, too.
+pub(super) fn heard(addresses: Addresses, reach: Reach, local: &Local, config: &Config) -> Addresses {
+    kept(addresses.within(reach), local, config)
 }
 
 /// Returns the addresses that are kept: those that the configured filter lets through and that are not this node's own.
@@ -123,7 +130,8 @@ mod tests {
     }
 
     fn run(answer: Vec<KadPeer>, config: &Config) -> Vec<PeerId> {
-        let found = filter(answer, &peer(1), &this_node(), config, |peer_id| *peer_id == peer(900));
+        let from = (&peer(1), Reach::Machine);
+        let found = filter(answer, from, &this_node(), config, |peer_id| *peer_id == peer(900));
         found.iter().for_each(|named| assert_eq!(named.key, Key::of_peer(&named.peer, Key::sha256)));
         found.into_iter().map(|named| named.peer).collect()
     }
@@ -158,10 +166,27 @@ mod tests {
     }
 
     #[test]
+    fn nobody_names_addresses_of_a_machine_or_a_site_who_was_not_met_there() {
+        let [machine, site, world] = ["/ip4/127.0.0.1/tcp/1", "/ip4/192.168.1.1/tcp/1", "/ip4/1.2.3.4/tcp/1"];
+        for (reach, left) in [
+            (Reach::Machine, &[machine, site, world][..]),
+            (Reach::Site, &[site, world]),
+            (Reach::World, &[world]),
+        ] {
+            let answer = vec![named(2, &[machine, site, world]), named(3, &[machine])];
+            let found = filter(answer, (&peer(1), reach), &this_node(), &Config::default(), |_| false);
+            let addresses: Vec<_> = found[0].addresses.iter().map(ToString::to_string).collect();
+            assert_eq!(addresses, left);
+            assert_eq!(found.len() == 2, reach == Reach::Machine, "whoever is nowhere else does not count");
+        }
+    }
+
+    #[test]
     fn what_the_filter_refuses_is_not_kept() {
         let config = Config::default().with_address_filter(|address| address.to_string().contains("/udp/"));
         let both = named(2, &["/ip4/127.0.0.1/tcp/1", "/ip4/127.0.0.1/udp/1/quic-v1"]);
-        let found = filter(vec![both, local(3)], &peer(1), &this_node(), &config, |_| false);
+        let from = (&peer(1), Reach::Machine);
+        let found = filter(vec![both, local(3)], from, &this_node(), &config, |_| false);
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].addresses.len(), 1);
     }
@@ -172,7 +197,8 @@ mod tests {
         let own = "/ip4/127.0.0.1/tcp/7".parse().unwrap();
         this.set_addresses(&[], std::slice::from_ref(&own));
         let both = named(2, &["/ip4/127.0.0.1/tcp/7", "/ip4/127.0.0.1/tcp/8"]);
-        let found = filter(vec![both, local(7)], &peer(1), &this, &Config::default(), |_| false);
+        let found =
+            filter(vec![both, local(7)], (&peer(1), Reach::Machine), &this, &Config::default(), |_| false);
         assert_eq!(found.len(), 1, "nothing is left of the other");
         assert!(found[0].addresses.len() == 1 && !found[0].addresses.iter().any(|address| *address == own));
     }

@@ -22,9 +22,12 @@ impl Local {
         Self { peer, key, external: Addresses::empty(), listening: Addresses::empty() }
     }
 
-    pub(super) fn set_addresses(&mut self, external: &[Multiaddr], listening: &[Multiaddr]) {
+    /// Sets where the node can be reached, and where it listens. Returns whether it listens elsewhere than before.
+    pub(super) fn set_addresses(&mut self, external: &[Multiaddr], listening: &[Multiaddr]) -> bool {
         self.external = Addresses::collect(&self.peer, external.iter().cloned());
-        self.listening = Addresses::collect(&self.peer, listening.iter().cloned());
+        let listening = Addresses::collect(&self.peer, listening.iter().cloned());
+        let before = std::mem::replace(&mut self.listening, listening);
+        before != self.listening
     }
 
     /// Returns whether an address leads to this node, so that it is no other peer's.

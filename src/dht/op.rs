@@ -55,7 +55,8 @@ impl View<'_> {
         let known = self.peers.get(peer);
         let connected = known.is_some_and(|known| known.is_connected());
         let rtt = known.map(|known| &known.rtt);
-        Prospect { connected, soft_timeout: self.estimator.soft_timeout(rtt, phase) }
+        let (held, soft_timeout) = (self.peers.is_held(peer), self.estimator.soft_timeout(rtt, phase));
+        Prospect { connected, deferred: false, held, soft_timeout }
     }
 }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
-use super::answer::{filter, kept};
+use super::answer::{filter, heard};
 use super::io::Output;
 use super::op::bootstrap::{Bootstrap, look_up_bucket, look_up_own};
 use super::op::connect::Connect;
@@ -444,17 +444,17 @@ impl<S: RecordStore> Dht<S> {
         let Contents { closer: named, record, providers } = contents(response);
         let record = record.and_then(|record| self.valid_record(now, record));
         let providers = providers.into_iter().take(self.config.providers.max_of_answer.get());
-        let providers: Vec<_> =
-            providers.map(|peer| (peer.node_id, kept(peer.multiaddrs, &self.local, &self.config))).collect();
+        let reach = self.peers.reach(from);
+        let heard = |addresses| heard(addresses, reach, &self.local, &self.config);
+        let providers: Vec<_> = providers.map(|peer| (peer.node_id, heard(peer.multiaddrs))).collect();
         let Some(query) = self.queries.get_mut(id) else {
             return;
         };
         let target = query.operation.machine().looks_for().copied();
         let target = target.and_then(|wanted| named.iter().find(|peer| peer.node_id == wanted));
-        let target = target
-            .map_or_else(Addresses::empty, |peer| kept(peer.multiaddrs.clone(), &self.local, &self.config));
+        let target = target.map_or_else(Addresses::empty, |peer| heard(peer.multiaddrs.clone()));
         let is_known = |peer: &PeerId| self.peers.is_connected(peer) || !self.peers.dialable(peer).is_empty();
-        let mut closer = filter(named, from, &self.local, &self.config, is_known);
+        let mut closer = filter(named, (from, reach), &self.local, &self.config, is_known);
         // Whoever failed this node lately is not a candidate again.
         closer.retain(|named| self.peers.is_worth_asking(now, &named.peer));
         let query = query.operation.machine();

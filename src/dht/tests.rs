@@ -1,5 +1,6 @@
 //! Nodes on virtual time: a small network of [`Dht`]s, joined by messages that take their time.
 
+mod dials;
 mod inbound;
 mod joining;
 mod load;
@@ -45,6 +46,11 @@ impl<S: RecordStore> Dht<S> {
 pub(super) fn peer(n: usize) -> PeerId {
     let digest = *Key::sha256(&n.to_le_bytes()).as_bytes();
     PeerId::from_multihash(libp2p_core::multihash::Multihash::wrap(0, &digest).unwrap()).unwrap()
+}
+
+/// The connection to the peer with the number `n`.
+pub(super) fn conn(n: usize) -> ConnectionId {
+    ConnectionId(n as u64)
 }
 
 pub(super) fn address(n: usize) -> Multiaddr {
@@ -184,15 +190,18 @@ impl Net {
         self.nodes[n].health = Health::Dead;
         for other in std::mem::take(&mut self.nodes[n].connections) {
             self.nodes[other].connections.remove(&n);
-            self.later(self.latency, Happening::Input(other, Input::Disconnected { peer: peer(n) }));
+            self.later(
+                self.latency,
+                Happening::Input(other, Input::Disconnected { peer: peer(n), connection: conn(n) }),
+            );
         }
     }
 
     pub(super) fn disconnect(&mut self, a: usize, b: usize) {
         if self.nodes[a].connections.remove(&b) {
             self.nodes[b].connections.remove(&a);
-            self.input(a, Input::Disconnected { peer: peer(b) });
-            self.input(b, Input::Disconnected { peer: peer(a) });
+            self.input(a, Input::Disconnected { peer: peer(b), connection: conn(b) });
+            self.input(b, Input::Disconnected { peer: peer(a), connection: conn(a) });
         }
     }
 
@@ -226,7 +235,7 @@ impl Net {
 
     fn output(&mut self, n: usize, output: Output) {
         match output {
-            Output::Dial { id, peer, addresses } => {
+            Output::Dial { id, peer, addresses, .. } => {
                 self.dials += 1;
                 let number =
                     |address: &Multiaddr| (0..self.nodes.len()).find(|n| self::address(*n) == *address);
@@ -239,7 +248,7 @@ impl Net {
                     }
                 }
             }
-            Output::SendRequest { to, id, request } => {
+            Output::SendRequest { to, id, request, .. } => {
                 self.requests_sent += 1;
                 let to = self.numbers[&to];
                 assert!(self.nodes[n].connections.contains(&to) || self.nodes[to].health != Health::Alive);
@@ -262,7 +271,10 @@ impl Net {
             }
             Output::AnnounceAddresses { peer, .. } => self.nodes[n].announced.push(peer),
             Output::Event(event) => self.nodes[n].events.push(event),
-            Output::CancelRequest { .. } | Output::KeepAlive { .. } | Output::SetMode(_) => {}
+            Output::CloseConnection { .. }
+            | Output::CancelRequest { .. }
+            | Output::KeepAlive { .. }
+            | Output::SetMode(_) => {}
         }
     }
 
@@ -280,7 +292,10 @@ impl Net {
                 self.next += 1;
                 let inbound = InboundId(self.next);
                 self.nodes[to].answering.insert(inbound, (from, id));
-                self.input(to, Input::RequestReceived { from: peer(from), id: inbound, request });
+                self.input(
+                    to,
+                    Input::RequestReceived { from: peer(from), connection: conn(from), id: inbound, request },
+                );
             }
             Happening::Dialled { from, to, .. } if self.is_cut_off(from, to) => {}
             Happening::Dialled { from, to, id } => match self.nodes[to].health {
@@ -309,10 +324,25 @@ impl Net {
         }
         self.nodes[from].connections.insert(to);
         self.nodes[to].connections.insert(from);
-        let dialled = Input::Connected { peer: peer(to), address: address(to), dialled: true, dial };
+        let dialled = Input::Connected {
+            peer: peer(to),
+            connection: conn(to),
+            address: address(to),
+            dialled: true,
+            dial,
+        };
         self.input(from, dialled);
         let source = "/memory/999999".parse().unwrap();
-        self.input(to, Input::Connected { peer: peer(from), address: source, dialled: false, dial: None });
+        self.input(
+            to,
+            Input::Connected {
+                peer: peer(from),
+                connection: conn(from),
+                address: source,
+                dialled: false,
+                dial: None,
+            },
+        );
         for (n, other) in [(from, to), (to, from)] {
             let addresses = vec![address(other)];
             let learned = Input::AddressesLearned { peer: peer(other), addresses };
@@ -389,7 +419,16 @@ pub(super) fn outputs(dht: &mut Dht<MemoryStore>) -> Vec<Output> {
 /// Tells a lone node that it is connected to a server.
 pub(super) fn meet(dht: &mut Dht<MemoryStore>, now: Now, n: usize) {
     dht.handle_input(now, Input::AddressesLearned { peer: peer(n), addresses: vec![address(n)] });
-    dht.handle_input(now, Input::Connected { peer: peer(n), address: address(n), dialled: true, dial: None });
+    dht.handle_input(
+        now,
+        Input::Connected {
+            peer: peer(n),
+            connection: conn(n),
+            address: address(n),
+            dialled: true,
+            dial: None,
+        },
+    );
     dht.handle_input(now, Input::ProtocolConfirmed { peer: peer(n) });
 }
 
@@ -459,12 +498,15 @@ pub(super) fn prove(dht: &mut Dht<MemoryStore>, now: Now, n: usize) -> Vec<Outpu
 
 /// Tells a lone node that it has dialled a peer, for whomever, at an address.
 pub(super) fn connect_at(dht: &mut Dht<MemoryStore>, now: Now, n: usize, address: Multiaddr) {
-    dht.handle_input(now, Input::Connected { peer: peer(n), address, dialled: true, dial: None });
+    dht.handle_input(
+        now,
+        Input::Connected { peer: peer(n), connection: conn(n), address, dialled: true, dial: None },
+    );
 }
 
 /// Tells a lone node that the last connection to a peer is gone.
 pub(super) fn lose(dht: &mut Dht<MemoryStore>, now: Now, n: usize) {
-    dht.handle_input(now, Input::Disconnected { peer: peer(n) });
+    dht.handle_input(now, Input::Disconnected { peer: peer(n), connection: conn(n) });
 }
 
 /// Tells a lone node, as identify would, where a peer can be reached.
@@ -491,7 +533,7 @@ pub(super) fn unreachable() -> DialFailure {
 /// The dials among the outputs.
 pub(super) fn dials(outputs: &[Output]) -> Vec<(DialId, Option<PeerId>, Vec<Multiaddr>)> {
     let dial = |output: &Output| {
-        if let Output::Dial { id, peer, addresses } = output {
+        if let Output::Dial { id, peer, addresses, .. } = output {
             Some((*id, *peer, addresses.clone()))
         } else {
             None
@@ -503,7 +545,7 @@ pub(super) fn dials(outputs: &[Output]) -> Vec<(DialId, Option<PeerId>, Vec<Mult
 /// The requests among the outputs.
 pub(super) fn asked(outputs: &[Output]) -> Vec<(PeerId, RequestId, Request)> {
     let request = |output: &Output| {
-        if let Output::SendRequest { to, id, request } = output {
+        if let Output::SendRequest { to, id, request, .. } = output {
             Some((*to, *id, request.clone()))
         } else {
             None

@@ -9,7 +9,7 @@ use super::io::{ConnectionId, DialId};
 use super::op::find_node;
 use super::peers::{Left, Outcome, Owner, Protocol, Reply, Standing, Urgency};
 use super::{Dht, RecordStore, TRY_AGAIN};
-use crate::addrs::{Addresses, clean};
+use crate::addrs::{Addresses, Reach, clean};
 use crate::config::{BucketInserts, KeepAlive};
 use crate::error::RequestError;
 use crate::event::Event;
@@ -49,7 +49,7 @@ impl<S: RecordStore> Dht<S> {
             self.addresses_changed(&key, &peer, &addresses);
         }
         if self.keeps_connected(&peer) {
-            self.peers.keep(peer, true, Some(connection), &mut self.outputs);
+            self.peers.keep(now, peer, true, Some(connection), &mut self.outputs);
         }
         self.consider(now, peer);
     }
@@ -79,7 +79,11 @@ impl<S: RecordStore> Dht<S> {
         let kept: Vec<_> = clean.into_iter().filter(|address| self.keeps(address)).collect();
         let known = self.peers.remember(now, peer);
         let before = known.addresses.clone();
-        for address in kept {
+        // Whoever is connected from farther away, and says so itself, is not to be sought within this machine or site.
+        let nearest = known.is_connected().then_some(known.reach);
+        for address in
+            kept.into_iter().filter(|address| nearest.is_none_or(|near| Reach::of(address) >= near))
+        {
             known.addresses = known.addresses.with_reported(address);
         }
         known.addresses = std::mem::take(&mut known.addresses).shared_with(&known.hints);
@@ -379,8 +383,15 @@ impl<S: RecordStore> Dht<S> {
         self.kept.binary_search(&PackedPeerId::from(peer)).is_ok()
     }
 
+    /// Checks the connections that are kept: something has happened after which they may be dead.
+    pub(super) fn check_kept(&mut self, now: Instant) {
+        for peer in self.kept.clone() {
+            self.peers.check(now, peer.unpacked(), &mut self.outputs);
+        }
+    }
+
     /// Brings the kept connections in line with the table.
-    pub(super) fn update_kept(&mut self) {
+    pub(super) fn update_kept(&mut self, now: Instant) {
         self.kept_is_outdated = false;
         let count = match self.config.keep_alive {
             KeepAlive::Closest => self.config.bucket_size().get(),
@@ -394,7 +405,7 @@ impl<S: RecordStore> Dht<S> {
         for (keep, one, other) in [(false, &before, &self.kept), (true, &self.kept, &before)] {
             for peer in one.iter().filter(|peer| other.binary_search(peer).is_err()) {
                 let peer = peer.unpacked();
-                self.peers.keep(peer, keep, None, &mut self.outputs);
+                self.peers.keep(now, peer, keep, None, &mut self.outputs);
             }
         }
     }

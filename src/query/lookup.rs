@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::rtt::Phase;
 use super::silence::{OVERDUE, Patience, Seen, Silence};
 use crate::config::Parallelism;
-use crate::key::{Distance, Key};
+use crate::key::{BucketIndex, Distance, Key};
 use crate::time::{Duration, Instant, after};
 
 /// How many candidates a lookup keeps; of more, the farthest that were not asked are dropped.
@@ -41,6 +41,10 @@ impl Rules {
 pub(crate) struct Prospect {
     /// Whether there is a connection.
     pub(crate) connected: bool,
+    /// Whether it is to be asked only when nobody else is left.
+    pub(crate) deferred: bool,
+    /// Whether it waits for a place of this node's own, so that its silence says nothing.
+    pub(crate) held: bool,
     /// How long to wait before the next one is asked, over a connection and without one.
     pub(crate) soft_timeout: SoftTimeout,
 }
@@ -337,7 +341,7 @@ impl Lookup {
             let closing =
                 self.is_closing().then(|| Phase::Closing(self.rules.silence.patience(&self.seen(now))));
             if let Some(candidate) = self.candidates.get_mut(at) {
-                let Prospect { connected, soft_timeout } = outlook(&candidate.peer, Phase::Hopping);
+                let Prospect { connected, soft_timeout, .. } = outlook(&candidate.peer, Phase::Hopping);
                 let usual = soft_timeout.of(connected);
                 let soft =
                     closing.map_or(usual, |phase| outlook(&candidate.peer, phase).soft_timeout.of(connected));
@@ -422,6 +426,10 @@ impl Lookup {
                 let soft = outlook(&candidate.peer, Phase::Closing(patience)).soft_timeout;
                 waiting.soft = after(waiting.since, soft.of(waiting.connected));
             }
+            if waiting.soft <= now && !waiting.is_late && outlook(&candidate.peer, Phase::Hopping).held {
+                waiting.soft = after(now, waiting.soft.saturating_duration_since(waiting.since));
+                waiting.since = now;
+            }
             waiting.is_late = waiting.soft <= now;
             if waiting.is_late {
                 freed.push(std::mem::replace(&mut waiting.slot, Slot::Free));
@@ -464,15 +472,23 @@ impl Lookup {
         } else {
             return None;
         };
-        let mut unasked = self.promising().take(window).filter(|(_, c)| c.state == State::Unasked);
-        let (first, closest) = unasked.next()?;
-        if outlook(&closest.peer, Phase::Hopping).connected {
-            return Some((first, slot));
+        let mut first: Option<(usize, Option<BucketIndex>)> = None;
+        let mut last_resort = None;
+        for (at, candidate) in self.promising().take(window).filter(|(_, c)| c.state == State::Unasked) {
+            let bucket = candidate.distance.bucket();
+            if first.is_some_and(|(_, closest)| closest != bucket) {
+                break;
+            }
+            let prospect = outlook(&candidate.peer, Phase::Hopping);
+            if prospect.deferred {
+                last_resort.get_or_insert(at);
+            } else if prospect.connected {
+                return Some((at, slot));
+            } else {
+                first.get_or_insert((at, bucket));
+            }
         }
-        let bucket = closest.distance.bucket();
-        let alike = unasked.take_while(|(_, candidate)| candidate.distance.bucket() == bucket);
-        let mut connected = alike.filter(|(_, candidate)| outlook(&candidate.peer, Phase::Hopping).connected);
-        Some((connected.next().map_or(first, |(at, _)| at), slot))
+        first.map(|(at, _)| at).or(last_resort).map(|at| (at, slot))
     }
 
     /// How many of those still to answer are likely not to, by what was seen so far.

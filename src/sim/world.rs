@@ -15,6 +15,7 @@ use bytes::BytesMut;
 use indexmap::{IndexMap, IndexSet};
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
+use smallvec::SmallVec;
 
 use super::ids::{address, peer_id};
 use super::links::{Links, mix, seed_of};
@@ -207,7 +208,7 @@ pub struct World {
     /// The side from which nothing arrives elsewhere though what is sent to it does, or the other way round.
     deaf: Option<usize>,
     traffic: Traffic,
-    connections: IndexMap<(usize, usize), Connection>,
+    connections: IndexMap<(usize, usize), SmallVec<[Connection; 1]>>,
     /// Requests that nodes are answering.
     answering: IndexMap<u64, (u64, usize, RequestId)>,
     queue: BinaryHeap<Reverse<(Instant, u64, usize)>>,
@@ -326,7 +327,7 @@ impl World {
 
     /// Returns how many connections are open.
     pub fn num_connections(&self) -> usize {
-        self.connections.len()
+        self.connections.values().map(SmallVec::len).sum()
     }
 
     /// Returns the hash of everything that has happened so far, and when: the same for the same scenario, always.
@@ -459,13 +460,16 @@ impl World {
 
     fn output(&mut self, n: usize, output: Output) {
         match output {
-            Output::Dial { id, peer, addresses } => self.dial(n, id, peer, &addresses),
-            Output::SendRequest { to, id, request } => self.send_request(n, &to, id, request),
+            Output::Dial { id, peer, addresses, .. } => self.dial(n, id, peer, &addresses),
+            Output::SendRequest { to, connection, id, request } => {
+                self.send_request((n, &to), connection, id, request);
+            }
             Output::SendResponse { id, response, .. } => self.send_response(n, id, Some(response)),
             Output::RefuseRequest { id, .. } => self.send_response(n, id, None),
             Output::AcceptRequest { id, .. } => drop(self.answering.swap_remove(&id.0)),
-            Output::CancelRequest { to, id } => self.cancel_request(n, &to, id),
-            Output::KeepAlive { peer, keep } => self.keep_alive(n, &peer, keep),
+            Output::CancelRequest { to, connection, id } => self.cancel_request(n, &to, connection, id),
+            Output::KeepAlive { peer, connection, keep } => self.keep_alive(n, &peer, connection, keep),
+            Output::CloseConnection { peer, connection } => self.close(n, &peer, connection),
             Output::SetMode(mode) => self.mode_changed(n, mode),
             Output::Event(event) => self.heard(n, event),
             // There are no other behaviours.

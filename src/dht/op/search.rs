@@ -6,16 +6,17 @@
 use bytes::Bytes;
 use indexmap::IndexMap;
 use libp2p_identity::PeerId;
+use smallvec::SmallVec;
 
 use super::{Answer, Ask, View, find_node};
-use crate::addrs::{Addresses, IpGroup};
+use crate::addrs::{Addresses, IpGroup, ip_of};
 use crate::dht::peers::Urgency;
 use crate::event::{Precision, QueryStats};
 use crate::key::Key;
 use crate::message::Request;
 use crate::peer::PeerInfo;
 use crate::query::disjoint::Disjoint;
-use crate::query::lookup::{Next, Rules};
+use crate::query::lookup::{Next, Prospect, Rules};
 use crate::time::{Duration, Instant, after};
 
 /// What a search wants.
@@ -51,6 +52,8 @@ pub(in crate::dht) struct Search {
     lookup: Disjoint,
     /// Addresses of candidates as they were named; bounded by the candidates.
     addresses: IndexMap<PeerId, Addresses>,
+    /// How many addresses of each IP group were dialled at which nobody had been met.
+    dialled: IndexMap<IpGroup, usize>,
     urgency: Urgency,
 }
 
@@ -106,6 +109,7 @@ impl Search {
             last_chance: None,
             lookup,
             addresses,
+            dialled: IndexMap::new(),
             urgency,
         })
     }
@@ -127,8 +131,22 @@ impl Search {
 
     /// Returns what the search wants now, asked for by the operation's lookup number `lookup`.
     pub(in crate::dht) fn next(&mut self, now: Instant, view: &View<'_>, lookup: u16) -> Want {
-        match self.lookup.next(now, &|peer, phase| view.prospect(peer, phase)) {
-            Next::Ask(to, _) => Want::Ask(self.ask(to, self.request.clone(), lookup)),
+        let (addresses, dialled) = (&self.addresses, &self.dialled);
+        let is_crowded = dialled.values().any(|count| *count >= MAX_PER_GROUP);
+        let outlook = |peer: &PeerId, phase| {
+            let deferred = is_crowded && {
+                let groups = hearsay_groups(view, peer, addresses.get(peer));
+                groups.iter().any(|group| dialled.get(group).is_some_and(|count| *count >= MAX_PER_GROUP))
+            };
+            Prospect { deferred, ..view.prospect(peer, phase) }
+        };
+        match self.lookup.next(now, &outlook) {
+            Next::Ask(to, _) => {
+                for group in hearsay_groups(view, &to, self.addresses.get(&to)) {
+                    *self.dialled.entry(group).or_default() += 1;
+                }
+                Want::Ask(self.ask(to, self.request.clone(), lookup))
+            }
             Next::Wait => Want::Wait(self.lookup.deadline()),
             Next::Done => Want::Done,
         }
@@ -257,7 +275,20 @@ impl Search {
 /// When all but the slow have answered, and they had too little, the slow are awaited for so long.
 const LAST_CHANCE: Duration = Duration::from_secs(3);
 
-/// How many peers of one IP group count among the closest.
+/// Returns the IP groups of the addresses at which a peer will be dialled though nobody has met it there.
+fn hearsay_groups(view: &View<'_>, peer: &PeerId, named: Option<&Addresses>) -> SmallVec<[IpGroup; 3]> {
+    let Some(diversity) = &view.config.diversity else {
+        return SmallVec::new();
+    };
+    let named = named.cloned().unwrap_or_default();
+    let addresses = view.peers.mere_hearsay(peer, &named);
+    let counted =
+        addresses.into_iter().filter(|address| !ip_of(address).is_some_and(|ip| diversity.is_exempt(ip)));
+    counted.filter_map(IpGroup::of).collect()
+}
+
+/// How many peers of one IP group count among the closest, and how many addresses of hearsay are dialled while others are
+/// left to ask.
 const MAX_PER_GROUP: usize = 2;
 
 /// Returns how many of some peers do not count, since there are enough of their IP groups.

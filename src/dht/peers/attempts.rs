@@ -9,8 +9,9 @@ use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use super::dials::{Attempt, Dial, Whom};
+use super::route::MAX_HEARSAY;
 use super::{Known, Link, Met, Peers};
-use crate::addrs::ip_of;
+use crate::addrs::{Addresses, ip_of};
 use crate::config::IpDiversity;
 use crate::dht::io::{DialFailure, DialId, Output};
 use crate::error::RequestError;
@@ -75,6 +76,26 @@ impl Peers {
     /// Returns where a peer would be dialled first.
     pub(super) fn first_batch(&self, known: &Known) -> Vec<Multiaddr> {
         next_batch(known, None, self.diversity.as_ref())
+    }
+
+    /// Returns whether a peer waits for a place that the program will give, as far as it looks.
+    pub(in crate::dht) fn is_held(&self, peer: &PeerId) -> bool {
+        self.dials.trickle() && self.get(peer).is_some_and(|known| known.link == Link::Queued)
+    }
+
+    /// Returns the addresses of a peer at which it would be dialled though nobody has met it there; none if it is
+    /// connected or has been met anywhere.
+    pub(in crate::dht) fn mere_hearsay<'a>(
+        &'a self,
+        peer: &PeerId,
+        named: &'a Addresses,
+    ) -> Vec<&'a Multiaddr> {
+        let known = self.get(peer);
+        if known.is_some_and(|known| known.is_connected() || !known.trusted.is_empty()) {
+            return Vec::new();
+        }
+        let known = known.into_iter().flat_map(|known| known.addresses.iter().chain(&known.hints));
+        known.chain(named).take(MAX_HEARSAY).collect()
     }
 
     /// More may be known of where a peer is: if it is being dialled, it will be there, too.

@@ -33,7 +33,7 @@ pub(super) enum Act {
 enum State {
     /// Nothing is awaited.
     Calm,
-    /// Something was asked then, and nothing has been heard since.
+    /// Something was asked, nothing has been heard since, and nothing need have been until then.
     Awaited(Instant),
     /// A check is under way since then.
     Checked(Instant),
@@ -77,11 +77,15 @@ impl Pulse {
         Self { heard: now, state: State::Calm, failures: 0 }
     }
 
-    /// Something was asked.
-    const fn asked(&mut self, now: Instant) {
+    /// Something was asked, to which the answer comes within `patience` as a rule.
+    fn asked(&mut self, now: Instant, patience: Duration) {
         match &mut self.state {
-            State::Calm => self.state = State::Awaited(now),
-            State::Doubted { is_asked, .. } => *is_asked = true,
+            State::Calm => self.state = State::Awaited(after(now, patience)),
+            State::Doubted { again, is_asked } => {
+                if !std::mem::replace(is_asked, true) {
+                    *again = (*again).max(after(now, patience));
+                }
+            }
             State::Awaited(_) | State::Checked(_) => {}
         }
     }
@@ -110,18 +114,27 @@ impl Pulse {
         matches!(self.state, State::Calm | State::Awaited(_))
     }
 
-    /// Returns when to call [`on_timeout`](Self::on_timeout). `patience` is for how long an answer is awaited.
-    fn deadline(&self, kept: bool, patience: Duration) -> Option<Instant> {
+    /// There was no way to dial beside it: that is to be tried again then, which lies ahead.
+    const fn put_off(&mut self, again: Instant) {
+        if self.is_doubted() {
+            self.state = State::Doubted { again, is_asked: true };
+            self.failures = self.failures.saturating_sub(1);
+        }
+    }
+
+    /// Returns when to call [`on_timeout`](Self::on_timeout). `kept` is since when the connection is
+    /// kept.
+    fn deadline(&self, kept: Option<Instant>) -> Option<Instant> {
         match self.state {
-            State::Calm => kept.then(|| after(self.heard, SILENT)),
-            State::Awaited(since) => Some(after(since, patience)),
+            State::Calm => kept.map(|since| after(self.heard.max(since), SILENT)),
+            State::Awaited(until) => Some(until),
             State::Checked(since) => Some(after(since, CHECKED)),
             State::Doubted { again, is_asked } => is_asked.then_some(again),
         }
     }
 
-    fn on_timeout(&mut self, now: Instant, kept: bool, patience: Duration) -> Option<Act> {
-        if self.deadline(kept, patience).is_none_or(|at| at > now) {
+    fn on_timeout(&mut self, now: Instant, kept: Option<Instant>) -> Option<Act> {
+        if self.deadline(kept).is_none_or(|at| at > now) {
             return None;
         }
         match self.state {
@@ -160,7 +173,8 @@ pub(super) struct Connections(Option<Box<Open>>);
 #[derive(Debug, Default)]
 struct Open {
     all: Vec<Connection>,
-    kept: bool,
+    /// Since when they are kept.
+    kept: Option<Instant>,
 }
 
 impl Connections {
@@ -203,13 +217,24 @@ impl Connections {
     }
 
     /// Sets whether the connections are kept. Returns whether that is news.
-    pub(super) fn keep(&mut self, keep: bool) -> bool {
-        self.0.as_mut().is_some_and(|open| std::mem::replace(&mut open.kept, keep) != keep)
+    pub(super) fn keep(&mut self, now: Instant, keep: bool) -> bool {
+        let Some(open) = self.0.as_mut().filter(|open| open.kept.is_some() != keep) else {
+            return false;
+        };
+        open.kept = keep.then_some(now);
+        true
     }
 
-    pub(super) fn asked(&mut self, now: Instant, id: ConnectionId) {
+    pub(super) fn asked(&mut self, now: Instant, id: ConnectionId, patience: Duration) {
         if let Some(connection) = self.get_mut(id) {
-            connection.pulse.asked(now);
+            connection.pulse.asked(now, patience);
+        }
+    }
+
+    /// There was no way to dial beside a connection: that is to be tried again then.
+    pub(super) fn try_again_at(&mut self, id: ConnectionId, again: Instant) {
+        if let Some(connection) = self.get_mut(id) {
+            connection.pulse.put_off(again);
         }
     }
 
@@ -236,10 +261,10 @@ impl Connections {
     }
 
     /// Returns when a connection is to be looked at.
-    pub(super) fn deadline(&self, id: ConnectionId, patience: Duration) -> Option<Instant> {
+    pub(super) fn deadline(&self, id: ConnectionId) -> Option<Instant> {
         let open = self.0.as_ref()?;
         let connection = open.all.iter().find(|connection| connection.id == id)?;
-        connection.pulse.deadline(open.kept, patience)
+        connection.pulse.deadline(open.kept)
     }
 
     /// Sets where a connection stands in the order of deadlines, and returns where it stood; `None` if it is gone.
@@ -251,10 +276,10 @@ impl Connections {
         self.0.iter().flat_map(|open| &open.all).find(|connection| connection.id == id)?.due
     }
 
-    pub(super) fn on_timeout(&mut self, now: Instant, id: ConnectionId, patience: Duration) -> Option<Act> {
+    pub(super) fn on_timeout(&mut self, now: Instant, id: ConnectionId) -> Option<Act> {
         let open = self.0.as_mut()?;
         let connection = open.all.iter_mut().find(|connection| connection.id == id)?;
-        connection.pulse.on_timeout(now, open.kept, patience)
+        connection.pulse.on_timeout(now, open.kept)
     }
 }
 
@@ -267,10 +292,10 @@ mod tests {
 
     /// What a connection does when nothing more happens, and after how many seconds each.
     fn acts(pulse: &mut Pulse, kept: bool, from: Instant) -> Vec<(u64, Act)> {
-        let mut acts = Vec::new();
-        while let Some(at) = pulse.deadline(kept, SECOND) {
-            let act = pulse.on_timeout(at, kept, SECOND).expect("what is due is done");
-            assert!(pulse.deadline(kept, SECOND).is_none_or(|next| next > at), "time moves on");
+        let (mut acts, kept) = (Vec::new(), kept.then_some(from));
+        while let Some(at) = pulse.deadline(kept) {
+            let act = pulse.on_timeout(at, kept).expect("what is due is done");
+            assert!(pulse.deadline(kept).is_none_or(|next| next > at), "time moves on");
             acts.push((at.duration_since(from).as_secs(), act));
         }
         acts
@@ -280,13 +305,15 @@ mod tests {
     fn a_connection_that_does_not_answer_is_checked_and_then_another_is_tried() {
         let mut pulse = Pulse::new(start());
         assert_eq!(acts(&mut pulse, false, start()), [], "nothing was asked");
-        pulse.asked(start());
+        pulse.asked(start(), SECOND);
         assert_eq!(acts(&mut pulse, false, start()), [(1, Act::Check), (4, Act::DialBeside)]);
         assert!(pulse.is_doubted() && !pulse.is_sound());
-        pulse.asked(start() + 5 * SECOND);
+        pulse.asked(start() + 5 * SECOND, SECOND);
         assert_eq!(acts(&mut pulse, false, start()), [(14, Act::DialBeside)], "not at once");
-        pulse.asked(start() + 20 * SECOND);
+        pulse.asked(start() + 20 * SECOND, SECOND);
         assert_eq!(acts(&mut pulse, false, start()), [(34, Act::DialBeside)], "ever more rarely");
+        pulse.asked(start() + 200 * SECOND, SECOND);
+        assert_eq!(pulse.deadline(None), Some(start() + 201 * SECOND), "an answer is awaited first");
         pulse.heard(start() + 40 * SECOND);
         assert!(pulse.is_sound());
         assert_eq!(acts(&mut pulse, false, start()), []);
@@ -295,13 +322,13 @@ mod tests {
     #[test]
     fn whatever_is_heard_ends_the_doubt() {
         let mut pulse = Pulse::new(start());
-        pulse.asked(start());
+        pulse.asked(start(), SECOND);
         pulse.heard(start() + SECOND / 2);
-        assert_eq!(pulse.on_timeout(start() + SECOND, false, SECOND), None);
-        pulse.asked(start() + 2 * SECOND);
-        assert_eq!(pulse.on_timeout(start() + 3 * SECOND, false, SECOND), Some(Act::Check));
+        assert_eq!(pulse.on_timeout(start() + SECOND, None), None);
+        pulse.asked(start() + 2 * SECOND, SECOND);
+        assert_eq!(pulse.on_timeout(start() + 3 * SECOND, None), Some(Act::Check));
         pulse.heard(start() + 4 * SECOND);
-        assert_eq!(pulse.deadline(false, SECOND), None);
+        assert_eq!(pulse.deadline(None), None);
     }
 
     #[test]
@@ -315,7 +342,7 @@ mod tests {
     fn a_check_is_made_once() {
         let mut pulse = Pulse::new(start());
         assert!(pulse.check(start()) && !pulse.check(start()));
-        assert_eq!(pulse.deadline(false, SECOND), Some(start() + CHECKED));
+        assert_eq!(pulse.deadline(None), Some(start() + CHECKED));
     }
 
     #[test]
@@ -326,9 +353,9 @@ mod tests {
         connections.add(start(), old);
         connections.add(start(), new);
         assert_eq!(connections.best(), Some(new));
-        connections.asked(start(), new);
+        connections.asked(start(), new, SECOND);
         connections.check(start());
-        connections.on_timeout(start() + CHECKED, new, SECOND);
+        connections.on_timeout(start() + CHECKED, new);
         assert_eq!(connections.heard(start() + CHECKED, old), [new]);
         assert_eq!(connections.best(), Some(old));
         assert!(connections.remove(new).is_some() && connections.remove(new).is_none());

@@ -254,6 +254,11 @@ impl Dials {
         self.suspect.take().filter(|suspect| suspect != peer)
     }
 
+    /// Returns whether the program denies some dials and lets others through.
+    pub(super) fn trickle(&self) -> bool {
+        self.allowed < self.max && self.pause <= FIRST_PAUSE * 8
+    }
+
     /// A connection has ended: there may be a place now.
     pub(super) fn end_pause(&mut self) {
         self.paused_until = None;

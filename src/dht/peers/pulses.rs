@@ -34,9 +34,10 @@ impl Peers {
 
     /// Takes note that a request is being sent on the best connection to its peer, and returns that.
     pub(super) fn send_on(&mut self, now: Instant, peer: &PeerId, id: RequestId) -> Option<ConnectionId> {
+        let patience = self.patience(self.known.get(peer)?);
         let known = self.known.get_mut(peer)?;
         let on = known.connections.best()?;
-        known.connections.asked(now, on);
+        known.connections.asked(now, on, patience);
         if let Some(pending) = self.requests.get_mut(id) {
             pending.sent = Some(Sent { at: now, on });
         }
@@ -55,7 +56,13 @@ impl Peers {
         let Some(known) = self.known.get_mut(peer) else {
             return;
         };
-        for dead in known.connections.heard(now, on) {
+        let dead = known.connections.heard(now, on);
+        if known.connections.deadline(on).is_none()
+            && let Some(due) = known.connections.put_off(on, None).flatten()
+        {
+            self.due.remove(&(due, on, PackedPeerId::from(peer)));
+        }
+        for dead in dead {
             tracing::debug!(%peer, "nothing comes through a connection, but through another one: it is closed");
             self.move_requests(peer, dead, out);
             out.push_back(Output::CloseConnection { peer: *peer, connection: dead });
@@ -68,13 +75,9 @@ impl Peers {
         let Some(known) = self.known.get(peer) else {
             return;
         };
-        let Some(at) = known.connections.deadline(id, self.patience(known)) else {
+        let Some(at) = known.connections.deadline(id) else {
             return;
         };
-        self.watch_at(peer, id, at);
-    }
-
-    fn watch_at(&mut self, peer: &PeerId, id: ConnectionId, at: Instant) {
         let Some(known) = self.known.get_mut(peer) else {
             return;
         };
@@ -97,13 +100,9 @@ impl Peers {
                 return;
             };
             let peer = packed.unpacked();
-            let Some(known) = self.known.get(&peer) else {
-                continue;
-            };
-            let patience = self.patience(known);
             let act = self.known.get_mut(&peer).and_then(|known| {
                 known.connections.put_off(id, None);
-                known.connections.on_timeout(now, id, patience)
+                known.connections.on_timeout(now, id)
             });
             match act {
                 Some(Act::Check) => self.send_check(now, peer, id, out),
@@ -147,9 +146,9 @@ impl Peers {
         }
         if self.dials.num_beside() >= MAX_BESIDE || !self.dials.has_slot(now) {
             if let Some(known) = self.known.get_mut(&peer) {
-                known.connections.asked(now, silent);
+                known.connections.try_again_at(silent, after(now, SLOT_AGAIN));
             }
-            return self.watch_at(&peer, silent, after(now, SLOT_AGAIN));
+            return;
         }
         tracing::debug!(%peer, "nothing comes through a connection; it is dialled beside it");
         let id = self.dials.begin(now, Whom::Beside(peer), addresses.clone());
@@ -200,6 +199,7 @@ impl Peers {
     /// Sets whether the connections to a peer are kept, or tells a new one of it.
     pub(in crate::dht) fn keep(
         &mut self,
+        now: Instant,
         peer: PeerId,
         keep: bool,
         new: Option<ConnectionId>,
@@ -208,7 +208,7 @@ impl Peers {
         let Some(known) = self.known.get_mut(&peer) else {
             return;
         };
-        let is_news = known.connections.keep(keep);
+        let is_news = known.connections.keep(now, keep);
         for connection in known.connections.iter().collect::<Vec<_>>() {
             if is_news || new == Some(connection) {
                 out.push_back(Output::KeepAlive { peer, connection, keep });

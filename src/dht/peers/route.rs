@@ -13,7 +13,7 @@ use crate::time::{Duration, Instant, after};
 const BATCH: usize = 6;
 
 /// At how many addresses at which nobody has met the peer it is dialled, at most.
-const MAX_HEARSAY: usize = 3;
+pub(super) const MAX_HEARSAY: usize = 3;
 
 /// How many of them may be of one IP group.
 const MAX_PER_GROUP: usize = 2;
@@ -153,4 +153,17 @@ impl Known {
 fn is_crowded(heard: &[Multiaddr], address: &Multiaddr) -> bool {
     let group = IpGroup::of(address);
     group.is_some() && heard.iter().filter(|known| IpGroup::of(known) == group).count() >= MAX_PER_GROUP
+}
+
+#[cfg(test)]
+impl Known {
+    /// Returns where the peer would be dialled first.
+    pub(in crate::dht) fn batch_for_test(&self) -> Vec<Multiaddr> {
+        self.next_batch(None, |_| true)
+    }
+
+    /// Lets an address be one at which nobody has answered.
+    pub(in crate::dht) fn fail_for_test(&mut self, address: &Multiaddr) {
+        self.failed_at(address);
+    }
 }

@@ -23,7 +23,7 @@ fn ask(peers: &mut Peers, now: Instant, n: usize, urgency: Urgency) -> VecDeque<
 
 fn connect(peers: &mut Peers, now: Instant, n: usize) -> VecDeque<Output> {
     let mut out = VecDeque::new();
-    peers.connected(now, peer(n), (&address(n), true), None, &mut out);
+    peers.connected(now, (peer(n), ConnectionId(n as u64)), (&address(n), true), None, &mut out);
     out
 }
 
@@ -121,8 +121,9 @@ fn the_time_a_dial_took_is_told_once() {
     let Some(Output::Dial { id, .. }) = ask(&mut peers, start(), 1, Urgency::Patient).pop_front() else {
         panic!()
     };
-    let mut connected =
-        |now, dial| peers.connected(now, peer(1), (&address(1), true), dial, &mut VecDeque::new());
+    let mut connected = |now, dial| {
+        peers.connected(now, (peer(1), ConnectionId(1)), (&address(1), true), dial, &mut VecDeque::new())
+    };
     assert_eq!(connected(start() + SECOND, Some(id)), Some(SECOND));
     assert_eq!(connected(start() + 2 * SECOND, Some(id)), None);
     assert_eq!(connected(start() + 2 * SECOND, None), None);

@@ -13,7 +13,10 @@ const ASKER: usize = 9999;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 fn ask(dht: &mut Dht<MemoryStore>, now: Now, from: usize, request: Request) -> Vec<Output> {
-    dht.handle_input(now, Input::RequestReceived { from: peer(from), id: InboundId(7), request });
+    dht.handle_input(
+        now,
+        Input::RequestReceived { from: peer(from), connection: conn(from), id: InboundId(7), request },
+    );
     outputs(dht)
 }
 
@@ -171,7 +174,10 @@ fn a_node_names_its_confirmed_addresses_or_else_those_the_asker_can_reach() {
         ["/ip4/127.0.0.1/tcp/1", "/ip4/10.0.0.1/tcp/1", "/ip4/5.6.7.8/tcp/1"].map(parse);
     for (n, source) in [(1, "/ip4/127.0.0.1/tcp/9"), (2, "/ip4/10.0.0.9/tcp/9"), (3, "/ip4/1.2.3.4/tcp/9")] {
         let address = parse(source);
-        dht.handle_input(start(), Input::Connected { peer: peer(n), address, dialled: false, dial: None });
+        dht.handle_input(
+            start(),
+            Input::Connected { peer: peer(n), connection: conn(n), address, dialled: false, dial: None },
+        );
     }
     let listening = vec![machine.clone(), site.clone(), world.clone()];
     dht.handle_input(start(), Input::LocalAddresses { external: vec![], listening: listening.clone() });
@@ -228,7 +234,10 @@ fn no_more_than_k_are_named_unless_a_node_is_asked_for_itself() {
 fn a_target_without_an_address_is_not_named() {
     let mut dht = node_with_client();
     let address = "/memory/999999".parse().unwrap();
-    dht.handle_input(start(), Input::Connected { peer: peer(60), address, dialled: false, dial: None });
+    dht.handle_input(
+        start(),
+        Input::Connected { peer: peer(60), connection: conn(60), address, dialled: false, dial: None },
+    );
     assert!(!where_is(&mut dht, start(), 60).contains(&peer(60)));
 }
 

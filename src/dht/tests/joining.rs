@@ -25,7 +25,10 @@ fn timed(dht: &mut Dht<MemoryStore>, now: Now) -> Vec<Output> {
 
 fn arrive(dht: &mut Dht<MemoryStore>, now: Now, n: usize, dial: DialId) {
     let dial = Some(dial);
-    dht.handle_input(now, Input::Connected { peer: peer(n), address: address(n), dialled: true, dial });
+    dht.handle_input(
+        now,
+        Input::Connected { peer: peer(n), connection: conn(n), address: address(n), dialled: true, dial },
+    );
 }
 
 /// The join that runs.
@@ -441,7 +444,13 @@ fn whoever_is_connected_already_is_met_too() {
     admit(&mut dht, now, [1]);
     let query = dht.connect(now, address(21));
     let [(dial, ..)] = dials(&outputs(&mut dht))[..] else { panic!("nobody knows who is there") };
-    let second = Input::Connected { peer: peer(1), address: address(21), dialled: true, dial: Some(dial) };
+    let second = Input::Connected {
+        peer: peer(1),
+        connection: conn(1),
+        address: address(21),
+        dialled: true,
+        dial: Some(dial),
+    };
     dht.handle_input(now, second);
     let out = outputs(&mut dht);
     let ok = ConnectOk { peer: peer(1), address: address(21) };

@@ -176,7 +176,7 @@ fn k_sets_buckets_answers_and_results() {
         let id = InboundId(u64::MAX);
         let request = Request::FindNode { key: b"target"[..].into() };
         let dht = &mut net.nodes[4].dht;
-        dht.handle_input(net.now, Input::RequestReceived { from: peer(5), id, request });
+        dht.handle_input(net.now, Input::RequestReceived { from: peer(5), connection: conn(5), id, request });
         let named = outputs(dht).into_iter().find_map(|output| match output {
             Output::SendResponse { response: Response::FindNode { closer_peers }, .. } => {
                 Some(closer_peers.len())

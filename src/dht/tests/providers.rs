@@ -67,7 +67,10 @@ fn holders(net: &Net, key: &RecordKey, provider: usize) -> Vec<usize> {
 /// What a node does with an announcement: `true` if it takes it as done.
 fn announce(dht: &mut Dht<MemoryStore>, now: Now, from: usize, key: &[u8], named: Vec<KadPeer>) -> bool {
     let request = Request::AddProvider { key: RecordKey::from(key), providers: named };
-    dht.handle_input(now, Input::RequestReceived { from: peer(from), id: InboundId(7), request });
+    dht.handle_input(
+        now,
+        Input::RequestReceived { from: peer(from), connection: conn(from), id: InboundId(7), request },
+    );
     let out = outputs(dht);
     let accepted = out.iter().any(|o| matches!(o, Output::AcceptRequest { id: InboundId(7), .. }));
     let refused = out.iter().any(|o| matches!(o, Output::RefuseRequest { id: InboundId(7), .. }));
@@ -131,7 +134,7 @@ fn nothing_is_dropped_because_a_dial_is_needed_and_nothing_counts_before_it_is_s
     }
     admit(&mut dht, now, [1, 2, 3]);
     for n in 1..4 {
-        dht.handle_input(now, Input::Disconnected { peer: peer(n) });
+        dht.handle_input(now, Input::Disconnected { peer: peer(n), connection: conn(n) });
     }
     let id = dht.start_providing(now, content()).unwrap();
     let mut asked = BTreeSet::new();
@@ -142,18 +145,24 @@ fn nothing_is_dropped_because_a_dial_is_needed_and_nothing_counts_before_it_is_s
                 Output::Dial { id, peer: Some(to), .. } => {
                     let n = (1..4).find(|n| peer(*n) == to).unwrap();
                     let dial = Some(id);
-                    let input = Input::Connected { peer: to, address: address(n), dialled: true, dial };
+                    let input = Input::Connected {
+                        peer: to,
+                        connection: conn(n),
+                        address: address(n),
+                        dialled: true,
+                        dial,
+                    };
                     dht.handle_input(now, input);
                 }
-                Output::SendRequest { id, to, request: Request::FindNode { .. } } => {
+                Output::SendRequest { id, to, request: Request::FindNode { .. }, .. } => {
                     let response = Response::FindNode { closer_peers: vec![] };
                     dht.handle_input(now, Input::ResponseReceived { id, response });
                     // Each closes its connection behind its first answer.
                     if asked.insert(to) {
-                        dht.handle_input(now, Input::Disconnected { peer: to });
+                        lose(&mut dht, now, (0..60).find(|n| peer(*n) == to).unwrap());
                     }
                 }
-                Output::SendRequest { id, to, request: Request::AddProvider { key, .. } } => {
+                Output::SendRequest { id, to, request: Request::AddProvider { key, .. }, .. } => {
                     assert_eq!(key, content());
                     announced.insert(to, id);
                 }
@@ -191,7 +200,7 @@ fn too_few_is_an_error_that_says_who_and_why() {
                     let response = Response::FindNode { closer_peers: vec![] };
                     dht.handle_input(now, Input::ResponseReceived { id, response });
                 }
-                Output::SendRequest { id, to, request: Request::AddProvider { .. } } if to == peer(1) => {
+                Output::SendRequest { id, to, request: Request::AddProvider { .. }, .. } if to == peer(1) => {
                     dht.handle_input(now, Input::RequestSent { id });
                 }
                 Output::SendRequest { id, request: Request::AddProvider { .. }, .. } => {
@@ -300,6 +309,7 @@ fn addresses_that_come_later_are_handed_on() {
     connect_at(&mut dht, now, 2, address(2));
     let request = Input::Connected {
         peer: peer(1),
+        connection: conn(1),
         address: "/memory/999".parse().unwrap(),
         dialled: false,
         dial: None,
@@ -308,7 +318,10 @@ fn addresses_that_come_later_are_handed_on() {
     assert!(announce(&mut dht, now, 1, b"k", vec![bare(1)]), "one without addresses is not refused");
     let asked = |dht: &mut Dht<MemoryStore>| {
         let request = Request::GetProviders { key: RecordKey::new(b"k") };
-        dht.handle_input(now, Input::RequestReceived { from: peer(2), id: InboundId(9), request });
+        dht.handle_input(
+            now,
+            Input::RequestReceived { from: peer(2), connection: conn(2), id: InboundId(9), request },
+        );
         outputs(dht).into_iter().find_map(|output| match output {
             Output::SendResponse { response: Response::GetProviders { provider_peers, .. }, .. } => {
                 Some(provider_peers)
@@ -334,7 +347,10 @@ fn the_application_may_decide_what_is_taken() {
     let mut held = Vec::new();
     for n in 1..3 {
         let request = Request::AddProvider { key: RecordKey::new(b"k"), providers: vec![named_peer(n)] };
-        dht.handle_input(now, Input::RequestReceived { from: peer(n), id: InboundId(7), request });
+        dht.handle_input(
+            now,
+            Input::RequestReceived { from: peer(n), connection: conn(n), id: InboundId(7), request },
+        );
         held.extend(outputs(&mut dht).into_iter().find_map(|output| match output {
             Output::Event(Event::InboundRequest {
                 request: InboundRequest::AddProvider { record: Some((held, record)), source, .. },
@@ -364,7 +380,10 @@ fn of_many_providers_some_are_named_others_to_others_and_itself_always() {
     let mut seen = BTreeSet::new();
     for _ in 0..100 {
         let request = Request::GetProviders { key: RecordKey::new(b"k") };
-        dht.handle_input(now, Input::RequestReceived { from: peer(3), id: InboundId(9), request });
+        dht.handle_input(
+            now,
+            Input::RequestReceived { from: peer(3), connection: conn(3), id: InboundId(9), request },
+        );
         let named = outputs(&mut dht).into_iter().find_map(|output| match output {
             Output::SendResponse { response: Response::GetProviders { provider_peers, .. }, .. } => {
                 Some(provider_peers)
@@ -396,10 +415,16 @@ fn search(
                 Output::Dial { id, peer: Some(to), .. } => {
                     let n = (0..1000).find(|n| peer(*n) == to).unwrap();
                     let dial = Some(id);
-                    let input = Input::Connected { peer: to, address: address(n), dialled: true, dial };
+                    let input = Input::Connected {
+                        peer: to,
+                        connection: conn(n),
+                        address: address(n),
+                        dialled: true,
+                        dial,
+                    };
                     dht.handle_input(now, input);
                 }
-                Output::SendRequest { id, to, request: Request::GetProviders { key } } => {
+                Output::SendRequest { id, to, request: Request::GetProviders { key }, .. } => {
                     let (provider_peers, closer) = answer(&to);
                     let closer_peers = closer.into_iter().map(named_peer).collect();
                     let key = Some(key);
@@ -625,7 +650,13 @@ fn what_was_provided_before_a_restart_is_announced_when_it_would_have_been() {
     let now = start();
     let mut dht = Dht::new(peer(0), open(), quiet(), [0; 32], now);
     dht.set_mode(now, Some(Mode::Server));
-    let met = Input::Connected { peer: peer(1), address: address(1), dialled: true, dial: None };
+    let met = Input::Connected {
+        peer: peer(1),
+        connection: conn(1),
+        address: address(1),
+        dialled: true,
+        dial: None,
+    };
     dht.handle_input(now, Input::AddressesLearned { peer: peer(1), addresses: vec![address(1)] });
     dht.handle_input(now, met);
     dht.handle_input(now, Input::ProtocolConfirmed { peer: peer(1) });

@@ -47,7 +47,10 @@ fn sent(value: &'static [u8]) -> SentRecord {
 /// What a node answers to a PUT_VALUE: `true` if it acknowledges it.
 fn put(dht: &mut Dht<MemoryStore>, now: Now, from: usize, record: SentRecord) -> bool {
     let request = Request::PutValue { record: record.clone() };
-    dht.handle_input(now, Input::RequestReceived { from: peer(from), id: InboundId(7), request });
+    dht.handle_input(
+        now,
+        Input::RequestReceived { from: peer(from), connection: conn(from), id: InboundId(7), request },
+    );
     verdict(&outputs(dht), &record).expect("it is answered")
 }
 
@@ -570,8 +573,13 @@ fn who_is_still_being_dialled_may_have_what_the_others_have_not() {
         }
         if has_it {
             assert!(ended.is_none(), "{ended:?}");
-            let input =
-                Input::Connected { peer: peer(2), address: address(2), dialled: true, dial: Some(*dial) };
+            let input = Input::Connected {
+                peer: peer(2),
+                connection: conn(2),
+                address: address(2),
+                dialled: true,
+                dial: Some(*dial),
+            };
             dht.handle_input(now + SECOND, input);
             let [(_, id, _)] = asked(&outputs(&mut dht))[..] else { panic!("it is asked") };
             let response = Response::GetValue { key: None, record: Some(sent(b"1")), closer_peers: vec![] };
@@ -672,7 +680,7 @@ fn whoever_must_be_dialled_first_is_sent_the_record_though_the_quorum_is_reached
     let address = address(2);
     dht.handle_input(
         now + 7 * SECOND,
-        Input::Connected { peer: peer(2), address, dialled: true, dial: Some(*dial) },
+        Input::Connected { peer: peer(2), connection: conn(2), address, dialled: true, dial: Some(*dial) },
     );
     assert!(
         asked(&outputs(&mut dht))
@@ -687,7 +695,10 @@ fn the_application_may_refuse_before_anything_is_answered() {
     let config = quiet().with_record_filtering(StoreInserts::FilterBoth);
     let offer = |dht: &mut Dht<MemoryStore>, now: Now| -> Option<HeldId> {
         let request = Request::PutValue { record: sent(b"1") };
-        dht.handle_input(now, Input::RequestReceived { from: peer(1), id: InboundId(7), request });
+        dht.handle_input(
+            now,
+            Input::RequestReceived { from: peer(1), connection: conn(1), id: InboundId(7), request },
+        );
         let out = outputs(dht);
         let event = events(&out).into_iter().find_map(|event| match event {
             Event::InboundRequest { request: InboundRequest::PutRecord { source, key, record } } => {
@@ -825,8 +836,12 @@ fn nothing_is_acknowledged_that_a_crash_would_undo() {
     dht.set_mode(now, Some(Mode::Server));
     let request = |dht: &mut Dht<crate::store::Redb>, at: Now, n: u64| {
         let record = SentRecord::of(Record::new(RecordKey::from(&n.to_be_bytes()), "v"), WALL);
-        let input =
-            Input::RequestReceived { from: peer(1), id: InboundId(n), request: Request::PutValue { record } };
+        let input = Input::RequestReceived {
+            from: peer(1),
+            connection: conn(1),
+            id: InboundId(n),
+            request: Request::PutValue { record },
+        };
         dht.handle_input(at, input);
     };
     let answered = |dht: &mut Dht<crate::store::Redb>| {
@@ -897,7 +912,12 @@ fn what_was_accepted_too_late_does_not_take_the_place_of_a_better_one() {
         let (id, record) = (InboundId(n as u64), sent(value));
         dht.handle_input(
             now,
-            Input::RequestReceived { from: peer(n), id, request: Request::PutValue { record } },
+            Input::RequestReceived {
+                from: peer(n),
+                connection: conn(n),
+                id,
+                request: Request::PutValue { record },
+            },
         );
         held_ids.extend(events(&outputs(&mut dht)).into_iter().find_map(|event| match event {
             Event::InboundRequest { request: InboundRequest::PutRecord { record: Some((id, _)), .. } } => {

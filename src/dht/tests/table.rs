@@ -39,7 +39,11 @@ fn timed(dht: &mut Dht<MemoryStore>, now: Now) -> Vec<Output> {
 /// A peer has come by itself, from a port at which nobody can dial it.
 fn come(dht: &mut Dht<MemoryStore>, now: Now, n: usize) -> Vec<Output> {
     let address = "/memory/999999".parse().unwrap();
-    input(dht, now, Input::Connected { peer: peer(n), address, dialled: false, dial: None })
+    input(
+        dht,
+        now,
+        Input::Connected { peer: peer(n), connection: conn(n), address, dialled: false, dial: None },
+    )
 }
 
 /// A peer that this node has dialled says that it is a server, and answers whatever it is asked.
@@ -128,7 +132,11 @@ fn a_stranger_that_dials_in_and_asks_a_hundred_times_is_checked_once_and_enters_
     let mut out = come(&mut dht, now, 1);
     for n in 0..100 {
         let request = Request::FindNode { key: b"anything"[..].into() };
-        out.extend(input(&mut dht, now, Input::RequestReceived { from: peer(1), id: InboundId(n), request }));
+        out.extend(input(
+            &mut dht,
+            now,
+            Input::RequestReceived { from: peer(1), connection: conn(1), id: InboundId(n), request },
+        ));
         out.extend(input(&mut dht, now, Input::ProtocolConfirmed { peer: peer(1) }));
         learn(&mut dht, now, 1, &[address(1)]);
         out.extend(outputs(&mut dht));
@@ -148,7 +156,12 @@ fn a_stranger_that_fails_its_check_does_not_enter_and_is_checked_again_after_ten
     let id = check(&come(&mut dht, now, 1), 1);
     input(&mut dht, now, Input::RequestFailed { id, error: RequestError::StreamEnded });
     let mut ask = |now| {
-        let request = Input::RequestReceived { from: peer(1), id: InboundId(1), request: Request::Ping };
+        let request = Input::RequestReceived {
+            from: peer(1),
+            connection: conn(1),
+            id: InboundId(1),
+            request: Request::Ping,
+        };
         let out = input(&mut dht, now, request);
         assert!(!is_in(&dht, 1));
         checks(&out, 1).len()
@@ -200,7 +213,13 @@ fn whoever_answers_a_query_has_proved_itself() {
     let out = input(
         &mut dht,
         now,
-        Input::Connected { peer: peer(1), address: address(1), dialled: true, dial: Some(dial) },
+        Input::Connected {
+            peer: peer(1),
+            connection: conn(1),
+            address: address(1),
+            dialled: true,
+            dial: Some(dial),
+        },
     );
     let request = Request::FindNode { key: b"anything"[..].into() };
     let asked_by_query = asked(&out).into_iter().find(|(_, _, sent)| *sent == request).expect("1 is asked");
@@ -219,7 +238,12 @@ fn a_peer_that_stops_serving_leaves_and_is_kept_out() {
     assert!(!is_in(&dht, 1));
     let later = now + 2 * TEN_MINUTES;
     learn(&mut dht, later, 1, &[address(1), address(21)]);
-    let request = Input::RequestReceived { from: peer(1), id: InboundId(1), request: Request::Ping };
+    let request = Input::RequestReceived {
+        from: peer(1),
+        connection: conn(1),
+        id: InboundId(1),
+        request: Request::Ping,
+    };
     let out = [input(&mut dht, later, request), come(&mut dht, later, 1)].concat();
     assert!(asked(&out).iter().all(|(to, ..)| *to != peer(1)) && dials(&out).is_empty(), "{out:?}");
     dht.find_closest(later, *b"anything");
@@ -356,8 +380,13 @@ fn a_peer_that_is_merely_reported_is_dialled_for_a_check_while_the_table_is_low(
     for n in [1, 2] {
         let [(dial, Some(whom), ref at)] = report(&mut dht, n)[..] else { panic!("{n} is not dialled") };
         assert_eq!((whom, at.as_slice()), (peer(n), &[address(n)][..]));
-        let connected =
-            Input::Connected { peer: peer(n), address: address(n), dialled: true, dial: Some(dial) };
+        let connected = Input::Connected {
+            peer: peer(n),
+            connection: conn(n),
+            address: address(n),
+            dialled: true,
+            dial: Some(dial),
+        };
         let id = check(&input(&mut dht, start(), connected), n);
         name(&mut dht, start(), id, &[n + 1]);
         outputs(&mut dht);
@@ -423,7 +452,12 @@ fn a_connected_server_without_an_address_is_unroutable_once() {
     assert!(events(&out).is_empty(), "it may be a client");
     for n in 0..3 {
         out.extend(input(&mut dht, now, Input::ProtocolConfirmed { peer: peer(1) }));
-        let request = Input::RequestReceived { from: peer(1), id: InboundId(n), request: Request::Ping };
+        let request = Input::RequestReceived {
+            from: peer(1),
+            connection: conn(1),
+            id: InboundId(n),
+            request: Request::Ping,
+        };
         out.extend(input(&mut dht, now, request));
     }
     let unroutable = |event: &Event| matches!(event, Event::UnroutablePeer { peer: one } if *one == peer(1));
@@ -523,7 +557,7 @@ fn the_address_that_worked_last_comes_first() {
 
 fn keeps(out: &[Output]) -> Vec<(PeerId, bool)> {
     let keep = |o: &Output| {
-        if let Output::KeepAlive { peer, keep } = o { Some((*peer, *keep)) } else { None }
+        if let Output::KeepAlive { peer, keep, .. } = o { Some((*peer, *keep)) } else { None }
     };
     sorted(out.iter().filter_map(keep))
 }
@@ -604,7 +638,13 @@ fn disconnected(config: Config, silent: Duration, busy: bool) -> (usize, Vec<Req
         return (0, Vec::new());
     };
     assert_eq!((dials(&out).len(), whom), (1, Some(peer(1))));
-    let connected = Input::Connected { peer: peer(1), address: address(1), dialled: true, dial: Some(dial) };
+    let connected = Input::Connected {
+        peer: peer(1),
+        connection: conn(1),
+        address: address(1),
+        dialled: true,
+        dial: Some(dial),
+    };
     dht.handle_input(now, connected);
     let out = answer_all(&mut dht, now, &[100]);
     let probes = checks(&out, 1).len();
@@ -634,7 +674,7 @@ fn a_connection_that_ends_with_a_request_in_flight_is_suspicious() {
 
 #[test]
 fn a_peer_that_was_silent_for_the_grace_period_is_probed() {
-    let (mut dht, now) = (node(), start());
+    let (mut dht, now) = (node_with(quiet().with_keep_alive(KeepAlive::Nobody)), start());
     enter(&mut dht, now, 1);
     succeed(&mut dht, now + SECOND, 100);
     assert!(timed(&mut dht, now + GRACE - MS).is_empty());
@@ -649,7 +689,7 @@ fn a_peer_that_was_silent_for_the_grace_period_is_probed() {
 
 #[test]
 fn a_probe_that_we_could_not_make_is_made_later_and_is_not_the_peers_failure() {
-    let (mut dht, now) = (node(), start());
+    let (mut dht, now) = (node_with(quiet().with_keep_alive(KeepAlive::Nobody)), start());
     enter(&mut dht, now, 1);
     lose(&mut dht, now, 1);
     succeed(&mut dht, now + SECOND, 100);
@@ -709,8 +749,13 @@ fn the_first_answer_after_an_outage_does_not_cost_the_others_their_places() {
     // Both are being dialled when the first answers; the dial of the other began too early.
     for (dial, whom, _) in open {
         if whom == Some(peer(1)) {
-            let connected =
-                Input::Connected { peer: peer(1), address: address(1), dialled: true, dial: Some(dial) };
+            let connected = Input::Connected {
+                peer: peer(1),
+                connection: conn(1),
+                address: address(1),
+                dialled: true,
+                dial: Some(dial),
+            };
             dht.handle_input(now, connected);
             answer_all(&mut dht, now, &[2]);
         } else {
@@ -842,8 +887,11 @@ fn an_address_of_a_reserved_range_is_told_within_that_range_only() {
         connect_at(&mut dht, now, asker, reach.parse().unwrap());
         outputs(&mut dht);
         let request = Request::FindNode { key: peer(1).to_bytes().into() };
-        let out =
-            input(&mut dht, now, Input::RequestReceived { from: peer(asker), id: InboundId(1), request });
+        let out = input(
+            &mut dht,
+            now,
+            Input::RequestReceived { from: peer(asker), connection: conn(asker), id: InboundId(1), request },
+        );
         assert_eq!(named_in(&out)[0].multiaddrs.clone().into_vec(), expected);
     }
 }
@@ -851,7 +899,11 @@ fn an_address_of_a_reserved_range_is_told_within_that_range_only() {
 /// Asks a lone node, as a peer that is connected, for the node itself.
 fn ask_for_own(dht: &mut Dht<MemoryStore>, now: Now) -> Vec<crate::peer::KadPeer> {
     let request = Request::FindNode { key: dht.local_peer_id().to_bytes().into() };
-    let out = input(dht, now, Input::RequestReceived { from: peer(2), id: InboundId(1), request });
+    let out = input(
+        dht,
+        now,
+        Input::RequestReceived { from: peer(2), connection: conn(2), id: InboundId(1), request },
+    );
     named_in(&out)
 }
 
@@ -933,7 +985,10 @@ fn the_third_of_an_ip_group_in_a_bucket_is_refused_whatever_else_it_claims() {
     assert!(!is_in(&dht, c), "a claimed address exempts nobody");
     let source = "/ip4/1.2.201.4/tcp/50000".parse().unwrap();
     learn(&mut dht, now, d, &["/ip4/7.7.7.7/tcp/1".parse().unwrap()]);
-    dht.handle_input(now, Input::Connected { peer: peer(d), address: source, dialled: false, dial: None });
+    dht.handle_input(
+        now,
+        Input::Connected { peer: peer(d), connection: conn(d), address: source, dialled: false, dial: None },
+    );
     answer_all(&mut dht, now, &[100]);
     assert!(!is_in(&dht, d), "where it comes from counts");
     learn(&mut dht, now, e, &["/ip4/1.2.202.4/tcp/1".parse().unwrap()]);
@@ -1010,7 +1065,13 @@ fn what_others_say_of_a_peers_addresses_is_dialled_but_not_handed_on() {
     });
     let (dial, addresses) = dialled.unwrap();
     assert_eq!(addresses, [lie, address(2)], "all of them are tried");
-    let connected = Input::Connected { peer: peer(2), address: address(2), dialled: true, dial: Some(dial) };
+    let connected = Input::Connected {
+        peer: peer(2),
+        connection: conn(2),
+        address: address(2),
+        dialled: true,
+        dial: Some(dial),
+    };
     dht.handle_input(start(), connected);
     answer_all(&mut dht, start(), &[1]);
     let entry = dht.table().entry(&key(2), &peer(2)).unwrap();

@@ -41,7 +41,7 @@ pub(in crate::query) fn exact(wanted: usize, alpha: u8) -> Rules {
 const EVEN: SoftTimeout = SoftTimeout { connected: SOFT, dialled: SOFT };
 
 pub(in crate::query) fn cold(_: &PeerId, _: Phase) -> Prospect {
-    Prospect { connected: false, soft_timeout: EVEN }
+    Prospect { connected: false, deferred: false, held: false, soft_timeout: EVEN }
 }
 
 fn asks(lookup: &mut Lookup, now: Instant) -> Vec<PeerId> {
@@ -220,8 +220,10 @@ fn a_connection_goes_before_closeness_within_a_bucket() {
         let mut lookup = Lookup::new(target(), exact(200, 1));
         lookup.learn(None, peers[60..].iter().copied());
         let warm = peers[connected].1;
-        let outlook =
-            move |peer: &PeerId, _: Phase| Prospect { connected: *peer == warm, soft_timeout: EVEN };
+        let outlook = move |peer: &PeerId, _: Phase| Prospect {
+            connected: *peer == warm,
+            ..cold(peer, Phase::Hopping)
+        };
         lookup.next(start(), &outlook)
     };
     assert_eq!(ask_first(last_alike), Next::Ask(peers[last_alike].1, start() + SOFT));

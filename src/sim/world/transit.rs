@@ -2,10 +2,11 @@
 
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
+use smallvec::SmallVec;
 
 use super::{Happening, Life, Refuses, World};
 use crate::addrs::Addresses;
-use crate::dht::{DialFailure, DialId, InboundId, Input, RequestId};
+use crate::dht::{ConnectionId, DialFailure, DialId, InboundId, Input, RequestId};
 use crate::error::RequestError;
 use crate::event::Mode;
 use crate::message::{Request, Response};
@@ -29,6 +30,18 @@ pub(super) struct Connection {
     fresh: bool,
     /// Requests that were not answered, with the asker.
     open: Vec<(usize, RequestId)>,
+    /// Whether nothing passes, which neither end is told.
+    is_dead: bool,
+}
+
+/// After so long a connection over which nothing passes is given up by the system: what Linux does with its default number
+/// of retransmissions.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(924);
+
+/// The number of a connection that has always been there, of those where all are connected from the beginning.
+const fn warm_number(a: usize, b: usize) -> u64 {
+    let (a, b) = pair(a, b);
+    1 << 63 | (a as u64) << 31 | b as u64
 }
 
 const fn pair(a: usize, b: usize) -> (usize, usize) {
@@ -143,14 +156,13 @@ impl World {
     }
 
     /// Connects two nodes. Each learns the other's address and whether it is a server, as by identify.
+    ///
+    /// If both have dialled at the same time there are two connections, as there are in a swarm.
     fn connect(&mut self, from: usize, to: usize, dial: Option<DialId>) {
-        if self.connections.contains_key(&pair(from, to)) {
-            // The other has dialled as well, and was first.
-            return;
-        }
-        let link = self.open(from, to);
-        self.tell_connected(from, to, true, dial);
-        self.tell_connected(to, from, false, None);
+        let link = self.number();
+        self.open(from, to, link);
+        self.tell_connected(from, to, link, true, dial);
+        self.tell_connected(to, from, link, false, None);
         let rtt = self.round_trip(from, to);
         for (who, by) in [(from, to), (to, from)] {
             let time = self.links.one_way(rtt, &mut self.rng) * 2;
@@ -160,29 +172,98 @@ impl World {
         self.later(self.links.idle_timeout, Happening::Idle { link, a, b });
     }
 
-    fn open(&mut self, a: usize, b: usize) -> u64 {
-        let number = self.number();
+    fn open(&mut self, a: usize, b: usize, number: u64) {
         let (last_used, keep) = (self.now, [false, false]);
-        let connection = Connection { number, last_used, keep, fresh: true, open: Vec::new() };
-        self.connections.insert(pair(a, b), connection);
+        let open = Vec::new();
+        let connection = Connection { number, last_used, keep, fresh: true, open, is_dead: false };
+        self.connections.entry(pair(a, b)).or_default().push(connection);
         // Where all are connected, each node has a list of those it has heard of.
         if !self.links.warm {
             for (one, other) in [(a, b), (b, a)] {
-                if let Some(node) = self.nodes.get_mut(one) {
+                if let Some(node) = self.nodes.get_mut(one)
+                    && !node.peers.contains(&other)
+                {
                     node.peers.push(other);
                     node.most_peers = node.most_peers.max(node.peers.len());
                 }
             }
         }
-        number
     }
 
-    fn tell_connected(&mut self, n: usize, other: usize, dialled: bool, dial: Option<DialId>) {
+    fn is_connected(&self, a: usize, b: usize) -> bool {
+        self.connections.contains_key(&pair(a, b))
+    }
+
+    fn connection(&self, a: usize, b: usize, number: u64) -> Option<&Connection> {
+        self.connections.get(&pair(a, b))?.iter().find(|connection| connection.number == number)
+    }
+
+    fn connection_mut(&mut self, a: usize, b: usize, number: u64) -> Option<&mut Connection> {
+        self.connections.get_mut(&pair(a, b))?.iter_mut().find(|connection| connection.number == number)
+    }
+
+    /// Removes a connection, and returns whether it was there.
+    fn remove_connection(&mut self, a: usize, b: usize, number: u64) -> bool {
+        let Some(all) = self.connections.get_mut(&pair(a, b)) else {
+            return false;
+        };
+        let before = all.len();
+        all.retain(|connection| connection.number != number);
+        let was_there = all.len() < before;
+        if all.is_empty() {
+            self.connections.swap_remove(&pair(a, b));
+            for (one, other) in [(a, b), (b, a)] {
+                if let Some(node) = self.nodes.get_mut(one) {
+                    node.peers.retain(|peer| *peer != other);
+                }
+            }
+        }
+        was_there
+    }
+
+    /// Lets nothing pass any more over the connections that there are between two nodes, which neither is told: a gateway
+    /// between them has forgotten them. A new one works.
+    pub fn silence(&mut self, a: usize, b: usize) {
+        let mut silent = Vec::new();
+        for connection in self.connections.get_mut(&pair(a, b)).into_iter().flatten() {
+            connection.is_dead = true;
+            silent.push(connection.number);
+        }
+        for link in silent {
+            let (a, b) = pair(a, b);
+            self.later(GIVEN_UP_AFTER, Happening::Lost { link, a, b });
+        }
+    }
+
+    /// Lets nothing pass any more over the connections of a node; see [`silence`](Self::silence).
+    pub fn silence_all(&mut self, n: usize) {
+        for other in self.nodes.get(n).map(|node| node.peers.clone()).unwrap_or_default() {
+            self.silence(n, other);
+        }
+    }
+
+    /// A node closes a connection. The other end hears of it when the goodbye arrives, if it does.
+    pub(super) fn close(&mut self, n: usize, peer: &PeerId, connection: ConnectionId) {
+        let (Some(other), Some(own)) = (self.number_of(peer), self.nodes.get(n).map(|node| node.peer)) else {
+            return;
+        };
+        let is_dead = self.connection(n, other, connection.0).is_some_and(|connection| connection.is_dead);
+        if !self.remove_connection(n, other, connection.0) {
+            return;
+        }
+        self.trace.note(self.now, 6, n, other);
+        let delay = if is_dead { GIVEN_UP_AFTER } else { self.one_way(n, other) };
+        let (life, input) = (self.life(other), Box::new(Input::Disconnected { peer: own, connection }));
+        self.later(delay, Happening::Input { to: other, life, input });
+    }
+
+    fn tell_connected(&mut self, n: usize, other: usize, link: u64, dialled: bool, dial: Option<DialId>) {
         let Some((peer, address)) = self.nodes.get(other).map(|node| (node.peer, node.address.clone()))
         else {
             return;
         };
-        self.input(n, Input::Connected { peer, address, dialled, dial });
+        let connection = ConnectionId(link);
+        self.input(n, Input::Connected { peer, connection, address, dialled, dial });
     }
 
     /// Where all are connected from the beginning, a node learns of a connection when it hears of the other.
@@ -194,7 +275,7 @@ impl World {
         if n != other {
             node.peers.push(other);
             node.most_peers = node.peers.len();
-            self.tell_connected(n, other, false, None);
+            self.tell_connected(n, other, warm_number(n, other), false, None);
         }
     }
 
@@ -205,32 +286,37 @@ impl World {
                 node.peers.push(other);
                 node.most_peers = node.peers.len();
             }
-        } else if !self.connections.contains_key(&pair(n, other)) {
-            self.open(n, other);
+        } else if !self.is_connected(n, other) {
+            let link = self.number();
+            self.open(n, other, link);
         }
+        let known = self.connections.get(&pair(n, other)).and_then(|all| all.first());
+        let connection = ConnectionId(known.map_or(warm_number(n, other), |connection| connection.number));
         let Some((peer, address)) = self.nodes.get(other).map(|node| (node.peer, node.address.clone()))
         else {
             return Vec::new();
         };
-        self.input_alone(n, Input::Connected { peer, address, dialled: true, dial: None })
+        self.input_alone(n, Input::Connected { peer, connection, address, dialled: true, dial: None })
     }
 
     /// Those who were connected to without having connected themselves hear of it, and unused connections begin to age.
     pub(super) fn settle_ideal(&mut self) {
-        let all: Vec<_> = self.connections.iter().map(|(pair, c)| (*pair, c.number)).collect();
+        let all = self.connections.iter().flat_map(|(pair, all)| all.iter().map(|c| (*pair, c.number)));
+        let all: Vec<_> = all.collect();
         for ((a, b), link) in all {
             for (n, other) in [(a, b), (b, a)] {
-                self.tell_connected(n, other, false, None);
+                self.tell_connected(n, other, link, false, None);
             }
-            if let Some(connection) = self.connections.get_mut(&(a, b)) {
-                connection.last_used = self.now;
+            let now = self.now;
+            if let Some(connection) = self.connection_mut(a, b, link) {
+                connection.last_used = now;
             }
             self.later(self.links.idle_timeout, Happening::Idle { link, a, b });
         }
     }
 
     pub(super) fn identified(&mut self, link: u64, who: usize, by: usize) {
-        if self.connections.get(&pair(who, by)).is_none_or(|c| c.number != link) || self.is_cut(who, by) {
+        if self.connection(who, by, link).is_none_or(|c| c.is_dead) || self.is_cut(who, by) {
             return;
         }
         let Some(other) = self.nodes.get(by).filter(|node| node.is_alive()) else {
@@ -255,25 +341,26 @@ impl World {
         }
     }
 
-    pub(super) fn keep_alive(&mut self, n: usize, peer: &PeerId, keep: bool) {
+    pub(super) fn keep_alive(&mut self, n: usize, peer: &PeerId, connection: ConnectionId, keep: bool) {
         let Some(other) = self.number_of(peer) else {
             return;
         };
         let (a, b) = pair(n, other);
-        let Some(connection) = self.connections.get_mut(&(a, b)) else {
+        let link = connection.0;
+        let Some(connection) = self.connection_mut(a, b, link) else {
             return;
         };
         connection.keep[usize::from(n == b)] = keep;
+        let last_used = connection.last_used;
         if !keep && !self.links.warm {
-            let at = (connection.last_used + self.links.idle_timeout).max(self.now);
-            let link = connection.number;
+            let at = (last_used + self.links.idle_timeout).max(self.now);
             self.schedule(at, Happening::Idle { link, a, b });
         }
     }
 
     /// A connection is looked at: it ends if nobody uses it and not both ends want to keep it.
     pub(super) fn idle(&mut self, link: u64, a: usize, b: usize) {
-        let Some(connection) = self.connections.get(&(a, b)).filter(|c| c.number == link) else {
+        let Some(connection) = self.connection(a, b, link) else {
             return;
         };
         if connection.keep == [true, true] {
@@ -292,19 +379,14 @@ impl World {
 
     /// A connection is gone, and both ends notice.
     pub(super) fn lost(&mut self, link: u64, a: usize, b: usize) {
-        if self.connections.get(&(a, b)).is_none_or(|c| c.number != link) {
+        if !self.remove_connection(a, b, link) {
             return;
         }
         self.trace.note(self.now, 6, a, b);
-        self.connections.swap_remove(&(a, b));
-        for (one, other) in [(a, b), (b, a)] {
-            if let Some(node) = self.nodes.get_mut(one) {
-                node.peers.retain(|peer| *peer != other);
-            }
-        }
+        let connection = ConnectionId(link);
         for (one, other) in [(a, b), (b, a)] {
             if let Some(peer) = self.nodes.get(other).map(|node| node.peer) {
-                self.input(one, Input::Disconnected { peer });
+                self.input(one, Input::Disconnected { peer, connection });
             }
         }
     }
@@ -317,14 +399,14 @@ impl World {
                 .filter(|other| self.knows(*other, n) || peers.contains(other))
                 .collect();
             for other in &peers {
-                if !self.connections.contains_key(&pair(n, *other)) {
-                    self.open(n, *other);
+                if !self.is_connected(n, *other) {
+                    self.open(n, *other, warm_number(n, *other));
                 }
             }
         }
         for other in peers {
             let (a, b) = pair(n, other);
-            if let Some(link) = self.connections.get(&(a, b)).map(|c| c.number) {
+            for link in self.numbers_of(a, b) {
                 let delay = if orderly { self.one_way(n, other) } else { DEAD_AFTER };
                 self.later(delay, Happening::Lost { link, a, b });
             }
@@ -335,10 +417,14 @@ impl World {
     pub(super) fn reset_all(&mut self, n: usize) {
         for other in self.nodes.get(n).map(|node| node.peers.clone()).unwrap_or_default() {
             let (a, b) = pair(n, other);
-            if let Some(link) = self.connections.get(&(a, b)).map(|c| c.number) {
+            for link in self.numbers_of(a, b) {
                 self.lost(link, a, b);
             }
         }
+    }
+
+    fn numbers_of(&self, a: usize, b: usize) -> SmallVec<[u64; 2]> {
+        self.connections.get(&pair(a, b)).into_iter().flatten().map(|connection| connection.number).collect()
     }
 
     fn knows(&self, n: usize, other: usize) -> bool {
@@ -348,13 +434,20 @@ impl World {
     /// The connections that a partition has cut will be found to be gone.
     pub(super) fn lose_cut(&mut self) {
         let cut: Vec<_> = self.connections.iter().filter(|((a, b), _)| self.is_cut(*a, *b)).collect();
-        let cut: Vec<_> = cut.into_iter().map(|((a, b), c)| (c.number, *a, *b)).collect();
+        let numbers = cut.into_iter().flat_map(|((a, b), all)| all.iter().map(|c| (c.number, *a, *b)));
+        let cut: Vec<_> = numbers.collect();
         for (link, a, b) in cut {
             self.later(DEAD_AFTER, Happening::Lost { link, a, b });
         }
     }
 
-    pub(super) fn send_request(&mut self, n: usize, to: &PeerId, id: RequestId, request: Request) {
+    pub(super) fn send_request(
+        &mut self,
+        (n, to): (usize, &PeerId),
+        connection: ConnectionId,
+        id: RequestId,
+        request: Request,
+    ) {
         let Some(to) = self.number_of(to) else {
             return;
         };
@@ -362,22 +455,27 @@ impl World {
         self.buffer.clear();
         encode_request(&request, &mut self.buffer);
         self.traffic.bytes += self.buffer.len() as u64;
-        if self.links.warm && self.knows(n, to) && !self.connections.contains_key(&pair(n, to)) {
-            self.open(n, to);
+        let (link, now) = (connection.0, self.now);
+        let is_new = link == warm_number(n, to) && !self.is_connected(n, to);
+        if self.links.warm && is_new && self.knows(n, to) {
+            self.open(n, to, link);
         }
-        let Some(connection) = self.connections.get_mut(&pair(n, to)) else {
+        let Some(connection) = self.connection_mut(n, to, link) else {
             // Lost this very moment: the node is about to hear of it.
             return;
         };
-        connection.last_used = self.now;
+        connection.last_used = now;
         connection.open.push((n, id));
         assert!(
             connection.open.len() <= 64,
             "{} requests are in flight between two nodes",
             connection.open.len()
         );
+        let is_dead = connection.is_dead;
         let fresh = std::mem::replace(&mut connection.fresh, false) && !self.links.warm;
-        let link = connection.number;
+        if is_dead {
+            return;
+        }
         let rtt = self.round_trip(n, to);
         let mut time = self.links.one_way(rtt, &mut self.rng);
         if fresh {
@@ -393,8 +491,7 @@ impl World {
 
     /// A request that is not answered is out, if the peer speaks the protocol.
     pub(super) fn sent(&mut self, link: u64, (from, to): (usize, usize), id: RequestId) {
-        let connection = self.connections.get_mut(&pair(from, to)).filter(|c| c.number == link);
-        let Some(connection) = connection else {
+        let Some(connection) = self.connection_mut(from, to, link) else {
             return;
         };
         let before = connection.open.len();
@@ -414,9 +511,9 @@ impl World {
         );
     }
 
-    pub(super) fn cancel_request(&mut self, n: usize, to: &PeerId, id: RequestId) {
+    pub(super) fn cancel_request(&mut self, n: usize, to: &PeerId, connection: ConnectionId, id: RequestId) {
         if let Some(to) = self.number_of(to)
-            && let Some(connection) = self.connections.get_mut(&pair(n, to))
+            && let Some(connection) = self.connection_mut(n, to, connection.0)
         {
             connection.open.retain(|open| *open != (n, id));
         }
@@ -429,7 +526,7 @@ impl World {
         id: RequestId,
         request: Request,
     ) {
-        let is_open = self.connections.get(&pair(from, to)).is_some_and(|c| c.number == link);
+        let is_open = self.connection(from, to, link).is_some_and(|c| !c.is_dead);
         let Some(node) = self.nodes.get(to).filter(|node| node.is_alive()) else {
             return;
         };
@@ -443,7 +540,8 @@ impl World {
         if let Some(response) = self.false_answer(to, role, &request) {
             self.send_response(to, inbound, Some(response));
         } else if let Some(peer) = self.nodes.get(from).map(|node| node.peer) {
-            self.input(to, Input::RequestReceived { from: peer, id: inbound, request });
+            let connection = ConnectionId(link);
+            self.input(to, Input::RequestReceived { from: peer, connection, id: inbound, request });
         }
     }
 
@@ -473,7 +571,7 @@ impl World {
             return;
         }
         let now = self.now;
-        let Some(connection) = self.connections.get_mut(&pair(from, to)).filter(|c| c.number == link) else {
+        let Some(connection) = self.connection_mut(from, to, link).filter(|c| !c.is_dead) else {
             return;
         };
         let before = connection.open.len();
