@@ -238,7 +238,10 @@ impl Net {
             }
             Output::RefuseRequest { id, .. } => {
                 let (to, id) = self.nodes[n].answering.remove(&id).unwrap();
-                let error = RequestError::StreamEnded;
+                let error = match self.nodes[n].dht.mode() {
+                    Mode::Server => RequestError::StreamEnded,
+                    Mode::Client => RequestError::Unsupported,
+                };
                 self.later(self.latency, Happening::Input(to, Input::RequestFailed { id, error }));
             }
             Output::AnnounceAddresses { peer, .. } => self.nodes[n].announced.push(peer),
@@ -303,7 +306,7 @@ impl Net {
             let protocol = if is_server {
                 Input::ProtocolConfirmed { peer }
             } else {
-                Input::ProtocolUnsupported { peer }
+                Input::ProtocolDoubted { peer }
             };
             self.later(self.latency, Happening::Input(n, protocol));
         }

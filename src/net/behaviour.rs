@@ -380,6 +380,7 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
             FromHandler::RequestFailed(id, error) => Input::RequestFailed { id, error },
             FromHandler::Protocol(true) => Input::ProtocolConfirmed { peer },
             FromHandler::Protocol(false) => Input::ProtocolUnsupported { peer },
+            FromHandler::Doubted => Input::ProtocolDoubted { peer },
             FromHandler::Lost(requests) => {
                 self.lost.insert(connection, requests);
                 return;

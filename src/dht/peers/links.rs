@@ -105,7 +105,7 @@ impl Peers {
             return false;
         };
         known.link = Link::Idle;
-        if known.protocol == Protocol::Unsupported {
+        if matches!(known.protocol, Protocol::Unsupported | Protocol::Doubted) {
             known.protocol = Protocol::Lapsed;
         }
         known.heard_of(second);
