@@ -83,6 +83,7 @@ fn ours(local: PeerId) -> Behaviour {
     let config = libp2p_kademlia::Config::default()
         .with_joining(libp2p_kademlia::Joining::OnRequest)
         .with_refresh_interval(None)
+        .unwrap()
         .with_ip_diversity(None);
     let mut behaviour = Behaviour::with_config(local, MemoryStore::new(local), config);
     behaviour.set_mode(Some(Mode::Server));

@@ -168,7 +168,7 @@ fn the_worst_frames_are_bounded_too() {
 /// A server with a table of 300 peers or so.
 fn server() -> (Dht<MemoryStore>, Instant) {
     let now = Instant::now();
-    let config = Config::default().with_ip_diversity(None).with_refresh_interval(None);
+    let config = Config::default().with_ip_diversity(None).with_refresh_interval(None).unwrap();
     let mut dht = Dht::new(peer(0), MemoryStore::new(peer(0)), config, [0; 32], now, SystemTime::UNIX_EPOCH);
     dht.set_mode(now, Some(Mode::Server));
     for n in 1..=5000 {

@@ -124,7 +124,7 @@ impl World {
     fn new() -> Self {
         // The one reading of the clock that all instants are counted from; no result depends on it.
         let now = Instant::now();
-        let config = Config::default().with_query_timeout(Duration::from_secs(60));
+        let config = Config::default().with_query_timeout(Duration::from_secs(60)).unwrap();
         let store = MemoryStore::new(peer(0));
         let mut dht = Dht::new(peer(0), store, config, [7; 32], now, SystemTime::UNIX_EPOCH);
         dht.set_mode(now, Some(Mode::Server));

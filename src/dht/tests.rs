@@ -7,6 +7,7 @@ mod providers;
 mod records;
 mod requests;
 mod searching;
+mod settings;
 mod table;
 
 use std::cmp::Reverse;
@@ -303,11 +304,8 @@ impl Net {
             self.later(self.latency, Happening::Input(n, learned));
             let is_server = self.nodes[other].dht.mode() == Mode::Server;
             let peer = peer(other);
-            let protocol = if is_server {
-                Input::ProtocolConfirmed { peer }
-            } else {
-                Input::ProtocolDoubted { peer }
-            };
+            let protocol =
+                if is_server { Input::ProtocolConfirmed { peer } } else { Input::ProtocolDoubted { peer } };
             self.later(self.latency, Happening::Input(n, protocol));
         }
     }
@@ -417,6 +415,7 @@ pub(super) fn quiet() -> Config {
     Config::default()
         .with_joining(crate::config::Joining::OnRequest)
         .with_refresh_interval(None)
+        .unwrap()
         .with_low_peers(0)
 }
 

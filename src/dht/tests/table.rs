@@ -292,7 +292,10 @@ fn what_somebody_says_takes_nobody_out_of_the_table() {
         let now = now + n * SECOND;
         let out = input(&mut dht, now, Input::ProtocolDoubted { peer: peer(1) });
         let id = check(&out, 1);
-        assert!(input(&mut dht, now, Input::ProtocolDoubted { peer: peer(1) }).is_empty(), "it is being asked");
+        assert!(
+            input(&mut dht, now, Input::ProtocolDoubted { peer: peer(1) }).is_empty(),
+            "it is being asked"
+        );
         name(&mut dht, now, id, &[100]);
         assert!(updates(&outputs(&mut dht)).is_empty() && is_in(&dht, 1));
     }
@@ -1151,7 +1154,7 @@ fn the_fourth_of_an_ip_group_in_the_table_is_refused() {
 
 #[test]
 fn a_refresh_that_is_due_when_the_table_is_empty_is_put_off() {
-    let config = quiet().with_refresh_interval(Some(TEN_MINUTES));
+    let config = quiet().with_refresh_interval(Some(TEN_MINUTES)).unwrap();
     let (mut dht, now) = (node_with(config), start());
     dht.remove_peer(now, &peer(100));
     assert!(dht.table().is_empty());
