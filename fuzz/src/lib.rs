@@ -164,6 +164,7 @@ impl World {
             2 => self.fail_dial(n, arg),
             3 => self.input(Input::AddressesLearned { peer: id, addresses: vec![address(n), address(arg)] }),
             4 => self.input(Input::ProtocolConfirmed { peer: id }),
+            5 if arg.is_multiple_of(2) => self.input(Input::ProtocolDoubted { peer: id }),
             5 => self.input(Input::ProtocolUnsupported { peer: id }),
             6 | 7 => self.ask(id, arg),
             8..=10 => self.answer(n, arg),
