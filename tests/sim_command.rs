@@ -395,7 +395,7 @@ fn incident() -> impl Strategy<Value = Incident> {
 fn config() -> impl Strategy<Value = Config> {
     let numbers = (any::<[NonZeroU8; 5]>(), any::<[NonZeroUsize; 4]>(), any::<(u8, usize, bool)>());
     let times =
-        ([span(), span(), span(), span(), span()], option::of(span().prop_map(|span| span.max(seconds(10)))));
+        ([span(), span(), span(), span(), span()], option::of(span().prop_map(|span| span.max(10_000 * MS))));
     let exempt = vec((any::<[u8; 4]>(), 0..=32u8).prop_map(|(ip, bits)| (ip.into(), bits)), 0..3);
     let limits = (any::<(NonZeroU8, NonZeroU16)>(), exempt);
     let limits =
@@ -407,7 +407,7 @@ fn config() -> impl Strategy<Value = Config> {
             // Soft timeouts from the shortest to the next, and requests time out after both.
             times[..3].sort();
             times[..2].iter_mut().for_each(|time| *time = (*time).max(MS));
-            times[2..].iter_mut().for_each(|time| *time = (*time).max(seconds(10)));
+            times[2..].iter_mut().for_each(|time| *time = (*time).max(10_000 * MS));
             let parallelism = if is_fixed {
                 Parallelism::Fixed(start)
             } else {
