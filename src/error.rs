@@ -259,7 +259,7 @@ pub enum ConnectError {
     /// Nobody was reached at the address.
     #[error("the address could not be reached: {0}")]
     Failed(RequestError),
-    /// The address is of this node, or filtered out by the configuration.
+    /// The address is of this node, one that nobody can dial, or filtered out by the configuration.
     #[error("the address is not one to connect to")]
     Address,
     /// As many queries were running as are configured.
