@@ -367,7 +367,8 @@ impl Config {
     /// Within it the timeout follows the round-trip times that were seen. Default: 50 ms to 5 s. At least 1 ms.
     ///
     /// # Errors
-    /// [`ConfigError::TooShort`] if it begins below that, [`ConfigError::SoftTimeouts`] if the range is empty or exceeds the request timeout.
+    /// [`ConfigError::TooShort`] if it begins below that, [`ConfigError::SoftTimeouts`] if the range is empty or exceeds the
+    /// request timeout.
     pub fn with_soft_timeout(mut self, range: RangeInclusive<Duration>) -> Result<Self, ConfigError> {
         let (start, end) = range.into_inner();
         let start = least::span("soft timeout", least::SOFT, start)?;

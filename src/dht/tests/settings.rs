@@ -33,8 +33,7 @@ fn as_short_as_it_can_be_no_duration_floods_and_as_long_as_it_can_be_none_panics
     for (what, least, set) in ALL {
         for duration in [least, Duration::MAX - Duration::from_nanos(1), Duration::MAX] {
             let sent = requests_a_second(set, duration);
-            assert!(sent < 4.0, "{what} {duration:?}: {sent} requests a second for each node");
-            println!("{what} {duration:?}: {sent:.3}");
+            assert!(sent < 3.0, "{what} {duration:?}: {sent} requests a second for each node");
         }
     }
 }
