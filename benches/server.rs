@@ -80,19 +80,20 @@ const OFFERED: u32 = 20_000;
 
 /// A node whose table is full.
 fn ours(local: PeerId) -> Behaviour {
-    use libp2p_kademlia::dht::{Input, Output};
+    use libp2p_kademlia::dht::{ConnectionId, Input, Output};
     let config = libp2p_kademlia::Config::default()
         .with_joining(libp2p_kademlia::Joining::OnRequest)
         .with_refresh_interval(None)
+        .unwrap()
         .with_ip_diversity(None);
     let mut behaviour = Behaviour::with_config(local, MemoryStore::new(local), config);
     behaviour.set_mode(Some(Mode::Server));
     let now = Now::new(Instant::now(), SystemTime::now());
     let dht = behaviour.dht_mut();
     for n in 1..=OFFERED {
-        let (peer, address) = (peer(n), address(n));
+        let (peer, address, connection) = (peer(n), address(n), ConnectionId(n));
         dht.handle_input(now, Input::AddressesLearned { peer, addresses: vec![address.clone()] });
-        dht.handle_input(now, Input::Connected { peer, address, dialled: true, dial: None });
+        dht.handle_input(now, Input::Connected { peer, connection, address, dialled: true, dial: None });
         while let Some(output) = dht.poll_output() {
             if let Output::SendRequest { to, id, .. } = output {
                 let named = libp2p_kademlia::KadPeer {
@@ -104,7 +105,7 @@ fn ours(local: PeerId) -> Behaviour {
                 dht.handle_input(now, Input::ResponseReceived { id, response });
             }
         }
-        dht.handle_input(now, Input::Disconnected { peer });
+        dht.handle_input(now, Input::Disconnected { peer, connection });
     }
     while dht.poll_output().is_some() {}
     behaviour

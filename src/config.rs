@@ -2,6 +2,7 @@
 //!
 //! Knows keys and addresses only. A value that would be invalid either has no representation or is refused here.
 
+pub(crate) mod least;
 mod providers;
 mod records;
 
@@ -19,7 +20,7 @@ pub use records::{Caching, StoreInserts};
 
 use crate::error::ConfigError;
 use crate::key::{Key, KeyHash};
-use crate::time::Duration;
+use crate::time::{Duration, FAR};
 
 /// The `k` of the specification: 20 peers in a bucket, in an answer and in a result.
 pub const K_VALUE: NonZeroUsize = NonZeroUsize::new(20).unwrap();
@@ -137,7 +138,9 @@ pub type AddressFilter = Arc<dyn Fn(&Multiaddr) -> bool + Send + Sync>;
 
 /// The configuration of a node. [`Config::default`] suits the public IPFS network and most others.
 ///
-/// Differs from `libp2p-kad`: built by `with_*`, and values that make no sense have no representation.
+/// Differs from `libp2p-kad`: built by `with_*`, and values that make no sense have no representation or are refused. Each
+/// duration has a least value, below which a node would do nothing else; [`Duration::MAX`] means never, as does whatever is
+/// longer than 30 years.
 #[derive(Clone)]
 pub struct Config {
     pub(crate) protocol_name: Arc<str>,
@@ -282,11 +285,13 @@ impl Config {
     ///
     /// Less finds dead peers sooner; each peer of the table costs a request in that time. Default: 12 minutes, with which
     /// some 2 % of the entries are stale where nodes stay for 10,000 s on average, at less than a thousand requests an hour
-    /// (`tests/sim/golden/churn-day.txt`).
-    #[must_use]
-    pub fn with_grace_period(mut self, grace: Duration) -> Self {
-        self.grace = grace;
-        self
+    /// (`tests/sim/golden/churn-day.txt`). At least 10 seconds.
+    ///
+    /// # Errors
+    /// [`ConfigError::TooShort`] if it is shorter.
+    pub fn with_grace_period(mut self, grace: Duration) -> Result<Self, ConfigError> {
+        self.grace = least::span("grace period", least::GRACE, grace)?;
+        Ok(self)
     }
 
     /// Sets how peers enter the routing table. Default: [`BucketInserts::OnConnected`].
@@ -337,29 +342,37 @@ impl Config {
     }
 
     /// Sets the time after which a query ends with what it has. Default: 60 seconds (`libp2p-kad`).
-    #[must_use]
-    pub fn with_query_timeout(mut self, timeout: Duration) -> Self {
-        self.query_timeout = timeout;
-        self
+    /// At least 100 ms.
+    ///
+    /// # Errors
+    /// [`ConfigError::TooShort`] if it is shorter.
+    pub fn with_query_timeout(mut self, timeout: Duration) -> Result<Self, ConfigError> {
+        self.query_timeout = least::span("query timeout", least::ANSWER, timeout)?;
+        Ok(self)
     }
 
     /// Sets the time after which a request has failed, dialling included. Default: 10 seconds (`go-libp2p-kad-dht`).
     ///
+    /// At least 100 ms.
+    ///
     /// # Errors
-    /// [`ConfigError::SoftTimeouts`] if a soft timeout could be longer.
+    /// [`ConfigError::TooShort`] if it is shorter, [`ConfigError::SoftTimeouts`] if a soft timeout could be longer.
     pub fn with_request_timeout(mut self, timeout: Duration) -> Result<Self, ConfigError> {
-        self.request_timeout = timeout;
+        self.request_timeout = least::span("request timeout", least::ANSWER, timeout)?;
         self.checked()
     }
 
     /// Sets the range of the soft timeout, after which the next peer is asked though the answer still counts.
     ///
-    /// Within it the timeout follows the round-trip times that were seen. Default: 50 ms to 5 s.
+    /// Within it the timeout follows the round-trip times that were seen. Default: 50 ms to 5 s. At least 1 ms.
     ///
     /// # Errors
-    /// [`ConfigError::SoftTimeouts`] if the range is empty or exceeds the request timeout.
+    /// [`ConfigError::TooShort`] if it begins below that, [`ConfigError::SoftTimeouts`] if the range is empty or exceeds the
+    /// request timeout.
     pub fn with_soft_timeout(mut self, range: RangeInclusive<Duration>) -> Result<Self, ConfigError> {
-        self.soft_timeout = range;
+        let (start, end) = range.into_inner();
+        let start = least::span("soft timeout", least::SOFT, start)?;
+        self.soft_timeout = start..=end.min(FAR);
         self.checked()
     }
 
@@ -425,11 +438,13 @@ impl Config {
 
     /// Sets after how long a bucket that no lookup touched is looked up, or never.
     ///
-    /// Default: 10 minutes (`spec`, "Bootstrap process").
-    #[must_use]
-    pub fn with_refresh_interval(mut self, interval: Option<Duration>) -> Self {
-        self.refresh_interval = interval;
-        self
+    /// Default: 10 minutes (`spec`, "Bootstrap process"). At least 10 seconds.
+    ///
+    /// # Errors
+    /// [`ConfigError::TooShort`] if it is shorter.
+    pub fn with_refresh_interval(mut self, interval: Option<Duration>) -> Result<Self, ConfigError> {
+        self.refresh_interval = least::interval("refresh interval", least::REFRESH, interval)?;
+        Ok(self)
     }
 
     /// Sets up to how many peers in the routing table count as few, so that the node joins again.
@@ -467,28 +482,36 @@ impl Config {
         self
     }
 
-    /// Sets after how long without a request an inbound stream is closed. Default: 1 minute (`go-libp2p-kad-dht`).
-    #[must_use]
-    pub fn with_inbound_idle_timeout(mut self, timeout: Duration) -> Self {
-        self.inbound_idle = timeout;
-        self
+    /// Sets after how long without a request an inbound stream is closed. Default: 1 minute
+    /// (`go-libp2p-kad-dht`). At least 100 ms, or streams would end before what is asked on them arrives.
+    ///
+    /// # Errors
+    /// [`ConfigError::TooShort`] if it is shorter.
+    pub fn with_inbound_idle_timeout(mut self, timeout: Duration) -> Result<Self, ConfigError> {
+        self.inbound_idle = least::span("inbound idle timeout", least::ANSWER, timeout)?;
+        Ok(self)
     }
 
     /// Sets after how long without a request an outbound stream is closed.
     ///
     /// Less spares the peers' stream slots (py-libp2p has 12 in all); opening one anew costs a round trip unless the
-    /// swarm negotiates lazily. Default: 30 seconds.
-    #[must_use]
-    pub fn with_outbound_idle_timeout(mut self, timeout: Duration) -> Self {
-        self.outbound_idle = timeout;
-        self
+    /// swarm negotiates lazily. Default: 30 seconds. At least 100 ms.
+    ///
+    /// # Errors
+    /// [`ConfigError::TooShort`] if it is shorter.
+    pub fn with_outbound_idle_timeout(mut self, timeout: Duration) -> Result<Self, ConfigError> {
+        self.outbound_idle = least::span("outbound idle timeout", least::ANSWER, timeout)?;
+        Ok(self)
     }
 
     /// Sets how long opening a stream, reading a message that has begun and writing one may take. Default: 10 seconds.
-    #[must_use]
-    pub fn with_stream_timeout(mut self, timeout: Duration) -> Self {
-        self.stream_timeout = timeout;
-        self
+    /// At least 100 ms.
+    ///
+    /// # Errors
+    /// [`ConfigError::TooShort`] if it is shorter.
+    pub fn with_stream_timeout(mut self, timeout: Duration) -> Result<Self, ConfigError> {
+        self.stream_timeout = least::span("stream timeout", least::ANSWER, timeout)?;
+        Ok(self)
     }
 }
 

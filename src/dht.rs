@@ -13,6 +13,7 @@ mod peers;
 mod providers;
 mod queries;
 mod records;
+mod reported;
 mod seeds;
 mod upkeep;
 
@@ -32,10 +33,10 @@ use crate::peer::{PackedPeerId, PeerInfo};
 use crate::query::pool::Pool;
 use crate::query::rtt::Estimator;
 use crate::rng::Rng;
-use crate::routing::admission::Admission;
+use crate::routing::admission::{Admission, Stranger};
 use crate::routing::bootstrap::Bootstrap;
 use crate::routing::refresh::Refresh;
-use crate::routing::{Entry, Probe, Table, TableConfig, TableSnapshot};
+use crate::routing::{Entry, Probe, Table, TableConfig, TableSnapshot, Worth};
 use crate::store::RecordStore;
 use crate::time::{Duration, Instant, Now, SystemTime, wall_after};
 
@@ -43,6 +44,7 @@ use local::Local;
 use mode::ModeMachine;
 use peers::{Peers, Protocol};
 use queries::Query;
+use reported::Reported;
 use seeds::Seeds;
 
 /// A Kademlia node as a pure state machine.
@@ -83,6 +85,7 @@ pub struct Dht<S> {
     refresh: Refresh,
     join: Bootstrap,
     seeds: Seeds,
+    reported: Reported,
     peers: Peers,
     estimator: Estimator,
     queries: Pool<Query>,
@@ -113,6 +116,7 @@ impl<S: RecordStore> Dht<S> {
             refresh: Refresh::new(config.refresh_interval),
             join: Bootstrap::new(config.joining),
             seeds: Seeds::new(config.max_seeds.get()),
+            reported: Reported::default(),
             peers: Peers::new(&config),
             estimator: Estimator::new(config.soft_timeout.clone()),
             queries: Pool::new(config.max_queries.get(), config.query_timeout),
@@ -159,7 +163,7 @@ impl<S: RecordStore> Dht<S> {
             Input::ProtocolConfirmed { peer } => {
                 let protocol = &mut self.peers.remember(now, peer).protocol;
                 let before = std::mem::replace(protocol, Protocol::Confirmed);
-                if matches!(before, Protocol::Unsupported | Protocol::Lapsed) {
+                if !matches!(before, Protocol::Unknown | Protocol::Confirmed) {
                     self.admission.forget(&peer);
                 }
                 self.consider(now, peer);
@@ -168,6 +172,7 @@ impl<S: RecordStore> Dht<S> {
                 self.peers.unsupported(now, peer);
                 self.drop_from_table(now, &peer);
             }
+            Input::ProtocolDoubted { peer } => self.protocol_doubted(now, peer),
             Input::LocalAddresses { external, listening } => {
                 if self.local.set_addresses(&external, &listening) {
                     self.check_kept(now);
@@ -192,6 +197,7 @@ impl<S: RecordStore> Dht<S> {
         let now = self.tell_time(now);
         self.peers.handle_timeout(now, &mut self.outputs);
         self.queries.handle_timeout(now);
+        self.admission.handle_timeout(now);
         if self.mode.hint(now) {
             tracing::info!(
                 "still a Kademlia client: no external address is confirmed; \
@@ -232,6 +238,8 @@ impl<S: RecordStore> Dht<S> {
         [
             (self.queries.deadline(), "query"),
             (self.peers.deadline(), "request"),
+            (self.admission.deadline(), "admission"),
+            (self.reported.deadline().filter(|_| self.is_low()), "reported"),
             (self.probe.deadline(), "probe"),
             (self.refresh.deadline(), "refresh"),
             (self.join.deadline(), "join"),
@@ -246,7 +254,8 @@ impl<S: RecordStore> Dht<S> {
 
     /// Brings everything to where only time or the outside can move it.
     ///
-    /// Ends, since each turn uses up an outcome, a step of a query, a stranger or a probe, all of which are bounded.
+    /// Ends, since each turn uses up an outcome, a step of a query, a stranger, a probe or somebody who was reported, all of
+    /// which are bounded.
     fn advance(&mut self, now: Instant) {
         loop {
             if let Some(outcome) = self.peers.next_outcome() {
@@ -258,6 +267,7 @@ impl<S: RecordStore> Dht<S> {
             } else if let Some(id) = self.queries.next_ready() {
                 self.step(now, id);
             } else if !self.ask_around(now)
+                && !self.try_reported(now)
                 && !self.put_anew(now)
                 && !self.hand_next(now)
                 && !self.announce_next(now)
@@ -302,7 +312,7 @@ impl<S: RecordStore> Dht<S> {
             RoutingUpdate::Success
         } else if self.seeds.add(key, peer, address) {
             self.admission.forget(&peer);
-            self.admission.offer(now, key, peer);
+            self.admission.offer(now, Stranger { key, peer, worth: Worth::Named, group: None });
             self.join.known(now);
             RoutingUpdate::Pending
         } else {
@@ -334,6 +344,7 @@ impl<S: RecordStore> Dht<S> {
     pub fn remove_peer(&mut self, now: Now, peer: &PeerId) -> Option<Entry> {
         let now = self.tell_time(now);
         self.seeds.remove(peer);
+        self.reported.remove(peer);
         let removed = self.drop_from_table(now, peer);
         self.advance(now);
         removed

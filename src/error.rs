@@ -11,6 +11,7 @@ pub use providers::{AddProviderError, GetProvidersError, ProvideReport};
 pub use records::{AskPeerError, GetRecordError, PutRecordError, PutReport};
 
 use crate::peer::PeerInfo;
+use crate::time::Duration;
 
 /// Why a [`Config`](crate::Config) cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,6 +23,14 @@ pub enum ConfigError {
     /// The least soft timeout is longer than the greatest, or the greatest longer than the request timeout.
     #[error("soft timeouts must be ordered and not longer than the request timeout")]
     SoftTimeouts,
+    /// A duration is shorter than it may be: the node would do nothing else.
+    #[error("the {what} must be at least {least:?}")]
+    TooShort {
+        /// Which one.
+        what: &'static str,
+        /// The least that it may be.
+        least: Duration,
+    },
 }
 
 /// Why one request to one peer brought no answer.
@@ -250,7 +259,7 @@ pub enum ConnectError {
     /// Nobody was reached at the address.
     #[error("the address could not be reached: {0}")]
     Failed(RequestError),
-    /// The address is of this node, or filtered out by the configuration.
+    /// The address is of this node, one that nobody can dial, or filtered out by the configuration.
     #[error("the address is not one to connect to")]
     Address,
     /// As many queries were running as are configured.

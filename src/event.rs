@@ -467,7 +467,8 @@ pub enum RoutingUpdate {
     /// The peer was kept as a seed. It enters the routing table, and
     /// [`Event::RoutingUpdated`] tells so, once it has answered.
     Pending,
-    /// The address cannot be used: it is of this node, of another peer, filtered out, or there are too many seeds.
+    /// The address cannot be used: it is of this node or of another peer, one that nobody can dial, filtered out, or
+    /// there are too many seeds.
     Failed,
 }
 

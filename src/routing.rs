@@ -23,4 +23,5 @@ mod table;
 pub use bucket::{Bucket, Entry};
 pub use probe::Probe;
 pub use snapshot::{BucketSnapshot, EntrySnapshot, TableSnapshot};
+pub(crate) use table::Worth;
 pub use table::{Closest, Failed, Insert, Refusal, Table, TableConfig};

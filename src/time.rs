@@ -69,17 +69,17 @@ impl std::ops::SubAssign<Duration> for Now {
     }
 }
 
-/// Where a sum of an instant and a duration ends when the platform cannot represent it: far enough to mean never.
-const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+/// Where a sum of a time and a duration ends, which the platform might not represent: far enough to mean never.
+pub(crate) const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// Returns the instant `delay` after `now`; where the platform cannot represent it, one so far away that it means never.
 pub(crate) fn after(now: Instant, delay: Duration) -> Instant {
     now.checked_add(delay.min(FAR)).unwrap_or(now)
 }
 
-/// Returns the wall-clock time `delay` after `wall`, or `wall` itself where the platform cannot represent it.
+/// Returns the wall-clock time `delay` after `wall`; where the platform might not represent it, one that means never.
 pub(crate) fn wall_after(wall: SystemTime, delay: Duration) -> SystemTime {
-    wall.checked_add(delay).unwrap_or(wall)
+    wall.checked_add(delay.min(FAR)).unwrap_or(wall)
 }
 
 /// Returns the earlier of two deadlines, where `None` means never.
@@ -139,7 +139,7 @@ mod tests {
         assert!(after(after(now, Duration::MAX), Duration::MAX) >= now);
         let wall = SystemTime::UNIX_EPOCH;
         assert_eq!(wall_after(wall, Duration::from_secs(2)), wall + Duration::from_secs(2));
-        assert_eq!(wall_after(wall, Duration::MAX), wall);
+        assert_eq!(wall_after(wall, Duration::MAX), wall + FAR, "what never ends has not ended yet");
     }
 
     #[test]

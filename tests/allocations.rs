@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use libp2p_core::multihash::Multihash;
 use libp2p_identity::PeerId;
 use libp2p_kademlia::addrs::IpGroup;
-use libp2p_kademlia::dht::{Dht, InboundId, Input, Output};
+use libp2p_kademlia::dht::{ConnectionId, Dht, InboundId, Input, Output};
 use libp2p_kademlia::message::{Request, Response};
 use libp2p_kademlia::routing::{Table, TableConfig};
 use libp2p_kademlia::store::{MemoryStore, MemoryStoreConfig, ProviderLimits, RecordStore as _, Source};
@@ -168,19 +168,28 @@ fn the_worst_frames_are_bounded_too() {
 /// A server with a table of 300 peers or so.
 fn server() -> (Dht<MemoryStore>, Now) {
     let now = Now::new(Instant::now(), SystemTime::UNIX_EPOCH);
-    let config = Config::default().with_ip_diversity(None).with_refresh_interval(None);
+    let config = Config::default().with_ip_diversity(None).with_refresh_interval(None).unwrap();
     let mut dht = Dht::new(peer(0), MemoryStore::new(peer(0)), config, [0; 32], now);
     dht.set_mode(now, Some(Mode::Server));
     for n in 1..=5000 {
         let (id, address) = (peer(n), "/ip4/10.0.0.1/tcp/1".parse().unwrap());
-        dht.handle_input(now, Input::Connected { peer: id, address, dialled: true, dial: None });
+        dht.handle_input(
+            now,
+            Input::Connected {
+                peer: id,
+                connection: ConnectionId(n.into()),
+                address,
+                dialled: true,
+                dial: None,
+            },
+        );
         while let Some(output) = dht.poll_output() {
             if let Output::SendRequest { id, .. } = output {
                 let response = Response::FindNode { closer_peers: vec![named(n + 1)] };
                 dht.handle_input(now, Input::ResponseReceived { id, response });
             }
         }
-        dht.handle_input(now, Input::Disconnected { peer: id });
+        dht.handle_input(now, Input::Disconnected { peer: id, connection: ConnectionId(n.into()) });
     }
     while dht.poll_output().is_some() {}
     (dht, now)
@@ -194,7 +203,15 @@ fn serving_costs_one_list() {
         let request = Request::FindNode { key: key.into() };
         // The request and the queue of outputs are there before, as they are in a running node.
         measure(|| {
-            dht.handle_input(now, Input::RequestReceived { from: peer(1), id: InboundId(1), request });
+            dht.handle_input(
+                now,
+                Input::RequestReceived {
+                    from: peer(1),
+                    connection: ConnectionId(1),
+                    id: InboundId(1),
+                    request,
+                },
+            );
             while let Some(output) = dht.poll_output() {
                 if let Output::SendResponse { response: Response::FindNode { closer_peers }, .. } = output {
                     assert!(closer_peers.len() >= 20);
@@ -216,7 +233,15 @@ fn queries_that_wait_cost_others_nothing() {
     let ask = |dht: &mut Dht<MemoryStore>| {
         let request = Request::FindNode { key: b"far"[..].into() };
         let info = measure(|| {
-            dht.handle_input(now, Input::RequestReceived { from: peer(1), id: InboundId(1), request });
+            dht.handle_input(
+                now,
+                Input::RequestReceived {
+                    from: peer(1),
+                    connection: ConnectionId(1),
+                    id: InboundId(1),
+                    request,
+                },
+            );
             while dht.poll_output().is_some() {}
         });
         (info.count_total, info.bytes_total)
@@ -239,7 +264,10 @@ fn a_put_does_not_copy_the_value_for_each_peer() {
     let peers: Vec<_> = (1..=20).map(peer).collect();
     for peer in &peers {
         let address = "/memory/1".parse().unwrap();
-        dht.handle_input(now, Input::Connected { peer: *peer, address, dialled: true, dial: None });
+        dht.handle_input(
+            now,
+            Input::Connected { peer: *peer, connection: ConnectionId(0), address, dialled: true, dial: None },
+        );
     }
     while dht.poll_output().is_some() {}
     let record = Record::new("key", vec![7; 64 * 1024]);

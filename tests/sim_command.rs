@@ -151,7 +151,7 @@ fn one_by_one_in_the_config() -> Vec<(Scenario, &'static str)> {
     vec![
         (with_config(|config| config.with_bucket_size(nz8(8))), "--bucket-size 8"),
         (with_config(|config| config.with_replacement_cache(0)), "--replacements 0"),
-        (with_config(|config| config.with_grace_period(seconds(300))), "--grace-period 5m"),
+        (with_config(|config| config.with_grace_period(seconds(300)).unwrap()), "--grace-period 5m"),
         (
             Scenario {
                 start: Start::Join { every: MS, seeds: 1 },
@@ -169,7 +169,7 @@ fn one_by_one_in_the_config() -> Vec<(Scenario, &'static str)> {
         (with_config(|config| config.with_parallelism(adaptive)), "--parallelism 3-10"),
         (with_config(|config| config.with_beta(nz8(5))), "--beta 5"),
         (with_config(|config| config.with_disjoint_paths(nz8(4))), "--disjoint-paths 4"),
-        (with_config(|config| config.with_query_timeout(seconds(10))), "--query-timeout 10s"),
+        (with_config(|config| config.with_query_timeout(seconds(10)).unwrap()), "--query-timeout 10s"),
         (with_config(patient), "--request-timeout 1m"),
         (with_config(short), "--soft-timeout 1ms-500ms"),
         (
@@ -185,9 +185,9 @@ fn one_by_one_in_the_config() -> Vec<(Scenario, &'static str)> {
         (with_config(|config| config.with_max_known_peers(nz(9))), "--max-known-peers 9"),
         (with_config(|config| config.with_max_seeds(nz(10))), "--max-seeds 10"),
         (with_config(|config| config.with_joining(Joining::OnRequest)), "--join-on-request"),
-        (with_config(|config| config.with_refresh_interval(None)), "--refresh-interval never"),
-        (with_config(|config| config.with_refresh_interval(Some(Duration::MAX))), {
-            "--refresh-interval 18446744073709551615999999999ns"
+        (with_config(|config| config.with_refresh_interval(None).unwrap()), "--refresh-interval never"),
+        (with_config(|config| config.with_refresh_interval(Some(Duration::MAX)).unwrap()), {
+            "--refresh-interval never"
         }),
         (with_config(|config| config.with_low_peers(0)), "--low-peers 0"),
         (with_config(|config| config.with_keep_alive(KeepAlive::Table)), "--keep-alive table"),
@@ -296,6 +296,11 @@ fn what_makes_no_sense_is_refused_and_the_error_says_why() {
         ("--parallelism 6-4", "6 is more than 4"),
         ("--soft-timeout 1s", "write two times"),
         ("--soft-timeout 2s-1s", "must not begin after its end"),
+        ("--soft-timeout 0s-1s", "the soft timeout must be at least 1ms"),
+        ("--request-timeout 1ms --soft-timeout 1ms-1ms", "the request timeout must be at least 100ms"),
+        ("--query-timeout 0s", "the query timeout must be at least 100ms"),
+        ("--grace-period 0s", "the grace period must be at least 10s"),
+        ("--refresh-interval 1ms", "the refresh interval must be at least 10s"),
         ("--request-timeout 1s", "nor end after the request timeout"),
         ("--ip-exempt 10.0.0.0", "ADDRESS/BITS"),
         ("--ip-exempt 10.0.0.0/33", "does not lie between 0 and 32"),
@@ -389,7 +394,8 @@ fn incident() -> impl Strategy<Value = Incident> {
 
 fn config() -> impl Strategy<Value = Config> {
     let numbers = (any::<[NonZeroU8; 5]>(), any::<[NonZeroUsize; 4]>(), any::<(u8, usize, bool)>());
-    let times = ([span(), span(), span(), span(), span()], option::of(span().prop_map(|span| span.max(MS))));
+    let times =
+        ([span(), span(), span(), span(), span()], option::of(span().prop_map(|span| span.max(10_000 * MS))));
     let exempt = vec((any::<[u8; 4]>(), 0..=32u8).prop_map(|(ip, bits)| (ip.into(), bits)), 0..3);
     let limits = (any::<(NonZeroU8, NonZeroU16)>(), exempt);
     let limits =
@@ -400,13 +406,15 @@ fn config() -> impl Strategy<Value = Config> {
             let [k, beta, paths, start, max] = small;
             // Soft timeouts from the shortest to the next, and requests time out after both.
             times[..3].sort();
+            times[..2].iter_mut().for_each(|time| *time = (*time).max(MS));
+            times[2..].iter_mut().for_each(|time| *time = (*time).max(10_000 * MS));
             let parallelism = if is_fixed {
                 Parallelism::Fixed(start)
             } else {
                 Parallelism::Adaptive { start: start.min(max), max: start.max(max) }
             };
             let config = Config::default()
-                .with_soft_timeout(Duration::ZERO..=Duration::ZERO)
+                .with_soft_timeout(MS..=MS)
                 .and_then(|config| config.with_request_timeout(times[2]))
                 .and_then(|config| config.with_soft_timeout(times[0]..=times[1]));
             config
@@ -414,17 +422,20 @@ fn config() -> impl Strategy<Value = Config> {
                 .with_bucket_size(k)
                 .with_replacement_cache(cache)
                 .with_grace_period(times[3])
+                .unwrap()
                 .with_ip_diversity(limits)
                 .with_parallelism(parallelism)
                 .with_beta(beta)
                 .with_disjoint_paths(paths)
                 .with_query_timeout(times[4])
+                .unwrap()
                 .with_max_queries(large[0])
                 .with_max_dials(large[1])
                 .with_max_known_peers(large[2])
                 .with_max_seeds(large[3])
                 .with_joining(if on_request { Joining::OnRequest } else { Joining::Automatic })
                 .with_refresh_interval(refresh)
+                .unwrap()
                 .with_low_peers(low)
                 .with_keep_alive(keep)
         },

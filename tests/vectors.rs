@@ -16,7 +16,7 @@ use std::path::Path;
 use bytes::BytesMut;
 use libp2p::{Multiaddr, PeerId};
 use libp2p_kademlia::addrs::Addresses;
-use libp2p_kademlia::dht::{Dht, InboundId, Input, Output};
+use libp2p_kademlia::dht::{ConnectionId, Dht, InboundId, Input, Output};
 use libp2p_kademlia::message::{MessageType, Request, Response};
 use libp2p_kademlia::store::{MemoryStore, RecordStore as _};
 use libp2p_kademlia::time::{Instant, Now, SystemTime};
@@ -170,10 +170,13 @@ impl Server {
     fn meet(&mut self, (peer, address): (PeerId, Multiaddr)) {
         let (dht, now) = (&mut self.dht, self.now);
         dht.handle_input(now, Input::AddressesLearned { peer, addresses: vec![address.clone()] });
-        dht.handle_input(now, Input::Connected { peer, address, dialled: true, dial: None });
+        dht.handle_input(
+            now,
+            Input::Connected { peer, connection: ConnectionId(0), address, dialled: true, dial: None },
+        );
         dht.handle_input(now, Input::ProtocolConfirmed { peer });
         while let Some(output) = dht.poll_output() {
-            if let Output::SendRequest { id, to, request: Request::FindNode { .. } } = output {
+            if let Output::SendRequest { id, to, request: Request::FindNode { .. }, .. } = output {
                 let named = KadPeer {
                     node_id: to,
                     multiaddrs: Addresses::collect(&to, [somebody(9).1]),
@@ -189,7 +192,10 @@ impl Server {
     fn answer(&mut self, from: PeerId, request: Request) -> Result<Vec<u8>, bool> {
         self.asked += 1;
         let id = InboundId(self.asked);
-        self.dht.handle_input(self.now, Input::RequestReceived { from, id, request });
+        self.dht.handle_input(
+            self.now,
+            Input::RequestReceived { from, connection: ConnectionId(0), id, request },
+        );
         let mut answer = None;
         while let Some(output) = self.dht.poll_output() {
             match output {

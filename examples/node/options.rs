@@ -102,10 +102,10 @@ impl Options {
         }
         let seconds = |seconds: NonZeroU32| Duration::from_secs(seconds.get().into());
         if let Some(timeout) = self.query_timeout {
-            config = config.with_query_timeout(seconds(timeout));
+            config = config.with_query_timeout(seconds(timeout)).map_err(|error| error.to_string())?;
         }
         if let Some(ttl) = self.record_ttl {
-            config = config.with_record_ttl(Some(seconds(ttl)));
+            config = config.with_record_ttl(Some(seconds(ttl))).map_err(|error| error.to_string())?;
         }
         Ok(config)
     }

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use libp2p_kademlia::{BucketInserts, Config, IpDiversity, Joining, KeepAlive, Parallelism};
+use libp2p_kademlia::{BucketInserts, Config, ConfigError, IpDiversity, Joining, KeepAlive, Parallelism};
 
 use super::values::{OrNever, duration, network, or_never, parallelism, range, span};
 
@@ -95,7 +95,6 @@ impl Node {
         let config = self.timeouts(Config::default())?;
         let config = with(config, self.bucket_size, Config::with_bucket_size);
         let config = with(config, self.replacements, Config::with_replacement_cache);
-        let config = with(config, self.grace_period, Config::with_grace_period);
         let config = with(config, self.parallelism, Config::with_parallelism);
         let config = with(config, self.beta, Config::with_beta);
         let config = with(config, self.disjoint_paths, Config::with_disjoint_paths);
@@ -103,7 +102,6 @@ impl Node {
         let config = with(config, self.max_dials, Config::with_max_dials);
         let config = with(config, self.max_known_peers, Config::with_max_known_peers);
         let config = with(config, self.max_seeds, Config::with_max_seeds);
-        let config = with(config, self.refresh_interval, Config::with_refresh_interval);
         let config = with(config, self.low_peers, Config::with_low_peers);
         let keep = self.keep_alive.map(|kept| match kept {
             Kept::Closest => KeepAlive::Closest,
@@ -119,17 +117,22 @@ impl Node {
     }
 
     fn timeouts(&self, config: Config) -> Result<Config, String> {
-        let config = with(config, self.query_timeout, Config::with_query_timeout);
+        let config = try_with(config, self.grace_period, Config::with_grace_period)?;
+        let config = try_with(config, self.refresh_interval, Config::with_refresh_interval)?;
+        let config = try_with(config, self.query_timeout, Config::with_query_timeout)?;
         // The two limit each other: first both are as far apart as can be, then each is what it is to be.
         let soft = self.soft_timeout.clone().unwrap_or(DEFAULT_SOFT);
         config
-            .with_soft_timeout(Duration::ZERO..=Duration::ZERO)
+            .with_soft_timeout(SHORTEST_SOFT..=SHORTEST_SOFT)
             .and_then(|config| match self.request_timeout {
                 Some(timeout) => config.with_request_timeout(timeout),
                 None => Ok(config),
             })
             .and_then(|config| config.with_soft_timeout(soft))
-            .map_err(|_| {
+            .map_err(|error| {
+                if matches!(error, ConfigError::TooShort { .. }) {
+                    return error.to_string();
+                }
                 "a soft timeout must not begin after its end, nor end after the request timeout".to_owned()
             })
     }
@@ -150,8 +153,23 @@ impl Node {
     }
 }
 
+/// The least that a soft timeout may be.
+const SHORTEST_SOFT: Duration = Duration::from_millis(1);
+
 /// The range of the soft timeout of [`Config::default`], which has no getter; a test holds them together.
 const DEFAULT_SOFT: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(5);
+
+fn try_with<T>(
+    config: Config,
+    value: Option<T>,
+    set: fn(Config, T) -> Result<Config, ConfigError>,
+) -> Result<Config, String> {
+    let config = match value {
+        Some(value) => set(config, value),
+        None => Ok(config),
+    };
+    config.map_err(|error| error.to_string())
+}
 
 fn with<T>(config: Config, value: Option<T>, set: fn(Config, T) -> Config) -> Config {
     match value {

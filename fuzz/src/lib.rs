@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use libp2p_core::Multiaddr;
 use libp2p_core::multihash::Multihash;
 use libp2p_identity::PeerId;
-use libp2p_kademlia::dht::{Dht, DialFailure, DialId, InboundId, Input, Output, RequestId};
+use libp2p_kademlia::dht::{ConnectionId, Dht, DialFailure, DialId, InboundId, Input, Output, RequestId};
 use libp2p_kademlia::message::{Request, Response, SentRecord};
 use libp2p_kademlia::store::MemoryStore;
 use libp2p_kademlia::time::{Duration, Instant, Now, SystemTime};
@@ -124,7 +124,7 @@ impl World {
     fn new() -> Self {
         // The one reading of the clock that all instants are counted from; no result depends on it.
         let now = Now::new(Instant::now(), SystemTime::UNIX_EPOCH);
-        let config = Config::default().with_query_timeout(Duration::from_secs(60));
+        let config = Config::default().with_query_timeout(Duration::from_secs(60)).unwrap();
         let store = MemoryStore::new(peer(0));
         let mut dht = Dht::new(peer(0), store, config, [7; 32], now);
         dht.set_mode(now, Some(Mode::Server));
@@ -164,6 +164,7 @@ impl World {
             2 => self.fail_dial(n, arg),
             3 => self.input(Input::AddressesLearned { peer: id, addresses: vec![address(n), address(arg)] }),
             4 => self.input(Input::ProtocolConfirmed { peer: id }),
+            5 if arg.is_multiple_of(2) => self.input(Input::ProtocolDoubted { peer: id }),
             5 => self.input(Input::ProtocolUnsupported { peer: id }),
             6 | 7 => self.ask(id, arg),
             8..=10 => self.answer(n, arg),
@@ -189,6 +190,7 @@ impl World {
         self.connected.push(n % PEERS);
         self.input(Input::Connected {
             peer: peer(n),
+            connection: ConnectionId(u64::from(n % (3 * PEERS))),
             address: address(n),
             dialled: arg.is_multiple_of(2),
             dial,
@@ -197,7 +199,10 @@ impl World {
 
     fn disconnect(&mut self, n: u8) {
         self.connected.retain(|known| *known != n % PEERS);
-        self.input(Input::Disconnected { peer: peer(n) });
+        self.input(Input::Disconnected {
+            peer: peer(n),
+            connection: ConnectionId(u64::from(n % (3 * PEERS))),
+        });
     }
 
     fn take_dial(&mut self, arg: u8) -> Option<DialId> {
@@ -234,7 +239,12 @@ impl World {
                 Request::PutValue { record: SentRecord { key, value, publisher: None, ttl: None } }
             }
         };
-        self.input(Input::RequestReceived { from, id: InboundId(self.next_inbound), request });
+        self.input(Input::RequestReceived {
+            from,
+            connection: ConnectionId(u64::from(arg)),
+            id: InboundId(self.next_inbound),
+            request,
+        });
     }
 
     fn answer(&mut self, n: u8, arg: u8) {

@@ -3,6 +3,8 @@
 use std::num::{NonZeroU8, NonZeroUsize};
 
 use super::Config;
+use super::least;
+use crate::error::ConfigError;
 use crate::time::Duration;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -39,21 +41,29 @@ impl Config {
     /// Sets how long this node believes others that they provide something.
     ///
     /// Longer survives a longer absence of the provider; finders meet more of those that are gone. Addresses are handed on
-    /// for 24 hours whatever this is. Default: 48 hours (`spec`, "Content provider advertisement and discovery").
-    #[must_use]
-    pub fn with_provider_ttl(mut self, ttl: Duration) -> Self {
-        self.providers.ttl = ttl;
-        self
+    /// for 24 hours whatever this is. Default: 48 hours (`spec`, "Content provider advertisement and discovery"). At least 1 second.
+    ///
+    /// # Errors
+    /// [`ConfigError::TooShort`] if it is shorter.
+    pub fn with_provider_ttl(mut self, ttl: Duration) -> Result<Self, ConfigError> {
+        self.providers.ttl = least::span("provider TTL", least::TTL, ttl)?;
+        Ok(self)
     }
 
     /// Sets how often this node tells others anew what it provides; `None` leaves that to the application.
     ///
     /// Should be less than half of the time for which others believe it. Each key costs a lookup and `k` messages. Default:
-    /// 22 hours (`spec`).
-    #[must_use]
-    pub fn with_provider_publication_interval(mut self, interval: Option<Duration>) -> Self {
-        self.providers.publication = interval;
-        self
+    /// 22 hours (`spec`). At least 1 minute.
+    ///
+    /// # Errors
+    /// [`ConfigError::TooShort`] if it is shorter.
+    pub fn with_provider_publication_interval(
+        mut self,
+        interval: Option<Duration>,
+    ) -> Result<Self, ConfigError> {
+        self.providers.publication =
+            least::interval("provider publication interval", least::PUBLICATION, interval)?;
+        Ok(self)
     }
 
     /// Sets what percentage of `k` peers must have been told when an announcement returns; the others are told in the

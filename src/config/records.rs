@@ -3,6 +3,8 @@
 use std::num::NonZeroU8;
 
 use super::Config;
+use super::least;
+use crate::error::ConfigError;
 use crate::time::Duration;
 use crate::validate::{Namespaces, Validator};
 
@@ -78,31 +80,37 @@ impl Config {
     /// Sets how long a record lasts that came without an end, and how long one lasts at most that others want stored.
     ///
     /// Longer survives a longer absence of the publisher; holders keep what nobody wants for as long. `None` sets no end.
-    /// Default: 48 hours (`spec`, "Entry validation").
-    #[must_use]
-    pub fn with_record_ttl(mut self, ttl: Option<Duration>) -> Self {
-        self.records.ttl = ttl;
-        self
+    /// Default: 48 hours (`spec`, "Entry validation"). At least 1 second.
+    ///
+    /// # Errors
+    /// [`ConfigError::TooShort`] if it is shorter.
+    pub fn with_record_ttl(mut self, ttl: Option<Duration>) -> Result<Self, ConfigError> {
+        self.records.ttl = least::interval("record TTL", least::TTL, ttl)?;
+        Ok(self)
     }
 
     /// Sets how often this node puts its own records anew; `None` leaves that to the application.
     ///
     /// Should be less than half of the time that a record lasts. Each costs a lookup and `k` requests. Default: 22 hours
-    /// (`spec`).
-    #[must_use]
-    pub fn with_publication_interval(mut self, interval: Option<Duration>) -> Self {
-        self.records.publication = interval;
-        self
+    /// (`spec`). At least 1 minute.
+    ///
+    /// # Errors
+    /// [`ConfigError::TooShort`] if it is shorter.
+    pub fn with_publication_interval(mut self, interval: Option<Duration>) -> Result<Self, ConfigError> {
+        self.records.publication = least::interval("publication interval", least::PUBLICATION, interval)?;
+        Ok(self)
     }
 
     /// Sets how often the records of others that this node holds are put anew where they belong now; `None` never.
     ///
     /// Skipped if somebody else has done so meanwhile: with `k` holders one of them does it each time. Shorter survives
-    /// faster churn. Default: an hour (Maymounkov & Mazières §2.5).
-    #[must_use]
-    pub fn with_replication_interval(mut self, interval: Option<Duration>) -> Self {
-        self.records.replication = interval;
-        self
+    /// faster churn. Default: an hour (Maymounkov & Mazières §2.5). At least 1 minute.
+    ///
+    /// # Errors
+    /// [`ConfigError::TooShort`] if it is shorter.
+    pub fn with_replication_interval(mut self, interval: Option<Duration>) -> Result<Self, ConfigError> {
+        self.records.replication = least::interval("replication interval", least::PUBLICATION, interval)?;
+        Ok(self)
     }
 
     /// Sets whether records that were found are cached at peers that lacked them. Default: at one.

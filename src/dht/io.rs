@@ -74,13 +74,19 @@ pub enum Input {
         /// The addresses.
         addresses: Vec<Multiaddr>,
     },
-    /// A peer has said that it serves the protocol.
+    /// Somebody has said that a peer serves the protocol, as a rule the peer itself.
     ProtocolConfirmed {
         /// The peer.
         peer: PeerId,
     },
-    /// A peer does not serve the protocol, or no longer.
+    /// Negotiation has shown that a peer does not serve the protocol, or no longer.
     ProtocolUnsupported {
+        /// The peer.
+        peer: PeerId,
+    },
+    /// Somebody has said that a peer does not serve the protocol, or no longer. One that is in the table is asked at once,
+    /// and what comes of that decides; a stranger is not asked unless something is wanted of it.
+    ProtocolDoubted {
         /// The peer.
         peer: PeerId,
     },

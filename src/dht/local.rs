@@ -99,7 +99,8 @@ mod tests {
                 .map(address);
         let mut local = Local::new(peer, Key::sha256(b""));
         local.set_addresses(&[any.clone(), no_port, example.clone(), world.clone()], &[]);
-        assert_eq!(local.addresses_for(Reach::World).into_vec(), [world.clone()]);
+        assert_eq!(local.addresses_for(Reach::World).first(), Some(&world));
+        assert_eq!(local.addresses_for(Reach::World).len(), 1);
         assert_eq!(local.addresses_for(Reach::Special).into_vec(), [example.clone(), world.clone()]);
         local.set_addresses(&[], &[any, example, world.clone()]);
         assert_eq!(local.addresses_for(Reach::Machine).into_vec(), [world]);

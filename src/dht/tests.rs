@@ -9,6 +9,7 @@ mod providers;
 mod records;
 mod requests;
 mod searching;
+mod settings;
 mod table;
 
 use std::cmp::Reverse;
@@ -266,7 +267,10 @@ impl Net {
             }
             Output::RefuseRequest { id, .. } => {
                 let (to, id) = self.nodes[n].answering.remove(&id).unwrap();
-                let error = RequestError::StreamEnded;
+                let error = match self.nodes[n].dht.mode() {
+                    Mode::Server => RequestError::StreamEnded,
+                    Mode::Client => RequestError::Unsupported,
+                };
                 self.later(self.latency, Happening::Input(to, Input::RequestFailed { id, error }));
             }
             Output::AnnounceAddresses { peer, .. } => self.nodes[n].announced.push(peer),
@@ -349,11 +353,8 @@ impl Net {
             self.later(self.latency, Happening::Input(n, learned));
             let is_server = self.nodes[other].dht.mode() == Mode::Server;
             let peer = peer(other);
-            let protocol = if is_server {
-                Input::ProtocolConfirmed { peer }
-            } else {
-                Input::ProtocolUnsupported { peer }
-            };
+            let protocol =
+                if is_server { Input::ProtocolConfirmed { peer } } else { Input::ProtocolDoubted { peer } };
             self.later(self.latency, Happening::Input(n, protocol));
         }
     }
@@ -472,6 +473,7 @@ pub(super) fn quiet() -> Config {
     Config::default()
         .with_joining(crate::config::Joining::OnRequest)
         .with_refresh_interval(None)
+        .unwrap()
         .with_low_peers(0)
 }
 

@@ -7,9 +7,9 @@ use libp2p_identity::PeerId;
 
 use super::io::{ConnectionId, DialId};
 use super::op::find_node;
-use super::peers::{Left, Outcome, Owner, Protocol, Reply, Standing, Urgency};
+use super::peers::{Known, Left, Outcome, Owner, Protocol, Reply, Standing, Urgency};
 use super::{Dht, RecordStore, TRY_AGAIN};
-use crate::addrs::{Addresses, Reach, clean};
+use crate::addrs::{Addresses, IpGroup, Reach, clean};
 use crate::config::{BucketInserts, KeepAlive};
 use crate::error::RequestError;
 use crate::event::Event;
@@ -17,7 +17,8 @@ use crate::key::Key;
 use crate::message::Response;
 use crate::peer::PackedPeerId;
 use crate::query::rtt::Phase;
-use crate::routing::{Entry, Failed, Insert};
+use crate::routing::admission::Stranger;
+use crate::routing::{Entry, Failed, Insert, Worth};
 use crate::time::{Duration, Instant, after};
 
 use bytes::Bytes;
@@ -90,9 +91,13 @@ impl<S: RecordStore> Dht<S> {
         known.announced = true;
         known.reported &= known.addresses == before;
         let addresses = known.addresses.clone();
+        let is_met = known.is_connected() || known.protocol == Protocol::Unsupported;
         self.peers.addresses_arrived(now, &peer, &mut self.outputs);
         let key = self.peers.key(&peer);
         self.addresses_changed(&key, &peer, &addresses);
+        if !is_met && !addresses.is_empty() && self.table.entry(&key, &peer).is_none() {
+            self.reported.report(now, peer);
+        }
         self.consider(now, peer);
     }
 
@@ -105,7 +110,7 @@ impl<S: RecordStore> Dht<S> {
             Standing::Freed(peer) => {
                 let key = self.peers.key(&peer);
                 self.admission.forget(&peer);
-                self.admission.offer(now, key, peer);
+                self.offer(now, key, peer, Worth::Named);
             }
         }
     }
@@ -117,9 +122,29 @@ impl<S: RecordStore> Dht<S> {
         }
     }
 
+    /// Somebody in the program says that a peer does not speak the protocol, or no longer: its own negotiation decides.
+    ///
+    /// One in the table, or that waits for a place, is asked at once. A stranger has nothing to lose by it.
+    pub(super) fn protocol_doubted(&mut self, now: Instant, peer: PeerId) {
+        let protocol = &mut self.peers.remember(now, peer).protocol;
+        if matches!(protocol, Protocol::Doubted | Protocol::Unsupported) {
+            return;
+        }
+        *protocol = Protocol::Doubted;
+        let key = self.peers.key(&peer);
+        if self.table.entry(&key, &peer).is_some() {
+            self.probe.begin(now, &mut self.table, &key, &peer);
+            self.ask_for_itself(now, peer, Owner::Probe);
+        } else if self.table.is_waiting(&key, &peer) {
+            self.admission.forget(&peer);
+            self.offer(now, key, peer, Worth::Named);
+        }
+    }
+
     /// Sees whether a stranger is to be asked if it is a server.
     ///
-    /// One that is connected is; one that somebody else in the program has reported only while the table is low.
+    /// One that is connected is; one that somebody else in the program has reported, or says to be no server, only while
+    /// the table is low.
     pub(super) fn consider(&mut self, now: Instant, peer: PeerId) {
         let low = self.is_low();
         let Some(known) = self.peers.get_mut(&peer) else {
@@ -136,13 +161,23 @@ impl<S: RecordStore> Dht<S> {
             }
             return;
         }
-        if !connected && !low {
+        if !low && (!connected || known.protocol == Protocol::Doubted) {
             return;
         }
         let key = self.peers.key(&peer);
-        if self.table.entry(&key, &peer).is_none() && self.table.wants(&key) {
-            self.admission.offer(now, key, peer);
+        if self.table.entry(&key, &peer).is_none()
+            && let Some(worth) = self.table.worth(&key)
+        {
+            self.offer(now, key, peer, worth);
         }
+    }
+
+    /// Offers a stranger to be asked.
+    fn offer(&mut self, now: Instant, key: Key, peer: PeerId, worth: Worth) {
+        let group = self.peers.get(&peer).and_then(|known| {
+            if known.is_connected() { known.group } else { known.addresses.first().and_then(IpGroup::of) }
+        });
+        self.admission.offer(now, Stranger { key, peer, worth, group });
     }
 
     pub(super) fn is_low(&self) -> bool {
@@ -151,21 +186,53 @@ impl<S: RecordStore> Dht<S> {
 
     /// Asks one stranger or one peer of the table that is due, if any is. Returns whether there was one.
     pub(super) fn ask_around(&mut self, now: Instant) -> bool {
-        let (peer, owner) = if let Some((key, peer)) = self.admission.next() {
+        let (peers, estimator) = (&self.peers, &self.estimator);
+        let soft_timeout = |peer: &PeerId| {
+            let known = peers.get(peer);
+            let soft = estimator.soft_timeout(known.map(|known| &known.rtt), Phase::Hopping);
+            if known.is_some_and(Known::is_connected) { soft.connected } else { soft.dialled }
+        };
+        if let Some((key, peer)) = self.admission.next(now, soft_timeout) {
             if self.table.entry(&key, &peer).is_some() {
                 self.admission.done(&peer);
-                return true;
+            } else {
+                self.ask_for_itself(now, peer, Owner::Check);
             }
-            (peer, Owner::Check)
         } else if let Some((_, peer)) = self.probe.next(now, &mut self.table) {
-            (peer, Owner::Probe)
+            self.ask_for_itself(now, peer, Owner::Probe);
         } else {
             return false;
-        };
+        }
+        true
+    }
+
+    /// Asks a peer for itself, though it may have failed lately.
+    fn ask_for_itself(&mut self, now: Instant, peer: PeerId, owner: Owner) {
         let request = find_node(&Bytes::from(peer.to_bytes()));
         let seed = self.seeds.addresses(&peer).cloned().unwrap_or_default();
         let owner = (owner, Urgency::Forced);
         self.peers.request(now, peer, &seed, request, owner, &mut self.outputs);
+    }
+
+    /// Tries one peer that was reported and not met, if one is due and few are known. Returns whether there was one.
+    pub(super) fn try_reported(&mut self, now: Instant) -> bool {
+        if !self.is_low() {
+            return false;
+        }
+        let Some(peer) = self.reported.next(now) else {
+            return false;
+        };
+        let key = self.peers.key(&peer);
+        let is_in = self.table.entry(&key, &peer).is_some();
+        match self.peers.get(&peer) {
+            // It is a stranger like others.
+            Some(known) if known.is_connected() => {}
+            Some(known) if !is_in && !known.addresses.is_empty() => {
+                self.admission.forget(&peer);
+                self.offer(now, key, peer, Worth::Named);
+            }
+            Some(_) | None => self.reported.remove(&peer),
+        }
         true
     }
 
@@ -197,6 +264,7 @@ impl<S: RecordStore> Dht<S> {
                 }
             }
             Ok(Reply::Answer(response, rtt)) => {
+                self.reported.remove(&peer);
                 self.estimator.answered(rtt);
                 self.peers.be_patient(self.estimator.soft_timeout(None, Phase::Hopping).connected);
                 if self.table.answered(now, &key, &peer) {
@@ -304,6 +372,7 @@ impl<S: RecordStore> Dht<S> {
     /// A request to a peer has failed.
     fn failed(&mut self, now: Instant, key: &Key, peer: &PeerId, error: RequestError, probe: bool) {
         if error == RequestError::Unsupported {
+            self.reported.remove(peer);
             self.drop_from_table(now, peer);
         } else if error.is_peers_fault() {
             let again = |entry: &Entry| !entry.is_live() && entry.probe_at() > now;

@@ -353,6 +353,7 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
             FromHandler::RequestFailed(id, error) => Input::RequestFailed { id, error },
             FromHandler::Protocol(true) => Input::ProtocolConfirmed { peer },
             FromHandler::Protocol(false) => Input::ProtocolUnsupported { peer },
+            FromHandler::Doubted => Input::ProtocolDoubted { peer },
         };
         self.input(input);
     }

@@ -61,8 +61,10 @@ pub enum FromHandler {
     ResponseReceived(RequestId, Response),
     /// The peer will not answer.
     RequestFailed(RequestId, RequestError),
-    /// The peer has said that it serves the protocol, or that it does not.
+    /// The peer is said to serve the protocol, or has shown that it does not.
     Protocol(bool),
+    /// Another behaviour says that the peer does not serve the protocol, or no longer.
+    Doubted,
 }
 
 /// What a stream of this node is opened for.
@@ -214,6 +216,10 @@ impl Handler {
         }
     }
 
+    /// Takes note of what another behaviour, as a rule identify, says that the peer speaks.
+    ///
+    /// That it speaks this protocol is reason to ask it, and that it does not no more than that: the node asks, and
+    /// negotiation decides.
     fn protocols_changed(&mut self, change: ProtocolsChange<'_>) {
         let (names_ours, supports) = match change {
             ProtocolsChange::Added(mut added) => (added.any(|protocol| *protocol == self.protocol), true),
@@ -223,13 +229,14 @@ impl Handler {
         };
         let now_supported = match (names_ours, self.supported) {
             (true, _) => supports,
-            // The first list of a peer does not name the protocol: it does not serve it.
+            // The first list of a peer does not name the protocol: it hardly serves it.
             (false, None) => false,
             (false, Some(_)) => return,
         };
         if self.supported != Some(now_supported) {
             self.supported = Some(now_supported);
-            self.events.push_back(FromHandler::Protocol(now_supported));
+            let event = if now_supported { FromHandler::Protocol(true) } else { FromHandler::Doubted };
+            self.events.push_back(event);
         }
     }
 

@@ -27,7 +27,7 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 /// A peer to probe; [`deadline`](Self::deadline).
 ///
 /// # Bounds
-/// Eight probes at once. A look at the table costs one pass over its entries, and happens only when a deadline has come.
+/// Eight probes at once, beside one for each peer whose support for the protocol is doubted. A look at the table costs one pass over its entries, and happens only when a deadline has come.
 #[derive(Clone, Debug)]
 pub struct Probe {
     in_flight: usize,
@@ -63,6 +63,12 @@ impl Probe {
         table.probe_at(after(now, FORGOTTEN_AFTER), &key, &peer);
         self.in_flight += 1;
         Some((key, peer))
+    }
+
+    /// Notes that a peer of the table is asked at once, beside those that are due.
+    pub(crate) fn begin(&mut self, now: Instant, table: &mut Table, key: &Key, peer: &PeerId) {
+        table.probe_at(after(now, FORGOTTEN_AFTER), key, peer);
+        self.in_flight += 1;
     }
 
     /// Notes that a probe has ended.

@@ -3,6 +3,7 @@
 //! Knows keys, peers, and who answered or failed when. Does no I/O: whom to probe is asked of it, what came of it is
 //! told to it.
 
+use std::cmp::Reverse;
 use std::num::NonZeroU8;
 
 use libp2p_identity::PeerId;
@@ -109,6 +110,17 @@ pub enum Failed {
     Replaced(PeerId),
     /// The peer has left.
     Removed,
+}
+
+/// How much the table would gain by a stranger; the more, the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Worth {
+    /// Its bucket has room for so many.
+    Room(u8),
+    /// It would be among the `k` closest to the own key, at this distance.
+    Near(Reverse<Distance>),
+    /// The application has named it, whatever its place.
+    Named,
 }
 
 /// The routing table.
@@ -348,19 +360,32 @@ impl Table {
     /// It is if it would be among the `k` closest to the own key, of which every one counts, or if its bucket has a stale
     /// entry or is less than a quarter full. The other places are filled by those that answer lookups, for nothing.
     pub fn wants(&self, key: &Key) -> bool {
+        self.worth(key).is_some()
+    }
+
+    /// Returns what a stranger at `key` is worth, groups aside, if it is worth a request of its own.
+    pub(crate) fn worth(&self, key: &Key) -> Option<Worth> {
         let k = usize::from(self.config.bucket_size.get());
-        let Some(bucket) = self.bucket(key) else {
-            return *key != self.local;
-        };
+        let distance = self.local.distance(key);
+        distance.bucket()?;
+        let entries = self.bucket(key).map_or(&[][..], Bucket::entries);
         let is_near = || {
-            let distance = self.local.distance(key);
-            self.closest(&self.local)
-                .nth(k - 1)
-                .is_none_or(|entry| distance <= self.local.distance(entry.key()))
+            let farthest = self.closest(&self.local).nth(k - 1);
+            farthest.is_none_or(|entry| distance <= self.local.distance(entry.key()))
         };
-        bucket.entries.len() < k / 4
-            || bucket.entries.iter().any(Entry::is_stale)
-            || (bucket.entries.len() < k && is_near())
+        if entries.len() < k && is_near() {
+            Some(Worth::Near(Reverse(distance)))
+        } else if entries.len() < k / 4 || entries.is_empty() || entries.iter().any(Entry::is_stale) {
+            let live = entries.iter().filter(|entry| !entry.is_stale()).count();
+            Some(Worth::Room(u8::try_from(k - live).unwrap_or(u8::MAX)))
+        } else {
+            None
+        }
+    }
+
+    /// Returns whether a peer waits for a place.
+    pub(crate) fn is_waiting(&self, key: &Key, peer: &PeerId) -> bool {
+        self.bucket(key).is_some_and(|bucket| bucket.replacements.iter().any(|waiting| waiting.is_of(peer)))
     }
 
     /// Puts the newest waiting peer that the limits allow into the place of `peer`.

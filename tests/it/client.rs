@@ -67,7 +67,7 @@ async fn a_restarted_node_joins_without_its_bootstrap_node() {
 async fn hanging() -> (Running, RunningRaw, libp2p_stream::IncomingStreams) {
     let raw = run_raw(Carrier::Memory, Version::V1Lazy, None).await;
     let streams = raw.control.clone().accept(PROTOCOL).unwrap();
-    let config = Config::default().with_query_timeout(Duration::from_millis(300));
+    let config = Config::default().with_query_timeout(Duration::from_millis(300)).unwrap();
     let mut swarm = swarm(Carrier::Memory, Version::V1Lazy, |keypair| node(keypair, config));
     swarm.behaviour_mut().kademlia.set_mode(Some(Mode::Server));
     let node = run(swarm, Carrier::Memory).await;

@@ -68,7 +68,7 @@ async fn an_address_without_an_id_is_enough() {
     let error = within(node.client.connect(nowhere)).await.unwrap_err();
     assert_eq!(error, ConnectError::Failed(RequestError::Unreachable));
     let own = within(node.client.connect(node.address.clone())).await.unwrap_err();
-    assert_eq!(own, ConnectError::Failed(RequestError::NoAddresses), "the swarm leaves own addresses out");
+    assert_eq!(own, ConnectError::Address, "it leads to the node itself");
 }
 
 #[tokio::test]

@@ -119,7 +119,7 @@ async fn ten_thousand_idle_streams_leave_thirty_two() {
 
 #[tokio::test]
 async fn a_message_that_never_ends_runs_out_of_time() {
-    let scene = Scene::with(Config::default().with_stream_timeout(Duration::from_millis(200))).await;
+    let scene = Scene::with(Config::default().with_stream_timeout(Duration::from_millis(200)).unwrap()).await;
     let mut stream = scene.stream().await;
     stream.write_all(&[40, 0x08, 4]).await.unwrap();
     stream.flush().await.unwrap();
@@ -129,7 +129,7 @@ async fn a_message_that_never_ends_runs_out_of_time() {
 
 #[tokio::test]
 async fn a_peer_that_reads_no_answers_is_not_read_from_either() {
-    let scene = Scene::with(Config::default().with_stream_timeout(Duration::from_millis(500))).await;
+    let scene = Scene::with(Config::default().with_stream_timeout(Duration::from_millis(500)).unwrap()).await;
     let mut stream = scene.stream().await;
     let mut request = BytesMut::new();
     let find = Request::FindNode { key: scene.victim.peer_id.to_bytes().into() };
@@ -153,7 +153,8 @@ async fn a_peer_that_reads_no_answers_is_not_read_from_either() {
 
 #[tokio::test]
 async fn idle_streams_are_closed_in_time() {
-    let scene = Scene::with(Config::default().with_inbound_idle_timeout(Duration::from_millis(200))).await;
+    let scene =
+        Scene::with(Config::default().with_inbound_idle_timeout(Duration::from_millis(200)).unwrap()).await;
     let mut stream = scene.stream().await;
     write_request(&mut stream, &Request::Ping).await;
     let mut buffer = BytesMut::new();

@@ -10,6 +10,7 @@
 
 mod client;
 mod connections;
+mod denier;
 mod hostile;
 mod libp2p_kad;
 mod providers;

@@ -1,12 +1,17 @@
-//! Adding identify is all the wiring there is, and what is found is given back to the swarm.
+//! Adding identify is all the wiring there is, and what is found is given back to the swarm. What other behaviours say is
+//! heard, and not more than that.
 
 use std::collections::BTreeSet;
 
 use libp2p::core::upgrade::Version;
 use libp2p::swarm::dial_opts::DialOpts;
-use libp2p_kademlia::{BucketInserts, FindPeerError, GetClosestPeersError, InboundRequest, QueryResult};
+use libp2p_kademlia::{
+    BucketInserts, FindPeerError, GetClosestPeersError, InboundRequest, Joining, QueryResult,
+};
 
+use super::denier::{Denied, DeniedEvent, Denier};
 use super::support::*;
+use libp2p::identify;
 use libp2p_kademlia::{Config, Event, Mode};
 
 /// Three nodes, of which the second and the third know only the first, find each other.
@@ -171,6 +176,81 @@ async fn a_node_follows_its_confirmed_addresses_and_changes_both_ways() {
     eventually(|| async { !knows(&hub, peer_id).await }).await;
     drop(ended);
     task.await.unwrap();
+}
+
+/// Waits for the next event of a node beside a behaviour that tells nothing.
+async fn next_of(swarm: &mut libp2p::Swarm<Denied>) -> NodeEvent {
+    loop {
+        if let libp2p::swarm::SwarmEvent::Behaviour(DeniedEvent::Node(event)) =
+            futures::StreamExt::select_next_some(swarm).await
+        {
+            return event;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_behaviour_that_reports_an_empty_list_of_protocols_takes_nobody_out_of_the_table() {
+    let (events, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let peer = run_with(server(), Carrier::Memory, move |event| {
+        if let libp2p::swarm::SwarmEvent::Behaviour(NodeEvent::Kademlia(Event::InboundRequest { request })) =
+            event
+            && matches!(request, InboundRequest::FindNode { .. })
+        {
+            let _ = events.send(());
+        }
+    })
+    .await;
+    // Nothing is asked that nobody wants.
+    let config = Config::default().with_joining(Joining::OnRequest).with_refresh_interval(None).unwrap();
+    let mut hub = swarm(Carrier::Memory, Version::V1Lazy, |keypair| Denied {
+        node: node(keypair, config),
+        denier: Denier::default(),
+    });
+    hub.behaviour_mut().node.kademlia.add_address(&peer.peer_id, peer.address.clone());
+    // Identify has named the protocol, and the peer has answered.
+    let (mut is_in, mut is_identified) = (false, false);
+    within(async {
+        while !(is_in && is_identified) {
+            match next_of(&mut hub).await {
+                NodeEvent::Identify(event) => {
+                    is_identified |= matches!(event, identify::Event::Received { .. })
+                }
+                NodeEvent::Kademlia(event) => is_in |= matches!(event, Event::RoutingUpdated { .. }),
+            }
+        }
+    })
+    .await;
+    while heard.try_recv().is_ok() {}
+    hub.behaviour_mut().denier.deny(peer.peer_id, "/ipfs/kad/1.0.0");
+    within(async {
+        loop {
+            tokio::select! {
+                _ = next_of(&mut hub) => {}
+                Some(()) = heard.recv() => break,
+            }
+        }
+    })
+    .await;
+    // It was asked, and its answer comes before that to a ping.
+    let id = hub.behaviour_mut().node.kademlia.ping(peer.peer_id);
+    within(async {
+        loop {
+            if let NodeEvent::Kademlia(event) = next_of(&mut hub).await
+                && let Event::OutboundQueryProgressed { id: of, result, .. } = event
+                && of == id
+            {
+                assert!(matches!(result, QueryResult::Ping(Ok(_))), "{result:?}");
+                break;
+            }
+        }
+    })
+    .await;
+    assert_eq!(
+        hub.behaviour().node.kademlia.peer_count(),
+        1,
+        "what it speaks is known by its own word alone"
+    );
 }
 
 #[tokio::test]

@@ -123,7 +123,7 @@ fn what_was_acknowledged_is_found_though_half_of_the_holders_die() {
 /// An hour of looking after records costs about what one publisher's putting them costs.
 #[test]
 fn holders_do_not_repeat_each_others_work() {
-    let quiet = Config::default().with_refresh_interval(None).with_grace_period(24 * HOUR);
+    let quiet = Config::default().with_refresh_interval(None).unwrap().with_grace_period(24 * HOUR).unwrap();
     let requests = |records: usize| {
         let mut world = World::new(&Scenario { config: quiet.clone(), ..joined(100) });
         put(&mut world, 0..records, Quorum::All);
@@ -147,7 +147,8 @@ fn holders_do_not_repeat_each_others_work() {
 /// Newcomers have what belongs to them long before it is put anew.
 #[test]
 fn newcomers_are_given_what_belongs_to_them() {
-    let config = Config::default().with_replication_interval(None).with_publication_interval(None);
+    let config =
+        Config::default().with_replication_interval(None).unwrap().with_publication_interval(None).unwrap();
     let mut world = World::new(&Scenario { config, ..joined(100) });
     let acknowledged = put(&mut world, 0..100, Quorum::All);
     let newcomers: Vec<_> = (0..10)
@@ -175,7 +176,7 @@ fn newcomers_are_given_what_belongs_to_them() {
 }
 
 fn through_churn(nodes: usize, records: usize, hours: u32) -> String {
-    let config = Config::default().with_publication_interval(None);
+    let config = Config::default().with_publication_interval(None).unwrap();
     let mut world = World::new(&Scenario { config, churn: Some(Churn::default()), ..joined(nodes) });
     let acknowledged = put(&mut world, 0..records, Quorum::Majority);
     let mut table = format!("{:>6}{:>10}{:>10}\n", "hours", "holders", "fewest");

@@ -37,8 +37,11 @@ pub(in crate::dht) enum Link {
 pub(in crate::dht) enum Protocol {
     Unknown,
     Confirmed,
+    /// Somebody says that it is not supported; the peer itself has not been asked since.
+    Doubted,
+    /// Negotiation has shown that it is not supported.
     Unsupported,
-    /// It was not supported on the last connection; what the next one says is news.
+    /// It was not supported on the last connection, or doubted; what the next one says is news.
     Lapsed,
 }
 

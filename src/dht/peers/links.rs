@@ -118,7 +118,7 @@ impl Peers {
         let is_last = known.connections.is_empty();
         if is_last {
             known.link = Link::Idle;
-            if known.protocol == Protocol::Unsupported {
+            if matches!(known.protocol, Protocol::Unsupported | Protocol::Doubted) {
                 known.protocol = Protocol::Lapsed;
             }
         }

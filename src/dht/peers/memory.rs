@@ -41,7 +41,7 @@ impl Memory {
             max,
             hash,
             epoch: Epoch::default(),
-            sweep_above: max + SLACK,
+            sweep_above: max.saturating_add(SLACK),
             sweep_at: None,
         }
     }
@@ -108,9 +108,9 @@ impl Memory {
             excess -= usize::from(goes && is_excess);
             !goes
         });
-        self.sweep_above = self.known.len().max(self.max) + SLACK;
+        self.sweep_above = self.known.len().max(self.max).saturating_add(SLACK);
         // Those that may not go now may go soon: connections end.
-        let crowded = self.known.len() > self.max + SLACK;
+        let crowded = self.known.len() > self.max.saturating_add(SLACK);
         self.sweep_at = Some(after(now, if crowded { SWEEP_CROWD_EVERY } else { SWEEP_EVERY }));
     }
 }

@@ -15,7 +15,7 @@ const TEN_MINUTES: Duration = Duration::from_secs(600);
 
 /// A node that joins by itself.
 fn node() -> Dht<MemoryStore> {
-    new_dht(0, Config::default().with_refresh_interval(None))
+    new_dht(0, Config::default().with_refresh_interval(None).unwrap())
 }
 
 fn timed(dht: &mut Dht<MemoryStore>, now: Now) -> Vec<Output> {
@@ -288,7 +288,7 @@ fn a_node_that_joins_on_request_never_does_so_by_itself() {
 #[test]
 fn a_table_that_has_become_low_is_a_reason_to_join_again() {
     let (mut dht, now) =
-        (new_dht(0, Config::default().with_low_peers(2).with_refresh_interval(None)), start());
+        (new_dht(0, Config::default().with_low_peers(2).with_refresh_interval(None).unwrap()), start());
     admit(&mut dht, now, 1..=4);
     dht.handle_timeout(now + GATHER);
     assert!(join_of(&dht).is_some());
@@ -309,7 +309,8 @@ fn a_table_that_has_become_low_is_a_reason_to_join_again() {
 
 #[test]
 fn a_join_for_which_there_is_no_room_is_put_off_and_not_told() {
-    let config = Config::default().with_max_queries(std::num::NonZeroUsize::MIN).with_refresh_interval(None);
+    let config =
+        Config::default().with_max_queries(std::num::NonZeroUsize::MIN).with_refresh_interval(None).unwrap();
     let (mut dht, now) = (new_dht(0, config), start());
     dht.add_address(now, peer(1), address(1));
     dht.ping(now, peer(1));
@@ -329,7 +330,7 @@ fn a_join_for_which_there_is_no_room_is_put_off_and_not_told() {
 
 #[test]
 fn a_join_that_takes_too_long_tells_how_far_it_came() {
-    let config = quiet().with_query_timeout(5 * SECOND);
+    let config = quiet().with_query_timeout(5 * SECOND).unwrap();
     let (mut dht, now) = (new_dht(0, config.clone()), start());
     dht.add_address(now, peer(1), address(1));
     dht.bootstrap(now).unwrap();

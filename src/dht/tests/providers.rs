@@ -240,7 +240,7 @@ fn whoever_is_alone_announces_as_soon_as_there_is_somebody() {
 
 #[test]
 fn it_is_announced_anew_before_others_forget_it_until_it_is_stopped() {
-    let mut net = net(30, &Config::default().with_refresh_interval(None));
+    let mut net = net(30, &Config::default().with_refresh_interval(None).unwrap());
     provide_at(&mut net, 3, &content()).unwrap();
     for day in 1..=3 {
         net.run_for(24 * HOUR);
@@ -516,7 +516,7 @@ fn the_caller_ends_a_search_when_it_has_enough() {
 
 #[test]
 fn a_watch_asks_after_one_second_then_ever_more_rarely_and_tells_each_once() {
-    let mut net = net(30, &Config::default().with_refresh_interval(None));
+    let mut net = net(30, &Config::default().with_refresh_interval(None).unwrap());
     provide_at(&mut net, 3, &content()).unwrap();
     let begun = net.now;
     let id = net.with(9, |dht, now| dht.watch_providers(now, content()));

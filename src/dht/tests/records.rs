@@ -250,7 +250,7 @@ fn a_record_ends_when_it_says_so_or_when_the_configuration_does() {
         (Some(HOUR), None, Some(HOUR)),
         (None, None, None),
     ] {
-        let (mut dht, now) = (new_dht(0, quiet().with_record_ttl(configured)), start());
+        let (mut dht, now) = (new_dht(0, quiet().with_record_ttl(configured).unwrap()), start());
         assert!(put(&mut dht, now, 1, SentRecord { ttl, ..sent(b"1") }));
         assert_eq!(held(&dht, WALL).unwrap().expires, lasts.map(|lasts| WALL + lasts));
         let Some(lasts) = lasts else { continue };
@@ -277,7 +277,7 @@ fn a_copy_that_ends_soon_does_not_shorten_one_that_lasts() {
 
 #[test]
 fn a_cached_copy_is_not_put_anew() {
-    let (mut dht, now) = (new_dht(0, quiet().with_replication_interval(Some(HOUR))), start());
+    let (mut dht, now) = (new_dht(0, quiet().with_replication_interval(Some(HOUR)).unwrap()), start());
     for n in 1..=300 {
         meet(&mut dht, now, n);
         answer_all(&mut dht, now, &[n + 1]);
@@ -336,7 +336,7 @@ fn the_more_nodes_are_closer_the_shorter_a_record_is_kept() {
 
 #[test]
 fn peers_with_a_worse_record_are_corrected_and_the_closest_without_one_caches_it() {
-    let (mut dht, now) = (new_dht(0, validating().with_replication_interval(None)), start());
+    let (mut dht, now) = (new_dht(0, validating().with_replication_interval(None).unwrap()), start());
     admit(&mut dht, now, 1..=6);
     let query = dht.get_record(now, record_key(), None);
     let by_distance = |dht: &Dht<MemoryStore>| -> Vec<PeerId> {
@@ -735,7 +735,7 @@ fn the_application_may_refuse_before_anything_is_answered() {
 
 #[test]
 fn a_newcomer_gets_what_belongs_to_it_from_the_closest_holder_alone() {
-    let config = joining(Config::default()).with_replication_interval(None);
+    let config = joining(Config::default()).with_replication_interval(None).unwrap();
     let mut net = net(40, &config);
     let keys: Vec<_> = (0..60u8).map(|n| RecordKey::new(&[n])).collect();
     for (n, key) in keys.iter().enumerate() {
@@ -872,8 +872,8 @@ fn nothing_is_acknowledged_that_a_crash_would_undo() {
 
 #[test]
 fn a_record_of_ones_own_is_no_lookup_of_its_bucket() {
-    let config = quiet().with_refresh_interval(Some(HOUR)).with_publication_interval(None);
-    let (mut dht, now) = (new_dht(0, config.with_grace_period(DAY)), start());
+    let config = quiet().with_refresh_interval(Some(HOUR)).unwrap().with_publication_interval(None).unwrap();
+    let (mut dht, now) = (new_dht(0, config.with_grace_period(DAY).unwrap()), start());
     admit(&mut dht, now, 1..=10);
     dht.put_record(now, record(b"1"), Quorum::One).unwrap();
     outputs(&mut dht);
@@ -938,7 +938,7 @@ fn what_was_accepted_too_late_does_not_take_the_place_of_a_better_one() {
 
 /// A node alone with so many records that belong to whoever comes.
 fn with_records(count: u32) -> Dht<MemoryStore> {
-    let mut dht = new_dht(0, quiet().with_replication_interval(None));
+    let mut dht = new_dht(0, quiet().with_replication_interval(None).unwrap());
     for n in 0..count {
         let record = Record::new(RecordKey::from(&n.to_be_bytes()), "v");
         assert!(put(&mut dht, start(), 9, SentRecord::of(record, WALL)));

@@ -843,6 +843,7 @@ impl Chaos {
             }
             7 => Input::AddressesLearned { peer, addresses: self.addresses() },
             8 => Input::ProtocolConfirmed { peer },
+            9 if self.below(2) == 0 => Input::ProtocolDoubted { peer },
             9 => Input::ProtocolUnsupported { peer },
             10 => Input::LocalAddresses { external: self.addresses(), listening: self.addresses() },
             11 => {

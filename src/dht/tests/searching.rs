@@ -394,7 +394,8 @@ fn asked_by_find(output: &Output) -> bool {
 /// A search among eight peers of which the two closest have answered after a second.
 fn half_done() -> (Dht<MemoryStore>, QueryId, Vec<PeerId>) {
     let config = quiet().with_parallelism(Parallelism::Fixed(NonZeroU8::new(2).unwrap()));
-    let config = config.with_query_timeout(5 * SECOND).with_soft_timeout(9 * SECOND..=9 * SECOND).unwrap();
+    let config =
+        config.with_query_timeout(5 * SECOND).unwrap().with_soft_timeout(9 * SECOND..=9 * SECOND).unwrap();
     let mut dht = node_with(config, 1..=8);
     let query = dht.find_closest(start(), *b"anything");
     let first = asked(&outputs(&mut dht));
@@ -488,8 +489,11 @@ fn a_query_ends_exactly_at_its_deadline_with_what_it_has() {
 #[test]
 fn a_search_for_a_peer_that_times_out_tells_the_closest_or_the_one_report() {
     for named in [true, false] {
-        let config =
-            quiet().with_query_timeout(5 * SECOND).with_soft_timeout(9 * SECOND..=9 * SECOND).unwrap();
+        let config = quiet()
+            .with_query_timeout(5 * SECOND)
+            .unwrap()
+            .with_soft_timeout(9 * SECOND..=9 * SECOND)
+            .unwrap();
         let mut dht = node_with(config, 1..=8);
         let query = dht.find_peer(start(), peer(WANTED));
         let id = asked(&outputs(&mut dht))[0].1;
@@ -529,7 +533,7 @@ fn running_queries_can_be_looked_at() {
 
 #[test]
 fn a_lookup_that_only_keeps_the_table_is_not_shown() {
-    let mut dht = node_with(quiet().with_refresh_interval(Some(600 * SECOND)), 1..=3);
+    let mut dht = node_with(quiet().with_refresh_interval(Some(600 * SECOND)).unwrap(), 1..=3);
     let out = timed(&mut dht, start() + 700 * SECOND);
     let for_buckets = asked(&out)
         .into_iter()

@@ -309,6 +309,194 @@ fn an_answer_that_was_under_way_does_not_let_a_client_in() {
 }
 
 #[test]
+fn what_somebody_says_takes_nobody_out_of_the_table() {
+    let (mut dht, now) = (node(), start());
+    enter(&mut dht, now, 1);
+    for n in 0..3 {
+        let now = now + n * SECOND;
+        let out = input(&mut dht, now, Input::ProtocolDoubted { peer: peer(1) });
+        let id = check(&out, 1);
+        assert!(
+            input(&mut dht, now, Input::ProtocolDoubted { peer: peer(1) }).is_empty(),
+            "it is being asked"
+        );
+        name(&mut dht, now, id, &[100]);
+        assert!(updates(&outputs(&mut dht)).is_empty() && is_in(&dht, 1));
+    }
+    // Nor does its silence mean more than that of others.
+    let id = check(&input(&mut dht, now, Input::ProtocolDoubted { peer: peer(1) }), 1);
+    input(&mut dht, now, Input::RequestFailed { id, error: RequestError::Timeout });
+    assert!(is_in(&dht, 1));
+}
+
+#[test]
+fn whoever_is_said_to_have_become_a_client_and_has_leaves_at_once_though_others_are_silent() {
+    let (mut dht, now) = (node(), start());
+    let all: Vec<_> = (1..=12).filter(|n| *n != 100).collect();
+    all.iter().for_each(|n| drop(enter(&mut dht, now, *n)));
+    let mut ids = Vec::new();
+    for n in &all {
+        ids.push(check(&input(&mut dht, now, Input::ProtocolDoubted { peer: peer(*n) }), *n));
+    }
+    let (id, error) = (ids[11], RequestError::Unsupported);
+    input(&mut dht, now, Input::RequestFailed { id, error });
+    assert!(!is_in(&dht, 12) && is_in(&dht, 1));
+    assert!(input(&mut dht, now, Input::ProtocolDoubted { peer: peer(12) }).is_empty(), "that is known");
+}
+
+#[test]
+fn a_stranger_that_is_said_to_be_a_client_is_asked_only_for_a_reason() {
+    let (mut dht, now) = (node(), start());
+    learn(&mut dht, now, 1, &[address(1)]);
+    input(&mut dht, now, Input::ProtocolDoubted { peer: peer(1) });
+    assert!(come(&mut dht, now, 1).is_empty());
+    // An application's ping is a reason, and its own answer decides.
+    dht.ping(now, peer(1));
+    answer_all(&mut dht, now, &[100]);
+    assert!(is_in(&dht, 1));
+    // So is a table in which every peer counts.
+    let mut dht = new_dht(0, quiet());
+    come(&mut dht, now, 1);
+    input(&mut dht, now, Input::ProtocolDoubted { peer: peer(1) });
+    learn(&mut dht, now, 1, &[address(1)]);
+    assert_eq!(checks(&outputs(&mut dht), 1).len(), 1);
+}
+
+#[test]
+fn a_waiting_peer_that_is_said_to_be_a_client_is_asked() {
+    for (serves, expected) in [(true, true), (false, false)] {
+        let (dht, n) = moved_up(|dht, n| {
+            let id = check(&input(dht, start(), Input::ProtocolDoubted { peer: peer(n) }), n);
+            if serves {
+                name(dht, start(), id, &[100]);
+            } else {
+                let error = RequestError::Unsupported;
+                dht.handle_input(start(), Input::RequestFailed { id, error });
+            }
+            outputs(dht);
+        });
+        assert_eq!(is_in(&dht, n), expected);
+    }
+}
+
+/// Lets time pass until the node asks or dials what `found` looks for, and returns when that was.
+fn wait_for<T>(
+    dht: &mut Dht<MemoryStore>,
+    now: Now,
+    most: Duration,
+    found: impl Fn(&[Output]) -> Option<T>,
+) -> (Now, T) {
+    let mut at = now;
+    loop {
+        if let Some(found) = found(&outputs(dht)) {
+            return (at, found);
+        }
+        let next = dht.due().expect("there is something to wait for").at;
+        assert!(next > at, "time moves on");
+        assert!(next <= now + most, "it takes more than {most:?}");
+        at = next;
+        dht.handle_timeout(at);
+    }
+}
+
+#[test]
+fn an_honest_stranger_is_checked_within_five_seconds_though_136_silent_ones_are_nearer_and_came_before() {
+    for octet in [None, Some(1u8)] {
+        let (mut dht, now) = (new_dht(0, quiet()), start());
+        let mut nearest: Vec<usize> = (1..1000).collect();
+        nearest.sort_by_key(|n| key(0).distance(&key(*n)));
+        let (silent, honest) = (&nearest[..136], nearest[136]);
+        let address = |n: usize| match octet {
+            None => address(n),
+            Some(octet) => format!("/ip4/1.{octet}.{}.{}/tcp/1", n / 256, n % 256).parse().unwrap(),
+        };
+        let mut first = None;
+        for n in silent.iter().chain([&honest]) {
+            connect_at(&mut dht, now, *n, address(*n));
+            dht.handle_input(now, Input::ProtocolConfirmed { peer: peer(*n) });
+            let out = outputs(&mut dht);
+            first = first.or(checks(&out, *n).first().map(|id| (*n, *id)));
+        }
+        let asked = |out: &[Output]| checks(out, honest).first().copied();
+        let (at, id) = wait_for(&mut dht, now, 5 * SECOND, asked);
+        name(&mut dht, at, id, &[100]);
+        assert!(is_in(&dht, honest));
+        // And whoever was only slow is not forgotten.
+        let (slow, id) = first.expect("somebody was asked first");
+        name(&mut dht, at + SECOND, id, &[100]);
+        assert!(is_in(&dht, slow));
+    }
+}
+
+#[test]
+fn strangers_of_one_network_do_not_delay_one_of_another() {
+    let (mut dht, now) = (new_dht(0, quiet()), start());
+    for n in 1..=136 {
+        connect_at(&mut dht, now, n, format!("/ip4/1.1.0.{n}/tcp/1").parse().unwrap());
+    }
+    outputs(&mut dht);
+    connect_at(&mut dht, now, 500, "/ip4/2.2.2.2/tcp/1".parse().unwrap());
+    let (at, _) = wait_for(&mut dht, now, 5 * SECOND, |out| checks(out, 500).first().copied());
+    assert!(at <= now + SECOND, "at the first place that becomes free");
+}
+
+#[test]
+fn whoever_was_reported_and_is_not_up_is_tried_again_while_the_table_is_low_and_at_once_when_reported_anew() {
+    let (mut dht, mut now) = (new_dht(0, quiet()), start());
+    learn(&mut dht, now, 1, &[address(1)]);
+    let mut pauses = Vec::new();
+    for _ in 0..9 {
+        let (at, dial) = wait_for(&mut dht, now, 61 * SECOND, |out| dials(out).first().map(|dial| dial.0));
+        fail_dial(&mut dht, at, dial, 1, unreachable());
+        pauses.push((at - now).as_secs());
+        now = at;
+    }
+    assert_eq!(pauses, [0, 1, 2, 4, 8, 16, 32, 60, 60]);
+    now += SECOND;
+    learn(&mut dht, now, 1, &[address(1)]);
+    let dial = dials(&outputs(&mut dht))[0].0;
+    fail_dial(&mut dht, now, dial, 1, unreachable());
+    let (at, dial) = wait_for(&mut dht, now, SECOND, |out| dials(out).first().map(|dial| dial.0));
+    assert_eq!(at, now + SECOND, "the doubling begins anew");
+    // Now it is up.
+    let connected = Input::Connected {
+        peer: peer(1),
+        connection: conn(1),
+        address: address(1),
+        dialled: true,
+        dial: Some(dial),
+    };
+    let id = check(&input(&mut dht, at, connected), 1);
+    name(&mut dht, at, id, &[]);
+    assert!(is_in(&dht, 1));
+    outputs(&mut dht);
+    lose(&mut dht, at, 1);
+    assert!(timed(&mut dht, at + 5 * SECOND).is_empty(), "it is not tried any more");
+}
+
+#[test]
+fn whoever_was_reported_is_not_tried_while_the_table_is_not_low_nor_when_it_speaks_something_else() {
+    let (mut dht, now) = (node(), start());
+    learn(&mut dht, now, 1, &[address(1)]);
+    assert!(outputs(&mut dht).is_empty());
+    assert!(timed(&mut dht, now + TEN_MINUTES).is_empty());
+    dht.remove_peer(now + TEN_MINUTES, &peer(100));
+    let (now, dial) =
+        wait_for(&mut dht, now + TEN_MINUTES, SECOND, |out| dials(out).first().map(|dial| dial.0));
+    let connected = Input::Connected {
+        peer: peer(1),
+        connection: conn(1),
+        address: address(1),
+        dialled: true,
+        dial: Some(dial),
+    };
+    let id = check(&input(&mut dht, now, connected), 1);
+    input(&mut dht, now, Input::RequestFailed { id, error: RequestError::Unsupported });
+    lose(&mut dht, now, 1);
+    assert!(timed(&mut dht, now + TEN_MINUTES).is_empty());
+}
+
+#[test]
 fn a_request_that_finds_the_protocol_unsupported_removes_the_peer_and_is_the_last() {
     let (mut dht, now) = (node(), start());
     enter(&mut dht, now, 1);
@@ -1033,7 +1221,7 @@ fn the_fourth_of_an_ip_group_in_the_table_is_refused() {
 
 #[test]
 fn a_refresh_that_is_due_when_the_table_is_empty_is_put_off() {
-    let config = quiet().with_refresh_interval(Some(TEN_MINUTES));
+    let config = quiet().with_refresh_interval(Some(TEN_MINUTES)).unwrap();
     let (mut dht, now) = (node_with(config), start());
     dht.remove_peer(now, &peer(100));
     assert!(dht.table().is_empty());

@@ -51,10 +51,10 @@ impl World {
 
     /// Gives each node the table it would have if it knew everybody.
     fn make_ideal(&mut self) {
-        use crate::config::Joining;
-        let idle = Duration::from_secs(365 * 24 * 60 * 60);
-        let config = self.config.clone().with_joining(Joining::OnRequest).with_refresh_interval(None);
-        self.config = config.with_grace_period(idle).with_low_peers(0);
+        use crate::config::{Config, Joining};
+        let grace = Duration::from_secs(365 * 24 * 60 * 60);
+        let config = self.config.clone().with_joining(Joining::OnRequest).with_low_peers(0);
+        self.config = Config { grace, refresh_interval: None, ..config };
         let origin = self.now;
         let mut by_key: Vec<usize> = (0..self.nodes.len()).collect();
         by_key.sort_by_key(|n| self.nodes.get(*n).map(|node| node.key));

@@ -595,7 +595,12 @@ impl World {
                 }
                 self.input(to, Input::ResponseReceived { id, response: *response });
             }
-            None => self.input(to, Input::RequestFailed { id, error: RequestError::StreamEnded }),
+            None => {
+                // As negotiation with a client would tell.
+                let is_client = self.nodes.get(from).is_some_and(|node| node.mode == Mode::Client);
+                let error = if is_client { RequestError::Unsupported } else { RequestError::StreamEnded };
+                self.input(to, Input::RequestFailed { id, error });
+            }
         }
     }
 
@@ -609,6 +614,6 @@ impl World {
 const fn protocol(peer: PeerId, mode: Mode) -> Input {
     match mode {
         Mode::Server => Input::ProtocolConfirmed { peer },
-        Mode::Client => Input::ProtocolUnsupported { peer },
+        Mode::Client => Input::ProtocolDoubted { peer },
     }
 }
