@@ -74,10 +74,8 @@ impl Records {
     /// Returns when something is due; what is to be put only if there is anybody to put it at.
     pub(super) fn deadline(&self, can_put: bool) -> Option<Instant> {
         let held = self.held.first_key_value().map(|(_, held)| held.until);
-        let put = if can_put { self.republish.deadline() } else { None };
-        [held, self.disk.deadline(), self.expire_at, self.save_at, self.handing.deadline()]
-            .into_iter()
-            .fold(put, earliest)
+        let put = earliest(self.republish.deadline(), self.handing.deadline()).filter(|_| can_put);
+        [held, self.disk.deadline(), self.expire_at, self.save_at].into_iter().fold(put, earliest)
     }
 
     /// Returns how many records were looked at for the sake of newcomers.

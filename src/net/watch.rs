@@ -34,7 +34,8 @@ impl Watch {
     }
 }
 
-#[cfg(all(test, feature = "redb"))]
+#[cfg(test)]
+#[cfg(feature = "redb")]
 mod tests {
     use std::future::poll_fn;
     use std::task::{Poll, Waker};

@@ -36,7 +36,7 @@ const SAVE_EVERY: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 enum Awaiting {
     /// A peer, whose request stored a record.
-    Peer(PeerId, InboundId, Response),
+    Peer(PeerId, InboundId, Box<Response>),
     /// A query that has stored a record here.
     Query(QueryId),
 }
@@ -66,7 +66,7 @@ pub(in crate::dht) struct Disk {
     asked: u64,
     commit_at: Option<Instant>,
     /// By the change for which they wait, which never decreases.
-    awaiting: VecDeque<(u64, Awaiting)>,
+    waiting: VecDeque<(u64, Awaiting)>,
 }
 
 impl Disk {
@@ -80,7 +80,7 @@ impl Disk {
 
     /// Returns whether nobody more may wait.
     pub(super) fn is_full(&self) -> bool {
-        self.awaiting.len() >= MAX_AWAITING
+        self.waiting.len() >= MAX_AWAITING
     }
 
     /// Returns which changes survive a crash, as far as that is known.
@@ -146,16 +146,16 @@ impl<S: RecordStore> Dht<S> {
             self.outputs.push_back(Output::SendResponse { to, id, response });
             return;
         };
-        self.records.disk.awaiting.push_back((change, Awaiting::Peer(to, id, response)));
+        self.records.disk.waiting.push_back((change, Awaiting::Peer(to, id, Box::new(response))));
         self.commit_soon(now);
-        if self.records.disk.awaiting.len() >= COMMIT_AT && self.store.written() > self.records.disk.asked {
+        if self.records.disk.waiting.len() >= COMMIT_AT && self.store.written() > self.records.disk.asked {
             self.commit();
         }
     }
 
     /// Wakes a query when a change survives a crash, or may not.
     pub(super) fn wake_when_safe(&mut self, change: Option<u64>, query: QueryId) {
-        self.records.disk.awaiting.extend(change.map(|change| (change, Awaiting::Query(query))));
+        self.records.disk.waiting.extend(change.map(|change| (change, Awaiting::Query(query))));
     }
 
     /// The store has come further: those who have waited for it are told.
@@ -163,10 +163,10 @@ impl<S: RecordStore> Dht<S> {
         let disk = &mut self.records.disk;
         disk.progress.durable = disk.progress.durable.max(progress.durable);
         disk.progress.tried = disk.progress.tried.max(progress.tried).max(disk.progress.durable);
-        while let Some(is_safe) = disk.awaiting.front().and_then(|(change, _)| disk.progress.of(*change)) {
-            match disk.awaiting.pop_front() {
+        while let Some(is_safe) = disk.waiting.front().and_then(|(change, _)| disk.progress.of(*change)) {
+            match disk.waiting.pop_front() {
                 Some((_, Awaiting::Peer(to, id, response))) => self.outputs.push_back(if is_safe {
-                    Output::SendResponse { to, id, response }
+                    Output::SendResponse { to, id, response: *response }
                 } else {
                     Output::RefuseRequest { to, id }
                 }),

@@ -97,10 +97,8 @@ impl Handing {
 
     /// Returns what to send now, to whom. Its [`done`](Self::done) is awaited.
     pub(super) fn next(&mut self, now: Instant, records: &Republish, table: &Table, k: usize) -> Next {
-        if self.rests_until.take_if(|until| *until <= now).is_none() && self.rests_until.is_some() {
-            return Next::Wait;
-        }
-        if self.under_way >= MAX_AT_ONCE {
+        self.rests_until = self.rests_until.filter(|until| *until > now);
+        if self.under_way >= MAX_AT_ONCE || self.rests_until.is_some() {
             return Next::Wait;
         }
         let mut left = MAX_LOOKED_AT;
@@ -175,4 +173,86 @@ fn belongs(table: &Table, k: usize, (newcomer, theirs): (&PeerId, &Key), key: &K
         num_closer += 1;
     }
     if num_closer < k || to_newcomer < to_own { Ok(()) } else { Err(bits + 1) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addrs::Addresses;
+    use crate::config::Config;
+    use crate::rng::Rng;
+    use crate::routing::TableConfig;
+    use crate::time::start;
+
+    fn peer(n: u8) -> PeerId {
+        PeerId::from_multihash(libp2p_core::multihash::Multihash::wrap(0, &[n; 32]).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn where_few_of_many_belong_to_a_newcomer_it_rests_between_and_forgets_none() {
+        let (mut rng, mut now) = (Rng::from_u64(1), start());
+        let mut key = || {
+            let mut bytes = [0; 32];
+            rng.fill(&mut bytes);
+            Key::from_bytes(bytes)
+        };
+        let own = key();
+        // Nobody is far from this node, so that its records are scattered over all the keyspace.
+        let mut table = Table::new(own, TableConfig::from(&Config::default()));
+        let mut keys = Vec::new();
+        for n in 8..20 {
+            let mut bits = *key().as_bytes();
+            bits[0] = 0;
+            bits[1] = 0;
+            bits[2] = 0;
+            bits[n / 8] |= 0x80 >> (n % 8);
+            let far = own.at(Key::from_bytes([0; 32]).distance(&Key::from_bytes(bits)));
+            let id = peer(u8::try_from(n).unwrap());
+            let addresses = Addresses::collect(&id, ["/memory/1".parse().unwrap()]);
+            table.insert(now, far, id, addresses, None);
+            keys.push((id, far));
+        }
+        assert_eq!(table.len(), 12);
+        let mut records = Republish::new(None, None).with_places();
+        let mut rng = Rng::from_u64(2);
+        for n in 0..32 * 1024u32 {
+            let record = RecordKey::new(&n.to_be_bytes());
+            let place = Key::sha256(record.as_ref());
+            records.stored(now, record, place, false, &mut rng);
+        }
+        let (newcomer, theirs) = keys[5];
+        let mut handing = Handing::default();
+        handing.entered(newcomer, theirs);
+        let (mut sent, mut rests) = (Vec::new(), 0);
+        loop {
+            let before = handing.looked_at();
+            let next = handing.next(now, &records, &table, 20);
+            assert!(handing.looked_at() - before <= 256);
+            match (next, handing.deadline()) {
+                (Next::Send(to, record), _) => {
+                    assert_eq!(to, newcomer);
+                    sent.push(Key::sha256(record.as_ref()));
+                    handing.done();
+                }
+                (Next::Wait, Some(until)) => {
+                    assert_eq!(
+                        (until, handing.next(now, &records, &table, 20)),
+                        (after(now, REST), Next::Wait)
+                    );
+                    (now, rests) = (until, rests + 1);
+                }
+                (Next::Wait, None) => break,
+            }
+        }
+        let is_own = |place: &Key| {
+            let others = keys.iter().filter(|(id, _)| *id != newcomer);
+            others.into_iter().all(|(_, other)| place.distance(other) > place.distance(&own))
+        };
+        let all = (0..32 * 1024u32).map(|n| Key::sha256(&n.to_be_bytes()));
+        let mut expected: Vec<_> = all.filter(is_own).collect();
+        expected.sort_unstable();
+        assert_eq!(sent, expected);
+        assert!(!sent.is_empty() && sent.len() < 100 && rests > 0, "{} with {rests} rests", sent.len());
+        assert!(handing.looked_at() < 8 * 1024, "{}", handing.looked_at());
+    }
 }
