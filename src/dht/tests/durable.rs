@@ -23,7 +23,7 @@ fn all(dht: &mut Dht<Redb>) -> Vec<Output> {
 fn put(dht: &mut Dht<Redb>, now: Now, n: u64) {
     let record = SentRecord::of(Record::new(RecordKey::from(&n.to_be_bytes()), "v"), WALL);
     let (id, request) = (InboundId(n), Request::PutValue { record });
-    dht.handle_input(now, Input::RequestReceived { from: peer(1), id, request });
+    dht.handle_input(now, Input::RequestReceived { from: peer(1), connection: conn(1), id, request });
 }
 
 /// The requests that were answered, and those that were refused.
@@ -138,7 +138,7 @@ fn last(out: &[Output], query: QueryId) -> Option<QueryResult> {
 fn admit_one(dht: &mut Dht<Redb>, now: Now) {
     let (address, peer) = (address(1), peer(1));
     dht.handle_input(now, Input::AddressesLearned { peer, addresses: vec![address.clone()] });
-    dht.handle_input(now, Input::Connected { peer, address, dialled: true, dial: None });
+    dht.handle_input(now, Input::Connected { peer, connection: conn(1), address, dialled: true, dial: None });
     dht.handle_input(now, Input::ProtocolConfirmed { peer });
     answer(dht, now);
     assert_eq!(dht.table().len(), 1);

@@ -97,7 +97,16 @@ fn take_all(dht: &mut Dht<MemoryStore>, now: Now) -> Vec<RecordKey> {
         }
         for (dial, to, addresses) in dials(&out) {
             let (peer, address, dial) = (to.unwrap(), addresses[0].clone(), Some(dial));
-            dht.handle_input(now, Input::Connected { peer, address, dialled: true, dial });
+            dht.handle_input(
+                now,
+                Input::Connected {
+                    peer,
+                    connection: ConnectionId(dial.map_or(0, |dial| 1_000_000 + dial.0)),
+                    address,
+                    dialled: true,
+                    dial,
+                },
+            );
         }
         for (_, id, request) in asked(&out) {
             let response = match request {
