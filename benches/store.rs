@@ -55,7 +55,7 @@ fn redb_batch(bencher: Bencher<'_, '_>, batch: u32) {
             n += 1;
             store.put(WALL, record(n % 10_000)).unwrap();
         }
-        store.commit().unwrap();
+        store.sync().unwrap();
     });
     drop(store);
     std::fs::remove_file(&path).unwrap();

@@ -188,6 +188,7 @@ impl<S: RecordStore> Dht<S> {
             Input::RequestSent { id } => self.peers.sent(now, id, out),
             Input::ResponseReceived { id, response } => self.peers.answered(now, id, response, out),
             Input::RequestFailed { id, error } => self.peers.failed(now, id, error, out),
+            Input::StoreAdvanced { progress } => self.store_advanced(now, progress),
         }
         self.advance(now);
     }

@@ -62,6 +62,15 @@ impl Key {
         self.distance(other).leading_zeros()
     }
 
+    /// Returns the key behind all that share the first `bits` bits with this one; `None` if they are the last ones.
+    pub(crate) fn behind(&self, bits: u32) -> Option<Self> {
+        let (high, low) = self.halves();
+        let rest = |shared: u32| u128::MAX.checked_shr(shared).unwrap_or(0);
+        let (low, carries) = (low | rest(bits.saturating_sub(128))).overflowing_add(1);
+        let high = (high | rest(bits)).checked_add(u128::from(carries));
+        high.map(|high| Self::from_bytes([0; 32]).at(Distance { high, low }))
+    }
+
     /// Returns a uniformly random key of the given bucket, seen from this key.
     pub fn random_in_bucket(&self, bucket: BucketIndex, rng: &mut Rng) -> Self {
         let mut bytes = [0; 32];

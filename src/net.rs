@@ -11,3 +11,4 @@ mod handler;
 pub(crate) mod providers;
 pub(crate) mod timer;
 mod upgrade;
+mod watch;

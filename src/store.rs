@@ -12,6 +12,7 @@ mod redb;
 pub(crate) mod republish;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use libp2p_identity::PeerId;
 
@@ -25,6 +26,8 @@ pub use memory::{MemoryStore, MemoryStoreConfig};
 pub use providers::ProviderLimits;
 #[cfg(feature = "redb")]
 pub use redb::Redb;
+#[cfg(all(test, feature = "redb"))]
+pub(crate) use redb::tests::disk::Disk;
 
 /// Who wants something stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +57,9 @@ pub enum Error {
     /// The value is longer than the store takes.
     #[error("the value is too large to be stored")]
     ValueTooLarge,
+    /// More was changed than the disk takes; as soon as it has caught up the store takes more.
+    #[error("the store cannot take any more before the disk has taken what was changed last")]
+    Busy,
     /// The record is not valid.
     #[error("the record is not valid: {0}")]
     Invalid(#[from] InvalidRecord),
@@ -62,12 +68,38 @@ pub enum Error {
     Io(#[from] std::io::Error),
 }
 
+/// What a store calls when it has made progress.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// Which of the changes of a store survive a crash; each has a number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Those up to this one do.
+    pub durable: u64,
+    /// Those up to this one were to be made to; what of them is not durable could not be written, and may be lost.
+    pub tried: u64,
+}
+
+impl Progress {
+    /// Returns whether a change survives a crash; `None` if that is not known yet.
+    pub const fn of(&self, change: u64) -> Option<bool> {
+        if change <= self.durable {
+            Some(true)
+        } else if change <= self.tried {
+            Some(false)
+        } else {
+            None
+        }
+    }
+}
+
 /// What has ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expired {
     /// The keys of the records that were dropped.
     pub gone: Vec<RecordKey>,
-    /// When the next record or the next provider record of another peer ends.
+    /// When the next record or the next provider record of another peer ends; a time that is past if some are left that have
+    /// ended, and are dropped by the next calls.
     pub next: Option<SystemTime>,
 }
 
@@ -109,7 +141,7 @@ pub trait RecordStore {
     /// Returns whether the record of a key is this node's: stored by [`put`](Self::put).
     fn is_own(&self, key: &RecordKey) -> bool;
 
-    /// Drops the records that have ended, and the provider records of other peers.
+    /// Drops records that have ended, and provider records of other peers: as many as take no long time.
     ///
     /// # Errors
     /// [`Error::Io`]; then some may be left, which are dropped the next time.
@@ -137,21 +169,28 @@ pub trait RecordStore {
         Ok(())
     }
 
-    /// Returns whether something was changed that a crash would undo before [`commit`](Self::commit): records or provider
-    /// records.
-    ///
-    /// The answer to a request that stored a record is held back until then. A provider record is never acknowledged; the
-    /// node commits it soon all the same.
-    fn is_dirty(&self) -> bool {
-        false
+    /// Returns the number of the latest change of anything that is to outlive the process: records, provider records,
+    /// saved peers. Each change has the next number.
+    fn written(&self) -> u64 {
+        0
     }
 
-    /// Makes what was changed survive a crash.
+    /// Returns which changes survive a crash. Unless a store says otherwise every change does so at once.
     ///
-    /// # Errors
-    /// [`Error::Io`]; then what was changed since the last time may be lost.
-    fn commit(&mut self) -> Result<()> {
-        Ok(())
+    /// The answer to a request that stored a record, and the report of the application's own, are held back until then. A
+    /// provider record is never acknowledged; the node commits it soon all the same.
+    fn progress(&self) -> Progress {
+        Progress { durable: self.written(), tried: self.written() }
+    }
+
+    /// Begins to make whatever was changed survive a crash, and does not wait for it: [`progress`](Self::progress) tells
+    /// what has become of it. What could not be written is tried again with the next call.
+    fn commit(&mut self) {}
+
+    /// Takes what is to be called, from any thread, each time [`progress`](Self::progress) has changed; it takes the place
+    /// of an earlier one. A store whose changes survive at once need not call it.
+    fn on_progress(&mut self, call: Wake) {
+        let _ = call;
     }
 
     /// Removes the record of a key.

@@ -26,19 +26,33 @@ fn value(n: u32) -> Vec<u8> {
     vec![n.to_le_bytes()[0]; usize::try_from(n % 3000).unwrap()]
 }
 
-/// Writes records and provider records in batches and says up to which one they are committed, until it is killed.
+/// Writes records and provider records in batches and says up to which one they are durable, until it is killed.
+///
+/// It does not wait for the disk, but for every second batch, and while there is no room: what it says is what is said meanwhile.
 fn write_for_ever(path: &str, from: u32) {
     let mut store = Redb::open(path, peer()).unwrap();
     println!("ready");
-    let mut n = from;
+    let (mut n, mut said) = (from, from);
+    // The latest change of each batch, and how far it went.
+    let mut batches = Vec::new();
     loop {
         for _ in 0..=n % 16 {
             store.put(WALL, Record::new(key(n), value(n))).unwrap();
             store.add_provider(WALL, ProviderRecord::new(key(n), peer(), vec![])).unwrap();
             n += 1;
         }
-        store.commit().unwrap();
-        println!("{n}");
+        batches.push((store.written(), n));
+        store.commit();
+        if batches.len() > 1 {
+            store.sync().unwrap();
+        }
+        let progress = store.progress();
+        batches.retain(|(change, upto)| {
+            let is_durable = progress.of(*change) == Some(true);
+            said = if is_durable { *upto } else { said };
+            !is_durable
+        });
+        println!("{said}");
     }
 }
 

@@ -8,6 +8,7 @@ use libp2p_identity::PeerId;
 use crate::error::RequestError;
 use crate::event::{Event, Mode};
 use crate::message::{Request, Response};
+use crate::store::Progress;
 use crate::time::Instant;
 
 /// The number of a request of this node, unique within it.
@@ -126,6 +127,12 @@ pub enum Input {
         id: RequestId,
         /// What happened.
         error: RequestError,
+    },
+    /// The store has come further with making changes survive a crash: what it says of its [`Progress`] is not what it said
+    /// last. To be looked for whenever the store calls for it; see [`RecordStore::on_progress`](crate::store::RecordStore::on_progress).
+    StoreAdvanced {
+        /// What it says now.
+        progress: Progress,
     },
 }
 

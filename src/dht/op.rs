@@ -35,6 +35,7 @@ use crate::query::rtt::{Estimator, Phase};
 use crate::record::Record;
 use crate::rng::Rng;
 use crate::routing::Table;
+use crate::store::Progress;
 use crate::time::{Duration, Instant};
 
 /// What an operation sees of the node.
@@ -45,6 +46,8 @@ pub(super) struct View<'a> {
     pub(super) seeds: &'a Seeds,
     pub(super) peers: &'a Peers,
     pub(super) estimator: &'a Estimator,
+    /// Which changes of the store survive a crash.
+    pub(super) progress: &'a Progress,
     pub(super) refresh: &'a mut crate::routing::refresh::Refresh,
     pub(super) rng: &'a mut Rng,
 }

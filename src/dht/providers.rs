@@ -85,8 +85,8 @@ impl<S: RecordStore> Dht<S> {
     /// Whatever the store says.
     pub fn stop_providing(&mut self, now: Now, key: &RecordKey) -> Result<(), store::Error> {
         let now = self.tell_time(now);
-        self.providing.reprovide.removed(key);
         self.store.remove_provider(key, &self.local.peer)?;
+        self.providing.reprovide.removed(key);
         self.commit_soon(now);
         Ok(())
     }

@@ -68,6 +68,7 @@ macro_rules! view {
             seeds: &$dht.seeds,
             peers: &$dht.peers,
             estimator: &$dht.estimator,
+            progress: $dht.records.disk.progress(),
             refresh: &mut $dht.refresh,
             rng: &mut $dht.rng,
         }

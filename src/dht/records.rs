@@ -3,13 +3,16 @@
 //! Knows the store by its trait. Whom a record goes to, and which one is found, is decided by the operations under `op`.
 
 mod disk;
+mod handing;
 mod inbound;
 mod upkeep;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use libp2p_identity::PeerId;
 
+use self::disk::Disk;
+use self::handing::Handing;
 use super::io::InboundId;
 use super::op::Operation;
 use super::op::ask_peer::AskPeer;
@@ -18,7 +21,7 @@ use super::op::put_record::PutRecord;
 use super::{Dht, RecordStore};
 use crate::error::{AskPeerError, GetRecordError, NoKnownPeers, PutRecordError};
 use crate::event::{HeldId, Precision, QueryId, QueryResult};
-use crate::message::{Request, Response, SentRecord};
+use crate::message::{Request, SentRecord};
 use crate::record::{ProviderRecord, Quorum, Record, RecordKey};
 use crate::store;
 use crate::store::republish::{Republish, Spread};
@@ -31,13 +34,9 @@ pub(super) struct Records {
     republish: Republish,
     held: BTreeMap<HeldId, Held>,
     next_held: u64,
-    /// Answers that wait for the store to be committed.
-    uncommitted: Vec<(PeerId, InboundId, Response)>,
-    commit_at: Option<Instant>,
+    pub(super) disk: Disk,
     expire_at: Option<Instant>,
-    /// Who is to be handed which records.
-    handing: VecDeque<(PeerId, RecordKey)>,
-    handing_over: usize,
+    handing: Handing,
     /// When the peers of the table are saved, since others have entered.
     save_at: Option<Instant>,
     saved: Option<Instant>,
@@ -61,14 +60,12 @@ enum HeldWhat {
 impl Records {
     pub(super) fn new(config: &crate::config::Records) -> Self {
         Self {
-            republish: Republish::new(config.publication, config.replication),
+            republish: Republish::new(config.publication, config.replication).with_places(),
             held: BTreeMap::new(),
             next_held: 0,
-            uncommitted: Vec::new(),
-            commit_at: None,
+            disk: Disk::default(),
             expire_at: None,
-            handing: VecDeque::new(),
-            handing_over: 0,
+            handing: Handing::default(),
             save_at: None,
             saved: None,
         }
@@ -77,14 +74,20 @@ impl Records {
     /// Returns when something is due; what is to be put only if there is anybody to put it at.
     pub(super) fn deadline(&self, can_put: bool) -> Option<Instant> {
         let held = self.held.first_key_value().map(|(_, held)| held.until);
-        let put = if can_put { self.republish.deadline() } else { None };
-        [held, self.commit_at, self.expire_at, self.save_at].into_iter().fold(put, earliest)
+        let put = earliest(self.republish.deadline(), self.handing.deadline()).filter(|_| can_put);
+        [held, self.disk.deadline(), self.expire_at, self.save_at].into_iter().fold(put, earliest)
+    }
+
+    /// Returns how many records were looked at for the sake of newcomers.
+    #[cfg(test)]
+    pub(super) const fn looked_at(&self) -> u64 {
+        self.handing.looked_at()
     }
 
     /// Returns for how many records it is known when they are put anew.
     #[cfg(test)]
     pub(super) fn num_scheduled(&self) -> usize {
-        self.republish.records().count()
+        self.republish.len()
     }
 }
 
@@ -123,7 +126,8 @@ impl<S: RecordStore> Dht<S> {
         }
     }
 
-    /// Stores a record here and at the `k` closest peers to its key. Ends with one [`QueryResult::PutRecord`].
+    /// Stores a record here and at the `k` closest peers to its key. Ends with one [`QueryResult::PutRecord`], which does not
+    /// come before the record would survive a crash here.
     ///
     /// This node is the publisher: it puts the record anew until it is removed or ends. A record without an end lasts as long
     /// as is configured each time it is put.
@@ -146,17 +150,23 @@ impl<S: RecordStore> Dht<S> {
         self.records.republish.stored(now, record.key.clone(), key, true, &mut self.rng);
         self.ends(now, record.expires);
         self.commit_soon(now);
+        let change = self.unsafe_change();
         let target = (record.key.bytes().clone(), key);
         let k = self.config.bucket_size().get();
-        let error = match self.search(now, target, k, Precision::Near) {
-            Err(NoKnownPeers()) => PutRecordError::NoKnownPeers,
-            Ok(search) => {
-                let put = PutRecord::new(self.sent(wall, record.clone(), true), quorum, search);
-                match self.begin(now, Operation::PutRecord(put)) {
-                    Some(id) => return Ok(id),
-                    None => PutRecordError::TooManyQueries,
-                }
+        let sent = self.sent(wall, record.clone(), true);
+        let put = match self.search(now, target, k, Precision::Near) {
+            Ok(search) => Ok(PutRecord::new(sent, quorum, search)),
+            // That it is here is not said before it is safe.
+            Err(NoKnownPeers()) if change.is_some() => Ok(PutRecord::at_nobody(sent, quorum)),
+            Err(NoKnownPeers()) => Err(PutRecordError::NoKnownPeers),
+        };
+        let error = match put.map(|put| self.begin(now, Operation::PutRecord(put.safe_with(change)))) {
+            Ok(Some(id)) => {
+                self.wake_when_safe(change, id);
+                return Ok(id);
             }
+            Ok(None) => PutRecordError::TooManyQueries,
+            Err(error) => error,
         };
         self.records.republish.was_put(now, &record.key, Spread::Nowhere, &mut self.rng);
         Ok(self.at_once(now, QueryResult::PutRecord(Err(error))))
@@ -197,8 +207,8 @@ impl<S: RecordStore> Dht<S> {
     /// Whatever the store says.
     pub fn remove_record(&mut self, now: Now, key: &RecordKey) -> Result<(), store::Error> {
         let now = self.tell_time(now);
-        self.records.republish.removed(key);
         self.store.remove(key)?;
+        self.records.republish.removed(key);
         self.commit_soon(now);
         Ok(())
     }

@@ -1,6 +1,8 @@
 //! Nodes on virtual time: a small network of [`Dht`]s, joined by messages that take their time.
 
 mod dials;
+#[cfg(feature = "redb")]
+mod durable;
 mod inbound;
 mod joining;
 mod load;

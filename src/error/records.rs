@@ -96,7 +96,7 @@ pub enum PutRecordError {
     /// The record is not valid.
     #[error("the record is not valid: {0}")]
     Invalid(InvalidRecord),
-    /// This node's own store did not take it. It was sent to nobody.
+    /// This node's own store did not take it, and it was sent to nobody; or it could not make it safe, and others may have it.
     #[error("this node's store did not take the record: {0}")]
     Store(String),
     /// Nobody could be asked. This node has stored the record, and puts it when it has found others.

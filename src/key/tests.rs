@@ -152,3 +152,37 @@ fn random_ids_halve_from_bucket_to_bucket() {
         );
     }
 }
+
+#[test]
+fn behind_all_keys_that_share_some_bits_comes_the_next_one() {
+    let key = |first: [u8; 2], rest: u8| {
+        let mut bytes = [rest; 32];
+        bytes[..2].copy_from_slice(&first);
+        Key::from_bytes(bytes)
+    };
+    assert_eq!(key([0, 0], 7).behind(0), None);
+    assert_eq!(key([0x12, 0x34], 7).behind(1), Some(key([0x80, 0], 0)));
+    assert_eq!(key([0x92, 0x34], 7).behind(1), None);
+    assert_eq!(key([0x12, 0x34], 7).behind(8), Some(key([0x13, 0], 0)));
+    assert_eq!(key([0x12, 0xff], 7).behind(16), Some(key([0x13, 0], 0)));
+    assert_eq!(key([0xff, 0xff], 0xff).behind(256), None);
+    let mut rng = Rng::from_u64(1);
+    for _ in 0..1000 {
+        let mut bytes = [0; 32];
+        rng.fill(&mut bytes);
+        let one = Key::from_bytes(bytes);
+        let bits = u32::try_from(rng.below(257)).unwrap();
+        let Some(next) = one.behind(bits) else { continue };
+        assert!(next > one && next.common_prefix(&one) < bits);
+        // Just before it stands the last one that shares them.
+        let mut last = *next.as_bytes();
+        for byte in last.iter_mut().rev() {
+            let borrows = *byte == 0;
+            *byte = byte.wrapping_sub(1);
+            if !borrows {
+                break;
+            }
+        }
+        assert!(Key::from_bytes(last).common_prefix(&one) >= bits);
+    }
+}

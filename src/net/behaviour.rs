@@ -27,6 +27,7 @@ use super::desk::Desk;
 use super::entropy;
 use super::handler::{FromHandler, Handler, Limits, ToHandler, connection_of};
 use super::timer::{self, Timer};
+use super::watch::Watch;
 use crate::addrs::{Addresses, without_peer};
 use crate::command::Command;
 use crate::config::Config;
@@ -72,6 +73,7 @@ pub struct Behaviour<S = MemoryStore> {
     /// The address of a peer that was just made known, which the swarm tells everybody, this behaviour included.
     echo: Option<(PeerId, Multiaddr)>,
     desk: Desk,
+    watch: Watch,
     waker: Option<Waker>,
 }
 
@@ -82,11 +84,12 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     }
 
     /// Makes a node.
-    pub fn with_config(local: PeerId, store: S, config: Config) -> Self {
+    pub fn with_config(local: PeerId, mut store: S, config: Config) -> Self {
         let name = config.protocol_name().to_owned();
         #[expect(clippy::expect_used, reason = "the configuration refuses other names")]
         let protocol = StreamProtocol::try_from_owned(name).expect("begins with a slash");
         let limits = Limits::from(&config);
+        let watch = Watch::new(&mut store);
         Self {
             dht: Dht::new(local, store, config, entropy::seed(), timer::both()),
             protocol,
@@ -99,6 +102,7 @@ impl<S: RecordStore + 'static> Behaviour<S> {
             events: VecDeque::new(),
             echo: None,
             desk: Desk::default(),
+            watch,
             waker: None,
         }
     }
@@ -376,6 +380,10 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
             }
             if let Poll::Ready(call) = self.desk.poll(cx) {
                 call.carry_out(self);
+                continue;
+            }
+            if let Some(progress) = self.watch.poll(cx, self.dht.store()) {
+                self.input(Input::StoreAdvanced { progress });
                 continue;
             }
             let deadline = self.dht.poll_timeout().map(|deadline| deadline.at);

@@ -41,6 +41,9 @@ impl Default for Limits {
     }
 }
 
+/// So many records that have ended are dropped with one call, and so many provider records; the rest with the next ones.
+pub(super) const MAX_ENDED: usize = 1024;
+
 /// The senders of one IP group may take one part in so many of the room for others.
 pub(super) const GROUP_SHARE: usize = 16;
 
@@ -191,7 +194,7 @@ impl Index {
             ends: record.expires,
             owner,
         };
-        let mut gone = self.expire(wall);
+        let mut gone = self.expire(wall, MAX_ENDED);
         let before = self.remove(&record.key);
         let Some(evicted) = self.to_evict(&meta) else {
             before.into_iter().for_each(|meta| self.insert(record.key.clone(), meta));
@@ -222,10 +225,12 @@ impl Index {
         }
     }
 
-    /// Drops what has ended, and returns the keys.
-    pub(super) fn expire(&mut self, wall: SystemTime) -> Vec<RecordKey> {
+    /// Drops so many at most of what has ended, what ended first, and returns the keys.
+    pub(super) fn expire(&mut self, wall: SystemTime, most: usize) -> Vec<RecordKey> {
         let mut gone = Vec::new();
-        while let Some((_, key)) = self.ends.first().filter(|(end, _)| *end <= wall).cloned() {
+        while gone.len() < most
+            && let Some((_, key)) = self.ends.first().filter(|(end, _)| *end <= wall).cloned()
+        {
             self.remove(&key);
             gone.push(key);
         }

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use indexmap::IndexMap;
 use libp2p_identity::PeerId;
 
-use super::index::{Index, Limits, Owner};
+use super::index::{Index, Limits, MAX_ENDED, Owner};
 use super::provided::{self, Provided};
 use super::providers::{ProviderLimits, Providers};
 use super::{Expired, RecordStore, Result, Source, not_theirs};
@@ -82,7 +82,7 @@ impl MemoryStore {
     }
 
     fn expire_providers(&mut self, wall: SystemTime) {
-        while self.providers.pop_ended(wall).is_some() {}
+        (0..MAX_ENDED).try_for_each(|_| self.providers.pop_ended(wall).map(drop));
     }
 }
 
@@ -109,7 +109,7 @@ impl RecordStore for MemoryStore {
     }
 
     fn expire(&mut self, wall: SystemTime) -> Result<Expired> {
-        let gone = self.index.expire(wall);
+        let gone = self.index.expire(wall, MAX_ENDED);
         for key in &gone {
             self.records.swap_remove(key);
         }

@@ -3,6 +3,7 @@
 //! Knows the trait it implements, and files. What takes how much room, and what has to go, stands in the index, in memory.
 
 mod providers;
+mod writer;
 
 use std::borrow::Cow;
 use std::io;
@@ -11,12 +12,12 @@ use std::path::{Path, PathBuf};
 
 use ::redb::{Database, ReadableDatabase as _, ReadableTable, TableDefinition, TableHandle as _};
 use bytes::Bytes;
-use indexmap::IndexMap;
 use libp2p_identity::PeerId;
 
 use self::providers::{PROVIDERS, Statements, read_addresses, write_addresses};
-use super::index::{Index, Owner};
-use super::{Expired, MemoryStoreConfig, RecordStore, Result, Source, not_theirs, provided};
+use self::writer::Writer;
+use super::index::{Index, MAX_ENDED, Owner};
+use super::{Expired, MemoryStoreConfig, Progress, RecordStore, Result, Source, Wake, not_theirs, provided};
 use crate::addrs::IpGroup;
 use crate::key::Key;
 use crate::peer::PeerInfo;
@@ -26,36 +27,36 @@ use crate::time::{Duration, SystemTime};
 const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("libp2p-kademlia/1/records");
 const PEERS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("libp2p-kademlia/1/peers");
 
-/// So many changes wait for [`commit`](RecordStore::commit) at most; one more commits them.
-const MAX_PENDING: usize = 1024;
-
-/// So many provider records that have ended are dropped with one commit.
-const MAX_ENDED: usize = 16 * 1024;
+/// So many that have ended are dropped between two looks at how much waits to be written.
+const ENDED_AT_ONCE: usize = 64;
 
 /// Keeps records, provider records and the peers of the routing table in a file, so that they survive the process.
 ///
 /// # What survives
-/// Everything that was committed, whatever ends the process. The node commits at most every 50 ms or 256 changes, and
-/// acknowledges what others want stored only then; a commit writes to the disk and waits for it.
+/// Everything that is durable by [`progress`](RecordStore::progress), whatever ends the process; and everything, if it ends by
+/// dropping the store. The node asks for a commit at most every 50 ms, or after 256 records of others, and acknowledges what
+/// others want stored, and reports what the application does, only when it is durable. A commit writes to the disk and waits
+/// for it, in a thread of the store's own: no method but [`sync`](Self::sync) does, nor opening and dropping it. What was
+/// changed is read back at once.
 ///
 /// # Bounds
-/// Those of [`Limits`](super::Limits) for records. In memory there are some 300 bytes for each, and what waits to be
-/// committed; values are read from the file when they are asked for. Those of [`ProviderLimits`](super::ProviderLimits) for
-/// provider records, which are in memory as a [`MemoryStore`](super::MemoryStore) keeps them, and in the file only to be there
-/// again; their keys may have 65,535 bytes.
+/// Those of [`Limits`](super::Limits) for records. In memory there are some 300 bytes for each; values are read from the file
+/// when they are asked for. Those of [`ProviderLimits`](super::ProviderLimits) for provider records, which are in memory as a
+/// [`MemoryStore`](super::MemoryStore) keeps them, and in the file only to be there again; their keys may have 65,535 bytes.
+/// What waits to be written takes 4 MiB, or what is set [`with_max_queued`](Self::with_max_queued): what would be more is refused
+/// as [`Error::Busy`](super::Error::Busy) until the disk has caught up. Only removing is always possible.
 ///
 /// # Errors
 /// [`Error::Io`](super::Error::Io), which names the file. A file that is damaged, or is none of this store's, is not opened and not
 /// changed.
 #[derive(Debug)]
 pub struct Redb {
-    database: Database,
-    path: PathBuf,
+    writer: Writer,
     local: PeerId,
     index: Index,
-    /// What a commit will write: a record, or nothing in place of one.
-    pending: IndexMap<RecordKey, Option<Vec<u8>>>,
     statements: Statements,
+    /// The peers that were saved since the file was opened.
+    saved: Option<Vec<PeerInfo>>,
 }
 
 /// What stands in a file.
@@ -83,20 +84,63 @@ impl Redb {
     /// # Errors
     /// [`Error::Io`](super::Error::Io), which names the file.
     pub fn open_with(path: impl AsRef<Path>, local: PeerId, config: MemoryStoreConfig) -> Result<Self> {
-        let path = path.as_ref().to_owned();
+        let path = path.as_ref();
+        let create = || Database::create(path).map_err(io::Error::other);
+        Self::open_by(create, path.to_owned(), local, &config)
+    }
+
+    /// Opens the store of the node `local` on something else than a file.
+    #[cfg(test)]
+    pub(crate) fn open_on(backend: impl ::redb::StorageBackend, local: PeerId) -> Result<Self> {
+        let create = || ::redb::Builder::new().create_with_backend(backend).map_err(io::Error::other);
+        Self::open_by(create, PathBuf::from("test"), local, &MemoryStoreConfig::default())
+    }
+
+    fn open_by(
+        create: impl FnOnce() -> io::Result<Database>,
+        path: PathBuf,
+        local: PeerId,
+        config: &MemoryStoreConfig,
+    ) -> Result<Self> {
         // The database checks what it reads, but not everywhere without a panic.
-        let opened = catch_unwind(AssertUnwindSafe(|| Self::read(&path, local, &config)));
+        let opened = catch_unwind(AssertUnwindSafe(|| Self::read(create()?, local, config)));
         let (database, contents) = opened
             .unwrap_or_else(|_| Err(damaged("the file is damaged")))
             .map_err(|error| named(&path, error))?;
-        let Contents { index, dropped, statements } = contents;
-        let pending = dropped.into_iter().map(|key| (key, None)).collect();
-        Ok(Self { database, path, local, index, pending, statements })
+        let Contents { index, dropped, mut statements } = contents;
+        let writer = Writer::new(database, path)?;
+        dropped.into_iter().for_each(|key| writer.record(key, None));
+        writer.providers(statements.take());
+        Ok(Self { writer, local, index, statements, saved: None })
     }
 
-    /// Opens the database and reads everything in it once; nothing is written unless it could be read.
-    fn read(path: &Path, local: PeerId, config: &MemoryStoreConfig) -> io::Result<(Database, Contents)> {
-        let database = Database::create(path).map_err(io::Error::other)?;
+    /// Sets how many bytes may wait to be written.
+    #[must_use]
+    pub fn with_max_queued(mut self, bytes: usize) -> Self {
+        self.writer.set_max_queued(bytes);
+        self
+    }
+
+    /// Waits until everything that was changed so far survives a crash. Blocks the thread for as long as the disk takes.
+    ///
+    /// # Errors
+    /// [`Error::Io`](super::Error::Io), which names the file; then it is tried again with the next commit.
+    pub fn sync(&mut self) -> Result<()> {
+        self.writer.sync()
+    }
+
+    /// Waits until every commit that was asked for is over.
+    #[cfg(test)]
+    pub(crate) fn rest(&self) {
+        self.writer.rest();
+    }
+
+    /// Reads everything in a database once; nothing is written unless it could be read.
+    fn read(
+        database: Database,
+        local: PeerId,
+        config: &MemoryStoreConfig,
+    ) -> io::Result<(Database, Contents)> {
         let read = database.begin_read().map_err(io::Error::other)?;
         let names: Vec<_> =
             read.list_tables().map_err(io::Error::other)?.map(|table| table.name().to_owned()).collect();
@@ -126,51 +170,30 @@ impl Redb {
         Ok((database, contents))
     }
 
-    /// Sees to it that one more change may wait.
-    fn make_room(&mut self) -> Result<()> {
-        if self.pending.len() + self.statements.waiting() >= MAX_PENDING {
-            self.commit()?;
-        }
-        Ok(())
-    }
-
-    /// Drops the provider records that have ended; if they are many, as after a long sleep, not all with one commit.
-    fn expire_providers(&mut self, wall: SystemTime) -> Result<()> {
-        while self.statements.drop_ended(wall, MAX_ENDED) {
-            self.commit()?;
-        }
-        Ok(())
+    /// Takes down what has changed of the provider records.
+    fn write_statements(&mut self) {
+        self.writer.providers(self.statements.take());
     }
 
     fn store(&mut self, wall: SystemTime, record: &Record, owner: Owner) -> Result<Vec<RecordKey>> {
-        self.make_room()?;
+        self.writer.check_room(record.key.as_ref().len() + record.value.len())?;
         let (gone, added) = self.index.add(wall, record, owner);
         self.forget(&gone);
         added?;
-        self.pending.insert(record.key.clone(), Some(encode(record, owner)));
+        self.writer.record(record.key.clone(), Some(encode(record, owner).into()));
         Ok(gone)
     }
 
     fn forget(&mut self, gone: &[RecordKey]) {
-        self.pending.extend(gone.iter().map(|key| (key.clone(), None)));
+        gone.iter().for_each(|key| self.writer.record(key.clone(), None));
     }
 
     fn load(&self, key: &RecordKey) -> Result<Option<Record>> {
-        let load = || -> io::Result<Option<Record>> {
-            let read = self.database.begin_read().map_err(io::Error::other)?;
-            let table = read.open_table(RECORDS).map_err(io::Error::other)?;
-            let Some(value) = table.get(key.as_ref()).map_err(io::Error::other)? else {
-                return Ok(None);
-            };
-            decode(key, value.value())
-                .map(|(record, _)| Some(record))
-                .ok_or_else(|| damaged("a record is damaged"))
-        };
-        match self.pending.get(key) {
-            Some(value) => Ok(value.as_ref().and_then(|value| decode(key, value)).map(|(record, _)| record)),
-            None if self.index.get(key).is_none() => Ok(None),
-            None => Ok(load().map_err(|error| named(&self.path, error))?),
+        if self.index.get(key).is_none() {
+            return Ok(None);
         }
+        let read = |value: &[u8]| decode(key, value).ok_or_else(|| damaged("a record is damaged"));
+        Ok(self.writer.read(key, read)?.map(|(record, _)| record))
     }
 
     /// Returns how many bytes the keys and values take that others wanted stored.
@@ -195,6 +218,11 @@ impl Contents {
         }
         Ok(())
     }
+}
+
+/// Returns about how many bytes a statement takes in the file.
+fn statement_len(record: &ProviderRecord) -> usize {
+    record.key.as_ref().len() + record.addresses.iter().map(|address| 2 + address.len()).sum::<usize>()
 }
 
 fn damaged(what: &'static str) -> io::Error {
@@ -312,9 +340,21 @@ impl RecordStore for Redb {
     }
 
     fn expire(&mut self, wall: SystemTime) -> Result<Expired> {
-        self.expire_providers(wall)?;
-        let gone = self.index.expire(wall);
-        self.forget(&gone);
+        let mut gone = Vec::new();
+        // What there is no room for goes with the next calls.
+        for _ in 0..MAX_ENDED / ENDED_AT_ONCE {
+            if !self.writer.has_room() {
+                break;
+            }
+            let some = self.index.expire(wall, ENDED_AT_ONCE);
+            self.forget(&some);
+            let is_over = some.is_empty() && !self.statements.drop_ended(wall, ENDED_AT_ONCE);
+            self.write_statements();
+            gone.extend(some);
+            if is_over {
+                break;
+            }
+        }
         let next = [self.index.next_end(), self.statements.others.next_end()].into_iter().flatten().min();
         Ok(Expired { gone, next })
     }
@@ -324,24 +364,19 @@ impl RecordStore for Redb {
     }
 
     fn save_peers(&mut self, peers: &[PeerInfo]) -> Result<()> {
-        let save = || -> io::Result<()> {
-            let write = self.database.begin_write().map_err(io::Error::other)?;
-            write.delete_table(PEERS).map_err(io::Error::other)?;
-            let mut table = write.open_table(PEERS).map_err(io::Error::other)?;
-            for PeerInfo { peer_id, addrs } in peers {
-                let mut value = Vec::new();
-                write_addresses(addrs, &mut value);
-                table.insert(&peer_id.to_bytes()[..], &value[..]).map_err(io::Error::other)?;
-            }
-            drop(table);
-            write.commit().map_err(io::Error::other)
+        let row = |peer: &PeerInfo| {
+            let mut value = Vec::new();
+            write_addresses(&peer.addrs, &mut value);
+            (peer.peer_id.to_bytes(), value)
         };
-        Ok(save().map_err(|error| named(&self.path, error))?)
+        self.writer.peers(peers.iter().map(row).collect());
+        self.saved = Some(peers.to_vec());
+        Ok(())
     }
 
     fn load_peers(&self) -> Result<Vec<PeerInfo>> {
         let load = || -> io::Result<Vec<PeerInfo>> {
-            let read = self.database.begin_read().map_err(io::Error::other)?;
+            let read = self.writer.database().begin_read().map_err(io::Error::other)?;
             let table = read.open_table(PEERS).map_err(io::Error::other)?;
             let mut peers = Vec::new();
             for entry in table.iter().map_err(io::Error::other)? {
@@ -352,36 +387,31 @@ impl RecordStore for Redb {
             }
             Ok(peers)
         };
-        Ok(load().map_err(|error| named(&self.path, error))?)
+        match &self.saved {
+            Some(saved) => Ok(saved.clone()),
+            None => Ok(load().map_err(|error| named(self.writer.path(), error))?),
+        }
     }
 
-    fn is_dirty(&self) -> bool {
-        !self.pending.is_empty() || self.statements.waiting() > 0
+    fn written(&self) -> u64 {
+        self.writer.written()
     }
 
-    fn commit(&mut self) -> Result<()> {
-        let commit = || -> io::Result<()> {
-            let write = self.database.begin_write().map_err(io::Error::other)?;
-            let mut table = write.open_table(RECORDS).map_err(io::Error::other)?;
-            for (key, value) in &self.pending {
-                match value {
-                    Some(value) => drop(table.insert(key.as_ref(), &value[..]).map_err(io::Error::other)?),
-                    None => drop(table.remove(key.as_ref()).map_err(io::Error::other)?),
-                }
-            }
-            drop(table);
-            self.statements.write(&write)?;
-            write.commit().map_err(io::Error::other)
-        };
-        commit().map_err(|error| named(&self.path, error))?;
-        self.pending.clear();
-        self.statements.written();
-        Ok(())
+    fn progress(&self) -> Progress {
+        self.writer.progress()
+    }
+
+    fn commit(&mut self) {
+        self.writer.commit();
+    }
+
+    fn on_progress(&mut self, call: Wake) {
+        self.writer.on_progress(call);
     }
 
     fn remove(&mut self, key: &RecordKey) -> Result<()> {
         if self.index.remove(key).is_some() {
-            self.pending.insert(key.clone(), None);
+            self.writer.record(key.clone(), None);
         }
         Ok(())
     }
@@ -395,17 +425,21 @@ impl RecordStore for Redb {
             let source = Source { peer: record.provider, group: None };
             return self.add_provider_from(wall, record, source);
         }
-        self.make_room()?;
-        self.statements.add(record)
+        self.writer.check_room(statement_len(&record))?;
+        let added = self.statements.add(record);
+        self.write_statements();
+        added
     }
 
     fn add_provider_from(&mut self, wall: SystemTime, record: ProviderRecord, source: Source) -> Result<()> {
         if record.provider == self.local {
             return Err(not_theirs());
         }
-        self.make_room()?;
-        self.expire_providers(wall)?;
-        self.statements.add_from(wall, record, source.group)
+        self.writer.check_room(statement_len(&record))?;
+        self.statements.drop_ended(wall, ENDED_AT_ONCE);
+        let added = self.statements.add_from(wall, record, source.group);
+        self.write_statements();
+        added
     }
 
     fn providers(&self, wall: SystemTime, key: &RecordKey) -> Result<Vec<ProviderRecord>> {
@@ -417,11 +451,11 @@ impl RecordStore for Redb {
     }
 
     fn remove_provider(&mut self, key: &RecordKey, provider: &PeerId) -> Result<()> {
-        self.make_room()?;
         self.statements.remove(key, provider);
+        self.write_statements();
         Ok(())
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

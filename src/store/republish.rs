@@ -3,6 +3,7 @@
 //! Knows keys and times; neither values nor peers.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 
 use indexmap::IndexMap;
 
@@ -13,6 +14,9 @@ use crate::time::{Duration, Instant, after};
 
 /// So many are put at once.
 const MAX_AT_ONCE: usize = 4;
+
+/// So many that are due are gathered with one call; those that are due later follow with the next ones.
+const MAX_GATHERED: usize = 1024;
 
 /// What is due within this part of an interval is put together with what is due now.
 const TOGETHER: u32 = 8;
@@ -71,6 +75,9 @@ pub(crate) struct Republish {
     /// Where in the keyspace it is.
     at: Key,
     under_way: usize,
+    rests_until: Option<Instant>,
+    /// All of them in the order of the keyspace, if they are to be found by their places.
+    places: Option<BTreeSet<(Key, RecordKey)>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -92,7 +99,15 @@ impl Republish {
             ready: BTreeSet::new(),
             at: Key::from_bytes([0; 32]),
             under_way: 0,
+            rests_until: None,
+            places: None,
         }
+    }
+
+    /// Lets records be found by their [places](Self::next_place), too.
+    pub(crate) fn with_places(mut self) -> Self {
+        self.places = Some(BTreeSet::new());
+        self
     }
 
     /// A record has been stored, here and elsewhere.
@@ -133,6 +148,9 @@ impl Republish {
     fn schedule(&mut self, record: RecordKey, key: Key, is_own: bool, due: Option<Instant>, retries: u8) {
         self.removed(&record);
         self.due.extend(due.map(|at| (at, record.clone())));
+        if let Some(places) = &mut self.places {
+            places.insert((key, record.clone()));
+        }
         self.records.insert(record, Turn { key, is_own, due, retries });
     }
 
@@ -142,18 +160,26 @@ impl Republish {
             if let Some(due) = turn.due {
                 self.due.remove(&(due, record.clone()));
             }
-            self.ready.remove(&(turn.key, record.clone()));
+            let place = (turn.key, record.clone());
+            self.ready.remove(&place);
+            if let Some(places) = &mut self.places {
+                places.remove(&place);
+            }
         }
     }
 
     /// Returns a record to put now. Its [`done`](Self::done) is awaited.
     pub(crate) fn next(&mut self, now: Instant) -> Option<RecordKey> {
-        if self.under_way >= MAX_AT_ONCE {
+        self.rests_until = self.rests_until.filter(|until| *until > now);
+        if self.under_way >= MAX_AT_ONCE || self.rests_until.is_some() {
             return None;
         }
         if self.due.first().is_some_and(|(at, _)| *at <= now) {
             let soon = after(now, self.replication.or(self.publication).unwrap_or_default() / TOGETHER);
-            while let Some((_, record)) = self.due.first().filter(|(at, _)| *at <= soon).cloned() {
+            for _ in 0..MAX_GATHERED {
+                let Some((_, record)) = self.due.first().filter(|(at, _)| *at <= soon).cloned() else {
+                    break;
+                };
                 self.due.pop_first();
                 if let Some(turn) = self.records.get_mut(&record) {
                     turn.due = None;
@@ -162,7 +188,8 @@ impl Republish {
             }
         }
         // Onward from where it was, and round.
-        let next = self.ready.iter().find(|(key, _)| *key >= self.at).or_else(|| self.ready.first())?.clone();
+        let here = (self.at, RecordKey::from(Vec::new()));
+        let next = self.ready.range(here..).next().or_else(|| self.ready.first())?.clone();
         self.ready.remove(&next);
         let (key, record) = next;
         self.at = key;
@@ -174,6 +201,11 @@ impl Republish {
     pub(crate) fn done(&mut self, now: Instant, record: &RecordKey, spread: Spread, rng: &mut Rng) {
         self.under_way = self.under_way.saturating_sub(1);
         self.was_put(now, record, spread, rng);
+    }
+
+    /// Nothing is put before then, so that others have their turn.
+    pub(crate) const fn rest(&mut self, until: Instant) {
+        self.rests_until = Some(until);
     }
 
     /// A record has been put, whoever wanted that.
@@ -197,10 +229,12 @@ impl Republish {
         }
     }
 
-    /// There is somebody to put records at, as perhaps there was not before: those that nobody has stored are due.
+    /// There is somebody to put records at, as perhaps there was not before: those that nobody has stored are due, as far as
+    /// they are among the next ones.
     pub(crate) fn hurry(&mut self, now: Instant) {
         let soon = after(now, TRY_AGAIN);
-        let late: Vec<_> = self.due.range(..(soon, RecordKey::from(Vec::new()))).cloned().collect();
+        let late: Vec<_> =
+            self.due.range(..(soon, RecordKey::from(Vec::new()))).take(MAX_GATHERED).cloned().collect();
         for (due, record) in late {
             if let Some(turn) = self.records.get_mut(&record).filter(|turn| turn.retries > 0) {
                 turn.due = Some(now);
@@ -220,12 +254,18 @@ impl Republish {
             // It goes on when one of them is done.
             return None;
         }
-        self.due.first().map(|(at, _)| *at)
+        self.rests_until.or_else(|| self.due.first().map(|(at, _)| *at))
     }
 
-    /// Iterates over the records that are stored here, with their keys.
-    pub(crate) fn records(&self) -> impl Iterator<Item = (&RecordKey, &Key)> {
-        self.records.iter().map(|(record, turn)| (record, &turn.key))
+    /// Returns the first record from a place of the keyspace on.
+    pub(crate) fn next_place(&self, from: &Bound<(Key, RecordKey)>) -> Option<&(Key, RecordKey)> {
+        self.places.as_ref()?.range((from.clone(), Bound::Unbounded)).next()
+    }
+
+    /// Returns how many records are stored here.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
     }
 }
 
@@ -330,6 +370,29 @@ mod tests {
     }
 
     #[test]
+    fn however_many_are_due_a_call_sees_to_a_part_of_them() {
+        let (mut republish, mut rng, now) = fixture();
+        for n in 0..10_000u32 {
+            let bytes = n.to_be_bytes();
+            republish.stored(now, RecordKey::new(&bytes), Key::sha256(&bytes), false, &mut rng);
+        }
+        let later = now + 2 * HOUR;
+        assert!(republish.next(later).is_some());
+        assert_eq!((republish.ready.len(), republish.due.len()), (MAX_GATHERED - 1, 10_000 - MAX_GATHERED));
+        republish.rest(later + HOUR);
+        assert_eq!((republish.next(later), republish.deadline()), (None, Some(later + HOUR)));
+        assert!(republish.next(later + HOUR).is_some());
+        let mut seen = 2;
+        while seen < 10_000 {
+            let batch = all(&mut republish, later + HOUR);
+            assert!(!batch.is_empty(), "{seen}");
+            seen += batch.len();
+            batch.into_iter().for_each(|record| republish.removed(&record));
+            republish.under_way = 0;
+        }
+    }
+
+    #[test]
     fn what_is_gone_is_not_put() {
         let (mut republish, mut rng, now) = fixture();
         let (one, key) = record(1);
@@ -340,7 +403,7 @@ mod tests {
         assert_eq!(republish.next(now + 9 * HOUR), Some(one.clone()));
         republish.removed(&one);
         republish.done(now, &one, Spread::Wide, &mut rng);
-        assert_eq!(republish.records().count(), 0);
+        assert_eq!(republish.len(), 0);
         assert_eq!(republish.deadline(), None);
     }
 
@@ -353,6 +416,6 @@ mod tests {
             republish.found(now, record.clone(), key, own, &mut rng);
             republish.was_put(now, &record, Spread::Nowhere, &mut rng);
         }
-        assert_eq!((republish.deadline(), republish.records().count()), (None, 2));
+        assert_eq!((republish.deadline(), republish.len()), (None, 2));
     }
 }

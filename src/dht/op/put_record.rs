@@ -18,7 +18,8 @@ use crate::time::Instant;
 /// # What it decides
 /// Whom it is sent to, and whether enough have stored it. The search for the closest need not be exact, since each STORE is
 /// itself the check: whoever does not answer is replaced by the next closest. It ends when all have answered or failed; or
-/// when the quorum is reached and the others are slow, whom it names as pending, and who get the record nevertheless.
+/// when the quorum is reached and the others are slow, whom it names as pending, and who get the record nevertheless. If this
+/// node has stored it too, it does not end before that is safe.
 ///
 /// # States
 /// ```text
@@ -36,7 +37,13 @@ pub(in crate::dht) struct PutRecord {
     /// They have failed already while the closest were searched.
     failed: Vec<(PeerId, RequestError)>,
     fanout: Option<Fanout>,
+    /// The change of this node's own store that is to survive a crash before anything is reported.
+    change: Option<u64>,
 }
+
+/// Why a record is not safe here.
+const NOT_WRITTEN: &str = "it could not be written to the disk";
+const NOT_YET_WRITTEN: &str = "it is not on the disk yet";
 
 /// The number of the requests that store, where those of the search have 0.
 const STORE: u16 = 1;
@@ -44,14 +51,29 @@ const STORE: u16 = 1;
 impl PutRecord {
     /// Stores it at the closest peers.
     pub(in crate::dht) const fn new(record: SentRecord, quorum: Quorum, search: Search) -> Self {
-        Self { record, quorum, search: Some(search), failed: Vec::new(), fanout: None }
+        Self { record, quorum, search: Some(search), failed: Vec::new(), fanout: None, change: None }
     }
 
     /// Stores it at some peers.
     pub(in crate::dht) fn to(record: SentRecord, quorum: Quorum, peers: Vec<PeerId>) -> Self {
         let count = peers.len();
         let fanout = Some(Fanout::new(peers, count, quorum.of(count).get()));
-        Self { record, quorum, search: None, failed: Vec::new(), fanout }
+        Self { record, quorum, search: None, failed: Vec::new(), fanout, change: None }
+    }
+
+    /// Stores it at nobody, since nobody is known; only what this node itself does is reported.
+    pub(in crate::dht) const fn at_nobody(record: SentRecord, quorum: Quorum) -> Self {
+        Self { record, quorum, search: None, failed: Vec::new(), fanout: None, change: None }
+    }
+
+    /// Reports nothing before a change of this node's own store is known to survive a crash, or not to.
+    pub(in crate::dht) fn safe_with(self, change: Option<u64>) -> Self {
+        Self { change, ..self }
+    }
+
+    /// Returns whether what was stored here survives a crash; `None` if that is not known yet.
+    fn is_safe(&self, view: &View<'_>) -> Option<bool> {
+        self.change.map_or(Some(true), |change| view.progress.of(change))
     }
 
     pub(in crate::dht) const fn key(&self) -> &RecordKey {
@@ -86,6 +108,14 @@ impl PutRecord {
     }
 
     fn result(&self, view: &View<'_>) -> QueryResult {
+        match self.is_safe(view) {
+            Some(true) => {}
+            Some(false) => return QueryResult::PutRecord(Err(PutRecordError::Store(NOT_WRITTEN.to_owned()))),
+            None => return QueryResult::PutRecord(Err(PutRecordError::Store(NOT_YET_WRITTEN.to_owned()))),
+        }
+        if self.fanout.is_none() && self.search.is_none() {
+            return QueryResult::PutRecord(Err(PutRecordError::NoKnownPeers));
+        }
         let (key, report) = (self.record.key.clone(), self.report());
         let asked = self.fanout.iter().flat_map(Fanout::fates).count();
         // Those that took the place of others do not make the quorum greater.
@@ -128,6 +158,8 @@ impl Machine for PutRecord {
         match self.fanout.as_mut().map_or(FanoutNext::Done, |fanout| fanout.next(now, &outlook)) {
             FanoutNext::Ask(peer) => self.store_at(peer),
             FanoutNext::Wait(until) => Step::Wait(until),
+            // It is woken when the disk is done.
+            FanoutNext::Done if self.is_safe(view).is_none() => Step::Wait(None),
             FanoutNext::Done => Step::Done(self.result(view)),
         }
     }

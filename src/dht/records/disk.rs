@@ -1,15 +1,29 @@
-//! What outlives the process: commits of the store, and the peers through which to join the next time.
+//! What outlives the process: when the store is committed, what is told only then, and the peers through which to join the
+//! next time.
 //!
-//! Knows that a store may be on disk; what is in it is not its affair.
+//! Knows that a store may be on disk, and how far it has come; what is in it is not its affair.
 
-use crate::dht::io::Output;
+use std::collections::VecDeque;
+
+use libp2p_identity::PeerId;
+
+use crate::dht::io::{InboundId, Output};
 use crate::dht::{Dht, RecordStore, TRY_AGAIN};
+use crate::event::QueryId;
+use crate::message::Response;
 use crate::peer::PeerInfo;
 use crate::routing::Entry;
+use crate::store::Progress;
 use crate::time::{Duration, Instant, after};
 
-/// How long an answer waits for the store to be committed, together with others.
+/// How long what was changed waits for a commit, together with what is changed meanwhile.
 const COMMIT_AFTER: Duration = Duration::from_millis(50);
+
+/// When so many answers wait for the disk, the commit is at once.
+const COMMIT_AT: usize = 256;
+
+/// So many answers wait for the disk at most; what is put beyond is refused.
+const MAX_AWAITING: usize = 1024;
 
 /// So many peers of the table are saved.
 pub(super) const MAX_SAVED: usize = 64;
@@ -17,6 +31,63 @@ pub(super) const MAX_SAVED: usize = 64;
 /// So long after somebody has entered the table its peers are saved, and no more often than so.
 const SAVE_AFTER: Duration = Duration::from_secs(1);
 const SAVE_EVERY: Duration = Duration::from_secs(60);
+
+/// Who waits for the disk.
+#[derive(Debug)]
+enum Awaiting {
+    /// A peer, whose request stored a record.
+    Peer(PeerId, InboundId, Box<Response>),
+    /// A query that has stored a record here.
+    Query(QueryId),
+}
+
+/// What is known of the disk.
+///
+/// # What it decides
+/// When the store is committed, and who is told what survives a crash.
+///
+/// # States
+/// ```text
+/// changed --at most 50 ms--> commit asked for --the store has advanced--> told: acknowledged, or refused
+/// ```
+///
+/// # What time does
+/// A commit is due soon after a change, and a while after one that could not be written.
+///
+/// # Bounds
+/// 1,024 answers, and the queries there are.
+///
+/// # Invariants
+/// Nothing is known of the disk but what was told: that the store has come further is an input.
+#[derive(Debug, Default)]
+pub(in crate::dht) struct Disk {
+    progress: Progress,
+    /// The latest change for which a commit was asked.
+    asked: u64,
+    commit_at: Option<Instant>,
+    /// By the change for which they wait, which never decreases.
+    waiting: VecDeque<(u64, Awaiting)>,
+}
+
+impl Disk {
+    pub(super) const fn deadline(&self) -> Option<Instant> {
+        self.commit_at
+    }
+
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.commit_at.is_some_and(|at| at <= now)
+    }
+
+    /// Returns whether nobody more may wait.
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting.len() >= MAX_AWAITING
+    }
+
+    /// Returns which changes survive a crash, as far as that is known.
+    pub(in crate::dht) const fn progress(&self) -> &Progress {
+        &self.progress
+    }
+}
 
 impl<S: RecordStore> Dht<S> {
     /// The table has changed: its peers are saved soon, but not too often.
@@ -38,28 +109,74 @@ impl<S: RecordStore> Dht<S> {
         if let Err(error) = self.store.save_peers(&peers) {
             tracing::warn!(%error, "the peers of the table could not be saved");
         }
+        self.commit_soon(now);
     }
 
     /// Sees to it that what was changed survives a crash.
     pub(in crate::dht) fn commit_soon(&mut self, now: Instant) {
-        if self.store.is_dirty() {
-            self.records.commit_at.get_or_insert_with(|| after(now, COMMIT_AFTER));
+        if self.store.written() > self.records.disk.asked {
+            self.records.disk.commit_at.get_or_insert_with(|| after(now, COMMIT_AFTER));
         }
     }
 
-    /// Makes what was changed survive a crash, and acknowledges it.
-    pub(super) fn commit(&mut self, now: Instant) {
-        self.records.commit_at = None;
-        let committed = self.store.commit();
-        if let Err(error) = &committed {
-            tracing::warn!(%error, "the store could not be committed");
-            self.records.commit_at = Some(after(now, TRY_AGAIN));
+    /// Begins to make what was changed survive a crash.
+    pub(super) fn commit(&mut self) {
+        self.records.disk.commit_at = None;
+        self.records.disk.asked = self.store.written();
+        self.store.commit();
+    }
+
+    /// Takes note of how far the store was when the node began.
+    pub(super) fn disk_found(&mut self, now: Instant) {
+        let progress = self.store.progress();
+        self.records.disk.progress = progress;
+        self.records.disk.asked = progress.durable;
+        self.commit_soon(now);
+    }
+
+    /// Returns the latest change of the store, unless it is known to survive a crash.
+    pub(super) fn unsafe_change(&self) -> Option<u64> {
+        let change = self.store.written();
+        Some(change).filter(|change| self.records.disk.progress.of(*change) != Some(true))
+    }
+
+    /// Answers a peer when the latest change survives a crash.
+    pub(super) fn answer_when_safe(&mut self, now: Instant, to: PeerId, id: InboundId, response: Response) {
+        let Some(change) = self.unsafe_change() else {
+            self.outputs.push_back(Output::SendResponse { to, id, response });
+            return;
+        };
+        self.records.disk.waiting.push_back((change, Awaiting::Peer(to, id, Box::new(response))));
+        self.commit_soon(now);
+        if self.records.disk.waiting.len() >= COMMIT_AT && self.store.written() > self.records.disk.asked {
+            self.commit();
         }
-        for (to, id, response) in self.records.uncommitted.drain(..) {
-            self.outputs.push_back(match committed {
-                Ok(()) => Output::SendResponse { to, id, response },
-                Err(_) => Output::RefuseRequest { to, id },
-            });
+    }
+
+    /// Wakes a query when a change survives a crash, or may not.
+    pub(super) fn wake_when_safe(&mut self, change: Option<u64>, query: QueryId) {
+        self.records.disk.waiting.extend(change.map(|change| (change, Awaiting::Query(query))));
+    }
+
+    /// The store has come further: those who have waited for it are told.
+    pub(in crate::dht) fn store_advanced(&mut self, now: Instant, progress: Progress) {
+        let disk = &mut self.records.disk;
+        disk.progress.durable = disk.progress.durable.max(progress.durable);
+        disk.progress.tried = disk.progress.tried.max(progress.tried).max(disk.progress.durable);
+        while let Some(is_safe) = disk.waiting.front().and_then(|(change, _)| disk.progress.of(*change)) {
+            match disk.waiting.pop_front() {
+                Some((_, Awaiting::Peer(to, id, response))) => self.outputs.push_back(if is_safe {
+                    Output::SendResponse { to, id, response: *response }
+                } else {
+                    Output::RefuseRequest { to, id }
+                }),
+                Some((_, Awaiting::Query(id))) => self.queries.wake(id),
+                None => {}
+            }
+        }
+        if disk.progress.tried > disk.progress.durable {
+            disk.asked = disk.asked.min(disk.progress.durable);
+            disk.commit_at = Some(after(now, TRY_AGAIN));
         }
     }
 }

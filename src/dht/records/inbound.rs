@@ -22,9 +22,6 @@ const MAX_HELD: usize = 64;
 /// How long a record of others waits for the word of the application.
 const HELD_FOR: Duration = Duration::from_secs(5);
 
-/// So many answers wait for the store to be committed at most; then it is at once.
-const COMMIT_AT: usize = 256;
-
 /// What is known of the record that a better or equal one would replace.
 struct Standing {
     is_own: bool,
@@ -42,6 +39,9 @@ impl<S: RecordStore> Dht<S> {
         id: InboundId,
         record: SentRecord,
     ) {
+        if self.records.disk.is_full() {
+            return self.refuse(from, id, &"too many records wait for the disk");
+        }
         match self.acceptable(now, record) {
             Err(error) => self.refuse(from, id, &error),
             // It is here already, and is this node's own.
@@ -113,6 +113,9 @@ impl<S: RecordStore> Dht<S> {
         };
         match what {
             // A better one may have come while it waited.
+            HeldWhat::Record(id, _) if self.records.disk.is_full() => {
+                self.refuse(from, id, &"too many records wait for the disk");
+            }
             HeldWhat::Record(id, record) => match self.known(self.wall_at(now), &record) {
                 Ok(_) => self.store_for(now, from, id, record),
                 Err(error) => self.refuse(from, id, &error),
@@ -155,16 +158,7 @@ impl<S: RecordStore> Dht<S> {
     fn answer_put(&mut self, now: Instant, from: PeerId, id: InboundId, record: Record) {
         let request = InboundRequest::PutRecord { source: from, key: record.key.clone(), record: None };
         let response = Response::PutValue { key: record.key, value: Some(record.value) };
-        if self.store.is_dirty() {
-            self.records.uncommitted.push((from, id, response));
-            if self.records.uncommitted.len() >= COMMIT_AT {
-                self.commit(now);
-            } else {
-                self.commit_soon(now);
-            }
-        } else {
-            self.outputs.push_back(Output::SendResponse { to: from, id, response });
-        }
+        self.answer_when_safe(now, from, id, response);
         self.event(Event::InboundRequest { request });
     }
 

@@ -5,6 +5,7 @@
 use libp2p_identity::PeerId;
 
 use super::disk::MAX_SAVED;
+use super::handing::Next;
 use crate::config::Caching;
 use crate::dht::op::Operation;
 use crate::dht::op::get_record::{FollowUp, GetRecord};
@@ -16,16 +17,16 @@ use crate::event::Precision;
 use crate::key::Key;
 use crate::message::SentRecord;
 use crate::peer::PeerInfo;
-use crate::record::{Quorum, Record};
+use crate::record::{Quorum, Record, RecordKey};
 use crate::store;
 use crate::store::republish::Spread;
-use crate::time::{Instant, SystemTime, after, earliest};
+use crate::time::{Duration, Instant, SystemTime, after, earliest};
 
-/// So many records wait to be handed over to newcomers at most; those beyond go when they are next put anew.
-const MAX_HANDING: usize = 16 * 1024;
+/// So many that are due and need not be put are done with at once; then it rests.
+const MAX_SPARED: usize = 256;
 
-/// So many are handed over at once, so that a newcomer leaves room for the application's queries.
-const MAX_HANDED_AT_ONCE: usize = 16;
+/// How long it rests: others have their turn.
+const REST: Duration = Duration::from_millis(20);
 
 impl<S: RecordStore> Dht<S> {
     /// Takes note of what the store held when the node began: records, and peers to join through.
@@ -46,6 +47,7 @@ impl<S: RecordStore> Dht<S> {
             self.records.republish.found(now, record, key, is_own, &mut self.rng);
             self.ends(now, expires);
         }
+        self.disk_found(now);
     }
 
     /// A search for a record is over: those that had a worse one are sent the best, and some that had none cache it.
@@ -83,10 +85,10 @@ impl<S: RecordStore> Dht<S> {
         match asker {
             Asker::Republish => self.records.republish.done(now, put.key(), spread, &mut self.rng),
             Asker::HandOver(to) => {
-                self.records.handing_over -= 1;
+                self.records.handing.done();
                 if put.has_failed() {
                     // It does not answer, or not yet: what it lacks it gets when that is next put anew.
-                    self.records.handing.retain(|(newcomer, _)| *newcomer != to);
+                    self.records.handing.failed(&to);
                 }
             }
             Asker::Application if !anybody && self.store.is_own(put.key()) => {
@@ -108,22 +110,33 @@ impl<S: RecordStore> Dht<S> {
         if !self.can_put() {
             return false;
         }
-        let Some(key) = self.records.republish.next(now) else {
-            return false;
-        };
+        for _ in 0..MAX_SPARED {
+            let Some(key) = self.records.republish.next(now) else {
+                return false;
+            };
+            if self.put_one_anew(now, key) {
+                return true;
+            }
+        }
+        self.records.republish.rest(after(now, REST));
+        false
+    }
+
+    /// Puts a record anew. Returns whether it had to be.
+    fn put_one_anew(&mut self, now: Instant, key: RecordKey) -> bool {
         let wall = self.wall_at(now);
         let record = self.store.get(wall, &key).ok().flatten().map(|record| record.into_owned());
         let Some(record) = record else {
             self.records.republish.removed(&key);
             self.records.republish.done(now, &key, Spread::Nowhere, &mut self.rng);
-            return true;
+            return false;
         };
         let target = (key.bytes().clone(), (self.config.key_hash)(key.as_ref()));
         let (k, is_own) = (self.config.bucket_size().get(), self.store.is_own(&key));
         if !is_own && self.num_closer(&target.1) > k {
             // A copy, cached or left over: those it belongs to see to it, and it ends here.
             self.records.republish.done(now, &key, Spread::Wide, &mut self.rng);
-            return true;
+            return false;
         }
         match self.search(now, target, k, Precision::Near) {
             Ok(search) => {
@@ -136,25 +149,8 @@ impl<S: RecordStore> Dht<S> {
     }
 
     /// A peer has entered the table: it is sent the records that belong to it now and for which this node is the closest.
-    ///
-    /// # Spec
-    /// Maymounkov & Mazières §2.5. Costs one step in the table for each record that is stored here.
     pub(in crate::dht) fn hand_over(&mut self, newcomer: &PeerId, theirs: &Key) {
-        let (k, own) = (self.config.bucket_size().get(), self.local.key);
-        let belongs = |key: &Key| {
-            let (mine, theirs) = (key.distance(&own), key.distance(theirs));
-            let mut others =
-                self.table.closest(key).filter(|entry| entry.is_live() && !entry.is_of(newcomer));
-            let nearest = others.next().map(|entry| key.distance(entry.key()));
-            // The nearest of those it knows hands over, and nobody else.
-            nearest.is_none_or(|nearest| mine < nearest)
-                && (theirs < mine
-                    || others.take(k).filter(|e| key.distance(e.key()) < theirs).count() + 2 <= k)
-        };
-        let records = self.records.republish.records().filter(|(_, key)| belongs(key));
-        let records: Vec<_> = records.map(|(record, _)| record.clone()).collect();
-        let room = MAX_HANDING.saturating_sub(self.records.handing.len());
-        self.records.handing.extend(records.into_iter().take(room).map(|key| (*newcomer, key)));
+        self.records.handing.entered(*newcomer, *theirs);
     }
 
     /// Returns how many peers of the table are closer to a key than this node.
@@ -176,8 +172,8 @@ impl<S: RecordStore> Dht<S> {
             let id = *id;
             self.refuse_record(id);
         }
-        if self.records.commit_at.is_some_and(|at| at <= now) {
-            self.commit(now);
+        if self.records.disk.is_due(now) {
+            self.commit();
         }
         if self.records.save_at.is_some_and(|at| at <= now) {
             self.save(now);
@@ -193,6 +189,8 @@ impl<S: RecordStore> Dht<S> {
                 Ok(store::Expired { gone, next }) => {
                     gone.iter().for_each(|key| self.records.republish.removed(key));
                     self.ends(now, next);
+                    // What was too much for one call follows.
+                    self.records.expire_at = self.records.expire_at.map(|at| at.max(after(now, REST)));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "what has ended could not be dropped");
@@ -203,20 +201,22 @@ impl<S: RecordStore> Dht<S> {
         }
     }
 
-    /// Hands over the next record of those that wait for it. Returns whether there was one.
+    /// Hands over the next record to a newcomer. Returns whether there was one.
     pub(in crate::dht) fn hand_next(&mut self, now: Instant) -> bool {
-        if self.records.handing_over >= MAX_HANDED_AT_ONCE || self.queries.is_full() {
+        if self.queries.is_full() {
             return false;
         }
-        let Some((to, key)) = self.records.handing.pop_front() else {
+        let (records, k) = (&mut *self.records, self.config.bucket_size().get());
+        let Next::Send(to, key) = records.handing.next(now, &records.republish, &self.table, k) else {
             return false;
         };
         let wall = self.wall_at(now);
         if let Ok(Some(record)) = self.store.get(wall, &key) {
             let sent = self.sent(wall, record.into_owned(), self.store.is_own(&key));
             let put = PutRecord::to(sent, Quorum::All, vec![to]);
-            self.records.handing_over += 1;
             self.insert(now, Operation::PutRecord(put), Asker::HandOver(to));
+        } else {
+            self.records.handing.done();
         }
         true
     }

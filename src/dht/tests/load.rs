@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use super::*;
 use crate::message::SentRecord;
 use crate::record::{Quorum, Record, RecordKey};
+use crate::store::{Limits, MemoryStoreConfig, RecordStore as _, Source};
 use crate::validate::{InvalidRecord, Validator};
 
 const WALL: SystemTime = SystemTime::UNIX_EPOCH;
@@ -42,4 +43,210 @@ fn a_late_answer_is_not_validated() {
         assert!(dht.query(query).is_none(), "the first answer is enough");
         assert_eq!(validated.load(Relaxed), 1, "answer {n}");
     }
+}
+
+const RECORDS: u32 = 32 * 1024;
+
+/// A node that holds so many records of others when it begins, which end after `lasts`.
+fn with_records(count: u32, config: Config, lasts: Duration) -> Dht<MemoryStore> {
+    let limits = Limits { max_records: 64 * 1024, ..Limits::default() };
+    let mut store = MemoryStore::with_config(
+        peer(0),
+        MemoryStoreConfig { records: limits, ..MemoryStoreConfig::default() },
+    );
+    for n in 0..count {
+        let record =
+            Record { expires: Some(WALL + lasts), ..Record::new(RecordKey::from(&n.to_be_bytes()), "v") };
+        store.put_from(WALL, record, Source { peer: peer(1), group: None }).unwrap();
+    }
+    let mut dht = Dht::new(peer(0), store, config, [0; 32], start());
+    dht.set_mode(start(), Some(Mode::Server));
+    outputs(&mut dht);
+    dht
+}
+
+/// Peers from far away to near.
+fn by_distance(count: usize) -> Vec<usize> {
+    let mut peers: Vec<_> = (1..=count).collect();
+    peers.sort_by_key(|n| std::cmp::Reverse(key(0).distance(&key(*n))));
+    peers
+}
+
+/// The records that belong to a newcomer, by a look at all of them.
+fn of_newcomer(dht: &Dht<MemoryStore>, n: usize) -> BTreeSet<RecordKey> {
+    let (own, theirs, k) = (key(0), key(n), dht.config.bucket_size().get());
+    let others: Vec<_> =
+        dht.table().entries().filter(|entry| entry.is_live() && !entry.is_of(&peer(n))).collect();
+    let belongs = |at: &Key| {
+        let mine = at.distance(&own);
+        let is_nearest = others.iter().all(|entry| at.distance(entry.key()) > mine);
+        let closer = others.iter().filter(|entry| at.distance(entry.key()) < at.distance(&theirs)).count();
+        is_nearest && (at.distance(&theirs) < mine || closer < k)
+    };
+    let records = dht.store().records().map(|record| record.key.clone());
+    records.filter(|record| belongs(&Key::sha256(record.as_ref()))).collect()
+}
+
+/// Answers whatever the node asks, until it asks nothing more, and returns which records it has put.
+fn take_all(dht: &mut Dht<MemoryStore>, now: Now) -> Vec<RecordKey> {
+    let mut put = Vec::new();
+    loop {
+        let out = outputs(dht);
+        if out.is_empty() {
+            return put;
+        }
+        for (dial, to, addresses) in dials(&out) {
+            let (peer, address, dial) = (to.unwrap(), addresses[0].clone(), Some(dial));
+            dht.handle_input(
+                now,
+                Input::Connected {
+                    peer,
+                    connection: ConnectionId(dial.map_or(0, |dial| 1_000_000 + dial.0)),
+                    address,
+                    dialled: true,
+                    dial,
+                },
+            );
+        }
+        for (_, id, request) in asked(&out) {
+            let response = match request {
+                Request::PutValue { record } => {
+                    put.push(record.key.clone());
+                    Response::PutValue { key: record.key, value: Some(record.value) }
+                }
+                Request::Ping => Response::Pong,
+                _ => Response::FindNode { closer_peers: vec![named_peer(1)] },
+            };
+            dht.handle_input(now, Input::ResponseReceived { id, response });
+        }
+    }
+}
+
+/// Puts peers into the table, and hands them nothing.
+fn fill(dht: &mut Dht<MemoryStore>, peers: impl IntoIterator<Item = usize>) {
+    for n in peers {
+        let addresses = Addresses::collect(&peer(n), [address(n)]);
+        dht.table.insert(start().instant, key(n), peer(n), addresses, None);
+    }
+}
+
+/// Lets a server enter the table and take whatever it is sent, and returns that and how many records were looked at; `None`
+/// if there is no room for it.
+fn enters(dht: &mut Dht<MemoryStore>, now: Now, n: usize) -> Option<(BTreeSet<RecordKey>, u64)> {
+    let before = dht.records.looked_at();
+    meet(dht, now, n);
+    dht.ping(now, peer(n));
+    let sent = take_all(dht, now);
+    let (looked_at, set) = (dht.records.looked_at() - before, BTreeSet::from_iter(sent.iter().cloned()));
+    assert_eq!(set.len(), sent.len(), "each once");
+    dht.table().entry(&key(n), &peer(n))?;
+    assert_eq!(set, of_newcomer(dht, n), "peer {n}");
+    Some((set, looked_at))
+}
+
+const LASTING: Duration = Duration::from_secs(1000 * 3600);
+
+#[test]
+fn a_newcomer_makes_the_node_look_at_the_records_that_are_its_own_and_at_few_others() {
+    let config = quiet().with_replication_interval(None);
+    for (records, there, newcomers) in [(2000, 0, 40), (RECORDS, 300, 600)] {
+        let mut dht = with_records(records, config.clone(), LASTING);
+        fill(&mut dht, 1..=there);
+        let (mut sent, mut entered) = (0, 0);
+        for n in there + 1..=newcomers {
+            let Some((own, looked_at)) = enters(&mut dht, start(), n) else { continue };
+            assert!(looked_at <= 2 * own.len() as u64 + 50, "{looked_at} for {}", own.len());
+            (sent, entered) = (sent + own.len(), entered + 1);
+        }
+        assert!(entered >= 20 && sent > 100, "{sent} were sent to {entered}");
+    }
+}
+
+#[test]
+fn a_neighbour_that_flips_its_support_costs_no_more_than_the_records_that_are_its_own() {
+    let mut dht = with_records(RECORDS, quiet().with_replication_interval(None), LASTING);
+    let mut now = start();
+    let peers = by_distance(400);
+    fill(&mut dht, peers.iter().copied());
+    let inside: Vec<_> =
+        peers.into_iter().filter(|n| dht.table().entry(&key(*n), &peer(*n)).is_some()).collect();
+    let (near, far) = (inside[inside.len() - 1], inside[0]);
+    let mut own = Vec::new();
+    for n in [near, far] {
+        for _ in 0..20 {
+            now += 60 * SECOND;
+            dht.handle_input(now, Input::ProtocolUnsupported { peer: peer(n) });
+            outputs(&mut dht);
+            dht.handle_input(now, Input::ProtocolConfirmed { peer: peer(n) });
+            let (handed, looked_at) = enters(&mut dht, now, n).expect("it is there again");
+            assert!(looked_at <= 2 * handed.len() as u64 + 50, "{looked_at} for {}", handed.len());
+            own.push(handed.len());
+        }
+    }
+    assert!(own[0] > 10 && own[20..].iter().all(|own| *own == 0), "{own:?}");
+}
+
+#[test]
+fn what_is_handed_to_one_that_leaves_again_ends() {
+    let mut dht = with_records(1000, quiet().with_replication_interval(None), LASTING);
+    let now = start();
+    meet(&mut dht, now, 1);
+    let requests = asked(&outputs(&mut dht));
+    let [(_, id, _)] = requests[..] else { panic!("it is checked: {requests:?}") };
+    name(&mut dht, now, id, &[2]);
+    let first = asked(&outputs(&mut dht));
+    assert_eq!(first.len(), 16);
+    dht.handle_input(now, Input::ProtocolUnsupported { peer: peer(1) });
+    outputs(&mut dht);
+    for (_, id, _) in first {
+        dht.handle_input(now, Input::RequestFailed { id, error: RequestError::StreamEnded });
+    }
+    assert!(asked(&outputs(&mut dht)).is_empty());
+}
+
+#[test]
+fn many_records_that_end_at_once_are_dropped_by_and_by() {
+    let mut dht = with_records(5000, quiet().with_replication_interval(None), SECOND);
+    let (mut now, mut calls) = (start() + SECOND, 0);
+    let mut before = 5000;
+    while before > 0 {
+        dht.handle_timeout(now);
+        let left = dht.store().records().count();
+        assert!(before - left <= 1024, "{} with one call", before - left);
+        assert!(dht.store().get(now.wall, &RecordKey::from(&4999u32.to_be_bytes())).unwrap().is_none());
+        (before, calls) = (left, calls + 1);
+        let Some(next) = dht.poll_timeout().filter(|_| left > 0) else { break };
+        assert!(next.at > now.instant && next.at <= now.instant + 20 * MS, "it goes on soon");
+        now += next.at - now.instant;
+    }
+    assert_eq!((before, calls, dht.records.num_scheduled()), (0, 5, 0));
+}
+
+#[test]
+fn many_records_that_need_not_be_put_anew_are_seen_to_by_and_by() {
+    let hour = 3600 * SECOND;
+    let config = quiet().with_replication_interval(Some(hour)).with_grace_period(1000 * hour);
+    let mut dht = with_records(5000, config, 1000 * hour);
+    let mut now = start();
+    // So many that most records have more than `k` others nearer to them.
+    fill(&mut dht, 1..=400);
+    now += 2 * hour;
+    let (mut put, mut calls) = (BTreeSet::new(), 0);
+    while dht.poll_timeout().is_some_and(|next| next.at <= now.instant + 20 * MS) && calls < 1000 {
+        dht.handle_timeout(now);
+        put.extend(take_all(&mut dht, now));
+        (now, calls) = (now + 20 * MS, calls + 1);
+    }
+    // Two hundred and fifty-six are spared between two rests, and any number is put.
+    assert!((10..100).contains(&calls), "{calls} calls");
+    let near = |n: u32| {
+        let key = Key::sha256(&n.to_be_bytes());
+        dht.table()
+            .closest(&key)
+            .nth(20)
+            .is_none_or(|entry| key.distance(entry.key()) > key.distance(&dht.local.key))
+    };
+    let own: BTreeSet<_> =
+        (0..5000).filter(|n| near(*n)).map(|n| RecordKey::from(&n.to_be_bytes())).collect();
+    assert_eq!(put, own, "and none is forgotten");
 }

@@ -824,52 +824,6 @@ fn the_publisher_puts_its_record_anew_until_it_is_removed() {
     assert!(held(&dht, WALL).is_none());
 }
 
-/// An answer to a PUT_VALUE says that the record is safe: it waits for the disk, together with others.
-#[cfg(feature = "redb")]
-#[test]
-fn nothing_is_acknowledged_that_a_crash_would_undo() {
-    let path = std::env::temp_dir().join(format!("libp2p-kademlia-acknowledged-{}", std::process::id()));
-    drop(std::fs::remove_file(&path));
-    let open = || crate::store::Redb::open(&path, peer(0)).unwrap();
-    let now = start();
-    let mut dht = Dht::new(peer(0), open(), quiet(), [0; 32], now);
-    dht.set_mode(now, Some(Mode::Server));
-    let request = |dht: &mut Dht<crate::store::Redb>, at: Now, n: u64| {
-        let record = SentRecord::of(Record::new(RecordKey::from(&n.to_be_bytes()), "v"), WALL);
-        let input = Input::RequestReceived {
-            from: peer(1),
-            connection: conn(1),
-            id: InboundId(n),
-            request: Request::PutValue { record },
-        };
-        dht.handle_input(at, input);
-    };
-    let answered = |dht: &mut Dht<crate::store::Redb>| {
-        let all = std::iter::from_fn(|| dht.poll_output());
-        all.filter(|output| matches!(output, Output::SendResponse { .. })).count()
-    };
-    request(&mut dht, now, 1);
-    request(&mut dht, now + 10 * MS, 2);
-    assert_eq!(answered(&mut dht), 0);
-    assert_eq!(dht.due().unwrap().at, now + 50 * MS);
-    dht.handle_timeout(now + 50 * MS);
-    assert_eq!((answered(&mut dht), dht.store().is_dirty()), (2, false));
-    // Many do not wait for the time.
-    let later = now + SECOND;
-    for n in 0..256 {
-        assert_eq!(answered(&mut dht), 0, "{n}");
-        request(&mut dht, later, 100 + n);
-    }
-    assert_eq!(answered(&mut dht), 256);
-    drop(dht);
-    // What was there when the node began is put anew, and ends in time.
-    let dht = Dht::new(peer(0), open(), quiet(), [0; 32], now);
-    assert_eq!(dht.store().records().count(), 258);
-    assert!(dht.records.deadline(true).unwrap() <= (now + HOUR).instant);
-    drop(dht);
-    std::fs::remove_file(&path).unwrap();
-}
-
 #[test]
 fn a_record_of_ones_own_is_no_lookup_of_its_bucket() {
     let config = quiet().with_refresh_interval(Some(HOUR)).unwrap().with_publication_interval(None).unwrap();

@@ -1,17 +1,17 @@
-//! The provider records of a store on disk: held in memory, and what of them is still to be written.
+//! The provider records of a store on disk: held in memory, and which rows of the file have to follow.
 //!
 //! Knows how a row looks; when it is written is the store's affair.
 
 use std::io;
 
-use ::redb::{ReadableTable, TableDefinition, WriteTransaction};
-use indexmap::IndexMap;
+use ::redb::{ReadableTable, TableDefinition};
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use super::super::provided::{self, Provided};
 use super::super::providers::Providers;
 use super::super::{ProviderLimits, Result, not_theirs};
+use super::writer::Row;
 use super::{damaged, end_millis, from_end_millis, from_millis, millis, short};
 use crate::addrs::IpGroup;
 use crate::record::{ProviderRecord, RecordKey};
@@ -21,13 +21,13 @@ use crate::validate::InvalidRecord;
 pub(super) const PROVIDERS: TableDefinition<'_, &[u8], &[u8]> =
     TableDefinition::new("libp2p-kademlia/1/providers");
 
-/// A row of the table as it stands in the file.
+/// A row of the table.
 ///
 /// Its key: length of the key of the content, two bytes · that key · provider. Its value: owner (0 other, 1 own) · end in
 /// milliseconds since 1970, 0 for none · group, led by its length, one byte · when the addresses were announced, likewise ·
 /// addresses, each led by its length, two bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Row {
+struct Statement {
     record: ProviderRecord,
     is_own: bool,
     group: Option<IpGroup>,
@@ -39,7 +39,7 @@ fn row_key(key: &[u8], provider: &PeerId) -> Result<Vec<u8>> {
     Ok([&len.to_be_bytes()[..], key, &provider.to_bytes()].concat())
 }
 
-impl Row {
+impl Statement {
     fn value(&self) -> Vec<u8> {
         let group = self.group.map_or_else(Vec::new, IpGroup::to_bytes);
         let mut bytes = vec![u8::from(self.is_own)];
@@ -103,8 +103,8 @@ pub(super) struct Statements {
     local: PeerId,
     provided: Provided,
     pub(super) others: Providers,
-    /// What a commit will write: a row, or nothing in place of one.
-    pending: IndexMap<Vec<u8>, Option<Vec<u8>>>,
+    /// What has changed since it was taken out: a row, or nothing in place of one.
+    changed: Vec<Row>,
 }
 
 impl Statements {
@@ -113,18 +113,18 @@ impl Statements {
             local,
             provided: Provided::new(local, limits.max_own_keys),
             others: Providers::new(limits),
-            pending: IndexMap::new(),
+            changed: Vec::new(),
         }
     }
 
-    /// Takes everything in that stands in the file; what is beyond the bounds goes with the next commit.
+    /// Takes everything in that stands in the file; what is beyond the bounds is a change.
     pub(super) fn load(
         &mut self,
         table: &impl ReadableTable<&'static [u8], &'static [u8]>,
     ) -> io::Result<()> {
         for entry in table.iter().map_err(io::Error::other)? {
             let (key, value) = entry.map_err(io::Error::other)?;
-            let row = Row::read(key.value(), value.value())
+            let row = Statement::read(key.value(), value.value())
                 .ok_or_else(|| damaged("a provider record is damaged"))?;
             let is_local = row.record.provider == self.local;
             let added = match row.is_own {
@@ -137,40 +137,21 @@ impl Statements {
             match added {
                 Ok(None) => {}
                 Ok(Some((key, peer))) => self.forget(key.as_bytes(), &peer.unpacked()),
-                Err(_) => drop(self.pending.insert(key.value().to_vec(), None)),
+                Err(_) => self.changed.push((key.value().to_vec(), None)),
             }
         }
         Ok(())
     }
 
-    /// Writes what is to be written; it stays to be written until [`written`](Self::written).
-    pub(super) fn write(&self, write: &WriteTransaction) -> io::Result<()> {
-        if self.pending.is_empty() {
-            return Ok(());
-        }
-        let mut table = write.open_table(PROVIDERS).map_err(io::Error::other)?;
-        for (key, value) in &self.pending {
-            match value {
-                Some(value) => drop(table.insert(&key[..], &value[..]).map_err(io::Error::other)?),
-                None => drop(table.remove(&key[..]).map_err(io::Error::other)?),
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn written(&mut self) {
-        self.pending.clear();
-    }
-
-    /// Returns how many rows are to be written.
-    pub(super) fn waiting(&self) -> usize {
-        self.pending.len()
+    /// Takes out which rows have changed.
+    pub(super) fn take(&mut self) -> Vec<Row> {
+        std::mem::take(&mut self.changed)
     }
 
     fn forget(&mut self, key: &[u8], provider: &PeerId) {
         // What has no row has not been taken in.
         if let Ok(row) = row_key(key, provider) {
-            self.pending.insert(row, None);
+            self.changed.push((row, None));
         }
     }
 
@@ -180,8 +161,8 @@ impl Statements {
         self.provided.add(&record)?;
         // What is kept is bounded and clean; so it is written.
         if let Some(record) = self.provided.get(&record.key) {
-            let row = Row { record, is_own: true, group: None, announced: SystemTime::UNIX_EPOCH };
-            self.pending.insert(key, Some(row.value()));
+            let row = Statement { record, is_own: true, group: None, announced: SystemTime::UNIX_EPOCH };
+            self.changed.push((key, Some(row.value())));
         }
         Ok(())
     }
@@ -200,15 +181,15 @@ impl Statements {
         if let Some((group, known)) = self.others.standing(&record.key, &record.provider) {
             // What is known of the provider is saved with each statement: any of them may be the one that is left.
             record.addresses = known.addresses.clone().into_vec();
-            let row = Row { record, is_own: false, group, announced: known.announced };
-            self.pending.insert(row_key, Some(row.value()));
+            let row = Statement { record, is_own: false, group, announced: known.announced };
+            self.changed.push((row_key, Some(row.value())));
         }
         Ok(())
     }
 
-    /// Drops what has ended until so many rows are to be written, and returns whether there may be more.
+    /// Drops so many at most of what has ended, and returns whether there may be more.
     pub(super) fn drop_ended(&mut self, wall: SystemTime, most: usize) -> bool {
-        while self.pending.len() < most {
+        for _ in 0..most {
             let Some((key, peer)) = self.others.pop_ended(wall) else { return false };
             self.forget(key.as_bytes(), &peer.unpacked());
         }

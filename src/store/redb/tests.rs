@@ -1,5 +1,8 @@
-use super::super::ProviderLimits;
+pub(crate) mod disk;
+
+use self::disk::Disk;
 use super::super::index::Limits;
+use super::super::{Error, ProviderLimits};
 use super::*;
 use libp2p_core::Multiaddr;
 use std::fs;
@@ -54,10 +57,10 @@ fn what_was_committed_is_there_again_with_all_that_was_known_of_it() {
     let other = Record { expires: Some(WALL + HOUR), publisher: Some(peer(3)), ..Record::new("other", "") };
     store.put(WALL, own.clone()).unwrap();
     store.put_from(WALL, other.clone(), source(1)).unwrap();
-    assert!(store.is_dirty());
+    assert!(is_dirty(&store));
     assert_eq!(store.get(WALL, &own.key).unwrap().as_deref(), Some(&own), "before it is committed");
-    store.commit().unwrap();
-    assert!(!store.is_dirty());
+    store.sync().unwrap();
+    assert!(!is_dirty(&store));
     let kept = all(&store);
     assert_eq!(kept, [other.clone(), own.clone()]);
     drop(store);
@@ -69,22 +72,158 @@ fn what_was_committed_is_there_again_with_all_that_was_known_of_it() {
     assert!(store.get(WALL + HOUR, &other.key).unwrap().is_none());
     assert_eq!(store.expire(WALL + HOUR).unwrap(), Expired { gone: vec![other.key], next: None });
     store.remove(&own.key).unwrap();
-    store.commit().unwrap();
+    store.sync().unwrap();
     drop(store);
     assert!(all(&file.open()).is_empty());
 }
 
+fn is_dirty(store: &Redb) -> bool {
+    store.progress().of(store.written()) != Some(true)
+}
+
 #[test]
-fn what_was_not_committed_is_not_there() {
+fn what_was_changed_is_in_the_file_when_the_store_has_been_dropped() {
     let file = File::new();
     let mut store = file.open();
     store.put(WALL, Record::new("first", "1")).unwrap();
-    store.commit().unwrap();
+    store.sync().unwrap();
     store.put(WALL, Record::new("first", "2")).unwrap();
     store.put(WALL, Record::new("second", "2")).unwrap();
+    assert!(is_dirty(&store));
     drop(store);
-    let left = all(&file.open());
-    assert_eq!(left, [Record::new("first", "1")]);
+    assert_eq!(all(&file.open()), [Record::new("first", "2"), Record::new("second", "2")]);
+}
+
+#[test]
+fn nobody_waits_for_the_disk_and_what_was_changed_is_read_at_once() {
+    let disk = Disk::default();
+    let mut store = Redb::open_on(disk.clone(), peer(0)).unwrap();
+    store.put(WALL, Record::new("old", "1")).unwrap();
+    store.put(WALL, Record::new("gone", "1")).unwrap();
+    store.sync().unwrap();
+    disk.forget_syncs();
+    disk.shut();
+    store.put(WALL, Record::new("written", "1")).unwrap();
+    store.remove(&"gone".into()).unwrap();
+    store.commit();
+    disk.wait_for_sync();
+    // A commit waits for the disk now, and all this does not.
+    store.put(WALL, Record::new("waits", "1")).unwrap();
+    store.put(WALL, Record::new("old", "2")).unwrap();
+    let other = Record { expires: Some(WALL + HOUR), ..Record::new("other", "1") };
+    store.put_from(WALL, other, source(1)).unwrap();
+    store.add_provider(WALL, provider(b"own", 0, 1)).unwrap();
+    store.add_provider_from(WALL, provider(b"own", 1, 1), source(1)).unwrap();
+    store.save_peers(&[PeerInfo { peer_id: peer(1), addrs: vec![] }]).unwrap();
+    store.commit();
+    assert_eq!(store.expire(WALL + HOUR).unwrap().gone, ["other".into()]);
+    let read = |store: &Redb, key: &'static str| {
+        let record = store.get(WALL, &key.into()).unwrap();
+        record.map(|record| record.value.to_vec())
+    };
+    let now = [
+        ("old", Some(b"2")),
+        ("written", Some(b"1")),
+        ("waits", Some(b"1")),
+        ("gone", None),
+        ("other", None),
+    ];
+    for (key, value) in now {
+        assert_eq!(read(&store, key).as_deref(), value.map(|value| &value[..]), "{key}");
+    }
+    assert_eq!((all(&store).len(), store.load_peers().unwrap().len()), (3, 1));
+    assert_eq!(store.progress().of(2), Some(true));
+    assert_eq!(
+        (store.progress().of(3), store.progress().of(store.written())),
+        (None, None),
+        "nothing claims more"
+    );
+    disk.open();
+    store.sync().unwrap();
+    assert!(!is_dirty(&store));
+    for (key, value) in now {
+        assert_eq!(read(&store, key).as_deref(), value.map(|value| &value[..]), "{key}");
+    }
+    let syncs = disk.syncs();
+    assert!(!syncs.is_empty() && !syncs.contains(&std::thread::current().id()), "{syncs:?}");
+    drop(store);
+    let store = Redb::open_on(disk.copy(), peer(0)).unwrap();
+    assert_eq!((all(&store).len(), store.load_peers().unwrap().len(), provided(&store).len()), (3, 1, 1));
+}
+
+#[test]
+fn what_waits_for_the_disk_is_bounded_and_what_is_beyond_is_refused() {
+    let disk = Disk::default();
+    let mut store = Redb::open_on(disk.clone(), peer(0)).unwrap().with_max_queued(100_000);
+    disk.shut();
+    let record = |n: u32| Record::new(n.to_be_bytes().to_vec(), vec![7; 1000]);
+    let mut refused = 0;
+    for n in 0..1000 {
+        match store.put_from(WALL, Record { expires: Some(WALL + HOUR), ..record(n) }, source(1)) {
+            Ok(_) => assert_eq!(refused, 0),
+            Err(Error::Busy) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+        if n == 50 {
+            store.commit();
+            disk.wait_for_sync();
+        }
+        assert!(store.writer.queued() <= 100_000);
+    }
+    assert!(refused > 850, "{refused}");
+    assert!(matches!(store.add_provider(WALL, provider(&[7; 2000], 0, 1)), Err(Error::Busy)));
+    assert!(store.provided().next().is_none(), "nothing has changed");
+    // What makes room is done later, what the application removes at once.
+    store.remove(&0u32.to_be_bytes().to_vec().into()).unwrap();
+    let kept = store.records().count();
+    disk.open();
+    store.sync().unwrap();
+    assert_eq!(store.writer.queued(), 0);
+    store.put(WALL, record(2000)).unwrap();
+    store.sync().unwrap();
+    assert_eq!(store.expire(WALL + HOUR).unwrap().gone.len(), kept);
+}
+
+#[test]
+fn a_disk_that_fails_makes_nothing_durable_and_is_named_when_there_is_no_more_room() {
+    let disk = Disk::default();
+    let mut store = Redb::open_on(disk.clone(), peer(0)).unwrap().with_max_queued(5000);
+    store.put(WALL, Record::new("before", "1")).unwrap();
+    store.sync().unwrap();
+    disk.fail();
+    store.put(WALL, Record::new("after", "1")).unwrap();
+    for _ in 0..2 {
+        store.commit();
+        store.rest();
+        assert_eq!(store.progress(), Progress { durable: 1, tried: 2 });
+        assert_eq!((store.progress().of(1), store.progress().of(2)), (Some(true), Some(false)));
+    }
+    assert!(matches!(store.sync(), Err(Error::Io(_))));
+    let refused =
+        (0..100u32).find_map(|n| store.put(WALL, Record::new(n.to_be_bytes().to_vec(), vec![7; 1000])).err());
+    assert!(matches!(refused, Some(Error::Io(_))), "{refused:?}");
+    assert_eq!(store.progress().of(3), None, "that was not tried");
+    drop(store);
+    assert_eq!(all(&Redb::open_on(disk.copy(), peer(0)).unwrap()), [Record::new("before", "1")]);
+}
+
+#[test]
+fn whoever_wants_to_know_is_told_of_progress() {
+    let disk = Disk::default();
+    let mut store = Redb::open_on(disk.clone(), peer(0)).unwrap();
+    let (told, tell) = (std::sync::Arc::new(AtomicU32::new(0)), |told: &std::sync::Arc<AtomicU32>| {
+        let told = told.clone();
+        std::sync::Arc::new(move || {
+            told.fetch_add(1, Ordering::Relaxed);
+        })
+    });
+    store.on_progress(tell(&told));
+    store.put(WALL, Record::new("key", "1")).unwrap();
+    store.rest();
+    assert_eq!(told.load(Ordering::Relaxed), 0, "nobody has asked for a commit");
+    store.commit();
+    drop(store);
+    assert_eq!(told.load(Ordering::Relaxed), 1);
 }
 
 #[test]
@@ -99,7 +238,7 @@ fn the_bounds_are_those_of_the_index_in_the_file_as_well() {
         let record = Record::new(n.to_be_bytes().to_vec(), "value");
         drop(store.put_from(WALL, record, source(u8::try_from(n % 200).unwrap())));
     }
-    store.commit().unwrap();
+    store.sync().unwrap();
     store.index.check();
     let kept = all(&store);
     assert_eq!(kept.len(), 32);
@@ -107,7 +246,7 @@ fn the_bounds_are_those_of_the_index_in_the_file_as_well() {
     assert_eq!(all(&file.open()), kept);
     // Opened with tighter bounds the nearest stay.
     let mut store = Redb::open_with(&file.0, peer(0), bounds(16)).unwrap();
-    store.commit().unwrap();
+    store.sync().unwrap();
     drop(store);
     assert_eq!(all(&file.open()).len(), 16);
 }
@@ -155,7 +294,7 @@ fn a_foreign_or_damaged_file_is_named_and_not_changed() {
     for n in 0..500u32 {
         store.put(WALL, Record::new(n.to_be_bytes().to_vec(), vec![7; 100])).unwrap();
     }
-    store.commit().unwrap();
+    store.sync().unwrap();
     drop(store);
     let good = fs::read(&file.0).unwrap();
     fs::write(&file.0, &good[..good.len() / 3]).unwrap();
@@ -172,7 +311,7 @@ fn a_flipped_bit_never_panics() {
     for n in 0..50u32 {
         store.put(WALL, Record::new(n.to_be_bytes().to_vec(), vec![7; 100])).unwrap();
     }
-    store.commit().unwrap();
+    store.sync().unwrap();
     drop(store);
     let good = fs::read(&file.0).unwrap();
     let mut rng = crate::rng::Rng::from_u64(1);
@@ -222,7 +361,7 @@ fn provider_records_are_there_again_with_all_that_was_known_of_them() {
     let key = RecordKey::new(b"key");
     let own = provider(b"key", 0, 1);
     store.add_provider(WALL, own.clone()).unwrap();
-    assert!(store.is_dirty());
+    assert!(is_dirty(&store));
     store.add_provider(WALL, ProviderRecord { expires: None, ..provider(b"gone", 0, 1) }).unwrap();
     store.add_provider_from(WALL, provider(b"key", 1, 48), source(1)).unwrap();
     // One without an end or addresses of its own has those that are known of its provider.
@@ -231,18 +370,18 @@ fn provider_records_are_there_again_with_all_that_was_known_of_them() {
     store
         .add_provider_from(WALL + HOUR, provider(b"key", 2, 3), Source { group: None, ..source(1) })
         .unwrap();
-    store.commit().unwrap();
-    assert!(!store.is_dirty());
+    store.sync().unwrap();
+    assert!(!is_dirty(&store));
     store.remove_provider(&RecordKey::new(b"gone"), &peer(0)).unwrap();
     store.remove_provider(&RecordKey::new(b"none"), &peer(3)).unwrap();
-    assert!(store.is_dirty());
-    store.commit().unwrap();
+    assert!(is_dirty(&store));
+    store.sync().unwrap();
     let kept = store.providers(WALL + HOUR, &key).unwrap();
     assert_eq!(kept, [own.clone(), provider(b"key", 1, 48), provider(b"key", 2, 3)]);
     drop(store);
     let mut store = file.open();
     store.statements.others.check();
-    assert!(!store.is_dirty());
+    assert!(!is_dirty(&store));
     assert_eq!(store.providers(WALL + HOUR, &key).unwrap(), kept);
     assert_eq!(provided(&store), std::slice::from_ref(&own));
     assert_eq!(store.statements.others.counted(IpGroup::V4([1, 0])), 2);
@@ -257,7 +396,7 @@ fn provider_records_are_there_again_with_all_that_was_known_of_them() {
     assert_eq!(store.expire(WALL + 2 * HOUR).unwrap().next, Some(WALL + 3 * HOUR));
     assert_eq!(store.expire(WALL + 48 * HOUR).unwrap(), Expired::default());
     store.remove_provider(&RecordKey::new(b"bare"), &peer(1)).unwrap();
-    store.commit().unwrap();
+    store.sync().unwrap();
     drop(store);
     let store = file.open();
     assert_eq!(store.statements.others.len(), (0, 0));
@@ -275,13 +414,13 @@ fn of_the_addresses_that_were_saved_the_latest_count() {
     for (hours, key, seed) in [(2, b"b", 7), (1, b"a", 5), (3, b"c", 9)] {
         store.add_provider_from(WALL + HOUR * hours, at(key, seed), source(1)).unwrap();
     }
-    store.commit().unwrap();
+    store.sync().unwrap();
     drop(store);
     let mut store = file.open();
     let now = |store: &Redb| store.providers(WALL + 3 * HOUR, &"b".into()).unwrap();
     assert_eq!(now(&store), [at(b"b", 9)]);
     store.remove_provider(&"c".into(), &peer(1)).unwrap();
-    store.commit().unwrap();
+    store.sync().unwrap();
     drop(store);
     assert_eq!(now(&file.open()), [at(b"b", 7)]);
 }
@@ -298,26 +437,26 @@ fn provider_records_beyond_the_bounds_or_of_a_former_identity_are_dropped() {
         store.add_provider_from(WALL, provider(&[n], 1 + n, 1), source(n % 2)).unwrap();
         store.add_provider(WALL, provider(&[n], 0, 1)).unwrap();
     }
-    store.commit().unwrap();
+    store.sync().unwrap();
     drop(store);
     let mut store = Redb::open_with(&file.0, peer(0), bounds(160, 50)).unwrap();
     let left = |store: &Redb| (provided(store).len(), store.statements.others.len());
     assert_eq!(left(&store), (50, (20, 20)), "each of two groups has a sixteenth");
     store.statements.others.check();
-    store.commit().unwrap();
+    store.sync().unwrap();
     drop(store);
     let store = file.open();
     assert_eq!(left(&store), (50, (20, 20)));
     drop(store);
     let mut store = Redb::open(&file.0, peer(255)).unwrap();
     assert_eq!(left(&store), (0, (20, 20)));
-    store.commit().unwrap();
+    store.sync().unwrap();
     drop(store);
     assert_eq!(left(&file.open()), (0, (20, 20)));
 }
 
 #[test]
-fn a_refused_provider_record_changes_nothing_and_what_waits_is_bounded() {
+fn a_refused_provider_record_changes_nothing_and_what_has_ended_goes_by_and_by() {
     let file = File::new();
     let mut store = file.open();
     assert!(
@@ -329,17 +468,25 @@ fn a_refused_provider_record_changes_nothing_and_what_waits_is_bounded() {
     for n in 0..16 {
         store.add_provider_from(WALL, provider(b"a", 1 + n, 1), source(1)).unwrap();
     }
-    store.commit().unwrap();
+    store.sync().unwrap();
     assert!(store.add_provider_from(WALL, provider(b"a", 99, 1), source(1)).is_err());
-    assert!(!store.is_dirty());
+    assert!(!is_dirty(&store));
     for n in 0..40_000u32 {
         let source = source(u8::try_from(n % 100).unwrap());
-        store.add_provider_from(WALL, provider(&n.to_be_bytes(), 1, 1), source).unwrap();
-        assert!(store.statements.waiting() <= MAX_PENDING);
+        let record = provider(&n.to_be_bytes(), 1, 1);
+        while let Err(error) = store.add_provider_from(WALL, record.clone(), source) {
+            assert!(matches!(error, Error::Busy), "{error}");
+            store.sync().unwrap();
+        }
     }
-    store.expire(WALL + HOUR).unwrap();
-    assert!(store.statements.waiting() <= MAX_ENDED);
-    store.commit().unwrap();
+    store.sync().unwrap();
+    let mut calls = 0;
+    while store.expire(WALL + HOUR).unwrap().next.is_some() {
+        calls += 1;
+        store.sync().unwrap();
+    }
+    assert!(calls >= 40_000 / MAX_ENDED - 1, "{calls}: so many are dropped at once");
+    store.sync().unwrap();
     drop(store);
     assert_eq!(file.open().statements.others.len(), (0, 0));
 }
@@ -358,7 +505,7 @@ fn a_file_without_provider_records_is_opened() {
     let file = File::new();
     let mut store = file.open();
     store.put(WALL, Record::new("key", "value")).unwrap();
-    store.commit().unwrap();
+    store.sync().unwrap();
     drop(store);
     let database = Database::create(&file.0).unwrap();
     let write = database.begin_write().unwrap();
@@ -368,7 +515,7 @@ fn a_file_without_provider_records_is_opened() {
     let mut store = file.open();
     assert_eq!(all(&store).len(), 1);
     store.add_provider(WALL, provider(b"key", 0, 1)).unwrap();
-    store.commit().unwrap();
+    store.sync().unwrap();
     drop(store);
     assert_eq!(provided(&file.open()).len(), 1);
 }
@@ -378,7 +525,7 @@ fn a_damaged_provider_record_is_named_and_not_changed() {
     let file = File::new();
     let mut store = file.open();
     store.add_provider_from(WALL, provider(b"key", 1, 1), source(1)).unwrap();
-    store.commit().unwrap();
+    store.sync().unwrap();
     drop(store);
     let (key, good) = with_rows(&file, |rows| {
         let (key, value) = rows.first().unwrap().unwrap();
