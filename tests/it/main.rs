@@ -10,6 +10,7 @@
 
 mod client;
 mod connections;
+mod dials;
 mod hostile;
 mod libp2p_kad;
 mod providers;

@@ -12,7 +12,10 @@ use crate::event::QueryId;
 use crate::time::{Duration, Instant, after, earliest};
 
 /// After so long a peer that has not answered is dialled at its next addresses, too.
-const NEXT_BATCH_AFTER: Duration = Duration::from_secs(1);
+const SECOND_BATCH_AFTER: Duration = Duration::from_secs(1);
+
+/// So long after that at those that are left: 16 addresses that are named one by one have all been dialled after 2 s.
+const NEXT_BATCH_AFTER: Duration = Duration::from_millis(500);
 
 /// After a dial that the program has denied nobody is dialled for so long, which doubles while nothing is let through.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -57,6 +60,7 @@ pub(super) struct Attempt {
     /// Whether the peer was not where it was to be.
     pub(super) is_to_blame: bool,
     latest: Option<Instant>,
+    batches: u32,
     /// When the next batch is due, if there is more to try.
     next_at: Option<Instant>,
 }
@@ -77,7 +81,7 @@ impl Attempt {
 /// looked at.
 ///
 /// # What time does
-/// A batch of a peer's addresses is followed by the next after a second. After a denied dial there is none for 100 ms,
+/// The first batch of a peer's addresses is followed by the second after a second, by others after half of one. After a denied dial there is none for 100 ms,
 /// doubling to 5 s while nothing is let through; a connection that ends ends the pause.
 ///
 /// # Bounds
@@ -161,6 +165,7 @@ impl Dials {
             attempt.tried.extend(addresses.iter().cloned());
             attempt.open += 1;
             attempt.latest = Some(now);
+            attempt.batches = attempt.batches.saturating_add(1);
             if let Some(at) = attempt.next_at.take() {
                 self.due.remove(&(at, peer));
             }
@@ -192,7 +197,8 @@ impl Dials {
         if let Some(attempt) = self.attempts.get_mut(&peer)
             && attempt.next_at.is_none()
         {
-            let at = attempt.latest.map_or(now, |latest| after(latest, NEXT_BATCH_AFTER)).max(now);
+            let pause = if attempt.batches > 1 { NEXT_BATCH_AFTER } else { SECOND_BATCH_AFTER };
+            let at = attempt.latest.map_or(now, |latest| after(latest, pause)).max(now);
             attempt.next_at = Some(at);
             self.due.insert((at, peer));
         }

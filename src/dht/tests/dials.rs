@@ -112,7 +112,7 @@ fn an_address_that_somebody_reports_while_a_dial_runs_belongs_to_it() {
 }
 
 #[test]
-fn sixteen_addresses_are_dialled_six_at_a_time_a_second_apart_until_one_answers() {
+fn sixteen_addresses_are_dialled_six_at_a_time_until_one_answers() {
     let (mut dht, now) = (node(), start());
     dht.handle_input(
         now,
@@ -123,17 +123,18 @@ fn sixteen_addresses_are_dialled_six_at_a_time_a_second_apart_until_one_answers(
     let mut seen: Vec<Multiaddr> = Vec::new();
     let mut out = outputs(&mut dht);
     let mut latest = None;
-    for (second, count) in [(0, 6), (1, 6), (2, 4)] {
+    for (until_next, count) in [(1000, 6), (1500, 6), (2000, 4)] {
         let (id, addresses) = dialled(&out);
         assert_eq!(addresses.len(), count);
         assert!(addresses.iter().all(|address| !seen.contains(address)));
         seen.extend(addresses);
         latest = Some(id);
-        out = timed(&mut dht, now + (second + 1) * SECOND);
+        assert!(timed(&mut dht, now + (until_next - 1) * MS).is_empty());
+        out = timed(&mut dht, now + until_next * MS);
     }
     assert!(dials(&out).is_empty() && seen.len() == 16);
     assert_eq!(dht.num_dials(), 3);
-    assert!(!asked(&connected(&mut dht, now + 3 * SECOND, 1, latest.unwrap())).is_empty());
+    assert!(!asked(&connected(&mut dht, now + 2 * SECOND, 1, latest.unwrap())).is_empty());
     assert_eq!(dht.num_dials(), 0, "the others hold no slot any more");
 }
 
