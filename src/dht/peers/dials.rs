@@ -82,7 +82,7 @@ impl Attempt {
 ///
 /// # What time does
 /// The first batch of a peer's addresses is followed by the second after a second, by others after half of one. After a denied dial there is none for 100 ms,
-/// doubling to 5 s while nothing is let through; a connection that ends ends the pause.
+/// doubling to 5 s while nothing is let through, but to one other peer; a connection that ends ends the pause.
 ///
 /// # Bounds
 /// At most `max` dials hold a slot. Those that wait are bounded by the peers with requests and by the queries; what is
@@ -146,9 +146,18 @@ impl Dials {
     }
 
     /// Returns who is next, if there is a slot.
+    ///
+    /// After a denial only one is: another, so that it shows whether all are denied.
     pub(super) fn next(&mut self, now: Instant) -> Option<Whom> {
-        let is_paused = self.paused_until.is_some_and(|until| until > now);
-        if self.under_way.len() < self.allowed && !is_paused { self.waiting.pop_front() } else { None }
+        if self.under_way.len() >= self.allowed {
+            return None;
+        }
+        if self.paused_until.is_none_or(|until| until <= now) {
+            return self.waiting.pop_front();
+        }
+        let suspect = self.suspect.filter(|_| self.under_way.is_empty())?;
+        let other = self.waiting.iter().position(|whom| *whom != Whom::Peer(suspect))?;
+        self.waiting.remove(other)
     }
 
     /// Returns the address that a query waits to have dialled.
@@ -230,7 +239,8 @@ impl Dials {
             self.paused_until = Some(after(now, self.pause));
             self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         }
-        self.suspect = whom.peer().filter(|_| self.under_way.is_empty());
+        let is_general = self.suspect.is_some_and(|suspect| whom.peer() != Some(suspect));
+        self.suspect = whom.peer().filter(|_| !is_general && self.under_way.is_empty());
     }
 
     /// The program has let a connection through. Returns who is shown by it to have been denied for himself.
@@ -286,5 +296,14 @@ impl Dials {
     pub(super) fn give_up_query(&mut self, query: QueryId) {
         self.addresses.remove(&query);
         self.under_way.retain(|_, dial| dial.whom != Whom::Anybody(query));
+    }
+}
+
+#[cfg(test)]
+impl Dials {
+    /// Returns whether nobody is dialled or waits for it, and nothing is kept of whoever was.
+    pub(super) fn is_empty_for_test(&self) -> bool {
+        let is_over = self.under_way.is_empty() && self.attempts.is_empty() && self.due.is_empty();
+        is_over && self.waiting.is_empty() && self.addresses.is_empty()
     }
 }

@@ -278,13 +278,14 @@ fn block(dht: &mut Dht<MemoryStore>, now: Instant, n: usize) {
     dht.ping(now, peer(1));
     let mut time = now;
     while time <= now + TIMEOUT {
-        for (dial, who, _) in dials(&outputs(dht)) {
-            assert_eq!(who, Some(peer(1)));
-            fail_dial(dht, time, dial, 1, DialFailure::Denied);
+        for (dial, whom, _) in dials(&outputs(dht)) {
+            let error = if whom == Some(peer(1)) { DialFailure::Denied } else { DialFailure::Refused };
+            dht.handle_input(time, Input::DialFailed { dial: Some(dial), peer: whom, error });
         }
         time += 100 * MS;
         dht.handle_timeout(time);
     }
+    outputs(dht);
     dht.ping(time, peer(n));
     let out = outputs(dht);
     let [(dial, Some(who), _)] = dials(&out)[..] else { panic!("{out:?}") };
@@ -295,9 +296,9 @@ fn block(dht: &mut Dht<MemoryStore>, now: Instant, n: usize) {
     lose(dht, time, n);
     outputs(dht);
     dht.handle_timeout(now + 2 * TIMEOUT);
-    for (dial, who, _) in dials(&outputs(dht)) {
-        let n = if who == Some(peer(1)) { 1 } else { n };
-        fail_dial(dht, now + 2 * TIMEOUT, dial, n, DialFailure::Refused);
+    for (dial, whom, _) in dials(&outputs(dht)) {
+        let error = DialFailure::Refused;
+        dht.handle_input(now + 2 * TIMEOUT, Input::DialFailed { dial: Some(dial), peer: whom, error });
     }
 }
 
