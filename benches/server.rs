@@ -91,7 +91,7 @@ fn ours(local: PeerId) -> Behaviour {
     let now = Now::new(Instant::now(), SystemTime::now());
     let dht = behaviour.dht_mut();
     for n in 1..=OFFERED {
-        let (peer, address, connection) = (peer(n), address(n), ConnectionId(n));
+        let (peer, address, connection) = (peer(n), address(n), ConnectionId(n.into()));
         dht.handle_input(now, Input::AddressesLearned { peer, addresses: vec![address.clone()] });
         dht.handle_input(now, Input::Connected { peer, connection, address, dialled: true, dial: None });
         while let Some(output) = dht.poll_output() {

@@ -122,10 +122,12 @@ pub(super) struct Met {
 ///
 /// # Bounds
 /// 32 requests in flight and 1,024 waiting for each peer; the configured dials and remembered peers. A dial that takes
-/// longer than the request timeout gives its slot back. A remembered peer is forgotten after 24 hours.
+/// longer than the request timeout gives its slot back. A remembered peer is forgotten after 24 hours. Of 128 peers that the
+/// program blocks it is known when they are to be tried again.
 ///
 /// # Invariants
-/// Every request has exactly one outcome. A lost connection moves its unanswered requests to one new connection, once.
+/// Every request has exactly one outcome. A lost connection moves its unanswered requests to one new connection, once, and
+/// once more if it had brought nothing yet.
 #[derive(Debug)]
 pub(super) struct Peers {
     request_timeout: Duration,

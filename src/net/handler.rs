@@ -25,7 +25,7 @@ use crate::dht::{InboundId, RequestId};
 use crate::error::RequestError;
 use crate::event::Mode;
 use crate::message::{Request, Response};
-use crate::time::{Duration, earliest};
+use crate::time::{Duration, Instant, after, earliest};
 
 use announcing::Announcing;
 use inbound::Inbound;
@@ -112,6 +112,8 @@ pub struct Handler {
     mode: Mode,
     limits: Limits,
     keep_alive: bool,
+    /// Until then it is kept in any case: whoever has dialled is about to ask.
+    fresh_until: Option<Instant>,
     /// The number of this connection, in the upper bits of every [`InboundId`].
     number: u64,
     next_inbound: u64,
@@ -124,6 +126,10 @@ pub struct Handler {
     timer: Timer,
     credit: Credit,
 }
+
+/// A new connection is kept for so long though nothing has come over it, or one that closes what is idle at once would close it
+/// before its first request arrives.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// How many bits of an [`InboundId`] count the requests of one connection.
 const SEQUENCE_BITS: u32 = 24;
@@ -146,6 +152,7 @@ impl Handler {
             mode,
             limits,
             keep_alive: false,
+            fresh_until: Some(after(timer::now(), FRESH)),
             number,
             next_inbound: 0,
             inbound: Vec::new(),
@@ -202,7 +209,7 @@ impl Handler {
         loop {
             let inbound = self.inbound.iter().map(|stream| Some(stream.deadline(&limits)));
             let outbound = earliest(self.outbound.deadline(&limits), self.announcing.deadline());
-            let deadline = inbound.fold(outbound, earliest);
+            let deadline = inbound.fold(earliest(outbound, self.fresh_until), earliest);
             if deadline.is_none() {
                 return;
             }
@@ -210,6 +217,7 @@ impl Handler {
             if self.timer.poll(cx, now, deadline).is_pending() {
                 return;
             }
+            self.fresh_until.take_if(|until| *until <= now);
             self.inbound.retain(|stream| stream.deadline(&limits) > now);
             self.outbound.close_idle(now, &limits);
             self.announcing.close_idle(now);
@@ -268,6 +276,7 @@ impl ConnectionHandler for Handler {
 
     fn connection_keep_alive(&self) -> bool {
         self.keep_alive
+            || self.fresh_until.is_some()
             || self.outbound.is_busy()
             || self.announcing.is_busy()
             || self.inbound.iter().any(Inbound::is_answering)

@@ -20,12 +20,18 @@ struct Limited {
     limits: connection_limits::Behaviour,
 }
 
+/// The default configuration, but a request lasts a second.
+fn hasty() -> Config {
+    let config = Config::default().with_soft_timeout(Duration::from_millis(50)..=Duration::from_millis(500));
+    config.unwrap().with_request_timeout(Duration::from_secs(1)).unwrap()
+}
+
 #[tokio::test]
 async fn a_dial_that_connection_limits_refuse_is_not_the_peers_failure() {
     let peer = run(server(), Carrier::Memory).await;
     let limits = ConnectionLimits::default().with_max_pending_outgoing(Some(0));
     let mut limited = swarm(Carrier::Memory, Version::V1Lazy, |keypair| Limited {
-        kademlia: node(keypair, Config::default()).kademlia,
+        kademlia: node(keypair, hasty()).kademlia,
         limits: connection_limits::Behaviour::new(limits),
     });
     limited.behaviour_mut().kademlia.add_address(&peer.peer_id, peer.address.clone());
@@ -51,7 +57,7 @@ async fn a_dial_that_connection_limits_refuse_is_not_the_peers_failure() {
         matches!(refused, Err(PingError::Failed { error: RequestError::DialRefused, .. })),
         "{refused:?}"
     );
-    // It is not left alone for it: as soon as the limit is gone it is asked.
+    // It waited for a place as long as a request lasts. It is not left alone for it: as soon as the limit is gone it is asked.
     *limited.behaviour_mut().limits.limits_mut() = ConnectionLimits::default();
     let id = limited.behaviour_mut().kademlia.ping(peer.peer_id);
     ping(&mut limited, id).await.unwrap();

@@ -11,6 +11,7 @@
 mod client;
 mod connections;
 mod denier;
+mod dials;
 mod hostile;
 mod libp2p_kad;
 mod providers;

@@ -176,11 +176,13 @@ impl Peers {
         }
         self.dials.give_up_peer(peer);
         known.link = Link::Idle;
-        let error = match error {
-            _ if is_to_blame => RequestError::Unreachable,
+        let error = if is_to_blame {
+            RequestError::Unreachable
+        } else if matches!(error, DialFailure::Unreachable { .. }) {
             // This node has no transport for any of them.
-            DialFailure::Unreachable { .. } => RequestError::NoAddresses,
-            error => error.request_error(),
+            RequestError::NoAddresses
+        } else {
+            error.request_error()
         };
         if is_to_blame {
             known.failed(now);

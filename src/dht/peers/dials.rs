@@ -12,7 +12,10 @@ use crate::event::QueryId;
 use crate::time::{Duration, Instant, after, earliest};
 
 /// After so long a peer that has not answered is dialled at its next addresses, too.
-const NEXT_BATCH_AFTER: Duration = Duration::from_secs(1);
+const SECOND_BATCH_AFTER: Duration = Duration::from_secs(1);
+
+/// So long after that at those that are left: 16 addresses that are named one by one have all been dialled after 2 s.
+const NEXT_BATCH_AFTER: Duration = Duration::from_millis(500);
 
 /// After a dial that the program has denied nobody is dialled for so long, which doubles while nothing is let through.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -60,6 +63,7 @@ pub(super) struct Attempt {
     /// Whether the peer was not where it was to be.
     pub(super) is_to_blame: bool,
     latest: Option<Instant>,
+    batches: u32,
     /// When the next batch is due, if there is more to try.
     next_at: Option<Instant>,
 }
@@ -80,8 +84,8 @@ impl Attempt {
 /// looked at.
 ///
 /// # What time does
-/// A batch of a peer's addresses is followed by the next after a second. After a denied dial there is none for 100 ms,
-/// doubling to 5 s while nothing is let through; a connection that ends ends the pause.
+/// The first batch of a peer's addresses is followed by the second after a second, by others after half of one. After a denied dial there is none for 100 ms,
+/// doubling to 5 s while nothing is let through, but to one other peer; a connection that ends ends the pause.
 ///
 /// # Bounds
 /// At most `max` dials hold a slot. Those that wait are bounded by the peers with requests and by the queries; what is
@@ -145,8 +149,18 @@ impl Dials {
     }
 
     /// Returns who is next, if there is a slot.
+    ///
+    /// After a denial only one is: another, so that it shows whether all are denied.
     pub(super) fn next(&mut self, now: Instant) -> Option<Whom> {
-        if self.has_slot(now) { self.waiting.pop_front() } else { None }
+        if self.under_way.len() >= self.allowed {
+            return None;
+        }
+        if self.paused_until.is_none_or(|until| until <= now) {
+            return self.waiting.pop_front();
+        }
+        let suspect = self.suspect.filter(|_| self.under_way.is_empty())?;
+        let other = self.waiting.iter().position(|whom| *whom != Whom::Peer(suspect))?;
+        self.waiting.remove(other)
     }
 
     /// Returns the address that a query waits to have dialled.
@@ -163,6 +177,7 @@ impl Dials {
             attempt.tried.extend(addresses.iter().cloned());
             attempt.open += 1;
             attempt.latest = Some(now);
+            attempt.batches = attempt.batches.saturating_add(1);
             if let Some(at) = attempt.next_at.take() {
                 self.due.remove(&(at, peer));
             }
@@ -209,7 +224,8 @@ impl Dials {
         if let Some(attempt) = self.attempts.get_mut(&peer)
             && attempt.next_at.is_none()
         {
-            let at = attempt.latest.map_or(now, |latest| after(latest, NEXT_BATCH_AFTER)).max(now);
+            let pause = if attempt.batches > 1 { NEXT_BATCH_AFTER } else { SECOND_BATCH_AFTER };
+            let at = attempt.latest.map_or(now, |latest| after(latest, pause)).max(now);
             attempt.next_at = Some(at);
             self.due.insert((at, peer));
         }
@@ -241,7 +257,8 @@ impl Dials {
             self.paused_until = Some(after(now, self.pause));
             self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         }
-        self.suspect = whom.peer().filter(|_| self.under_way.is_empty());
+        let is_general = self.suspect.is_some_and(|suspect| whom.peer() != Some(suspect));
+        self.suspect = whom.peer().filter(|_| !is_general && self.under_way.is_empty());
     }
 
     /// The program has let a connection through. Returns who is shown by it to have been denied for himself.
@@ -297,5 +314,14 @@ impl Dials {
     pub(super) fn give_up_query(&mut self, query: QueryId) {
         self.addresses.remove(&query);
         self.under_way.retain(|_, dial| dial.whom != Whom::Anybody(query));
+    }
+}
+
+#[cfg(test)]
+impl Dials {
+    /// Returns whether nobody is dialled or waits for it, and nothing is kept of whoever was.
+    pub(super) fn is_empty_for_test(&self) -> bool {
+        let is_over = self.under_way.is_empty() && self.attempts.is_empty() && self.due.is_empty();
+        is_over && self.waiting.is_empty() && self.addresses.is_empty()
     }
 }

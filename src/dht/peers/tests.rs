@@ -1,6 +1,7 @@
 use std::num::NonZeroUsize;
 
 use super::*;
+use crate::dht::io::DialFailure;
 use crate::dht::tests::{MS, SECOND, address, peer, unreachable};
 use crate::time::start;
 
@@ -127,4 +128,46 @@ fn the_time_a_dial_took_is_told_once() {
     assert_eq!(connected(start() + SECOND, Some(id)), Some(SECOND));
     assert_eq!(connected(start() + 2 * SECOND, Some(id)), None);
     assert_eq!(connected(start() + 2 * SECOND, None), None);
+}
+
+#[test]
+fn a_blocked_peer_is_left_alone_for_twice_as_long_each_time_and_a_connection_ends_that() {
+    let (mut peers, mut now) = (remembering(1), start());
+    let known = peers.remember(now, peer(1));
+    assert!((0..2).all(|_| known.denied_alone(now).is_none()), "three times make it sure");
+    for minutes in [10, 20, 40, 80, 160, 320, 640, 1280, 24 * 60, 24 * 60] {
+        let until = now + minutes * 60 * SECOND;
+        assert_eq!(known.denied_alone(now), Some(until));
+        assert_eq!(known.denied_alone(now), None, "while it lasts nothing is added");
+        assert!(
+            known.refusal(until - MS, Urgency::Patient).is_some()
+                && known.refusal(until, Urgency::Patient).is_none()
+        );
+        now = until;
+    }
+    connect(&mut peers, now, 1);
+    let known = peers.get_mut(&peer(1)).unwrap();
+    assert!((0..2).all(|_| known.denied_alone(now).is_none()));
+}
+
+#[test]
+fn what_is_kept_of_dials_that_are_over_is_nothing() {
+    let (mut peers, now) = (remembering(1000), start());
+    for n in 1..200 {
+        let out = ask(&mut peers, now, n, Urgency::Patient);
+        let failed = DialFailure::Denied;
+        for output in out {
+            if let Output::Dial { id, peer, .. } = output {
+                let error = if n % 3 == 0 { &failed } else { &unreachable() };
+                peers.dial_failed(now, Some(id), peer, error, &mut VecDeque::new());
+            }
+        }
+    }
+    let mut out = VecDeque::new();
+    for second in 1..30 {
+        peers.handle_timeout(now + second * SECOND, &mut out);
+        assert!(peers.deadline().is_none_or(|at| at > now + second * SECOND));
+    }
+    assert_eq!((peers.requests(), peers.dials()), (0, 0));
+    assert!(peers.dials.is_empty_for_test());
 }

@@ -112,7 +112,7 @@ fn an_address_that_somebody_reports_while_a_dial_runs_belongs_to_it() {
 }
 
 #[test]
-fn sixteen_addresses_are_dialled_six_at_a_time_a_second_apart_until_one_answers() {
+fn sixteen_addresses_are_dialled_six_at_a_time_until_one_answers() {
     let (mut dht, now) = (node(), start());
     dht.handle_input(
         now,
@@ -129,17 +129,18 @@ fn sixteen_addresses_are_dialled_six_at_a_time_a_second_apart_until_one_answers(
     let mut seen: Vec<Multiaddr> = Vec::new();
     let mut out = outputs(&mut dht);
     let mut latest = None;
-    for (second, count) in [(0, 6), (1, 6), (2, 4)] {
+    for (until_next, count) in [(1000, 6), (1500, 6), (2000, 4)] {
         let (id, addresses) = dialled(&out);
         assert_eq!(addresses.len(), count);
         assert!(addresses.iter().all(|address| !seen.contains(address)));
         seen.extend(addresses);
         latest = Some(id);
-        out = timed(&mut dht, now + (second + 1) * SECOND);
+        assert!(timed(&mut dht, now + (until_next - 1) * MS).is_empty());
+        out = timed(&mut dht, now + until_next * MS);
     }
     assert!(dials(&out).is_empty() && seen.len() == 16);
     assert_eq!(dht.num_dials(), 3);
-    assert!(!asked(&connected(&mut dht, now + 3 * SECOND, 1, latest.unwrap())).is_empty());
+    assert!(!asked(&connected(&mut dht, now + 2 * SECOND, 1, latest.unwrap())).is_empty());
     assert_eq!(dht.num_dials(), 0, "the others hold no slot any more");
 }
 
@@ -288,13 +289,14 @@ fn block(dht: &mut Dht<MemoryStore>, now: Now, n: usize) {
     dht.ping(now, peer(1));
     let mut time = now;
     while time <= now + TIMEOUT {
-        for (dial, who, _) in dials(&outputs(dht)) {
-            assert_eq!(who, Some(peer(1)));
-            fail_dial(dht, time, dial, 1, DialFailure::Denied);
+        for (dial, whom, _) in dials(&outputs(dht)) {
+            let error = if whom == Some(peer(1)) { DialFailure::Denied } else { DialFailure::Refused };
+            dht.handle_input(time, Input::DialFailed { dial: Some(dial), peer: whom, error });
         }
         time += 100 * MS;
         dht.handle_timeout(time);
     }
+    outputs(dht);
     dht.ping(time, peer(n));
     let out = outputs(dht);
     let [(dial, Some(who), _)] = dials(&out)[..] else { panic!("{out:?}") };
@@ -305,9 +307,9 @@ fn block(dht: &mut Dht<MemoryStore>, now: Now, n: usize) {
     lose(dht, time, n);
     outputs(dht);
     dht.handle_timeout(now + 2 * TIMEOUT);
-    for (dial, who, _) in dials(&outputs(dht)) {
-        let n = if who == Some(peer(1)) { 1 } else { n };
-        fail_dial(dht, now + 2 * TIMEOUT, dial, n, DialFailure::Refused);
+    for (dial, whom, _) in dials(&outputs(dht)) {
+        let error = DialFailure::Refused;
+        dht.handle_input(now + 2 * TIMEOUT, Input::DialFailed { dial: Some(dial), peer: whom, error });
     }
 }
 

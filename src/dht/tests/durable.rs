@@ -52,7 +52,7 @@ fn nothing_is_acknowledged_that_a_crash_would_undo() {
     disk.shut();
     put(&mut dht, now, 1);
     put(&mut dht, now + 10 * MS, 2);
-    assert_eq!(dht.poll_timeout().unwrap().at, (now + 50 * MS).instant);
+    assert_eq!(dht.due().unwrap().at, now + 50 * MS);
     dht.handle_timeout(now + 50 * MS);
     disk.wait_for_sync();
     // The node goes on while the disk does not.
@@ -96,7 +96,7 @@ fn what_the_disk_does_not_take_is_refused_and_tried_again() {
     put(&mut dht, now + 51 * MS, 4);
     advance(&mut dht, now + 52 * MS, 1, 3);
     assert_eq!(answered(&mut dht), (vec![1], vec![2, 3]));
-    assert_eq!(dht.poll_timeout().unwrap().at, (now + 52 * MS + 30 * SECOND).instant);
+    assert_eq!(dht.due().unwrap().at, now + 52 * MS + 30 * SECOND);
     // It neither goes back nor forgets.
     advance(&mut dht, now + 53 * MS, 0, 0);
     assert_eq!(answered(&mut dht), (vec![], vec![]));

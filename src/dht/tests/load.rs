@@ -148,7 +148,7 @@ const LASTING: Duration = Duration::from_secs(1000 * 3600);
 
 #[test]
 fn a_newcomer_makes_the_node_look_at_the_records_that_are_its_own_and_at_few_others() {
-    let config = quiet().with_replication_interval(None);
+    let config = quiet().with_replication_interval(None).unwrap();
     for (records, there, newcomers) in [(2000, 0, 40), (RECORDS, 300, 600)] {
         let mut dht = with_records(records, config.clone(), LASTING);
         fill(&mut dht, 1..=there);
@@ -164,7 +164,7 @@ fn a_newcomer_makes_the_node_look_at_the_records_that_are_its_own_and_at_few_oth
 
 #[test]
 fn a_neighbour_that_flips_its_support_costs_no_more_than_the_records_that_are_its_own() {
-    let mut dht = with_records(RECORDS, quiet().with_replication_interval(None), LASTING);
+    let mut dht = with_records(RECORDS, quiet().with_replication_interval(None).unwrap(), LASTING);
     let mut now = start();
     let peers = by_distance(400);
     fill(&mut dht, peers.iter().copied());
@@ -188,7 +188,7 @@ fn a_neighbour_that_flips_its_support_costs_no_more_than_the_records_that_are_it
 
 #[test]
 fn what_is_handed_to_one_that_leaves_again_ends() {
-    let mut dht = with_records(1000, quiet().with_replication_interval(None), LASTING);
+    let mut dht = with_records(1000, quiet().with_replication_interval(None).unwrap(), LASTING);
     let now = start();
     meet(&mut dht, now, 1);
     let requests = asked(&outputs(&mut dht));
@@ -206,7 +206,7 @@ fn what_is_handed_to_one_that_leaves_again_ends() {
 
 #[test]
 fn many_records_that_end_at_once_are_dropped_by_and_by() {
-    let mut dht = with_records(5000, quiet().with_replication_interval(None), SECOND);
+    let mut dht = with_records(5000, quiet().with_replication_interval(None).unwrap(), SECOND);
     let (mut now, mut calls) = (start() + SECOND, 0);
     let mut before = 5000;
     while before > 0 {
@@ -215,9 +215,9 @@ fn many_records_that_end_at_once_are_dropped_by_and_by() {
         assert!(before - left <= 1024, "{} with one call", before - left);
         assert!(dht.store().get(now.wall, &RecordKey::from(&4999u32.to_be_bytes())).unwrap().is_none());
         (before, calls) = (left, calls + 1);
-        let Some(next) = dht.poll_timeout().filter(|_| left > 0) else { break };
-        assert!(next.at > now.instant && next.at <= now.instant + 20 * MS, "it goes on soon");
-        now += next.at - now.instant;
+        let Some(next) = dht.due().filter(|_| left > 0) else { break };
+        assert!(next.at > now && next.at <= now + 20 * MS, "it goes on soon");
+        now += next.at - now;
     }
     assert_eq!((before, calls, dht.records.num_scheduled()), (0, 5, 0));
 }
@@ -225,14 +225,15 @@ fn many_records_that_end_at_once_are_dropped_by_and_by() {
 #[test]
 fn many_records_that_need_not_be_put_anew_are_seen_to_by_and_by() {
     let hour = 3600 * SECOND;
-    let config = quiet().with_replication_interval(Some(hour)).with_grace_period(1000 * hour);
+    let config =
+        quiet().with_replication_interval(Some(hour)).unwrap().with_grace_period(1000 * hour).unwrap();
     let mut dht = with_records(5000, config, 1000 * hour);
     let mut now = start();
     // So many that most records have more than `k` others nearer to them.
     fill(&mut dht, 1..=400);
     now += 2 * hour;
     let (mut put, mut calls) = (BTreeSet::new(), 0);
-    while dht.poll_timeout().is_some_and(|next| next.at <= now.instant + 20 * MS) && calls < 1000 {
+    while dht.due().is_some_and(|next| next.at <= now + 20 * MS) && calls < 1000 {
         dht.handle_timeout(now);
         put.extend(take_all(&mut dht, now));
         (now, calls) = (now + 20 * MS, calls + 1);

@@ -235,6 +235,38 @@ fn a_connection_goes_before_closeness_within_a_bucket() {
 }
 
 #[test]
+fn whoever_waits_for_a_place_of_ours_is_not_silent() {
+    let peers = by_distance(1);
+    let mut lookup = Lookup::new(target(), exact(20, 3));
+    lookup.learn(None, peers.iter().copied());
+    let held = |peer: &PeerId, phase: Phase| Prospect { held: true, ..cold(peer, phase) };
+    assert!(matches!(lookup.next(start(), &held), Next::Ask(..)));
+    let mut now = start();
+    for _ in 0..50 {
+        assert_eq!(lookup.next(now, &held), Next::Wait);
+        now = lookup.deadline().expect("somebody is awaited");
+    }
+    assert_eq!((lookup.counts().soft_timeouts, now), (0, start() + 50 * SOFT));
+    lookup.next(now + SOFT, &cold);
+    assert_eq!(lookup.counts().soft_timeouts, 1, "its time runs once it has its place");
+}
+
+#[test]
+fn whoever_is_deferred_is_asked_when_nobody_else_is_left() {
+    let peers = by_distance(4);
+    let mut lookup = Lookup::new(target(), exact(20, 4));
+    lookup.learn(None, peers.iter().copied());
+    let last = [peers[0].1, peers[2].1];
+    let outlook =
+        |peer: &PeerId, phase: Phase| Prospect { deferred: last.contains(peer), ..cold(peer, phase) };
+    let asked = std::iter::from_fn(|| match lookup.next(start(), &outlook) {
+        Next::Ask(peer, _) => Some(peer),
+        Next::Wait | Next::Done => None,
+    });
+    assert_eq!(asked.collect::<Vec<_>>(), [peers[1].1, peers[3].1, peers[0].1, peers[2].1]);
+}
+
+#[test]
 fn what_failed_is_not_asked_again_and_is_replaced_by_the_next() {
     let peers = by_distance(30);
     let mut lookup = Lookup::new(target(), exact(20, 1));
