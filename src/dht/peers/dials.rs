@@ -264,7 +264,7 @@ impl Dials {
     /// The program has let a connection through. Returns who is shown by it to have been denied for himself.
     pub(super) fn let_through(&mut self, peer: &PeerId, is_own: bool) -> Option<PeerId> {
         if is_own {
-            self.allowed = (self.allowed + 1).min(self.max);
+            self.allowed = self.allowed.saturating_add(1).min(self.max);
             self.pause = FIRST_PAUSE;
             self.paused_until = None;
         }

@@ -57,11 +57,10 @@ impl Peers {
             return;
         };
         let dead = known.connections.heard(now, on);
-        if known.connections.deadline(on).is_none()
-            && let Some(due) = known.connections.put_off(on, None).flatten()
-        {
+        if let Some(due) = known.connections.put_off(on, None).flatten() {
             self.due.remove(&(due, on, PackedPeerId::from(peer)));
         }
+        self.watch(peer, on);
         for dead in dead {
             tracing::debug!(%peer, "nothing comes through a connection, but through another one: it is closed");
             self.move_requests(peer, dead, out);

@@ -404,7 +404,7 @@ fn a_request_that_is_not_answered_in_time_is_cancelled_and_the_peer_doubted() {
             .any(|o| matches!(o, Output::CancelRequest { to, id: of, .. } if *to == peer(1) && *of == id))
     );
     assert_eq!(pinged(&out, query), Some(Err(RequestError::Timeout)));
-    assert_eq!((failures(&dht, 1), dht.num_requests()), (1, 0));
+    assert_eq!((failures(&dht, 1), dht.num_requests()), (1, 1), "the check of its connection is left");
     assert!(!dht.peers.is_worth_asking(due.instant, &peer(1)));
     let out = answered(&mut dht, due + MS, id);
     assert!(out.is_empty(), "it is too late: {out:?}");

@@ -479,7 +479,7 @@ fn whoever_was_reported_is_not_tried_while_the_table_is_not_low_nor_when_it_spea
     let (mut dht, now) = (node(), start());
     learn(&mut dht, now, 1, &[address(1)]);
     assert!(outputs(&mut dht).is_empty());
-    assert!(timed(&mut dht, now + TEN_MINUTES).is_empty());
+    assert!(dials(&timed(&mut dht, now + TEN_MINUTES)).is_empty());
     dht.remove_peer(now + TEN_MINUTES, &peer(100));
     let (now, dial) =
         wait_for(&mut dht, now + TEN_MINUTES, SECOND, |out| dials(out).first().map(|dial| dial.0));
@@ -493,7 +493,7 @@ fn whoever_was_reported_is_not_tried_while_the_table_is_not_low_nor_when_it_spea
     let id = check(&input(&mut dht, now, connected), 1);
     input(&mut dht, now, Input::RequestFailed { id, error: RequestError::Unsupported });
     lose(&mut dht, now, 1);
-    assert!(timed(&mut dht, now + TEN_MINUTES).is_empty());
+    assert!(dials(&timed(&mut dht, now + TEN_MINUTES)).is_empty());
 }
 
 #[test]
@@ -892,7 +892,7 @@ fn a_probe_that_we_could_not_make_is_made_later_and_is_not_the_peers_failure() {
 
 #[test]
 fn a_peer_that_fails_five_times_while_others_answer_leaves() {
-    let (mut dht, mut now) = (node(), start());
+    let (mut dht, mut now) = (node_with(quiet().with_keep_alive(KeepAlive::Nobody)), start());
     enter(&mut dht, now, 1);
     lose(&mut dht, now, 1);
     dht.ping(now, peer(1));
