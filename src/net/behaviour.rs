@@ -22,6 +22,7 @@ use libp2p_swarm::{
 };
 use smallvec::SmallVec;
 
+use super::budget::NodeBuffer;
 use super::desk::Desk;
 use super::entropy;
 use super::handler::{FromHandler, Handler, Limits, ToHandler, connection_of};
@@ -65,6 +66,8 @@ pub struct Behaviour<S = MemoryStore> {
     dht: Dht<S>,
     protocol: StreamProtocol,
     limits: Limits,
+    /// What answers that wait may hold on all connections.
+    buffer: NodeBuffer,
     timer: Timer,
     external: ExternalAddresses,
     listening: ListenAddresses,
@@ -95,10 +98,12 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         #[expect(clippy::expect_used, reason = "the configuration refuses other names")]
         let protocol = StreamProtocol::try_from_owned(name).expect("begins with a slash");
         let limits = Limits::from(&config);
+        let buffer = NodeBuffer::new(config.max_node_buffer.get());
         Self {
             dht: Dht::new(local, store, config, entropy::seed(), timer::now(), timer::wall()),
             protocol,
             limits,
+            buffer,
             timer: Timer::default(),
             external: ExternalAddresses::default(),
             listening: ListenAddresses::default(),
@@ -273,7 +278,7 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         let number = self.next_number;
         self.next_number += 1;
         self.numbers.insert(number, connection);
-        Handler::new(self.protocol.clone(), self.dht.mode(), self.limits, number)
+        Handler::new(self.protocol.clone(), self.dht.mode(), self.limits, number, &self.buffer)
     }
 
     /// Forgets the handler of a connection that was not established after all.
