@@ -15,6 +15,7 @@ pub use super::{FromHandler, Purpose, ToHandler};
 
 /// What the connection wants next.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is handed on at once")]
 pub enum Step {
     /// The behaviour is told something.
     Tell(FromHandler),

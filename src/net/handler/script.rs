@@ -1,17 +1,17 @@
 //! A stream of bytes that does what a test or a fuzz target says.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::io::{Error, ErrorKind, Result};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use bytes::{Buf as _, BytesMut};
 use futures::{AsyncRead, AsyncWrite};
 
 #[derive(Debug, Default)]
 struct State {
-    to_read: VecDeque<u8>,
+    to_read: BytesMut,
     written: Vec<u8>,
     /// How many more bytes can be written.
     window: usize,
@@ -45,7 +45,7 @@ impl Script {
 
     /// Sends bytes.
     pub fn push(&self, bytes: &[u8]) {
-        self.0.borrow_mut().to_read.extend(bytes);
+        self.0.borrow_mut().to_read.extend_from_slice(bytes);
     }
 
     /// Ends the other side, behind what was sent.
@@ -89,8 +89,8 @@ impl AsyncRead for Script {
             return if state.has_ended { Poll::Ready(Ok(0)) } else { Poll::Pending };
         }
         let len = into.len().min(state.to_read.len());
-        for (to, from) in into.iter_mut().zip(state.to_read.drain(..len)) {
-            *to = from;
+        if let Some(into) = into.get_mut(..len) {
+            state.to_read.copy_to_slice(into);
         }
         Poll::Ready(Ok(len))
     }
@@ -107,7 +107,7 @@ impl AsyncWrite for Script {
             return Poll::Pending;
         }
         state.window -= len;
-        state.written.extend(bytes.iter().take(len));
+        state.written.extend_from_slice(bytes.get(..len).unwrap_or_default());
         Poll::Ready(Ok(len))
     }
 

@@ -25,6 +25,7 @@ const RETRY: Duration = Duration::from_millis(250);
 
 /// What the streams want next.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is handed on at once")]
 pub(super) enum Step {
     /// The behaviour is told something.
     Tell(FromHandler),
