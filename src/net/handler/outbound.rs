@@ -106,6 +106,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Channel<T> {
         }
     }
 
+    /// Takes out the oldest request, if it has been put into the buffer: a peer may answer what it has not been asked.
+    fn pop_asked(&mut self) -> Option<Pending> {
+        if self.in_flight.len() > self.unwritten { self.in_flight.pop_front() } else { None }
+    }
+
     /// Takes out a request that is not answered. Returns whether the stream is of use without it.
     fn cancel(&mut self, id: RequestId) -> bool {
         let Some(at) = self.in_flight.iter().position(|pending| pending.id == id) else {
@@ -407,24 +412,26 @@ fn take_answer<T: AsyncRead + AsyncWrite + Unpin>(
     events: &mut VecDeque<FromHandler>,
 ) -> Result<(), End> {
     // An answer that nobody awaits would shift every later one.
-    let Some(first) = channel.in_flight.front() else {
+    let Some(first) = channel.pop_asked() else {
         return Err(End::Over);
     };
     if !response.answers(&first.request) {
-        return Err(fail_first(channel, events));
+        events.push_back(FromHandler::RequestFailed(first.id, RequestError::BadAnswer));
+        return Err(End::Over);
     }
-    if let Some(first) = channel.in_flight.pop_front() {
-        events.push_back(FromHandler::ResponseReceived(first.id, response));
-    }
+    events.push_back(FromHandler::ResponseReceived(first.id, response));
     channel.answered += 1;
     channel.exclusive = false;
     channel.since = now;
     Ok(())
 }
 
-/// The answer to the oldest request is not one; what is behind it on the stream cannot be trusted either.
-fn fail_first<T>(channel: &mut Channel<T>, events: &mut VecDeque<FromHandler>) -> End {
-    if let Some(first) = channel.in_flight.pop_front() {
+/// What should answer the oldest request cannot be read; what is behind it on the stream cannot be trusted either.
+fn fail_first<T: AsyncRead + AsyncWrite + Unpin>(
+    channel: &mut Channel<T>,
+    events: &mut VecDeque<FromHandler>,
+) -> End {
+    if let Some(first) = channel.pop_asked() {
         events.push_back(FromHandler::RequestFailed(first.id, RequestError::BadAnswer));
     }
     End::Over

@@ -67,6 +67,12 @@ impl Net {
                 Poll::Pending if self.woken.0.load(Ordering::Relaxed) == woken => {
                     let deadline = self.streams.deadline();
                     assert!(deadline.is_none_or(|deadline| deadline > self.now), "overdue and not woken");
+                    let held = self.streams.held();
+                    let again = self.streams.poll(&mut Context::from_waker(&waker), self.now);
+                    assert!(
+                        again.is_pending() && self.streams.held() == held,
+                        "it was not at rest: {again:?}"
+                    );
                     return;
                 }
                 Poll::Pending => {}
@@ -595,4 +601,27 @@ fn a_closing_stream_has_its_time_too() {
     assert!(!stream.is_closed() && !stream.is_dropped());
     net.pass(10 * SECOND);
     assert!(stream.is_dropped());
+}
+
+#[test]
+fn an_answer_to_what_is_not_out_yet_is_none() {
+    let mut net = Net::new();
+    for id in 0..3 {
+        net.ask(id, find(3000));
+    }
+    let stream = net.open(100);
+    let answer = {
+        let mut frame = BytesMut::new();
+        encode_response(&Response::FindNode { closer_peers: vec![] }, &mut frame);
+        frame
+    };
+    // Two are in the buffer; the third was never sent.
+    stream.push(&answer.repeat(3));
+    net.run();
+    let answered = std::mem::take(&mut net.told);
+    assert_eq!(answered.len(), 2, "{answered:?}");
+    assert!(stream.is_dropped());
+    net.open(usize::MAX).push(&answer);
+    net.run();
+    assert!(matches!(net.told.pop(), Some(FromHandler::ResponseReceived(..))));
 }
