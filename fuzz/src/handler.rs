@@ -157,6 +157,10 @@ impl World {
                 Poll::Pending => break,
             }
         }
+        // Whatever could have moved on would not be woken for it.
+        let before = self.state();
+        let again = self.connection.poll(&mut Context::from_waker(&self.waker), self.now);
+        assert!(again.is_pending() && self.state() == before, "it was not at rest: {again:?}");
         let deadline = self.connection.deadline();
         assert!(deadline.is_none_or(|deadline| deadline > self.now), "overdue");
         assert!(self.wanted.len() <= 9, "too many streams are being opened");
@@ -164,6 +168,11 @@ impl World {
         assert!(answers <= CONNECTION + ANSWER, "{answers} bytes of answers");
         assert!(self.node.held() <= NODE + 2 * ANSWER, "{} bytes of answers", self.node.held());
         assert!(half <= 4 * FRAME + (STREAMS + 9) * 2 * 4096, "{half} bytes of half messages");
+    }
+
+    /// What is held, and what waits in the streams.
+    fn state(&self) -> ((usize, usize), usize) {
+        (self.connection.held(), self.lines.iter().map(|line| line.script.unread()).sum())
     }
 
     fn told(&mut self, event: FromHandler) {
