@@ -76,6 +76,9 @@ pub use event::{
 };
 pub use key::{BucketIndex, Distance as KBucketDistance, KBucketKey, Key, KeyHash, MAX_PREIMAGE_PREFIX};
 pub use net::behaviour::{Behaviour, QueryMut};
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use net::handler::door as fuzzing;
 pub use net::providers::Providers;
 pub use peer::{ConnectionType, KadPeer, PeerInfo};
 pub use record::{PeerRecord, ProviderRecord, Quorum, Record, RecordKey};

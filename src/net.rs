@@ -3,11 +3,12 @@
 //! The only place that knows swarms, streams, wakers, clocks and entropy. It translates and decides nothing.
 
 pub(crate) mod behaviour;
+mod budget;
 mod connections;
 pub(crate) mod desk;
 mod entropy;
 mod exchange;
-mod handler;
+pub(crate) mod handler;
 pub(crate) mod providers;
 pub(crate) mod timer;
 mod upgrade;

@@ -25,6 +25,7 @@ mod generated {
     pub(super) mod dht;
 }
 
+pub(crate) use codec::frame_len;
 pub use codec::{ClientCodec, ServerCodec};
 pub use convert::{decode_request, decode_response, encode_request, encode_response};
 

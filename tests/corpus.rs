@@ -44,3 +44,8 @@ fn framing() {
 fn dht() {
     assert!(replay("dht", bodies::dht) > 50);
 }
+
+#[test]
+fn handler() {
+    assert!(replay("handler", bodies::handler) > 50);
+}

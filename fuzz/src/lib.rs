@@ -1,5 +1,9 @@
 //! What the fuzz targets do with bytes. `cargo test` replays the corpora through the same functions (tests/corpus.rs).
 
+mod handler;
+
+pub use handler::handler;
+
 use asynchronous_codec::Decoder;
 use bytes::BytesMut;
 use libp2p_core::Multiaddr;

@@ -22,6 +22,7 @@ use libp2p_swarm::{
     StreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 
+use super::budget::NodeBuffer;
 use super::connections::{Connections, Delivery};
 use super::desk::Desk;
 use super::entropy;
@@ -63,6 +64,8 @@ pub struct Behaviour<S = MemoryStore> {
     dht: Dht<S>,
     protocol: StreamProtocol,
     limits: Limits,
+    /// What answers that wait may hold on all connections.
+    buffer: NodeBuffer,
     timer: Timer,
     external: ExternalAddresses,
     listening: ListenAddresses,
@@ -90,10 +93,12 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         let protocol = StreamProtocol::try_from_owned(name).expect("begins with a slash");
         let limits = Limits::from(&config);
         let watch = Watch::new(&mut store);
+        let buffer = NodeBuffer::new(config.max_node_buffer.get());
         Self {
             dht: Dht::new(local, store, config, entropy::seed(), timer::both()),
             protocol,
             limits,
+            buffer,
             timer: Timer::default(),
             external: ExternalAddresses::default(),
             listening: ListenAddresses::default(),
@@ -254,7 +259,7 @@ impl<S: RecordStore + 'static> Behaviour<S> {
 
     fn new_handler(&mut self, connection: ConnectionId) -> Handler {
         let (number, credit) = self.connections.begin(connection);
-        Handler::new(self.protocol.clone(), self.dht.mode(), self.limits, number, credit)
+        Handler::new(self.protocol.clone(), self.dht.mode(), self.limits, number, (&self.buffer, credit))
     }
 }
 

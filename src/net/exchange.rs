@@ -13,15 +13,33 @@ use asynchronous_codec::{Decoder, Encoder};
 use bytes::{Buf as _, BytesMut};
 use futures::{AsyncRead, AsyncWrite};
 
-use crate::wire::DecodeError;
+use super::budget::Room;
+use crate::time::{Duration, Instant, after, earliest};
+use crate::wire::{DecodeError, frame_len};
 
 /// So much is read at once.
 const CHUNK: usize = 4096;
+
+/// How often a stream is read or written in one call; then the task is woken, and others have their turn.
+const TURNS: usize = 16;
+
+/// A message up to this length needs no room of the connection: its first chunk may be all of it.
+pub(super) const SMALL: usize = CHUNK;
 
 /// A buffer that has grown beyond this is given back when it is empty.
 const KEPT_BUFFER: usize = 8192;
 
 /// Messages over a stream of bytes.
+///
+/// # What time does
+/// A message that arrives has its time from its first byte on, but for what passes while it is not read by our own choice
+/// ([`pause`](Self::pause)). What is written has its time from when the first of it was put into the empty buffer until
+/// all of it is flushed: whoever writes puts in little at once. [`deadline`](Self::deadline) names both; whoever is told
+/// that it has passed ends the stream.
+///
+/// # Bounds
+/// Reading: a message and [`CHUNK`]; one longer than [`SMALL`] only if the connection has [`Room`] for it. Writing: what is
+/// put in. A call reads and writes [`TURNS`] times at most.
 #[derive(Debug)]
 pub(super) struct Exchange<T, C> {
     stream: T,
@@ -30,6 +48,14 @@ pub(super) struct Exchange<T, C> {
     write: BytesMut,
     /// Whether anything was written since the last flush.
     unflushed: bool,
+    /// When the message that is arriving began to.
+    reading: Option<Instant>,
+    /// Since when it is not read, by our own choice.
+    paused: Option<Instant>,
+    /// Since when something waits to be written, flushed or closed.
+    writing: Option<Instant>,
+    /// How much room of the connection the message that is arriving has taken.
+    reserved: usize,
 }
 
 impl<T, C> Exchange<T, C>
@@ -39,20 +65,40 @@ where
     C: for<'a> Encoder<Error = DecodeError>,
 {
     pub(super) fn new(stream: T, codec: C) -> Self {
-        Self { stream, codec, read: BytesMut::new(), write: BytesMut::new(), unflushed: false }
+        Self {
+            stream,
+            codec,
+            read: BytesMut::new(),
+            write: BytesMut::new(),
+            unflushed: false,
+            reading: None,
+            paused: None,
+            writing: None,
+            reserved: 0,
+        }
     }
 
     /// Returns the next message, or `None` at the end of the stream.
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
+        now: Instant,
+        room: &mut Room,
     ) -> Poll<Result<Option<<C as Decoder>::Item>, DecodeError>> {
-        loop {
+        self.resume(now);
+        for _ in 0..TURNS {
             if !self.read.is_empty()
-                && let Some(message) = self.codec.decode(&mut self.read)?
+                && let Some(message) = self.codec.decode(&mut self.read).transpose()
             {
+                // One that cannot be read is over, too.
+                room.give_back(std::mem::take(&mut self.reserved));
+                self.reading = (!self.read.is_empty()).then_some(now);
                 give_back(&mut self.read);
-                return Poll::Ready(Ok(Some(message)));
+                return Poll::Ready(message.map(Some));
+            }
+            if !self.has_room(room) {
+                self.pause(now);
+                return Poll::Pending;
             }
             let mut chunk = [0; CHUNK];
             let len = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut chunk))?;
@@ -61,6 +107,34 @@ where
                 None | Some([]) => return Poll::Ready(Err(DecodeError::Truncated)),
                 Some(bytes) => self.read.extend_from_slice(bytes),
             }
+            self.reading.get_or_insert(now);
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Returns whether more of the message may be read that is arriving.
+    fn has_room(&mut self, room: &mut Room) -> bool {
+        let wanted = frame_len(&self.read).filter(|len| self.reserved == 0 && *len > SMALL);
+        if let Some(len) = wanted {
+            if !room.take(len) {
+                return false;
+            }
+            self.reserved = len;
+        }
+        true
+    }
+
+    /// The stream is not read for now: the time of the message that is arriving stands still.
+    pub(super) fn pause(&mut self, now: Instant) {
+        if self.reading.is_some() {
+            self.paused.get_or_insert(now);
+        }
+    }
+
+    fn resume(&mut self, now: Instant) {
+        if let (Some(at), Some(since)) = (self.paused.take(), &mut self.reading) {
+            *since = after(*since, now.saturating_duration_since(at));
         }
     }
 
@@ -69,19 +143,69 @@ where
         !self.read.is_empty()
     }
 
-    /// Returns whether something is still to be written or flushed.
-    pub(super) fn is_writing(&self) -> bool {
-        !self.write.is_empty() || self.unflushed
+    /// Returns whether something is still to be written, flushed or closed.
+    pub(super) const fn is_writing(&self) -> bool {
+        self.writing.is_some()
+    }
+
+    /// Returns whether nothing is going on.
+    pub(super) fn is_quiet(&self) -> bool {
+        !self.is_reading() && !self.is_writing()
+    }
+
+    /// Returns how many bytes wait to be written.
+    pub(super) fn unwritten(&self) -> usize {
+        self.write.len()
+    }
+
+    /// Returns how much room of the connection the message that is arriving has taken.
+    pub(super) const fn reserved(&self) -> usize {
+        self.reserved
+    }
+
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn unread(&self) -> usize {
+        self.read.len()
+    }
+
+    /// Returns when the stream is to end unless what is arriving or being written is complete by then.
+    pub(super) fn deadline(&self, timeout: Duration) -> Option<Instant> {
+        let reading = self.reading.filter(|_| self.paused.is_none());
+        earliest(reading, self.writing).map(|since| after(since, timeout))
     }
 
     /// Puts a message into the buffer; it is written by [`poll_flush`](Self::poll_flush).
-    pub(super) fn send(&mut self, message: <C as Encoder>::Item<'_>) -> Result<(), DecodeError> {
-        self.codec.encode(message, &mut self.write)
+    pub(super) fn send(&mut self, message: <C as Encoder>::Item<'_>, now: Instant) {
+        // Encoding cannot fail.
+        let _ = self.codec.encode(message, &mut self.write);
+        self.writing.get_or_insert(now);
+    }
+
+    /// The same with a message that is encoded already.
+    pub(super) fn send_frame(&mut self, frame: BytesMut, now: Instant) {
+        if self.write.is_empty() && self.write.capacity() < frame.len() {
+            self.write = frame;
+        } else {
+            self.write.extend_from_slice(&frame);
+        }
+        self.writing.get_or_insert(now);
     }
 
     /// Writes what is in the buffer, and flushes.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_write_out(cx))?;
+        self.writing = None;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut turns = 0;
         while !self.write.is_empty() {
+            if turns == TURNS {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            turns += 1;
             let len = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.write))?;
             if len == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -97,9 +221,10 @@ where
         Poll::Ready(Ok(()))
     }
 
-    /// Writes what is in the buffer, then ends this side of the stream.
-    pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_flush(cx))?;
+    /// Writes what is in the buffer, then ends this side of the stream, for which there is as much time as for a message.
+    pub(super) fn poll_close(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<io::Result<()>> {
+        self.writing.get_or_insert(now);
+        ready!(self.poll_write_out(cx))?;
         Pin::new(&mut self.stream).poll_close(cx)
     }
 }
@@ -115,6 +240,7 @@ fn give_back(buffer: &mut BytesMut) {
 mod tests {
     use super::*;
     use crate::message::{Request, Response};
+    use crate::time::start;
     use crate::wire::{ClientCodec, ServerCodec};
     use futures::executor::block_on;
     use futures::io::Cursor;
@@ -126,8 +252,14 @@ mod tests {
         buffer.to_vec()
     }
 
-    fn server(bytes: Vec<u8>) -> Exchange<Cursor<Vec<u8>>, ServerCodec> {
+    fn server(bytes: Vec<u8>) -> Server {
         Exchange::new(Cursor::new(bytes), ServerCodec::new(1 << 20))
+    }
+
+    type Server = Exchange<Cursor<Vec<u8>>, ServerCodec>;
+
+    fn read(exchange: &mut Server) -> Result<Option<Request>, DecodeError> {
+        block_on(poll_fn(|cx| exchange.poll_read(cx, start(), &mut Room::new(0))))
     }
 
     #[test]
@@ -135,9 +267,9 @@ mod tests {
         let requests = vec![Request::Ping; 1000];
         let mut exchange = server(frames(&requests));
         for _ in &requests {
-            assert_eq!(block_on(poll_fn(|cx| exchange.poll_read(cx))).unwrap(), Some(Request::Ping));
+            assert_eq!(read(&mut exchange).unwrap(), Some(Request::Ping));
         }
-        assert_eq!(block_on(poll_fn(|cx| exchange.poll_read(cx))).unwrap(), None);
+        assert_eq!(read(&mut exchange).unwrap(), None);
     }
 
     #[test]
@@ -145,7 +277,7 @@ mod tests {
         let mut bytes = frames(&[Request::FindNode { key: b"key"[..].into() }]);
         bytes.pop();
         let mut exchange = server(bytes);
-        let error = block_on(poll_fn(|cx| exchange.poll_read(cx))).unwrap_err();
+        let error = read(&mut exchange).unwrap_err();
         assert!(matches!(error, DecodeError::Truncated), "{error}");
         assert!(exchange.is_reading());
     }
@@ -153,12 +285,12 @@ mod tests {
     #[test]
     fn a_large_message_leaves_no_large_buffer_behind() {
         let mut exchange = server(frames(&[Request::FindNode { key: vec![7; 100_000].into() }]));
-        assert!(block_on(poll_fn(|cx| exchange.poll_read(cx))).unwrap().is_some());
+        assert!(read(&mut exchange).unwrap().is_some());
         assert!(exchange.read.capacity() <= KEPT_BUFFER);
-        exchange.send(&Response::Pong).unwrap();
+        exchange.send(&Response::Pong, start());
         assert!(exchange.is_writing());
-        block_on(poll_fn(|cx| exchange.poll_close(cx))).unwrap();
-        assert!(!exchange.is_writing());
+        block_on(poll_fn(|cx| exchange.poll_close(cx, start()))).unwrap();
+        assert_eq!(exchange.unwritten(), 0);
         assert!(exchange.stream.into_inner().ends_with(&[4, 8, 5, 0x50, 1]));
     }
 }

@@ -4,10 +4,14 @@
 //! `debug` at most.
 
 mod announcing;
+#[cfg(feature = "fuzzing")]
+pub mod door;
 mod inbound;
 mod outbound;
+#[cfg(any(test, feature = "fuzzing"))]
+mod script;
+mod streams;
 
-use std::collections::VecDeque;
 use std::task::{Context, Poll};
 
 use libp2p_core::upgrade::ReadyUpgrade;
@@ -17,6 +21,7 @@ use libp2p_swarm::handler::{
 };
 use libp2p_swarm::{ConnectionHandler, ConnectionHandlerEvent, Stream, StreamProtocol, SubstreamProtocol};
 
+use super::budget::NodeBuffer;
 use super::connections::Credit;
 use super::timer::{self, Timer};
 use super::upgrade::Offer;
@@ -27,9 +32,7 @@ use crate::event::Mode;
 use crate::message::{Request, Response};
 use crate::time::{Duration, Instant, after, earliest};
 
-use announcing::Announcing;
-use inbound::Inbound;
-use outbound::Outbound;
+use streams::{Step, Streams};
 
 /// What the behaviour tells a handler.
 #[derive(Debug)]
@@ -84,6 +87,7 @@ pub(super) struct Limits {
     inbound_idle: Duration,
     outbound_idle: Duration,
     stream_timeout: Duration,
+    max_connection_buffer: usize,
 }
 
 impl From<&Config> for Limits {
@@ -94,35 +98,26 @@ impl From<&Config> for Limits {
             inbound_idle: config.inbound_idle,
             outbound_idle: config.outbound_idle,
             stream_timeout: config.stream_timeout,
+            max_connection_buffer: config.max_connection_buffer.get(),
         }
     }
 }
 
-/// The handler of one connection.
+/// A message is put into the buffer of a stream while less than so much is in it, and then all of it is written before
+/// more is: small ones share a write, and each has its time.
+const BATCH: usize = 4096;
+
+/// The handler of one connection: what the swarm tells it becomes a call of [`Streams`], with the time.
 ///
-/// # What it decides
-/// On which stream a request goes, when a stream is opened and closed, and whom a stream's early end is blamed on.
-///
-/// # Bounds
-/// The configured inbound streams, the oldest idle one making room; on each at most eight requests being answered.
-/// Four outbound streams with eight requests in flight on each, or eight streams with one where the peer closes after
-/// each answer, and one for what is not answered. Every read of a message that has begun and every write has a deadline.
+/// It takes whatever it is sent at once, makes a bounded number of steps in each `poll`, and reads the clock once in it.
+#[derive(Debug)]
 pub struct Handler {
     protocol: StreamProtocol,
-    mode: Mode,
-    limits: Limits,
+    stream_timeout: Duration,
     keep_alive: bool,
     /// Until then it is kept in any case: whoever has dialled is about to ask.
     fresh_until: Option<Instant>,
-    /// The number of this connection, in the upper bits of every [`InboundId`].
-    number: u64,
-    next_inbound: u64,
-    inbound: Vec<Inbound>,
-    outbound: Outbound,
-    announcing: Announcing,
-    /// What the peer has said of its support for the protocol.
-    supported: Option<bool>,
-    events: VecDeque<FromHandler>,
+    streams: Streams<Stream>,
     timer: Timer,
     credit: Credit,
 }
@@ -145,82 +140,17 @@ impl Handler {
         mode: Mode,
         limits: Limits,
         number: u64,
-        credit: Credit,
+        (node, credit): (&NodeBuffer, Credit),
     ) -> Self {
+        let now = timer::now();
         Self {
             protocol,
-            mode,
-            limits,
+            stream_timeout: limits.stream_timeout,
             keep_alive: false,
-            fresh_until: Some(after(timer::now(), FRESH)),
-            number,
-            next_inbound: 0,
-            inbound: Vec::new(),
-            outbound: Outbound::new(limits.max_frame),
-            announcing: Announcing::new(limits.max_frame),
-            supported: None,
-            events: VecDeque::new(),
+            fresh_until: Some(after(now, FRESH)),
+            streams: Streams::new(limits, mode, number, node, now),
             timer: Timer::default(),
             credit,
-        }
-    }
-
-    /// Takes a new stream of the peer; if there are too many, the oldest idle one makes room, or this one is dropped.
-    fn accept(&mut self, mut stream: Stream) {
-        if self.mode == Mode::Client {
-            return;
-        }
-        if self.inbound.len() >= self.limits.max_inbound {
-            let idle = self.inbound.iter().enumerate().filter(|(_, stream)| stream.is_idle());
-            match idle.min_by_key(|(_, stream)| stream.since()).map(|(at, _)| at) {
-                Some(oldest) => drop(self.inbound.swap_remove(oldest)),
-                None => {
-                    tracing::debug!("too many inbound streams, all of them busy; the new one is dropped");
-                    return;
-                }
-            }
-        }
-        stream.ignore_for_keep_alive();
-        self.inbound.push(Inbound::new(stream, self.limits.max_frame, timer::now()));
-    }
-
-    fn poll_inbound(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut at = 0;
-        while let Some(stream) = self.inbound.get_mut(at) {
-            match stream.poll(cx) {
-                Poll::Pending => at += 1,
-                Poll::Ready(Some(request)) => {
-                    let sequence = self.next_inbound & ((1 << SEQUENCE_BITS) - 1);
-                    self.next_inbound += 1;
-                    let id = InboundId(self.number << SEQUENCE_BITS | sequence);
-                    stream.begin(id, timer::now());
-                    self.events.push_back(FromHandler::RequestReceived(id, request));
-                    return true;
-                }
-                Poll::Ready(None) => drop(self.inbound.swap_remove(at)),
-            }
-        }
-        false
-    }
-
-    /// Ends streams whose time is up, and sees to it that the task is woken for the next.
-    fn poll_deadlines(&mut self, cx: &mut Context<'_>) {
-        let limits = self.limits;
-        loop {
-            let inbound = self.inbound.iter().map(|stream| Some(stream.deadline(&limits)));
-            let outbound = earliest(self.outbound.deadline(&limits), self.announcing.deadline());
-            let deadline = inbound.fold(earliest(outbound, self.fresh_until), earliest);
-            if deadline.is_none() {
-                return;
-            }
-            let now = timer::now();
-            if self.timer.poll(cx, now, deadline).is_pending() {
-                return;
-            }
-            self.fresh_until.take_if(|until| *until <= now);
-            self.inbound.retain(|stream| stream.deadline(&limits) > now);
-            self.outbound.close_idle(now, &limits);
-            self.announcing.close_idle(now);
         }
     }
 
@@ -235,17 +165,13 @@ impl Handler {
                 (removed.any(|protocol| *protocol == self.protocol), false)
             }
         };
-        let now_supported = match (names_ours, self.supported) {
+        let now_supported = match (names_ours, self.streams.supported()) {
             (true, _) => supports,
             // The first list of a peer does not name the protocol: it hardly serves it.
             (false, None) => false,
             (false, Some(_)) => return,
         };
-        if self.supported != Some(now_supported) {
-            self.supported = Some(now_supported);
-            let event = if now_supported { FromHandler::Protocol(true) } else { FromHandler::Doubted };
-            self.events.push_back(event);
-        }
+        self.streams.set_supported(now_supported);
     }
 
     fn opening_failed(&mut self, purpose: Purpose, error: &StreamUpgradeError<std::convert::Infallible>) {
@@ -254,10 +180,7 @@ impl Handler {
             StreamUpgradeError::Timeout | StreamUpgradeError::Io(_) => RequestError::StreamEnded,
             StreamUpgradeError::Apply(never) => match *never {},
         };
-        match purpose {
-            Purpose::Ask => self.outbound.opening_failed(error, &mut self.events),
-            Purpose::Announce => self.announcing.opening_failed(error, &mut self.events),
-        }
+        self.streams.opening_failed(purpose, error);
     }
 }
 
@@ -270,82 +193,47 @@ impl ConnectionHandler for Handler {
     type OutboundOpenInfo = Purpose;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol> {
-        let offered = (self.mode == Mode::Server).then(|| self.protocol.clone());
-        SubstreamProtocol::new(Offer(offered), ()).with_timeout(self.limits.stream_timeout)
+        let offered = (self.streams.mode() == Mode::Server).then(|| self.protocol.clone());
+        SubstreamProtocol::new(Offer(offered), ()).with_timeout(self.stream_timeout)
     }
 
     fn connection_keep_alive(&self) -> bool {
-        self.keep_alive
-            || self.fresh_until.is_some()
-            || self.outbound.is_busy()
-            || self.announcing.is_busy()
-            || self.inbound.iter().any(Inbound::is_answering)
+        self.keep_alive || self.fresh_until.is_some() || self.streams.is_busy()
     }
 
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, Purpose, Self::ToBehaviour>> {
-        loop {
-            if let Some(event) = self.events.pop_front() {
-                return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(event));
-            }
-            if self.poll_inbound(cx) || self.outbound.poll(cx, &mut self.events) {
-                continue;
-            }
-            let speaks = self.supported == Some(true) || self.outbound.has_answers();
-            if self.announcing.poll(cx, speaks, &mut self.events) {
-                continue;
-            }
-            let ask = self.outbound.wants_stream().then_some(Purpose::Ask);
-            let announce = || self.announcing.wants_stream().then_some(Purpose::Announce);
-            if let Some(purpose) = ask.or_else(announce) {
+        let now = timer::now();
+        self.fresh_until.take_if(|until| *until <= now);
+        match self.streams.poll(cx, now) {
+            Poll::Ready(Step::Tell(event)) => Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(event)),
+            Poll::Ready(Step::Open(purpose)) => {
                 let upgrade = ReadyUpgrade::new(self.protocol.clone());
-                let protocol =
-                    SubstreamProtocol::new(upgrade, purpose).with_timeout(self.limits.stream_timeout);
-                return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
+                let protocol = SubstreamProtocol::new(upgrade, purpose).with_timeout(self.stream_timeout);
+                Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol })
             }
-            self.poll_deadlines(cx);
-            return Poll::Pending;
+            Poll::Pending => {
+                // If it has come, the streams were not done with their turns, and have woken the task.
+                let deadline = earliest(self.streams.deadline(), self.fresh_until);
+                let _ = self.timer.poll(cx, now, deadline);
+                Poll::Pending
+            }
         }
     }
 
     fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<Option<FromHandler>> {
-        Poll::Ready(self.events.pop_front())
+        Poll::Ready(self.streams.close())
     }
 
+    /// Takes what the behaviour has sent: the one place where it comes in, which never waits.
     fn on_behaviour_event(&mut self, event: ToHandler) {
         self.credit.take();
-        match event {
-            ToHandler::Request(id, request) if request.is_answered() => self.outbound.enqueue(id, request),
-            ToHandler::Request(id, request) => self.announcing.enqueue(id, request),
-            ToHandler::Cancel(id) => {
-                self.outbound.cancel(id);
-                self.announcing.cancel(id);
-            }
-            ToHandler::Respond(id, response) => {
-                if let Some(stream) = self.inbound.iter_mut().find(|stream| stream.answers(id)) {
-                    stream.respond(id, Some(response), timer::now());
-                }
-            }
-            ToHandler::Accept(id) => {
-                if let Some(stream) = self.inbound.iter_mut().find(|stream| stream.answers(id)) {
-                    stream.accept(id, timer::now());
-                }
-            }
-            ToHandler::Refuse(id) => {
-                if let Some(stream) = self.inbound.iter_mut().find(|stream| stream.answers(id)) {
-                    stream.respond(id, None, timer::now());
-                }
-            }
-            ToHandler::KeepAlive(keep) => self.keep_alive = keep,
-            ToHandler::Mode(mode) => {
-                self.mode = mode;
-                if mode == Mode::Client {
-                    self.inbound.clear();
-                }
-            }
+        if let ToHandler::KeepAlive(keep) = event {
+            self.keep_alive = keep;
         }
+        self.streams.take(event);
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "the enum may grow; what is new does not concern us")]
@@ -354,15 +242,13 @@ impl ConnectionHandler for Handler {
         event: ConnectionEvent<'_, Self::InboundProtocol, Self::OutboundProtocol, (), Purpose>,
     ) {
         match event {
-            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, .. }) => {
-                self.accept(protocol);
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { mut protocol, .. }) => {
+                protocol.ignore_for_keep_alive();
+                self.streams.accept(protocol, timer::now());
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { mut protocol, info }) => {
                 protocol.ignore_for_keep_alive();
-                match info {
-                    Purpose::Ask => self.outbound.opened(protocol, timer::now()),
-                    Purpose::Announce => self.announcing.opened(protocol),
-                }
+                self.streams.opened(info, protocol, timer::now());
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => {
                 self.opening_failed(info, &error);

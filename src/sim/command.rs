@@ -187,6 +187,8 @@ impl Line {
             inbound_idle: _,
             outbound_idle: _,
             stream_timeout: _,
+            max_connection_buffer: _,
+            max_node_buffer: _,
         } = config;
         self.differing("bucket-size", *bucket_size, default.bucket_size);
         self.differing("replacements", *replacements, default.replacements);

@@ -96,6 +96,12 @@ fn frame<T>(
     message.map(Some)
 }
 
+/// Returns how long the frame at the front of the buffer is, its length included; `None` until that has arrived.
+pub(crate) fn frame_len(buffer: &[u8]) -> Option<usize> {
+    let (len, body) = unsigned_varint::decode::usize(buffer).ok()?;
+    Some(len.saturating_add(buffer.len() - body.len()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,17 +1,22 @@
 //! Hostile peers: nothing they send or leave out stops the node, grows its memory, or is logged above `debug`.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use futures::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _, StreamExt as _};
 use libp2p::core::upgrade::Version;
-use libp2p::swarm::Stream;
+use libp2p::swarm::{Stream, SwarmEvent};
 use libp2p_kademlia::addrs::Addresses;
 use libp2p_kademlia::message::{Request, Response};
-use libp2p_kademlia::{Config, ConnectionType, KadPeer, Mode, PingError, RecordKey, RequestError};
+use libp2p_kademlia::{
+    Config, ConnectionType, Event, InboundRequest, KadPeer, Mode, PingError, Quorum, Record, RecordKey,
+    RequestError,
+};
 
-use super::streams::{PROTOCOL, honest, read_request, read_response, write_request};
+use super::streams::{PROTOCOL, honest, read_request, read_response, respond, write_request};
 use super::support::*;
 
 /// A server, a hostile peer that is connected to it, and an honest node that is served meanwhile.
@@ -311,5 +316,116 @@ async fn a_thousand_named_peers_are_twenty_that_fail() {
         connection_ty: ConnectionType::NotConnected,
     };
     assert_eq!(node.client.peer_count().await.unwrap(), 1, "{known:?}");
+    assert_quiet();
+}
+
+/// Answers what is asked, and does not read a stream any more on which something is announced.
+async fn serve_but_no_announcements(mut stream: Stream, own: PeerAt, announced: Arc<AtomicUsize>) {
+    let mut buffer = BytesMut::new();
+    while let Some(request) = read_request(&mut stream, &mut buffer).await {
+        let response = match &request {
+            Request::AddProvider { .. } => {
+                announced.fetch_add(1, Ordering::Relaxed);
+                return futures::future::pending().await;
+            }
+            Request::GetProviders { key } => Response::GetProviders {
+                key: Some(key.clone()),
+                provider_peers: vec![],
+                closer_peers: vec![],
+            },
+            other => honest(&own.0, other),
+        };
+        if respond(&mut stream, &response).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_does_not_read_the_stream_of_announcements_holds_up_nothing() {
+    let raw = run_raw(Carrier::Memory, Version::V1Lazy, None).await;
+    let mut incoming = raw.control.clone().accept(PROTOCOL).unwrap();
+    let own = RunningRaw { peer_id: raw.peer_id, address: raw.address.clone(), control: raw.control.clone() };
+    let own = PeerAt(Arc::new(own));
+    let announced = Arc::new(AtomicUsize::new(0));
+    let count = announced.clone();
+    tokio::spawn(async move {
+        while let Some((_, stream)) = incoming.next().await {
+            tokio::spawn(serve_but_no_announcements(stream, own.clone(), count.clone()));
+        }
+    });
+    let node = run(server(), Carrier::Memory).await;
+    let honest = run(server(), Carrier::Memory).await;
+    join(&honest, &node).await;
+    node.client.add_address(raw.peer_id, raw.address.clone()).await.unwrap();
+    eventually(|| knows(&node, raw.peer_id)).await;
+    let client = node.client.clone();
+    let provides = tokio::spawn(async move {
+        let provide = |n: u32| {
+            let client = client.clone();
+            async move { drop(client.provide(RecordKey::new(&n.to_be_bytes())).await) }
+        };
+        futures::stream::iter(0..6000).map(provide).buffer_unordered(500).collect::<Vec<_>>().await
+    });
+    eventually(|| async { announced.load(Ordering::Relaxed) > 0 }).await;
+    // Longer than the stream may be idle and a request may take.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(13) {
+        within(node.client.peer_count()).await.unwrap();
+        within(node.client.ping(honest.peer_id)).await.unwrap();
+        within(honest.client.ping(node.peer_id)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    within(node.client.closest_peers(*b"key")).await.unwrap();
+    // It stands still until time is up on it, and then another is tried; no more than one at a time.
+    assert!(announced.load(Ordering::Relaxed) <= 4, "{announced:?} streams");
+    provides.abort();
+    assert_quiet();
+}
+
+#[tokio::test]
+async fn twenty_connections_that_read_no_answers_make_the_node_hold_little() {
+    let answered = Arc::new(AtomicUsize::new(0));
+    // Whatever is full stays so for as long as the test lasts.
+    let config = Config::default().with_stream_timeout(Duration::from_secs(600));
+    let mut swarm = swarm(Carrier::Memory, Version::V1Lazy, |keypair| node(keypair, config));
+    swarm.behaviour_mut().kademlia.set_mode(Some(Mode::Server));
+    let count = answered.clone();
+    let victim = run_with(swarm, Carrier::Memory, move |event| {
+        if let SwarmEvent::Behaviour(NodeEvent::Kademlia(Event::InboundRequest {
+            request: InboundRequest::GetRecord { .. },
+            ..
+        })) = event
+        {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    })
+    .await;
+    let honest = run(server(), Carrier::Memory).await;
+    join(&honest, &victim).await;
+    let value = vec![7; 60_000];
+    within(honest.client.put_record(Record::new(RecordKey::new(b"key"), value), Quorum::One)).await.unwrap();
+    let mut hostile = Vec::new();
+    let mut get = BytesMut::new();
+    libp2p_kademlia::wire::encode_request(&Request::GetValue { key: RecordKey::new(b"key") }, &mut get);
+    for _ in 0..20 {
+        let raw = run_raw(Carrier::Memory, Version::V1Lazy, Some(&victim)).await;
+        for _ in 0..8 {
+            let mut stream = within(raw.control.clone().open_stream(victim.peer_id, PROTOCOL)).await.unwrap();
+            stream.write_all(&get.repeat(6000 / get.len())).await.unwrap();
+            stream.flush().await.unwrap();
+            hostile.push(stream);
+        }
+    }
+    eventually(|| async { answered.load(Ordering::Relaxed) >= 20 * 8 }).await;
+    for _ in 0..50 {
+        within(victim.client.peer_count()).await.unwrap();
+        within(honest.client.ping(victim.peer_id)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // The windows of the muxer take four answers of each stream. Of the node's buffer 256 KiB of a connection are as much as
+    // five, and one more may exceed it; without a limit it is eight for each stream.
+    let limit = 20 * (8 * 4 + 5 + 1);
+    assert!(answered.load(Ordering::Relaxed) <= limit, "{answered:?} beyond {limit}");
     assert_quiet();
 }

@@ -3,15 +3,15 @@
 //! Nobody awaits an answer to an announcement, yet some peers send one: on the streams of other requests it would take the
 //! place of the next answer. So announcements have a stream of their own, on which whatever comes back is thrown away.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::task::{Context, Poll};
 
-use libp2p_swarm::Stream;
+use futures::{AsyncRead, AsyncWrite};
 
+use super::super::budget::Room;
 use super::super::exchange::Exchange;
-use super::super::timer;
-use super::FromHandler;
 use super::outbound::is_unsupported;
+use super::{BATCH, FromHandler, Limits};
 use crate::dht::RequestId;
 use crate::error::RequestError;
 use crate::message::Request;
@@ -25,8 +25,14 @@ const IDLE: Duration = Duration::from_secs(5);
 /// What was sent within so long before the stream has ended is sent again, once: the peer may not have read it.
 const RECENT: Duration = Duration::from_secs(2);
 
+/// Of what was sent within [`RECENT`] so many are remembered, the last ones: some 300 bytes each.
+const MAX_RECENT: usize = 1024;
+
 /// A peer that has not said whether it speaks the protocol is taken to do so if it does not end the stream for so long.
 const BELIEVED: Duration = Duration::from_secs(1);
+
+/// So many times the buffer is filled, and so many answers are thrown away, in one call; then others have their turn.
+const TURNS: usize = 16;
 
 #[derive(Debug)]
 struct Pending {
@@ -48,20 +54,31 @@ struct Pending {
 ///                                     again, or the peer does not speak it --> failed
 /// ```
 /// What is sent is remembered for two seconds: if the stream ends meanwhile it is sent once more on a fresh one, since a
-/// peer that ends a stream reads nothing that is on its way.
+/// peer that ends a stream reads nothing that is on its way. One that is cancelled is forgotten; if it is in the buffer, its
+/// bytes go out all the same.
+///
+/// # What time does
+/// What is in the buffer has the stream's timeout to be written, and then the stream has ended; so it has if a half message
+/// arrives and no more. What is out becomes sent after a second. A stream on which nothing is under way is closed when it was
+/// not used for five.
 ///
 /// # Bounds
-/// One stream. The node has at most 32 requests in flight to a peer, and remembers each for two seconds here.
+/// One stream, whose buffer takes one announcement more than [`BATCH`]. What waits is bounded by what the node sends, what is
+/// remembered by [`MAX_RECENT`]. A call looks only at what it moves on, a cancellation costs the logarithm of what there is.
 #[derive(Debug)]
-pub(super) struct Announcing {
-    max_frame: usize,
-    stream: Option<Exchange<Stream, ClientCodec>>,
+pub(super) struct Announcing<T> {
+    limits: Limits,
+    stream: Option<Exchange<T, ClientCodec>>,
     is_opening: bool,
-    queue: VecDeque<Pending>,
+    queue: BTreeMap<RequestId, Pending>,
     /// In the buffer, not flushed.
     written: Vec<Pending>,
-    /// Flushed, and when.
-    out: VecDeque<(Instant, Pending)>,
+    /// Flushed, and the node was not told.
+    out: BTreeMap<RequestId, Pending>,
+    /// When each was flushed, in order; those that were cancelled since are still here.
+    flushed: VecDeque<(Instant, RequestId)>,
+    /// Flushed, when, and the node was told.
+    recent: VecDeque<(Instant, Pending)>,
     /// When the stream was used last.
     since: Instant,
     has_failed_to_open: bool,
@@ -69,16 +86,18 @@ pub(super) struct Announcing {
     tolerated: usize,
 }
 
-impl Announcing {
-    pub(super) fn new(max_frame: usize) -> Self {
+impl<T: AsyncRead + AsyncWrite + Unpin> Announcing<T> {
+    pub(super) fn new(limits: Limits, now: Instant) -> Self {
         Self {
-            max_frame,
+            limits,
             stream: None,
             is_opening: false,
-            queue: VecDeque::new(),
+            queue: BTreeMap::new(),
             written: Vec::new(),
-            out: VecDeque::new(),
-            since: timer::now(),
+            out: BTreeMap::new(),
+            flushed: VecDeque::new(),
+            recent: VecDeque::new(),
+            since: now,
             has_failed_to_open: false,
             tolerated: 0,
         }
@@ -86,26 +105,27 @@ impl Announcing {
 
     /// Returns whether anything is not known to be sent.
     pub(super) fn is_busy(&self) -> bool {
-        let unreported = self.out.iter().any(|(_, pending)| !pending.reported);
-        unreported || !self.queue.is_empty() || !self.written.is_empty()
+        !self.out.is_empty() || !self.queue.is_empty() || !self.written.is_empty()
+    }
+
+    /// Returns how much room a half message has taken.
+    pub(super) fn reserved(&self) -> usize {
+        self.stream.as_ref().map_or(0, Exchange::reserved)
+    }
+
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn unread(&self) -> usize {
+        self.stream.as_ref().map_or(0, Exchange::unread)
     }
 
     pub(super) fn enqueue(&mut self, id: RequestId, request: Request) {
-        self.queue.push_back(Pending { id, request, retried: false, reported: false });
+        self.queue.insert(id, Pending { id, request, retried: false, reported: false });
     }
 
-    /// Forgets an announcement whose time is up. If it is in the buffer, the stream ends: the peer does not read.
+    /// Forgets an announcement whose time is up.
     pub(super) fn cancel(&mut self, id: RequestId) {
-        self.queue.retain(|pending| pending.id != id);
-        self.out.retain(|(_, pending)| pending.id != id);
-        if self.written.iter().any(|pending| pending.id == id) {
-            self.stream = None;
-            let written = std::mem::take(&mut self.written);
-            written
-                .into_iter()
-                .rev()
-                .filter(|pending| pending.id != id)
-                .for_each(|p| self.queue.push_front(p));
+        if self.queue.remove(&id).is_none() && self.out.remove(&id).is_none() {
+            self.written.retain(|pending| pending.id != id);
         }
     }
 
@@ -116,10 +136,10 @@ impl Announcing {
         wants
     }
 
-    pub(super) fn opened(&mut self, stream: Stream) {
+    pub(super) fn opened(&mut self, stream: T, now: Instant) {
         (self.is_opening, self.has_failed_to_open) = (false, false);
-        (self.since, self.tolerated) = (timer::now(), 0);
-        self.stream = Some(Exchange::new(stream, ClientCodec::new(self.max_frame)));
+        (self.since, self.tolerated) = (now, 0);
+        self.stream = Some(Exchange::new(stream, ClientCodec::new(self.limits.max_frame)));
     }
 
     /// The stream could not be opened: it is tried once more.
@@ -145,44 +165,60 @@ impl Announcing {
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
+        now: Instant,
         speaks: bool,
+        room: &mut Room,
         events: &mut VecDeque<FromHandler>,
     ) -> bool {
-        if let Err(error) = self.poll_stream(cx) {
+        if let Err(error) = self.poll_stream(cx, now, room) {
             self.ended(&error, events);
         }
-        let now = timer::now();
-        for (since, pending) in &mut self.out {
-            if !pending.reported && (speaks || after(*since, BELIEVED) <= now) {
-                pending.reported = true;
-                events.push_back(FromHandler::RequestSent(pending.id));
-            }
+        if speaks {
+            self.believe(now, Duration::ZERO, events);
         }
-        self.out.retain(|(since, pending)| !pending.reported || after(*since, RECENT) > now);
+        self.forget(now);
         !events.is_empty()
     }
 
     /// Writes what waits, and throws away what comes back. Fails with why the stream has ended.
-    fn poll_stream(&mut self, cx: &mut Context<'_>) -> Result<(), DecodeError> {
+    fn poll_stream(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        room: &mut Room,
+    ) -> Result<(), DecodeError> {
         let Some(stream) = &mut self.stream else {
             return Ok(());
         };
-        if !self.queue.is_empty() {
-            self.since = timer::now();
-        }
-        for pending in self.queue.drain(..) {
-            // Encoding cannot fail.
-            let _ = stream.send(&pending.request);
-            self.tolerated += 1;
-            self.written.push(pending);
-        }
-        if stream.poll_flush(cx)?.is_ready() && !self.written.is_empty() {
-            let now = timer::now();
+        for turn in 0.. {
+            if turn == TURNS {
+                cx.waker().wake_by_ref();
+                break;
+            }
+            if !stream.is_writing() {
+                while stream.unwritten() < BATCH
+                    && let Some((_, pending)) = self.queue.pop_first()
+                {
+                    stream.send(&pending.request, now);
+                    self.tolerated += 1;
+                    self.written.push(pending);
+                }
+            }
+            if !stream.is_writing() || stream.poll_flush(cx)?.is_pending() {
+                break;
+            }
             self.since = now;
-            self.out.extend(self.written.drain(..).map(|pending| (now, pending)));
+            for pending in self.written.drain(..) {
+                if pending.reported {
+                    self.recent.push_back((now, pending));
+                } else {
+                    self.flushed.push_back((now, pending.id));
+                    self.out.insert(pending.id, pending);
+                }
+            }
         }
-        loop {
-            match stream.poll_read(cx) {
+        for _ in 0..TURNS {
+            match stream.poll_read(cx, now, room) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Ok(None)) => return Err(DecodeError::Truncated),
                 // py-libp2p answers an announcement; it is none of the answers that there are.
@@ -193,17 +229,42 @@ impl Announcing {
                 Poll::Ready(Err(error)) => return Err(error),
             }
         }
+        cx.waker().wake_by_ref();
+        Ok(())
+    }
+
+    /// Reports what has been out for so long as sent.
+    fn believe(&mut self, now: Instant, out_for: Duration, events: &mut VecDeque<FromHandler>) {
+        while let Some((since, id)) = self.flushed.front()
+            && after(*since, out_for) <= now
+        {
+            if let Some(pending) = self.out.remove(id) {
+                events.push_back(FromHandler::RequestSent(pending.id));
+                self.recent.push_back((*since, Pending { reported: true, ..pending }));
+            }
+            self.flushed.pop_front();
+        }
+    }
+
+    /// Forgets what was sent long ago.
+    fn forget(&mut self, now: Instant) {
+        while let Some((since, _)) = self.recent.front()
+            && (after(*since, RECENT) <= now || self.recent.len() > MAX_RECENT)
+        {
+            self.recent.pop_front();
+        }
     }
 
     /// The stream has ended: what was on it is sent once more.
     fn ended(&mut self, error: &DecodeError, events: &mut VecDeque<FromHandler>) {
         tracing::debug!(%error, "the stream of announcements ends");
         self.stream = None;
-        let out = std::mem::take(&mut self.out).into_iter().map(|(_, pending)| pending);
-        let lost: Vec<_> = out.chain(self.written.drain(..)).collect();
-        for pending in lost.into_iter().rev() {
+        self.flushed.clear();
+        let recent = self.recent.drain(..).map(|(_, pending)| pending);
+        let out = std::mem::take(&mut self.out).into_values();
+        for pending in recent.chain(out).chain(self.written.drain(..)) {
             if !pending.retried {
-                self.queue.push_front(Pending { retried: true, ..pending });
+                self.queue.insert(pending.id, Pending { retried: true, ..pending });
             } else if !pending.reported {
                 events.push_back(FromHandler::RequestFailed(pending.id, RequestError::StreamEnded));
             }
@@ -215,26 +276,41 @@ impl Announcing {
         }
     }
 
-    /// Returns when to call [`poll`](Self::poll) though nothing has happened on the stream, or
-    /// [`close_idle`](Self::close_idle).
+    /// Returns when the stream is to end, or what is out to be believed.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let idle = self.stream.as_ref().map(|_| after(self.since, IDLE));
-        let believed = self.out.iter().filter(|(_, pending)| !pending.reported);
-        let believed = believed.map(|(since, _)| after(*since, BELIEVED)).min();
-        earliest(idle, believed)
+        let believed = self.flushed.front().map(|(since, _)| after(*since, BELIEVED));
+        let stream = self.stream.as_ref();
+        let under_way = stream.and_then(|stream| stream.deadline(self.limits.stream_timeout));
+        earliest(earliest(believed, under_way), self.idle_deadline())
     }
 
-    pub(super) fn close_idle(&mut self, now: Instant) {
-        if !self.is_busy() && after(self.since, IDLE) <= now {
+    /// Returns when the stream is closed, if nothing is under way on it.
+    fn idle_deadline(&self) -> Option<Instant> {
+        let is_idle = !self.is_busy() && self.stream.as_ref().is_some_and(Exchange::is_quiet);
+        is_idle.then(|| after(self.since, IDLE))
+    }
+
+    /// Does what the deadline is for.
+    pub(super) fn on_timeout(&mut self, now: Instant, events: &mut VecDeque<FromHandler>) {
+        self.believe(now, BELIEVED, events);
+        let stream = self.stream.as_ref();
+        let under_way = stream.and_then(|stream| stream.deadline(self.limits.stream_timeout));
+        if under_way.is_some_and(|deadline| deadline <= now) {
+            self.ended(&DecodeError::Truncated, events);
+        }
+        if self.idle_deadline().is_some_and(|deadline| deadline <= now) {
             self.stream = None;
-            self.out.clear();
+            self.recent.clear();
         }
     }
 
     /// Returns all announcements that are not known to be sent, and forgets them.
     pub(super) fn take_all(&mut self) -> Vec<RequestId> {
-        let out = self.out.drain(..).map(|(_, pending)| pending);
-        let all = out.chain(self.written.drain(..)).chain(self.queue.drain(..));
+        self.flushed.clear();
+        self.recent.clear();
+        let out = std::mem::take(&mut self.out).into_values();
+        let queue = std::mem::take(&mut self.queue).into_values();
+        let all = out.chain(self.written.drain(..)).chain(queue);
         all.filter(|pending| !pending.reported).map(|pending| pending.id).collect()
     }
 }

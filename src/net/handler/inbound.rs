@@ -6,36 +6,55 @@
 use std::collections::VecDeque;
 use std::task::{Context, Poll};
 
-use libp2p_swarm::Stream;
+use bytes::BytesMut;
+use futures::{AsyncRead, AsyncWrite};
 
+use super::super::budget::Room;
 use super::super::exchange::Exchange;
-use super::Limits;
+use super::{BATCH, Limits};
 use crate::dht::InboundId;
 use crate::message::{Request, Response};
-use crate::time::{Instant, after};
-use crate::wire::ServerCodec;
+use crate::time::{Instant, after, earliest};
+use crate::wire::{SEND_LIMIT, ServerCodec, encode_response};
 
 /// How many requests of one stream are being answered at once; while there are so many, no more are read.
 const MAX_ANSWERING: usize = 8;
 
+/// How much longer than peers alone an answer with a record is taken to be: the longest value that stores take by default.
+const MAX_VALUE: usize = 64 * 1024;
+
 /// The place of one request in the order of the answers.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "at most eight of a stream; a box would cost every answer an allocation"
-)]
 enum Slot {
-    Open(InboundId),
-    Answered(Response),
+    /// The node has it, since then; the answer will not be longer than `reserved`.
+    Open {
+        id: InboundId,
+        asked: Instant,
+        reserved: usize,
+    },
+    /// The frame of the answer.
+    Answered(BytesMut),
     /// It is not answered.
     Accepted,
     Refused,
 }
 
 /// One inbound stream.
+///
+/// # What it decides
+/// When the peer is read from: not while answers wait that it does not read, nor while eight of its requests are being
+/// answered.
+///
+/// # What time does
+/// A stream on which nothing goes on ends when it was not used for the idle limit. A message that arrives, a request in
+/// the node's hands and what is being written have the stream's timeout each.
+///
+/// # Bounds
+/// Eight requests being answered; of what is encoded, one answer more than [`BATCH`] at once is in the buffer of the stream.
+/// [`held`](Self::held) says how much that is.
 #[derive(Debug)]
-pub(super) struct Inbound {
-    exchange: Exchange<Stream, ServerCodec>,
+pub(super) struct Inbound<T> {
+    exchange: Exchange<T, ServerCodec>,
     slots: VecDeque<Slot>,
     /// Whether the peer will send nothing more.
     half_closed: bool,
@@ -43,15 +62,15 @@ pub(super) struct Inbound {
     since: Instant,
 }
 
-impl Inbound {
-    pub(super) fn new(stream: Stream, max_frame: usize, now: Instant) -> Self {
+impl<T: AsyncRead + AsyncWrite + Unpin> Inbound<T> {
+    pub(super) fn new(stream: T, max_frame: usize, now: Instant) -> Self {
         let exchange = Exchange::new(stream, ServerCodec::new(max_frame));
         Self { exchange, slots: VecDeque::new(), half_closed: false, since: now }
     }
 
     /// Returns whether nothing is going on: no request is being answered, read or written.
     pub(super) fn is_idle(&self) -> bool {
-        self.slots.is_empty() && !self.exchange.is_reading() && !self.exchange.is_writing()
+        self.slots.is_empty() && self.exchange.is_quiet()
     }
 
     pub(super) fn is_answering(&self) -> bool {
@@ -62,76 +81,131 @@ impl Inbound {
         self.since
     }
 
+    /// Returns how many bytes wait to be written, those included that are to come.
+    pub(super) fn held(&self) -> usize {
+        let held = |slot: &Slot| match slot {
+            Slot::Open { reserved, .. } => *reserved,
+            Slot::Answered(frame) => frame.len(),
+            Slot::Accepted | Slot::Refused => 0,
+        };
+        self.exchange.unwritten() + self.slots.iter().map(held).sum::<usize>()
+    }
+
+    /// Returns how much room a half message has taken.
+    pub(super) const fn reserved(&self) -> usize {
+        self.exchange.reserved()
+    }
+
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn unread(&self) -> usize {
+        self.exchange.unread()
+    }
+
     /// Returns when the stream is to end unless something happens on it.
-    pub(super) fn deadline(&self, limits: &Limits) -> Instant {
-        let limit = if self.is_idle() { limits.inbound_idle } else { limits.stream_timeout };
-        after(self.since, limit)
+    pub(super) fn deadline(&self, limits: &Limits) -> Option<Instant> {
+        if self.is_idle() {
+            return Some(after(self.since, limits.inbound_idle));
+        }
+        let answer = match self.slots.front() {
+            Some(Slot::Open { asked, .. }) => Some(after(*asked, limits.stream_timeout)),
+            Some(Slot::Answered(_) | Slot::Accepted | Slot::Refused) | None => None,
+        };
+        earliest(answer, self.exchange.deadline(limits.stream_timeout))
     }
 
     /// A request has been read; its answer will be given under `id`.
-    pub(super) fn begin(&mut self, id: InboundId, now: Instant) {
-        self.slots.push_back(Slot::Open(id));
-        self.since = now;
+    pub(super) fn begin(&mut self, id: InboundId, request: &Request, now: Instant) {
+        self.slots.push_back(Slot::Open { id, asked: now, reserved: longest_answer(request) });
     }
 
     pub(super) fn answers(&self, id: InboundId) -> bool {
-        self.slots.iter().any(|slot| matches!(slot, Slot::Open(open) if *open == id))
+        self.slots.iter().any(|slot| matches!(slot, Slot::Open { id: open, .. } if *open == id))
     }
 
-    /// Answers a request, or refuses it with `None`.
-    pub(super) fn respond(&mut self, id: InboundId, response: Option<Response>, now: Instant) {
-        let slot = self.slots.iter_mut().find(|slot| matches!(slot, Slot::Open(open) if *open == id));
-        if let Some(slot) = slot {
-            *slot = response.map_or(Slot::Refused, Slot::Answered);
-            self.since = now;
+    fn decide(&mut self, id: InboundId, decided: Slot) {
+        let mut slots = self.slots.iter_mut();
+        if let Some(slot) = slots.find(|slot| matches!(slot, Slot::Open { id: open, .. } if *open == id)) {
+            *slot = decided;
         }
+    }
+
+    /// Answers a request.
+    pub(super) fn respond(&mut self, id: InboundId, response: &Response) {
+        let mut frame = BytesMut::new();
+        encode_response(response, &mut frame);
+        self.decide(id, Slot::Answered(frame));
     }
 
     /// A request that is not answered has been dealt with.
-    pub(super) fn accept(&mut self, id: InboundId, now: Instant) {
-        let slot = self.slots.iter_mut().find(|slot| matches!(slot, Slot::Open(open) if *open == id));
-        if let Some(slot) = slot {
-            *slot = Slot::Accepted;
-            self.since = now;
+    pub(super) fn accept(&mut self, id: InboundId) {
+        self.decide(id, Slot::Accepted);
+    }
+
+    /// Refuses a request: behind the answers before it, the stream ends.
+    pub(super) fn refuse(&mut self, id: InboundId) {
+        self.decide(id, Slot::Refused);
+    }
+
+    /// Puts the next answers into the buffer, if it is empty.
+    fn write_answers(&mut self, now: Instant) {
+        if self.exchange.is_writing() {
+            return;
+        }
+        while self.exchange.unwritten() < BATCH
+            && let Some(slot) = self.slots.pop_front()
+        {
+            match slot {
+                Slot::Open { .. } => {
+                    self.slots.push_front(slot);
+                    return;
+                }
+                Slot::Answered(frame) => self.exchange.send_frame(frame, now),
+                Slot::Accepted => {}
+                // What was asked before has been answered; what was asked after is lost with the stream.
+                Slot::Refused => {
+                    self.half_closed = true;
+                    self.slots.clear();
+                }
+            }
         }
     }
 
-    /// Returns a request that was read; ready without one when the stream has ended.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Request>> {
+    /// Returns a request that was read; ready without one when the stream has ended. It is read only if it `may_read`.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        may_read: bool,
+        room: &mut Room,
+    ) -> Poll<Option<Request>> {
         loop {
-            while let Some(slot) = self.slots.pop_front() {
-                match slot {
-                    Slot::Open(_) => {
-                        self.slots.push_front(slot);
-                        break;
-                    }
-                    Slot::Answered(response) => {
-                        if self.exchange.send(&response).is_err() {
-                            return Poll::Ready(None);
-                        }
-                    }
-                    Slot::Accepted => {}
-                    // What was asked before has been answered; what was asked after is lost with the stream.
-                    Slot::Refused => {
-                        self.half_closed = true;
-                        self.slots.clear();
-                    }
-                }
+            self.write_answers(now);
+            let was_writing = self.exchange.is_writing();
+            if self.half_closed && self.slots.is_empty() {
+                return self.exchange.poll_close(cx, now).map(|_| None);
             }
             match self.exchange.poll_flush(cx) {
-                Poll::Ready(Ok(())) if self.half_closed && self.slots.is_empty() => {
-                    return self.exchange.poll_close(cx).map(|_| None);
+                Poll::Ready(Ok(())) if was_writing => {
+                    self.since = now;
+                    continue;
                 }
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(None),
                 // The peer does not read: it is not read from either.
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    self.exchange.pause(now);
+                    return Poll::Pending;
+                }
             }
-            if self.half_closed || self.slots.len() >= MAX_ANSWERING {
+            if self.half_closed || !may_read || self.slots.len() >= MAX_ANSWERING {
+                self.exchange.pause(now);
                 return Poll::Pending;
             }
-            match self.exchange.poll_read(cx) {
-                Poll::Ready(Ok(Some(request))) => return Poll::Ready(Some(request)),
+            match self.exchange.poll_read(cx, now, room) {
+                Poll::Ready(Ok(Some(request))) => {
+                    self.since = now;
+                    return Poll::Ready(Some(request));
+                }
                 Poll::Ready(Ok(None)) => self.half_closed = true,
                 Poll::Ready(Err(error)) => {
                     tracing::debug!(%error, "inbound stream ends");
@@ -140,5 +214,17 @@ impl Inbound {
                 Poll::Pending => return Poll::Pending,
             }
         }
+    }
+}
+
+/// Returns how long the answer to a request may be.
+fn longest_answer(request: &Request) -> usize {
+    match request {
+        Request::Ping | Request::AddProvider { .. } => 16,
+        Request::FindNode { .. } => SEND_LIMIT,
+        Request::GetProviders { key } => SEND_LIMIT + key.as_ref().len(),
+        Request::GetValue { .. } => SEND_LIMIT + MAX_VALUE,
+        // The record comes back, and its key twice.
+        Request::PutValue { record } => 64 + 2 * record.key.as_ref().len() + record.value.len(),
     }
 }

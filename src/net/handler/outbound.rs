@@ -3,21 +3,25 @@
 //! A stream is reused for many requests, several of them in flight; answers are matched by their order and checked.
 //! A reused stream may have gone stale, and a peer may close after each answer: neither is a failure of the peer.
 
+mod waiting;
+
 use std::collections::VecDeque;
 use std::error::Error as _;
 use std::task::{Context, Poll};
 
+use futures::{AsyncRead, AsyncWrite};
 use libp2p_core::upgrade::NegotiationError;
-use libp2p_swarm::Stream;
 
+use super::super::budget::Room;
 use super::super::exchange::Exchange;
-use super::super::timer;
-use super::{FromHandler, Limits};
+use super::{BATCH, FromHandler, Limits};
 use crate::dht::RequestId;
 use crate::error::RequestError;
 use crate::message::{MessageType, Request, Response};
 use crate::time::{Duration, Instant, after};
 use crate::wire::{ClientCodec, DecodeError};
+
+use waiting::{Pending, Waiting};
 
 /// How many requests are in flight on one stream.
 const MAX_IN_FLIGHT: usize = 8;
@@ -35,17 +39,11 @@ const AFTER_ANSWER: Duration = Duration::from_secs(1);
 const CLOSES_TO_BELIEVE: u32 = 2;
 
 #[derive(Debug)]
-struct Pending {
-    id: RequestId,
-    request: Request,
-    /// Whether a stream has ended with this request at its front.
-    retried: bool,
-}
-
-#[derive(Debug)]
-struct Channel {
-    exchange: Exchange<Stream, ClientCodec>,
+struct Channel<T> {
+    exchange: Exchange<T, ClientCodec>,
     in_flight: VecDeque<Pending>,
+    /// How many of them, the last ones, are not in the buffer yet.
+    unwritten: usize,
     answered: u32,
     /// When the stream was used last.
     since: Instant,
@@ -53,10 +51,25 @@ struct Channel {
     exclusive: bool,
 }
 
-impl Channel {
+impl<T: AsyncRead + AsyncWrite + Unpin> Channel<T> {
+    fn new(stream: T, max_frame: usize, now: Instant) -> Self {
+        Self {
+            exchange: Exchange::new(stream, ClientCodec::new(max_frame)),
+            in_flight: VecDeque::new(),
+            unwritten: 0,
+            answered: 0,
+            since: now,
+            exclusive: false,
+        }
+    }
+
     /// Whether nothing has ever been asked on it.
     fn is_fresh(&self) -> bool {
         self.answered == 0 && self.in_flight.is_empty()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.in_flight.is_empty() && self.exchange.is_quiet()
     }
 
     fn has_room_for(&self, request: &Pending, single: bool) -> bool {
@@ -64,9 +77,57 @@ impl Channel {
             return self.is_fresh();
         }
         // A stored value may be large, and a refusal ends the stream: it takes one for itself.
-        let alone = request.request.message_type() == MessageType::PutValue;
-        let limit = if alone { 1 } else { MAX_IN_FLIGHT };
+        let limit = if request.wants_stream_alone() { 1 } else { MAX_IN_FLIGHT };
         !self.exclusive && self.in_flight.len() < limit
+    }
+
+    fn give(&mut self, request: Pending, now: Instant) {
+        self.exclusive = request.request.message_type() == MessageType::PutValue;
+        self.since = now;
+        self.in_flight.push_back(request);
+        self.unwritten += 1;
+    }
+
+    /// Puts the next requests into the buffer whenever it is empty, and writes them.
+    fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> std::io::Result<()> {
+        loop {
+            let is_free = !self.exchange.is_writing();
+            while is_free && self.unwritten > 0 && self.exchange.unwritten() < BATCH {
+                let next = self.in_flight.len() - self.unwritten;
+                let Some(next) = self.in_flight.get(next) else { break };
+                self.exchange.send(&next.request, now);
+                self.unwritten -= 1;
+            }
+            match self.exchange.poll_flush(cx) {
+                Poll::Ready(Ok(())) if self.unwritten > 0 => {}
+                Poll::Ready(result) => return result,
+                Poll::Pending => return Ok(()),
+            }
+        }
+    }
+
+    /// Takes out the oldest request, if it has been put into the buffer: a peer may answer what it has not been asked.
+    fn pop_asked(&mut self) -> Option<Pending> {
+        if self.in_flight.len() > self.unwritten { self.in_flight.pop_front() } else { None }
+    }
+
+    /// Takes out a request that is not answered. Returns whether the stream is of use without it.
+    fn cancel(&mut self, id: RequestId) -> bool {
+        let Some(at) = self.in_flight.iter().position(|pending| pending.id == id) else {
+            return true;
+        };
+        self.in_flight.remove(at);
+        let is_unwritten = at + self.unwritten > self.in_flight.len();
+        self.unwritten -= usize::from(is_unwritten);
+        self.exclusive &= !self.in_flight.is_empty();
+        is_unwritten
+    }
+
+    fn deadline(&self, limits: &Limits) -> Option<Instant> {
+        if self.is_idle() {
+            return Some(after(self.since, limits.outbound_idle));
+        }
+        self.exchange.deadline(limits.stream_timeout)
     }
 }
 
@@ -75,6 +136,8 @@ impl Channel {
 enum End {
     /// The peer closed or reset it: the oldest request is suspected.
     Early,
+    /// What was being written or read on it was not complete in time: the oldest request is suspected.
+    Late,
     /// It is of no more use, and nobody is to blame who has not been blamed.
     Over,
     /// The peer does not speak the protocol, as a lazily negotiated stream shows only when it is read.
@@ -93,25 +156,34 @@ enum End {
 /// ```
 /// A stream that ends before its first answer while others of the connection live was one too many for the peer: all
 /// that was on it moves, uncounted, and fewer streams are opened from then on.
+///
+/// # What time does
+/// A stream on which nothing goes on is closed when it was not used for the idle limit. What is being written to it, and a
+/// half answer, have the stream's timeout; then it has ended early. A request that is out and not answered has no time
+/// here: the node cancels it.
+///
+/// # Bounds
+/// Four streams of eight requests, or eight of one. What waits is bounded by what the node sends; a cancellation costs the
+/// logarithm of that.
 #[derive(Debug)]
-pub(super) struct Outbound {
-    max_frame: usize,
-    channels: Vec<Channel>,
+pub(super) struct Outbound<T> {
+    limits: Limits,
+    channels: Vec<Channel<T>>,
     opening: usize,
-    queue: VecDeque<Pending>,
+    waiting: Waiting,
     closes_after_answer: u32,
     /// How many streams the peer seems to allow at once.
     allowed: usize,
     has_answers: bool,
 }
 
-impl Outbound {
-    pub(super) const fn new(max_frame: usize) -> Self {
+impl<T: AsyncRead + AsyncWrite + Unpin> Outbound<T> {
+    pub(super) fn new(limits: Limits) -> Self {
         Self {
-            max_frame,
+            limits,
             channels: Vec::new(),
             opening: 0,
-            queue: VecDeque::new(),
+            waiting: Waiting::default(),
             closes_after_answer: 0,
             allowed: MAX_SINGLE_STREAMS,
             has_answers: false,
@@ -124,37 +196,44 @@ impl Outbound {
     }
 
     pub(super) fn is_busy(&self) -> bool {
-        !self.queue.is_empty() || self.channels.iter().any(|channel| !channel.in_flight.is_empty())
+        self.waiting.len() > 0 || self.channels.iter().any(|channel| !channel.in_flight.is_empty())
     }
 
-    fn is_single(&self) -> bool {
+    const fn is_single(&self) -> bool {
         self.closes_after_answer >= CLOSES_TO_BELIEVE
     }
 
+    /// Returns how much room half messages have taken.
+    pub(super) fn reserved(&self) -> usize {
+        self.channels.iter().map(|channel| channel.exchange.reserved()).sum()
+    }
+
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn unread(&self) -> usize {
+        self.channels.iter().map(|channel| channel.exchange.unread()).sum()
+    }
+
     pub(super) fn enqueue(&mut self, id: RequestId, request: Request) {
-        self.queue.push_back(Pending { id, request, retried: false });
+        self.waiting.insert(Pending { id, request, retried: false });
     }
 
-    /// Forgets a request whose time is up. Its stream ends, since the answers behind it would come in its place.
+    /// Forgets a request whose time is up. If it is out, its stream ends, since the answers behind it would come in its
+    /// place.
     pub(super) fn cancel(&mut self, id: RequestId) {
-        self.queue.retain(|pending| pending.id != id);
-        let carries = |channel: &Channel| channel.in_flight.iter().any(|pending| pending.id == id);
-        if let Some(at) = self.channels.iter().position(carries) {
-            let channel = self.channels.swap_remove(at);
-            self.requeue(channel.in_flight.into_iter().filter(|pending| pending.id != id));
+        if self.waiting.remove(id) {
+            return;
         }
-    }
-
-    /// Puts requests back to the front of the queue, in their order.
-    fn requeue(&mut self, requests: impl DoubleEndedIterator<Item = Pending>) {
-        requests.rev().for_each(|pending| self.queue.push_front(pending));
+        if let Some(at) = self.channels.iter_mut().position(|channel| !channel.cancel(id)) {
+            let channel = self.channels.swap_remove(at);
+            self.waiting.extend(channel.in_flight);
+        }
     }
 
     /// Returns whether a stream is to be opened, which then counts as being opened.
     pub(super) fn wants_stream(&mut self) -> bool {
         let (max, per_stream) =
             if self.is_single() { (MAX_SINGLE_STREAMS, 1) } else { (MAX_STREAMS, MAX_IN_FLIGHT) };
-        if self.queue.len() <= self.opening * per_stream {
+        if self.waiting.len() <= self.opening * per_stream {
             return false;
         }
         if self.channels.len() + self.opening >= max.min(self.allowed) {
@@ -169,11 +248,9 @@ impl Outbound {
         true
     }
 
-    pub(super) fn opened(&mut self, stream: Stream, now: Instant) {
+    pub(super) fn opened(&mut self, stream: T, now: Instant) {
         self.opening = self.opening.saturating_sub(1);
-        let exchange = Exchange::new(stream, ClientCodec::new(self.max_frame));
-        let in_flight = VecDeque::new();
-        self.channels.push(Channel { exchange, in_flight, answered: 0, since: now, exclusive: false });
+        self.channels.push(Channel::new(stream, self.limits.max_frame, now));
     }
 
     /// A stream could not be opened.
@@ -181,14 +258,14 @@ impl Outbound {
         self.opening = self.opening.saturating_sub(1);
         if error == RequestError::Unsupported {
             self.unsupported(events);
-        } else if let Some(first) = self.queue.pop_front() {
+        } else if let Some(first) = self.waiting.pop_first() {
             self.blame(first, events);
         }
     }
 
     /// The peer does not speak the protocol: nothing will be answered.
     fn unsupported(&mut self, events: &mut VecDeque<FromHandler>) {
-        for pending in self.queue.drain(..) {
+        for pending in self.waiting.take_all() {
             events.push_back(FromHandler::RequestFailed(pending.id, RequestError::Unsupported));
         }
         events.push_back(FromHandler::Protocol(false));
@@ -199,61 +276,60 @@ impl Outbound {
         if first.retried {
             events.push_back(FromHandler::RequestFailed(first.id, RequestError::StreamEnded));
         } else {
-            self.queue.push_front(Pending { retried: true, ..first });
+            self.waiting.insert(Pending { retried: true, ..first });
         }
     }
 
     /// Moves everything on, and returns whether there is an event or a request that found its stream.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, events: &mut VecDeque<FromHandler>) -> bool {
-        self.assign();
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        room: &mut Room,
+        events: &mut VecDeque<FromHandler>,
+    ) -> bool {
+        self.assign(now);
         let mut at = 0;
         while at < self.channels.len() {
-            match self.poll_channel(at, cx, events) {
+            match self.poll_channel(at, cx, now, room, events) {
                 Ok(()) => at += 1,
-                Err(end) => self.ended(at, end, events),
+                Err(end) => self.ended(at, end, now, events),
             }
         }
-        self.assign() || !events.is_empty()
+        self.assign(now) || !events.is_empty()
     }
 
     /// Gives waiting requests to streams that have room. Returns whether any was given.
-    fn assign(&mut self) -> bool {
+    fn assign(&mut self, now: Instant) -> bool {
         let single = self.is_single();
-        let (mut at, mut assigned) = (0, false);
-        while let Some(next) = self.queue.get(at)
-            && self.channels.iter().any(|channel| channel.in_flight.len() < MAX_IN_FLIGHT)
-        {
-            let room = |channel: &&mut Channel| channel.has_room_for(next, single);
-            let Some(channel) = self.channels.iter_mut().find(room) else {
-                // It waits for a fresh stream; those behind it need not.
-                at += 1;
-                continue;
+        let mut assigned = false;
+        loop {
+            let place_for =
+                |next: &Pending| self.channels.iter().position(|channel| channel.has_room_for(next, single));
+            let Some((next, at)) = self.waiting.pop_first_that(place_for) else {
+                return assigned;
             };
-            let Some(next) = self.queue.remove(at) else { break };
-            // Encoding cannot fail.
-            let _ = channel.exchange.send(&next.request);
-            channel.exclusive = next.request.message_type() == MessageType::PutValue;
-            channel.since = timer::now();
-            channel.in_flight.push_back(next);
+            if let Some(channel) = self.channels.get_mut(at) {
+                channel.give(next, now);
+            }
             assigned = true;
         }
-        assigned
     }
 
     fn poll_channel(
         &mut self,
         at: usize,
         cx: &mut Context<'_>,
+        now: Instant,
+        room: &mut Room,
         events: &mut VecDeque<FromHandler>,
     ) -> Result<(), End> {
         let Some(channel) = self.channels.get_mut(at) else {
             return Ok(());
         };
-        if let Poll::Ready(Err(error)) = channel.exchange.poll_flush(cx) {
-            return Err(end(&error));
-        }
+        channel.write(cx, now).map_err(|error| end(&error))?;
         loop {
-            match channel.exchange.poll_read(cx) {
+            match channel.exchange.poll_read(cx, now, room) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Ok(None)) => return Err(End::Early),
                 Poll::Ready(Err(DecodeError::Io(error))) => return Err(end(&error)),
@@ -262,7 +338,7 @@ impl Outbound {
                     return Err(fail_first(channel, events));
                 }
                 Poll::Ready(Ok(Some(response))) => {
-                    take_answer(channel, response, events)?;
+                    take_answer(channel, response, now, events)?;
                     self.has_answers = true;
                 }
             }
@@ -276,74 +352,87 @@ impl Outbound {
     }
 
     /// A stream has ended, and what was on it moves or fails.
-    fn ended(&mut self, at: usize, end: End, events: &mut VecDeque<FromHandler>) {
+    fn ended(&mut self, at: usize, end: End, now: Instant, events: &mut VecDeque<FromHandler>) {
         let mut channel = self.channels.swap_remove(at);
         if end == End::Unsupported {
-            self.queue.extend(channel.in_flight);
+            self.waiting.extend(channel.in_flight);
             self.unsupported(events);
             return;
         }
         if end == End::Early && channel.answered == 0 && !self.channels.is_empty() {
             // It was one too many for the peer, which serves on the others.
             self.allowed = self.allowed.min(self.channels.len());
-            self.requeue(channel.in_flight.into_iter());
+            self.waiting.extend(channel.in_flight);
             return;
         }
-        let soon = timer::now().saturating_duration_since(channel.since) < AFTER_ANSWER;
-        if channel.answered == 1 && soon && !self.is_single() {
+        let soon = now.saturating_duration_since(channel.since) < AFTER_ANSWER;
+        if end != End::Late && channel.answered == 1 && soon && !self.is_single() {
             self.closes_after_answer += 1;
         }
-        let suspect = if end == End::Early { channel.in_flight.pop_front() } else { None };
-        self.requeue(channel.in_flight.into_iter());
+        let is_suspected = matches!(end, End::Early | End::Late);
+        let suspect = if is_suspected { channel.in_flight.pop_front() } else { None };
+        self.waiting.extend(channel.in_flight);
         if let Some(first) = suspect {
             self.blame(first, events);
         }
     }
 
-    /// Returns when the first idle stream is to be closed.
-    pub(super) fn deadline(&self, limits: &Limits) -> Option<Instant> {
-        let idle = self.channels.iter().filter(|channel| channel.in_flight.is_empty());
-        idle.map(|channel| after(channel.since, limits.outbound_idle)).min()
+    /// Returns when the first stream is to be closed unless something happens on it.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.channels.iter().filter_map(|channel| channel.deadline(&self.limits)).min()
     }
 
-    pub(super) fn close_idle(&mut self, now: Instant, limits: &Limits) {
-        self.channels.retain(|channel| {
-            !channel.in_flight.is_empty() || after(channel.since, limits.outbound_idle) > now
-        });
+    /// Closes the streams whose time is up.
+    pub(super) fn on_timeout(&mut self, now: Instant, events: &mut VecDeque<FromHandler>) {
+        let mut at = 0;
+        while let Some(channel) = self.channels.get(at) {
+            if channel.deadline(&self.limits).is_none_or(|deadline| deadline > now) {
+                at += 1;
+            } else if channel.is_idle() {
+                self.channels.swap_remove(at);
+            } else {
+                tracing::debug!("outbound stream ends: not written or not read in time");
+                self.ended(at, End::Late, now, events);
+            }
+        }
     }
 
     /// Returns all requests that are not answered, and forgets them.
+    #[cfg(feature = "fuzzing")]
     pub(super) fn take_all(&mut self) -> Vec<RequestId> {
         let in_flight = self.channels.drain(..).flat_map(|channel| channel.in_flight);
-        in_flight.chain(self.queue.drain(..)).map(|pending| pending.id).collect()
+        in_flight.chain(self.waiting.take_all()).map(|pending| pending.id).collect()
     }
 }
 
 /// Matches an answer with the oldest request of its stream.
-fn take_answer(
-    channel: &mut Channel,
+fn take_answer<T: AsyncRead + AsyncWrite + Unpin>(
+    channel: &mut Channel<T>,
     response: Response,
+    now: Instant,
     events: &mut VecDeque<FromHandler>,
 ) -> Result<(), End> {
     // An answer that nobody awaits would shift every later one.
-    let Some(first) = channel.in_flight.front() else {
+    let Some(first) = channel.pop_asked() else {
         return Err(End::Over);
     };
     if !response.answers(&first.request) {
-        return Err(fail_first(channel, events));
+        events.push_back(FromHandler::RequestFailed(first.id, RequestError::BadAnswer));
+        return Err(End::Over);
     }
-    if let Some(first) = channel.in_flight.pop_front() {
-        events.push_back(FromHandler::ResponseReceived(first.id, response));
-    }
+    events.push_back(FromHandler::ResponseReceived(first.id, response));
     channel.answered += 1;
     channel.exclusive = false;
-    channel.since = timer::now();
+    channel.since = now;
     Ok(())
 }
 
-/// The answer to the oldest request is not one; what is behind it on the stream cannot be trusted either.
-fn fail_first(channel: &mut Channel, events: &mut VecDeque<FromHandler>) -> End {
-    if let Some(first) = channel.in_flight.pop_front() {
+/// What should answer the oldest request cannot be read; what is behind it on the stream cannot be trusted either.
+fn fail_first<T: AsyncRead + AsyncWrite + Unpin>(
+    channel: &mut Channel<T>,
+    events: &mut VecDeque<FromHandler>,
+) -> End {
+    if let Some(first) = channel.pop_asked() {
         events.push_back(FromHandler::RequestFailed(first.id, RequestError::BadAnswer));
     }
     End::Over

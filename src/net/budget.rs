@@ -1,0 +1,139 @@
+//! How many bytes may wait: half messages of a connection, answers of a connection and of the node.
+//!
+//! Knows numbers only. Whoever takes part in a sum says how much; the sum says whether there is room for more.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// What the answers of all connections hold together.
+#[derive(Clone, Debug)]
+pub(super) struct NodeBuffer {
+    used: Arc<AtomicUsize>,
+    limit: usize,
+}
+
+impl NodeBuffer {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { used: Arc::default(), limit }
+    }
+
+    /// Returns the part of a connection, which holds nothing yet.
+    pub(super) fn share(&self) -> Share {
+        Share { node: self.clone(), held: 0 }
+    }
+
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+}
+
+/// What the answers of one connection hold of the node's buffer; given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Share {
+    node: NodeBuffer,
+    held: usize,
+}
+
+impl Share {
+    pub(super) const fn held(&self) -> usize {
+        self.held
+    }
+
+    pub(super) fn set(&mut self, bytes: usize) {
+        if bytes >= self.held {
+            self.node.used.fetch_add(bytes - self.held, Ordering::Relaxed);
+        } else {
+            self.node.used.fetch_sub(self.held - bytes, Ordering::Relaxed);
+        }
+        self.held = bytes;
+    }
+
+    /// Returns whether the node has room for more.
+    pub(super) fn has_room(&self) -> bool {
+        self.node.used.load(Ordering::Relaxed) < self.node.limit
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+/// What the half messages of a connection hold, large ones only.
+///
+/// A message takes its whole length before more than its beginning is read, and so can always be read to its end; who
+/// finds no room waits until another is complete. One message always has room.
+#[derive(Debug)]
+pub(super) struct Room {
+    taken: usize,
+    limit: usize,
+    /// How much was taken when somebody was last refused.
+    refused_at: Option<usize>,
+}
+
+impl Room {
+    pub(super) const fn new(limit: usize) -> Self {
+        Self { taken: 0, limit, refused_at: None }
+    }
+
+    /// Begins a round over all streams, which have taken so much together.
+    pub(super) const fn begin(&mut self, taken: usize) {
+        self.taken = taken;
+        self.refused_at = None;
+    }
+
+    /// Takes room for a message, or returns `false`.
+    pub(super) const fn take(&mut self, bytes: usize) -> bool {
+        let has_room = self.taken == 0 || self.taken.saturating_add(bytes) <= self.limit;
+        if has_room {
+            self.taken += bytes;
+        } else {
+            self.refused_at = Some(self.taken);
+        }
+        has_room
+    }
+
+    pub(super) const fn give_back(&mut self, bytes: usize) {
+        self.taken = self.taken.saturating_sub(bytes);
+    }
+
+    /// Returns whether somebody was refused in this round who may have room with so much taken.
+    pub(super) fn may_retry(&self, taken: usize) -> bool {
+        self.refused_at.is_some_and(|then| taken < then)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_connection_holds_is_given_back_with_it() {
+        let node = NodeBuffer::new(100);
+        let (mut one, mut two) = (node.share(), node.share());
+        one.set(60);
+        assert!(two.has_room());
+        two.set(50);
+        assert_eq!((node.used(), two.held(), one.has_room()), (110, 50, false));
+        drop(one);
+        assert!(two.has_room());
+        two.set(10);
+        assert_eq!(node.used(), 10);
+        drop(two);
+        assert_eq!(node.used(), 0);
+    }
+
+    #[test]
+    fn one_message_always_has_room_and_whoever_is_refused_may_retry_when_less_is_taken() {
+        let mut room = Room::new(100);
+        assert!(room.take(150), "the only one");
+        assert!(!room.take(1));
+        assert!(!room.may_retry(150) && room.may_retry(149));
+        room.give_back(150);
+        assert!(room.take(60) && room.take(40) && !room.take(1));
+        room.begin(100);
+        assert!(!room.may_retry(0), "nobody was refused in this round");
+    }
+}

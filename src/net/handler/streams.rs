@@ -1,0 +1,331 @@
+//! All streams of one connection, and what is asked and answered on them.
+//!
+//! Knows streams of bytes and messages; knows neither the swarm nor the clock: time is an argument.
+
+use std::collections::VecDeque;
+use std::task::{Context, Poll};
+
+use futures::{AsyncRead, AsyncWrite};
+
+use super::super::budget::{NodeBuffer, Room, Share};
+use super::announcing::Announcing;
+use super::inbound::Inbound;
+use super::outbound::Outbound;
+use super::{FromHandler, Limits, Purpose, SEQUENCE_BITS, ToHandler};
+use crate::dht::InboundId;
+use crate::error::RequestError;
+use crate::event::Mode;
+use crate::time::{Duration, Instant, after, earliest};
+
+/// How often everything is moved on in one call; then the task is woken, and others have their turn.
+const TURNS: usize = 32;
+
+/// A connection that is not read from because the answers of others fill the node's buffer looks again after so long.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// What the streams want next.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is handed on at once")]
+pub(super) enum Step {
+    /// The behaviour is told something.
+    Tell(FromHandler),
+    /// A stream is opened; [`opened`](Streams::opened) or [`opening_failed`](Streams::opening_failed) says what came of it.
+    Open(Purpose),
+}
+
+/// The streams of a connection.
+///
+/// # What it decides
+/// On which stream a request goes, when a stream is opened and closed, when one is read from, and whom a stream's early
+/// end is blamed on.
+///
+/// # Inputs and outputs
+/// [`take`](Self::take) takes what the behaviour sends, at any time; streams come by [`accept`](Self::accept) and
+/// [`opened`](Self::opened); [`poll`](Self::poll) returns what is to be done.
+///
+/// # What time does
+/// [`deadline`](Self::deadline) says when to call [`on_timeout`](Self::on_timeout), after which it is later than that time
+/// or none: each part names only what its own step then uses up.
+///
+/// # Bounds
+/// The configured inbound streams, the oldest idle one making room; on each at most eight requests being answered.
+/// Four outbound streams with eight requests in flight on each, or eight streams with one where the peer closes after
+/// each answer, and one for what is not answered. Every read of a message that has begun and every write has a deadline.
+///
+/// Answers that wait, those to come included: the configured bytes of the connection, and one answer more. While they are
+/// reached, and while the node's are and an answer waits here, the peer is not read from. Half messages: four of the
+/// greatest size, and two chunks for each stream.
+///
+/// A call makes a bounded number of steps.
+#[derive(Debug)]
+pub(super) struct Streams<T> {
+    limits: Limits,
+    mode: Mode,
+    /// The number of this connection, in the upper bits of every [`InboundId`].
+    number: u64,
+    next_inbound: u64,
+    /// The one that is read first comes first.
+    inbound: VecDeque<Inbound<T>>,
+    outbound: Outbound<T>,
+    announcing: Announcing<T>,
+    /// What the peer has said of its support for the protocol.
+    supported: Option<bool>,
+    events: VecDeque<FromHandler>,
+    room: Room,
+    /// What the answers hold.
+    share: Share,
+    /// What they held when a stream was last not read because of it.
+    refused_at: Option<usize>,
+    /// Since when the peer is not read from because of others.
+    crowded: Option<Instant>,
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Streams<T> {
+    pub(super) fn new(limits: Limits, mode: Mode, number: u64, node: &NodeBuffer, now: Instant) -> Self {
+        Self {
+            limits,
+            mode,
+            number,
+            next_inbound: 0,
+            inbound: VecDeque::new(),
+            outbound: Outbound::new(limits),
+            announcing: Announcing::new(limits, now),
+            supported: None,
+            events: VecDeque::new(),
+            room: Room::new(limits.max_frame.saturating_mul(4)),
+            share: node.share(),
+            refused_at: None,
+            crowded: None,
+        }
+    }
+
+    pub(super) const fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Returns whether a request is under way, in whichever direction.
+    pub(super) fn is_busy(&self) -> bool {
+        self.outbound.is_busy() || self.announcing.is_busy() || self.inbound.iter().any(Inbound::is_answering)
+    }
+
+    /// Returns what the peer has said of its support for the protocol.
+    pub(super) const fn supported(&self) -> Option<bool> {
+        self.supported
+    }
+
+    /// The peer has said whether it supports the protocol.
+    pub(super) fn set_supported(&mut self, supported: bool) {
+        if self.supported != Some(supported) {
+            self.supported = Some(supported);
+            let event = if supported { FromHandler::Protocol(true) } else { FromHandler::Doubted };
+            self.events.push_back(event);
+        }
+    }
+
+    /// Takes what the behaviour sends; no matter what the streams do, there is always room.
+    pub(super) fn take(&mut self, event: ToHandler) {
+        match event {
+            ToHandler::Request(id, request) if request.is_answered() => self.outbound.enqueue(id, request),
+            ToHandler::Request(id, request) => self.announcing.enqueue(id, request),
+            ToHandler::Cancel(id) => {
+                self.outbound.cancel(id);
+                self.announcing.cancel(id);
+            }
+            ToHandler::Respond(id, response) => self.decide(id, |stream| stream.respond(id, &response)),
+            ToHandler::Accept(id) => self.decide(id, |stream| stream.accept(id)),
+            ToHandler::Refuse(id) => self.decide(id, |stream| stream.refuse(id)),
+            ToHandler::KeepAlive(_) => {}
+            ToHandler::Mode(mode) => {
+                self.mode = mode;
+                if mode == Mode::Client {
+                    self.inbound.clear();
+                    self.share.set(0);
+                }
+            }
+        }
+    }
+
+    /// Does something with the stream on which a request came, if it still is.
+    fn decide(&mut self, id: InboundId, decide: impl FnOnce(&mut Inbound<T>)) {
+        if let Some(stream) = self.inbound.iter_mut().find(|stream| stream.answers(id)) {
+            let before = stream.held();
+            decide(stream);
+            self.share.set((self.share.held() + stream.held()).saturating_sub(before));
+        }
+    }
+
+    /// Takes a new stream of the peer; if there are too many, the oldest idle one makes room, or this one is dropped.
+    pub(super) fn accept(&mut self, stream: T, now: Instant) {
+        if self.mode == Mode::Client {
+            return;
+        }
+        if self.inbound.len() >= self.limits.max_inbound {
+            let idle = self.inbound.iter().enumerate().filter(|(_, stream)| stream.is_idle());
+            match idle.min_by_key(|(_, stream)| stream.since()).map(|(at, _)| at) {
+                Some(oldest) => drop(self.inbound.remove(oldest)),
+                None => {
+                    tracing::debug!("too many inbound streams, all of them busy; the new one is dropped");
+                    return;
+                }
+            }
+        }
+        self.inbound.push_back(Inbound::new(stream, self.limits.max_frame, now));
+    }
+
+    /// A stream that was wanted is open.
+    pub(super) fn opened(&mut self, purpose: Purpose, stream: T, now: Instant) {
+        match purpose {
+            Purpose::Ask => self.outbound.opened(stream, now),
+            Purpose::Announce => self.announcing.opened(stream, now),
+        }
+    }
+
+    /// A stream that was wanted could not be opened.
+    pub(super) fn opening_failed(&mut self, purpose: Purpose, error: RequestError) {
+        match purpose {
+            Purpose::Ask => self.outbound.opening_failed(error, &mut self.events),
+            Purpose::Announce => self.announcing.opening_failed(error, &mut self.events),
+        }
+    }
+
+    /// Moves everything on, and returns what is to be done. Pending: when something happens, or at the deadline, more is.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Step> {
+        for _ in 0..TURNS {
+            if let Some(event) = self.events.pop_front() {
+                return Poll::Ready(Step::Tell(event));
+            }
+            if self.turn(cx, now) {
+                continue;
+            }
+            if let Some(purpose) = self.wants_stream() {
+                return Poll::Ready(Step::Open(purpose));
+            }
+            // Only after what has come meanwhile was read: being late ourselves is nobody's fault.
+            if self.deadline().is_none_or(|deadline| deadline > now) {
+                return Poll::Pending;
+            }
+            self.on_timeout(now);
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Moves each stream on once. Returns whether that is worth repeating.
+    fn turn(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        self.room.begin(self.reserved());
+        self.refused_at = None;
+        let mut moved = self.poll_inbound(cx, now);
+        moved |= self.outbound.poll(cx, now, &mut self.room, &mut self.events);
+        let speaks = self.supported == Some(true) || self.outbound.has_answers();
+        moved |= self.announcing.poll(cx, now, speaks, &mut self.room, &mut self.events);
+        // Whoever came before one that has made room would not be woken for it.
+        let has_room_now = self.refused_at.is_some_and(|then| self.share.held() < then);
+        moved || has_room_now || self.room.may_retry(self.reserved())
+    }
+
+    fn poll_inbound(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let mut held = self.share.held();
+        let mut has_ended = false;
+        for _ in 0..self.inbound.len() {
+            let Some(mut stream) = self.inbound.pop_front() else { break };
+            let before = stream.held();
+            let may_read = self.may_read(now);
+            let polled = stream.poll(cx, now, may_read, &mut self.room);
+            let request = match polled {
+                Poll::Ready(None) => {
+                    held = held.saturating_sub(before);
+                    self.share.set(held);
+                    has_ended = true;
+                    continue;
+                }
+                Poll::Ready(Some(request)) => Some(request),
+                Poll::Pending => None,
+            };
+            let id = InboundId(self.number << SEQUENCE_BITS | self.next_inbound);
+            if let Some(request) = &request {
+                self.next_inbound = (self.next_inbound + 1) & ((1 << SEQUENCE_BITS) - 1);
+                stream.begin(id, request, now);
+            }
+            held = (held + stream.held()).saturating_sub(before);
+            self.share.set(held);
+            // The next one is read first from now on.
+            self.inbound.push_back(stream);
+            if let Some(request) = request {
+                self.events.push_back(FromHandler::RequestReceived(id, request));
+                return true;
+            }
+        }
+        has_ended
+    }
+
+    /// Returns whether the answer to one more request has room.
+    fn may_read(&mut self, now: Instant) -> bool {
+        let (held, node_has_room) = (self.share.held(), self.share.has_room());
+        if held == 0 || (node_has_room && held < self.limits.max_connection_buffer) {
+            return true;
+        }
+        if !node_has_room {
+            self.crowded.get_or_insert(now);
+        }
+        self.refused_at = Some(held);
+        false
+    }
+
+    fn wants_stream(&mut self) -> Option<Purpose> {
+        let ask = self.outbound.wants_stream().then_some(Purpose::Ask);
+        ask.or_else(|| self.announcing.wants_stream().then_some(Purpose::Announce))
+    }
+
+    /// Returns when [`on_timeout`](Self::on_timeout) is to be called unless something happens before.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let inbound = self.inbound.iter().filter_map(|stream| stream.deadline(&self.limits)).min();
+        let crowded = self.crowded.map(|since| after(since, RETRY));
+        let asking = earliest(self.outbound.deadline(), self.announcing.deadline());
+        earliest(earliest(inbound, crowded), asking)
+    }
+
+    /// Ends the streams whose time is up.
+    pub(super) fn on_timeout(&mut self, now: Instant) {
+        let limits = self.limits;
+        self.inbound.retain(|stream| stream.deadline(&limits).is_none_or(|deadline| deadline > now));
+        self.share.set(self.inbound.iter().map(Inbound::held).sum());
+        self.crowded.take_if(|since| after(*since, RETRY) <= now);
+        self.outbound.on_timeout(now, &mut self.events);
+        self.announcing.on_timeout(now, &mut self.events);
+        debug_assert!(
+            self.deadline().is_none_or(|deadline| deadline > now),
+            "a deadline that is not used up"
+        );
+    }
+
+    /// Returns what is yet to be told as the connection goes down.
+    pub(super) fn close(&mut self) -> Option<FromHandler> {
+        self.events.pop_front()
+    }
+
+    /// Forgets all requests that have no outcome, and returns them: what goes down with a connection.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn take_all(&mut self) -> Vec<RequestId> {
+        let mut all = self.outbound.take_all();
+        all.extend(self.announcing.take_all());
+        all
+    }
+
+    /// Returns how much room half messages have taken.
+    fn reserved(&self) -> usize {
+        let inbound: usize = self.inbound.iter().map(Inbound::reserved).sum();
+        inbound + self.outbound.reserved() + self.announcing.reserved()
+    }
+
+    /// Returns what answers hold that wait or are to come, and what half messages hold, in the buffers themselves.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn held(&self) -> (usize, usize) {
+        let answers: usize = self.inbound.iter().map(Inbound::held).sum();
+        let inbound: usize = self.inbound.iter().map(Inbound::unread).sum();
+        debug_assert_eq!(answers, self.share.held(), "what is counted is what there is");
+        (answers, inbound + self.outbound.unread() + self.announcing.unread())
+    }
+}
+
+#[cfg(test)]
+mod tests;
