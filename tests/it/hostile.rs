@@ -387,7 +387,7 @@ async fn a_peer_that_does_not_read_the_stream_of_announcements_holds_up_nothing(
 async fn twenty_connections_that_read_no_answers_make_the_node_hold_little() {
     let answered = Arc::new(AtomicUsize::new(0));
     // Whatever is full stays so for as long as the test lasts.
-    let config = Config::default().with_stream_timeout(Duration::from_secs(600));
+    let config = Config::default().with_stream_timeout(Duration::from_secs(600)).unwrap();
     let mut swarm = swarm(Carrier::Memory, Version::V1Lazy, |keypair| node(keypair, config));
     swarm.behaviour_mut().kademlia.set_mode(Some(Mode::Server));
     let count = answered.clone();

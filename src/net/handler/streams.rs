@@ -305,7 +305,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Streams<T> {
 
     /// Forgets all requests that have no outcome, and returns them: what goes down with a connection.
     #[cfg(feature = "fuzzing")]
-    pub(super) fn take_all(&mut self) -> Vec<RequestId> {
+    pub(super) fn take_all(&mut self) -> Vec<crate::dht::RequestId> {
         let mut all = self.outbound.take_all();
         all.extend(self.announcing.take_all());
         all
