@@ -2,6 +2,7 @@
 //!
 //! Does what the nodes put out and tells them what comes of it; decides nothing that a node decides.
 
+mod connections;
 mod people;
 mod questions;
 mod records;
@@ -31,8 +32,8 @@ use crate::rng::Rng;
 use crate::store::MemoryStore;
 use crate::time::{Duration, Instant, Now, SystemTime};
 
+use connections::Connection;
 pub use records::{Reached, RecordOutcome};
-use transit::Connection;
 
 /// How a node lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
