@@ -4,6 +4,7 @@
 //! [`Input`], what is to be done goes out as an [`Output`], and time is an argument.
 
 mod answer;
+mod clocks;
 mod inbound;
 mod io;
 mod local;
@@ -38,8 +39,9 @@ use crate::routing::bootstrap::Bootstrap;
 use crate::routing::refresh::Refresh;
 use crate::routing::{Entry, Probe, Table, TableConfig, TableSnapshot, Worth};
 use crate::store::RecordStore;
-use crate::time::{Duration, Instant, Now, SystemTime, wall_after};
+use crate::time::{Duration, Instant, Now};
 
+use clocks::Clocks;
 use local::Local;
 use mode::ModeMachine;
 use peers::{Peers, Protocol};
@@ -76,8 +78,7 @@ pub struct Dht<S> {
     config: Config,
     local: Local,
     rng: Rng,
-    /// The latest reading.
-    clocks: Now,
+    clocks: Clocks,
     mode: ModeMachine,
     table: Table,
     admission: Admission,
@@ -108,7 +109,7 @@ impl<S: RecordStore> Dht<S> {
         let mut this = Self {
             local: Local::new(local, key),
             rng: Rng::from_seed(config.seed.unwrap_or(seed)),
-            clocks: now,
+            clocks: Clocks::new(now),
             mode: ModeMachine::new(),
             table: Table::new(key, TableConfig::from(&config)),
             admission: Admission::default(),
@@ -117,7 +118,7 @@ impl<S: RecordStore> Dht<S> {
             join: Bootstrap::new(config.joining),
             seeds: Seeds::new(config.max_seeds.get()),
             reported: Reported::default(),
-            peers: Peers::new(&config),
+            peers: Peers::new(local, &config),
             estimator: Estimator::new(config.soft_timeout.clone()),
             queries: Pool::new(config.max_queries.get(), config.query_timeout),
             kept: Box::default(),
@@ -131,16 +132,6 @@ impl<S: RecordStore> Dht<S> {
         this.find_records(now.instant);
         this.find_provided(now.instant);
         this
-    }
-
-    /// Takes note of the time.
-    fn tell_time(&mut self, now: Now) -> Instant {
-        self.clocks = now;
-        now.instant
-    }
-
-    fn wall_at(&self, now: Instant) -> SystemTime {
-        wall_after(self.clocks.wall, now.saturating_duration_since(self.clocks.instant))
     }
 
     /// Tells the node what has happened outside.

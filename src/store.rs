@@ -2,6 +2,7 @@
 //!
 //! Knows records and wall-clock times that are passed in; knows nothing of messages, queries or who may store what.
 
+mod catch_up;
 mod compact;
 mod index;
 pub mod memory;
@@ -146,6 +147,18 @@ pub trait RecordStore {
     /// # Errors
     /// [`Error::Io`]; then some may be left, which are dropped the next time.
     fn expire(&mut self, wall: SystemTime) -> Result<Expired>;
+
+    /// Lets no record and no provider record of another peer end later than `latest`: the clock was wrong when it was stored.
+    /// Changes as many as take no long time, and returns whether some are left.
+    ///
+    /// A store that does not keep them for longer than it is told by a clock that was set back need not.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; then some may be left, which end when they say.
+    fn shorten(&mut self, latest: SystemTime) -> Result<bool> {
+        let _ = latest;
+        Ok(false)
+    }
 
     /// Returns whether peers are to be saved here: the store outlives the process.
     fn keeps_peers(&self) -> bool {

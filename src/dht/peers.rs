@@ -130,6 +130,7 @@ pub(super) struct Met {
 /// once more if it had brought nothing yet.
 #[derive(Debug)]
 pub(super) struct Peers {
+    local: PeerId,
     request_timeout: Duration,
     diversity: Option<IpDiversity>,
     known: Memory,
@@ -147,8 +148,9 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(super) fn new(local: PeerId, config: &Config) -> Self {
         Self {
+            local,
             dials: Dials::new(config.max_dials.get()),
             known: Memory::new(config.max_known_peers.get(), config.key_hash),
             request_timeout: config.request_timeout,

@@ -36,6 +36,11 @@ impl Providing {
         Self { reprovide: Republish::new(config.publication, None) }
     }
 
+    /// The machine has slept.
+    pub(super) fn slept(&mut self, now: Instant, by: Duration) {
+        self.reprovide.slept(now, by);
+    }
+
     pub(super) fn deadline(&self, can_announce: bool) -> Option<Instant> {
         if can_announce { self.reprovide.deadline() } else { None }
     }

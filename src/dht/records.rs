@@ -13,6 +13,7 @@ use libp2p_identity::PeerId;
 
 use self::disk::Disk;
 use self::handing::Handing;
+use super::clocks::Jump;
 use super::io::InboundId;
 use super::op::Operation;
 use super::op::ask_peer::AskPeer;
@@ -36,6 +37,8 @@ pub(super) struct Records {
     next_held: u64,
     pub(super) disk: Disk,
     expire_at: Option<Instant>,
+    /// Whether there may be something of others that lasts too long, since the clock was set back.
+    is_to_shorten: bool,
     handing: Handing,
     /// When the peers of the table are saved, since others have entered.
     save_at: Option<Instant>,
@@ -65,6 +68,7 @@ impl Records {
             next_held: 0,
             disk: Disk::default(),
             expire_at: None,
+            is_to_shorten: false,
             handing: Handing::default(),
             save_at: None,
             saved: None,
@@ -82,6 +86,15 @@ impl Records {
     #[cfg(test)]
     pub(super) const fn looked_at(&self) -> u64 {
         self.handing.looked_at()
+    }
+
+    /// Other records have ended now, and others are due.
+    pub(super) fn clock_has_jumped(&mut self, now: Instant, jump: Jump) {
+        match jump {
+            Jump::Forward(by) => self.republish.slept(now, by),
+            Jump::Back(_) => self.is_to_shorten = true,
+        }
+        self.expire_at = Some(now);
     }
 
     /// Returns for how many records it is known when they are put anew.

@@ -1,5 +1,6 @@
 //! Nodes on virtual time: a small network of [`Dht`]s, joined by messages that take their time.
 
+mod clocks;
 mod dials;
 #[cfg(feature = "redb")]
 mod durable;
@@ -22,6 +23,7 @@ use crate::error::RequestError;
 use crate::event::{ProgressStep, QueryId, QueryResult, QueryStats};
 use crate::message::{Request, Response};
 use crate::store::MemoryStore;
+use crate::time::SystemTime;
 
 pub(super) const MS: Duration = Duration::from_millis(1);
 pub(super) const SECOND: Duration = Duration::from_secs(1);

@@ -313,6 +313,12 @@ impl Table {
         }
     }
 
+    /// Lets the peers be probed that are concerned, the first of them now.
+    pub(crate) fn probe_all(&mut self, now: Instant, concerns: impl Fn(&PeerId) -> bool) {
+        let all = self.buckets.iter_mut().flat_map(|bucket| &mut bucket.entries);
+        all.filter(|entry| concerns(&entry.peer())).for_each(|entry| entry.set_probe_at(now));
+    }
+
     /// Notes that a request or a dial to a peer has failed; `probe` tells whether it was made to see if it still lives.
     ///
     /// A peer that fails a probe, or fails again, gives its place to one that waits, if somebody else has answered since

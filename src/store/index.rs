@@ -237,6 +237,22 @@ impl Index {
         gone
     }
 
+    /// Lets so many records of others at most end at `latest` that would end later, and returns them.
+    pub(super) fn shorten(&mut self, latest: SystemTime, most: usize) -> Vec<(RecordKey, Owner)> {
+        let late = self.ends.iter().rev().take_while(|(end, _)| *end > latest);
+        let late = late.filter_map(|(_, key)| Some((key.clone(), self.records.get(key)?.owner)));
+        let late: Vec<_> = late.filter(|(_, owner)| *owner != Owner::Own).take(most).collect();
+        for (key, _) in &late {
+            if let Some(meta) = self.records.get_mut(key)
+                && let Some(end) = meta.ends.replace(latest)
+            {
+                self.ends.remove(&(end, key.clone()));
+                self.ends.insert((latest, key.clone()));
+            }
+        }
+        late
+    }
+
     /// Returns when the next record ends.
     pub(super) fn next_end(&self) -> Option<SystemTime> {
         self.ends.first().map(|(end, _)| *end)

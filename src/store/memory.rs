@@ -118,6 +118,17 @@ impl RecordStore for MemoryStore {
         Ok(Expired { gone, next })
     }
 
+    fn shorten(&mut self, latest: SystemTime) -> Result<bool> {
+        let late = self.index.shorten(latest, MAX_ENDED);
+        for (key, _) in &late {
+            if let Some(record) = self.records.get_mut(key) {
+                record.expires = Some(latest);
+            }
+        }
+        let providers = (0..MAX_ENDED).take_while(|_| self.providers.shorten(latest).is_some()).count();
+        Ok(late.len() == MAX_ENDED || providers == MAX_ENDED)
+    }
+
     fn remove(&mut self, key: &RecordKey) -> Result<()> {
         self.index.remove(key);
         self.records.swap_remove(key);

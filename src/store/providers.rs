@@ -290,6 +290,23 @@ impl Providers {
         self.take_out(&key, statement)
     }
 
+    /// Lets a statement end at `latest` that would end later, and returns it as a record; `None` if there is none.
+    pub(super) fn shorten(&mut self, latest: SystemTime) -> Option<ProviderRecord> {
+        let to = second(latest).max(1);
+        let last = self.ends.last().filter(|(end, ..)| *end > to).copied()?;
+        let (key, statement) = self.ending(last)?;
+        let key = key.clone();
+        let all = self.keys.get_mut(&key)?.iter_mut();
+        all.filter(|known| known.provider == statement.provider).for_each(|known| known.end = to);
+        if self.ending(last).is_none() {
+            self.ends.remove(&last);
+        }
+        self.ends.insert((to, key.tag(), statement.provider));
+        let provider = self.providers.get(statement.provider)?.name.unpacked();
+        let record = ProviderRecord::new(RecordKey::new(&key.as_bytes()), provider, Vec::new());
+        Some(ProviderRecord { expires: time(to), ..record })
+    }
+
     /// Returns when the next statement ends.
     pub(super) fn next_end(&self) -> Option<SystemTime> {
         self.ends.first().and_then(|(end, ..)| time(*end))

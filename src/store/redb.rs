@@ -359,6 +359,22 @@ impl RecordStore for Redb {
         Ok(Expired { gone, next })
     }
 
+    fn shorten(&mut self, latest: SystemTime) -> Result<bool> {
+        if !self.writer.has_room() {
+            return Ok(true);
+        }
+        let late = self.index.shorten(latest, ENDED_AT_ONCE);
+        for (key, owner) in &late {
+            if let Some(record) = self.load(key)? {
+                let record = Record { expires: Some(latest), ..record };
+                self.writer.record(key.clone(), Some(encode(&record, *owner).into()));
+            }
+        }
+        let more = self.statements.shorten(latest, ENDED_AT_ONCE);
+        self.write_statements();
+        Ok(more || late.len() == ENDED_AT_ONCE)
+    }
+
     fn keeps_peers(&self) -> bool {
         true
     }

@@ -12,6 +12,8 @@ use crate::record::RecordKey;
 use crate::rng::Rng;
 use crate::time::{Duration, Instant, after};
 
+use super::catch_up::CatchUp;
+
 /// So many are put at once.
 const MAX_AT_ONCE: usize = 4;
 
@@ -57,7 +59,7 @@ pub(crate) enum Spread {
 /// [`next`](Self::next): a record to be put now.
 ///
 /// # What time does
-/// Makes records due.
+/// Makes records due. Time that the machine has slept counts as well, but not all at once.
 ///
 /// # Bounds
 /// Those of the store: one entry for each record.
@@ -68,6 +70,8 @@ pub(crate) enum Spread {
 pub(crate) struct Republish {
     publication: Option<Duration>,
     replication: Option<Duration>,
+    /// All times below but `rests_until` are of this clock.
+    clock: CatchUp,
     records: IndexMap<RecordKey, Turn>,
     due: BTreeSet<(Instant, RecordKey)>,
     /// Those whose time has come, in the order of the keyspace.
@@ -94,6 +98,7 @@ impl Republish {
         Self {
             publication,
             replication,
+            clock: CatchUp::default(),
             records: IndexMap::new(),
             due: BTreeSet::new(),
             ready: BTreeSet::new(),
@@ -118,14 +123,16 @@ impl Republish {
             let jitter = interval.mul_f64(0.25 * rng.unit());
             if is_own { interval - jitter } else { interval + jitter }
         });
-        self.schedule(record, key, is_own, wait.map(|wait| after(now, wait)), 0);
+        let due = wait.map(|wait| after(self.clock.time(now), wait));
+        self.schedule(record, key, is_own, due, 0);
     }
 
     /// A record was there when the node began: own ones are put within ten minutes, those of others within an interval.
     pub(crate) fn found(&mut self, now: Instant, record: RecordKey, key: Key, is_own: bool, rng: &mut Rng) {
         let within = if is_own { self.publication.map(|_| TRY_AGAIN) } else { self.replication };
         let wait = within.map(|within| within.mul_f64(rng.unit()));
-        self.schedule(record, key, is_own, wait.map(|wait| after(now, wait)), 0);
+        let due = wait.map(|wait| after(self.clock.time(now), wait));
+        self.schedule(record, key, is_own, due, 0);
     }
 
     /// An own key was there when the node began, and was announced `age` ago: it is announced anew when it would have been,
@@ -142,7 +149,8 @@ impl Republish {
             let left = age.and_then(|age| (interval - interval.mul_f64(0.25 * rng.unit())).checked_sub(age));
             left.unwrap_or_else(|| TRY_AGAIN.min(interval).mul_f64(rng.unit()))
         });
-        self.schedule(record, key, true, wait.map(|wait| after(now, wait)), 0);
+        let due = wait.map(|wait| after(self.clock.time(now), wait));
+        self.schedule(record, key, true, due, 0);
     }
 
     fn schedule(&mut self, record: RecordKey, key: Key, is_own: bool, due: Option<Instant>, retries: u8) {
@@ -174,8 +182,9 @@ impl Republish {
         if self.under_way >= MAX_AT_ONCE || self.rests_until.is_some() {
             return None;
         }
-        if self.due.first().is_some_and(|(at, _)| *at <= now) {
-            let soon = after(now, self.replication.or(self.publication).unwrap_or_default() / TOGETHER);
+        let time = self.clock.time(now);
+        if self.due.first().is_some_and(|(at, _)| *at <= time) {
+            let soon = after(time, self.replication.or(self.publication).unwrap_or_default() / TOGETHER);
             for _ in 0..MAX_GATHERED {
                 let Some((_, record)) = self.due.first().filter(|(at, _)| *at <= soon).cloned() else {
                     break;
@@ -223,7 +232,7 @@ impl Republish {
         match wait {
             None => self.stored(now, record.clone(), key, is_own, rng),
             Some(wait) => {
-                let due = self.publication.map(|interval| after(now, wait.min(interval)));
+                let due = self.publication.map(|interval| after(self.clock.time(now), wait.min(interval)));
                 self.schedule(record.clone(), key, is_own, due, retries.saturating_add(1));
             }
         }
@@ -232,6 +241,7 @@ impl Republish {
     /// There is somebody to put records at, as perhaps there was not before: those that nobody has stored are due, as far as
     /// they are among the next ones.
     pub(crate) fn hurry(&mut self, now: Instant) {
+        let now = self.clock.time(now);
         let soon = after(now, TRY_AGAIN);
         let late: Vec<_> =
             self.due.range(..(soon, RecordKey::from(Vec::new()))).take(MAX_GATHERED).cloned().collect();
@@ -244,6 +254,12 @@ impl Republish {
         }
     }
 
+    /// The machine has slept for so long, or its clock was set forward: what has become due meanwhile is put by and by.
+    pub(crate) fn slept(&mut self, now: Instant, by: Duration) {
+        let longest = self.publication.max(self.replication).unwrap_or_default();
+        self.clock.fall_behind(now, by, longest);
+    }
+
     /// Returns whether a record is put from time to time.
     pub(crate) fn knows(&self, record: &RecordKey) -> bool {
         self.records.contains_key(record)
@@ -254,7 +270,7 @@ impl Republish {
             // It goes on when one of them is done.
             return None;
         }
-        self.rests_until.or_else(|| self.due.first().map(|(at, _)| *at))
+        self.rests_until.or_else(|| self.due.first().map(|(at, _)| self.clock.when(*at)))
     }
 
     /// Returns the first record from a place of the keyspace on.

@@ -5,9 +5,12 @@
 use super::super::io::ConnectionId;
 use crate::time::{Duration, Instant, after};
 
-/// After so long without a sign of life a connection that is kept is checked: half of what NAT gateways remember an idle
-/// TCP connection for, at least, by RFC 5382 is two hours, but many forget sooner.
+/// After so long without a sign of life a connection that is kept is checked. NAT gateways are to remember an idle TCP
+/// connection for two hours (RFC 5382 §5), yet many forget it within some minutes.
 const SILENT: Duration = Duration::from_secs(300);
+
+/// Of two nodes that keep their connection the one with the smaller id checks it so much sooner: then the other need not.
+const SOONER: Duration = Duration::from_secs(15);
 
 /// For so long a check is awaited before the peer is dialled beside the connection: a round trip over any link, and a
 /// retransmission (RFC 6298: 1 s at first, doubling).
@@ -122,18 +125,17 @@ impl Pulse {
         }
     }
 
-    /// Returns when to call [`on_timeout`](Self::on_timeout). `kept` is since when the connection is
-    /// kept.
-    fn deadline(&self, kept: Option<Instant>) -> Option<Instant> {
+    /// Returns when to call [`on_timeout`](Self::on_timeout). `kept` tells that the connection is kept.
+    fn deadline(&self, kept: Option<Kept>) -> Option<Instant> {
         match self.state {
-            State::Calm => kept.map(|since| after(self.heard.max(since), SILENT)),
+            State::Calm => kept.map(|kept| after(self.heard.max(kept.since), kept.silent)),
             State::Awaited(until) => Some(until),
             State::Checked(since) => Some(after(since, CHECKED)),
             State::Doubted { again, is_asked } => is_asked.then_some(again),
         }
     }
 
-    fn on_timeout(&mut self, now: Instant, kept: Option<Instant>) -> Option<Act> {
+    fn on_timeout(&mut self, now: Instant, kept: Option<Kept>) -> Option<Act> {
         if self.deadline(kept).is_none_or(|at| at > now) {
             return None;
         }
@@ -150,6 +152,14 @@ impl Pulse {
             }
         }
     }
+}
+
+/// That a connection is kept.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    since: Instant,
+    /// When it was silent for so long it is checked.
+    silent: Duration,
 }
 
 /// One connection.
@@ -173,8 +183,7 @@ pub(super) struct Connections(Option<Box<Open>>);
 #[derive(Debug, Default)]
 struct Open {
     all: Vec<Connection>,
-    /// Since when they are kept.
-    kept: Option<Instant>,
+    kept: Option<Kept>,
 }
 
 impl Connections {
@@ -216,12 +225,14 @@ impl Connections {
         sound.or_else(|| all.last()).map(|connection| connection.id)
     }
 
-    /// Sets whether the connections are kept. Returns whether that is news.
-    pub(super) fn keep(&mut self, now: Instant, keep: bool) -> bool {
+    /// Sets whether the connections are kept, and whether this node is the first of both to check them. Returns whether that
+    /// is news.
+    pub(super) fn keep(&mut self, now: Instant, keep: bool, is_first: bool) -> bool {
         let Some(open) = self.0.as_mut().filter(|open| open.kept.is_some() != keep) else {
             return false;
         };
-        open.kept = keep.then_some(now);
+        let silent = if is_first { SILENT - SOONER } else { SILENT };
+        open.kept = keep.then_some(Kept { since: now, silent });
         true
     }
 
@@ -292,7 +303,7 @@ mod tests {
 
     /// What a connection does when nothing more happens, and after how many seconds each.
     fn acts(pulse: &mut Pulse, kept: bool, from: Instant) -> Vec<(u64, Act)> {
-        let (mut acts, kept) = (Vec::new(), kept.then_some(from));
+        let (mut acts, kept) = (Vec::new(), kept.then_some(Kept { since: from, silent: SILENT }));
         while let Some(at) = pulse.deadline(kept) {
             let act = pulse.on_timeout(at, kept).expect("what is due is done");
             assert!(pulse.deadline(kept).is_none_or(|next| next > at), "time moves on");

@@ -9,7 +9,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Peers of whom only so many that are idle are remembered.
 fn remembering(max: usize) -> Peers {
-    Peers::new(&Config::default().with_max_known_peers(NonZeroUsize::new(max).unwrap()))
+    Peers::new(peer(0), &Config::default().with_max_known_peers(NonZeroUsize::new(max).unwrap()))
 }
 
 fn sweep(peers: &mut Peers, now: Instant) {

@@ -20,7 +20,7 @@ use crate::peer::PeerInfo;
 use crate::record::{Quorum, Record, RecordKey};
 use crate::store;
 use crate::store::republish::Spread;
-use crate::time::{Duration, Instant, SystemTime, after, earliest};
+use crate::time::{Duration, Instant, SystemTime, after, earliest, wall_after};
 
 /// So many that are due and need not be put are done with at once; then it rests.
 const MAX_SPARED: usize = 256;
@@ -185,11 +185,14 @@ impl<S: RecordStore> Dht<S> {
     pub(in crate::dht) fn expire(&mut self, now: Instant) {
         if self.records.expire_at.is_some_and(|at| at <= now) {
             self.records.expire_at = None;
+            self.shorten(now);
             match self.store.expire(self.wall_at(now)) {
                 Ok(store::Expired { gone, next }) => {
                     gone.iter().for_each(|key| self.records.republish.removed(key));
                     self.ends(now, next);
                     // What was too much for one call follows.
+                    let more = self.records.is_to_shorten.then(|| after(now, REST));
+                    self.records.expire_at = earliest(self.records.expire_at, more);
                     self.records.expire_at = self.records.expire_at.map(|at| at.max(after(now, REST)));
                 }
                 Err(error) => {
@@ -199,6 +202,21 @@ impl<S: RecordStore> Dht<S> {
             }
             self.commit_soon(now);
         }
+    }
+
+    /// Lets nothing of others last longer than it would if it were stored now, if the clock was set back.
+    fn shorten(&mut self, now: Instant) {
+        if !self.records.is_to_shorten {
+            return;
+        }
+        // Where no end is given to records, none is known to be wrong.
+        let longest = self.config.records.ttl.map(|ttl| ttl.max(self.config.providers.ttl));
+        let latest = longest.map(|longest| wall_after(self.wall_at(now), longest));
+        let more = latest.map_or(Ok(false), |latest| self.store.shorten(latest));
+        self.records.is_to_shorten = more.unwrap_or_else(|error| {
+            tracing::warn!(%error, "what lasts too long could not be shortened");
+            false
+        });
     }
 
     /// Hands over the next record to a newcomer. Returns whether there was one.

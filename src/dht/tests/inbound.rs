@@ -414,6 +414,8 @@ fn the_end_of_a_record_follows_the_wall_clock_as_it_was_set_last() {
     let record = Record { expires: Some(wall + 10 * SECOND), ..Record::new(key.clone(), &b"value"[..]) };
     dht.store_mut().put(wall, record).unwrap();
     let later = Now::new(start().instant, wall) + SECOND;
+    dht.handle_timeout(later);
+    outputs(&mut dht);
     let (response, _) = served(&ask(&mut dht, later, ASKER, Request::GetValue { key }));
     let Response::GetValue { record: Some(record), .. } = response else { panic!("{response:?}") };
     assert_eq!(record.ttl, Some(9 * SECOND));

@@ -171,20 +171,38 @@ impl Statements {
     pub(super) fn add_from(
         &mut self,
         wall: SystemTime,
-        mut record: ProviderRecord,
+        record: ProviderRecord,
         group: Option<IpGroup>,
     ) -> Result<()> {
-        let row_key = row_key(record.key.as_ref(), &record.provider)?;
+        row_key(record.key.as_ref(), &record.provider)?;
         if let Some((key, peer)) = self.others.add(wall, &record, group)? {
             self.forget(key.as_bytes(), &peer.unpacked());
         }
+        self.changed_of(record);
+        Ok(())
+    }
+
+    /// Lets so many at most end at `latest` that would end later, and returns whether there may be more.
+    pub(super) fn shorten(&mut self, latest: SystemTime, most: usize) -> bool {
+        for _ in 0..most {
+            let Some(record) = self.others.shorten(latest) else { return false };
+            self.changed_of(record);
+        }
+        true
+    }
+
+    /// Takes down the row of a statement of another as it is now.
+    fn changed_of(&mut self, mut record: ProviderRecord) {
+        let Ok(row_key) = row_key(record.key.as_ref(), &record.provider) else {
+            // What has no row has not been taken in.
+            return;
+        };
         if let Some((group, known)) = self.others.standing(&record.key, &record.provider) {
             // What is known of the provider is saved with each statement: any of them may be the one that is left.
             record.addresses = known.addresses.clone().into_vec();
             let row = Statement { record, is_own: false, group, announced: known.announced };
             self.changed.push((row_key, Some(row.value())));
         }
-        Ok(())
     }
 
     /// Drops so many at most of what has ended, and returns whether there may be more.

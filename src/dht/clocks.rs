@@ -1,0 +1,126 @@
+//! Clocks: what time it is, and whether the wall clock has jumped.
+//!
+//! Knows both clocks as they are told; what a jump means for records, schedules and connections is decided here, what is
+//! done about it by their own machines.
+
+use super::{Dht, RecordStore};
+use crate::peer::PackedPeerId;
+use crate::time::{Duration, Instant, Now, SystemTime, wall_after};
+
+/// A wall clock that differs by more from what the monotonic one lets expect was set, or the machine has slept. NTP slews
+/// by half a thousandth (RFC 5905 §11.3) and steps beyond an eighth of a second; a call after an hour of rest finds a slewed
+/// clock two seconds off.
+const JUMP: Duration = Duration::from_secs(5);
+
+/// A jump of the wall clock against the monotonic one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Jump {
+    /// The machine has slept, or the clock was set forward.
+    Forward(Duration),
+    /// The clock was set back.
+    Back(Duration),
+}
+
+/// The latest reading of both clocks.
+///
+/// # What it decides
+/// Whether the wall clock has gone on as the monotonic one has, from each reading to the next.
+///
+/// # Bounds
+/// A jump of up to five seconds is taken over and not noticed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clocks {
+    latest: Now,
+}
+
+impl Clocks {
+    pub(super) const fn new(now: Now) -> Self {
+        Self { latest: now }
+    }
+
+    /// Takes a reading, and returns how the wall clock has jumped since the one before.
+    pub(super) fn tell(&mut self, now: Now) -> Option<Jump> {
+        let expected = self.wall_at(now.instant);
+        self.latest = now;
+        let jump = match now.wall.duration_since(expected) {
+            Ok(ahead) => Jump::Forward(ahead),
+            Err(behind) => Jump::Back(behind.duration()),
+        };
+        let (Jump::Forward(by) | Jump::Back(by)) = jump;
+        (by > JUMP).then_some(jump)
+    }
+
+    /// Returns what the wall clock shows at an instant, if it is not set.
+    pub(super) fn wall_at(&self, now: Instant) -> SystemTime {
+        wall_after(self.latest.wall, now.saturating_duration_since(self.latest.instant))
+    }
+}
+
+impl<S: RecordStore> Dht<S> {
+    /// Takes note of the time.
+    pub(super) fn tell_time(&mut self, now: Now) -> Instant {
+        if let Some(jump) = self.clocks.tell(now) {
+            self.clock_has_jumped(now.instant, jump);
+        }
+        now.instant
+    }
+
+    pub(super) fn wall_at(&self, now: Instant) -> SystemTime {
+        self.clocks.wall_at(now)
+    }
+
+    /// Whatever depends on the wall clock is computed anew, and whoever may be gone is asked.
+    ///
+    /// # What a jump means
+    /// Ends are times of the wall clock: what has ended by it is gone, whether the machine has slept or the clock was wrong.
+    /// What is to be put or announced anew follows the time that has passed: if it was slept away, the schedules catch up, a
+    /// day within an hour. After a clock was set back, nothing of others lasts longer than it would if it were stored now.
+    fn clock_has_jumped(&mut self, now: Instant, jump: Jump) {
+        tracing::info!(?jump, "the wall clock has jumped: ends are computed anew, and peers are checked");
+        self.records.clock_has_jumped(now, jump);
+        if let Jump::Forward(by) = jump {
+            self.providing.slept(now, by);
+        }
+        self.expire(now);
+        self.check_kept(now);
+        let kept = &self.kept;
+        self.table.probe_all(now, |peer| kept.binary_search(&PackedPeerId::from(peer)).is_err());
+        self.probe.hurry(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::start;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+    #[test]
+    fn a_jump_of_either_clock_against_the_other_is_noticed_once() {
+        let wall = SystemTime::UNIX_EPOCH + 50 * YEAR;
+        for by in [6 * SECOND, 60 * SECOND, 8 * 3600 * SECOND, 40 * YEAR] {
+            for forward in [true, false] {
+                let mut clocks = Clocks::new(Now::new(start(), wall));
+                assert_eq!(clocks.tell(Now::new(start(), wall) + 3600 * SECOND), None);
+                let then = Now::new(start(), wall) + 7200 * SECOND;
+                let set = if forward { then.wall + by } else { then.wall - by };
+                let expected = if forward { Jump::Forward(by) } else { Jump::Back(by) };
+                assert_eq!(clocks.tell(Now::new(then.instant, set)), Some(expected));
+                assert_eq!(clocks.tell(Now::new(then.instant, set) + SECOND), None, "once");
+                assert_eq!(clocks.wall_at(then.instant + 9 * SECOND), set + 9 * SECOND);
+            }
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_slewed_has_not_jumped() {
+        let mut clocks = Clocks::new(Now::new(start(), SystemTime::UNIX_EPOCH + YEAR));
+        for hour in 1..1000u32 {
+            // By half a thousandth, for weeks.
+            let wall = SystemTime::UNIX_EPOCH + YEAR + hour * 3600 * SECOND - hour * 1800 * SECOND / 1000;
+            assert_eq!(clocks.tell(Now::new(start() + hour * 3600 * SECOND, wall)), None, "{hour}");
+        }
+    }
+}
