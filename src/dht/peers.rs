@@ -121,7 +121,8 @@ pub(super) struct Met {
 /// alone for 5 s, doubling to 10 min.
 ///
 /// # Bounds
-/// 32 requests in flight and 1,024 waiting for each peer; the configured dials and remembered peers. A dial that takes
+/// 32 requests in flight and 1,024 waiting for each peer, and a check on each connection; a peer is dialled beside its
+/// connections while there are fewer than four; the configured dials and remembered peers. A dial that takes
 /// longer than the request timeout gives its slot back. A remembered peer is forgotten after 24 hours. Of 128 peers that the
 /// program blocks it is known when they are to be tried again.
 ///

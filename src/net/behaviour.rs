@@ -165,7 +165,7 @@ impl<S: RecordStore + 'static> Behaviour<S> {
             Output::RefuseRequest { id, .. } => self.tell(connection_of(id), ToHandler::Refuse(id)),
             Output::KeepAlive { connection, keep, .. } => self.tell(connection.0, ToHandler::KeepAlive(keep)),
             Output::CloseConnection { peer, connection } => {
-                if let Some(id) = self.connections.id(connection.0) {
+                if let Some(id) = self.connections.close(connection.0) {
                     let connection = CloseConnection::One(id);
                     self.events.push_back(ToSwarm::CloseConnection { peer_id: peer, connection });
                 }
@@ -207,7 +207,8 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     /// Dials a peer at these addresses and no others, all at once.
     fn dial_at(&self, peer: PeerId, addresses: Vec<Multiaddr>, beside: bool) -> DialOpts {
         let is_dialled = self.dials.values().any(|(_, dialled)| *dialled == Some(peer));
-        let condition = if beside {
+        let condition = if beside || self.connections.is_closing(&peer) {
+            // The connection that there is is dead, or the swarm has not noticed yet that it counts as gone.
             PeerCondition::NotDialing
         } else if is_dialled {
             // This node itself has begun at other addresses, and goes on beside them.

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Waker};
+use std::task::Context;
 
 use futures::task::AtomicWaker;
 use indexmap::IndexMap;
@@ -51,6 +51,8 @@ struct Line {
     handed: u64,
     /// What waits for the handler to take what it has.
     outbox: VecDeque<ToHandler>,
+    /// Whether it is among those for which something waits.
+    is_listed: bool,
 }
 
 impl Line {
@@ -103,8 +105,10 @@ pub(super) struct Connections {
     /// The numbers of all connections, those being made included.
     numbers: IndexMap<ConnectionId, (u64, Credit)>,
     next_number: u64,
-    /// Those for which something waits.
+    /// Those for which something waits, each once.
     blocked: VecDeque<u64>,
+    /// Those that the node closes and that have not ended yet.
+    closing: BTreeMap<u64, PeerId>,
     bell: Arc<Bell>,
 }
 
@@ -126,7 +130,8 @@ impl Connections {
     /// A connection is established. Returns its number.
     pub(super) fn established(&mut self, peer: PeerId, id: ConnectionId) -> Option<u64> {
         let (number, credit) = self.numbers.get(&id)?.clone();
-        self.lines.insert(number, Line { peer, id, credit, handed: 0, outbox: VecDeque::new() });
+        self.lines
+            .insert(number, Line { peer, id, credit, handed: 0, outbox: VecDeque::new(), is_listed: false });
         Some(number)
     }
 
@@ -134,17 +139,25 @@ impl Connections {
     pub(super) fn closed(&mut self, id: ConnectionId) -> Option<u64> {
         let (number, _) = self.numbers.swap_remove(&id)?;
         self.lines.remove(&number);
+        self.closing.remove(&number);
         Some(number)
+    }
+
+    /// The node closes a connection, which may take long to end. Returns the swarm's own name of it.
+    pub(super) fn close(&mut self, number: u64) -> Option<ConnectionId> {
+        let line = self.lines.get(&number)?;
+        self.closing.insert(number, line.peer);
+        Some(line.id)
+    }
+
+    /// Returns whether a connection to a peer, which the node closes, has not ended yet.
+    pub(super) fn is_closing(&self, peer: &PeerId) -> bool {
+        self.closing.values().any(|closing| closing == peer)
     }
 
     /// Returns the number of a connection.
     pub(super) fn number(&self, id: ConnectionId) -> Option<u64> {
         self.numbers.get(&id).map(|(number, _)| *number)
-    }
-
-    /// Returns the swarm's own name of a connection.
-    pub(super) fn id(&self, number: u64) -> Option<ConnectionId> {
-        self.lines.get(&number).map(|line| line.id)
     }
 
     /// Tells the handler of a connection something. Returns it if it is to be delivered now; otherwise it waits. If the
@@ -155,7 +168,7 @@ impl Connections {
             line.handed = line.handed.wrapping_add(1);
             return Some(Delivery { peer: line.peer, connection: line.id, event });
         }
-        if line.outbox.is_empty() {
+        if !std::mem::replace(&mut line.is_listed, true) {
             self.blocked.push_back(number);
         }
         line.push(event);
@@ -172,17 +185,18 @@ impl Connections {
         if self.blocked.is_empty() {
             return None;
         }
-        if let Some(delivery) = self.next_delivery() {
-            return Some(delivery);
+        self.bell.waker.register(cx.waker());
+        // Whoever takes something does so before it looks at the bell: with an exchange on either side, it finds the bell set, or
+        // what it took is seen here. If it is still set, nobody has taken anything since all were looked at.
+        if self.bell.is_awaited.swap(true, Ordering::AcqRel) {
+            return None;
         }
-        self.await_bell(cx.waker());
-        // A handler may have taken something before the bell was set.
-        self.next_delivery()
-    }
-
-    fn await_bell(&self, waker: &Waker) {
-        self.bell.waker.register(waker);
-        self.bell.is_awaited.store(true, Ordering::Release);
+        let delivery = self.next_delivery();
+        if delivery.is_some() {
+            // There may be more.
+            self.bell.is_awaited.store(false, Ordering::Release);
+        }
+        delivery
     }
 
     fn next_delivery(&mut self) -> Option<Delivery> {
@@ -191,19 +205,16 @@ impl Connections {
             let Some(line) = self.lines.get_mut(&number) else {
                 continue;
             };
-            if !line.has_credit() {
+            let event = if line.has_credit() { line.outbox.pop_front() } else { None };
+            line.is_listed = !line.outbox.is_empty();
+            if line.is_listed {
                 self.blocked.push_back(number);
-                continue;
             }
-            let Some(event) = line.outbox.pop_front() else {
+            let Some(event) = event else {
                 continue;
             };
             line.handed = line.handed.wrapping_add(1);
-            let delivery = Delivery { peer: line.peer, connection: line.id, event };
-            if !line.outbox.is_empty() {
-                self.blocked.push_back(number);
-            }
-            return Some(delivery);
+            return Some(Delivery { peer: line.peer, connection: line.id, event });
         }
         None
     }
@@ -216,7 +227,7 @@ mod tests {
     use crate::event::Mode;
     use crate::message::Request;
     use std::sync::atomic::AtomicUsize;
-    use std::task::Wake;
+    use std::task::{Wake, Waker};
 
     #[derive(Default)]
     struct Count(AtomicUsize);
@@ -300,6 +311,38 @@ mod tests {
         let id = ConnectionId::new_unchecked(2);
         let (never, _) = connections.begin(id);
         connections.forget(id);
-        assert_eq!((connections.id(never), connections.number(id), connections.all()), (None, None, vec![]));
+        assert_eq!(
+            (connections.close(never), connections.number(id), connections.all()),
+            (None, None, vec![])
+        );
+    }
+
+    #[test]
+    fn a_connection_is_listed_once_however_often_what_waits_is_taken_back() {
+        let mut connections = Connections::default();
+        let (number, credit) = open(&mut connections, 1);
+        (0..16).for_each(|n| drop(connections.tell(number, request(n))));
+        let cx = Context::from_waker(Waker::noop());
+        for n in 16..100 {
+            assert!(connections.tell(number, request(n)).is_none());
+            assert!(connections.tell(number, ToHandler::Cancel(RequestId::new(n))).is_none());
+            assert!(n % 7 > 0 || connections.poll(&cx).is_none());
+        }
+        assert!(connections.blocked.len() <= 1, "{:?}", connections.blocked);
+        connections.tell(number, request(200));
+        credit.take();
+        assert!(connections.poll(&cx).is_some() && connections.poll(&cx).is_none());
+        assert!(connections.blocked.is_empty());
+    }
+
+    #[test]
+    fn a_connection_that_the_node_closes_is_there_until_it_has_ended() {
+        let mut connections = Connections::default();
+        let (number, _) = open(&mut connections, 1);
+        assert!(!connections.is_closing(&peer()));
+        assert_eq!(connections.close(number), Some(ConnectionId::new_unchecked(1)));
+        assert!(connections.is_closing(&peer()));
+        connections.closed(ConnectionId::new_unchecked(1));
+        assert!(!connections.is_closing(&peer()));
     }
 }

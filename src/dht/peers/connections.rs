@@ -16,19 +16,23 @@ const SOONER: Duration = Duration::from_secs(15);
 /// retransmission (RFC 6298: 1 s at first, doubling).
 const CHECKED: Duration = Duration::from_secs(3);
 
-/// When a dial beside a silent connection has brought nothing, there is none for so long, doubling each time.
+/// After a dial of a peer beside its silent connections there is none for so long, doubling each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 
 /// How often that doubles: up to some ten minutes.
 const MAX_DOUBLINGS: u8 = 6;
+
+/// With so many connections a peer is not dialled beside them: two that began at the same time may both be dead, and a
+/// second attempt is made.
+const ENOUGH: usize = 4;
 
 /// What is to be done about a silent connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Act {
     /// Ask something on it that any server answers.
     Check,
-    /// See whether a new connection works.
-    DialBeside,
+    /// Turn to another connection, or see whether a new one works.
+    TurnAway,
 }
 
 /// Whether anything comes through.
@@ -40,8 +44,8 @@ enum State {
     Awaited(Instant),
     /// A check is under way since then.
     Checked(Instant),
-    /// The check was not answered either. The peer may be dialled beside it from then on, if anything is asked.
-    Doubted { again: Instant, is_asked: bool },
+    /// The check made then was not answered either. Another is turned to again at the given time, if anything is asked.
+    Doubted { since: Instant, again: Instant, is_asked: bool },
 }
 
 /// The pulse of one connection.
@@ -54,14 +58,14 @@ enum State {
 /// ```text
 ///                    asked              soft timeout              3 s
 ///          Calm --------------> Awaited ------------> Checked ---------> Doubted
-///          ^  |                    |                   ^   |             dial beside it, and again
-///          |  +--- kept, and silent for five minutes --+   |             after 10 s, doubling, if
-///          |                       |                       |             anything is asked
+///          ^  |                    |                   ^   |             turn away, and again if
+///          |  +--- kept, and silent for five minutes --+   |             anything is asked
+///          |                       |                       |
 ///          +------- anything heard +-----------------------+--------------+
 /// ```
 ///
 /// # Inputs
-/// [`asked`](Self::asked), [`heard`](Self::heard), [`check`](Self::check).
+/// [`asked`](Self::asked), [`heard`](Self::heard), [`check`](Self::check), [`rest`](Self::rest).
 ///
 /// # Outputs
 /// [`on_timeout`](Self::on_timeout).
@@ -70,21 +74,23 @@ enum State {
 /// Moves it from left to right. What [`deadline`](Self::deadline) names is used up by [`on_timeout`](Self::on_timeout).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pulse {
+    /// When something came through last, or when it began.
     heard: Instant,
+    /// Whether anything ever came through.
+    is_proven: bool,
     state: State,
-    failures: u8,
 }
 
 impl Pulse {
     const fn new(now: Instant) -> Self {
-        Self { heard: now, state: State::Calm, failures: 0 }
+        Self { heard: now, is_proven: false, state: State::Calm }
     }
 
     /// Something was asked, to which the answer comes within `patience` as a rule.
     fn asked(&mut self, now: Instant, patience: Duration) {
         match &mut self.state {
             State::Calm => self.state = State::Awaited(after(now, patience)),
-            State::Doubted { again, is_asked } => {
+            State::Doubted { again, is_asked, .. } => {
                 if !std::mem::replace(is_asked, true) {
                     *again = (*again).max(after(now, patience));
                 }
@@ -95,7 +101,18 @@ impl Pulse {
 
     /// Something has come through.
     const fn heard(&mut self, now: Instant) {
-        *self = Self::new(now);
+        *self = Self { heard: now, is_proven: true, state: State::Calm };
+    }
+
+    /// Nothing is asked of the peer at all.
+    const fn rest(&mut self, now: Instant) {
+        self.heard = now;
+        self.state = State::Calm;
+    }
+
+    /// Returns whether something has come through since.
+    fn is_heard_since(&self, since: Instant) -> bool {
+        self.is_proven && self.heard >= since
     }
 
     /// Begins a check, whatever the time. Returns whether none was under way.
@@ -117,11 +134,11 @@ impl Pulse {
         matches!(self.state, State::Calm | State::Awaited(_))
     }
 
-    /// There was no way to dial beside it: that is to be tried again then, which lies ahead.
-    const fn put_off(&mut self, again: Instant) {
-        if self.is_doubted() {
-            self.state = State::Doubted { again, is_asked: true };
-            self.failures = self.failures.saturating_sub(1);
+    /// There was nothing to turn to: that is to be tried again then, which lies ahead, in any case or if anything is asked.
+    const fn put_off(&mut self, until: Instant, in_any_case: bool) {
+        if let State::Doubted { again, is_asked, .. } = &mut self.state {
+            *again = until;
+            *is_asked = in_any_case;
         }
     }
 
@@ -131,7 +148,7 @@ impl Pulse {
             State::Calm => kept.map(|kept| after(self.heard.max(kept.since), kept.silent)),
             State::Awaited(until) => Some(until),
             State::Checked(since) => Some(after(since, CHECKED)),
-            State::Doubted { again, is_asked } => is_asked.then_some(again),
+            State::Doubted { again, is_asked, .. } => is_asked.then_some(again),
         }
     }
 
@@ -144,11 +161,9 @@ impl Pulse {
                 self.state = State::Checked(now);
                 Some(Act::Check)
             }
-            State::Checked(_) | State::Doubted { .. } => {
-                let pause = FIRST_PAUSE.saturating_mul(1 << self.failures);
-                self.failures = (self.failures + 1).min(MAX_DOUBLINGS);
-                self.state = State::Doubted { again: after(now, pause), is_asked: false };
-                Some(Act::DialBeside)
+            State::Checked(since) | State::Doubted { since, .. } => {
+                self.state = State::Doubted { since, again: now, is_asked: false };
+                Some(Act::TurnAway)
             }
         }
     }
@@ -184,6 +199,10 @@ pub(super) struct Connections(Option<Box<Open>>);
 struct Open {
     all: Vec<Connection>,
     kept: Option<Kept>,
+    /// Before then the peer is not dialled beside them.
+    paused_until: Option<Instant>,
+    /// How often it was, since anything came through.
+    beside: u8,
 }
 
 impl Connections {
@@ -242,10 +261,28 @@ impl Connections {
         }
     }
 
-    /// There was no way to dial beside a connection: that is to be tried again then.
-    pub(super) fn try_again_at(&mut self, id: ConnectionId, again: Instant) {
+    /// There was nothing to turn to from a connection: that is to be tried again then, in any case or if anything is asked.
+    pub(super) fn try_again_at(&mut self, id: ConnectionId, again: Instant, in_any_case: bool) {
         if let Some(connection) = self.get_mut(id) {
-            connection.pulse.put_off(again);
+            connection.pulse.put_off(again, in_any_case);
+        }
+    }
+
+    /// Returns until when the peer is not to be dialled beside its connections, for the last time was not long ago.
+    pub(super) fn pause(&self, now: Instant) -> Option<Instant> {
+        self.0.as_ref()?.paused_until.filter(|until| *until > now)
+    }
+
+    /// Returns whether there are so many that another would show nothing.
+    pub(super) fn is_enough(&self) -> bool {
+        self.0.as_ref().is_some_and(|open| open.all.len() >= ENOUGH)
+    }
+
+    /// The peer is being dialled beside its connections.
+    pub(super) fn dialled_beside(&mut self, now: Instant) {
+        if let Some(open) = &mut self.0 {
+            open.paused_until = Some(after(now, FIRST_PAUSE.saturating_mul(1 << open.beside)));
+            open.beside = (open.beside + 1).min(MAX_DOUBLINGS);
         }
     }
 
@@ -255,6 +292,10 @@ impl Connections {
             return Vec::new();
         };
         connection.pulse.heard(now);
+        if let Some(open) = &mut self.0 {
+            open.paused_until = None;
+            open.beside = 0;
+        }
         let others = self.0.iter().flat_map(|open| &open.all).filter(|other| other.id != id);
         others.filter(|other| other.pulse.is_doubted()).map(|other| other.id).collect()
     }
@@ -263,6 +304,33 @@ impl Connections {
     pub(super) fn doubted(&self) -> impl Iterator<Item = ConnectionId> {
         let all = self.0.iter().flat_map(|open| &open.all);
         all.filter(|connection| connection.pulse.is_doubted()).map(|connection| connection.id)
+    }
+
+    /// Returns whether a connection is dead: nothing comes through it, though a check was made, and something has come through
+    /// another one since.
+    pub(super) fn is_outlived(&self, id: ConnectionId) -> bool {
+        let all = self.0.iter().flat_map(|open| &open.all);
+        let since = all.clone().find(|connection| connection.id == id).and_then(|it| match it.pulse.state {
+            State::Doubted { since, .. } => Some(since),
+            State::Calm | State::Awaited(_) | State::Checked(_) => None,
+        });
+        since
+            .is_some_and(|since| all.clone().any(|other| other.id != id && other.pulse.is_heard_since(since)))
+    }
+
+    /// Begins a check of the connection on which to ask, if others are doubted and nothing is awaited on it. Returns it.
+    pub(super) fn settle(&mut self, now: Instant) -> Option<ConnectionId> {
+        self.doubted().next()?;
+        let best = self.best()?;
+        let pulse = &mut self.get_mut(best)?.pulse;
+        (pulse.state == State::Calm && pulse.check(now)).then_some(best)
+    }
+
+    /// Nothing is asked of the peer at all, so that nothing need come through.
+    pub(super) fn rest(&mut self, now: Instant, id: ConnectionId) {
+        if let Some(connection) = self.get_mut(id) {
+            connection.pulse.rest(now);
+        }
     }
 
     /// Begins a check of each connection on which none is under way, and returns them.
@@ -317,14 +385,16 @@ mod tests {
         let mut pulse = Pulse::new(start());
         assert_eq!(acts(&mut pulse, false, start()), [], "nothing was asked");
         pulse.asked(start(), SECOND);
-        assert_eq!(acts(&mut pulse, false, start()), [(1, Act::Check), (4, Act::DialBeside)]);
+        assert_eq!(acts(&mut pulse, false, start()), [(1, Act::Check), (4, Act::TurnAway)]);
         assert!(pulse.is_doubted() && !pulse.is_sound());
+        pulse.put_off(start() + 14 * SECOND, false);
+        assert_eq!(acts(&mut pulse, false, start()), [], "nothing is asked");
         pulse.asked(start() + 5 * SECOND, SECOND);
-        assert_eq!(acts(&mut pulse, false, start()), [(14, Act::DialBeside)], "not at once");
+        assert_eq!(acts(&mut pulse, false, start()), [(14, Act::TurnAway)], "not before");
         pulse.asked(start() + 20 * SECOND, SECOND);
-        assert_eq!(acts(&mut pulse, false, start()), [(34, Act::DialBeside)], "ever more rarely");
-        pulse.asked(start() + 200 * SECOND, SECOND);
-        assert_eq!(pulse.deadline(None), Some(start() + 201 * SECOND), "an answer is awaited first");
+        assert_eq!(acts(&mut pulse, false, start()), [(21, Act::TurnAway)], "an answer is awaited first");
+        pulse.put_off(start() + 22 * SECOND, true);
+        assert_eq!(acts(&mut pulse, false, start()), [(22, Act::TurnAway)], "there was no slot");
         pulse.heard(start() + 40 * SECOND);
         assert!(pulse.is_sound());
         assert_eq!(acts(&mut pulse, false, start()), []);
@@ -346,7 +416,52 @@ mod tests {
     fn one_that_is_kept_is_checked_when_it_was_silent_for_five_minutes() {
         let mut pulse = Pulse::new(start());
         pulse.heard(start() + 10 * SECOND);
-        assert_eq!(acts(&mut pulse, true, start()), [(310, Act::Check), (313, Act::DialBeside)]);
+        assert_eq!(acts(&mut pulse, true, start()), [(310, Act::Check), (313, Act::TurnAway)]);
+    }
+
+    #[test]
+    fn a_peer_is_dialled_beside_its_connections_ever_more_rarely_until_something_is_heard() {
+        let (mut connections, mut now) = (Connections::default(), start());
+        connections.add(now, ConnectionId(1));
+        for pause in [10, 20, 40, 80, 160, 320, 640, 640] {
+            assert_eq!(connections.pause(now), None);
+            connections.dialled_beside(now);
+            assert_eq!(connections.pause(now), Some(now + pause * SECOND));
+            now += pause * SECOND;
+        }
+        connections.dialled_beside(now);
+        connections.heard(now, ConnectionId(1));
+        assert_eq!(connections.pause(now), None);
+        (2..4).for_each(|n| connections.add(now, ConnectionId(n)));
+        assert!(!connections.is_enough());
+        connections.add(now, ConnectionId(4));
+        assert!(connections.is_enough());
+    }
+
+    #[test]
+    fn a_connection_is_outlived_by_what_comes_through_another_after_it_was_checked() {
+        let (old, new) = (ConnectionId(1), ConnectionId(2));
+        for (at, is_dead) in [(0, false), (1, true), (2, true)] {
+            let (mut connections, now) = (Connections::default(), start());
+            connections.add(now, old);
+            connections.add(now + 2 * SECOND, new);
+            connections.heard(now + at * SECOND, new);
+            assert!(connections.get_mut(old).unwrap().pulse.check(now + SECOND));
+            assert!(!connections.is_outlived(old));
+            assert_eq!(connections.on_timeout(now + SECOND + CHECKED, old), Some(Act::TurnAway));
+            assert_eq!(connections.is_outlived(old), is_dead, "{at}");
+        }
+        let (mut connections, now) = (Connections::default(), start());
+        connections.add(now, old);
+        connections.check(now);
+        connections.add(now, new);
+        connections.on_timeout(now + CHECKED, old);
+        assert!(!connections.is_outlived(old), "that there is another shows nothing");
+        assert_eq!(
+            (connections.settle(now), connections.settle(now)),
+            (Some(new), None),
+            "it is asked, once"
+        );
     }
 
     #[test]

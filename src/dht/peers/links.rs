@@ -88,6 +88,7 @@ impl Peers {
         }
         self.opened(now, &peer, connection, out);
         self.serve(now, peer, out);
+        self.settle_doubts(now, peer, out);
         self.fill_slots(now, out);
         dial.map(|dial| now.saturating_duration_since(dial.since))
     }
@@ -165,7 +166,10 @@ impl Peers {
         out: &mut VecDeque<Output>,
     ) {
         let (id, dial) = (dial, dial.and_then(|id| self.dials.end(id)));
-        if let (DialFailure::Denied, Some(id), Some(dial)) = (error, id, &dial) {
+        if let (DialFailure::Denied, Some(id), Some(dial)) = (error, id, &dial)
+            // That no second connection to a peer is let through says nothing of first ones.
+            && !matches!(dial.whom, Whom::Beside(_))
+        {
             self.dials.denied(now, id, dial.whom);
         }
         match &dial {

@@ -37,11 +37,12 @@ impl Peers {
         let patience = self.patience(self.known.get(peer)?);
         let known = self.known.get_mut(peer)?;
         let on = known.connections.best()?;
-        known.connections.asked(now, on, patience);
-        if let Some(pending) = self.requests.get_mut(id) {
-            pending.sent = Some(Sent { at: now, on });
+        let pending = self.requests.get_mut(id)?;
+        pending.sent = Some(Sent { at: now, on });
+        if pending.request.is_answered() {
+            known.connections.asked(now, on, patience);
+            self.watch(peer, on);
         }
-        self.watch(peer, on);
         Some(on)
     }
 
@@ -62,11 +63,16 @@ impl Peers {
         }
         self.watch(peer, on);
         for dead in dead {
-            tracing::debug!(%peer, "nothing comes through a connection, but through another one: it is closed");
-            self.move_requests(peer, dead, out);
-            out.push_back(Output::CloseConnection { peer: *peer, connection: dead });
-            self.disconnected(now, *peer, dead, out);
+            self.close(now, *peer, dead, out);
         }
+    }
+
+    /// Closes a dead connection; what is on it moves to another.
+    fn close(&mut self, now: Instant, peer: PeerId, dead: ConnectionId, out: &mut VecDeque<Output>) {
+        tracing::debug!(%peer, "nothing comes through a connection, but through another one: it is closed");
+        self.move_requests(&peer, dead, out);
+        out.push_back(Output::CloseConnection { peer, connection: dead });
+        self.disconnected(now, peer, dead, out);
     }
 
     /// Sees to it that a connection is looked at when it is to be; earlier does no harm.
@@ -101,11 +107,14 @@ impl Peers {
             let peer = packed.unpacked();
             let act = self.known.get_mut(&peer).and_then(|known| {
                 known.connections.put_off(id, None);
+                if known.protocol == Protocol::Unsupported {
+                    known.connections.rest(now, id);
+                }
                 known.connections.on_timeout(now, id)
             });
             match act {
                 Some(Act::Check) => self.send_check(now, peer, id, out),
-                Some(Act::DialBeside) => self.try_another(now, peer, id, out),
+                Some(Act::TurnAway) => self.try_another(now, peer, id, out),
                 None => {}
             }
             self.watch(&peer, id);
@@ -117,9 +126,6 @@ impl Peers {
         let Some(known) = self.known.get_mut(&peer) else {
             return;
         };
-        if known.protocol == Protocol::Unsupported {
-            return;
-        }
         let request = Request::FindNode { key: Bytes::from(peer.to_bytes()) };
         let deadline = after(now, self.request_timeout);
         let id = self.requests.add(peer, Owner::Pulse, request.clone(), deadline);
@@ -135,20 +141,29 @@ impl Peers {
         let Some(known) = self.known.get(&peer) else {
             return;
         };
+        if known.connections.is_outlived(silent) {
+            return self.close(now, peer, silent, out);
+        }
         if known.connections.best().is_some_and(|best| !known.connections.doubted().any(|id| id == best)) {
             self.move_requests(&peer, silent, out);
-            return self.serve(now, peer, out);
+            self.serve(now, peer, out);
+            return self.settle_doubts(now, peer, out);
         }
-        let addresses = self.first_batch(known);
-        if addresses.is_empty() || known.protocol == Protocol::Unsupported || self.dials.is_beside(&peer) {
+        let (addresses, pause) = (self.first_batch(known), known.connections.pause(now));
+        if addresses.is_empty() || known.connections.is_enough() || self.dials.is_beside(&peer) {
             return;
         }
-        if self.dials.num_beside() >= MAX_BESIDE || !self.dials.has_slot(now) {
-            if let Some(known) = self.known.get_mut(&peer) {
-                known.connections.try_again_at(silent, after(now, SLOT_AGAIN));
-            }
+        let has_slot = self.dials.num_beside() < MAX_BESIDE && self.dials.has_slot(now);
+        let Some(known) = self.known.get_mut(&peer) else {
             return;
+        };
+        if let Some(until) = pause {
+            return known.connections.try_again_at(silent, until, false);
         }
+        if !has_slot {
+            return known.connections.try_again_at(silent, after(now, SLOT_AGAIN), true);
+        }
+        known.connections.dialled_beside(now);
         tracing::debug!(%peer, "nothing comes through a connection; it is dialled beside it");
         let id = self.dials.begin(now, Whom::Beside(peer), addresses.clone());
         out.push_back(Output::Dial { id, peer: Some(peer), addresses, beside: true });
@@ -172,6 +187,16 @@ impl Peers {
         known.connections.add(now, id);
         for silent in known.connections.doubted().collect::<Vec<_>>() {
             self.move_requests(peer, silent, out);
+        }
+    }
+
+    /// Sees to it that something is asked on a connection beside those through which nothing comes: the answer shows that they
+    /// are dead.
+    pub(super) fn settle_doubts(&mut self, now: Instant, peer: PeerId, out: &mut VecDeque<Output>) {
+        let known = self.known.get_mut(&peer).filter(|known| known.protocol != Protocol::Unsupported);
+        if let Some(asked) = known.and_then(|known| known.connections.settle(now)) {
+            self.send_check(now, peer, asked, out);
+            self.watch(&peer, asked);
         }
     }
 
@@ -218,7 +243,8 @@ impl Peers {
 
     /// Checks the connections to a peer now.
     pub(in crate::dht) fn check(&mut self, now: Instant, peer: PeerId, out: &mut VecDeque<Output>) {
-        let Some(known) = self.known.get_mut(&peer) else {
+        let known = self.known.get_mut(&peer).filter(|known| known.protocol != Protocol::Unsupported);
+        let Some(known) = known else {
             return;
         };
         for connection in known.connections.check(now) {
