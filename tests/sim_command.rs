@@ -106,6 +106,7 @@ fn one_by_one() -> Vec<(Scenario, &'static str)> {
         (with_roles(Roles { poisoners: 0.1 + 0.2, ..roles() }), "--poisoners 0.30000000000000004"),
         (with_roles(Roles { liars: 0.01, ..roles() }), "--liars 0.01"),
         (with_roles(Roles { stuffers: 0.05, ..roles() }), "--stuffers 0.05"),
+        (with_roles(Roles { laggards: 0.04, ..roles() }), "--laggards 0.04"),
         (churn(Churn::default()), "--churn 10000s"),
         (
             churn(Churn { new_ids: 0.0, crashes: 1.0, ..Churn::default() }),
@@ -370,14 +371,15 @@ fn links() -> impl Strategy<Value = Links> {
 }
 
 fn roles() -> impl Strategy<Value = Roles> {
-    [share(), share(), share(), share(), share(), share()].prop_map(
-        |[clients, undialable, colluders, poisoners, liars, stuffers]| Roles {
+    [share(), share(), share(), share(), share(), share(), share()].prop_map(
+        |[clients, undialable, colluders, poisoners, liars, stuffers, laggards]| Roles {
             clients,
             undialable,
             colluders,
             poisoners,
             liars,
             stuffers,
+            laggards,
         },
     )
 }

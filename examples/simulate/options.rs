@@ -122,6 +122,9 @@ struct Shares {
     /// Name a thousand made-up peers [default: 0].
     #[arg(long, value_name = "SHARE", value_parser = share)]
     stuffers: Option<f64>,
+    /// Answer late, and name made-up peers [default: 0].
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    laggards: Option<f64>,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -256,6 +259,7 @@ impl Shares {
             poisoners: self.poisoners.unwrap_or(default.poisoners),
             liars: self.liars.unwrap_or(default.liars),
             stuffers: self.stuffers.unwrap_or(default.stuffers),
+            laggards: self.laggards.unwrap_or(default.laggards),
         }
     }
 }

@@ -107,13 +107,14 @@ impl Line {
     }
 
     fn roles(&mut self, roles: &Roles) {
-        let Roles { clients, undialable, colluders, poisoners, liars, stuffers } = *roles;
+        let Roles { clients, undialable, colluders, poisoners, liars, stuffers, laggards } = *roles;
         self.real("clients", clients, 0.0);
         self.real("undialable", undialable, 0.0);
         self.real("colluders", colluders, 0.0);
         self.real("poisoners", poisoners, 0.0);
         self.real("liars", liars, 0.0);
         self.real("stuffers", stuffers, 0.0);
+        self.real("laggards", laggards, 0.0);
     }
 
     fn churn(&mut self, churn: Option<&Churn>) {

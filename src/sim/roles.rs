@@ -10,6 +10,7 @@ use crate::message::{Request, Response};
 use crate::peer::{ConnectionType, KadPeer};
 use crate::record::RecordKey;
 use crate::rng::Rng;
+use crate::time::Duration;
 
 /// How a node plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,7 @@ pub(super) enum Role {
     Poisoner,
     Liar,
     Stuffer,
+    Laggard,
     /// Makes providers up.
     Sybil,
 }
@@ -45,6 +47,7 @@ pub(super) fn deal(roles: &Roles, nodes: usize, rng: &mut Rng) -> Vec<Role> {
         (Role::Poisoner, roles.poisoners),
         (Role::Liar, roles.liars),
         (Role::Stuffer, roles.stuffers),
+        (Role::Laggard, roles.laggards),
     ] {
         dealt.extend(std::iter::repeat_n(role, part(nodes, share)));
     }
@@ -84,12 +87,25 @@ pub(super) fn below(rng: &mut Rng, len: usize) -> usize {
 /// How many peers a stuffer names.
 const STUFFED: u64 = 1000;
 
+/// By how much a laggard is late: beyond most soft timeouts, and well within what a request may take.
+const LATE: Duration = Duration::from_millis(1500);
+const LATEST: Duration = Duration::from_millis(3000);
+
 impl World {
     /// Returns what a node that does not play along answers, if it does not leave that to the protocol.
     pub(super) fn false_answer(&self, n: usize, role: Role, request: &Request) -> Option<Response> {
         let key = match request {
             Request::FindNode { key } => key,
             Request::GetProviders { key } if role == Role::Sybil => return Some(self.made_up(key)),
+            Request::GetValue { key } if role == Role::Laggard => {
+                let closer_peers = self.nobodies(&(self.config.key_hash)(key.as_ref()));
+                return Some(Response::GetValue { key: Some(key.clone()), record: None, closer_peers });
+            }
+            Request::GetProviders { key } if role == Role::Laggard => {
+                let closer_peers = self.nobodies(&(self.config.key_hash)(key.as_ref()));
+                let provider_peers = Vec::new();
+                return Some(Response::GetProviders { key: Some(key.clone()), provider_peers, closer_peers });
+            }
             Request::GetProviders { .. }
             | Request::AddProvider { .. }
             | Request::GetValue { .. }
@@ -104,7 +120,7 @@ impl World {
                 let friends = self.closest(&target, k, |other| other.role == Role::Colluder);
                 friends.into_iter().map(|n| self.named(n, self.addresses_of(n))).collect()
             }
-            Role::Poisoner => (0..k as u64).map(|i| self.nobody(seed_of(&target) ^ i)).collect(),
+            Role::Poisoner | Role::Laggard => self.nobodies(&target),
             Role::Liar => {
                 let true_ones =
                     self.closest(&target, k, |other| other.is_alive() && other.role.is_dialable());
@@ -124,6 +140,18 @@ impl World {
         let closest = self.closest(&target, 2 * k, |other| other.is_alive() && other.role == Role::Honest);
         let closer_peers = closest.into_iter().take(k).map(|n| self.named(n, self.addresses_of(n))).collect();
         Response::GetProviders { key: Some(key.clone()), provider_peers, closer_peers }
+    }
+
+    /// As many nobodies as a lookup is about, the same for each who names them.
+    fn nobodies(&self, target: &Key) -> Vec<KadPeer> {
+        let k = self.config.bucket_size().get();
+        (0..k as u64).map(|i| self.nobody(seed_of(target) ^ i)).collect()
+    }
+
+    /// Returns by how much a node answers later than its link makes it.
+    pub(super) fn lateness(&mut self, n: usize) -> Duration {
+        let is_late = self.nodes.get(n).is_some_and(|node| node.role == Role::Laggard);
+        if is_late { LATE + (LATEST - LATE).mul_f64(self.rng.unit()) } else { Duration::ZERO }
     }
 
     fn named(&self, n: usize, addresses: Addresses) -> KadPeer {

@@ -70,6 +70,9 @@ pub struct Roles {
     pub liars: f64,
     /// Name a thousand made-up peers anywhere.
     pub stuffers: f64,
+    /// Answer late, 1.5 to 3 s, and name made-up peers that are nearest to what is asked for, even where a record or a provider
+    /// is asked for.
+    pub laggards: f64,
 }
 
 /// Nodes come and go: their sessions are Weibull distributed with shape 0.5, as measured in BitTorrent and IPFS, so that

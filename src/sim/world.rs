@@ -326,6 +326,11 @@ impl World {
         self.traffic
     }
 
+    /// Returns whether a node plays along, be it a server or a client.
+    pub fn is_honest(&self, n: usize) -> bool {
+        self.nodes.get(n).is_some_and(|node| node.role.is_honest())
+    }
+
     /// Returns how many connections are open.
     pub fn num_connections(&self) -> usize {
         self.connections.values().map(SmallVec::len).sum()

@@ -19,4 +19,5 @@ mod records;
 mod round_trips;
 mod streams;
 mod support;
+mod untroubled;
 mod wiring;

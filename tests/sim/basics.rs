@@ -21,6 +21,7 @@ fn eventful() -> Scenario {
             poisoners: 0.05,
             liars: 0.05,
             stuffers: 0.05,
+            ..Roles::default()
         },
         churn: Some(Churn { mean_session: 600 * SECOND, ..Churn::default() }),
         incidents: vec![

@@ -130,6 +130,19 @@ impl World {
         }
     }
 
+    /// Ends the connections that there are between two nodes; both are told at once.
+    pub fn cut(&mut self, a: usize, b: usize) {
+        let (a, b) = pair(a, b);
+        for link in self.numbers_of(a, b) {
+            self.lost(link, a, b);
+        }
+    }
+
+    /// Ends the connections of a node; see [`cut`](Self::cut).
+    pub fn cut_all(&mut self, n: usize) {
+        self.reset_all(n);
+    }
+
     /// A node closes a connection. The other end hears of it when the goodbye arrives, if it does.
     pub(super) fn close(&mut self, n: usize, peer: &PeerId, connection: ConnectionId) {
         let (Some(other), Some(own)) = (self.number_of(peer), self.nodes.get(n).map(|node| node.peer)) else {

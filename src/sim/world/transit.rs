@@ -235,7 +235,7 @@ impl World {
             encode_response(response, &mut self.buffer);
             self.traffic.bytes += self.buffer.len() as u64;
         }
-        let time = self.one_way(n, to);
+        let time = self.one_way(n, to) + self.lateness(n);
         let response = response.map(Box::new);
         self.later(time, Happening::Response { link, from: n, to, id, response });
     }
