@@ -19,13 +19,9 @@ use crate::peer::PackedPeerId;
 use crate::query::rtt::Phase;
 use crate::routing::admission::Stranger;
 use crate::routing::{Entry, Failed, Insert, Worth};
-use crate::time::{Duration, Instant, after};
+use crate::time::{Instant, after};
 
 use bytes::Bytes;
-
-/// A kept connection that nobody used for so long was not closed by an idle timeout, which swarms set shorter: whoever
-/// closed it may be gone.
-const UNEXPECTED_AFTER: Duration = Duration::from_secs(30);
 
 impl<S: RecordStore> Dht<S> {
     pub(super) fn connected(
@@ -57,16 +53,16 @@ impl<S: RecordStore> Dht<S> {
 
     pub(super) fn disconnected(&mut self, now: Instant, peer: PeerId, connection: ConnectionId) {
         let left = self.peers.disconnected(now, peer, connection, &mut self.outputs);
-        let Left::Nothing { was_busy } = left else {
+        let Left::Nothing { was_busy, unexpected } = left else {
             return;
         };
         let key = self.peers.key(&peer);
-        let Some(entry) = self.table.entry(&key, &peer) else {
+        if self.table.entry(&key, &peer).is_none() {
             return;
-        };
-        let unused = now.saturating_duration_since(entry.last_seen());
+        }
         self.table.set_connected(&key, &peer, false);
-        if was_busy || (self.keeps_connected(&peer) && unused > UNEXPECTED_AFTER) {
+        // Whoever closed a kept connection that was not idle for too long may be gone.
+        if was_busy || (self.keeps_connected(&peer) && unexpected) {
             self.table.probe_at(now, &key, &peer);
             self.probe.hurry(now);
         }

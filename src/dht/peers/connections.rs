@@ -19,6 +19,9 @@ const CHECKED: Duration = Duration::from_secs(3);
 /// After a dial of a peer beside its silent connections there is none for so long, doubling each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 
+/// When a connection was silent for so long it was not closed by an idle timeout, which swarms set shorter.
+const IDLE: Duration = Duration::from_secs(30);
+
 /// How often that doubles: up to some ten minutes.
 const MAX_DOUBLINGS: u8 = 6;
 
@@ -182,6 +185,8 @@ struct Kept {
 pub(super) struct Connection {
     pub(super) id: ConnectionId,
     pulse: Pulse,
+    /// Whether it was still there after a silence in which others close what is idle: so the peer keeps it, too.
+    outlived: bool,
     /// Where it stands in the order of deadlines.
     pub(super) due: Option<Instant>,
 }
@@ -224,7 +229,7 @@ impl Connections {
 
     pub(super) fn add(&mut self, now: Instant, id: ConnectionId) {
         let open = self.0.get_or_insert_default();
-        open.all.push(Connection { id, pulse: Pulse::new(now), due: None });
+        open.all.push(Connection { id, pulse: Pulse::new(now), outlived: false, due: None });
     }
 
     /// Removes a connection, and returns it if it was there.
@@ -234,6 +239,15 @@ impl Connections {
         let removed = all.remove(at);
         self.0.take_if(|open| open.all.is_empty());
         Some(removed)
+    }
+
+    /// Returns whether a connection that ends now was not closed for being idle.
+    pub(super) fn ends_unexpectedly(&self, now: Instant, id: ConnectionId) -> bool {
+        let all = self.0.iter().flat_map(|open| &open.all);
+        let mut ends = all.filter(|connection| connection.id == id);
+        ends.any(|connection| {
+            connection.outlived || now.saturating_duration_since(connection.pulse.heard) > IDLE
+        })
     }
 
     /// Returns the connection on which to ask: the newest of those that seem to live, for it is the least likely to be
@@ -291,6 +305,7 @@ impl Connections {
         let Some(connection) = self.get_mut(id) else {
             return Vec::new();
         };
+        connection.outlived |= now.saturating_duration_since(connection.pulse.heard) > IDLE;
         connection.pulse.heard(now);
         if let Some(open) = &mut self.0 {
             open.paused_until = None;

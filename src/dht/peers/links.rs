@@ -22,6 +22,8 @@ pub(in crate::dht) enum Left {
     /// That was the last one; whether anything had not been answered.
     Nothing {
         was_busy: bool,
+        /// Whether it was not closed for being idle.
+        unexpected: bool,
     },
 }
 
@@ -109,6 +111,8 @@ impl Peers {
         out: &mut VecDeque<Output>,
     ) -> Left {
         let second = self.known.second(now);
+        let ends_unexpectedly = |known: &super::Known| known.connections.ends_unexpectedly(now, connection);
+        let unexpected = self.known.get(&peer).is_some_and(ends_unexpectedly);
         if !self.closed(&peer, connection) {
             // It counts as ended already.
             return Left::Others;
@@ -138,7 +142,7 @@ impl Peers {
         self.dials.end_pause();
         self.serve(now, peer, out);
         self.fill_slots(now, out);
-        if is_last { Left::Nothing { was_busy } } else { Left::Others }
+        if is_last { Left::Nothing { was_busy, unexpected } } else { Left::Others }
     }
 
     /// A connection ended before it brought anything: what went down with it waits for another, without having been
