@@ -11,6 +11,7 @@ mod faults;
 mod lookups;
 mod providers;
 mod records;
+mod silenced;
 
 use std::fmt::Write as _;
 use std::path::Path;
