@@ -127,8 +127,8 @@ pub(super) struct Met {
 /// program blocks it is known when they are to be tried again.
 ///
 /// # Invariants
-/// Every request has exactly one outcome. A lost connection moves its unanswered requests to one new connection, once, and
-/// once more if it had brought nothing yet.
+/// Every request has exactly one outcome. A lost connection moves its unanswered requests to another that there is, or else to
+/// one new connection, once, and once more if it had brought nothing yet. One that is doubted moves them once.
 #[derive(Debug)]
 pub(super) struct Peers {
     local: PeerId,

@@ -207,14 +207,14 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     /// Dials a peer at these addresses and no others, all at once.
     fn dial_at(&self, peer: PeerId, addresses: Vec<Multiaddr>, beside: bool) -> DialOpts {
         let is_dialled = self.dials.values().any(|(_, dialled)| *dialled == Some(peer));
-        let condition = if beside || self.connections.is_closing(&peer) {
-            // The connection that there is is dead, or the swarm has not noticed yet that it counts as gone.
-            PeerCondition::NotDialing
-        } else if is_dialled {
+        // One that is being closed counts as gone, though the swarm may take long to see it.
+        let condition = match (self.connections.is_closing(&peer), is_dialled) {
+            _ if beside => PeerCondition::NotDialing,
             // This node itself has begun at other addresses, and goes on beside them.
-            PeerCondition::Disconnected
-        } else {
-            PeerCondition::DisconnectedAndNotDialing
+            (true, true) => PeerCondition::Always,
+            (true, false) => PeerCondition::NotDialing,
+            (false, true) => PeerCondition::Disconnected,
+            (false, false) => PeerCondition::DisconnectedAndNotDialing,
         };
         let at_once = u8::try_from(addresses.len()).ok().and_then(NonZeroU8::new).unwrap_or(NonZeroU8::MAX);
         let opts = DialOpts::peer_id(peer).addresses(addresses).condition(condition);

@@ -14,6 +14,7 @@ mod denier;
 mod dials;
 mod hostile;
 mod libp2p_kad;
+mod pairs;
 mod providers;
 mod records;
 mod round_trips;

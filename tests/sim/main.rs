@@ -11,6 +11,7 @@ mod faults;
 mod lookups;
 mod providers;
 mod records;
+mod silenced;
 mod soak;
 
 use std::fmt::Write as _;

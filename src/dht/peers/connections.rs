@@ -133,7 +133,7 @@ impl Pulse {
     }
 
     /// Whether there is no reason to think that nothing comes through.
-    const fn is_sound(&self) -> bool {
+    fn is_sound(&self) -> bool {
         matches!(self.state, State::Calm | State::Awaited(_))
     }
 
@@ -254,8 +254,9 @@ impl Connections {
     /// stale.
     pub(super) fn best(&self) -> Option<ConnectionId> {
         let all = &self.0.as_ref()?.all;
-        let sound = all.iter().rev().find(|connection| connection.pulse.is_sound());
-        sound.or_else(|| all.last()).map(|connection| connection.id)
+        let newest = |is: fn(&Pulse) -> bool| all.iter().rev().find(|connection| is(&connection.pulse));
+        let undoubted = || newest(|pulse| !pulse.is_doubted());
+        newest(Pulse::is_sound).or_else(undoubted).or_else(|| all.last()).map(|connection| connection.id)
     }
 
     /// Sets whether the connections are kept, and whether this node is the first of both to check them. Returns whether that
@@ -313,6 +314,11 @@ impl Connections {
         }
         let others = self.0.iter().flat_map(|open| &open.all).filter(|other| other.id != id);
         others.filter(|other| other.pulse.is_doubted()).map(|other| other.id).collect()
+    }
+
+    /// Returns whether something may come through any of them.
+    pub(super) fn is_any_undoubted(&self) -> bool {
+        self.0.iter().flat_map(|open| &open.all).any(|connection| !connection.pulse.is_doubted())
     }
 
     /// Returns the connections through which nothing comes, as far as is known.

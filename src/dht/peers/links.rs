@@ -102,7 +102,8 @@ impl Peers {
         if exempt { None } else { IpGroup::of(address) }
     }
 
-    /// A connection is gone: what was not answered goes to another one, or waits for one, once. Returns what is left.
+    /// A connection is gone: what was not answered goes to another one that there is, or waits for a new one, once. Returns
+    /// what is left.
     pub(in crate::dht) fn disconnected(
         &mut self,
         now: Instant,
@@ -129,13 +130,14 @@ impl Peers {
         }
         known.heard_of(second);
         let is_fresh = known.is_fresh && is_last;
+        let has_another = known.connections.is_any_undoubted();
         let requests = &self.requests;
         let interrupted = known.queue.take_in_flight(|id| {
             is_last || requests.get(id).is_some_and(|pending| pending.is_on(connection))
         });
         let was_busy = !interrupted.is_empty();
         for id in interrupted.into_iter().rev() {
-            if !(is_fresh && self.send_anew(id)) {
+            if !(has_another && self.send_elsewhere(id) || is_fresh && self.send_anew(id)) {
                 self.retry_or_fail(id);
             }
         }
@@ -143,6 +145,25 @@ impl Peers {
         self.serve(now, peer, out);
         self.fill_slots(now, out);
         if is_last { Left::Nothing { was_busy, unexpected } } else { Left::Others }
+    }
+
+    /// One of several connections ended: what went down with it goes to another, as often as that happens, which is no more
+    /// often than the peer makes connections. Returns whether it does.
+    fn send_elsewhere(&mut self, id: RequestId) -> bool {
+        if self.requests.get(id).is_none_or(|pending| pending.owner == Owner::Pulse) {
+            return false;
+        }
+        let Some(id) = self.requests.renumber(id) else {
+            return false;
+        };
+        if let Some(pending) = self.requests.get_mut(id) {
+            pending.sent = None;
+            let to = pending.to;
+            if let Some(known) = self.known.get_mut(&to) {
+                known.queue.push_front(id);
+            }
+        }
+        true
     }
 
     /// A connection ended before it brought anything: what went down with it waits for another, without having been

@@ -144,7 +144,7 @@ impl Peers {
         if known.connections.is_outlived(silent) {
             return self.close(now, peer, silent, out);
         }
-        if known.connections.best().is_some_and(|best| !known.connections.doubted().any(|id| id == best)) {
+        if known.connections.is_any_undoubted() {
             self.move_requests(&peer, silent, out);
             self.serve(now, peer, out);
             return self.settle_doubts(now, peer, out);

@@ -154,6 +154,24 @@ fn a_request_moves_at_most_once() {
 }
 
 #[test]
+fn a_request_goes_on_when_one_connection_ends_and_then_the_other_and_counts_against_nobody() {
+    let (mut dht, now) = (node(KeepAlive::Nobody), start());
+    open(&mut dht, now, NEW, None);
+    let (query, out) = ping(&mut dht, now);
+    let [(NEW, first, Request::Ping)] = sent(&out)[..] else { panic!("{out:?}") };
+    let out = end(&mut dht, now, NEW);
+    let [(OLD, second, Request::Ping)] = sent(&out)[..] else { panic!("{out:?}") };
+    assert!(first != second && dials(&out).is_empty());
+    let out = end(&mut dht, now, OLD);
+    let [(dial, ..)] = dials(&out)[..] else { panic!("{out:?}") };
+    let out = open(&mut dht, now, NEWEST, Some(dial));
+    let third = sent(&out).into_iter().find(|(_, _, request)| *request == Request::Ping).unwrap().1;
+    let out = answer(&mut dht, now, third, &Request::Ping);
+    assert!(matches!(result_of(&out, query), Some(QueryResult::Ping(Ok(_)))), "{out:?}");
+    assert_eq!(failures(&dht), 0);
+}
+
+#[test]
 fn the_end_of_a_closed_connection_that_is_told_late_is_no_second_one() {
     let mut dht = node(KeepAlive::Closest);
     let (_, _, dial, now) = doubt(&mut dht, start());
