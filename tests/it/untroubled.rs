@@ -154,16 +154,16 @@ impl Stage {
     }
 
     /// Measures without a hostile peer and with it.
-    async fn is_untroubled_by<F: Future<Output = Hostile>>(
+    async fn is_untroubled_by(
         &self,
         work: Work,
-        hostile: impl FnOnce(Place) -> F,
+        hostile: impl AsyncFnOnce(&Running) -> Hostile,
         time: Duration,
     ) {
         let nobody = PeerId::random();
         let (at, targets) = (self.keys(nobody, true), self.keys(nobody, false));
         let before = self.medians(work, &at, &targets, 2 * SECOND).await;
-        let hostile = hostile(self.place()).await;
+        let hostile = hostile(&self.victim).await;
         let (at, targets) = (self.keys(hostile.peer_id, true), self.keys(hostile.peer_id, false));
         let during = self.medians(work, &at, &targets, time).await;
         println!("calls {:?} then {:?}, lookups {:?} then {:?}", before.0, during.0, before.1, during.1);
@@ -172,27 +172,11 @@ impl Stage {
         assert!(during.1 <= before.1 + LONGER, "lookups took {:?}, then {:?}", before.1, during.1);
         assert_quiet();
     }
-
-    fn place(&self) -> Place {
-        Place {
-            peer_id: self.victim.peer_id,
-            address: self.victim.address.clone(),
-            client: self.victim.client.clone(),
-        }
-    }
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     times[times.len() / 2]
-}
-
-/// Where the node is that is to suffer.
-#[derive(Clone)]
-struct Place {
-    peer_id: PeerId,
-    address: Multiaddr,
-    client: Client,
 }
 
 /// Who works against it. It stops when this is dropped.
@@ -224,11 +208,11 @@ enum Manner {
 }
 
 /// Runs a peer that answers in some manner, and makes it known to the node.
-async fn asked(place: Place, manner: Manner) -> Hostile {
+async fn asked(victim: &Running, manner: Manner) -> Hostile {
     let raw = loop {
         let raw = run_raw(Carrier::Tcp, Version::V1Lazy, None).await;
         // In the farthest bucket there might be no room for it.
-        if key_of(raw.peer_id).common_prefix(&key_of(place.peer_id)) > 0 {
+        if key_of(raw.peer_id).common_prefix(&key_of(victim.peer_id)) > 0 {
             break raw;
         }
     };
@@ -240,12 +224,8 @@ async fn asked(place: Place, manner: Manner) -> Hostile {
             tokio::spawn(serve(stream, manner.clone(), acts.clone()));
         }
     }));
-    place.client.add_address(raw.peer_id, raw.address.clone()).await.unwrap();
-    eventually(|| async {
-        let table = place.client.routing_table().await.unwrap();
-        table.peers().any(|entry| entry.peer == raw.peer_id)
-    })
-    .await;
+    victim.client.add_address(raw.peer_id, raw.address.clone()).await.unwrap();
+    eventually(|| knows(victim, raw.peer_id)).await;
     hostile.acts.store(0, Ordering::Relaxed);
     hostile
 }
@@ -301,14 +281,14 @@ async fn by_one_that_answers_late_and_names_nobodies() {
     let (stage, nowhere) = (Stage::set(HONEST).await, silent_place());
     let late = Duration::from_millis(1500);
     let manner = Manner::Names(late, made_up(1, &nowhere));
-    stage.is_untroubled_by(search, |place| asked(place, manner), 8 * SECOND).await;
+    stage.is_untroubled_by(search, async |victim| asked(victim, manner).await, 8 * SECOND).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_one_that_names_sixteen_addresses_for_each_of_twenty_made_up_peers() {
     let (stage, nowhere) = (Stage::set(HONEST).await, silent_place());
     let manner = Manner::Names(Duration::ZERO, made_up(16, &nowhere));
-    stage.is_untroubled_by(look_up, |place| asked(place, manner), 4 * SECOND).await;
+    stage.is_untroubled_by(look_up, async |victim| asked(victim, manner).await, 4 * SECOND).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -316,17 +296,22 @@ async fn by_one_that_does_not_read_announcements() {
     // Of few peers, so that much is announced to each.
     let stage = Stage::set(2).await;
     // Longer than a stream may stand still, and than what is cancelled lasts.
-    stage.is_untroubled_by(provide, |place| asked(place, Manner::DeafToAnnouncements), 13 * SECOND).await;
+    stage
+        .is_untroubled_by(
+            provide,
+            async |victim| asked(victim, Manner::DeafToAnnouncements).await,
+            13 * SECOND,
+        )
+        .await;
 }
 
 /// Opens streams to the node, writes the same on each, and reads nothing.
-async fn unread(place: Place, connections: usize, bytes: Vec<u8>) -> Hostile {
+async fn unread(victim: &Running, connections: usize, bytes: Vec<u8>, every: Duration) -> Hostile {
     let mut hostile = Hostile::new(PeerId::random());
     for _ in 0..connections {
-        let raw = run_raw(Carrier::Tcp, Version::V1Lazy, None).await;
-        place.dialled_by(&raw).await;
+        let raw = run_raw(Carrier::Tcp, Version::V1Lazy, Some(victim)).await;
         let (mut control, bytes, acts) = (raw.control.clone(), bytes.clone(), hostile.acts.clone());
-        let victim = place.peer_id;
+        let victim = victim.peer_id;
         hostile.tasks.push(tokio::spawn(async move {
             let mut held = VecDeque::new();
             loop {
@@ -339,18 +324,11 @@ async fn unread(place: Place, connections: usize, bytes: Vec<u8>) -> Hostile {
                 if held.len() > 32 {
                     held.pop_front();
                 }
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                tokio::time::sleep(every).await;
             }
         }));
     }
     hostile
-}
-
-impl Place {
-    /// Connects: the node dials the peer, so that no order of events has to be waited for.
-    async fn dialled_by(&self, raw: &RunningRaw) {
-        within(self.client.connect(raw.address.clone())).await.unwrap();
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -358,7 +336,7 @@ async fn by_half_requests() {
     let stage = Stage::set(HONEST).await;
     // A message of 128 KiB, of which a few bytes come.
     let half = vec![0x80, 0x80, 0x08, 0x08, 4, 0x12, 0xf0, 0xff, 0x07];
-    stage.is_untroubled_by(idle, |place| unread(place, 1, half), 4 * SECOND).await;
+    stage.is_untroubled_by(idle, async |victim| unread(victim, 1, half, SECOND / 50).await, 4 * SECOND).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -368,17 +346,19 @@ async fn by_twenty_connections_that_never_read() {
     let find = Request::FindNode { key: stage.victim.peer_id.to_bytes().into() };
     libp2p_kademlia::wire::encode_request(&find, &mut request);
     let flood = request.repeat(100);
-    stage.is_untroubled_by(idle, |place| unread(place, 20, flood), 4 * SECOND).await;
+    stage
+        .is_untroubled_by(idle, async |victim| unread(victim, 20, flood, SECOND / 5).await, 4 * SECOND)
+        .await;
 }
 
 /// Connects to the node and leaves again, as fast as it can.
-async fn restless(place: Place) -> Hostile {
+async fn restless(victim: &Running) -> Hostile {
     let mut swarm = swarm(Carrier::Tcp, Version::V1Lazy, raw);
     let mut hostile = Hostile::new(*swarm.local_peer_id());
-    let acts = hostile.acts.clone();
+    let (acts, peer, address) = (hostile.acts.clone(), victim.peer_id, victim.address.clone());
     hostile.tasks.push(tokio::spawn(async move {
         loop {
-            swarm.dial(place.address.clone()).unwrap();
+            swarm.dial(address.clone()).unwrap();
             loop {
                 match swarm.select_next_some().await {
                     SwarmEvent::ConnectionEstablished { .. } => break,
@@ -387,7 +367,7 @@ async fn restless(place: Place) -> Hostile {
                 }
             }
             acts.fetch_add(1, Ordering::Relaxed);
-            let _ = swarm.disconnect_peer_id(place.peer_id);
+            let _ = swarm.disconnect_peer_id(peer);
         }
     }));
     hostile
@@ -400,10 +380,10 @@ async fn by_one_that_connects_anew_all_the_time() {
 }
 
 /// Peers that connect, speak the protocol and answer nothing.
-async fn silent_strangers(place: Place) -> Hostile {
+async fn silent_strangers(victim: &Running) -> Hostile {
     let mut hostile = Hostile::new(PeerId::random());
     for _ in 0..40 {
-        let raw = run_raw(Carrier::Tcp, Version::V1Lazy, None).await;
+        let raw = run_raw(Carrier::Tcp, Version::V1Lazy, Some(victim)).await;
         let mut incoming = raw.control.clone().accept(PROTOCOL).unwrap();
         let acts = hostile.acts.clone();
         hostile.tasks.push(tokio::spawn(async move {
@@ -413,7 +393,6 @@ async fn silent_strangers(place: Place) -> Hostile {
                 held.push(stream);
             }
         }));
-        place.dialled_by(&raw).await;
     }
     hostile
 }
