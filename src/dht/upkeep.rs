@@ -261,8 +261,11 @@ impl<S: RecordStore> Dht<S> {
             }
             Ok(Reply::Answer(response, rtt)) => {
                 self.reported.remove(&peer);
-                self.estimator.answered(rtt);
-                self.peers.be_patient(self.estimator.soft_timeout(None, Phase::Hopping).connected);
+                // Whoever is slow is checked, so that checks would make all seem slow.
+                if owner != Owner::Pulse {
+                    self.estimator.answered(rtt);
+                    self.peers.be_patient(self.estimator.soft_timeout(None, Phase::Hopping).connected);
+                }
                 if self.table.answered(now, &key, &peer) {
                     // In the table already, and live again if it was doubted.
                 } else if self.is_proof(owner, &response) {
