@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use futures::{AsyncWriteExt as _, FutureExt as _, StreamExt as _};
 use libp2p::core::upgrade::Version;
 use libp2p::swarm::{Stream, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, identity};
+use libp2p::{PeerId, identity};
 use libp2p_kademlia::message::{Request, Response};
 use libp2p_kademlia::{Addresses, Client, Config, ConnectionType, KadPeer, Key, Mode, Precision, RecordKey};
 use tokio::task::JoinHandle;
@@ -166,7 +166,6 @@ impl Stage {
         let hostile = hostile(&self.victim).await;
         let (at, targets) = (self.keys(hostile.peer_id, true), self.keys(hostile.peer_id, false));
         let during = self.medians(work, &at, &targets, time).await;
-        println!("calls {:?} then {:?}, lookups {:?} then {:?}", before.0, during.0, before.1, during.1);
         assert!(hostile.acts.load(Ordering::Relaxed) > 0, "the hostile peer has done nothing");
         assert!(during.0 <= before.0 + LONGER, "calls took {:?}, then {:?}", before.0, during.0);
         assert!(during.1 <= before.1 + LONGER, "lookups took {:?}, then {:?}", before.1, during.1);
