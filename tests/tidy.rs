@@ -363,4 +363,7 @@ fn acceptance_rows_and_quirks_are_all_there_and_name_tests_that_exist() {
     let quirks = fs::read_to_string(root().join("tests/quirks.md")).unwrap();
     assert!(quirks.lines().filter(|line| line.starts_with("| ")).count() > 20);
     assert_eq!(missing(&quirks, &functions).collect::<Vec<_>>(), Vec::<&str>::new());
+    let dependable = fs::read_to_string(root().join("tests/dependable.md")).unwrap();
+    assert!(dependable.lines().filter(|line| line.starts_with("| ")).count() > 20);
+    assert_eq!(missing(&dependable, &functions).collect::<Vec<_>>(), Vec::<&str>::new());
 }

@@ -2,6 +2,7 @@
 //!
 //! Does what the nodes put out and tells them what comes of it; decides nothing that a node decides.
 
+mod clocks;
 mod connections;
 mod people;
 mod questions;
@@ -75,6 +76,8 @@ pub(super) struct Node {
     pub(super) joined: bool,
     /// For how long its monotonic clock has stood still.
     pub(super) slept: Duration,
+    /// Since when it sleeps.
+    asleep_since: Option<Instant>,
     /// By how many seconds its wall clock is ahead of the world's.
     pub(super) clock_set: i64,
     wake_at: Option<Instant>,
@@ -274,14 +277,6 @@ impl World {
         SystemTime::UNIX_EPOCH + self.now()
     }
 
-    /// Returns what the clocks of a node show: those of the world, less what it has slept and as its own was set.
-    pub(super) fn clocks(&self, n: usize) -> Now {
-        let (slept, set) = self.nodes.get(n).map_or((Duration::ZERO, 0), |node| (node.slept, node.clock_set));
-        let by = Duration::from_secs(set.unsigned_abs());
-        let wall = if set < 0 { self.wall().checked_sub(by) } else { self.wall().checked_add(by) };
-        Now::new(self.now.checked_sub(slept).unwrap_or(self.now), wall.unwrap_or(SystemTime::UNIX_EPOCH))
-    }
-
     /// Ends a node's life: it is found to be gone at once.
     pub fn kill(&mut self, n: usize) {
         if self.nodes.get(n).is_some_and(Node::is_alive) {
@@ -366,6 +361,7 @@ impl World {
             most_peers: 0,
             joined: false,
             slept: Duration::ZERO,
+            asleep_since: None,
             clock_set: 0,
             wake_at: None,
         });

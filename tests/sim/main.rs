@@ -7,6 +7,7 @@
 
 mod basics;
 mod calibration;
+mod clocks;
 mod faults;
 mod lookups;
 mod providers;
