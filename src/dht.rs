@@ -87,7 +87,8 @@ pub struct Dht<S> {
     join: Bootstrap,
     seeds: Seeds,
     reported: Reported,
-    peers: Peers,
+    /// Apart as well.
+    peers: Box<Peers>,
     estimator: Estimator,
     queries: Pool<Query>,
     /// Peers whose connections are to be kept.
@@ -118,7 +119,7 @@ impl<S: RecordStore> Dht<S> {
             join: Bootstrap::new(config.joining),
             seeds: Seeds::new(config.max_seeds.get()),
             reported: Reported::default(),
-            peers: Peers::new(local, &config),
+            peers: Box::new(Peers::new(local, &config)),
             estimator: Estimator::new(config.soft_timeout.clone()),
             queries: Pool::new(config.max_queries.get(), config.query_timeout),
             kept: Box::default(),
