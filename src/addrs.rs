@@ -165,8 +165,8 @@ impl<'a> IntoIterator for &'a Addresses {
 
 /// Returns an address of `peer` as it is kept, without a `/p2p` suffix, or `None` if it is none of that peer's.
 ///
-/// Refused are an empty address, one longer than [`MAX_ADDRESS_BYTES`], one that ends in another peer's id, and one that
-/// nobody can dial: an unspecified, multicast or broadcast IP address, or port 0.
+/// Refused are an empty address, one longer than [`MAX_ADDRESS_BYTES`], one that ends in another peer's id or in two, and
+/// one that nobody can dial: an unspecified, multicast or broadcast IP address, or port 0.
 pub fn clean(address: Multiaddr, peer: &PeerId) -> Option<Multiaddr> {
     let (address, named) = without_peer(address);
     if named.is_some_and(|named| named != *peer) {
@@ -176,7 +176,7 @@ pub fn clean(address: Multiaddr, peer: &PeerId) -> Option<Multiaddr> {
     (fits && is_dialable(&address)).then_some(address)
 }
 
-/// Returns whether anybody could dial the address, as far as its numbers tell.
+/// Returns whether anybody could dial the address, which is without a `/p2p` suffix, as far as it tells.
 pub(crate) fn is_dialable(address: &Multiaddr) -> bool {
     let somewhere = |ip: IpAddr| match ip.to_canonical() {
         IpAddr::V4(ip) => !(ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast()),
@@ -186,7 +186,9 @@ pub(crate) fn is_dialable(address: &Multiaddr) -> bool {
         // What a listener binds to so as to be given another.
         matches!(protocol, Protocol::Tcp(0) | Protocol::Udp(0) | Protocol::Memory(0))
     };
-    ip_of(address).is_none_or(somewhere) && !address.iter().any(at_no_port)
+    // Behind one that was cut off there may be another, under which the swarm would report the address as another one.
+    let ends_in_peer = matches!(address.iter().last(), Some(Protocol::P2p(_)));
+    ip_of(address).is_none_or(somewhere) && !address.iter().any(at_no_port) && !ends_in_peer
 }
 
 /// Returns the address without a `/p2p` suffix, and the peer that it names.
@@ -422,6 +424,10 @@ mod tests {
         assert_eq!(clean(plain.clone(), &own), Some(plain.clone()));
         assert_eq!(clean(plain.clone().with(Protocol::P2p(own)), &own), Some(plain.clone()));
         assert_eq!(clean(plain.clone().with(Protocol::P2p(other)), &own), None);
+        for first in [own, other] {
+            let twice = plain.clone().with(Protocol::P2p(first)).with(Protocol::P2p(own));
+            assert_eq!(clean(twice, &own), None);
+        }
         assert_eq!(clean(Multiaddr::empty(), &own), None);
         assert_eq!(clean(Multiaddr::empty().with(Protocol::P2p(own)), &own), None);
         let relayed = plain.with(Protocol::P2p(other)).with(Protocol::P2pCircuit);

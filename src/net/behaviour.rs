@@ -385,6 +385,11 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
                 continue;
             }
             if let Poll::Ready(call) = self.desk.poll(cx) {
+                // Calls without end do not put off what is due.
+                let now = timer::both();
+                if self.dht.poll_timeout().is_some_and(|deadline| deadline.at <= now.instant) {
+                    self.dht.handle_timeout(now);
+                }
                 call.carry_out(self);
                 continue;
             }

@@ -283,3 +283,39 @@ impl Desk {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use libp2p_identity::Keypair;
+    use libp2p_swarm::{NetworkBehaviour as _, ToSwarm};
+    use std::task::Waker;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::net::timer;
+    use crate::store::MemoryStore;
+    use crate::time::Duration;
+
+    #[test]
+    fn calls_without_end_do_not_put_off_what_is_due() {
+        let [local, silent] = [(); 2].map(|()| Keypair::generate_ed25519().public().to_peer_id());
+        let (soft, timeout) = (Duration::from_millis(1), Duration::from_millis(100));
+        let config = Config::default().with_soft_timeout(soft..=soft).unwrap();
+        let config = config.with_request_timeout(timeout).unwrap();
+        let mut node = Behaviour::with_config(local, MemoryStore::new(local), config);
+        node.add_address(&silent, "/ip4/127.0.0.1/tcp/4001".parse().unwrap());
+        node.ping(silent);
+        let (since, calls) = (timer::now(), node.desk().calls());
+        let mut cx = Context::from_waker(Waker::noop());
+        loop {
+            while calls.send(Call::PeerCount(oneshot::channel().0)).is_ok() {}
+            let polled = node.poll(&mut cx);
+            let passed = timer::now() - since;
+            if let Poll::Ready(ToSwarm::GenerateEvent(Event::OutboundQueryProgressed { .. })) = polled {
+                assert!(passed >= timeout);
+                return;
+            }
+            assert!(passed < 20 * timeout, "time stands still");
+        }
+    }
+}

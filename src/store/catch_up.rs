@@ -54,7 +54,7 @@ impl CatchUp {
         let from = after(since, self.caught_up);
         let ahead = time.saturating_duration_since(from);
         let hurries_for = behind / (PACE - 1);
-        if ahead >= behind + hurries_for {
+        if ahead > behind + hurries_for {
             return after(since, ahead - behind);
         }
         let nanos = ahead.as_nanos().div_ceil(u128::from(PACE));
@@ -85,6 +85,18 @@ mod tests {
         assert_eq!(schedule.time(start() + 3 * HOUR), start() + 26 * HOUR);
         schedule.fall_behind(start() + 4 * HOUR, 23 * HOUR, HOUR);
         assert_eq!(schedule.time(start() + 6 * HOUR), start() + 30 * HOUR, "no more than an hour of it");
+    }
+
+    #[test]
+    fn when_has_come_to_the_nanosecond() {
+        for behind in 0..100 {
+            let mut schedule = CatchUp::default();
+            schedule.fall_behind(start(), Duration::from_nanos(behind), HOUR);
+            for ahead in 0..200 {
+                let time = start() + Duration::from_nanos(ahead);
+                assert!(schedule.time(schedule.when(time)) >= time, "{behind} {ahead}");
+            }
+        }
     }
 
     #[test]

@@ -136,11 +136,14 @@ impl Peers {
             }
             DialFailure::Denied => return self.denied(now, peer, dial),
             DialFailure::WrongPeer { address } | DialFailure::Own { address } => {
-                // Whoever lied about one address need not have lied about the others, of which nothing was heard.
-                attempt.untry(&dial.addresses);
-                attempt.tried.push(address.clone());
-                if known.is_hearsay(address) {
-                    attempt.hearsay.push(address.clone());
+                // Whoever lied about one address need not have lied about the others, of which nothing was heard. If it is
+                // none of those that were dialled, they are used up all the same: an attempt ends.
+                if dial.addresses.contains(address) {
+                    attempt.untry(&dial.addresses);
+                    attempt.tried.push(address.clone());
+                    if known.is_hearsay(address) {
+                        attempt.hearsay.push(address.clone());
+                    }
                 }
                 attempt.is_to_blame |= matches!(error, DialFailure::WrongPeer { .. });
                 known.forget_address(address);

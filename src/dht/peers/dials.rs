@@ -276,9 +276,10 @@ impl Dials {
         self.allowed < self.max && self.pause <= FIRST_PAUSE * 8
     }
 
-    /// A connection has ended: there may be a place now.
+    /// A connection has ended: there may be a place now, so that whoever is let through shows nothing of who was denied.
     pub(super) fn end_pause(&mut self) {
         self.paused_until = None;
+        self.suspect = None;
     }
 
     /// Somebody who was denied waits for another place. Returns whether a query's address has not waited too long.

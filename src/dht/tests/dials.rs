@@ -286,6 +286,11 @@ fn so_many_dials_as_the_program_lets_through_are_under_way() {
 
 /// Denies all dials to the peer 1 until it is given up, then lets one to the peer `n` through. Takes 20 s.
 fn block(dht: &mut Dht<MemoryStore>, now: Now, n: usize) {
+    block_until(dht, now, n, |_, _| {});
+}
+
+/// The same, while something happens in between.
+fn block_until(dht: &mut Dht<MemoryStore>, now: Now, n: usize, then: fn(&mut Dht<MemoryStore>, Now)) {
     dht.ping(now, peer(1));
     let mut time = now;
     while time <= now + TIMEOUT {
@@ -296,6 +301,7 @@ fn block(dht: &mut Dht<MemoryStore>, now: Now, n: usize) {
         time += 100 * MS;
         dht.handle_timeout(time);
     }
+    then(dht, time);
     outputs(dht);
     dht.ping(time, peer(n));
     let out = outputs(dht);
@@ -331,6 +337,24 @@ fn a_peer_that_is_denied_three_times_while_others_are_let_through_leaves_the_tab
     let out = timed(&mut dht, barred + 11 * MINUTE);
     assert!(whom(&out).contains(&peer(1)), "{out:?}");
     assert!(dht.peers.is_worth_asking((barred + 11 * MINUTE).instant, &peer(1)));
+}
+
+#[test]
+fn nobody_is_blocked_because_there_was_a_place_for_others_after_a_connection_had_ended() {
+    let (mut dht, now) = (node_among(100..101), start());
+    admit(&mut dht, now, [1]);
+    lose(&mut dht, now, 1);
+    outputs(&mut dht);
+    for round in 0..5 {
+        block_until(&mut dht, now + round * MINUTE, 200 + usize::try_from(round).unwrap(), |dht, now| {
+            let (peer, connection) = (peer(300), conn(300));
+            let input =
+                Input::Connected { peer, connection, address: address(300), dialled: false, dial: None };
+            dht.handle_input(now, input);
+            lose(dht, now, 300);
+        });
+    }
+    assert!(dht.table().entry(&key(1), &peer(1)).is_some());
 }
 
 #[test]

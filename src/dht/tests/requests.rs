@@ -333,6 +333,15 @@ fn an_address_at_which_another_peer_answers_is_dropped_and_the_others_are_dialle
 }
 
 #[test]
+fn a_dial_that_fails_at_an_address_that_was_not_dialled_is_not_made_again() {
+    let (mut dht, now) = (node(), start());
+    let (query, dial) = ping_by_dial(&mut dht, now, 1);
+    let out = dial_failed(&mut dht, now, dial, 1, DialFailure::WrongPeer { address: address(22) });
+    assert!(dials(&out).is_empty(), "{out:?}");
+    assert_eq!(pinged(&out, query), Some(Err(RequestError::Unreachable)));
+}
+
+#[test]
 fn unsupported_addresses_are_forgotten() {
     let (mut dht, now) = (node(), start());
     learn(&mut dht, now, 1, &[address(21), address(22)]);

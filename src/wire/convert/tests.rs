@@ -183,6 +183,7 @@ fn bad_ids_and_addresses_are_skipped_and_the_rest_is_read() {
     let good: Multiaddr = "/ip4/1.2.3.4/tcp/1".parse().unwrap();
     let suffixed = good.clone().with(Protocol::P2p(peer(1)));
     let foreign = good.clone().with(Protocol::P2p(peer(2)));
+    let twice = suffixed.clone().with(Protocol::P2p(peer(1)));
     let mut message = vec![0x08, 4];
     let mut push_peer = |id: &[u8], addresses: &[&[u8]], connection: u8| {
         let mut body = vec![0x0a, u8::try_from(id.len()).unwrap()];
@@ -198,14 +199,16 @@ fn bad_ids_and_addresses_are_skipped_and_the_rest_is_read() {
         message.extend(body);
     };
     push_peer(b"not an id", &[good.as_ref()], 1);
-    push_peer(&id, &[&[0xff, 0xff], suffixed.as_ref(), foreign.as_ref(), &other, &[], good.as_ref()], 9);
+    let foreign = foreign.as_ref();
+    push_peer(&id, &[&[0xff, 0xff], suffixed.as_ref(), foreign, &other, &[], good.as_ref()], 9);
+    push_peer(&id, &[twice.as_ref(), good.as_ref()], 9);
     let Response::FindNode { closer_peers } = decode_response(&message).unwrap() else { panic!() };
     let expected = KadPeer {
         node_id: peer(1),
         multiaddrs: Addresses::collect(&peer(1), [good]),
         connection_ty: ConnectionType::NotConnected,
     };
-    assert_eq!(closer_peers, [expected]);
+    assert_eq!(closer_peers, [expected.clone(), expected]);
 }
 
 #[test]
