@@ -52,7 +52,8 @@ impl Soak {
             nodes,
             seed,
             roles: HOSTILE,
-            start: Start::Join { every: 200 * MS, seeds: 2 },
+            // The first is honest: whoever knows nobody but a liar has no living answer.
+            start: Start::Join { every: 200 * MS, seeds: 1 },
             settle: 5 * MINUTE,
             ..Scenario::default()
         };
@@ -64,6 +65,11 @@ impl Soak {
             soak.records.push(key);
         }
         soak.world.run_for(MINUTE);
+        let puts = soak.world.record_outcomes();
+        assert!(
+            puts.len() == 20 && puts.iter().all(|put| matches!(put.reached, Reached::Put(_))),
+            "{puts:?}"
+        );
         soak
     }
 
@@ -104,7 +110,7 @@ impl Soak {
             }
             _ => {
                 // One who joins others is never killed: all would be alone without him.
-                let n = 2 + self.below(self.world.len() - 2);
+                let n = 1 + self.below(self.world.len() - 1);
                 if self.world.is_honest(n) {
                     self.world.kill(n);
                     self.world.join();
