@@ -175,7 +175,7 @@ impl<S: RecordStore> Dht<S> {
         };
         let error = match put.map(|put| self.begin(now, Operation::PutRecord(put.safe_with(change)))) {
             Ok(Some(id)) => {
-                self.wake_when_safe(change, id);
+                self.wake_when_safe(now, change, id);
                 return Ok(id);
             }
             Ok(None) => PutRecordError::TooManyQueries,

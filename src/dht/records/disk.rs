@@ -14,10 +14,13 @@ use crate::message::Response;
 use crate::peer::PeerInfo;
 use crate::routing::Entry;
 use crate::store::Progress;
-use crate::time::{Duration, Instant, after};
+use crate::time::{Duration, Instant, after, earliest};
 
 /// How long what was changed waits for a commit, together with what is changed meanwhile.
 const COMMIT_AFTER: Duration = Duration::from_millis(50);
+
+/// After a commit has failed it is tried again so soon if somebody waits for it.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// When so many answers wait for the disk, the commit is at once.
 const COMMIT_AT: usize = 256;
@@ -52,7 +55,8 @@ enum Awaiting {
 /// ```
 ///
 /// # What time does
-/// A commit is due soon after a change, and a while after one that could not be written.
+/// A commit is due soon after a change; after one that could not be written in a second if somebody waits, or else after a
+/// while.
 ///
 /// # Bounds
 /// 1,024 answers, and the queries there are.
@@ -76,6 +80,17 @@ impl Disk {
 
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.commit_at.is_some_and(|at| at <= now)
+    }
+
+    /// Returns how long a change waits for a commit.
+    fn pause(&self) -> Duration {
+        if self.progress.tried <= self.progress.durable {
+            COMMIT_AFTER
+        } else if self.waiting.is_empty() {
+            TRY_AGAIN
+        } else {
+            AGAIN_AFTER
+        }
     }
 
     /// Returns whether nobody more may wait.
@@ -114,8 +129,9 @@ impl<S: RecordStore> Dht<S> {
 
     /// Sees to it that what was changed survives a crash.
     pub(in crate::dht) fn commit_soon(&mut self, now: Instant) {
-        if self.store.written() > self.records.disk.asked {
-            self.records.disk.commit_at.get_or_insert_with(|| after(now, COMMIT_AFTER));
+        let disk = &mut self.records.disk;
+        if self.store.written() > disk.asked {
+            disk.commit_at = earliest(disk.commit_at, Some(after(now, disk.pause())));
         }
     }
 
@@ -154,8 +170,9 @@ impl<S: RecordStore> Dht<S> {
     }
 
     /// Wakes a query when a change survives a crash, or may not.
-    pub(super) fn wake_when_safe(&mut self, change: Option<u64>, query: QueryId) {
+    pub(super) fn wake_when_safe(&mut self, now: Instant, change: Option<u64>, query: QueryId) {
         self.records.disk.waiting.extend(change.map(|change| (change, Awaiting::Query(query))));
+        self.commit_soon(now);
     }
 
     /// The store has come further: those who have waited for it are told.
@@ -176,7 +193,7 @@ impl<S: RecordStore> Dht<S> {
         }
         if disk.progress.tried > disk.progress.durable {
             disk.asked = disk.asked.min(disk.progress.durable);
-            disk.commit_at = Some(after(now, TRY_AGAIN));
+            disk.commit_at = Some(after(now, disk.pause()));
         }
     }
 }

@@ -96,13 +96,33 @@ fn what_the_disk_does_not_take_is_refused_and_tried_again() {
     put(&mut dht, now + 51 * MS, 4);
     advance(&mut dht, now + 52 * MS, 1, 3);
     assert_eq!(answered(&mut dht), (vec![1], vec![2, 3]));
-    assert_eq!(dht.due().unwrap().at, now + 52 * MS + 30 * SECOND);
+    assert_eq!(dht.due().unwrap().at, now + 52 * MS + SECOND, "somebody waits");
     // It neither goes back nor forgets.
     advance(&mut dht, now + 53 * MS, 0, 0);
     assert_eq!(answered(&mut dht), (vec![], vec![]));
     dht.handle_timeout(now + 31 * SECOND);
     advance(&mut dht, now + 31 * SECOND, 4, 4);
     assert_eq!(answered(&mut dht), (vec![4], vec![]));
+    disk.open();
+}
+
+#[test]
+fn whoever_waits_after_a_commit_has_failed_waits_for_a_second() {
+    let disk = Disk::default();
+    let (mut dht, now) = (on(&disk), start());
+    disk.shut();
+    put(&mut dht, now, 1);
+    dht.handle_timeout(now + 50 * MS);
+    advance(&mut dht, now + 60 * MS, 0, 1);
+    assert_eq!(answered(&mut dht), (vec![], vec![1]));
+    assert_eq!(dht.due().unwrap().at, now + 60 * MS + 30 * SECOND, "nobody waits");
+    put(&mut dht, now + 5 * SECOND, 2);
+    assert_eq!(dht.due().unwrap().at, now + 6 * SECOND);
+    dht.put_record(now + 7 * SECOND, Record::new("own", "v"), Quorum::One).unwrap();
+    dht.handle_timeout(now + 7 * SECOND);
+    advance(&mut dht, now + 7 * SECOND, 0, 3);
+    dht.put_record(now + 8 * SECOND, Record::new("another", "v"), Quorum::One).unwrap();
+    assert!(dht.due().unwrap().at <= now + 9 * SECOND);
     disk.open();
 }
 
