@@ -132,13 +132,16 @@ async fn put_while_cut(
     times: usize,
     which: fn(&[ConnectionId]) -> Vec<ConnectionId>,
 ) -> (Vec<String>, Duration) {
-    let (mut failed, mut longest) = (Vec::new(), Duration::ZERO);
+    let (mut failed, mut longest, mut cut_last) = (Vec::new(), Duration::ZERO, Vec::new());
     for time in 0..times {
+        // What was cut may not have ended yet.
+        eventually(|| async { !one.open().await.iter().any(|id| cut_last.contains(id)) }).await;
         for _ in one.open().await.len()..2 {
             one.dial(other).await;
         }
         eventually(|| async { one.open().await.len() >= 2 }).await;
         let open = one.open().await;
+        cut_last = which(&open);
         let began = Instant::now();
         let puts = join_all((0..16).map(|n| {
             let record = Record::new(RecordKey::new(&format!("{time} {n}")), vec![7; 500]);
@@ -149,8 +152,8 @@ async fn put_while_cut(
             for _ in 0..time % 12 {
                 tokio::task::yield_now().await;
             }
-            for id in which(&open) {
-                one.want(Want::Close(id)).await;
+            for id in &cut_last {
+                one.want(Want::Close(*id)).await;
             }
         };
         let (results, ()) = within(async { tokio::join!(puts, cut) }).await;
