@@ -113,13 +113,18 @@ impl Addresses {
         Self(self.iter().filter(|address| Reach::of(address) != Reach::Special).cloned().collect())
     }
 
-    /// Returns the addresses that reach at least so far; shares the list if all do.
+    /// Returns the addresses that a peer can know of whose connection reaches so far; shares the list if it is all of them.
     #[must_use]
     pub(crate) fn within(&self, reach: Reach) -> Self {
-        if self.iter().all(|address| Reach::of(address) >= reach) {
+        // Whoever was met in a special range knows nothing of this machine or site for that.
+        let is_within = |address: &&Multiaddr| {
+            let known = Reach::of(address);
+            if reach == Reach::Special { known == reach || known == Reach::World } else { known >= reach }
+        };
+        if self.iter().all(|address| is_within(&address)) {
             return self.clone();
         }
-        Self(self.iter().filter(|address| Reach::of(address) >= reach).cloned().collect())
+        Self(self.iter().filter(is_within).cloned().collect())
     }
 
     /// Returns the preferred address.
@@ -415,6 +420,19 @@ mod tests {
     fn peer(seed: u8) -> PeerId {
         let digest = libp2p_core::multihash::Multihash::wrap(0, &[seed; 32]).unwrap();
         PeerId::from_multihash(digest).unwrap()
+    }
+
+    #[test]
+    fn whoever_was_met_in_a_special_range_names_nothing_of_this_machine_or_site() {
+        let all: Addresses =
+            ["/ip4/127.0.0.1/tcp/1", "/ip4/10.0.0.1/tcp/1", "/ip4/198.18.0.1/tcp/1", "/ip4/1.2.3.4/tcp/1"]
+                .iter()
+                .fold(Addresses::empty(), |all, text| all.merged([text.parse::<Multiaddr>().unwrap()]));
+        let kept = |reach| all.within(reach).iter().map(Reach::of).collect::<Vec<_>>();
+        assert_eq!(kept(Reach::Special), [Reach::Special, Reach::World]);
+        assert_eq!(kept(Reach::Machine), [Reach::Machine, Reach::Site, Reach::World]);
+        assert_eq!(kept(Reach::Site), [Reach::Site, Reach::World]);
+        assert_eq!(kept(Reach::World), [Reach::World]);
     }
 
     #[test]
