@@ -117,7 +117,8 @@ pub(super) struct Met {
 /// [`next_met`](Self::next_met).
 ///
 /// # What time does
-/// A request fails when its time is up, dialling included. A peer that could not be reached or did not answer is left
+/// A request fails when its time is up, dialling included; it is the peer's failure only if it was awaited for as long as an
+/// answer is at the most, or the peer could not be reached. A peer that could not be reached or did not answer is left
 /// alone for 5 s, doubling to 10 min.
 ///
 /// # Bounds
@@ -424,6 +425,8 @@ impl Peers {
         while let Some(id) = self.requests.expired(now) {
             let Some(pending) = self.requests.get(id) else { break };
             let (peer, sent) = (pending.to, pending.sent);
+            let has_had_its_time =
+                sent.is_some_and(|sent| now.saturating_duration_since(sent.at) >= self.patience);
             let mut error = RequestError::Timeout;
             if let Some(Sent { on, .. }) = sent {
                 out.push_back(Output::CancelRequest { to: peer, connection: on, id });
@@ -434,6 +437,9 @@ impl Peers {
                     // It was this node that had no slot, or this program that denied it.
                     error =
                         if known.is_denied() { RequestError::DialRefused } else { RequestError::Overloaded };
+                } else if known.link == Link::Connected && !has_had_its_time {
+                    // It waited behind others of this node, or for a connection that came late.
+                    error = RequestError::Overloaded;
                 } else {
                     known.failed(now);
                 }

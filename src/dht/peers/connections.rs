@@ -2,6 +2,8 @@
 //!
 //! Knows numbers and times; what is sent, and how a peer is dialled, is not its affair.
 
+use smallvec::SmallVec;
+
 use super::super::io::ConnectionId;
 use crate::time::{Duration, Instant, after};
 
@@ -202,7 +204,8 @@ pub(super) struct Connections(Option<Box<Open>>);
 
 #[derive(Debug, Default)]
 struct Open {
-    all: Vec<Connection>,
+    /// As a rule there is one.
+    all: SmallVec<[Connection; 1]>,
     kept: Option<Kept>,
     /// Before then the peer is not dialled beside them.
     paused_until: Option<Instant>,
@@ -237,6 +240,7 @@ impl Connections {
         let all = &mut self.0.as_mut()?.all;
         let at = all.iter().position(|connection| connection.id == id)?;
         let removed = all.remove(at);
+        all.shrink_to_fit();
         self.0.take_if(|open| open.all.is_empty());
         Some(removed)
     }

@@ -115,7 +115,9 @@ impl Peers {
         let ends_unexpectedly = |known: &super::Known| known.connections.ends_unexpectedly(now, connection);
         let unexpected = self.known.get(&peer).is_some_and(ends_unexpectedly);
         if !self.closed(&peer, connection) {
-            // It counts as ended already.
+            // It counts as ended already; only its place in the program was taken until now.
+            self.dials.end_pause();
+            self.fill_slots(now, out);
             return Left::Others;
         }
         let Some(known) = self.known.get_mut(&peer) else {

@@ -523,13 +523,15 @@ fn at_most_32_requests_are_in_flight_to_one_peer_and_the_others_wait_their_turn(
 }
 
 #[test]
-fn what_has_waited_until_its_time_is_up_is_not_sent_in_the_end() {
+fn what_has_waited_until_its_time_is_up_is_not_sent_in_the_end_and_not_the_peers_failure() {
     let (mut dht, now) = (node(), start());
     admit(&mut dht, now, [1]);
     let queries: Vec<_> = (0..40).map(|_| dht.ping(now, peer(1))).collect();
     assert_eq!(asked(&outputs(&mut dht)).len(), 32);
     let out = timed(&mut dht, now + TIMEOUT);
-    assert!(queries.into_iter().all(|query| pinged(&out, query) == Some(Err(RequestError::Timeout))));
+    let errors: Vec<_> = queries.into_iter().map(|query| pinged(&out, query)).collect();
+    assert!(errors[..32].iter().all(|error| *error == Some(Err(RequestError::Timeout))), "{errors:?}");
+    assert!(errors[32..].iter().all(|error| *error == Some(Err(RequestError::Overloaded))), "{errors:?}");
     let pings = asked(&out).into_iter().filter(|(_, _, request)| *request == Request::Ping).count();
     assert_eq!(pings, 0, "they are sent and cancelled at once");
 }
