@@ -35,6 +35,10 @@ const MAX_SINGLE_STREAMS: usize = 8;
 /// A stream that ends so soon after its first answer was closed because of it, and not because it was idle.
 const AFTER_ANSWER: Duration = Duration::from_secs(1);
 
+/// After so many answers a peer that seemed to allow fewer streams is tried with one more: what one costs in vain is little
+/// beside them.
+const ANSWERS_TO_TRY: u32 = 64;
+
 /// After so many streams on which the peer closed behind its first answer, each request gets its own.
 const CLOSES_TO_BELIEVE: u32 = 2;
 
@@ -174,6 +178,8 @@ pub(super) struct Outbound<T> {
     closes_after_answer: u32,
     /// How many streams the peer seems to allow at once.
     allowed: usize,
+    /// How many answers have come since that was changed.
+    answers: u32,
     has_answers: bool,
 }
 
@@ -186,6 +192,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Outbound<T> {
             waiting: Waiting::default(),
             closes_after_answer: 0,
             allowed: MAX_SINGLE_STREAMS,
+            answers: 0,
             has_answers: false,
         }
     }
@@ -340,6 +347,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Outbound<T> {
                 Poll::Ready(Ok(Some(response))) => {
                     take_answer(channel, response, now, events)?;
                     self.has_answers = true;
+                    self.answers += 1;
+                    if self.answers >= ANSWERS_TO_TRY {
+                        self.answers = 0;
+                        self.allowed = (self.allowed + 1).min(MAX_SINGLE_STREAMS);
+                    }
                 }
             }
             if self.closes_after_answer >= CLOSES_TO_BELIEVE && channel.in_flight.is_empty() {
@@ -362,6 +374,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Outbound<T> {
         if end == End::Early && channel.answered == 0 && !self.channels.is_empty() {
             // It was one too many for the peer, which serves on the others.
             self.allowed = self.allowed.min(self.channels.len());
+            self.answers = 0;
             self.waiting.extend(channel.in_flight);
             return;
         }

@@ -625,3 +625,24 @@ fn an_answer_to_what_is_not_out_yet_is_none() {
     net.run();
     assert!(matches!(net.told.pop(), Some(FromHandler::ResponseReceived(..))));
 }
+
+#[test]
+fn a_peer_that_refused_a_stream_is_tried_with_one_more_after_many_answers() {
+    let mut net = Net::new();
+    (0..9).for_each(|id| net.ask(id, Request::Ping));
+    let first = net.open(usize::MAX);
+    let second = net.open(usize::MAX);
+    second.reset();
+    net.run();
+    assert!(net.opens.is_empty(), "the peer has shown how many it allows");
+    for id in 9..100 {
+        net.ask(id, Request::Ping);
+        first.push(&pong());
+        net.run();
+        if !net.opens.is_empty() {
+            assert_eq!(id - 8, 64);
+            return;
+        }
+    }
+    panic!("it stays with one stream for ever");
+}
