@@ -25,7 +25,7 @@ use libp2p_kademlia::store::MemoryStore;
 use libp2p_kademlia::validate::{InvalidRecord, Validator};
 use libp2p_kademlia::{
     AddProviderError, Behaviour, Client, Config, FindPeerError, GetClosestPeersError, GetRecordError, Mode,
-    PeerInfo, PutRecordError, PutReport, RecordKey,
+    PeerInfo, PutRecordError, PutReport, QueryError, RecordKey,
 };
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
@@ -88,7 +88,9 @@ impl protocol::Node for Node {
             Command::FindPeer { peer, network } => self.find_peer(peer, network).await,
             Command::ClosestPeers { key } => match client.closest_peers(key).await {
                 Ok(peers) => Ok(json!({ "peers": all(&peers), "errors": [] })),
-                Err(GetClosestPeersError::Timeout { peers, .. }) if !peers.is_empty() => {
+                Err(GetClosestPeersError::Query { cause: QueryError::Timeout, peers, .. })
+                    if !peers.is_empty() =>
+                {
                     Ok(json!({ "peers": all(&peers), "errors": ["the query timed out"] }))
                 }
                 Err(error) => Err(told(error)),
@@ -130,7 +132,9 @@ impl Node {
         }
         match self.client.find_peer(peer).await {
             Ok(found) => Ok(named(&found.peer_id, &found.addrs)),
-            Err(FindPeerError::NotFound { .. }) => Err("not found".to_owned()),
+            Err(FindPeerError::NotFound { .. } | FindPeerError::NoAnswer { .. }) => {
+                Err("not found".to_owned())
+            }
             Err(error) => Err(told(error)),
         }
     }
@@ -139,13 +143,14 @@ impl Node {
         let (report, error) = match self.client.put(key, value).await {
             Ok(report) => (report, None),
             Err(error) => match &error {
-                PutRecordError::QuorumFailed { report, .. } | PutRecordError::Timeout { report, .. } => {
+                PutRecordError::QuorumFailed { report, .. }
+                | PutRecordError::Query { cause: QueryError::Timeout, report, .. } => {
                     ((**report).clone(), Some(error.to_string()))
                 }
                 _ => return Err(told(error)),
             },
         };
-        let PutReport { stored, refused, failed, pending: _ } = &report;
+        let PutReport { stored, refused, failed, .. } = &report;
         let mut errors = Vec::from_iter(error);
         errors.extend(refused.iter().map(|peer| format!("{peer} has refused it")));
         errors.extend(failed.iter().map(|(peer, why)| format!("{peer}: {why}")));
@@ -159,7 +164,11 @@ impl Node {
         while let Some(next) = found.next().await {
             match next {
                 Ok(found) => best = best.max(Some(found.record.value)),
-                Err(error @ (GetRecordError::NotFound { .. } | GetRecordError::NoKnownPeers)) => {
+                Err(
+                    error @ (GetRecordError::NotFound { .. }
+                    | GetRecordError::NoAnswer { .. }
+                    | GetRecordError::Query { cause: QueryError::NoKnownPeers, .. }),
+                ) => {
                     errors.push(format!("not found: {error}"));
                 }
                 Err(error) => errors.push(error.to_string()),
@@ -173,7 +182,8 @@ impl Node {
         let (report, error) = match self.client.provide(multihash).await {
             Ok(report) => (report, None),
             Err(error) => match &error {
-                AddProviderError::TooFew { report, .. } | AddProviderError::Timeout { report, .. } => {
+                AddProviderError::TooFew { report, .. }
+                | AddProviderError::Query { cause: QueryError::Timeout, report, .. } => {
                     ((**report).clone(), Some(error.to_string()))
                 }
                 _ => return Err(told(error)),

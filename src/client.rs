@@ -16,7 +16,7 @@ use libp2p_identity::PeerId;
 use crate::command::Command;
 use crate::error::{
     AskPeerError, BootstrapError, ClientError, ConnectError, FindPeerError, GetClosestPeersError,
-    GetRecordError, PingError, PutRecordError, PutReport,
+    GetRecordError, PingError, PutRecordError, PutReport, QueryError,
 };
 use crate::event::{
     AskPeerOk, BootstrapOk, ConnectOk, FindPeerOk, GetRecordOk, Mode, PingOk, Precision, QueryResult,
@@ -85,8 +85,10 @@ impl Client {
     pub async fn bootstrap(&self) -> Result<BootstrapOk, BootstrapError> {
         match self.query(Command::Bootstrap).await {
             Ok(QueryResult::Bootstrap(result)) => result,
-            Ok(_) | Err(ClientError::Closed) => Err(BootstrapError::Closed),
-            Err(ClientError::Busy) => Err(BootstrapError::TooManyQueries),
+            other => {
+                let (cause, peer) = (cause(other), self.local);
+                Err(BootstrapError::Query { cause, peer, num_remaining: None })
+            }
         }
     }
 
@@ -98,8 +100,7 @@ impl Client {
     pub async fn find_peer(&self, peer: PeerId) -> Result<PeerInfo, FindPeerError> {
         match self.query(Command::FindPeer(peer)).await {
             Ok(QueryResult::FindPeer(result)) => result.map(|FindPeerOk { peer, .. }| peer),
-            Ok(_) | Err(ClientError::Closed) => Err(FindPeerError::Closed),
-            Err(ClientError::Busy) => Err(FindPeerError::TooManyQueries),
+            other => Err(FindPeerError::Query { cause: cause(other), peer, closest: Vec::new() }),
         }
     }
 
@@ -129,8 +130,7 @@ impl Client {
             Ok((QueryResult::GetClosestPeers(result), stats)) => {
                 result.map(|ok| Found { peers: ok.peers, path: ok.path, stats })
             }
-            Ok(_) | Err(ClientError::Closed) => Err(GetClosestPeersError::Closed),
-            Err(ClientError::Busy) => Err(GetClosestPeersError::TooManyQueries { key }),
+            other => Err(GetClosestPeersError::Query { cause: cause(other), key, peers: Vec::new() }),
         }
     }
 
@@ -141,8 +141,7 @@ impl Client {
     pub async fn ping(&self, peer: PeerId) -> Result<PingOk, PingError> {
         match self.query(Command::Ping(peer)).await {
             Ok(QueryResult::Ping(result)) => result,
-            Ok(_) | Err(ClientError::Closed) => Err(PingError::Closed),
-            Err(ClientError::Busy) => Err(PingError::TooManyQueries),
+            other => Err(PingError::Query { cause: cause(other), peer }),
         }
     }
 
@@ -151,10 +150,9 @@ impl Client {
     /// # Errors
     /// [`ConnectError`] if nobody was reached.
     pub async fn connect(&self, address: Multiaddr) -> Result<PeerId, ConnectError> {
-        match self.query(Command::Connect(address)).await {
+        match self.query(Command::Connect(address.clone())).await {
             Ok(QueryResult::Connect(result)) => result.map(|ConnectOk { peer, .. }| peer),
-            Ok(_) | Err(ClientError::Closed) => Err(ConnectError::Closed),
-            Err(ClientError::Busy) => Err(ConnectError::TooManyQueries),
+            other => Err(ConnectError::Query { cause: cause(other), address }),
         }
     }
 
@@ -177,7 +175,7 @@ impl Client {
     /// # Errors
     /// [`PutRecordError`], which says what became of each peer.
     pub async fn put_record(&self, record: Record, quorum: Quorum) -> Result<PutReport, PutRecordError> {
-        self.put_by(Command::PutRecord { record, quorum }).await
+        self.put_by(record.key.clone(), Command::PutRecord { record, quorum }).await
     }
 
     /// Stores a record at some peers, and not here.
@@ -191,14 +189,13 @@ impl Client {
         quorum: Quorum,
     ) -> Result<PutReport, PutRecordError> {
         let peers = peers.into_iter().collect();
-        self.put_by(Command::PutRecordTo { record, peers, quorum }).await
+        self.put_by(record.key.clone(), Command::PutRecordTo { record, peers, quorum }).await
     }
 
-    async fn put_by(&self, command: Command) -> Result<PutReport, PutRecordError> {
+    async fn put_by(&self, key: RecordKey, command: Command) -> Result<PutReport, PutRecordError> {
         match self.query(command).await {
             Ok(QueryResult::PutRecord(result)) => result.map(|ok| ok.report),
-            Ok(_) | Err(ClientError::Closed) => Err(PutRecordError::Closed),
-            Err(ClientError::Busy) => Err(PutRecordError::TooManyQueries),
+            other => Err(PutRecordError::of_query(cause(other), key)),
         }
     }
 
@@ -229,14 +226,14 @@ impl Client {
         key: impl Into<RecordKey>,
         quorum: Quorum,
     ) -> Result<Record, GetRecordError> {
-        let command = Command::GetRecord { key: key.into(), quorum: Some(quorum) };
+        let key = key.into();
+        let command = Command::GetRecord { key: key.clone(), quorum: Some(quorum) };
         match self.query(command).await {
             Ok(QueryResult::GetRecord(Ok(GetRecordOk::FinishedWithNoAdditionalRecord { best, .. }))) => {
                 Ok(best)
             }
             Ok(QueryResult::GetRecord(Err(error))) => Err(error),
-            Ok(_) | Err(ClientError::Closed) => Err(GetRecordError::Closed),
-            Err(ClientError::Busy) => Err(GetRecordError::TooManyQueries),
+            other => Err(GetRecordError::of_query(cause(other), key)),
         }
     }
 
@@ -249,27 +246,24 @@ impl Client {
     ) -> BoxStream<'static, Result<PeerRecord, GetRecordError>> {
         let (reply, results) = mpsc::channel(MAX_RESULTS);
         let ticket = self.calls.next_ticket();
-        let command = Command::GetRecord { key: key.into(), quorum: None };
+        let key = key.into();
+        let command = Command::GetRecord { key: key.clone(), quorum: None };
         let sent = self.calls.send(Call::Query { ticket, command, reply: ReplyTo::Each(reply) });
-        let error = sent.err().map(|error| match error {
-            ClientError::Closed => GetRecordError::Closed,
-            ClientError::Busy => GetRecordError::TooManyQueries,
-        });
+        let error = sent.err().map(|error| GetRecordError::of_query(error, key.clone()));
         let guard = CancelOnDrop::new(&self.calls, error.is_none().then_some(ticket));
-        let begin = Some(Finding { results, error, guard });
+        let begin = Some(Finding { key, results, error, guard });
         stream::unfold(begin, |finding| async { finding?.next().await }).boxed()
     }
 
     /// Removes a record from this node's store, and puts it no more. Others keep it until it ends there.
     ///
     /// # Errors
-    /// [`PutRecordError::Store`] if this node's store cannot, [`PutRecordError::Closed`] if the swarm is gone.
+    /// [`PutRecordError::Store`] if this node's store cannot.
     pub async fn remove(&self, key: impl Into<RecordKey>) -> Result<(), PutRecordError> {
         let key = key.into();
-        match self.ask(|reply| Call::RemoveRecord(key, reply)).await {
-            Ok(result) => result.map_err(PutRecordError::Store),
-            Err(ClientError::Closed) => Err(PutRecordError::Closed),
-            Err(ClientError::Busy) => Err(PutRecordError::TooManyQueries),
+        match self.ask(|reply| Call::RemoveRecord(key.clone(), reply)).await {
+            Ok(result) => result.map_err(|source| PutRecordError::Store { key, source }),
+            Err(error) => Err(PutRecordError::of_query(error, key)),
         }
     }
 
@@ -282,7 +276,7 @@ impl Client {
         peer: PeerId,
         key: impl Into<Vec<u8>>,
     ) -> Result<AskPeerOk, AskPeerError> {
-        self.ask_peer(Command::FindNodeAt { peer, key: key.into() }).await
+        self.ask_peer(peer, Command::FindNodeAt { peer, key: key.into() }).await
     }
 
     /// Asks one peer for the record of a key, without a search.
@@ -294,14 +288,13 @@ impl Client {
         peer: PeerId,
         key: impl Into<RecordKey>,
     ) -> Result<AskPeerOk, AskPeerError> {
-        self.ask_peer(Command::GetRecordAt { peer, key: key.into() }).await
+        self.ask_peer(peer, Command::GetRecordAt { peer, key: key.into() }).await
     }
 
-    async fn ask_peer(&self, command: Command) -> Result<AskPeerOk, AskPeerError> {
+    async fn ask_peer(&self, peer: PeerId, command: Command) -> Result<AskPeerOk, AskPeerError> {
         match self.query(command).await {
             Ok(QueryResult::AskPeer(result)) => result,
-            Ok(_) | Err(ClientError::Closed) => Err(AskPeerError::Closed),
-            Err(ClientError::Busy) => Err(AskPeerError::TooManyQueries),
+            other => Err(AskPeerError::Query { cause: cause(other), peer }),
         }
     }
 
@@ -377,6 +370,11 @@ impl Client {
     }
 }
 
+/// Returns why a call has not brought what it was made for: a result of another kind never comes.
+fn cause<T>(outcome: Result<T, ClientError>) -> QueryError {
+    outcome.err().unwrap_or(ClientError::Closed).into()
+}
+
 /// What a search has found, and what it has cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
@@ -390,6 +388,7 @@ pub struct Found {
 
 /// A search that runs, and what it has found and nobody has taken yet.
 struct Finding {
+    key: RecordKey,
     results: mpsc::Receiver<QueryResult>,
     /// Why the search could not begin.
     error: Option<GetRecordError>,
@@ -413,7 +412,7 @@ impl Finding {
                 self.guard.ticket = None;
                 None
             }
-            None => Some((Err(GetRecordError::Closed), None)),
+            None => Some((Err(GetRecordError::of_query(ClientError::Closed, self.key.clone())), None)),
         }
     }
 }

@@ -23,11 +23,12 @@ use std::collections::VecDeque;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
-pub use io::{ConnectionId, Deadline, DialFailure, DialId, InboundId, Input, Output, RequestId};
+pub use io::{ConnectionId, Deadline, DialFailure, DialId, InboundId, Input, Output, RequestId, Unreached};
 pub use queries::QueryRef;
 
-use crate::addrs::{Addresses, clean};
+use crate::addrs::{Addresses, clean, without_peer};
 use crate::config::Config;
+use crate::error::AddressError;
 use crate::event::{Event, Mode, RoutingUpdate};
 use crate::key::Key;
 use crate::peer::{PackedPeerId, PeerInfo};
@@ -280,19 +281,56 @@ impl<S: RecordStore> Dht<S> {
     /// enters the routing table. A trailing `/p2p` is cut off. Fails for an address of this node, one that nobody can dial
     /// (see [`clean`]) or that the configured filter refuses, and if there is no room for another seed.
     pub fn add_address(&mut self, now: Now, peer: PeerId, address: Multiaddr) -> RoutingUpdate {
+        self.try_add_address(now, peer, address).unwrap_or_else(|error| {
+            tracing::debug!(%peer, %error, "an address was not added");
+            RoutingUpdate::Failed
+        })
+    }
+
+    /// Does what [`add_address`](Self::add_address) does, and says why an address cannot be used.
+    ///
+    /// # Errors
+    /// [`AddressError`], where [`add_address`](Self::add_address) returns [`RoutingUpdate::Failed`].
+    pub fn try_add_address(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        address: Multiaddr,
+    ) -> Result<RoutingUpdate, AddressError> {
         let now = self.tell_time(now);
-        let update = self.add_seed(now, peer, address);
+        let update = self.add_and_check(now, peer, address);
         self.advance(now);
         update
     }
 
-    fn add_seed(&mut self, now: Instant, peer: PeerId, address: Multiaddr) -> RoutingUpdate {
-        let Some(address) = clean(address, &peer).filter(|address| self.keeps(address)) else {
-            return RoutingUpdate::Failed;
-        };
-        if peer == self.local.peer {
-            return RoutingUpdate::Failed;
+    /// Adds an address of a peer, and has the peer checked if it is a seed that is not in the table.
+    fn add_and_check(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        address: Multiaddr,
+    ) -> Result<RoutingUpdate, AddressError> {
+        let update = self.add_seed(now, peer, address)?;
+        if update == RoutingUpdate::Pending {
+            let key = self.peers.key(&peer);
+            self.admission.forget(&peer);
+            self.admission.offer(now, Stranger { key, peer, worth: Worth::Named, group: None });
         }
+        Ok(update)
+    }
+
+    fn add_seed(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        address: Multiaddr,
+    ) -> Result<RoutingUpdate, AddressError> {
+        let (plain, named) = without_peer(address.clone());
+        self.check_address(&plain, Some(&peer))?;
+        if let Some(named) = named.filter(|named| *named != peer) {
+            return Err(AddressError::OtherPeer { named });
+        }
+        let address = clean(address, &peer).ok_or(AddressError::Undialable)?;
         let known = self.peers.remember(now, peer);
         known.addresses = known.addresses.with_reported(address.clone());
         known.trust(&address);
@@ -302,14 +340,12 @@ impl<S: RecordStore> Dht<S> {
         if self.table.entry(&key, &peer).is_some() {
             self.seeds.add(key, peer, address);
             self.addresses_changed(&key, &peer, &addresses);
-            RoutingUpdate::Success
+            Ok(RoutingUpdate::Success)
         } else if self.seeds.add(key, peer, address) {
-            self.admission.forget(&peer);
-            self.admission.offer(now, Stranger { key, peer, worth: Worth::Named, group: None });
             self.join.known(now);
-            RoutingUpdate::Pending
+            Ok(RoutingUpdate::Pending)
         } else {
-            RoutingUpdate::Failed
+            Err(AddressError::TooManySeeds { limit: self.config.max_seeds.get() })
         }
     }
 
@@ -366,6 +402,14 @@ impl<S: RecordStore> Dht<S> {
 
     fn keeps(&self, address: &Multiaddr) -> bool {
         answer::keeps(address, &self.local, &self.config)
+    }
+
+    /// Returns why an address without a `/p2p` suffix is not one to reach another peer at, if it is not.
+    fn check_address(&self, address: &Multiaddr, peer: Option<&PeerId>) -> Result<(), AddressError> {
+        if peer == Some(&self.local.peer) {
+            return Err(AddressError::Own);
+        }
+        answer::check(address, &self.local, &self.config)
     }
 
     /// Returns whether the node serves others.

@@ -6,7 +6,7 @@ use std::fmt;
 
 use crate::client::Client;
 use crate::command::Command;
-use crate::error::{AddProviderError, ProvideReport};
+use crate::error::{AddProviderError, ProvideReport, QueryError};
 use crate::key::Key;
 use crate::net::desk::{Call, Calls};
 use crate::net::providers::Providers;
@@ -23,7 +23,7 @@ pub fn rendezvous_key(name: &str) -> RecordKey {
 ///
 /// The node tells others anew from time to time, and tries again by itself while nobody could be told. Others find it for up
 /// to 48 hours after the last time.
-#[must_use = "the node is not advertised any more when this is dropped"]
+#[must_use = "the node is not advertised any more when this is dropped, which `let _ =` does at once"]
 pub struct Advertisement {
     name: String,
     key: RecordKey,
@@ -70,24 +70,25 @@ impl Client {
     /// dropped.
     ///
     /// # Errors
-    /// [`AddProviderError::Store`] if the node's store has no room, [`AddProviderError::Closed`] if the swarm is gone,
-    /// [`AddProviderError::TooManyQueries`] if too many calls wait.
+    /// [`AddProviderError::Store`] if the node's store has no room; [`QueryError::Closed`] if the swarm is gone,
+    /// [`QueryError::Busy`] if too many calls wait.
     ///
     /// # Spec
     /// As go-libp2p's routing discovery.
     pub async fn advertise(&self, name: impl Into<String>) -> Result<Advertisement, AddProviderError> {
         let name = name.into();
         let (key, calls) = (rendezvous_key(&name), self.calls().clone());
-        calls.send(Call::Advertise(key.clone())).map_err(|error| match error {
-            crate::error::ClientError::Closed => AddProviderError::Closed,
-            crate::error::ClientError::Busy => AddProviderError::TooManyQueries,
-        })?;
+        let sent = calls.send(Call::Advertise(key.clone()));
+        sent.map_err(|error| AddProviderError::of_query(error, key.clone()))?;
         // From here on dropping takes it back.
-        let pending = AddProviderError::NoKnownPeers;
+        let pending = AddProviderError::of_query(QueryError::NoKnownPeers, key.clone());
         let mut this = Advertisement { name, key: key.clone(), calls, first: Err(pending) };
         this.first = self.provide(key).await;
         match &this.first {
-            Err(error @ (AddProviderError::Store(_) | AddProviderError::Closed)) => Err(error.clone()),
+            Err(
+                error @ (AddProviderError::Store { .. }
+                | AddProviderError::Query { cause: QueryError::Closed, .. }),
+            ) => Err(error.clone()),
             Ok(_) | Err(_) => Ok(this),
         }
     }
@@ -99,7 +100,7 @@ impl Client {
     /// is asked at once, a second later, and then after twice as long each time, up to five minutes.
     pub fn discover(&self, name: impl AsRef<str>) -> Providers {
         let key = rendezvous_key(name.as_ref());
-        self.find(Command::WatchProviders { key }, Some(self.local_peer_id()))
+        self.find(key.clone(), Command::WatchProviders { key }, Some(self.local_peer_id()))
     }
 }
 

@@ -1,17 +1,24 @@
 //! Errors: one enum per thing that can fail, by whose fault it is.
 //!
-//! Knows peers' ids and addresses; every error carries what was reached before it.
+//! Knows peers' ids and addresses; every error carries what was reached before it. What all queries may fail of is one type,
+//! [`QueryError`], found in the variant `Query` of each. The text of an error names its cause in one line; `source()` gives
+//! the cause as a value.
 
+mod connect;
+mod fates;
+mod peers;
 mod providers;
+mod query;
 mod records;
 
-use libp2p_identity::PeerId;
-
-pub use providers::{AddProviderError, GetProvidersError, ProvideReport};
-pub use records::{AskPeerError, GetRecordError, PutRecordError, PutReport};
-
-use crate::peer::PeerInfo;
 use crate::time::Duration;
+
+pub use connect::{AddressError, ConnectError};
+pub use fates::{Fates, SeedOutcome};
+pub use peers::{AskPeerError, BootstrapError, FindPeerError, GetClosestPeersError, PingError};
+pub use providers::{AddProviderError, GetProvidersError, ProvideReport};
+pub use query::QueryError;
+pub use records::{GetRecordError, PutRecordError, PutReport, StoreError};
 
 /// Why a [`Config`](crate::Config) cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,7 +66,7 @@ pub enum RequestError {
     #[error("the peer ended the stream")]
     StreamEnded,
     /// The peer does not speak the protocol, or no longer.
-    #[error("the peer does not speak the protocol")]
+    #[error("the peer does not speak the protocol (is it a client?)")]
     Unsupported,
     /// The peer would not store what it was sent: it ended the stream, or has another value. Not a failure of the peer.
     #[error("the peer refused")]
@@ -94,195 +101,19 @@ impl RequestError {
 #[error("no peer is known: add the address of one")]
 pub struct NoKnownPeers();
 
-/// Why a search for the closest peers ended early.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum GetClosestPeersError {
-    /// The query's time was up.
-    #[error("the query timed out")]
-    Timeout {
-        /// The bytes whose hash was looked for.
-        key: Vec<u8>,
-        /// The closest peers that had answered, nearest first.
-        peers: Vec<PeerInfo>,
-    },
-    /// Nobody could be asked.
-    #[error("no peer is known: add the address of one")]
-    NoKnownPeers {
-        /// The bytes whose hash was to be looked for.
-        key: Vec<u8>,
-    },
-    /// The protocol cannot ask for the hash of no bytes.
-    #[error("the key is empty")]
-    EmptyKey,
-    /// As many queries were running as are configured.
-    #[error("too many queries are running")]
-    TooManyQueries {
-        /// The bytes whose hash was to be looked for.
-        key: Vec<u8>,
-    },
-    /// The query was cancelled.
-    #[error("the query was cancelled")]
-    Cancelled {
-        /// The bytes whose hash was looked for.
-        key: Vec<u8>,
-        /// The closest peers that had answered, nearest first.
-        peers: Vec<PeerInfo>,
-    },
-    /// The swarm is gone. Only a [`Client`](crate::Client) returns it.
-    #[error("the swarm is gone")]
-    Closed,
-}
-
-impl GetClosestPeersError {
-    /// Returns the bytes whose hash was looked for; empty for [`Closed`](Self::Closed).
-    pub fn key(&self) -> &[u8] {
-        match self {
-            Self::Timeout { key, .. }
-            | Self::NoKnownPeers { key }
-            | Self::TooManyQueries { key }
-            | Self::Cancelled { key, .. } => key,
-            Self::EmptyKey | Self::Closed => &[],
-        }
-    }
-
-    /// Returns the bytes whose hash was looked for, without the rest.
-    pub fn into_key(self) -> Vec<u8> {
-        match self {
-            Self::Timeout { key, .. }
-            | Self::NoKnownPeers { key }
-            | Self::TooManyQueries { key }
-            | Self::Cancelled { key, .. } => key,
-            Self::EmptyKey | Self::Closed => Vec::new(),
-        }
-    }
-}
-
-/// Why a peer was not found.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum FindPeerError {
-    /// The search ended and nobody knew an address of the peer.
-    #[error("nobody knows the peer")]
-    NotFound {
-        /// The closest peers that answered, nearest first.
-        closest: Vec<PeerInfo>,
-    },
-    /// The query's time was up.
-    #[error("the query timed out")]
-    Timeout {
-        /// The closest peers that had answered, nearest first.
-        closest: Vec<PeerInfo>,
-    },
-    /// Nobody could be asked.
-    #[error("no peer is known: add the address of one")]
-    NoKnownPeers,
-    /// As many queries were running as are configured.
-    #[error("too many queries are running")]
-    TooManyQueries,
-    /// The query was cancelled.
-    #[error("the query was cancelled")]
-    Cancelled,
-    /// The swarm is gone. Only a [`Client`](crate::Client) returns it.
-    #[error("the swarm is gone")]
-    Closed,
-}
-
-/// Why joining the network failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum BootstrapError {
-    /// The query's time was up.
-    #[error("the query timed out")]
-    Timeout {
-        /// This node.
-        peer: PeerId,
-        /// How many buckets were still to be looked up; `None` if the own id was.
-        num_remaining: Option<u32>,
-    },
-    /// None of the peers that could be asked answered.
-    #[error("none of the known peers answered")]
-    NoAnswer {
-        /// Who was asked first, and with what outcome.
-        outcomes: Vec<SeedOutcome>,
-    },
-    /// Nobody could be asked.
-    #[error("no peer is known: add the address of one")]
-    NoKnownPeers,
-    /// As many queries were running as are configured.
-    #[error("too many queries are running")]
-    TooManyQueries,
-    /// The query was cancelled.
-    #[error("the query was cancelled")]
-    Cancelled,
-    /// The swarm is gone. Only a [`Client`](crate::Client) returns it.
-    #[error("the swarm is gone")]
-    Closed,
-}
-
-/// What became of asking one of the seeds while joining.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SeedOutcome {
-    /// The seed.
-    pub peer: PeerId,
-    /// Whether it answered when it was asked last; `None` if it was not asked yet, or has not answered yet.
-    pub result: Option<Result<(), RequestError>>,
-}
-
-/// Why a ping failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PingError {
-    /// The peer did not answer.
-    #[error("{peer} did not answer: {error}")]
-    Failed {
-        /// The peer.
-        peer: PeerId,
-        /// What happened.
-        error: RequestError,
-    },
-    /// As many queries were running as are configured.
-    #[error("too many queries are running")]
-    TooManyQueries,
-    /// The query was cancelled.
-    #[error("the query was cancelled")]
-    Cancelled,
-    /// The swarm is gone. Only a [`Client`](crate::Client) returns it.
-    #[error("the swarm is gone")]
-    Closed,
-}
-
-/// Why connecting to an address failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConnectError {
-    /// Nobody was reached at the address.
-    #[error("the address could not be reached: {0}")]
-    Failed(RequestError),
-    /// The address is of this node, one that nobody can dial, or filtered out by the configuration.
-    #[error("the address is not one to connect to")]
-    Address,
-    /// As many queries were running as are configured.
-    #[error("too many queries are running")]
-    TooManyQueries,
-    /// The query was cancelled.
-    #[error("the query was cancelled")]
-    Cancelled,
-    /// The swarm is gone. Only a [`Client`](crate::Client) returns it.
-    #[error("the swarm is gone")]
-    Closed,
-}
-
 /// Why a call of a [`Client`](crate::Client) was not carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
     /// The swarm is gone, and with it the node.
-    #[error("the swarm is gone")]
+    #[error("the swarm is gone, and the node with it")]
     Closed,
     /// Too many calls wait for the swarm to be polled.
-    #[error("too many calls are waiting")]
+    #[error("1,024 calls wait for the swarm to be polled, and none more may")]
     Busy,
+    /// The time that [`with_deadline`](crate::Client::with_deadline) gives each call was up.
+    #[error("the swarm has not answered in time: is it polled?")]
+    Timeout,
 }
 
 #[cfg(test)]
@@ -301,12 +132,5 @@ mod tests {
             assert!(!error.is_peers_fault(), "{error}");
         }
         assert!(RequestError::Timeout.is_peers_fault());
-    }
-
-    #[test]
-    fn keys_survive() {
-        let error = GetClosestPeersError::Timeout { key: vec![1], peers: vec![] };
-        assert_eq!(error.key(), [1]);
-        assert_eq!(error.into_key(), [1]);
     }
 }

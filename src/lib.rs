@@ -63,9 +63,9 @@ pub use config::{
 pub use dht::QueryRef;
 pub use discovery::{Advertisement, rendezvous_key};
 pub use error::{
-    AddProviderError, AskPeerError, BootstrapError, ClientError, ConfigError, ConnectError, FindPeerError,
-    GetClosestPeersError, GetProvidersError, GetRecordError, NoKnownPeers, PingError, ProvideReport,
-    PutRecordError, PutReport, RequestError, SeedOutcome,
+    AddProviderError, AddressError, AskPeerError, BootstrapError, ClientError, ConfigError, ConnectError,
+    Fates, FindPeerError, GetClosestPeersError, GetProvidersError, GetRecordError, NoKnownPeers, PingError,
+    ProvideReport, PutRecordError, PutReport, QueryError, RequestError, SeedOutcome, StoreError,
 };
 pub use event::{
     AddProviderOk, AddProviderResult, AskPeerOk, AskPeerResult, BootstrapOk, BootstrapResult, ConnectOk,

@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 use libp2p::{Multiaddr, PeerId};
 use libp2p_kademlia::{
     AddProviderError, AskPeerOk, Client, GetClosestPeersError, GetRecordError, Key, PeerInfo, PeerRecord,
-    Precision, ProvideReport, PutRecordError, PutReport, Quorum, Record,
+    Precision, ProvideReport, PutRecordError, PutReport, QueryError, Quorum, Record,
 };
 use tokio::sync::watch;
 
@@ -258,11 +258,11 @@ impl Session {
 
     async fn put(&self, name: &str, value: &str, out: &mut impl Write) -> Outcome {
         match self.client.put(key(name), value.to_owned()).await {
-            Err(PutRecordError::NoKnownPeers) => Ok(writeln!(
+            Err(PutRecordError::Query { cause: QueryError::NoKnownPeers, .. }) => Ok(writeln!(
                 out,
                 "stored here only: no other peer is known yet; it is sent to those that come"
             )?),
-            Err(PutRecordError::QuorumFailed { report, .. }) if *report == PutReport::default() => {
+            Err(PutRecordError::QuorumFailed { report, .. }) if report.is_empty() => {
                 Ok(writeln!(out, "stored here only: none of the known peers answered; it is tried again")?)
             }
             result => report(result, out),
@@ -281,11 +281,11 @@ impl Session {
 
     async fn provide(&self, name: &str, out: &mut impl Write) -> Outcome {
         match self.client.provide(key(name)).await {
-            Err(AddProviderError::NoKnownPeers) => {
+            Err(AddProviderError::Query { cause: QueryError::NoKnownPeers, .. }) => {
                 Ok(writeln!(out, "no other peer is known yet; the first ones that come are told")?)
             }
             report => {
-                let ProvideReport { sent, failed, pending } = report.map_err(told)?;
+                let ProvideReport { sent, failed, pending, .. } = report.map_err(told)?;
                 Ok(writeln!(
                     out,
                     "told: {}, failed: {}, under way: {}",
@@ -328,7 +328,7 @@ impl Session {
         let found = match self.client.lookup(bytes, Precision::Exact).await {
             Ok(found) => found,
             Err(error) => {
-                if let GetClosestPeersError::Timeout { peers, .. } = &error {
+                if let GetClosestPeersError::Query { peers, .. } = &error {
                     list(&target, peers, out)?;
                 }
                 return Err(told(error));
@@ -522,12 +522,11 @@ fn report(result: Result<PutReport, PutRecordError>, out: &mut impl Write) -> Ou
         Ok(report) => report,
         Err(
             PutRecordError::QuorumFailed { report, .. }
-            | PutRecordError::Timeout { report, .. }
-            | PutRecordError::Cancelled { report },
+            | PutRecordError::Query { cause: QueryError::Timeout | QueryError::Cancelled, report, .. },
         ) => report,
         Err(error) => return Err(Fault::Told(error.to_string())),
     };
-    let PutReport { stored, refused, failed, pending } = report;
+    let PutReport { stored, refused, failed, pending, .. } = report;
     writeln!(
         out,
         "peers that stored it: {}, refused: {}, failed: {}, pending: {}",

@@ -6,7 +6,9 @@ use std::sync::LazyLock;
 use libp2p_core::Multiaddr;
 use libp2p_core::multihash::Multihash;
 use libp2p_identity::PeerId;
-use libp2p_kademlia::dht::{ConnectionId, Dht, DialFailure, DialId, InboundId, Input, Output, RequestId};
+use libp2p_kademlia::dht::{
+    ConnectionId, Dht, DialFailure, DialId, InboundId, Input, Output, RequestId, Unreached,
+};
 use libp2p_kademlia::message::{Request, Response, SentRecord};
 use libp2p_kademlia::time::{Duration, Instant, Now, SystemTime};
 use libp2p_kademlia::{
@@ -443,8 +445,8 @@ impl World {
     fn fail_dial(&mut self, n: u8, arg: u8) {
         let dial = self.take_dial(arg);
         let error = match arg % 7 {
-            0 => DialFailure::Unreachable { unsupported: vec![address(n)] },
-            1 => DialFailure::WrongPeer { address: address(n) },
+            0 => DialFailure::Unreachable { unsupported: vec![address(n)], why: Unreached::Silent },
+            1 => DialFailure::WrongPeer { address: address(n), met: peer(n) },
             2 => DialFailure::Own { address: address(n) },
             3 => DialFailure::Refused,
             4 => DialFailure::UnderWay,

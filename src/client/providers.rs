@@ -24,24 +24,25 @@ impl Client {
     pub async fn provide(&self, key: impl Into<RecordKey>) -> Result<ProvideReport, AddProviderError> {
         let (reply, answer) = oneshot::channel();
         let ticket = self.calls.next_ticket();
-        let command = Command::StartProviding { key: key.into() };
+        let key = key.into();
+        let command = Command::StartProviding { key: key.clone() };
         let sent = self.calls.send(Call::Query { ticket, command, reply: ReplyTo::First(reply) });
-        sent.map_err(refused)?;
+        sent.map_err(|error| AddProviderError::of_query(error, key.clone()))?;
         match answer.await {
             Ok(QueryResult::StartProviding(result)) => result.map(|ok| ok.report),
-            Ok(_) | Err(_) => Err(AddProviderError::Closed),
+            Ok(_) | Err(_) => Err(AddProviderError::of_query(ClientError::Closed, key)),
         }
     }
 
     /// Tells nobody any more that this node provides a key. Others believe it until it ends there.
     ///
     /// # Errors
-    /// [`AddProviderError::Store`] if this node's store cannot, [`AddProviderError::Closed`] if the swarm is gone.
+    /// [`AddProviderError::Store`] if this node's store cannot.
     pub async fn stop_providing(&self, key: impl Into<RecordKey>) -> Result<(), AddProviderError> {
         let key = key.into();
-        match self.ask(|reply| Call::StopProviding(key, reply)).await {
-            Ok(result) => result.map_err(AddProviderError::Store),
-            Err(error) => Err(refused(error)),
+        match self.ask(|reply| Call::StopProviding(key.clone(), reply)).await {
+            Ok(result) => result.map_err(|source| AddProviderError::Store { key, source }),
+            Err(error) => Err(AddProviderError::of_query(error, key)),
         }
     }
 
@@ -50,21 +51,15 @@ impl Client {
     /// The stream ends when the closest peers have all been asked; [`Providers::error`] tells then if it ended early. Drop it
     /// when there are enough: that ends the search. If this node provides the key, it is the first.
     pub fn providers(&self, key: impl Into<RecordKey>) -> Providers {
-        self.find(Command::GetProviders { key: key.into() }, None)
+        let key = key.into();
+        self.find(key.clone(), Command::GetProviders { key }, None)
     }
 
-    pub(crate) fn find(&self, command: Command, but: Option<PeerId>) -> Providers {
+    pub(crate) fn find(&self, key: RecordKey, command: Command, but: Option<PeerId>) -> Providers {
         let (reply, results) = mpsc::channel(MAX_RESULTS);
         let ticket = self.calls.next_ticket();
         let begun = self.calls.send(Call::Query { ticket, command, reply: ReplyTo::Each(reply) });
         let guard = CancelOnDrop::new(&self.calls, begun.is_ok().then_some(ticket));
-        Providers::new(results, guard, but, begun)
-    }
-}
-
-pub(super) const fn refused(error: ClientError) -> AddProviderError {
-    match error {
-        ClientError::Closed => AddProviderError::Closed,
-        ClientError::Busy => AddProviderError::TooManyQueries,
+        Providers::new(key, results, guard, but, begun)
     }
 }

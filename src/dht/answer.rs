@@ -3,12 +3,14 @@
 //! Knows the answer, who gave it and the rules; changes nothing.
 
 use libp2p_core::Multiaddr;
+use libp2p_core::multiaddr::Protocol;
 use libp2p_identity::PeerId;
 use smallvec::SmallVec;
 
 use super::local::Local;
-use crate::addrs::{Addresses, IpGroup, Reach};
+use crate::addrs::{Addresses, IpGroup, MAX_ADDRESS_BYTES, Reach, is_dialable};
 use crate::config::Config;
+use crate::error::AddressError;
 use crate::key::Key;
 use crate::peer::KadPeer;
 
@@ -70,6 +72,33 @@ pub(super) fn kept(addresses: Addresses, local: &Local, config: &Config) -> Addr
         return addresses;
     }
     Addresses::empty().merged(addresses.iter().filter(|address| keeps(address, local, config)).cloned())
+}
+
+/// Returns why an address without a `/p2p` suffix, which the application has named, is not one to reach another peer at.
+pub(super) fn check(address: &Multiaddr, local: &Local, config: &Config) -> Result<(), AddressError> {
+    if local.is_own(address) {
+        Err(AddressError::Own)
+    } else if has_no_port(address) {
+        Err(AddressError::NoPort)
+    } else if address.is_empty() || address.len() > MAX_ADDRESS_BYTES || !is_dialable(address) {
+        Err(AddressError::Undialable)
+    } else if !keeps(address, local, config) {
+        Err(AddressError::Filtered)
+    } else {
+        Ok(())
+    }
+}
+
+/// Returns whether an address ends with a machine or begins with port 0.
+fn has_no_port(address: &Multiaddr) -> bool {
+    let is_port_0 = |protocol| matches!(protocol, Protocol::Tcp(0) | Protocol::Udp(0) | Protocol::Memory(0));
+    let is_machine = |protocol: &Protocol<'_>| {
+        matches!(
+            protocol,
+            Protocol::Ip4(_) | Protocol::Ip6(_) | Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_)
+        )
+    };
+    address.iter().any(is_port_0) || address.iter().last().as_ref().is_some_and(is_machine)
 }
 
 /// Returns whether an address of another peer is kept.

@@ -2,6 +2,8 @@
 //!
 //! Plain data: past tense for what has happened outside, imperative for what is to be done there.
 
+use std::sync::Arc;
+
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
@@ -144,11 +146,15 @@ pub enum DialFailure {
     Unreachable {
         /// Addresses that cannot be dialled at all.
         unsupported: Vec<Multiaddr>,
+        /// Why nobody did at the last of the others.
+        why: Unreached,
     },
     /// Another peer answered.
     WrongPeer {
         /// Where.
         address: Multiaddr,
+        /// Who.
+        met: PeerId,
     },
     /// This node itself answered at the address.
     Own {
@@ -165,7 +171,27 @@ pub enum DialFailure {
     NoAddresses,
 }
 
+/// Why nobody was reached at an address, as far as the transport tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unreached {
+    /// Nobody has answered in time.
+    #[default]
+    Silent,
+    /// The machine is there, but nobody listens at the port.
+    Refused,
+    /// The name in the address could not be resolved, with what the transport says.
+    NotResolved(Arc<str>),
+    /// Something else, with what the transport says.
+    Other(Arc<str>),
+}
+
 impl DialFailure {
+    /// Makes the failure of a dial at whose addresses nobody answered, all of which could be dialled.
+    pub const fn unreachable(why: Unreached) -> Self {
+        Self::Unreachable { unsupported: Vec::new(), why }
+    }
+
     /// Returns what the failure means for a request that waited for the dial.
     pub(super) const fn request_error(&self) -> RequestError {
         match self {

@@ -21,12 +21,13 @@ use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use super::answer::Named;
+use super::io::DialFailure;
 use super::local::Local;
 use super::peers::{Peers, Urgency};
 use super::seeds::Seeds;
 use crate::addrs::Addresses;
 use crate::config::Config;
-use crate::error::RequestError;
+use crate::error::{QueryError, RequestError};
 use crate::event::{QueryInfo, QueryResult, QueryStats};
 use crate::key::Key;
 use crate::message::Request;
@@ -113,6 +114,16 @@ pub(super) enum End {
     Enough,
 }
 
+impl End {
+    /// Returns the cause of the error with which an operation ends that can end in no other way.
+    pub(super) const fn cause(self) -> QueryError {
+        match self {
+            Self::Timeout => QueryError::Timeout,
+            Self::Cancelled | Self::Enough => QueryError::Cancelled,
+        }
+    }
+}
+
 /// The state machine of an operation.
 pub(super) trait Machine {
     /// Returns what the operation wants now; asked again until it waits or is done.
@@ -128,7 +139,7 @@ pub(super) trait Machine {
     fn failed(&mut self, from: &PeerId, lookup: u16, error: RequestError);
 
     /// An address that was to be dialled has been, and this is who was there.
-    fn met(&mut self, _result: Result<PeerId, RequestError>) {}
+    fn met(&mut self, _result: Result<PeerId, DialFailure>) {}
 
     /// Returns the result of an operation that ends before it is done.
     fn end(&mut self, view: &View<'_>, why: End) -> QueryResult;

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, VecDeque};
 use libp2p_identity::PeerId;
 use smallvec::SmallVec;
 
-use super::io::{ConnectionId, Output, RequestId};
+use super::io::{ConnectionId, DialFailure, Output, RequestId};
 use crate::addrs::{Addresses, Reach};
 use crate::config::{Config, IpDiversity};
 use crate::error::RequestError;
@@ -88,7 +88,7 @@ pub(super) struct Outcome {
 #[derive(Debug)]
 pub(super) struct Met {
     pub(super) query: QueryId,
-    pub(super) result: Result<PeerId, RequestError>,
+    pub(super) result: Result<PeerId, DialFailure>,
 }
 
 /// All peers this node has to do with.

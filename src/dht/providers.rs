@@ -11,7 +11,7 @@ use super::op::get_providers::{Found, GetProviders};
 use super::op::watch_providers::WatchProviders;
 use super::queries::Asker;
 use super::{Dht, RecordStore};
-use crate::error::{AddProviderError, GetProvidersError, NoKnownPeers};
+use crate::error::{AddProviderError, GetProvidersError, NoKnownPeers, QueryError, StoreError};
 use crate::event::{Precision, QueryId, QueryResult};
 use crate::message::Request;
 use crate::peer::KadPeer;
@@ -67,14 +67,13 @@ impl<S: RecordStore> Dht<S> {
             self.commit_soon(now);
         }
         self.providing.reprovide.stored(now, key.clone(), target, true, &mut self.rng);
-        let error = match self.announcement(now, &key) {
-            Err(NoKnownPeers()) => AddProviderError::NoKnownPeers,
-            Ok(add) => match self.begin(now, add) {
-                Some(id) => return Ok(id),
-                None => AddProviderError::TooManyQueries,
-            },
+        let announcement = self.announcement(now, &key).map_err(QueryError::from);
+        let cause = match announcement.and_then(|add| self.begin(now, add)) {
+            Ok(id) => return Ok(id),
+            Err(cause) => cause,
         };
         self.providing.reprovide.was_put(now, &key, Spread::Nowhere, &mut self.rng);
+        let error = AddProviderError::of_query(cause, key);
         Ok(self.at_once(now, QueryResult::StartProviding(Err(error))))
     }
 
@@ -104,20 +103,18 @@ impl<S: RecordStore> Dht<S> {
         let now = self.tell_time(now);
         let at_once = |dht: &mut Self, error| dht.at_once(now, QueryResult::GetProviders(Err(error)));
         if key.as_ref().is_empty() {
-            return at_once(self, GetProvidersError::EmptyKey);
+            return at_once(self, GetProvidersError::EmptyKey { key });
         }
         let target = (key.bytes().clone(), (self.config.key_hash)(key.as_ref()));
         let k = self.config.bucket_size().get();
         let search = self.search(now, target, k, Precision::Exact).ok();
         let found = self.known_providers(now, key.clone());
         if search.is_none() && found.is_empty() {
-            return at_once(self, GetProvidersError::NoKnownPeers);
+            return at_once(self, GetProvidersError::of_query(NoKnownPeers(), key));
         }
-        let search = search.map(|search| search.asking(Request::GetProviders { key }));
-        match self.begin(now, Operation::GetProviders(GetProviders::new(found, search))) {
-            Some(id) => id,
-            None => at_once(self, GetProvidersError::TooManyQueries),
-        }
+        let search = search.map(|search| search.asking(Request::GetProviders { key: key.clone() }));
+        let begun = self.begin(now, Operation::GetProviders(GetProviders::new(found, search)));
+        begun.unwrap_or_else(|cause| at_once(self, GetProvidersError::of_query(cause, key)))
     }
 
     /// Watches who provides a key: searches its providers at once, again after a second, and then after twice as long each
@@ -125,9 +122,9 @@ impl<S: RecordStore> Dht<S> {
     pub fn watch_providers(&mut self, now: Now, key: RecordKey) -> QueryId {
         let now = self.tell_time(now);
         let error = if key.as_ref().is_empty() {
-            GetProvidersError::EmptyKey
-        } else if self.queries.is_full() {
-            GetProvidersError::TooManyQueries
+            GetProvidersError::EmptyKey { key }
+        } else if let Err(cause) = self.has_room() {
+            GetProvidersError::of_query(cause, key)
         } else {
             let target = (key.bytes().clone(), (self.config.key_hash)(key.as_ref()));
             let k = self.config.bucket_size().get();
@@ -149,8 +146,8 @@ impl<S: RecordStore> Dht<S> {
 
     /// Begins the announcement of a command, whose error goes into the event.
     pub(super) fn provide_or_say_why(&mut self, now: Now, key: RecordKey) -> QueryId {
-        self.start_providing(now, key).unwrap_or_else(|error| {
-            let error = AddProviderError::Store(error.to_string());
+        self.start_providing(now, key.clone()).unwrap_or_else(|error| {
+            let error = AddProviderError::Store { key, source: StoreError::new(error) };
             self.at_once(now.instant, QueryResult::StartProviding(Err(error)))
         })
     }

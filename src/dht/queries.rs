@@ -19,11 +19,11 @@ use super::op::search::{Goal, Search};
 use super::op::{Answer, Ask, End, Operation, Step, View, preimage_of};
 use super::peers::{Met, Owner};
 use super::{Dht, RecordStore};
-use crate::addrs::{Addresses, is_dialable, without_peer};
+use crate::addrs::{Addresses, without_peer};
 use crate::command::Command;
 use crate::error::{
     AddProviderError, BootstrapError, ConnectError, FindPeerError, GetClosestPeersError, NoKnownPeers,
-    PingError, PutRecordError, RequestError,
+    PingError, PutRecordError, QueryError, RequestError,
 };
 use crate::event::{
     Event, Evidence, FindPeerOk, GetClosestPeersOk, GetProvidersOk, Precision, ProgressStep, QueryId,
@@ -79,8 +79,9 @@ impl<S: RecordStore> Dht<S> {
     /// Begins the query of a command. Its last event tells if it could not begin.
     pub fn run(&mut self, now: Now, command: Command) -> QueryId {
         match command {
-            Command::Bootstrap => self.bootstrap(now).unwrap_or_else(|NoKnownPeers()| {
-                self.at_once(now.instant, QueryResult::Bootstrap(Err(BootstrapError::NoKnownPeers)))
+            Command::Bootstrap => self.bootstrap(now).unwrap_or_else(|error| {
+                let error = self.join_error(error);
+                self.at_once(now.instant, QueryResult::Bootstrap(Err(error)))
             }),
             Command::FindClosest { key, count, precision } => {
                 let count = count.unwrap_or(self.config.bucket_size());
@@ -124,14 +125,13 @@ impl<S: RecordStore> Dht<S> {
         let wanted = count.min(self.config.bucket_size());
         let key = preimage.to_vec();
         let search = self.search(now, (preimage, hashed), wanted.get(), precision);
-        let result = match search {
-            Err(NoKnownPeers()) => GetClosestPeersError::NoKnownPeers { key },
-            Ok(search) => match self.begin(now, Operation::FindPeers(FindPeers::new(search, wanted))) {
-                Some(id) => return id,
-                None => GetClosestPeersError::TooManyQueries { key },
-            },
-        };
-        self.at_once(now, QueryResult::GetClosestPeers(Err(result)))
+        let begun = search
+            .map_err(QueryError::from)
+            .and_then(|search| self.begin(now, Operation::FindPeers(FindPeers::new(search, wanted))));
+        begun.unwrap_or_else(|cause| {
+            let error = GetClosestPeersError::Query { cause, key, peers: Vec::new() };
+            self.at_once(now, QueryResult::GetClosestPeers(Err(error)))
+        })
     }
 
     /// Searches a peer and its addresses. Ends with one [`QueryResult::FindPeer`].
@@ -152,31 +152,28 @@ impl<S: RecordStore> Dht<S> {
         }
         let k = self.config.bucket_size().get();
         let target = preimage_of(&peer, self.peers.key(&peer));
-        let error = match self.search(now, target, k, Precision::Near) {
-            Err(NoKnownPeers()) => FindPeerError::NoKnownPeers,
-            Ok(mut search) => {
-                // It may still be where it was last heard of, and it is its own best witness.
-                search.add(peer, self.peers.key(&peer), self.peers.dialable(&peer));
-                match self.begin(now, Operation::FindPeer(FindPeer::new(peer, search))) {
-                    Some(id) => return id,
-                    None => FindPeerError::TooManyQueries,
-                }
-            }
-        };
-        self.at_once(now, QueryResult::FindPeer(Err(error)))
+        let search = self.search(now, target, k, Precision::Near);
+        let begun = search.map_err(QueryError::from).and_then(|mut search| {
+            // It may still be where it was last heard of, and it is its own best witness.
+            search.add(peer, self.peers.key(&peer), self.peers.dialable(&peer));
+            self.begin(now, Operation::FindPeer(FindPeer::new(peer, search)))
+        });
+        begun.unwrap_or_else(|cause| {
+            let error = FindPeerError::Query { cause, peer, closest: Vec::new() };
+            self.at_once(now, QueryResult::FindPeer(Err(error)))
+        })
     }
 
     /// Asks one peer for a sign of life, connected or not. Ends with one [`QueryResult::Ping`].
     pub fn ping(&mut self, now: Now, peer: PeerId) -> QueryId {
         let now = self.tell_time(now);
         if peer == self.local.peer {
-            let error = RequestError::DialRefused;
-            return self.at_once(now, QueryResult::Ping(Err(PingError::Failed { peer, error })));
+            let (source, protocol) = (RequestError::DialRefused, self.config.protocol_name.clone());
+            return self.at_once(now, QueryResult::Ping(Err(PingError::Failed { peer, source, protocol })));
         }
-        match self.begin(now, Operation::Ping(Ping::new(peer))) {
-            Some(id) => id,
-            None => self.at_once(now, QueryResult::Ping(Err(PingError::TooManyQueries))),
-        }
+        self.begin(now, Operation::Ping(Ping::new(peer))).unwrap_or_else(|cause| {
+            self.at_once(now, QueryResult::Ping(Err(PingError::Query { cause, peer })))
+        })
     }
 
     /// Connects to an address and makes whoever is there a seed. Ends with one [`QueryResult::Connect`].
@@ -185,13 +182,13 @@ impl<S: RecordStore> Dht<S> {
     pub fn connect(&mut self, now: Now, address: Multiaddr) -> QueryId {
         let now = self.tell_time(now);
         let (plain, peer) = without_peer(address.clone());
-        let error = if peer == Some(self.local.peer) || !is_dialable(&plain) || !self.keeps(&plain) {
-            ConnectError::Address
-        } else {
-            match self.begin(now, Operation::Connect(Connect::new(address))) {
-                Some(id) => return id,
-                None => ConnectError::TooManyQueries,
-            }
+        let usable = self.check_address(&plain, peer.as_ref());
+        let error = match usable {
+            Err(source) => ConnectError::Address { address, source },
+            Ok(()) => match self.begin(now, Operation::Connect(Connect::new(address.clone()))) {
+                Ok(id) => return id,
+                Err(cause) => ConnectError::Query { cause, address },
+            },
         };
         self.at_once(now, QueryResult::Connect(Err(error)))
     }
@@ -210,12 +207,19 @@ impl<S: RecordStore> Dht<S> {
     pub(super) fn begin_join(&mut self, now: Instant) -> Result<QueryId, NoKnownPeers> {
         let own = look_up_own(now, &view!(self)).ok_or(NoKnownPeers())?;
         match self.begin(now, Operation::Bootstrap(Bootstrap::new(self.local.peer, own))) {
-            Some(id) => {
+            Ok(id) => {
                 self.join.began();
                 Ok(id)
             }
-            None => Ok(self.at_once(now, QueryResult::Bootstrap(Err(BootstrapError::TooManyQueries)))),
+            Err(cause) => {
+                let error = self.join_error(cause);
+                Ok(self.at_once(now, QueryResult::Bootstrap(Err(error))))
+            }
         }
+    }
+
+    fn join_error(&self, cause: impl Into<QueryError>) -> BootstrapError {
+        BootstrapError::Query { cause: cause.into(), peer: self.local.peer, num_remaining: None }
     }
 
     /// Ends a query. Its last event says that it was cancelled. Returns whether there was such a query.
@@ -282,14 +286,18 @@ impl<S: RecordStore> Dht<S> {
         Search::new(now, &view!(self), target, wanted, Goal::Closest(precision)).ok_or(NoKnownPeers())
     }
 
-    /// Begins a query of the application; `None` if there is no room.
-    pub(super) fn begin(&mut self, now: Instant, operation: Operation) -> Option<QueryId> {
-        if self.queries.is_full() {
-            return None;
-        }
+    /// Begins a query of the application, if there is room.
+    pub(super) fn begin(&mut self, now: Instant, operation: Operation) -> Result<QueryId, QueryError> {
+        self.has_room()?;
         let id = self.insert(now, operation, Asker::Application);
         self.advance(now);
-        Some(id)
+        Ok(id)
+    }
+
+    /// Returns whether there is room for one more query.
+    pub(super) fn has_room(&self) -> Result<(), QueryError> {
+        let limit = self.config.max_queries.get();
+        if self.queries.is_full() { Err(QueryError::TooManyQueries { limit }) } else { Ok(()) }
     }
 
     pub(super) fn insert(&mut self, now: Instant, operation: Operation, asker: Asker) -> QueryId {
@@ -358,8 +366,11 @@ impl<S: RecordStore> Dht<S> {
     fn end(&mut self, now: Instant, id: QueryId, result: QueryResult) {
         let is_cancelled = matches!(
             result,
-            QueryResult::PutRecord(Err(PutRecordError::Cancelled { .. }))
-                | QueryResult::StartProviding(Err(AddProviderError::Cancelled { .. }))
+            QueryResult::PutRecord(Err(PutRecordError::Query { cause: QueryError::Cancelled, .. }))
+                | QueryResult::StartProviding(Err(AddProviderError::Query {
+                    cause: QueryError::Cancelled,
+                    ..
+                }))
         );
         self.report(now, id, result, true);
         let Some(query) = self.queries.remove(id) else {
@@ -468,11 +479,14 @@ impl<S: RecordStore> Dht<S> {
         let Some(query) = self.queries.get_mut(id) else {
             return;
         };
-        if let (Ok(peer), Operation::Connect(connect)) = (result, &query.operation) {
+        if let (&Ok(peer), Operation::Connect(connect)) = (&result, &query.operation) {
             let address = connect.address().clone();
             query.operation.machine().met(Ok(peer));
             self.queries.wake(id);
-            self.add_seed(now, peer, address);
+            // It is asked by the query itself, and checked by no other request.
+            if let Err(error) = self.add_seed(now, peer, address) {
+                tracing::debug!(%peer, %error, "whoever was met is no seed");
+            }
             return;
         }
         query.operation.machine().met(result);

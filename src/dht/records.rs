@@ -20,7 +20,7 @@ use super::op::ask_peer::AskPeer;
 use super::op::get_record::GetRecord;
 use super::op::put_record::PutRecord;
 use super::{Dht, RecordStore};
-use crate::error::{AskPeerError, GetRecordError, NoKnownPeers, PutRecordError};
+use crate::error::{AskPeerError, GetRecordError, NoKnownPeers, PutRecordError, QueryError, StoreError};
 use crate::event::{HeldId, Precision, QueryId, QueryResult};
 use crate::message::{Request, SentRecord};
 use crate::record::{ProviderRecord, Quorum, Record, RecordKey};
@@ -115,7 +115,8 @@ impl<S: RecordStore> Dht<S> {
         let at_once = |dht: &mut Self, error| dht.at_once(now, QueryResult::GetRecord(Err(error)));
         let wall = self.wall_at(now);
         if key.as_ref().is_empty() {
-            return at_once(self, GetRecordError::Invalid(InvalidRecord::new("the key is empty")));
+            let source = InvalidRecord::new("the key is empty");
+            return at_once(self, GetRecordError::Invalid { key, source });
         }
         // A store that cannot be read is as good as none: others may have the record.
         let own = self.store.get(wall, &key).ok().flatten().map(|record| record.into_owned());
@@ -129,14 +130,12 @@ impl<S: RecordStore> Dht<S> {
             self.search(now, target, k, Precision::Exact).ok()
         };
         if search.is_none() && own.is_none() {
-            return at_once(self, GetRecordError::NoKnownPeers);
+            return at_once(self, GetRecordError::of_query(NoKnownPeers(), key));
         }
         let search = search.map(|search| search.asking(Request::GetValue { key: key.clone() }));
-        let get = GetRecord::new(key, quorum, self.config.records.validators.clone(), search, own);
-        match self.begin(now, Operation::GetRecord(get)) {
-            Some(id) => id,
-            None => at_once(self, GetRecordError::TooManyQueries),
-        }
+        let get = GetRecord::new(key.clone(), quorum, self.config.records.validators.clone(), search, own);
+        let begun = self.begin(now, Operation::GetRecord(get));
+        begun.unwrap_or_else(|cause| at_once(self, GetRecordError::of_query(cause, key)))
     }
 
     /// Stores a record here and at the `k` closest peers to its key. Ends with one [`QueryResult::PutRecord`], which does not
@@ -171,15 +170,15 @@ impl<S: RecordStore> Dht<S> {
             Ok(search) => Ok(PutRecord::new(sent, quorum, search)),
             // That it is here is not said before it is safe.
             Err(NoKnownPeers()) if change.is_some() => Ok(PutRecord::at_nobody(sent, quorum)),
-            Err(NoKnownPeers()) => Err(PutRecordError::NoKnownPeers),
+            Err(error) => Err(QueryError::from(error)),
         };
-        let error = match put.map(|put| self.begin(now, Operation::PutRecord(put.safe_with(change)))) {
-            Ok(Some(id)) => {
+        let begun = put.and_then(|put| self.begin(now, Operation::PutRecord(put.safe_with(change))));
+        let error = match begun {
+            Ok(id) => {
                 self.wake_when_safe(now, change, id);
                 return Ok(id);
             }
-            Ok(None) => PutRecordError::TooManyQueries,
-            Err(error) => error,
+            Err(cause) => PutRecordError::of_query(cause, record.key.clone()),
         };
         self.records.republish.was_put(now, &record.key, Spread::Nowhere, &mut self.rng);
         Ok(self.at_once(now, QueryResult::PutRecord(Err(error))))
@@ -201,13 +200,14 @@ impl<S: RecordStore> Dht<S> {
                 to.push(peer);
             }
         }
+        let key = record.key.clone();
         let error = match self.check_own(wall, &record) {
-            Err(error) => why_not(error),
+            Err(error) => why_not(key, error),
             Ok(()) => {
                 let put = PutRecord::to(self.sent(wall, record, true), quorum, to);
                 match self.begin(now, Operation::PutRecord(put)) {
-                    Some(id) => return id,
-                    None => PutRecordError::TooManyQueries,
+                    Ok(id) => return id,
+                    Err(cause) => PutRecordError::of_query(cause, key),
                 }
             }
         };
@@ -244,8 +244,8 @@ impl<S: RecordStore> Dht<S> {
             AskPeerError::EmptyKey
         } else {
             match self.begin(now, Operation::AskPeer(AskPeer::new(peer, request))) {
-                Some(id) => return id,
-                None => AskPeerError::TooManyQueries,
+                Ok(id) => return id,
+                Err(cause) => AskPeerError::Query { cause, peer },
             }
         };
         self.at_once(now, QueryResult::AskPeer(Err(error)))
@@ -253,8 +253,10 @@ impl<S: RecordStore> Dht<S> {
 
     /// Begins a put for a command, whose error goes into the event.
     pub(super) fn put_or_say_why(&mut self, now: Now, record: Record, quorum: Quorum) -> QueryId {
-        self.put_record(now, record, quorum)
-            .unwrap_or_else(|error| self.at_once(now.instant, QueryResult::PutRecord(Err(why_not(error)))))
+        let key = record.key.clone();
+        self.put_record(now, record, quorum).unwrap_or_else(|error| {
+            self.at_once(now.instant, QueryResult::PutRecord(Err(why_not(key, error))))
+        })
     }
 
     fn check_own(&self, wall: SystemTime, record: &Record) -> Result<(), store::Error> {
@@ -287,10 +289,10 @@ impl<S: RecordStore> Dht<S> {
 }
 
 /// Returns what the store's word means for a put.
-fn why_not(error: store::Error) -> PutRecordError {
-    if let store::Error::Invalid(error) = error {
-        PutRecordError::Invalid(error)
+fn why_not(key: RecordKey, error: store::Error) -> PutRecordError {
+    if let store::Error::Invalid(source) = error {
+        PutRecordError::Invalid { key, source }
     } else {
-        PutRecordError::Store(error.to_string())
+        PutRecordError::Store { key, source: StoreError::new(error) }
     }
 }

@@ -310,7 +310,7 @@ impl Net {
             Happening::Dialled { from, to, id } => match self.nodes[to].health {
                 Health::Frozen => {}
                 Health::Dead => {
-                    let error = DialFailure::Unreachable { unsupported: vec![] };
+                    let error = DialFailure::unreachable(Unreached::Silent);
                     self.input(from, Input::DialFailed { dial: Some(id), peer: Some(peer(to)), error });
                 }
                 Health::Alive => self.connect(from, to, Some(id)),
@@ -534,7 +534,7 @@ pub(super) fn fail_dial(dht: &mut Dht<MemoryStore>, now: Now, id: DialId, n: usi
 
 /// Why a dial fails if nobody is there.
 pub(super) fn unreachable() -> DialFailure {
-    DialFailure::Unreachable { unsupported: vec![] }
+    DialFailure::unreachable(Unreached::Silent)
 }
 
 /// The dials among the outputs.

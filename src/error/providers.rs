@@ -1,10 +1,13 @@
 //! Why queries for providers end early.
 
+use std::fmt;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use libp2p_identity::PeerId;
 
-use super::RequestError;
+use super::fates::{so_far, told};
+use super::{Fates, QueryError, RequestError, StoreError};
 use crate::record::RecordKey;
 
 /// What became of each peer that is to know that this node provides a key.
@@ -16,6 +19,28 @@ pub struct ProvideReport {
     pub failed: Vec<(PeerId, RequestError)>,
     /// It is still on its way to them.
     pub pending: Vec<PeerId>,
+    /// The protocol by which they were told.
+    pub protocol: Arc<str>,
+}
+
+impl ProvideReport {
+    /// Returns whether there was nobody to tell.
+    pub const fn is_empty(&self) -> bool {
+        self.sent.is_empty() && self.failed.is_empty() && self.pending.is_empty()
+    }
+
+    fn why_not(&self) -> String {
+        let total = self.sent.len() + self.failed.len() + self.pending.len();
+        told(total, self.failed.iter().map(|(_, error)| *error), self.pending.len(), &self.protocol)
+    }
+}
+
+impl fmt::Display for ProvideReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why_not = self.why_not();
+        let separator = if why_not.is_empty() { "" } else { "; " };
+        write!(f, "{} told{separator}{why_not}", self.sent.len())
+    }
 }
 
 /// Why too few peers know that this node provides a key. It goes on trying by itself unless the key was refused.
@@ -23,7 +48,7 @@ pub struct ProvideReport {
 #[non_exhaustive]
 pub enum AddProviderError {
     /// It could be sent to fewer than are enough.
-    #[error("{} of {enough} peers were told", report.sent.len())]
+    #[error("{} of {enough} peers were told; {}", .report.sent.len(), .report.why_not())]
     TooFew {
         /// The key.
         key: RecordKey,
@@ -32,59 +57,94 @@ pub enum AddProviderError {
         /// How many would have been enough.
         enough: NonZeroUsize,
     },
-    /// The query's time was up.
-    #[error("the query timed out when {} peers were told", report.sent.len())]
-    Timeout {
+    /// This node's own store did not take the key. Nobody was told.
+    #[error("this node's store did not take the key: {source}")]
+    Store {
+        /// The key.
+        key: RecordKey,
+        /// What the store says.
+        source: StoreError,
+    },
+    /// What any query may fail of. Others are told as soon as somebody is known, or there is room.
+    #[error("{cause}{}", so_far("peers that were told", .report.sent.len()))]
+    Query {
+        /// What happened.
+        #[source]
+        cause: QueryError,
         /// The key.
         key: RecordKey,
         /// What became of each peer.
         report: Box<ProvideReport>,
     },
-    /// This node's own store did not take the key. Nobody was told.
-    #[error("this node's store did not take the key: {0}")]
-    Store(String),
-    /// Nobody could be asked. Others are told as soon as somebody is known.
-    #[error("no peer is known: add the address of one")]
-    NoKnownPeers,
-    /// As many queries were running as are configured. Others are told when there is room.
-    #[error("too many queries are running")]
-    TooManyQueries,
-    /// The query was cancelled.
-    #[error("the query was cancelled")]
-    Cancelled {
-        /// What became of each peer.
-        report: Box<ProvideReport>,
-    },
-    /// The swarm is gone. Only a [`Client`](crate::Client) returns it.
-    #[error("the swarm is gone")]
-    Closed,
+}
+
+impl AddProviderError {
+    /// Returns the key.
+    pub const fn key(&self) -> &RecordKey {
+        match self {
+            Self::TooFew { key, .. } | Self::Store { key, .. } | Self::Query { key, .. } => key,
+        }
+    }
+
+    /// Returns the key, without the rest.
+    pub fn into_key(self) -> RecordKey {
+        match self {
+            Self::TooFew { key, .. } | Self::Store { key, .. } | Self::Query { key, .. } => key,
+        }
+    }
+
+    pub(crate) fn of_query(cause: impl Into<QueryError>, key: RecordKey) -> Self {
+        Self::Query { cause: cause.into(), key, report: Box::default() }
+    }
 }
 
 /// Why a search for providers ended early.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GetProvidersError {
-    /// The query's time was up.
-    #[error("the query timed out")]
-    Timeout {
+    /// This node knows no provider, and nobody that was asked has answered.
+    #[error("nobody has answered: {fates}")]
+    NoAnswer {
+        /// The key.
+        key: RecordKey,
+        /// What became of those that were asked.
+        fates: Fates,
+    },
+    /// The protocol cannot ask for the providers of no bytes.
+    #[error("the key is empty")]
+    EmptyKey {
+        /// The key, which is empty.
+        key: RecordKey,
+    },
+    /// What any query may fail of.
+    #[error("{cause}{}", so_far("closest peers that had answered", .closest_peers.len()))]
+    Query {
+        /// What happened.
+        #[source]
+        cause: QueryError,
         /// The key.
         key: RecordKey,
         /// The closest peers that had answered, nearest first.
         closest_peers: Vec<PeerId>,
     },
-    /// The protocol cannot ask for the providers of no bytes.
-    #[error("the key is empty")]
-    EmptyKey,
-    /// Nobody could be asked.
-    #[error("no peer is known: add the address of one")]
-    NoKnownPeers,
-    /// As many queries were running as are configured.
-    #[error("too many queries are running")]
-    TooManyQueries,
-    /// The query was cancelled.
-    #[error("the query was cancelled")]
-    Cancelled,
-    /// The swarm is gone. Only a [`Client`](crate::Client) returns it.
-    #[error("the swarm is gone")]
-    Closed,
+}
+
+impl GetProvidersError {
+    /// Returns the key.
+    pub const fn key(&self) -> &RecordKey {
+        match self {
+            Self::NoAnswer { key, .. } | Self::EmptyKey { key } | Self::Query { key, .. } => key,
+        }
+    }
+
+    /// Returns the key, without the rest.
+    pub fn into_key(self) -> RecordKey {
+        match self {
+            Self::NoAnswer { key, .. } | Self::EmptyKey { key } | Self::Query { key, .. } => key,
+        }
+    }
+
+    pub(crate) fn of_query(cause: impl Into<QueryError>, key: RecordKey) -> Self {
+        Self::Query { cause: cause.into(), key, closest_peers: Vec::new() }
+    }
 }

@@ -1,28 +1,78 @@
 //! Why queries for records end early.
 
+use std::error::Error;
+use std::fmt;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use libp2p_identity::PeerId;
 
-use super::RequestError;
+use super::fates::{so_far, told};
+use super::{Fates, QueryError, RequestError};
 use crate::peer::PeerInfo;
 use crate::record::{PeerRecord, RecordKey};
 use crate::validate::InvalidRecord;
+
+/// Why this node's own store did not do what it was asked: a [`store::Error`](crate::store::Error), as a rule.
+///
+/// Two are equal if their texts are.
+#[derive(Clone, Debug)]
+pub struct StoreError(Arc<dyn Error + Send + Sync>);
+
+impl StoreError {
+    /// Makes an error of what the store says.
+    pub fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self(error.into().into())
+    }
+
+    /// Returns what the store says.
+    pub fn get_ref(&self) -> &(dyn Error + Send + Sync + 'static) {
+        &*self.0
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for StoreError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.0)
+    }
+}
+
+impl PartialEq for StoreError {
+    fn eq(&self, other: &Self) -> bool {
+        self.to_string() == other.to_string()
+    }
+}
+
+impl Eq for StoreError {}
 
 /// Why a record was not found.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GetRecordError {
-    /// None of the closest peers has a valid record.
-    #[error("none of the closest peers has the record")]
+    /// None of the closest peers has a valid record. At least one of them has answered.
+    #[error("none of the closest peers has the record ({} answered)", .closest_peers.len())]
     NotFound {
         /// The key.
         key: RecordKey,
         /// The closest peers that answered, nearest first.
         closest_peers: Vec<PeerInfo>,
     },
+    /// Nobody that was asked has answered: whether there is a record nobody could say.
+    #[error("nobody has answered: {fates}")]
+    NoAnswer {
+        /// The key.
+        key: RecordKey,
+        /// What became of those that were asked.
+        fates: Fates,
+    },
     /// Too few agree on the best record.
-    #[error("only {agreed} of {quorum} agree on the record")]
+    #[error("{agreed} of the {quorum} peers that had to agree on the record do")]
     QuorumFailed {
         /// The key.
         key: RecordKey,
@@ -33,29 +83,53 @@ pub enum GetRecordError {
         /// How many had to.
         quorum: NonZeroUsize,
     },
-    /// The query's time was up.
-    #[error("the query timed out")]
-    Timeout {
+    /// The key is empty, or no validator is configured for its namespace. Nobody was asked.
+    #[error("no record can have this key: {source}")]
+    Invalid {
+        /// The key.
+        key: RecordKey,
+        /// Why not.
+        source: InvalidRecord,
+    },
+    /// What any query may fail of.
+    #[error("{cause}{}", so_far("records that were found", .records.len()))]
+    Query {
+        /// What happened.
+        #[source]
+        cause: QueryError,
         /// The key.
         key: RecordKey,
         /// All that were found, the best first.
         records: Vec<PeerRecord>,
     },
-    /// The key is empty, or no validator is configured for its namespace.
-    #[error("no record can have this key: {0}")]
-    Invalid(InvalidRecord),
-    /// Nobody could be asked.
-    #[error("no peer is known: add the address of one")]
-    NoKnownPeers,
-    /// As many queries were running as are configured.
-    #[error("too many queries are running")]
-    TooManyQueries,
-    /// The query was cancelled.
-    #[error("the query was cancelled")]
-    Cancelled,
-    /// The swarm is gone. Only a [`Client`](crate::Client) returns it.
-    #[error("the swarm is gone")]
-    Closed,
+}
+
+impl GetRecordError {
+    /// Returns the key.
+    pub const fn key(&self) -> &RecordKey {
+        match self {
+            Self::NotFound { key, .. }
+            | Self::NoAnswer { key, .. }
+            | Self::QuorumFailed { key, .. }
+            | Self::Invalid { key, .. }
+            | Self::Query { key, .. } => key,
+        }
+    }
+
+    /// Returns the key, without the rest.
+    pub fn into_key(self) -> RecordKey {
+        match self {
+            Self::NotFound { key, .. }
+            | Self::NoAnswer { key, .. }
+            | Self::QuorumFailed { key, .. }
+            | Self::Invalid { key, .. }
+            | Self::Query { key, .. } => key,
+        }
+    }
+
+    pub(crate) fn of_query(cause: impl Into<QueryError>, key: RecordKey) -> Self {
+        Self::Query { cause: cause.into(), key, records: Vec::new() }
+    }
 }
 
 /// What became of each peer to which a record was sent.
@@ -69,6 +143,30 @@ pub struct PutReport {
     pub failed: Vec<(PeerId, RequestError)>,
     /// They are slow: nobody waited for them, but the record is still on its way to them.
     pub pending: Vec<PeerId>,
+    /// The protocol by which it was sent.
+    pub protocol: Arc<str>,
+}
+
+impl PutReport {
+    /// Returns whether there was nobody to send it to.
+    pub const fn is_empty(&self) -> bool {
+        self.stored.is_empty() && self.refused.is_empty() && self.failed.is_empty() && self.pending.is_empty()
+    }
+
+    fn why_not(&self) -> String {
+        let total = self.stored.len() + self.refused.len() + self.failed.len() + self.pending.len();
+        let refused = self.refused.iter().map(|_| RequestError::Refused);
+        let errors = self.failed.iter().map(|(_, error)| *error).chain(refused);
+        told(total, errors, self.pending.len(), &self.protocol)
+    }
+}
+
+impl fmt::Display for PutReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why_not = self.why_not();
+        let separator = if why_not.is_empty() { "" } else { "; " };
+        write!(f, "{} stored{separator}{why_not}", self.stored.len())
+    }
 }
 
 /// Why a record was not stored by as many peers as had to.
@@ -76,7 +174,7 @@ pub struct PutReport {
 #[non_exhaustive]
 pub enum PutRecordError {
     /// Fewer than the quorum have stored it.
-    #[error("{} of {quorum} peers have stored the record", report.stored.len())]
+    #[error("{} of {quorum} peers have stored the record; {}", .report.stored.len(), .report.why_not())]
     QuorumFailed {
         /// The key.
         key: RecordKey,
@@ -85,59 +183,58 @@ pub enum PutRecordError {
         /// How many had to store it.
         quorum: NonZeroUsize,
     },
-    /// The query's time was up.
-    #[error("the query timed out when {} peers had stored the record", report.stored.len())]
-    Timeout {
+    /// The record is not valid, or no validator is configured for its namespace. It was sent to nobody.
+    #[error("the record is not valid: {source}")]
+    Invalid {
+        /// The key.
+        key: RecordKey,
+        /// Why not.
+        source: InvalidRecord,
+    },
+    /// This node's own store did not take it, and it was sent to nobody; or it could not make it safe, and others may have it.
+    #[error("this node's store did not take the record: {source}")]
+    Store {
+        /// The key.
+        key: RecordKey,
+        /// What the store says.
+        source: StoreError,
+    },
+    /// What any query may fail of. If [`NoKnownPeers`](QueryError::NoKnownPeers) or
+    /// [`TooManyQueries`](QueryError::TooManyQueries), this node has stored the record, and puts it when it can.
+    #[error("{cause}{}", so_far("peers that had stored the record", .report.stored.len()))]
+    Query {
+        /// What happened.
+        #[source]
+        cause: QueryError,
         /// The key.
         key: RecordKey,
         /// What became of each peer.
         report: Box<PutReport>,
     },
-    /// The record is not valid.
-    #[error("the record is not valid: {0}")]
-    Invalid(InvalidRecord),
-    /// This node's own store did not take it, and it was sent to nobody; or it could not make it safe, and others may have it.
-    #[error("this node's store did not take the record: {0}")]
-    Store(String),
-    /// Nobody could be asked. This node has stored the record, and puts it when it has found others.
-    #[error("no peer is known: add the address of one")]
-    NoKnownPeers,
-    /// As many queries were running as are configured.
-    #[error("too many queries are running")]
-    TooManyQueries,
-    /// The query was cancelled.
-    #[error("the query was cancelled")]
-    Cancelled {
-        /// What became of each peer.
-        report: Box<PutReport>,
-    },
-    /// The swarm is gone. Only a [`Client`](crate::Client) returns it.
-    #[error("the swarm is gone")]
-    Closed,
 }
 
-/// Why a peer did not answer what it was asked.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum AskPeerError {
-    /// The peer did not answer.
-    #[error("{peer} did not answer: {error}")]
-    Failed {
-        /// The peer.
-        peer: PeerId,
-        /// What happened.
-        error: RequestError,
-    },
-    /// The protocol cannot ask for the hash of no bytes.
-    #[error("the key is empty")]
-    EmptyKey,
-    /// As many queries were running as are configured.
-    #[error("too many queries are running")]
-    TooManyQueries,
-    /// The query was cancelled.
-    #[error("the query was cancelled")]
-    Cancelled,
-    /// The swarm is gone. Only a [`Client`](crate::Client) returns it.
-    #[error("the swarm is gone")]
-    Closed,
+impl PutRecordError {
+    /// Returns the key.
+    pub const fn key(&self) -> &RecordKey {
+        match self {
+            Self::QuorumFailed { key, .. }
+            | Self::Invalid { key, .. }
+            | Self::Store { key, .. }
+            | Self::Query { key, .. } => key,
+        }
+    }
+
+    /// Returns the key, without the rest.
+    pub fn into_key(self) -> RecordKey {
+        match self {
+            Self::QuorumFailed { key, .. }
+            | Self::Invalid { key, .. }
+            | Self::Store { key, .. }
+            | Self::Query { key, .. } => key,
+        }
+    }
+
+    pub(crate) fn of_query(cause: impl Into<QueryError>, key: RecordKey) -> Self {
+        Self::Query { cause: cause.into(), key, report: Box::default() }
+    }
 }

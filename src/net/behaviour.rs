@@ -5,10 +5,12 @@
 mod commands;
 
 use std::collections::VecDeque;
+use std::io;
 use std::num::NonZeroU8;
 use std::task::{Context, Poll, Waker};
 
 use indexmap::IndexMap;
+use libp2p_core::multiaddr::Protocol;
 use libp2p_core::transport::{PortUse, TransportError};
 use libp2p_core::{ConnectedPoint, Endpoint, Multiaddr};
 use libp2p_identity::PeerId;
@@ -34,7 +36,7 @@ use crate::command::Command;
 use crate::config::Config;
 pub use commands::QueryMut;
 
-use crate::dht::{self, Dht, DialFailure, DialId, Input, Output};
+use crate::dht::{self, Dht, DialFailure, DialId, Input, Output, Unreached};
 use crate::event::{Event, QueryId};
 use crate::store::{MemoryStore, RecordStore};
 use crate::time::Now;
@@ -272,18 +274,59 @@ fn dial_failure(error: &DialError) -> DialFailure {
         DialError::DialPeerConditionFalse(_) => DialFailure::UnderWay,
         DialError::Aborted => DialFailure::Refused,
         DialError::Denied { .. } => DialFailure::Denied,
-        DialError::WrongPeerId { address, .. } => {
-            DialFailure::WrongPeer { address: without_peer(address.clone()).0 }
+        DialError::WrongPeerId { obtained, address } => {
+            DialFailure::WrongPeer { address: without_peer(address.clone()).0, met: *obtained }
         }
         DialError::Transport(errors) => {
             let unsupported = errors.iter().filter_map(|(address, error)| match error {
                 TransportError::MultiaddrNotSupported(_) => Some(without_peer(address.clone()).0),
                 TransportError::Other(_) => None,
             });
-            DialFailure::Unreachable { unsupported: unsupported.collect() }
+            let why = errors.iter().rev().find_map(|(address, error)| match error {
+                TransportError::MultiaddrNotSupported(_) => None,
+                TransportError::Other(error) => Some(unreached(address, error)),
+            });
+            DialFailure::Unreachable { unsupported: unsupported.collect(), why: why.unwrap_or_default() }
         }
     }
 }
+
+/// Says what a transport's error means, as far as its sources tell: a swarm boxes whatever its transports return.
+fn unreached(address: &Multiaddr, error: &io::Error) -> Unreached {
+    let mut kind = Some(error.kind()).filter(|kind| *kind != io::ErrorKind::Other);
+    let mut text = error.to_string();
+    let mut next: Option<&(dyn std::error::Error + 'static)> =
+        error.get_ref().map(|inner| inner as &(dyn std::error::Error + 'static));
+    // Sources are few; one that led to itself would not end.
+    for _ in 0..MAX_SOURCES {
+        let Some(source) = next else {
+            break;
+        };
+        let inner = source.downcast_ref::<io::Error>();
+        kind = kind.or(inner.map(io::Error::kind).filter(|kind| *kind != io::ErrorKind::Other));
+        let said = source.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        next = match inner.and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => source.source(),
+        };
+    }
+    let is_name = |protocol| {
+        matches!(protocol, Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_))
+    };
+    if kind == Some(io::ErrorKind::ConnectionRefused) {
+        Unreached::Refused
+    } else if kind.is_none() && address.iter().next().is_some_and(is_name) {
+        Unreached::NotResolved(text.into())
+    } else {
+        Unreached::Other(text.into())
+    }
+}
+
+/// How many sources of a transport's error are looked at.
+const MAX_SOURCES: usize = 16;
 
 impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
     type ConnectionHandler = Handler;

@@ -15,7 +15,7 @@ use libp2p_identity::PeerId;
 
 use super::behaviour::Behaviour;
 use crate::command::Command;
-use crate::error::ClientError;
+use crate::error::{ClientError, StoreError};
 use crate::event::{Event, Mode, QueryId, QueryResult, QueryStats, RoutingUpdate};
 use crate::peer::PeerInfo;
 use crate::record::RecordKey;
@@ -125,8 +125,8 @@ pub(crate) enum Call {
     PeerCount(oneshot::Sender<usize>),
     AddAddress(PeerId, Multiaddr, oneshot::Sender<RoutingUpdate>),
     SetMode(Option<Mode>, oneshot::Sender<()>),
-    RemoveRecord(RecordKey, oneshot::Sender<Result<(), String>>),
-    StopProviding(RecordKey, oneshot::Sender<Result<(), String>>),
+    RemoveRecord(RecordKey, oneshot::Sender<Result<(), StoreError>>),
+    StopProviding(RecordKey, oneshot::Sender<Result<(), StoreError>>),
     /// One more wants this key provided.
     Advertise(RecordKey),
     /// One of those wants it no more.
@@ -165,10 +165,10 @@ impl Call {
                 let _ = reply.send(());
             }
             Self::RemoveRecord(key, reply) => {
-                let _ = reply.send(node.remove_record(&key).map_err(|error| error.to_string()));
+                let _ = reply.send(node.remove_record(&key).map_err(StoreError::new));
             }
             Self::StopProviding(key, reply) => {
-                let _ = reply.send(node.stop_providing(&key).map_err(|error| error.to_string()));
+                let _ = reply.send(node.stop_providing(&key).map_err(StoreError::new));
             }
             Self::Advertise(key) => *node.desk_mut().advertised.entry(key).or_default() += 1,
             Self::Retire(key) => {

@@ -15,12 +15,14 @@ use super::desk::CancelOnDrop;
 use crate::error::{ClientError, GetProvidersError};
 use crate::event::{GetProvidersOk, QueryResult};
 use crate::peer::PeerInfo;
+use crate::record::RecordKey;
 
 /// The providers of a key, as they are found.
 ///
 /// Each comes once; one that comes a second time had no addresses before. Dropping the stream ends the search.
 #[must_use = "nothing is searched any more when it is dropped"]
 pub struct Providers {
+    key: RecordKey,
     results: mpsc::Receiver<QueryResult>,
     ready: VecDeque<PeerInfo>,
     /// Who is left out.
@@ -32,17 +34,15 @@ pub struct Providers {
 
 impl Providers {
     pub(crate) fn new(
+        key: RecordKey,
         results: mpsc::Receiver<QueryResult>,
         guard: CancelOnDrop,
         but: Option<PeerId>,
         begun: Result<(), ClientError>,
     ) -> Self {
-        let error = begun.err().map(|error| match error {
-            ClientError::Closed => GetProvidersError::Closed,
-            ClientError::Busy => GetProvidersError::TooManyQueries,
-        });
+        let error = begun.err().map(|error| GetProvidersError::of_query(error, key.clone()));
         let is_over = error.is_some();
-        Self { results, ready: VecDeque::new(), but, error, is_over, guard }
+        Self { key, results, ready: VecDeque::new(), but, error, is_over, guard }
     }
 
     /// Returns why the search has ended early, once the stream is over; `None` if all of the closest peers were asked.
@@ -59,7 +59,9 @@ impl Providers {
             }
             Some(QueryResult::GetProviders(Err(error))) => self.error = Some(error),
             Some(_) => {}
-            None => self.error = Some(GetProvidersError::Closed),
+            None => {
+                self.error = Some(GetProvidersError::of_query(ClientError::Closed, self.key.clone()));
+            }
         }
         self.is_over = true;
         // There is nothing left to cancel.

@@ -43,7 +43,7 @@ mod tests {
     use libp2p_swarm::{NetworkBehaviour as _, ToSwarm};
 
     use super::*;
-    use crate::error::PutRecordError;
+    use crate::error::{PutRecordError, QueryError};
     use crate::event::{Event, QueryResult};
     use crate::net::behaviour::Behaviour;
     use crate::net::timer;
@@ -89,7 +89,13 @@ mod tests {
                 }
             }
         }));
-        assert!(matches!(result, QueryResult::PutRecord(Err(PutRecordError::NoKnownPeers))), "{result:?}");
+        assert!(
+            matches!(
+                result,
+                QueryResult::PutRecord(Err(PutRecordError::Query { cause: QueryError::NoKnownPeers, .. }))
+            ),
+            "{result:?}"
+        );
         assert!(!disk.syncs().contains(&std::thread::current().id()), "no commit is made in `poll`");
     }
 }

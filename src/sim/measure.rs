@@ -80,9 +80,7 @@ impl World {
         let success = result.is_ok();
         let found = match result {
             Ok(ok) => ok.peers,
-            Err(
-                GetClosestPeersError::Timeout { peers, .. } | GetClosestPeersError::Cancelled { peers, .. },
-            ) => peers,
+            Err(GetClosestPeersError::Query { peers, .. }) => peers,
             Err(_) => Vec::new(),
         };
         let found: Vec<_> = found.iter().filter_map(|peer| self.number_of(&peer.peer_id)).collect();

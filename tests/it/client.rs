@@ -10,8 +10,8 @@ use libp2p::core::upgrade::Version;
 use libp2p_kademlia::store::{Expired, MemoryStore, RecordStore, Result as StoreResult, Source};
 use libp2p_kademlia::time::SystemTime;
 use libp2p_kademlia::{
-    Behaviour, BootstrapError, ClientError, Config, FindPeerError, GetClosestPeersError, Mode, PingError,
-    Precision, ProviderRecord, Record, RecordKey, RoutingUpdate,
+    Behaviour, ClientError, Config, GetClosestPeersError, Mode, PingError, Precision, ProviderRecord,
+    QueryError, Record, RecordKey, RoutingUpdate,
 };
 
 use super::streams::PROTOCOL;
@@ -23,8 +23,9 @@ async fn it_does_what_the_behaviour_does() {
     let node = run(server(), Carrier::Memory).await;
     let client = node.client.clone();
     assert_eq!(client.peer_count().await, Ok(0));
-    assert_eq!(within(client.bootstrap()).await.unwrap_err(), BootstrapError::NoKnownPeers);
-    assert_eq!(within(client.find_peer(hub.peer_id)).await.unwrap_err(), FindPeerError::NoKnownPeers);
+    assert_eq!(within(client.bootstrap()).await.unwrap_err().query_error(), Some(QueryError::NoKnownPeers));
+    let lost = within(client.find_peer(hub.peer_id)).await.unwrap_err();
+    assert_eq!(lost.query_error(), Some(QueryError::NoKnownPeers));
     assert_eq!(client.add_address(hub.peer_id, hub.address.clone()).await, Ok(RoutingUpdate::Pending));
     let joined = within(client.bootstrap()).await.unwrap();
     assert_eq!((joined.peer, joined.num_remaining), (node.peer_id, 0));
@@ -79,7 +80,7 @@ async fn hanging() -> (Running, RunningRaw, libp2p_stream::IncomingStreams) {
 async fn every_call_has_a_deadline() {
     let (node, raw, _streams) = hanging().await;
     let error = within(node.client.closest_peers(*b"key")).await.unwrap_err();
-    assert!(matches!(error, GetClosestPeersError::Timeout { .. }), "{error}");
+    assert!(matches!(error, GetClosestPeersError::Query { cause: QueryError::Timeout, .. }), "{error}");
     let error = within(node.client.ping(raw.peer_id)).await.unwrap_err();
     assert!(matches!(error, PingError::Failed { .. }), "{error}");
     assert!(within(node.client.bootstrap()).await.is_err());
@@ -138,8 +139,9 @@ async fn a_dropped_swarm_ends_every_call() {
     // Whatever had not ended by then was ended by it.
     assert!(closest.is_err() && ping.is_err() && bootstrap.is_err() && find.is_err());
     assert_eq!(within(client.peer_count()).await, Err(ClientError::Closed));
-    assert_eq!(within(client.ping(PeerId::random())).await, Err(PingError::Closed));
-    assert_eq!(within(client.bootstrap()).await.unwrap_err(), BootstrapError::Closed);
+    let closed = within(client.ping(PeerId::random())).await.unwrap_err();
+    assert_eq!(closed.query_error(), Some(QueryError::Closed));
+    assert_eq!(within(client.bootstrap()).await.unwrap_err().query_error(), Some(QueryError::Closed));
 }
 
 #[tokio::test]

@@ -284,7 +284,7 @@ async fn answers_that_are_none_are_failures_and_others_are_served_meanwhile() {
         };
         let (result, ()) = futures::join!(within(hostile), served);
         match result {
-            Err(PingError::Failed { error, .. }) => assert_eq!(error, expected, "{answer:?}"),
+            Err(PingError::Failed { source, .. }) => assert_eq!(source, expected, "{answer:?}"),
             other => panic!("{answer:?}: {other:?}"),
         }
         assert!(!knows(&node, raw.peer_id).await, "{answer:?}");

@@ -10,7 +10,7 @@ use libp2p::core::upgrade::Version;
 use libp2p::swarm::Stream;
 use libp2p_kademlia::message::{Request, Response};
 use libp2p_kademlia::{
-    AddProviderError, Client, Config, GetProvidersError, PeerInfo, RecordKey, RequestError,
+    AddProviderError, Client, Config, GetProvidersError, PeerInfo, QueryError, RecordKey, RequestError,
 };
 use tokio::sync::mpsc;
 
@@ -112,12 +112,14 @@ async fn whoever_is_alone_is_told_so_and_advertised_when_somebody_comes() {
         run(server(), Carrier::Memory).await,
         run(server(), Carrier::Memory).await,
     ];
-    assert_eq!(within(alone.client.provide(key("x"))).await, Err(AddProviderError::NoKnownPeers));
+    let nobody = Some(QueryError::NoKnownPeers);
+    let provided = within(alone.client.provide(key("x"))).await;
+    assert_eq!(provided.unwrap_err().query_error(), nobody);
     let mut none = alone.client.providers(key("y"));
     assert_eq!(within(none.next()).await, None);
-    assert_eq!(none.error(), Some(&GetProvidersError::NoKnownPeers));
+    assert_eq!(none.error().and_then(GetProvidersError::query_error), nobody);
     let lobby = within(alone.client.advertise("lobby")).await.unwrap();
-    assert_eq!(lobby.first(), &Err(AddProviderError::NoKnownPeers));
+    assert_eq!(lobby.first().as_ref().unwrap_err().query_error(), nobody);
     let mut watching = alone.client.discover("lobby");
     join(&other, &hub).await;
     let _other = within(other.client.advertise("lobby")).await.unwrap();
@@ -135,9 +137,10 @@ async fn a_dropped_swarm_ends_every_stream() {
     let mut watching = client.discover("lobby");
     node.kill().await;
     assert_eq!(within(watching.next()).await, None);
-    assert_eq!(watching.error(), Some(&GetProvidersError::Closed));
-    assert_eq!(within(client.provide(key("x"))).await, Err(AddProviderError::Closed));
-    assert!(matches!(within(client.advertise("x")).await, Err(AddProviderError::Closed)));
+    let closed = Some(QueryError::Closed);
+    assert_eq!(watching.error().and_then(GetProvidersError::query_error), closed);
+    assert_eq!(within(client.provide(key("x"))).await.unwrap_err().query_error(), closed);
+    assert_eq!(within(client.advertise("x")).await.unwrap_err().query_error(), closed);
 }
 
 /// What a peer that a test writes by hand has read: on which of its streams, and what.
@@ -280,7 +283,7 @@ async fn a_peer_that_does_not_speak_the_protocol_was_not_told() {
             report.sent.is_empty()
                 && report.failed.iter().all(|(_, error)| *error == RequestError::Unsupported)
         }
-        AddProviderError::NoKnownPeers => true,
+        AddProviderError::Query { cause: QueryError::NoKnownPeers, .. } => true,
         _ => false,
     };
     assert!(nobody_told, "{error:?}");

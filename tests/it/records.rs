@@ -6,7 +6,8 @@ use futures::StreamExt as _;
 use libp2p::core::upgrade::Version;
 use libp2p::swarm::SwarmEvent;
 use libp2p_kademlia::{
-    Config, Event, GetRecordError, InboundRequest, Mode, PutRecordError, Quorum, Record, StoreInserts,
+    Config, Event, GetRecordError, InboundRequest, Mode, PutRecordError, QueryError, Quorum, Record,
+    StoreInserts,
 };
 
 use super::support::*;
@@ -73,14 +74,15 @@ async fn every_record_is_streamed_with_its_peer() {
 #[tokio::test]
 async fn alone_a_node_finds_its_own_records() {
     let node = run(server(), Carrier::Memory).await;
-    assert_eq!(within(node.client.put(b"key", &b"v"[..])).await, Err(PutRecordError::NoKnownPeers));
+    let nobody = Some(QueryError::NoKnownPeers);
+    assert_eq!(within(node.client.put(b"key", &b"v"[..])).await.unwrap_err().query_error(), nobody);
     assert_eq!(within(node.client.get(b"key")).await.unwrap().value, "v");
     node.client.try_put(b"second", &b"w"[..]).unwrap();
     assert_eq!(within(node.client.get(b"second")).await.unwrap().value, "w");
     within(node.client.remove(b"key")).await.unwrap();
-    assert_eq!(within(node.client.get(b"key")).await, Err(GetRecordError::NoKnownPeers));
+    assert_eq!(within(node.client.get(b"key")).await.unwrap_err().query_error(), nobody);
     let invalid = within(node.client.put(b"", &b"v"[..])).await;
-    assert!(matches!(invalid, Err(PutRecordError::Invalid(_))), "{invalid:?}");
+    assert!(matches!(invalid, Err(PutRecordError::Invalid { .. })), "{invalid:?}");
 }
 
 #[tokio::test]

@@ -228,7 +228,7 @@ async fn a_peer_that_ends_every_stream_fails_after_one_retry() {
     node.client.connect(peer.raw.address.clone()).await.unwrap();
     // The check has failed, or fails now: the peer is not taken.
     let error = ping(&node, peer.raw.peer_id).await.unwrap_err();
-    assert!(matches!(error, PingError::Failed { error: RequestError::StreamEnded, .. }), "{error}");
+    assert!(matches!(error, PingError::Failed { source: RequestError::StreamEnded, .. }), "{error}");
     // PING twice, FIND_NODE in its stead twice; and twice for the check, and for the join.
     assert!(peer.streams() <= 12, "{} streams", peer.streams());
     assert!(!knows(&node, peer.raw.peer_id).await);

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use libp2p::core::upgrade::Version;
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p_kademlia::{
-    BucketInserts, FindPeerError, GetClosestPeersError, InboundRequest, Joining, QueryResult,
+    BucketInserts, FindPeerError, GetClosestPeersError, InboundRequest, Joining, QueryError, QueryResult,
 };
 
 use super::denier::{Denied, DeniedEvent, Denier};
@@ -335,7 +335,7 @@ async fn queries_are_shown_finished_and_cancelled() {
         _ => None,
     })
     .await;
-    assert!(matches!(result, Err(GetClosestPeersError::NoKnownPeers { .. })));
+    assert!(matches!(result, Err(GetClosestPeersError::Query { cause: QueryError::NoKnownPeers, .. })));
     // Nobody listens there: the query runs until it is ended.
     let hanging = run_raw(Carrier::Memory, Version::V1, None).await;
     let mut control = hanging.control.clone();
@@ -406,5 +406,5 @@ async fn an_address_that_no_transport_can_dial_is_an_error_and_is_forgotten() {
     let peer = libp2p::PeerId::random();
     node.client.add_address(peer, "/ip4/127.0.0.1/udp/1/quic-v1".parse().unwrap()).await.unwrap();
     let error = within(node.client.ping(peer)).await.unwrap_err();
-    assert!(matches!(error, PingError::Failed { error: RequestError::NoAddresses, .. }), "{error}");
+    assert!(matches!(error, PingError::Failed { source: RequestError::NoAddresses, .. }), "{error}");
 }

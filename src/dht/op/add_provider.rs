@@ -67,8 +67,9 @@ impl AddProvider {
         self.fanout.iter().flat_map(Fanout::fates)
     }
 
-    fn report(&self) -> ProvideReport {
-        let mut report = ProvideReport::default();
+    fn report(&self, view: &View<'_>) -> ProvideReport {
+        let protocol = view.config.protocol_name.clone();
+        let mut report = ProvideReport { protocol, ..ProvideReport::default() };
         for (peer, fate) in self.fates() {
             match fate {
                 Fate::Took => report.sent.push(peer),
@@ -80,8 +81,8 @@ impl AddProvider {
         report
     }
 
-    fn result(&self) -> QueryResult {
-        let (key, report) = (self.key.clone(), self.report());
+    fn result(&self, view: &View<'_>) -> QueryResult {
+        let (key, report) = (self.key.clone(), self.report(view));
         QueryResult::StartProviding(if report.sent.len() >= self.enough.get() {
             Ok(AddProviderOk { key, report })
         } else {
@@ -111,7 +112,7 @@ impl Machine for AddProvider {
         };
         if !self.is_reported && fanout.num_took() >= self.enough.get() {
             self.is_reported = true;
-            return Step::Progress(self.result());
+            return Step::Progress(self.result(view));
         }
         match fanout.next(now, &|peer: &PeerId, phase| view.prospect(peer, phase)) {
             FanoutNext::Ask(peer) => {
@@ -120,7 +121,7 @@ impl Machine for AddProvider {
                 Step::Ask(self.search.ask(peer, request, ANNOUNCE))
             }
             FanoutNext::Wait(until) => Step::Wait(until),
-            FanoutNext::Done => Step::Done(self.result()),
+            FanoutNext::Done => Step::Done(self.result(view)),
         }
     }
 
@@ -139,18 +140,19 @@ impl Machine for AddProvider {
     fn failed(&mut self, from: &PeerId, lookup: u16, error: RequestError) {
         match (lookup, &mut self.fanout) {
             (ANNOUNCE, Some(fanout)) => fanout.failed(from, error),
-            (_, _) => self.search.failed(from),
+            (_, _) => self.search.failed(from, error),
         }
     }
 
-    fn end(&mut self, _: &View<'_>, why: End) -> QueryResult {
-        let (key, report) = (self.key.clone(), Box::new(self.report()));
+    fn end(&mut self, view: &View<'_>, why: End) -> QueryResult {
+        let (key, report) = (self.key.clone(), Box::new(self.report(view)));
         match why {
             // It was reported already that enough have been told.
-            End::Timeout if self.is_reported => self.result(),
-            End::Timeout => QueryResult::StartProviding(Err(AddProviderError::Timeout { key, report })),
-            End::Cancelled => QueryResult::StartProviding(Err(AddProviderError::Cancelled { report })),
-            End::Enough => self.result(),
+            End::Timeout if self.is_reported => self.result(view),
+            End::Timeout | End::Cancelled => {
+                QueryResult::StartProviding(Err(AddProviderError::Query { cause: why.cause(), key, report }))
+            }
+            End::Enough => self.result(view),
         }
     }
 

@@ -37,8 +37,12 @@ impl AskPeer {
     }
 }
 
+fn failed(peer: PeerId, source: RequestError, view: &View<'_>) -> AskPeerError {
+    AskPeerError::Failed { peer, source, protocol: view.config.protocol_name.clone() }
+}
+
 impl Machine for AskPeer {
-    fn next(&mut self, _: Instant, _: &mut View<'_>) -> Step {
+    fn next(&mut self, _: Instant, view: &mut View<'_>) -> Step {
         match &self.state {
             State::Begin => {
                 self.state = State::Asked;
@@ -48,7 +52,7 @@ impl Machine for AskPeer {
             State::Asked => Step::Wait(None),
             State::Over(result) => Step::Done(QueryResult::AskPeer(match &**result {
                 Ok(answer) => Ok(answer.clone()),
-                Err(error) => Err(AskPeerError::Failed { peer: self.peer, error: *error }),
+                Err(source) => Err(failed(self.peer, *source, view)),
             })),
         }
     }
@@ -64,10 +68,10 @@ impl Machine for AskPeer {
         self.state = State::Over(Box::new(Err(error)));
     }
 
-    fn end(&mut self, _: &View<'_>, why: End) -> QueryResult {
+    fn end(&mut self, view: &View<'_>, why: End) -> QueryResult {
         QueryResult::AskPeer(Err(match why {
-            End::Timeout => AskPeerError::Failed { peer: self.peer, error: RequestError::Timeout },
-            End::Cancelled | End::Enough => AskPeerError::Cancelled,
+            End::Timeout => failed(self.peer, RequestError::Timeout, view),
+            End::Cancelled | End::Enough => AskPeerError::Query { cause: why.cause(), peer: self.peer },
         }))
     }
 

@@ -86,8 +86,8 @@ impl Bootstrap {
             Want::Ask(ask) => Step::Ask(ask),
             Want::Wait(until) => Step::Wait(until),
             Want::Done if !self.own.has_answers() => {
-                let outcomes = view.seeds.outcomes();
-                Step::Done(QueryResult::Bootstrap(Err(BootstrapError::NoAnswer { outcomes })))
+                let (fates, outcomes) = (self.own.fates(view), view.seeds.outcomes());
+                Step::Done(QueryResult::Bootstrap(Err(BootstrapError::NoAnswer { fates, outcomes })))
             }
             Want::Done => {
                 self.own_is_over = true;
@@ -164,11 +164,11 @@ impl Machine for Bootstrap {
         }
     }
 
-    fn failed(&mut self, from: &PeerId, lookup: u16, _: RequestError) {
+    fn failed(&mut self, from: &PeerId, lookup: u16, error: RequestError) {
         if lookup == 0 {
-            self.own.failed(from);
+            self.own.failed(from, error);
         } else if let Some((_, search)) = self.lookups.iter_mut().find(|(number, _)| *number == lookup) {
-            search.failed(from);
+            search.failed(from, error);
         }
     }
 
@@ -176,8 +176,9 @@ impl Machine for Bootstrap {
         let peer = self.local;
         let num_remaining = self.own_is_over.then(|| self.remaining());
         QueryResult::Bootstrap(match why {
-            End::Timeout => Err(BootstrapError::Timeout { peer, num_remaining }),
-            End::Cancelled => Err(BootstrapError::Cancelled),
+            End::Timeout | End::Cancelled => {
+                Err(BootstrapError::Query { cause: why.cause(), peer, num_remaining })
+            }
             End::Enough => {
                 Ok(BootstrapOk { peer, num_remaining: self.remaining(), outcomes: view.seeds.outcomes() })
             }

@@ -1,18 +1,25 @@
 //! Connects to an address, whoever is there.
 
+use bytes::Bytes;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
-use super::{Answer, End, Machine, Step, View};
-use crate::error::{ConnectError, RequestError};
+use super::{Answer, Ask, End, Machine, Step, View, find_node};
+use crate::addrs::Addresses;
+use crate::dht::io::{DialFailure, Unreached};
+use crate::dht::peers::Urgency;
+use crate::error::{AddressError, ConnectError, RequestError};
 use crate::event::{ConnectOk, QueryInfo, QueryResult, QueryStats};
 use crate::time::Instant;
 
-/// Connects to an address without knowing the peer. Whoever is met there becomes a seed.
+/// Connects to an address without knowing the peer. Whoever is met there becomes a seed, and is asked for the peers closest to
+/// this node: whether it speaks the protocol only an answer shows.
 ///
 /// # States
 /// ```text
-/// Begin -----> Dialling -----> Over
+/// Begin -----> Dialling --met--> Met -----> Asked -----> Over
+///                 |                                       ^
+///                 +--nobody there-------------------------+
 /// ```
 #[derive(Debug)]
 pub(in crate::dht) struct Connect {
@@ -24,7 +31,15 @@ pub(in crate::dht) struct Connect {
 enum State {
     Begin,
     Dialling,
-    Over(Result<PeerId, RequestError>),
+    Met(PeerId),
+    Asked(PeerId),
+    Over(Result<PeerId, Failure>),
+}
+
+#[derive(Debug)]
+enum Failure {
+    Dial(DialFailure),
+    Request(PeerId, RequestError),
 }
 
 impl Connect {
@@ -35,35 +50,82 @@ impl Connect {
     pub(in crate::dht) const fn address(&self) -> &Multiaddr {
         &self.address
     }
+
+    fn not_serving(&self, peer: PeerId, source: RequestError, view: &View<'_>) -> ConnectError {
+        let (address, protocol) = (self.address.clone(), view.config.protocol_name.clone());
+        ConnectError::NotServing { peer, address, source, protocol }
+    }
+}
+
+/// Returns what a failed dial to an address means to whoever wanted to connect.
+fn not_met(address: Multiaddr, failure: &DialFailure) -> ConnectError {
+    match failure {
+        DialFailure::Unreachable { unsupported, .. } if !unsupported.is_empty() => {
+            ConnectError::NoTransport { address }
+        }
+        DialFailure::Unreachable { why, .. } => match why {
+            Unreached::Silent => ConnectError::Unreachable { address, reason: "nobody answers there".into() },
+            Unreached::Refused => ConnectError::Refused { address },
+            Unreached::NotResolved(reason) => ConnectError::NotResolved { address, reason: reason.clone() },
+            Unreached::Other(reason) => ConnectError::Unreachable { address, reason: reason.clone() },
+        },
+        DialFailure::WrongPeer { met, .. } => ConnectError::WrongPeer { address, met: *met },
+        DialFailure::Own { .. } => ConnectError::Address { address, source: AddressError::Own },
+        DialFailure::Refused | DialFailure::Denied | DialFailure::UnderWay => {
+            ConnectError::Denied { address }
+        }
+        DialFailure::NoAddresses => ConnectError::NoTransport { address },
+    }
 }
 
 impl Machine for Connect {
-    fn next(&mut self, _: Instant, _: &mut View<'_>) -> Step {
-        match self.state {
+    fn next(&mut self, _: Instant, view: &mut View<'_>) -> Step {
+        match &self.state {
             State::Begin => {
                 self.state = State::Dialling;
                 Step::Dial(self.address.clone())
             }
-            State::Dialling => Step::Wait(None),
+            State::Met(peer) => {
+                let (to, addresses, urgency) = (*peer, Addresses::empty(), Urgency::Forced);
+                self.state = State::Asked(to);
+                let request = find_node(&Bytes::from(view.local.peer.to_bytes()));
+                Step::Ask(Ask { to, addresses, request, lookup: 0, urgency })
+            }
+            State::Dialling | State::Asked(_) => Step::Wait(None),
             State::Over(result) => Step::Done(QueryResult::Connect(match result {
-                Ok(peer) => Ok(ConnectOk { peer, address: self.address.clone() }),
-                Err(error) => Err(ConnectError::Failed(error)),
+                Ok(peer) => Ok(ConnectOk { peer: *peer, address: self.address.clone() }),
+                Err(Failure::Dial(failure)) => Err(not_met(self.address.clone(), failure)),
+                Err(Failure::Request(peer, error)) => Err(self.not_serving(*peer, *error, view)),
             })),
         }
     }
 
-    fn answered(&mut self, _: Instant, _: &PeerId, _: u16, _: Answer) {}
-
-    fn failed(&mut self, _: &PeerId, _: u16, _: RequestError) {}
-
-    fn met(&mut self, result: Result<PeerId, RequestError>) {
-        self.state = State::Over(result);
+    fn answered(&mut self, _: Instant, from: &PeerId, _: u16, _: Answer) {
+        self.state = State::Over(Ok(*from));
     }
 
-    fn end(&mut self, _: &View<'_>, why: End) -> QueryResult {
-        QueryResult::Connect(Err(match why {
-            End::Timeout => ConnectError::Failed(RequestError::Timeout),
-            End::Cancelled | End::Enough => ConnectError::Cancelled,
+    fn failed(&mut self, from: &PeerId, _: u16, error: RequestError) {
+        self.state = State::Over(Err(Failure::Request(*from, error)));
+    }
+
+    fn met(&mut self, result: Result<PeerId, DialFailure>) {
+        self.state = match result {
+            Ok(peer) => State::Met(peer),
+            Err(failure) => State::Over(Err(Failure::Dial(failure))),
+        };
+    }
+
+    fn end(&mut self, view: &View<'_>, why: End) -> QueryResult {
+        QueryResult::Connect(Err(match (why, &self.state) {
+            (End::Timeout, State::Met(peer) | State::Asked(peer)) => {
+                self.not_serving(*peer, RequestError::Timeout, view)
+            }
+            (End::Timeout, State::Begin | State::Dialling | State::Over(_)) => {
+                not_met(self.address.clone(), &DialFailure::unreachable(Unreached::Silent))
+            }
+            (End::Cancelled | End::Enough, _) => {
+                ConnectError::Query { cause: why.cause(), address: self.address.clone() }
+            }
         }))
     }
 
@@ -73,5 +135,11 @@ impl Machine for Connect {
 
     fn count(&self, stats: &mut QueryStats) {
         stats.dials = 1;
+        (stats.requests, stats.success, stats.failure) = match &self.state {
+            State::Begin | State::Dialling | State::Met(_) | State::Over(Err(Failure::Dial(_))) => (0, 0, 0),
+            State::Asked(_) => (1, 0, 0),
+            State::Over(Ok(_)) => (1, 1, 0),
+            State::Over(Err(Failure::Request(..))) => (1, 0, 1),
+        };
     }
 }

@@ -84,6 +84,9 @@ impl Machine for FindPeer {
         };
         Step::Done(QueryResult::FindPeer(match evidence {
             Some(evidence) => Ok(self.found(view, evidence)),
+            None if !self.search.has_answers() => {
+                Err(FindPeerError::NoAnswer { fates: self.search.fates(view) })
+            }
             None => Err(FindPeerError::NotFound { closest: self.closest(view) }),
         }))
     }
@@ -97,15 +100,17 @@ impl Machine for FindPeer {
         self.search.answered(now, from, answer);
     }
 
-    fn failed(&mut self, from: &PeerId, _: u16, _: RequestError) {
-        self.search.failed(from);
+    fn failed(&mut self, from: &PeerId, _: u16, error: RequestError) {
+        self.search.failed(from, error);
     }
 
     fn end(&mut self, view: &View<'_>, why: End) -> QueryResult {
         QueryResult::FindPeer(match (self.evidence, why) {
-            (_, End::Cancelled) => Err(FindPeerError::Cancelled),
             (Some(evidence), End::Timeout | End::Enough) => Ok(self.found(view, evidence)),
-            (None, End::Timeout) => Err(FindPeerError::Timeout { closest: self.closest(view) }),
+            (_, End::Cancelled) | (None, End::Timeout) => {
+                let (peer, closest) = (self.peer, self.closest(view));
+                Err(FindPeerError::Query { cause: why.cause(), peer, closest })
+            }
             (None, End::Enough) => Err(FindPeerError::NotFound { closest: self.closest(view) }),
         })
     }

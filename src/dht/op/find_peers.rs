@@ -34,6 +34,10 @@ impl Machine for FindPeers {
         match self.search.next(now, view, 0) {
             Want::Ask(ask) => Step::Ask(ask),
             Want::Wait(until) => Step::Wait(until),
+            Want::Done if !self.search.has_answers() => {
+                let (key, fates) = (self.search.preimage().to_vec(), self.search.fates(view));
+                Step::Done(QueryResult::GetClosestPeers(Err(GetClosestPeersError::NoAnswer { key, fates })))
+            }
             Want::Done => Step::Done(QueryResult::GetClosestPeers(Ok(self.result(view)))),
         }
     }
@@ -42,15 +46,16 @@ impl Machine for FindPeers {
         self.search.answered(now, from, answer);
     }
 
-    fn failed(&mut self, from: &PeerId, _: u16, _: RequestError) {
-        self.search.failed(from);
+    fn failed(&mut self, from: &PeerId, _: u16, error: RequestError) {
+        self.search.failed(from, error);
     }
 
     fn end(&mut self, view: &View<'_>, why: End) -> QueryResult {
         let GetClosestPeersOk { key, peers, path } = self.result(view);
         QueryResult::GetClosestPeers(match why {
-            End::Timeout => Err(GetClosestPeersError::Timeout { key, peers }),
-            End::Cancelled => Err(GetClosestPeersError::Cancelled { key, peers }),
+            End::Timeout | End::Cancelled => {
+                Err(GetClosestPeersError::Query { cause: why.cause(), key, peers })
+            }
             End::Enough => Ok(GetClosestPeersOk { key, peers, path }),
         })
     }

@@ -133,6 +133,12 @@ impl GetProviders {
     }
 
     fn result(&self, view: &View<'_>) -> QueryResult {
+        if let Some(search) = self.search.as_ref().filter(|search| !search.has_answers())
+            && self.found.is_empty()
+        {
+            let (key, fates) = (self.found.key().clone(), search.fates(view));
+            return QueryResult::GetProviders(Err(GetProvidersError::NoAnswer { key, fates }));
+        }
         let closest_peers = self.closest_peers(view);
         QueryResult::GetProviders(Ok(GetProvidersOk::FinishedWithNoAdditionalRecord { closest_peers }))
     }
@@ -165,20 +171,19 @@ impl Machine for GetProviders {
         }
     }
 
-    fn failed(&mut self, from: &PeerId, _: u16, _: RequestError) {
+    fn failed(&mut self, from: &PeerId, _: u16, error: RequestError) {
         if let Some(search) = &mut self.search {
-            search.failed(from);
+            search.failed(from, error);
         }
     }
 
     fn end(&mut self, view: &View<'_>, why: End) -> QueryResult {
         let key = self.found.key().clone();
         match why {
-            End::Timeout => {
-                let closest_peers = self.closest_peers(view);
-                QueryResult::GetProviders(Err(GetProvidersError::Timeout { key, closest_peers }))
+            End::Timeout | End::Cancelled => {
+                let (cause, closest_peers) = (why.cause(), self.closest_peers(view));
+                QueryResult::GetProviders(Err(GetProvidersError::Query { cause, key, closest_peers }))
             }
-            End::Cancelled => QueryResult::GetProviders(Err(GetProvidersError::Cancelled)),
             End::Enough => self.result(view),
         }
     }

@@ -7,7 +7,7 @@ use libp2p_identity::PeerId;
 
 use super::search::{Search, Want};
 use super::{Answer, End, Machine, Step, View};
-use crate::error::{GetRecordError, RequestError};
+use crate::error::{GetRecordError, QueryError, RequestError};
 use crate::event::{GetRecordOk, QueryInfo, QueryResult, QueryStats};
 use crate::record::{PeerRecord, Quorum, Record, RecordKey};
 use crate::time::{Duration, Instant, SystemTime, wall_after};
@@ -123,11 +123,15 @@ impl GetRecord {
 
     fn result(&self, view: &View<'_>) -> Result<GetRecordOk, GetRecordError> {
         let Some(best) = self.best() else {
+            let key = self.key.clone();
             let Some(search) = &self.search else {
-                return Err(GetRecordError::NoKnownPeers);
+                return Err(GetRecordError::of_query(QueryError::NoKnownPeers, key));
             };
+            if !search.has_answers() {
+                return Err(GetRecordError::NoAnswer { key, fates: search.fates(view) });
+            }
             let closest_peers = search.closest_answered(view, view.config.bucket_size().get());
-            return Err(GetRecordError::NotFound { key: self.key.clone(), closest_peers });
+            return Err(GetRecordError::NotFound { key, closest_peers });
         };
         let agreed = self.agreed();
         // Where there are fewer peers than `k`, all of them are enough.
@@ -209,16 +213,18 @@ impl Machine for GetRecord {
         }
     }
 
-    fn failed(&mut self, from: &PeerId, _: u16, _: RequestError) {
+    fn failed(&mut self, from: &PeerId, _: u16, error: RequestError) {
         if let Some(search) = &mut self.search {
-            search.failed(from);
+            search.failed(from, error);
         }
     }
 
     fn end(&mut self, view: &View<'_>, why: End) -> QueryResult {
         QueryResult::GetRecord(match why {
-            End::Timeout => Err(GetRecordError::Timeout { key: self.key.clone(), records: self.by_worth() }),
-            End::Cancelled => Err(GetRecordError::Cancelled),
+            End::Timeout | End::Cancelled => {
+                let (key, records) = (self.key.clone(), self.by_worth());
+                Err(GetRecordError::Query { cause: why.cause(), key, records })
+            }
             End::Enough => self.result(view),
         })
     }

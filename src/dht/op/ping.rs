@@ -54,15 +54,19 @@ impl Ping {
     }
 }
 
+fn failed(peer: PeerId, source: RequestError, view: &View<'_>) -> PingError {
+    PingError::Failed { peer, source, protocol: view.config.protocol_name.clone() }
+}
+
 impl Machine for Ping {
-    fn next(&mut self, _: Instant, _: &mut View<'_>) -> Step {
+    fn next(&mut self, _: Instant, view: &mut View<'_>) -> Step {
         match self.state {
             State::Ping => self.ask(Request::Ping, State::Asked),
             State::Find => self.ask(find_node(&Bytes::from(self.peer.to_bytes())), State::AskedAgain),
             State::Asked | State::AskedAgain => Step::Wait(None),
             State::Over(result) => Step::Done(QueryResult::Ping(match result {
                 Ok(rtt) => Ok(PingOk { peer: self.peer, rtt }),
-                Err(error) => Err(PingError::Failed { peer: self.peer, error }),
+                Err(source) => Err(failed(self.peer, source, view)),
             })),
         }
     }
@@ -78,10 +82,10 @@ impl Machine for Ping {
         };
     }
 
-    fn end(&mut self, _: &View<'_>, why: End) -> QueryResult {
+    fn end(&mut self, view: &View<'_>, why: End) -> QueryResult {
         QueryResult::Ping(Err(match why {
-            End::Timeout => PingError::Failed { peer: self.peer, error: RequestError::Timeout },
-            End::Cancelled | End::Enough => PingError::Cancelled,
+            End::Timeout => failed(self.peer, RequestError::Timeout, view),
+            End::Cancelled | End::Enough => PingError::Query { cause: why.cause(), peer: self.peer },
         }))
     }
 

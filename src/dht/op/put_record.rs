@@ -6,7 +6,7 @@ use super::search::{Search, Want};
 use super::{Answer, Ask, End, Machine, Step, View};
 use crate::addrs::Addresses;
 use crate::dht::peers::Urgency;
-use crate::error::{PutRecordError, PutReport, RequestError};
+use crate::error::{PutRecordError, PutReport, QueryError, RequestError, StoreError};
 use crate::event::{PutRecordOk, QueryInfo, QueryResult, QueryStats};
 use crate::message::{Request, SentRecord};
 use crate::query::fanout::{Fanout, FanoutNext, Fate};
@@ -90,8 +90,9 @@ impl PutRecord {
         self.fanout.iter().flat_map(Fanout::fates).any(|(_, fate)| matches!(fate, Fate::Failed(_)))
     }
 
-    fn report(&self) -> PutReport {
-        let mut report = PutReport::default();
+    fn report(&self, view: &View<'_>) -> PutReport {
+        let protocol = view.config.protocol_name.clone();
+        let mut report = PutReport { protocol, ..PutReport::default() };
         for (peer, fate) in self.fanout.iter().flat_map(Fanout::fates) {
             match fate {
                 Fate::Took => report.stored.push(peer),
@@ -108,15 +109,19 @@ impl PutRecord {
     }
 
     fn result(&self, view: &View<'_>) -> QueryResult {
-        match self.is_safe(view) {
-            Some(true) => {}
-            Some(false) => return QueryResult::PutRecord(Err(PutRecordError::Store(NOT_WRITTEN.to_owned()))),
-            None => return QueryResult::PutRecord(Err(PutRecordError::Store(NOT_YET_WRITTEN.to_owned()))),
+        let key = self.record.key.clone();
+        let unsafe_since = match self.is_safe(view) {
+            Some(true) => None,
+            Some(false) => Some(NOT_WRITTEN),
+            None => Some(NOT_YET_WRITTEN),
+        };
+        if let Some(why) = unsafe_since {
+            return QueryResult::PutRecord(Err(PutRecordError::Store { key, source: StoreError::new(why) }));
         }
         if self.fanout.is_none() && self.search.is_none() {
-            return QueryResult::PutRecord(Err(PutRecordError::NoKnownPeers));
+            return QueryResult::PutRecord(Err(PutRecordError::of_query(QueryError::NoKnownPeers, key)));
         }
-        let (key, report) = (self.record.key.clone(), self.report());
+        let report = self.report(view);
         let asked = self.fanout.iter().flat_map(Fanout::fates).count();
         // Those that took the place of others do not make the quorum greater.
         let quorum = self.quorum.of(asked.min(view.config.bucket_size().get().max(1)));
@@ -177,7 +182,7 @@ impl Machine for PutRecord {
             (STORE, Some(fanout), _) if error == RequestError::Refused => fanout.refused(from),
             (STORE, Some(fanout), _) => fanout.failed(from, error),
             (_, _, Some(search)) => {
-                search.failed(from);
+                search.failed(from, error);
                 self.failed.push((*from, error));
             }
             (_, _, None) => {}
@@ -185,10 +190,11 @@ impl Machine for PutRecord {
     }
 
     fn end(&mut self, view: &View<'_>, why: End) -> QueryResult {
-        let (key, report) = (self.record.key.clone(), Box::new(self.report()));
+        let (key, report) = (self.record.key.clone(), Box::new(self.report(view)));
         match why {
-            End::Timeout => QueryResult::PutRecord(Err(PutRecordError::Timeout { key, report })),
-            End::Cancelled => QueryResult::PutRecord(Err(PutRecordError::Cancelled { report })),
+            End::Timeout | End::Cancelled => {
+                QueryResult::PutRecord(Err(PutRecordError::Query { cause: why.cause(), key, report }))
+            }
             End::Enough => self.result(view),
         }
     }

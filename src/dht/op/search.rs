@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use super::{Answer, Ask, View, find_node};
 use crate::addrs::{Addresses, IpGroup, ip_of};
 use crate::dht::peers::Urgency;
+use crate::error::{Fates, RequestError};
 use crate::event::{Precision, QueryStats};
 use crate::key::Key;
 use crate::message::Request;
@@ -55,6 +56,8 @@ pub(in crate::dht) struct Search {
     /// How many addresses of each IP group were dialled at which nobody had been met.
     dialled: IndexMap<IpGroup, usize>,
     urgency: Urgency,
+    /// Who failed, and why, before anybody has answered; bounded by the candidates.
+    failures: Vec<(PeerId, RequestError)>,
 }
 
 impl Search {
@@ -111,6 +114,7 @@ impl Search {
             addresses,
             dialled: IndexMap::new(),
             urgency,
+            failures: Vec::new(),
         })
     }
 
@@ -196,8 +200,19 @@ impl Search {
         }
     }
 
-    pub(in crate::dht) fn failed(&mut self, from: &PeerId) {
+    pub(in crate::dht) fn failed(&mut self, from: &PeerId, error: RequestError) {
         self.lookup.failed(from);
+        if !self.has_answers() {
+            self.failures.push((*from, error));
+        }
+    }
+
+    /// Returns what has become of those that were asked, as long as none of them has answered.
+    pub(in crate::dht) fn fates(&self, view: &View<'_>) -> Fates {
+        let counts = self.lookup.counts();
+        let pending = counts.requests.saturating_sub(counts.answered).saturating_sub(counts.failed);
+        let (failed, protocol) = (self.failures.clone(), view.config.protocol_name.clone());
+        Fates { failed, pending: usize::try_from(pending).unwrap_or(usize::MAX), protocol }
     }
 
     /// Returns until when somebody slow is awaited who may still have what nobody else has: it is worth three seconds more,

@@ -5,7 +5,7 @@ use libp2p_identity::PeerId;
 use super::get_providers::Found;
 use super::search::{Goal, Search, Want};
 use super::{Answer, End, Machine, Step, View};
-use crate::error::{GetProvidersError, RequestError};
+use crate::error::{GetProvidersError, QueryError, RequestError};
 use crate::event::{GetProvidersOk, Precision, QueryInfo, QueryResult, QueryStats};
 use crate::message::Request;
 use crate::time::{Duration, Instant, after};
@@ -97,15 +97,18 @@ impl Machine for WatchProviders {
         }
     }
 
-    fn failed(&mut self, from: &PeerId, lookup: u16, _: RequestError) {
+    fn failed(&mut self, from: &PeerId, lookup: u16, error: RequestError) {
         if let Some(search) = self.search.as_mut().filter(|_| lookup == self.round) {
-            search.failed(from);
+            search.failed(from, error);
         }
     }
 
     fn end(&mut self, _: &View<'_>, why: End) -> QueryResult {
         QueryResult::GetProviders(match why {
-            End::Timeout | End::Cancelled => Err(GetProvidersError::Cancelled),
+            End::Timeout | End::Cancelled => {
+                let key = self.found.key().clone();
+                Err(GetProvidersError::of_query(QueryError::Cancelled, key))
+            }
             End::Enough => Ok(GetProvidersOk::FinishedWithNoAdditionalRecord { closest_peers: Vec::new() }),
         })
     }

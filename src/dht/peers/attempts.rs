@@ -13,7 +13,7 @@ use super::route::MAX_HEARSAY;
 use super::{Known, Link, Met, Peers};
 use crate::addrs::{Addresses, ip_of};
 use crate::config::IpDiversity;
-use crate::dht::io::{DialFailure, DialId, Output};
+use crate::dht::io::{DialFailure, DialId, Output, Unreached};
 use crate::error::RequestError;
 use crate::event::QueryId;
 use crate::time::Instant;
@@ -135,7 +135,7 @@ impl Peers {
                 return;
             }
             DialFailure::Denied => return self.denied(now, peer, dial),
-            DialFailure::WrongPeer { address } | DialFailure::Own { address } => {
+            DialFailure::WrongPeer { address, .. } | DialFailure::Own { address } => {
                 // Whoever lied about one address need not have lied about the others, of which nothing was heard. If it is
                 // none of those that were dialled, they are used up all the same: an attempt ends.
                 if dial.addresses.contains(address) {
@@ -148,7 +148,7 @@ impl Peers {
                 attempt.is_to_blame |= matches!(error, DialFailure::WrongPeer { .. });
                 known.forget_address(address);
             }
-            DialFailure::Unreachable { unsupported } => {
+            DialFailure::Unreachable { unsupported, .. } => {
                 let is_supported = |address: &&Multiaddr| !unsupported.contains(address);
                 let silent = dial.addresses.iter().filter(is_supported);
                 attempt.is_to_blame |= unsupported.is_empty() || silent.clone().next().is_some();
@@ -218,7 +218,7 @@ impl Peers {
     /// The program does not let a dial to an address through.
     pub(super) fn address_denied(&mut self, now: Instant, query: QueryId) {
         if !self.dials.wait_again(now, Whom::Anybody(query), self.request_timeout) {
-            self.met.push_back(Met { query, result: Err(RequestError::DialRefused) });
+            self.met.push_back(Met { query, result: Err(DialFailure::Denied) });
         }
     }
 
@@ -273,7 +273,8 @@ impl Peers {
         };
         let peer = match dial.whom {
             Whom::Anybody(query) => {
-                return self.met.push_back(Met { query, result: Err(RequestError::Timeout) });
+                let failure = DialFailure::unreachable(Unreached::Silent);
+                return self.met.push_back(Met { query, result: Err(failure) });
             }
             // The connection that there is stays as it is.
             Whom::Beside(_) => return,

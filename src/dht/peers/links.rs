@@ -204,7 +204,7 @@ impl Peers {
                 self.address_denied(now, *query);
             }
             Some(Dial { whom: Whom::Anybody(query), .. }) => {
-                self.met.push_back(Met { query: *query, result: Err(error.request_error()) });
+                self.met.push_back(Met { query: *query, result: Err(error.clone()) });
             }
             // The connection that there is stays as it is.
             Some(Dial { whom: Whom::Beside(_), .. }) => {}

@@ -37,7 +37,9 @@ impl<S: RecordStore> Dht<S> {
         });
         for PeerInfo { peer_id, addrs } in peers.into_iter().take(MAX_SAVED) {
             for address in addrs {
-                self.add_seed(now, peer_id, address);
+                if let Err(error) = self.add_and_check(now, peer_id, address) {
+                    tracing::debug!(peer = %peer_id, %error, "a peer of an earlier run was not added");
+                }
             }
         }
         let hash = self.config.key_hash;

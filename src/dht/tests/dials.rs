@@ -68,7 +68,7 @@ fn whom(out: &[Output]) -> Vec<PeerId> {
 fn pinged(outputs: &[Output], query: QueryId) -> Option<Result<Duration, RequestError>> {
     let QueryResult::Ping(result) = result_of(outputs, query)? else { panic!("{query} is no ping") };
     Some(result.map(|PingOk { rtt, .. }| rtt).map_err(|error| {
-        let PingError::Failed { error, .. } = error else { panic!("{error}") };
+        let PingError::Failed { source: error, .. } = error else { panic!("{error}") };
         error
     }))
 }

@@ -1,7 +1,7 @@
 //! What is told only when it would survive a crash.
 
 use super::*;
-use crate::error::PutRecordError;
+use crate::error::{PutRecordError, QueryError};
 use crate::message::SentRecord;
 use crate::record::{Quorum, Record, RecordKey};
 use crate::store::{Disk, Progress, RecordStore as _, Redb};
@@ -207,8 +207,10 @@ fn a_put_is_reported_only_when_it_is_safe_here() {
         let QueryResult::PutRecord(result) = result else { panic!("{result:?}") };
         match result {
             Ok(ok) => assert!(is_taken && !is_alone && ok.report.stored == [peer(1)]),
-            Err(PutRecordError::NoKnownPeers) => assert!(is_taken && is_alone),
-            Err(PutRecordError::Store(_)) => assert!(!is_taken),
+            Err(PutRecordError::Query { cause: QueryError::NoKnownPeers, .. }) => {
+                assert!(is_taken && is_alone)
+            }
+            Err(PutRecordError::Store { .. }) => assert!(!is_taken),
             Err(error) => panic!("{error}"),
         }
         disk.open();
@@ -225,7 +227,7 @@ fn a_put_that_is_ended_early_does_not_claim_to_be_safe_here() {
     answer(&mut dht, now);
     assert!(dht.finish(now, query));
     let result = last(&all(&mut dht), query);
-    assert!(matches!(result, Some(QueryResult::PutRecord(Err(PutRecordError::Store(_))))), "{result:?}");
+    assert!(matches!(result, Some(QueryResult::PutRecord(Err(PutRecordError::Store { .. })))), "{result:?}");
     advance(&mut dht, now, 1, 1);
     disk.open();
 }

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::config::Joining;
-use crate::error::{BootstrapError, ConnectError, SeedOutcome};
+use crate::config::PROTOCOL_NAME;
+use crate::error::{AddressError, BootstrapError, ConnectError, Fates, QueryError, SeedOutcome};
 use crate::event::{BootstrapOk, ConnectOk, QueryInfo};
 use crate::key::BucketIndex;
 use crate::peer::PeerInfo;
@@ -226,7 +227,9 @@ fn a_join_that_nobody_answers_fails_and_tells_why() {
     let out = fail_all(&mut dht, now, first);
     let outcome = |n, error| SeedOutcome { peer: peer(n), result: Some(Err(error)) };
     let outcomes = vec![outcome(1, RequestError::Unreachable), outcome(2, RequestError::DialRefused)];
-    assert_eq!(steps(&events(&out)), [(Err(BootstrapError::NoAnswer { outcomes }), 1, true)]);
+    let failed = vec![(peer(2), RequestError::DialRefused), (peer(1), RequestError::Unreachable)];
+    let fates = Fates { failed, pending: 0, protocol: PROTOCOL_NAME.into() };
+    assert_eq!(steps(&events(&out)), [(Err(BootstrapError::NoAnswer { fates, outcomes }), 1, true)]);
     assert!(dht.query(join).is_none());
 }
 
@@ -336,7 +339,9 @@ fn a_join_that_takes_too_long_tells_how_far_it_came() {
     dht.bootstrap(now).unwrap();
     outputs(&mut dht);
     let told = steps(&events(&timed(&mut dht, now + 5 * SECOND)));
-    let timeout = |num_remaining| Err(BootstrapError::Timeout { peer: peer(0), num_remaining });
+    let timeout = |num_remaining| {
+        Err(BootstrapError::Query { cause: QueryError::Timeout, peer: peer(0), num_remaining })
+    };
     assert_eq!(told, [(timeout(None), 1, true)], "nobody answers");
 
     let mut dht = full(config);
@@ -361,7 +366,14 @@ fn a_join_that_was_cancelled_is_tried_again() {
     let join = dht.bootstrap(now).unwrap();
     assert!(dht.cancel(now, join));
     let told = steps(&events(&outputs(&mut dht)));
-    assert_eq!(told, [(Err(BootstrapError::Cancelled), 1, true)]);
+    assert_eq!(
+        told,
+        [(
+            Err(BootstrapError::Query { cause: QueryError::Cancelled, peer: peer(0), num_remaining: None }),
+            1,
+            true
+        )]
+    );
     let again = std::iter::from_fn(|| {
         let at = dht.due()?.at;
         dht.handle_timeout(at);
@@ -421,7 +433,7 @@ fn whoever_is_met_at_an_address_is_a_seed_and_leads_into_the_network() {
     let (result, stats) = net.result(n, query);
     let ok = ConnectOk { peer: peer(3), address: address(3) };
     assert!(matches!(result, QueryResult::Connect(Ok(met)) if met == ok));
-    assert_eq!((stats.num_dials(), stats.num_requests()), (1, 0));
+    assert_eq!((stats.num_dials(), stats.num_requests()), (1, 1));
     assert!(net.is_connected(n, 3));
     net.run_for(20 * SECOND);
     assert_eq!(net.closest(n, b"target").0, net.truth(n, b"target", 20));
@@ -453,7 +465,7 @@ fn whoever_is_connected_already_is_met_too() {
         dial: Some(dial),
     };
     dht.handle_input(now, second);
-    let out = outputs(&mut dht);
+    let out = answer_all(&mut dht, now, &[]);
     let ok = ConnectOk { peer: peer(1), address: address(21) };
     assert!(matches!(result_of(&out, query), Some(QueryResult::Connect(Ok(met))) if met == ok));
     assert_eq!(dht.addresses_of(&peer(1)).into_vec(), [address(21), address(1)]);
@@ -466,17 +478,31 @@ fn connect_error(out: &[Output], query: QueryId) -> Option<ConnectError> {
 
 #[test]
 fn an_address_at_which_nobody_is_fails() {
+    let (of, why) = (|| address(1), |text: &str| text.into());
+    let unsupported = DialFailure::Unreachable { unsupported: vec![of()], why: Unreached::Silent };
+    let unreachable = |why| DialFailure::unreachable(why);
+    let silent = ConnectError::Unreachable { address: of(), reason: why("nobody answers there") };
+    let broken = ConnectError::Unreachable { address: of(), reason: why("broken") };
+    let nameless = ConnectError::NotResolved { address: of(), reason: why("no such name") };
+    let own = ConnectError::Address { address: of(), source: AddressError::Own };
     for (failure, error) in [
-        (unreachable(), RequestError::Unreachable),
-        (DialFailure::WrongPeer { address: address(1) }, RequestError::Unreachable),
-        (DialFailure::Refused, RequestError::DialRefused),
-        (DialFailure::Own { address: address(1) }, RequestError::DialRefused),
+        (unreachable(Unreached::Silent), silent),
+        (unreachable(Unreached::Refused), ConnectError::Refused { address: of() }),
+        (unreachable(Unreached::Other(why("broken"))), broken),
+        (unreachable(Unreached::NotResolved(why("no such name"))), nameless),
+        (unsupported, ConnectError::NoTransport { address: of() }),
+        (
+            DialFailure::WrongPeer { address: of(), met: peer(7) },
+            ConnectError::WrongPeer { address: of(), met: peer(7) },
+        ),
+        (DialFailure::Refused, ConnectError::Denied { address: of() }),
+        (DialFailure::Own { address: of() }, own),
     ] {
         let (mut dht, now) = (new_dht(0, quiet()), start());
         let query = dht.connect(now, address(1));
         let [(dial, ..)] = dials(&outputs(&mut dht))[..] else { panic!("it is dialled") };
         dht.handle_input(now, Input::DialFailed { dial: Some(dial), peer: None, error: failure });
-        assert_eq!(connect_error(&outputs(&mut dht), query), Some(ConnectError::Failed(error)));
+        assert_eq!(connect_error(&outputs(&mut dht), query), Some(error));
         assert!(dht.bootstrap(now).is_err(), "there is no seed");
     }
 }
@@ -487,7 +513,7 @@ fn an_address_that_hangs_ends_with_its_query() {
     let query = dht.connect(now, address(1));
     let [(dial, ..)] = dials(&outputs(&mut dht))[..] else { panic!("it is dialled") };
     let out = timed(&mut dht, now + 60 * SECOND);
-    assert_eq!(connect_error(&out, query), Some(ConnectError::Failed(RequestError::Timeout)));
+    assert!(matches!(connect_error(&out, query), Some(ConnectError::Unreachable { .. })));
     arrive(&mut dht, now + 61 * SECOND, 1, dial);
     let out = outputs(&mut dht);
     assert!(events(&out).is_empty(), "it is over");
@@ -499,11 +525,19 @@ fn own_and_filtered_addresses_are_not_connected_to() {
     let config = quiet().with_address_filter(|address| !address.to_string().starts_with("/ip4"));
     let (mut dht, now) = (new_dht(0, config), start());
     let own = address(0).with(libp2p_core::multiaddr::Protocol::P2p(peer(0)));
-    for address in [own, "/ip4/1.2.3.4/tcp/1".parse().unwrap()] {
-        let query = dht.connect(now, address);
+    for (address, source) in [
+        (own, AddressError::Own),
+        ("/ip4/1.2.3.4/tcp/1".parse().unwrap(), AddressError::Filtered),
+        ("/ip4/1.2.3.4/tcp/0".parse().unwrap(), AddressError::NoPort),
+        ("/ip4/1.2.3.4".parse().unwrap(), AddressError::NoPort),
+        ("/dns/example.org".parse().unwrap(), AddressError::NoPort),
+        ("/ip4/0.0.0.0/tcp/1".parse().unwrap(), AddressError::Undialable),
+        (Multiaddr::empty(), AddressError::Undialable),
+    ] {
+        let query = dht.connect(now, address.clone());
         let out = outputs(&mut dht);
         assert!(dials(&out).is_empty());
-        assert_eq!(connect_error(&out, query), Some(ConnectError::Address));
+        assert_eq!(connect_error(&out, query), Some(ConnectError::Address { address, source }));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::StoreInserts;
-use crate::error::{AddProviderError, GetProvidersError, ProvideReport};
+use crate::error::{AddProviderError, GetProvidersError, ProvideReport, QueryError};
 use crate::event::{AddProviderOk, GetProvidersOk, InboundRequest};
 use crate::peer::{ConnectionType, KadPeer};
 use crate::record::{ProviderRecord, RecordKey};
@@ -229,7 +229,10 @@ fn whoever_is_alone_announces_as_soon_as_there_is_somebody() {
     let config = Config::default().with_joining(crate::config::Joining::Automatic);
     let mut net = Net::new(3, &config);
     let id = net.with(0, |dht, now| dht.start_providing(now, content())).unwrap();
-    assert_eq!(provided(net.result(0, id).0), Err(AddProviderError::NoKnownPeers));
+    assert_eq!(
+        provided(net.result(0, id).0),
+        Err(AddProviderError::of_query(QueryError::NoKnownPeers, content()))
+    );
     net.run_for(HOUR);
     net.add_address(1, 2);
     net.add_address(0, 1);
@@ -534,7 +537,10 @@ fn a_watch_asks_after_one_second_then_ever_more_rarely_and_tells_each_once() {
     assert!(requests <= rounds * 29 && requests >= (rounds - 2) * 15, "{requests} in {rounds}");
     assert!(net.now > begun + HOUR);
     assert!(net.with(9, |dht, now| dht.cancel(now, id)));
-    assert!(matches!(net.result(9, id).0, QueryResult::GetProviders(Err(GetProvidersError::Cancelled))));
+    assert!(matches!(
+        net.result(9, id).0,
+        QueryResult::GetProviders(Err(GetProvidersError::Query { cause: QueryError::Cancelled, .. }))
+    ));
 }
 
 #[test]
@@ -566,7 +572,7 @@ fn keys_that_cannot_be_are_refused_before_anything_is_asked() {
         matches!(
             output,
             Output::Event(Event::OutboundQueryProgressed {
-                result: QueryResult::GetProviders(Err(GetProvidersError::EmptyKey)),
+                result: QueryResult::GetProviders(Err(GetProvidersError::EmptyKey { .. })),
                 ..
             })
         )

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use super::*;
 use crate::config::{Caching, StoreInserts};
-use crate::error::{GetRecordError, PutRecordError, PutReport};
+use crate::error::{GetRecordError, PutRecordError, PutReport, QueryError};
 use crate::event::{GetRecordOk, HeldId, InboundRequest};
 use crate::message::SentRecord;
 use crate::record::{PeerRecord, Quorum, Record, RecordKey};
@@ -169,10 +169,10 @@ fn alone_a_record_is_kept_and_put_when_somebody_comes() {
     let mut net = Net::new(1, &joining(Config::default()));
     let key = RecordKey::new(b"k");
     let error = put_at(&mut net, 0, Record::new(key.clone(), &b"v"[..]), Quorum::One).unwrap_err();
-    assert_eq!(error, PutRecordError::NoKnownPeers);
+    assert_eq!(error.query_error(), Some(QueryError::NoKnownPeers));
     assert_eq!(get_at(&mut net, 0, &key, Some(Quorum::One)).unwrap().1, 1, "a local one needs no network");
     let error = get_at(&mut net, 0, &RecordKey::new(b"other"), None).unwrap_err();
-    assert_eq!(error, GetRecordError::NoKnownPeers);
+    assert_eq!(error.query_error(), Some(QueryError::NoKnownPeers));
     let n = net.add(joining(Config::default()));
     net.add_address(n, 0);
     net.run_for(30 * SECOND);
@@ -531,7 +531,7 @@ fn a_put_to_nobody_or_to_the_dead_says_so() {
     let Some(QueryResult::PutRecord(Err(PutRecordError::QuorumFailed { report, .. }))) = result else {
         panic!("{result:?}")
     };
-    assert_eq!(*report, PutReport::default());
+    assert!(report.is_empty());
     admit(&mut dht, now, 1..=1);
     lose(&mut dht, now, 1);
     outputs(&mut dht);

@@ -89,7 +89,7 @@ fn timed(dht: &mut Dht<MemoryStore>, now: Now) -> Vec<Output> {
 fn pinged(outputs: &[Output], query: QueryId) -> Option<Result<Duration, RequestError>> {
     let QueryResult::Ping(result) = result_of(outputs, query)? else { panic!("{query} is no ping") };
     Some(result.map(|PingOk { rtt, .. }| rtt).map_err(|error| {
-        let PingError::Failed { error, .. } = error else { panic!("{error}") };
+        let PingError::Failed { source: error, .. } = error else { panic!("{error}") };
         error
     }))
 }
@@ -317,16 +317,20 @@ fn the_dial_of_somebody_else_says_nothing_to_a_node_that_does_not_wait_for_it() 
     assert_eq!(pinged(&out, query), Some(Err(RequestError::Unreachable)));
 }
 
+fn wrong_peer(address: Multiaddr) -> DialFailure {
+    DialFailure::WrongPeer { address, met: peer(99) }
+}
+
 #[test]
 fn an_address_at_which_another_peer_answers_is_dropped_and_the_others_are_dialled() {
     let (mut dht, now) = (node(), start());
     learn(&mut dht, now, 1, &[address(21)]);
     let (query, dial) = ping_by_dial(&mut dht, now, 1);
-    let out = dial_failed(&mut dht, now, dial, 1, DialFailure::WrongPeer { address: address(1) });
+    let out = dial_failed(&mut dht, now, dial, 1, wrong_peer(address(1)));
     let [(again, _, ref addresses)] = dials(&out)[..] else { panic!("{out:?}") };
     assert_eq!((addresses.as_slice(), pinged(&out, query)), (&[address(21)][..], None));
     assert_eq!(dht.addresses_of(&peer(1)).into_vec(), [address(21)]);
-    let out = dial_failed(&mut dht, now, again, 1, DialFailure::WrongPeer { address: address(21) });
+    let out = dial_failed(&mut dht, now, again, 1, wrong_peer(address(21)));
     assert!(dials(&out).is_empty(), "none is left");
     assert_eq!(pinged(&out, query), Some(Err(RequestError::Unreachable)));
     assert!(dht.addresses_of(&peer(1)).is_empty() && !dht.peers.is_worth_asking(now.instant, &peer(1)));
@@ -336,7 +340,7 @@ fn an_address_at_which_another_peer_answers_is_dropped_and_the_others_are_dialle
 fn a_dial_that_fails_at_an_address_that_was_not_dialled_is_not_made_again() {
     let (mut dht, now) = (node(), start());
     let (query, dial) = ping_by_dial(&mut dht, now, 1);
-    let out = dial_failed(&mut dht, now, dial, 1, DialFailure::WrongPeer { address: address(22) });
+    let out = dial_failed(&mut dht, now, dial, 1, wrong_peer(address(22)));
     assert!(dials(&out).is_empty(), "{out:?}");
     assert_eq!(pinged(&out, query), Some(Err(RequestError::Unreachable)));
 }
@@ -346,7 +350,8 @@ fn unsupported_addresses_are_forgotten() {
     let (mut dht, now) = (node(), start());
     learn(&mut dht, now, 1, &[address(21), address(22)]);
     let (query, dial) = ping_by_dial(&mut dht, now, 1);
-    let error = DialFailure::Unreachable { unsupported: vec![address(1), address(22)] };
+    let error =
+        DialFailure::Unreachable { unsupported: vec![address(1), address(22)], why: Unreached::Silent };
     let out = dial_failed(&mut dht, now, dial, 1, error);
     assert_eq!(pinged(&out, query), Some(Err(RequestError::Unreachable)));
     assert_eq!(dht.addresses_of(&peer(1)).into_vec(), [address(21)]);
@@ -361,7 +366,7 @@ fn with_a_wrong_address() -> Dht<MemoryStore> {
     learn(&mut dht, now, 1, &[address(21)]);
     outputs(&mut dht);
     let (query, dial) = ping_by_dial(&mut dht, now, 1);
-    dial_failed(&mut dht, now, dial, 1, DialFailure::WrongPeer { address: address(1) });
+    dial_failed(&mut dht, now, dial, 1, wrong_peer(address(1)));
     let address = "/memory/999999".parse().unwrap();
     dht.handle_input(
         now,
@@ -818,12 +823,12 @@ impl Chaos {
 
     fn dial_failure(&mut self) -> DialFailure {
         match self.below(7) {
-            0 => DialFailure::WrongPeer { address: self.address() },
+            0 => wrong_peer(self.address()),
             1 => DialFailure::Own { address: self.address() },
             2 => DialFailure::Refused,
             3 => DialFailure::UnderWay,
             4 => DialFailure::NoAddresses,
-            _ => DialFailure::Unreachable { unsupported: self.addresses() },
+            _ => DialFailure::Unreachable { unsupported: self.addresses(), why: Unreached::Silent },
         }
     }
 

@@ -1,8 +1,11 @@
 //! Searches: for the closest peers, for one peer, and pings.
 
 use super::*;
+use crate::config::PROTOCOL_NAME;
 use crate::config::Parallelism;
-use crate::error::{BootstrapError, ConnectError, FindPeerError, GetClosestPeersError, PingError};
+use crate::error::{
+    BootstrapError, ConnectError, FindPeerError, GetClosestPeersError, PingError, QueryError,
+};
 use crate::event::{Evidence, FindPeerOk, GetClosestPeersOk, PingOk, Precision, QueryInfo};
 use crate::peer::{KadPeer, PeerInfo};
 use std::num::{NonZeroU8, NonZeroUsize};
@@ -151,9 +154,20 @@ fn a_node_finds_itself_at_once() {
 fn nobody_is_found_where_nobody_is_known() {
     let mut dht = new_dht(0, quiet());
     let query = dht.find_peer(start(), peer(WANTED));
-    assert_eq!(found(&outputs(&mut dht), query), Some(Err(FindPeerError::NoKnownPeers)));
+    assert_eq!(
+        found(&outputs(&mut dht), query),
+        Some(Err(FindPeerError::Query {
+            cause: QueryError::NoKnownPeers,
+            peer: peer(WANTED),
+            closest: vec![]
+        }))
+    );
     let query = dht.find_closest(start(), *b"anything");
-    let error = GetClosestPeersError::NoKnownPeers { key: b"anything".to_vec() };
+    let error = GetClosestPeersError::Query {
+        cause: QueryError::NoKnownPeers,
+        key: b"anything".to_vec(),
+        peers: vec![],
+    };
     let result = result_of(&outputs(&mut dht), query);
     assert!(matches!(result, Some(QueryResult::GetClosestPeers(Err(told))) if told == error));
 }
@@ -357,6 +371,8 @@ fn a_near_search_asks_fewer_and_returns_whom_it_did_not_ask() {
     assert!((3..10).contains(&by_some), "{by_some} requests");
 }
 
+const TOO_MANY: QueryError = QueryError::TooManyQueries { limit: 2 };
+
 #[test]
 fn one_query_too_many_ends_at_once() {
     let mut dht = node_with(quiet().with_max_queries(nz(2)), 1..=3);
@@ -369,18 +385,25 @@ fn one_query_too_many_ends_at_once() {
         result_of(&out, query).expect("it has ended")
     };
     let query = dht.find_closest(start(), *b"more");
-    let error = GetClosestPeersError::TooManyQueries { key: b"more".to_vec() };
+    let error = GetClosestPeersError::Query { cause: TOO_MANY, key: b"more".to_vec(), peers: vec![] };
     assert!(matches!(end(&mut dht, query), QueryResult::GetClosestPeers(Err(told)) if told == error));
     let query = dht.find_peer(start(), peer(WANTED));
-    assert!(matches!(end(&mut dht, query), QueryResult::FindPeer(Err(FindPeerError::TooManyQueries))));
+    assert!(matches!(
+        end(&mut dht, query),
+        QueryResult::FindPeer(Err(FindPeerError::Query { cause: TOO_MANY, .. }))
+    ));
     let query = dht.ping(start(), peer(1));
-    assert!(matches!(end(&mut dht, query), QueryResult::Ping(Err(PingError::TooManyQueries))));
+    assert!(matches!(end(&mut dht, query), QueryResult::Ping(Err(PingError::Query { cause: TOO_MANY, .. }))));
     let query = dht.connect(start(), address(1));
-    let too_many = ConnectError::TooManyQueries;
-    assert!(matches!(end(&mut dht, query), QueryResult::Connect(Err(told)) if told == too_many));
+    assert!(matches!(
+        end(&mut dht, query),
+        QueryResult::Connect(Err(ConnectError::Query { cause: TOO_MANY, .. }))
+    ));
     let query = dht.bootstrap(start()).expect("somebody is known");
-    let too_many = BootstrapError::TooManyQueries;
-    assert!(matches!(end(&mut dht, query), QueryResult::Bootstrap(Err(told)) if told == too_many));
+    assert!(matches!(
+        end(&mut dht, query),
+        QueryResult::Bootstrap(Err(BootstrapError::Query { cause: TOO_MANY, .. }))
+    ));
     play(&mut dht, start(), open.into_iter().filter(asked_by_find).collect(), &[]);
     assert!(dht.query(first).is_none());
     let query = dht.find_closest(start(), *b"more");
@@ -411,8 +434,17 @@ fn a_cancelled_query_says_so_last_and_is_silent_from_then_on() {
     let (mut dht, query, answered) = half_done();
     assert!(dht.cancel(start() + SECOND, query));
     let out = outputs(&mut dht);
-    let [(QueryResult::GetClosestPeers(Err(GetClosestPeersError::Cancelled { key, peers })), _, step)] =
-        &progress(&out, query)[..]
+    let [
+        (
+            QueryResult::GetClosestPeers(Err(GetClosestPeersError::Query {
+                cause: QueryError::Cancelled,
+                key,
+                peers,
+            })),
+            _,
+            step,
+        ),
+    ] = &progress(&out, query)[..]
     else {
         panic!("{out:?}")
     };
@@ -437,10 +469,22 @@ fn every_kind_of_query_can_be_cancelled() {
     assert!(queries.iter().all(|query| dht.cancel(start(), *query)));
     let out = outputs(&mut dht);
     let [find, ping, connect, join] = queries.map(|query| result_of(&out, query));
-    assert!(matches!(find, Some(QueryResult::FindPeer(Err(FindPeerError::Cancelled)))));
-    assert!(matches!(ping, Some(QueryResult::Ping(Err(PingError::Cancelled)))));
-    assert!(matches!(connect, Some(QueryResult::Connect(Err(ConnectError::Cancelled)))));
-    assert!(matches!(join, Some(QueryResult::Bootstrap(Err(BootstrapError::Cancelled)))));
+    assert!(matches!(
+        find,
+        Some(QueryResult::FindPeer(Err(FindPeerError::Query { cause: QueryError::Cancelled, .. })))
+    ));
+    assert!(matches!(
+        ping,
+        Some(QueryResult::Ping(Err(PingError::Query { cause: QueryError::Cancelled, .. })))
+    ));
+    assert!(matches!(
+        connect,
+        Some(QueryResult::Connect(Err(ConnectError::Query { cause: QueryError::Cancelled, .. })))
+    ));
+    assert!(matches!(
+        join,
+        Some(QueryResult::Bootstrap(Err(BootstrapError::Query { cause: QueryError::Cancelled, .. })))
+    ));
     assert_eq!(dht.queries().count(), 0);
 }
 
@@ -477,8 +521,17 @@ fn a_query_ends_exactly_at_its_deadline_with_what_it_has() {
     assert_eq!(dht.due().map(|deadline| (deadline.at, deadline.reason)), Some((due, "query")));
     assert!(progress(&timed(&mut dht, due - MS), query).is_empty());
     let out = timed(&mut dht, due);
-    let [(QueryResult::GetClosestPeers(Err(GetClosestPeersError::Timeout { key, peers })), stats, step)] =
-        &progress(&out, query)[..]
+    let [
+        (
+            QueryResult::GetClosestPeers(Err(GetClosestPeersError::Query {
+                cause: QueryError::Timeout,
+                key,
+                peers,
+            })),
+            stats,
+            step,
+        ),
+    ] = &progress(&out, query)[..]
     else {
         panic!("{out:?}")
     };
@@ -500,7 +553,9 @@ fn a_search_for_a_peer_that_times_out_tells_the_closest_or_the_one_report() {
         name(&mut dht, start(), id, if named { &[WANTED] } else { &[] });
         match found(&timed(&mut dht, start() + 5 * SECOND), query) {
             Some(Ok(FindPeerOk { evidence, .. })) => assert!(named && evidence == Evidence::OneReport),
-            Some(Err(FindPeerError::Timeout { closest })) => assert!(!named && !closest.is_empty()),
+            Some(Err(FindPeerError::Query { cause: QueryError::Timeout, closest, .. })) => {
+                assert!(!named && !closest.is_empty())
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -706,7 +761,11 @@ fn whoever_does_not_answer_that_either_has_failed() {
         dht.handle_input(t, Input::RequestFailed { id, error: RequestError::StreamEnded });
         out = outputs(&mut dht);
     }
-    let error = PingError::Failed { peer: peer(1), error: RequestError::StreamEnded };
+    let error = PingError::Failed {
+        peer: peer(1),
+        source: RequestError::StreamEnded,
+        protocol: PROTOCOL_NAME.into(),
+    };
     assert_eq!(pinged(&out, query), Some(Err(error)));
 }
 
@@ -715,7 +774,8 @@ fn a_ping_that_is_not_answered_fails() {
     let (mut dht, t) = (node(1), start());
     let query = dht.ping(t, peer(1));
     outputs(&mut dht);
-    let error = PingError::Failed { peer: peer(1), error: RequestError::Timeout };
+    let error =
+        PingError::Failed { peer: peer(1), source: RequestError::Timeout, protocol: PROTOCOL_NAME.into() };
     assert_eq!(pinged(&timed(&mut dht, t + TIMEOUT), query), Some(Err(error)));
 }
 

@@ -6,7 +6,7 @@ use libp2p_identity::PeerId;
 use super::connections::{DEAD_AFTER, warm_number};
 use super::{Happening, Life, Refuses, World};
 use crate::addrs::Addresses;
-use crate::dht::{ConnectionId, DialFailure, DialId, InboundId, Input, RequestId};
+use crate::dht::{ConnectionId, DialFailure, DialId, InboundId, Input, RequestId, Unreached};
 use crate::error::RequestError;
 use crate::event::Mode;
 use crate::message::{Request, Response};
@@ -81,7 +81,7 @@ impl World {
         peer: Option<&PeerId>,
         address: &Multiaddr,
     ) -> (Duration, Result<usize, DialFailure>) {
-        let unreachable = || Err(DialFailure::Unreachable { unsupported: Vec::new() });
+        let unreachable = || Err(DialFailure::unreachable(Unreached::Silent));
         let Some((to, node)) = self.at(address).and_then(|to| Some((to, self.nodes.get(to)?))) else {
             return (DEAD_AFTER, unreachable());
         };
@@ -99,7 +99,7 @@ impl World {
             Life::Alive => {
                 let time = self.links.dial(rtt, &mut self.rng);
                 if peer.is_some_and(|peer| *peer != id) {
-                    (time, Err(DialFailure::WrongPeer { address: address.clone() }))
+                    (time, Err(DialFailure::WrongPeer { address: address.clone(), met: id }))
                 } else {
                     (time, Ok(to))
                 }
@@ -114,7 +114,7 @@ impl World {
         if is_there {
             self.connect(from, to, Some(dial));
         } else if let Some(peer) = self.nodes.get(to).map(|node| node.peer) {
-            let error = DialFailure::Unreachable { unsupported: Vec::new() };
+            let error = DialFailure::unreachable(Unreached::Silent);
             let input = Box::new(Input::DialFailed { dial: Some(dial), peer: Some(peer), error });
             let life = self.life(from);
             self.later(DEAD_AFTER, Happening::Input { to: from, life, input });
