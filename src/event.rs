@@ -80,6 +80,18 @@ pub enum Event {
         /// What it is now.
         new_mode: Mode,
     },
+    /// Somebody else has stored another value under the key of a record of this node's own.
+    ///
+    /// Told each time, while both put theirs; what to do about it is the application's affair: use another key, a validator
+    /// that tells which is better, or [`OwnRecords`](crate::OwnRecords).
+    RecordConflict {
+        /// Who has sent it.
+        source: PeerId,
+        /// The other's record.
+        record: Record,
+        /// Whether this node's own still stands. If not, the other has taken its place, and this node puts its own no more.
+        kept: bool,
+    },
 }
 
 /// A request of another peer that has been served.

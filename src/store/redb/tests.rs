@@ -4,6 +4,7 @@ use self::disk::Disk;
 use super::super::index::Limits;
 use super::super::{Error, ProviderLimits};
 use super::*;
+use crate::addrs::IpGroup;
 use libp2p_core::Multiaddr;
 use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering};
