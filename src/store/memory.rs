@@ -375,7 +375,7 @@ mod tests {
     fn a_groups_own_record_takes_the_place_of_what_it_has_handed_on() {
         let mut store = roomy();
         for n in 0..20u8 {
-            let record = Record { publisher: Some(peer(n)), ..Record::new(vec![2, n], "handed on") };
+            let record = Record { publisher: Some(peer(99)), ..Record::new(vec![2, n], "handed on") };
             drop(store.put_from(WALL, record, from(7)));
         }
         for n in 0..10u8 {
