@@ -136,9 +136,9 @@ pub enum InboundRequest {
         source: PeerId,
         /// The key of the record.
         key: RecordKey,
-        /// The record, where the application decides: it waits for
-        /// [`accept`](crate::Behaviour::accept_record) or [`refuse`](crate::Behaviour::refuse_record) by its number.
-        /// `None` if it has been stored.
+        /// The record, where the application decides: it waits for [`accept`](crate::Behaviour::accept_record),
+        /// [`accept as`](crate::Behaviour::accept_record_as) or [`refuse`](crate::Behaviour::refuse_record) by its number, and
+        /// no event tells what comes of that. `None` if it has been stored.
         record: Option<(HeldId, Record)>,
     },
     /// A peer has announced that it provides something.
@@ -148,8 +148,8 @@ pub enum InboundRequest {
         /// What it provides.
         key: RecordKey,
         /// The statement, where the application decides: it waits for
-        /// [`accept`](crate::Behaviour::accept_record) or [`refuse`](crate::Behaviour::refuse_record) by its number.
-        /// `None` if it has been stored.
+        /// [`accept`](crate::Behaviour::accept_record) or [`refuse`](crate::Behaviour::refuse_record) by its number, and no
+        /// event tells what comes of that. `None` if it has been stored.
         record: Option<(HeldId, ProviderRecord)>,
     },
 }
