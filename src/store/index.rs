@@ -337,12 +337,14 @@ impl Index {
         let mut peers: BTreeMap<PackedPeerId, Amount> = BTreeMap::new();
         for meta in of(false) {
             let Owner::Other(charge) = &meta.owner else { continue };
-            charge
-                .group()
-                .map(|group| groups.entry(group).or_default())
-                .map(|taken| *taken = taken.plus(meta.cost()));
-            let peer = charge.handed_on_by().cloned();
-            peer.map(|peer| peers.entry(peer).or_default()).map(|taken| *taken = taken.plus(meta.cost()));
+            if let Some(group) = charge.group() {
+                let taken = groups.entry(group).or_default();
+                *taken = taken.plus(meta.cost());
+            }
+            if let Some(peer) = charge.handed_on_by() {
+                let taken = peers.entry(peer.clone()).or_default();
+                *taken = taken.plus(meta.cost());
+            }
         }
         assert_eq!(
             self.by_group.iter().map(|(group, room)| (*group, room.taken)).collect::<BTreeMap<_, _>>(),

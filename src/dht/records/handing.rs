@@ -81,8 +81,8 @@ pub(super) enum Next {
 pub(super) struct Handing {
     walks: VecDeque<Walk>,
     /// The newcomers to which a record belongs that a put may send them.
-    awaited: BTreeMap<RecordKey, Vec<PeerId>>,
-    num_awaited: usize,
+    waiting: BTreeMap<RecordKey, Vec<PeerId>>,
+    num_waiting: usize,
     /// What a put has not sent them.
     left_out: VecDeque<(PeerId, RecordKey)>,
     under_way: usize,
@@ -109,7 +109,7 @@ impl Handing {
 
     /// A put is over that has sent a record to some peers.
     pub(super) fn put_is_over(&mut self, record: &RecordKey, reached: impl Iterator<Item = PeerId>) {
-        if self.walks.is_empty() && self.awaited.is_empty() {
+        if self.walks.is_empty() && self.waiting.is_empty() {
             return;
         }
         let reached: Vec<_> = reached.collect();
@@ -118,17 +118,17 @@ impl Handing {
                 walk.has.insert(record.clone());
             }
         }
-        let waited = self.awaited.remove(record).unwrap_or_default();
-        self.num_awaited -= waited.len();
+        let waited = self.waiting.remove(record).unwrap_or_default();
+        self.num_waiting -= waited.len();
         let left_out = waited.into_iter().filter(|peer| !reached.contains(peer));
         self.left_out.extend(left_out.map(|peer| (peer, record.clone())));
     }
 
     /// A put may send a record to a newcomer: what becomes of that is awaited.
     fn wait_for_put(&mut self, to: PeerId, record: RecordKey) {
-        if self.num_awaited + self.left_out.len() < MAX_AWAITED {
-            self.num_awaited += 1;
-            self.awaited.entry(record).or_default().push(to);
+        if self.num_waiting + self.left_out.len() < MAX_AWAITED {
+            self.num_waiting += 1;
+            self.waiting.entry(record).or_default().push(to);
         }
     }
 

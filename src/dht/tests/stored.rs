@@ -446,10 +446,10 @@ fn with_a_store_that_knows_only_what_libp2p_kads_does_own_records_are_known_and_
     assert!(events(&out).iter().any(|event| matches!(event, Event::RecordConflict { kept: true, .. })));
     assert_eq!(dht.records.republish_is_own(&record_key()), Some(true));
     // Those that say so end when they say, the others by the configuration.
-    now = now + 10 * HOUR;
+    now += 10 * HOUR;
     dht.handle_timeout(now);
     assert_eq!(dht.store().records().count(), 91);
-    now = now + 39 * HOUR;
+    now += 39 * HOUR;
     dht.handle_timeout(now);
     assert_eq!(dht.store().records().count(), 1, "its own");
     // What such a store held when the node began is known by its publisher.
