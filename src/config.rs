@@ -16,7 +16,7 @@ use libp2p_core::Multiaddr;
 
 pub(crate) use providers::Providers;
 pub(crate) use records::Records;
-pub use records::{Caching, StoreInserts};
+pub use records::{Caching, OwnRecords, StoreInserts};
 
 use crate::error::ConfigError;
 use crate::key::{Key, KeyHash};

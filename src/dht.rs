@@ -475,7 +475,12 @@ impl<S: RecordStore> Dht<S> {
     }
 
     /// Returns the store, to be changed.
+    ///
+    /// What is put into it behind the node's back is found when the node next looks it over, a minute later: it is put anew
+    /// and handed over from then on, as the node's own or as another's, as the store says.
+    /// [`put_record`](Self::put_record) and [`store_local`](Self::store_local) do so at once.
     pub fn store_mut(&mut self) -> &mut S {
+        self.records.given_away(self.clocks.latest());
         &mut self.store
     }
 }

@@ -80,6 +80,18 @@ pub enum Event {
         /// What it is now.
         new_mode: Mode,
     },
+    /// Somebody else has stored another value under the key of a record of this node's own.
+    ///
+    /// Told each time, while both put theirs; what to do about it is the application's affair: use another key, a validator
+    /// that tells which is better, or [`OwnRecords`](crate::OwnRecords).
+    RecordConflict {
+        /// Who has sent it.
+        source: PeerId,
+        /// The other's record.
+        record: Record,
+        /// Whether this node's own still stands. If not, the other has taken its place, and this node puts its own no more.
+        kept: bool,
+    },
 }
 
 /// A request of another peer that has been served.
@@ -124,9 +136,9 @@ pub enum InboundRequest {
         source: PeerId,
         /// The key of the record.
         key: RecordKey,
-        /// The record, where the application decides: it waits for
-        /// [`accept`](crate::Behaviour::accept_record) or [`refuse`](crate::Behaviour::refuse_record) by its number.
-        /// `None` if it has been stored.
+        /// The record, where the application decides: it waits for [`accept`](crate::Behaviour::accept_record),
+        /// [`accept as`](crate::Behaviour::accept_record_as) or [`refuse`](crate::Behaviour::refuse_record) by its number, and
+        /// no event tells what comes of that. `None` if it has been stored.
         record: Option<(HeldId, Record)>,
     },
     /// A peer has announced that it provides something.
@@ -136,8 +148,8 @@ pub enum InboundRequest {
         /// What it provides.
         key: RecordKey,
         /// The statement, where the application decides: it waits for
-        /// [`accept`](crate::Behaviour::accept_record) or [`refuse`](crate::Behaviour::refuse_record) by its number.
-        /// `None` if it has been stored.
+        /// [`accept`](crate::Behaviour::accept_record) or [`refuse`](crate::Behaviour::refuse_record) by its number, and no
+        /// event tells what comes of that. `None` if it has been stored.
         record: Option<(HeldId, ProviderRecord)>,
     },
 }

@@ -57,8 +57,8 @@ pub mod wire;
 pub use addrs::Addresses;
 pub use client::{Client, Found};
 pub use config::{
-    AddressFilter, BucketInserts, Caching, Config, IpDiversity, Joining, K_VALUE, KeepAlive, PROTOCOL_NAME,
-    Parallelism, StoreInserts,
+    AddressFilter, BucketInserts, Caching, Config, IpDiversity, Joining, K_VALUE, KeepAlive, OwnRecords,
+    PROTOCOL_NAME, Parallelism, StoreInserts,
 };
 pub use dht::QueryRef;
 pub use discovery::{Advertisement, rendezvous_key};

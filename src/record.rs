@@ -97,7 +97,7 @@ pub struct Record {
     pub key: RecordKey,
     /// The value.
     pub value: Bytes,
-    /// Who published the record first, as far as anybody said.
+    /// Who published the record first, as far as anybody said; of one that came to its holder without, who sent it.
     pub publisher: Option<PeerId>,
     /// When the record ends; `None` means that nobody set an end.
     pub expires: Option<SystemTime>,

@@ -3,6 +3,7 @@
 //! Knows records and wall-clock times that are passed in; knows nothing of messages, queries or who may store what.
 
 mod catch_up;
+mod charge;
 mod compact;
 mod index;
 pub mod memory;
@@ -104,10 +105,61 @@ pub struct Expired {
     pub next: Option<SystemTime>,
 }
 
+/// Some keys of a store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// The keys, each with the end of its record.
+    pub keys: Vec<(RecordKey, Option<SystemTime>)>,
+    /// Before which place to go on; `None` if there are no more.
+    pub before: Option<usize>,
+}
+
 /// Keeps records and provider records.
 ///
 /// Differs from `libp2p-kad`'s trait of this name: everything may fail, and the wall-clock time is passed in, so that an
 /// expired record is never returned and a store on disk can say what went wrong.
+///
+/// # A store of one's own
+/// What `libp2p-kad`'s trait has is to be written; all else has a default, which suits a store that holds little, ends with
+/// the process and trusts whoever it hears of. One that is to stand on the Internet bounds what others store:
+/// see [`put_from`](Self::put_from) and [`add_provider_from`](Self::add_provider_from).
+///
+/// ```
+/// use libp2p_kademlia::store::{RecordStore, Result};
+/// use libp2p_kademlia::time::SystemTime;
+/// use libp2p_kademlia::{Behaviour, ProviderRecord, Record, RecordKey};
+/// use libp2p_identity::PeerId;
+/// use std::borrow::Cow;
+///
+/// struct Plain { local: PeerId, records: Vec<Record>, providers: Vec<ProviderRecord> }
+///
+/// impl RecordStore for Plain {
+///     type RecordsIter<'a> = Box<dyn Iterator<Item = Cow<'a, Record>> + 'a>;
+///     type ProvidedIter<'a> = Box<dyn Iterator<Item = Cow<'a, ProviderRecord>> + 'a>;
+///     fn get(&self, wall: SystemTime, key: &RecordKey) -> Result<Option<Cow<'_, Record>>> {
+///         Ok(self.records.iter().find(|r| r.key == *key && !r.is_expired(wall)).map(Cow::Borrowed))
+///     }
+///     fn put(&mut self, _: SystemTime, r: Record) -> Result<()> { self.remove(&r.key)?; Ok(self.records.push(r)) }
+///     fn remove(&mut self, key: &RecordKey) -> Result<()> { Ok(self.records.retain(|r| r.key != *key)) }
+///     fn records(&self) -> Self::RecordsIter<'_> { Box::new(self.records.iter().map(Cow::Borrowed)) }
+///     fn add_provider(&mut self, _: SystemTime, record: ProviderRecord) -> Result<()> {
+///         self.remove_provider(&record.key, &record.provider)?;
+///         Ok(self.providers.push(record))
+///     }
+///     fn providers(&self, wall: SystemTime, key: &RecordKey) -> Result<Vec<ProviderRecord>> {
+///         Ok(self.providers.iter().filter(|p| p.key == *key && !p.is_expired(wall)).cloned().collect())
+///     }
+///     fn provided(&self) -> Self::ProvidedIter<'_> {
+///         Box::new(self.providers.iter().filter(|p| p.provider == self.local).map(Cow::Borrowed))
+///     }
+///     fn remove_provider(&mut self, key: &RecordKey, provider: &PeerId) -> Result<()> {
+///         Ok(self.providers.retain(|p| p.key != *key || p.provider != *provider))
+///     }
+/// }
+///
+/// let local = PeerId::random();
+/// let behaviour = Behaviour::new(local, Plain { local, records: vec![], providers: vec![] });
+/// ```
 pub trait RecordStore {
     /// Iterates over records.
     type RecordsIter<'a>: Iterator<Item = Cow<'a, Record>>
@@ -133,20 +185,57 @@ pub trait RecordStore {
     /// Stores a record that another peer wants stored in place of an earlier one of its key, and returns the keys of those
     /// that had to make way.
     ///
-    /// What others want stored has bounds of its own, so that it cannot take the room of what is this node's.
+    /// What others want stored should have bounds of its own, so that it cannot take the room of what is this node's. The
+    /// stores of this crate charge it to the sender: see [`Limits`]. A record whose publisher is not the sender is a replica,
+    /// which somebody hands on. Unless a store says otherwise it is [`put`](Self::put) like any other.
     ///
     /// # Errors
     /// Whatever keeps it from being stored; then nothing has changed.
-    fn put_from(&mut self, wall: SystemTime, record: Record, source: Source) -> Result<Vec<RecordKey>>;
+    fn put_from(&mut self, wall: SystemTime, record: Record, source: Source) -> Result<Vec<RecordKey>> {
+        let _ = source;
+        self.put(wall, record).map(|()| Vec::new())
+    }
 
-    /// Returns whether the record of a key is this node's: stored by [`put`](Self::put).
-    fn is_own(&self, key: &RecordKey) -> bool;
+    /// Returns whether the record of a key is this node's: stored by [`put`](Self::put), and not by
+    /// [`put_from`](Self::put_from).
+    ///
+    /// A record whose publisher is this node is its own whatever the store says, so that one need not remember.
+    fn is_own(&self, key: &RecordKey) -> bool {
+        let _ = key;
+        false
+    }
 
     /// Drops records that have ended, and provider records of other peers: as many as take no long time.
     ///
+    /// Unless a store says otherwise it looks at all records, and leaves provider records to the store.
+    ///
     /// # Errors
     /// [`Error::Io`]; then some may be left, which are dropped the next time.
-    fn expire(&mut self, wall: SystemTime) -> Result<Expired>;
+    fn expire(&mut self, wall: SystemTime) -> Result<Expired> {
+        let mut expired = Expired::default();
+        for record in self.records() {
+            if record.is_expired(wall) {
+                expired.gone.push(record.key.clone());
+            } else {
+                expired.next = expired.next.into_iter().chain(record.expires).min();
+            }
+        }
+        expired.gone.iter().try_for_each(|key| self.remove(key))?;
+        Ok(expired)
+    }
+
+    /// Lists so many keys at most that stand before a place, or at the end, the last first, so that a node looks over all of
+    /// them a part at a time.
+    ///
+    /// Unless a store says otherwise it walks its records, each time from the first on.
+    fn list(&self, before: Option<usize>, most: usize) -> Listed {
+        let before = before.unwrap_or(usize::MAX).min(self.records().count());
+        let from = before.saturating_sub(most);
+        let some = self.records().skip(from).take(before - from);
+        let mut keys: Vec<_> = some.map(|record| (record.key.clone(), record.expires)).collect();
+        keys.reverse();
+        Listed { keys, before: Some(from).filter(|from| *from > 0) }
+    }
 
     /// Lets no record and no provider record of another peer end later than `latest`: the clock was wrong when it was stored.
     /// Changes as many as take no long time, and returns whether some are left.
@@ -228,11 +317,15 @@ pub trait RecordStore {
     /// Stores the statement of another peer that it provides a key, in place of an earlier one of the same key and provider.
     ///
     /// What others say has bounds of its own, so that it cannot take the room of what this node provides: see
-    /// [`ProviderLimits`]. Addresses that are named replace those known of the provider; without any those stay.
+    /// [`ProviderLimits`]. Addresses that are named replace those known of the provider; without any those stay. Unless a store
+    /// says otherwise it is [added](Self::add_provider) like any other.
     ///
     /// # Errors
     /// Whatever keeps it from being stored, as that it names this node; then nothing has changed, but for what has ended.
-    fn add_provider_from(&mut self, wall: SystemTime, record: ProviderRecord, source: Source) -> Result<()>;
+    fn add_provider_from(&mut self, wall: SystemTime, record: ProviderRecord, source: Source) -> Result<()> {
+        let _ = source;
+        self.add_provider(wall, record)
+    }
 
     /// Returns the provider records of a key: first that of this node, ended or not, then those of others that have not expired.
     ///

@@ -36,7 +36,8 @@ pub trait Validator: Send + Sync {
 
     /// Compares two values of a key that are valid: the greater is the better one, equal ones are as good as each other.
     ///
-    /// A total preorder. Of values that are as good as each other the one seen first stays.
+    /// A total preorder. Of values that are as good as each other a search takes the one seen first, and a holder keeps that
+    /// of the latest publisher; see [`OwnRecords`](crate::OwnRecords) for this node's own.
     fn compare(&self, key: &RecordKey, a: &[u8], b: &[u8]) -> Ordering;
 }
 

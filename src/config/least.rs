@@ -48,7 +48,7 @@ pub(crate) mod tests {
     /// Sets one duration, and those that limit it so that they do not.
     pub(crate) type Set = fn(Config, Duration) -> Result<Config, ConfigError>;
 
-    pub(crate) const ALL: [(&str, Duration, Set); 13] = [
+    pub(crate) const ALL: [(&str, Duration, Set); 14] = [
         ("grace period", GRACE, Config::with_grace_period),
         ("query timeout", ANSWER, Config::with_query_timeout),
         ("request timeout", ANSWER, |config, timeout| {
@@ -64,6 +64,7 @@ pub(crate) mod tests {
         ("record TTL", TTL, |config, ttl| config.with_record_ttl(Some(ttl))),
         ("publication interval", PUBLICATION, |config, time| config.with_publication_interval(Some(time))),
         ("replication interval", PUBLICATION, |config, time| config.with_replication_interval(Some(time))),
+        ("time for which records are held", ANSWER, Config::with_held_for),
         ("provider TTL", TTL, Config::with_provider_ttl),
         ("provider publication interval", PUBLICATION, |config, time| {
             config.with_provider_publication_interval(Some(time))

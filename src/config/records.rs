@@ -1,6 +1,6 @@
 //! What is done with records: how long they last, who judges them, how they are spread.
 
-use std::num::NonZeroU8;
+use std::num::{NonZeroU8, NonZeroUsize};
 
 use super::Config;
 use super::least;
@@ -19,6 +19,9 @@ pub(crate) struct Records {
     pub(crate) replication: Option<Duration>,
     pub(crate) caching: Caching,
     pub(crate) inserts: StoreInserts,
+    pub(crate) own: OwnRecords,
+    pub(crate) held_for: Duration,
+    pub(crate) max_held: NonZeroUsize,
 }
 
 impl Default for Records {
@@ -30,6 +33,9 @@ impl Default for Records {
             replication: Some(HOUR),
             caching: Caching::default(),
             inserts: StoreInserts::default(),
+            own: OwnRecords::default(),
+            held_for: Duration::from_secs(5),
+            max_held: const { NonZeroUsize::new(64).unwrap() },
         }
     }
 }
@@ -62,8 +68,22 @@ pub enum StoreInserts {
     /// What is valid is held until the application accepts or refuses it, and no answer is sent before.
     ///
     /// See [`InboundRequest::PutRecord`](crate::InboundRequest::PutRecord). After five seconds without a word it is refused;
-    /// at most 64 are held, one more is refused at once.
+    /// at most 64 are held, one more is refused at once. [`Config::with_held_for`] and [`Config::with_max_held`] set both.
     FilterBoth,
+}
+
+/// What becomes of a record of this node's own when somebody else stores another value under its key.
+///
+/// Asked only where no validator finds one of the two better: then that one stands, whosever it is. The application is told
+/// either way: [`Event::RecordConflict`](crate::Event::RecordConflict).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OwnRecords {
+    /// It stays, and the other is refused.
+    #[default]
+    Keep,
+    /// It makes way for what another publisher stores itself, and is this node's no more; for what is only handed on it does
+    /// not. `libp2p-kad` lets it make way for either.
+    Yield,
 }
 
 impl Config {
@@ -124,6 +144,35 @@ impl Config {
     #[must_use]
     pub fn with_record_filtering(mut self, inserts: StoreInserts) -> Self {
         self.records.inserts = inserts;
+        self
+    }
+
+    /// Sets what becomes of a record of this node's own when somebody else stores another value under its key. Default:
+    /// [`OwnRecords::Keep`].
+    #[must_use]
+    pub fn with_own_records(mut self, own: OwnRecords) -> Self {
+        self.records.own = own;
+        self
+    }
+
+    /// Sets how long something waits for the word of the application where that decides what is stored for others.
+    ///
+    /// Longer than the stream timeout, or than the ten seconds for which most peers await an answer, is no use. Default: 5
+    /// seconds (half of those ten). At least 100 ms.
+    ///
+    /// # Errors
+    /// [`ConfigError::TooShort`] if it is shorter.
+    pub fn with_held_for(mut self, time: Duration) -> Result<Self, ConfigError> {
+        self.records.held_for = least::span("time for which records are held", least::ANSWER, time)?;
+        Ok(self)
+    }
+
+    /// Sets how many records and provider records wait for the word of the application at once; one more is refused.
+    ///
+    /// More takes the memory of so many values. Default: 64 (4 MiB of the longest values).
+    #[must_use]
+    pub fn with_max_held(mut self, records: NonZeroUsize) -> Self {
+        self.records.max_held = records;
         self
     }
 }

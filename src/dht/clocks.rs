@@ -50,6 +50,11 @@ impl Clocks {
         (by > JUMP).then_some(jump)
     }
 
+    /// Returns when it was read last.
+    pub(super) const fn latest(&self) -> Instant {
+        self.latest.instant
+    }
+
     /// Returns what the wall clock shows at an instant, if it is not set.
     pub(super) fn wall_at(&self, now: Instant) -> SystemTime {
         wall_after(self.latest.wall, now.saturating_duration_since(self.latest.instant))

@@ -15,6 +15,7 @@ use super::op::connect::Connect;
 use super::op::find_peer::FindPeer;
 use super::op::find_peers::FindPeers;
 use super::op::ping::Ping;
+use super::op::put_record::PutRecord;
 use super::op::search::{Goal, Search};
 use super::op::{Answer, Ask, End, Operation, Step, View, preimage_of};
 use super::peers::{Met, Owner};
@@ -56,6 +57,13 @@ pub(super) struct Query {
     latest: Instant,
     dials: u32,
     step: ProgressStep,
+}
+
+impl Query {
+    /// Returns the put that it is, if it is one.
+    pub(super) const fn put(&self) -> Option<&PutRecord> {
+        if let Operation::PutRecord(put) = &self.operation { Some(put) } else { None }
+    }
 }
 
 /// Borrows the parts that an operation sees, beside the queries themselves.

@@ -5,7 +5,9 @@
 mod disk;
 mod handing;
 mod inbound;
+mod looking;
 mod upkeep;
+mod writers;
 
 use std::collections::BTreeMap;
 
@@ -13,8 +15,10 @@ use libp2p_identity::PeerId;
 
 use self::disk::Disk;
 use self::handing::Handing;
+use self::inbound::Offer;
+use self::looking::Looking;
+use self::writers::Publishers;
 use super::clocks::Jump;
-use super::io::InboundId;
 use super::op::Operation;
 use super::op::ask_peer::AskPeer;
 use super::op::get_record::GetRecord;
@@ -24,8 +28,8 @@ use crate::error::{AskPeerError, GetRecordError, NoKnownPeers, PutRecordError, Q
 use crate::event::{HeldId, Precision, QueryId, QueryResult};
 use crate::message::{Request, SentRecord};
 use crate::record::{ProviderRecord, Quorum, Record, RecordKey};
-use crate::store;
 use crate::store::republish::{Republish, Spread};
+use crate::store::{self, Source};
 use crate::time::{Instant, Now, SystemTime, earliest, wall_after};
 use crate::validate::{InvalidRecord, Validator as _};
 
@@ -33,6 +37,7 @@ use crate::validate::{InvalidRecord, Validator as _};
 #[derive(Debug)]
 pub(super) struct Records {
     republish: Republish,
+    publishers: Publishers,
     held: BTreeMap<HeldId, Held>,
     next_held: u64,
     pub(super) disk: Disk,
@@ -40,6 +45,7 @@ pub(super) struct Records {
     /// Whether there may be something of others that lasts too long, since the clock was set back.
     is_to_shorten: bool,
     handing: Handing,
+    looking: Looking,
     /// When the peers of the table are saved, since others have entered.
     save_at: Option<Instant>,
     saved: Option<Instant>,
@@ -48,28 +54,29 @@ pub(super) struct Records {
 /// Something that waits for the word of the application.
 #[derive(Debug)]
 struct Held {
-    from: PeerId,
     what: HeldWhat,
     until: Instant,
 }
 
 #[derive(Debug)]
 enum HeldWhat {
-    /// A record, and the request that is answered then.
-    Record(InboundId, Record),
-    Provider(ProviderRecord),
+    Record(Offer),
+    /// What a peer says it provides.
+    Provider(PeerId, ProviderRecord),
 }
 
 impl Records {
     pub(super) fn new(config: &crate::config::Records) -> Self {
         Self {
             republish: Republish::new(config.publication, config.replication).with_places(),
+            publishers: Publishers::default(),
             held: BTreeMap::new(),
             next_held: 0,
             disk: Disk::default(),
             expire_at: None,
             is_to_shorten: false,
             handing: Handing::default(),
+            looking: Looking::default(),
             save_at: None,
             saved: None,
         }
@@ -79,7 +86,19 @@ impl Records {
     pub(super) fn deadline(&self, can_put: bool) -> Option<Instant> {
         let held = self.held.first_key_value().map(|(_, held)| held.until);
         let put = earliest(self.republish.deadline(), self.handing.deadline()).filter(|_| can_put);
-        [held, self.disk.deadline(), self.expire_at, self.save_at].into_iter().fold(put, earliest)
+        let at = [held, self.disk.deadline(), self.expire_at, self.save_at, self.looking.deadline()];
+        at.into_iter().fold(put, earliest)
+    }
+
+    /// The application has the store in its hands.
+    pub(super) fn given_away(&mut self, now: Instant) {
+        self.looking.given_away(now);
+    }
+
+    /// A record is not in the store any more.
+    fn forget(&mut self, key: &RecordKey) {
+        self.republish.removed(key);
+        self.publishers.forget(key);
     }
 
     /// Returns how many records were looked at for the sake of newcomers.
@@ -97,10 +116,16 @@ impl Records {
         self.expire_at = Some(now);
     }
 
-    /// Returns for how many records it is known when they are put anew.
+    /// Returns whether a record is put anew as this node's.
     #[cfg(test)]
-    pub(super) fn num_scheduled(&self) -> usize {
-        self.republish.len()
+    pub(super) fn republish_is_own(&self, record: &RecordKey) -> Option<bool> {
+        self.republish.is_own(record)
+    }
+
+    /// Returns for how many records it is known when they are put anew, and when a publisher has stored them.
+    #[cfg(test)]
+    pub(super) fn num_scheduled(&self) -> (usize, usize) {
+        (self.republish.len(), self.publishers.len())
     }
 }
 
@@ -160,6 +185,7 @@ impl<S: RecordStore> Dht<S> {
         self.store.put(wall, record.clone())?;
         let key = (self.config.key_hash)(record.key.as_ref());
         self.records.republish.stored(now, record.key.clone(), key, true, &mut self.rng);
+        self.records.publishers.forget(&record.key);
         self.ends(now, record.expires);
         self.commit_soon(now);
         let change = self.unsafe_change();
@@ -182,6 +208,28 @@ impl<S: RecordStore> Dht<S> {
         };
         self.records.republish.was_put(now, &record.key, Spread::Nowhere, &mut self.rng);
         Ok(self.at_once(now, QueryResult::PutRecord(Err(error))))
+    }
+
+    /// Stores a record here, in place of any of its key, and nowhere else: this node is not its publisher, but serves it and
+    /// keeps it alive as it does those of others.
+    ///
+    /// One without an end lasts as long as is configured. It takes of the room for what others want stored.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being stored; then nothing has changed.
+    pub fn store_local(&mut self, now: Now, mut record: Record) -> Result<(), store::Error> {
+        let now = self.tell_time(now);
+        let wall = self.wall_at(now);
+        self.check_own(wall, &record)?;
+        record.publisher = record.publisher.filter(|publisher| *publisher != self.local.peer);
+        record.expires = record.expires.or(self.config.records.ttl.map(|ttl| wall_after(wall, ttl)));
+        // The application has it from the publisher.
+        let source = Source { peer: record.publisher.unwrap_or(self.local.peer), group: None };
+        let key = record.key.clone();
+        self.keep(now, record, source)?;
+        self.records.publishers.stored(now, key);
+        self.commit_soon(now);
+        Ok(())
     }
 
     /// Stores a record at some peers, and not here. Ends with one [`QueryResult::PutRecord`].
@@ -221,7 +269,7 @@ impl<S: RecordStore> Dht<S> {
     pub fn remove_record(&mut self, now: Now, key: &RecordKey) -> Result<(), store::Error> {
         let now = self.tell_time(now);
         self.store.remove(key)?;
-        self.records.republish.removed(key);
+        self.records.forget(key);
         self.commit_soon(now);
         Ok(())
     }

@@ -14,6 +14,7 @@ mod records;
 mod requests;
 mod searching;
 mod settings;
+mod stored;
 mod table;
 
 use std::cmp::Reverse;

@@ -30,7 +30,7 @@ use crate::dht::{Dht, InboundId, Input, Output, RequestId};
 use crate::event::{Mode, QueryId};
 use crate::key::Key;
 use crate::rng::Rng;
-use crate::store::MemoryStore;
+use crate::store::{MemoryStore, MemoryStoreConfig};
 use crate::time::{Duration, Instant, Now, SystemTime};
 
 use connections::Connection;
@@ -189,6 +189,7 @@ pub struct Traffic {
 pub struct World {
     pub(super) seed: u64,
     pub(super) config: Config,
+    stores: MemoryStoreConfig,
     pub(super) links: Links,
     pub(super) churn: Option<Churn>,
     pub(super) origin: Instant,
@@ -228,7 +229,15 @@ impl World {
     /// # Panics
     /// If the network breaks one of its invariants while it comes to be.
     pub fn new(scenario: &Scenario) -> Self {
-        let mut world = Self::empty(scenario);
+        Self::with_stores(scenario, MemoryStoreConfig::default())
+    }
+
+    /// Makes the network of a scenario, each node with a store of the given bounds; see [`new`](Self::new).
+    ///
+    /// # Panics
+    /// If the network breaks one of its invariants while it comes to be.
+    pub fn with_stores(scenario: &Scenario, stores: MemoryStoreConfig) -> Self {
+        let mut world = Self { stores, ..Self::empty(scenario) };
         world.people(scenario);
         world
     }
@@ -239,6 +248,7 @@ impl World {
         Self {
             seed: scenario.seed,
             config: scenario.config.clone(),
+            stores: MemoryStoreConfig::default(),
             links: scenario.links.clone(),
             churn: scenario.churn,
             origin,
@@ -382,7 +392,7 @@ impl World {
         seed[..8].copy_from_slice(&mix(self.seed).to_le_bytes());
         seed[8..16].copy_from_slice(&seed_of(&node.key).to_le_bytes());
         seed[16..20].copy_from_slice(&node.incarnation.to_le_bytes());
-        let store = MemoryStore::new(node.peer);
+        let store = MemoryStore::with_config(node.peer, self.stores.clone());
         let dht = Dht::new(node.peer, store, self.config.clone(), seed, clocks);
         node.dht = Some(Box::new(dht));
         node.life = Life::Alive;

@@ -4,20 +4,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 
-use super::{Error, Result};
+use super::charge::{self, Amount, Beyond, Charge, SHARE, Taken};
+use super::{Error, Listed, Result};
 use crate::addrs::IpGroup;
 use crate::key::{Distance, Key, KeyHash};
+use crate::peer::PackedPeerId;
 use crate::record::{Record, RecordKey};
 use crate::time::SystemTime;
 
 /// How much room there is for records.
 ///
 /// # When there is none
-/// Records that have ended go first. The senders of one IP group have a sixteenth of the room for others. Beyond that, and
-/// when all the room is taken, the farthest from the store's node makes way for a nearer one, of the same group or of any; a
-/// record that would be the farthest itself is refused. What the node stores itself has room of its own, and is never dropped.
+/// Records that have ended go first. The senders of one IP group have a sixteenth of the room for others, and so has each peer
+/// of what it hands on for others. A record that its publisher has sent itself, or that names none, takes the place of what
+/// was handed on, and then of the farthest from the store's node if it is nearer itself: of its own group's if that is beyond
+/// its share, of any if all the room is taken. A record that was handed on takes no other's place. Whatever finds none is
+/// refused. What the node stores itself has room of its own, and is never dropped.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// How many records of others are kept, and as many of the node's own. Default: 16,384.
@@ -44,18 +48,15 @@ impl Default for Limits {
 /// So many records that have ended are dropped with one call, and so many provider records; the rest with the next ones.
 pub(super) const MAX_ENDED: usize = 1024;
 
-/// The senders of one IP group may take one part in so many of the room for others.
-pub(super) const GROUP_SHARE: usize = 16;
-
 /// Whose a record is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
     Own,
-    Other(Option<IpGroup>),
+    Other(Charge),
 }
 
 /// What is known of a record beside its value.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Meta {
     distance: Distance,
     bytes: usize,
@@ -63,44 +64,44 @@ pub(super) struct Meta {
     pub(super) owner: Owner,
 }
 
-/// What some records take, with the bytes of each, nearest first.
+impl Meta {
+    const fn cost(&self) -> Amount {
+        Amount { count: 1, bytes: self.bytes }
+    }
+
+    fn place(&self, key: &RecordKey) -> Place {
+        let is_replica = matches!(&self.owner, Owner::Other(charge) if charge.is_replica());
+        (is_replica, self.distance, key.clone())
+    }
+}
+
+/// Where a record stands among others: what makes way first is last. Whether it was handed on, how far it is, its key.
+type Place = (bool, Distance, RecordKey);
+
+/// What some records take, with the bytes of each.
 #[derive(Clone, Debug, Default)]
 struct Room {
-    bytes: usize,
-    records: BTreeMap<(Distance, RecordKey), usize>,
+    taken: Amount,
+    records: BTreeMap<Place, usize>,
 }
 
 impl Room {
     fn add(&mut self, key: &RecordKey, meta: &Meta) {
-        self.bytes += meta.bytes;
-        self.records.insert((meta.distance, key.clone()), meta.bytes);
+        self.taken = self.taken.plus(meta.cost());
+        self.records.insert(meta.place(key), meta.bytes);
     }
 
     fn remove(&mut self, key: &RecordKey, meta: &Meta) {
-        if let Some(bytes) = self.records.remove(&(meta.distance, key.clone())) {
-            self.bytes -= bytes;
+        if self.records.remove(&meta.place(key)).is_some() {
+            self.taken = self.taken.minus(meta.cost());
         }
-    }
-
-    /// Returns the records that have to go so that one more fits, farthest first; `None` if that one is the farthest.
-    fn to_evict(&self, meta: &Meta, max_records: usize, max_bytes: usize) -> Option<Vec<RecordKey>> {
-        let (mut count, mut bytes) = (self.records.len() + 1, self.bytes + meta.bytes);
-        let mut farthest = self.records.iter().rev();
-        let mut evicted = Vec::new();
-        while count > max_records || bytes > max_bytes {
-            let ((_, key), size) = farthest.next().filter(|((distance, _), _)| *distance > meta.distance)?;
-            evicted.push(key.clone());
-            count -= 1;
-            bytes -= size;
-        }
-        Some(evicted)
     }
 }
 
 /// What is kept.
 ///
 /// # Invariants
-/// The rooms, the groups and the ends are those of the records; no room holds more than its limits.
+/// The rooms, the groups, the peers and the ends are those of the records; no room holds more than its limits.
 #[derive(Debug)]
 pub(super) struct Index {
     local: Key,
@@ -109,11 +110,13 @@ pub(super) struct Index {
     own: Room,
     foreign: Room,
     by_group: BTreeMap<IpGroup, Room>,
+    /// What each peer has handed on.
+    by_peer: BTreeMap<PackedPeerId, Amount>,
     ends: BTreeSet<(SystemTime, RecordKey)>,
 }
 
 /// The room of a group of which nothing is kept.
-static NOTHING: Room = Room { bytes: 0, records: BTreeMap::new() };
+static NOTHING: Room = Room { taken: Amount::of(0), records: BTreeMap::new() };
 
 impl Index {
     pub(super) fn new(local: Key, limits: Limits) -> Self {
@@ -124,6 +127,7 @@ impl Index {
             own: Room::default(),
             foreign: Room::default(),
             by_group: BTreeMap::new(),
+            by_peer: BTreeMap::new(),
             ends: BTreeSet::new(),
         }
     }
@@ -143,13 +147,13 @@ impl Index {
 
     /// Returns how many bytes the keys and values of others take.
     pub(super) fn foreign_bytes(&self) -> usize {
-        self.foreign.bytes
+        self.foreign.taken.bytes
     }
 
-    fn rooms(&mut self, owner: Owner) -> impl Iterator<Item = &mut Room> {
+    fn rooms(&mut self, owner: &Owner) -> impl Iterator<Item = &mut Room> {
         let (first, group) = match owner {
             Owner::Own => (&mut self.own, None),
-            Owner::Other(group) => (&mut self.foreign, group),
+            Owner::Other(charge) => (&mut self.foreign, charge.group()),
         };
         let second = group.map(|group| self.by_group.entry(group).or_default());
         std::iter::once(first).chain(second)
@@ -157,11 +161,21 @@ impl Index {
 
     pub(super) fn remove(&mut self, key: &RecordKey) -> Option<Meta> {
         let meta = self.records.swap_remove(key)?;
-        self.rooms(meta.owner).for_each(|room| room.remove(key, &meta));
-        if let Owner::Other(Some(group)) = meta.owner
-            && self.by_group.get(&group).is_some_and(|room| room.records.is_empty())
-        {
-            self.by_group.remove(&group);
+        self.rooms(&meta.owner).for_each(|room| room.remove(key, &meta));
+        if let Owner::Other(charge) = &meta.owner {
+            if let Some(group) = charge.group()
+                && self.by_group.get(&group).is_some_and(|room| room.records.is_empty())
+            {
+                self.by_group.remove(&group);
+            }
+            if let Some(peer) = charge.handed_on_by()
+                && let Some(taken) = self.by_peer.get_mut(peer)
+            {
+                *taken = taken.minus(meta.cost());
+                if taken.count == 0 {
+                    self.by_peer.remove(peer);
+                }
+            }
         }
         if let Some(end) = meta.ends {
             self.ends.remove(&(end, key.clone()));
@@ -170,7 +184,13 @@ impl Index {
     }
 
     fn insert(&mut self, key: RecordKey, meta: Meta) {
-        self.rooms(meta.owner).for_each(|room| room.add(&key, &meta));
+        self.rooms(&meta.owner).for_each(|room| room.add(&key, &meta));
+        if let Owner::Other(charge) = &meta.owner
+            && let Some(peer) = charge.handed_on_by()
+        {
+            let taken = self.by_peer.entry(peer.clone()).or_default();
+            *taken = taken.plus(meta.cost());
+        }
         self.ends.extend(meta.ends.map(|end| (end, key.clone())));
         self.records.insert(key, meta);
     }
@@ -188,7 +208,7 @@ impl Index {
         if record.value.len() > self.limits.max_value_bytes {
             return (Vec::new(), Err(Error::ValueTooLarge));
         }
-        let meta = Meta {
+        let mut meta = Meta {
             distance: self.local.distance(&(self.limits.key_hash)(record.key.as_ref())),
             bytes: record.key.as_ref().len() + record.value.len(),
             ends: record.expires,
@@ -196,6 +216,13 @@ impl Index {
         };
         let mut gone = self.expire(wall, MAX_ENDED);
         let before = self.remove(&record.key);
+        if let (Some(Meta { owner: Owner::Other(known), bytes, .. }), Owner::Other(new)) =
+            (&before, &meta.owner)
+            && (*bytes, known.is_replica(), new.is_replica()) == (meta.bytes, false, true)
+        {
+            // What its publisher has put here stays so, though others hand the same on.
+            meta.owner = Owner::Other(known.clone());
+        }
         let Some(evicted) = self.to_evict(&meta) else {
             before.into_iter().for_each(|meta| self.insert(record.key.clone(), meta));
             return (gone, Err(Error::MaxRecords));
@@ -209,19 +236,46 @@ impl Index {
     }
 
     /// Returns which records have to go so that one more fits.
-    fn to_evict(&self, meta: &Meta) -> Option<Vec<RecordKey>> {
-        let Limits { max_records, max_bytes, .. } = self.limits;
-        let Owner::Other(group) = meta.owner else {
-            let fits = self.own.records.len() < max_records && self.own.bytes + meta.bytes <= max_bytes;
-            return fits.then(Vec::new);
+    fn to_evict(&self, meta: &Meta) -> Option<IndexSet<RecordKey>> {
+        let room = Amount { count: self.limits.max_records, bytes: self.limits.max_bytes };
+        let Owner::Other(charge) = &meta.owner else {
+            let own = Taken { all: self.own.taken, ..Taken::default() };
+            return charge::charge(&Charge::direct(None), meta.cost(), &own, room, SHARE)
+                .ok()
+                .map(|()| IndexSet::new());
         };
-        let of_group = group.and_then(|group| self.by_group.get(&group)).unwrap_or(&NOTHING);
-        let (share, share_bytes) = (max_records.div_ceil(GROUP_SHARE), max_bytes.div_ceil(GROUP_SHARE));
-        match group.map(|_| of_group.to_evict(meta, share, share_bytes)) {
-            // Beyond its share: its own farthest make way.
-            Some(Some(evicted)) if !evicted.is_empty() => Some(evicted),
-            Some(None) => None,
-            Some(Some(_)) | None => self.foreign.to_evict(meta, max_records, max_bytes),
+        let of_group = charge.group().and_then(|group| self.by_group.get(&group)).unwrap_or(&NOTHING);
+        let of_peer = charge.handed_on_by().and_then(|peer| self.by_peer.get(peer));
+        let mut taken = Taken {
+            all: self.foreign.taken,
+            group: of_group.taken,
+            peer: of_peer.copied().unwrap_or_default(),
+        };
+        let (mut group, mut all) = (of_group.records.iter().rev(), self.foreign.records.iter().rev());
+        let mut evicted = IndexSet::new();
+        loop {
+            let beyond = match charge::charge(charge, meta.cost(), &taken, room, SHARE) {
+                Ok(()) => return Some(evicted),
+                Err(beyond) => beyond,
+            };
+            let last = match beyond {
+                Beyond::Peer => None,
+                Beyond::Group => group.next(),
+                Beyond::Room => all.next(),
+            };
+            let ((is_replica, distance, key), bytes) = last?;
+            if evicted.contains(key) {
+                continue;
+            }
+            if !charge.displaces(*is_replica, *distance > meta.distance) {
+                return None;
+            }
+            evicted.insert(key.clone());
+            let freed = Amount { count: 1, bytes: *bytes };
+            taken.all = taken.all.minus(freed);
+            if beyond == Beyond::Group {
+                taken.group = taken.group.minus(freed);
+            }
         }
     }
 
@@ -240,7 +294,7 @@ impl Index {
     /// Lets so many records of others at most end at `latest` that would end later, and returns them.
     pub(super) fn shorten(&mut self, latest: SystemTime, most: usize) -> Vec<(RecordKey, Owner)> {
         let late = self.ends.iter().rev().take_while(|(end, _)| *end > latest);
-        let late = late.filter_map(|(_, key)| Some((key.clone(), self.records.get(key)?.owner)));
+        let late = late.filter_map(|(_, key)| Some((key.clone(), self.records.get(key)?.owner.clone())));
         let late: Vec<_> = late.filter(|(_, owner)| *owner != Owner::Own).take(most).collect();
         for (key, _) in &late {
             if let Some(meta) = self.records.get_mut(key)
@@ -258,17 +312,48 @@ impl Index {
         self.ends.first().map(|(end, _)| *end)
     }
 
+    /// Lists so many keys at most that stand before a place, the last first, with the ends of their records.
+    ///
+    /// Whatever is removed meanwhile, the last takes its place; so none that stays is left out.
+    pub(super) fn list(&self, before: Option<usize>, most: usize) -> Listed {
+        let before = before.unwrap_or(usize::MAX).min(self.records.len());
+        let from = before.saturating_sub(most);
+        let some = self.records.get_range(from..before).into_iter().flatten().rev();
+        let keys = some.map(|(key, meta)| (key.clone(), meta.ends)).collect();
+        Listed { keys, before: Some(from).filter(|from| *from > 0) }
+    }
+
     #[cfg(test)]
     pub(super) fn check(&self) {
         let of = |own: bool| self.records.values().filter(move |meta| (meta.owner == Owner::Own) == own);
+        let sum =
+            |all: &mut dyn Iterator<Item = &Meta>| all.fold(Amount::of(0), |sum, meta| sum.plus(meta.cost()));
+        let (most, Limits { max_records, max_bytes, .. }) = (SHARE, self.limits.clone());
         for (room, own) in [(&self.own, true), (&self.foreign, false)] {
-            assert_eq!(room.records.len(), of(own).count());
-            assert_eq!(room.bytes, of(own).map(|meta| meta.bytes).sum::<usize>());
-            assert!(room.records.len() <= self.limits.max_records && room.bytes <= self.limits.max_bytes);
+            assert_eq!((room.taken, room.records.len()), (sum(&mut of(own)), room.taken.count));
+            assert!(room.taken.count <= max_records && room.taken.bytes <= max_bytes);
         }
-        let grouped = of(false).filter(|meta| meta.owner != Owner::Other(None)).count();
-        assert_eq!(self.by_group.values().map(|room| room.records.len()).sum::<usize>(), grouped);
-        assert!(self.by_group.values().all(|room| !room.records.is_empty()));
+        let mut groups: BTreeMap<IpGroup, Amount> = BTreeMap::new();
+        let mut peers: BTreeMap<PackedPeerId, Amount> = BTreeMap::new();
+        for meta in of(false) {
+            let Owner::Other(charge) = &meta.owner else { continue };
+            if let Some(group) = charge.group() {
+                let taken = groups.entry(group).or_default();
+                *taken = taken.plus(meta.cost());
+            }
+            if let Some(peer) = charge.handed_on_by() {
+                let taken = peers.entry(peer.clone()).or_default();
+                *taken = taken.plus(meta.cost());
+            }
+        }
+        assert_eq!(
+            self.by_group.iter().map(|(group, room)| (*group, room.taken)).collect::<BTreeMap<_, _>>(),
+            groups
+        );
+        assert_eq!(self.by_peer, peers);
+        for taken in groups.values().chain(peers.values()) {
+            assert!(taken.count <= max_records.div_ceil(most) && taken.bytes <= max_bytes.div_ceil(most));
+        }
         assert_eq!(self.ends.len(), self.records.values().filter(|meta| meta.ends.is_some()).count());
     }
 }

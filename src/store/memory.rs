@@ -8,10 +8,11 @@ use std::borrow::Cow;
 use indexmap::IndexMap;
 use libp2p_identity::PeerId;
 
+use super::charge::Charge;
 use super::index::{Index, Limits, MAX_ENDED, Owner};
 use super::provided::{self, Provided};
 use super::providers::{ProviderLimits, Providers};
-use super::{Expired, RecordStore, Result, Source, not_theirs};
+use super::{Expired, Listed, RecordStore, Result, Source, not_theirs};
 use crate::key::Key;
 use crate::record::{ProviderRecord, Record, RecordKey};
 use crate::time::SystemTime;
@@ -101,7 +102,8 @@ impl RecordStore for MemoryStore {
     }
 
     fn put_from(&mut self, wall: SystemTime, record: Record, source: Source) -> Result<Vec<RecordKey>> {
-        self.store(wall, record, Owner::Other(source.group))
+        let charge = Charge::of(record.publisher.as_ref(), &source);
+        self.store(wall, record, Owner::Other(charge))
     }
 
     fn is_own(&self, key: &RecordKey) -> bool {
@@ -133,6 +135,10 @@ impl RecordStore for MemoryStore {
         self.index.remove(key);
         self.records.swap_remove(key);
         Ok(())
+    }
+
+    fn list(&self, before: Option<usize>, most: usize) -> Listed {
+        self.index.list(before, most)
     }
 
     fn records(&self) -> Self::RecordsIter<'_> {
@@ -308,6 +314,118 @@ mod tests {
         let honest = store.records().filter(|record| record.value == "honest").count();
         assert_eq!(honest, 100);
         assert_eq!(store.records().count(), 100 + 4 * 10, "each group has a sixteenth");
+    }
+
+    /// A store with room for 160 records of others.
+    fn roomy() -> MemoryStore {
+        let records = Limits { max_records: 160, ..Limits::default() };
+        MemoryStore::with_config(peer(0), MemoryStoreConfig { records, ..MemoryStoreConfig::default() })
+    }
+
+    /// A peer in an IP group of its own.
+    fn from(n: u8) -> Source {
+        Source { peer: peer(n), group: Some(IpGroup::V4([n, 0])) }
+    }
+
+    fn count(store: &MemoryStore, value: &str) -> usize {
+        store.records().filter(|record| record.value == value).count()
+    }
+
+    #[test]
+    fn what_is_handed_on_is_bounded_for_each_peer_under_whatever_addresses_it_comes() {
+        let mut store = roomy();
+        for n in 0..200u8 {
+            let record = Record { publisher: Some(peer(n)), ..Record::new(vec![2, n], "handed on") };
+            let group = (n % 3 > 0).then_some(IpGroup::V4([n, 0]));
+            drop(store.put_from(WALL, record, Source { peer: peer(250), group }));
+            check(&store);
+        }
+        assert_eq!(store.records().count(), 10, "a sixteenth");
+        // What it publishes itself is its group's.
+        store.put_from(WALL, Record::new("its own", "put"), from(250)).unwrap();
+        assert_eq!(store.records().count(), 11);
+    }
+
+    #[test]
+    fn what_is_handed_on_displaces_nothing_and_makes_way_for_what_is_put() {
+        let mut store = roomy();
+        let near = by_distance(&store);
+        let far = &near[96..];
+        for n in 0..100u8 {
+            store.put_from(WALL, Record::new(vec![far[usize::from(n)]], "put"), from(n)).unwrap();
+        }
+        // Forty neighbours hand on more than there is room for.
+        for n in 0..96u8 {
+            for other in 0..40 {
+                let key = vec![near[usize::from(n)], other];
+                let record = Record { publisher: Some(peer(99)), ..Record::new(key, "handed on") };
+                drop(store.put_from(WALL, record, from(200 + other)));
+            }
+        }
+        check(&store);
+        assert_eq!((count(&store, "put"), count(&store, "handed on")), (100, 60), "no more than was free");
+        for n in 100..160u8 {
+            store.put_from(WALL, Record::new(vec![far[usize::from(n)]], "put"), from(n)).unwrap();
+            check(&store);
+        }
+        assert_eq!((count(&store, "put"), count(&store, "handed on")), (160, 0), "however far it is");
+    }
+
+    #[test]
+    fn a_groups_own_record_takes_the_place_of_what_it_has_handed_on() {
+        let mut store = roomy();
+        for n in 0..20u8 {
+            let record = Record { publisher: Some(peer(99)), ..Record::new(vec![2, n], "handed on") };
+            drop(store.put_from(WALL, record, from(7)));
+        }
+        for n in 0..10u8 {
+            store.put_from(WALL, Record::new(vec![3, n], "put"), from(7)).unwrap();
+            check(&store);
+        }
+        assert_eq!((count(&store, "put"), count(&store, "handed on")), (10, 0));
+    }
+
+    #[test]
+    fn what_its_publisher_has_put_stays_so_though_others_hand_the_same_on() {
+        let mut store = roomy();
+        let record = Record { publisher: Some(peer(1)), ..Record::new("k", "value") };
+        store.put_from(WALL, record.clone(), from(1)).unwrap();
+        let direct = Charge::of(Some(&peer(1)), &from(1));
+        store.put_from(WALL, record.clone(), from(2)).unwrap();
+        assert_eq!(store.index.get(&record.key).unwrap().owner, Owner::Other(direct.clone()));
+        // Another value is another's, and what was handed on is its publisher's when that comes.
+        let other = Record { value: "longer than before".into(), ..record.clone() };
+        store.put_from(WALL, other.clone(), from(2)).unwrap();
+        let handed_on = Charge::of(Some(&peer(1)), &from(2));
+        assert_eq!(store.index.get(&record.key).unwrap().owner, Owner::Other(handed_on));
+        store.put_from(WALL, other, from(1)).unwrap();
+        assert_eq!(store.index.get(&record.key).unwrap().owner, Owner::Other(direct));
+        check(&store);
+    }
+
+    #[test]
+    fn keys_are_listed_from_the_last_on_so_that_removing_some_hides_none() {
+        let mut store = roomy();
+        for n in 0..100u8 {
+            let record = Record { expires: Some(WALL + Duration::from_secs(9)), ..record(n, b"a") };
+            store.put_from(WALL, record, from(n)).unwrap();
+        }
+        let (mut seen, mut gone) = (std::collections::BTreeSet::new(), std::collections::BTreeSet::new());
+        let mut before = None;
+        for turn in 0..15u8 {
+            let some = store.list(before, 7);
+            assert!(some.keys.iter().all(|(_, end)| *end == Some(WALL + Duration::from_secs(9))));
+            seen.extend(some.keys.into_iter().map(|(key, _)| key));
+            before = some.before;
+            assert_eq!(before.is_none(), turn == 14);
+            let key = RecordKey::new(&[turn * 5]);
+            store.remove(&key).unwrap();
+            gone.insert(key);
+        }
+        assert!(
+            (0..100u8).map(|n| RecordKey::new(&[n])).all(|key| gone.contains(&key) || seen.contains(&key))
+        );
+        assert_eq!(MemoryStore::new(peer(0)).list(None, 7), Listed::default());
     }
 
     #[test]

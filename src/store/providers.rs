@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use libp2p_identity::PeerId;
 use smallvec::SmallVec;
 
+use super::charge::{Amount, Beyond, Charge, KEY_SHARE, SHARE, Taken, charge};
 use super::compact::{Names, Number, PackedKey, Tag};
-use super::index::GROUP_SHARE;
 use super::{Error, Result};
 use crate::addrs::{Addresses, IpGroup};
 use crate::peer::PackedPeerId;
@@ -40,21 +40,6 @@ impl Default for ProviderLimits {
         Self { max_keys: 64 * 1024, max_own_keys: 1024 * 1024, max_per_key: 64, max_pairs: 256 * 1024 }
     }
 }
-
-impl ProviderLimits {
-    /// Returns how many providers of one key may be of one group.
-    fn of_key(&self) -> usize {
-        (self.max_per_key / KEY_SHARE).max(1)
-    }
-
-    /// Returns how many statements may be of one group.
-    fn of_all(&self) -> usize {
-        (self.max_pairs / GROUP_SHARE).max(1)
-    }
-}
-
-/// The providers of one IP group may be one part in so many of those of a key.
-const KEY_SHARE: usize = 4;
 
 /// For so long after a provider's latest announcement its addresses are returned (`go-libp2p-kad-dht`).
 const ADDRESSES_LAST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -180,7 +165,7 @@ impl Providers {
         let before = all.iter().find(|statement| Some(statement.provider) == known).copied();
         let (group, evicted) = match before {
             // Otherwise a group could get more than its share by way of another.
-            Some(before) if !self.fits(all, group) => (self.group(&before), None),
+            Some(before) if !self.has_share(all, group) => (self.group(&before), None),
             Some(_) => (group, None),
             None => (group, self.room(all, group)?),
         };
@@ -219,29 +204,40 @@ impl Providers {
         }
     }
 
-    /// Returns whether a group has room left, among all and for a key.
-    fn fits(&self, all: &[Statement], group: Option<IpGroup>) -> bool {
-        group.is_none_or(|name| {
-            self.groups.uses(&name) < self.limits.of_all() && self.of_group(all, group) < self.limits.of_key()
-        })
+    /// Charges one more statement to a group: among all, and among those of its key.
+    ///
+    /// # Errors
+    /// What is too small, among all or for the key.
+    fn charge(&self, all: &[Statement], group: Option<IpGroup>) -> [std::result::Result<(), Beyond>; 2] {
+        let who = Charge::direct(group);
+        let uses = group.map_or(0, |group| self.groups.uses(&group));
+        let taken = |all, group| Taken { all: Amount::of(all), group: Amount::of(group), ..Taken::default() };
+        let (kept, of_key) = (taken(self.pairs, uses), taken(all.len(), self.of_group(all, group)));
+        let (limits, one) = (&self.limits, Amount::of(1));
+        [
+            charge(&who, one, &kept, Amount::of(limits.max_pairs), SHARE),
+            charge(&who, one, &of_key, Amount::of(limits.max_per_key), KEY_SHARE),
+        ]
+    }
+
+    /// Returns whether a group has its share left, among all and for a key.
+    fn has_share(&self, all: &[Statement], group: Option<IpGroup>) -> bool {
+        self.charge(all, group).into_iter().all(|charged| !matches!(charged, Err(Beyond::Group)))
     }
 
     /// Returns the statement of a key that has to make way so that one more fits, if one has to.
     fn room(&self, all: &[Statement], group: Option<IpGroup>) -> Result<Option<Statement>> {
-        if group.is_some_and(|group| self.groups.uses(&group) >= self.limits.of_all()) {
-            return Err(Error::MaxProvidedKeys);
+        match self.charge(all, group) {
+            [Err(Beyond::Group | Beyond::Peer), _] => Err(Error::MaxProvidedKeys),
+            [_, Err(Beyond::Group | Beyond::Peer)] => Err(Error::MaxProviders),
+            // Whoever takes the place of another needs no more room.
+            [_, Err(Beyond::Room)] => self.to_evict(all, group).map(Some).ok_or(Error::MaxProviders),
+            [Err(Beyond::Room), Ok(())] => Err(Error::MaxProvidedKeys),
+            [Ok(()), Ok(())] if all.is_empty() && self.keys.len() >= self.limits.max_keys => {
+                Err(Error::MaxProvidedKeys)
+            }
+            [Ok(()), Ok(())] => Ok(None),
         }
-        if !self.fits(all, group) {
-            return Err(Error::MaxProviders);
-        }
-        if all.len() >= self.limits.max_per_key {
-            return self.to_evict(all, group).map(Some).ok_or(Error::MaxProviders);
-        }
-        let is_full = self.pairs >= self.limits.max_pairs;
-        if is_full || (all.is_empty() && self.keys.len() >= self.limits.max_keys) {
-            return Err(Error::MaxProvidedKeys);
-        }
-        Ok(None)
     }
 
     /// Returns the statement of the most represented group that ends first, if the newcomer's has fewer.
@@ -386,7 +382,7 @@ impl Providers {
         }
         for (number, group) in self.groups.iter() {
             assert_eq!(group.uses, uses(&|statement| statement.group == Some(number)));
-            assert!(usize::try_from(group.uses).unwrap() <= limits.of_all());
+            assert!(usize::try_from(group.uses).unwrap() <= limits.max_pairs.div_ceil(SHARE));
         }
         for statements in self.keys.values() {
             assert!(!statements.is_empty() && statements.len() <= limits.max_per_key);
@@ -398,7 +394,10 @@ impl Providers {
                 assert!(self.providers.get(statement.provider).is_some());
                 assert!(statement.group.is_none_or(|group| self.groups.get(group).is_some()));
                 let group = self.group(statement);
-                assert!(group.is_none() || self.of_group(statements, group) <= limits.of_key());
+                assert!(
+                    group.is_none()
+                        || self.of_group(statements, group) <= limits.max_per_key.div_ceil(KEY_SHARE)
+                );
             }
         }
         let ends =

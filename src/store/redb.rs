@@ -16,9 +16,11 @@ use libp2p_identity::PeerId;
 
 use self::providers::{PROVIDERS, Statements, read_addresses, write_addresses};
 use self::writer::Writer;
+use super::charge::Charge;
 use super::index::{Index, MAX_ENDED, Owner};
-use super::{Expired, MemoryStoreConfig, Progress, RecordStore, Result, Source, Wake, not_theirs, provided};
-use crate::addrs::IpGroup;
+use super::{
+    Expired, Listed, MemoryStoreConfig, Progress, RecordStore, Result, Source, Wake, not_theirs, provided,
+};
 use crate::key::Key;
 use crate::peer::PeerInfo;
 use crate::record::{ProviderRecord, Record, RecordKey};
@@ -177,9 +179,10 @@ impl Redb {
 
     fn store(&mut self, wall: SystemTime, record: &Record, owner: Owner) -> Result<Vec<RecordKey>> {
         self.writer.check_room(record.key.as_ref().len() + record.value.len())?;
-        let (gone, added) = self.index.add(wall, record, owner);
+        let (gone, added) = self.index.add(wall, record, owner.clone());
         self.forget(&gone);
         added?;
+        let owner = self.index.get(&record.key).map_or(&owner, |meta| &meta.owner);
         self.writer.record(record.key.clone(), Some(encode(record, owner).into()));
         Ok(gone)
     }
@@ -260,19 +263,19 @@ fn short(part: &[u8]) -> u8 {
 }
 
 /// Returns a record as it stands in the file, without its key:
-/// owner (0 own, 1 other) · group · end in milliseconds since 1970, 0 for none · publisher · value.
+/// owner (0 own, 1 other) · charge · end in milliseconds since 1970, 0 for none · publisher · value.
 ///
-/// Group and publisher are led by their length, one byte.
-fn encode(record: &Record, owner: Owner) -> Vec<u8> {
+/// Charge and publisher are led by their length, one byte. The charge is an IP group, unless others hand the record on.
+fn encode(record: &Record, owner: &Owner) -> Vec<u8> {
     let publisher = record.publisher.map(|peer| peer.to_bytes()).unwrap_or_default();
-    let (is_other, group) = match owner {
+    let (is_other, charge) = match owner {
         Owner::Own => (0, Vec::new()),
-        Owner::Other(group) => (1, group.map_or_else(Vec::new, |group| group.to_bytes())),
+        Owner::Other(charge) => (1, charge.to_bytes()),
     };
-    let mut bytes = Vec::with_capacity(16 + group.len() + publisher.len() + record.value.len());
+    let mut bytes = Vec::with_capacity(16 + charge.len() + publisher.len() + record.value.len());
     bytes.push(is_other);
-    bytes.push(short(&group));
-    bytes.extend_from_slice(&group);
+    bytes.push(short(&charge));
+    bytes.extend_from_slice(&charge);
     bytes.extend_from_slice(&end_millis(record.expires).to_be_bytes());
     bytes.push(short(&publisher));
     bytes.extend_from_slice(&publisher);
@@ -283,14 +286,13 @@ fn encode(record: &Record, owner: Owner) -> Vec<u8> {
 fn decode(key: &RecordKey, bytes: &[u8]) -> Option<(Record, Owner)> {
     let (is_other, rest) = bytes.split_first()?;
     let (len, rest) = rest.split_first()?;
-    let (group, rest) = rest.split_at_checked(usize::from(*len))?;
+    let (charge, rest) = rest.split_at_checked(usize::from(*len))?;
     let (end, rest) = rest.split_first_chunk::<8>()?;
     let (len, rest) = rest.split_first()?;
     let (publisher, value) = rest.split_at_checked(usize::from(*len))?;
     let owner = match is_other {
         0 => Owner::Own,
-        1 if group.is_empty() => Owner::Other(None),
-        1 => Owner::Other(Some(IpGroup::from_bytes(group)?)),
+        1 => Owner::Other(Charge::from_bytes(charge)?),
         _ => return None,
     };
     let expires = from_end_millis(*end)?;
@@ -332,7 +334,8 @@ impl RecordStore for Redb {
     }
 
     fn put_from(&mut self, wall: SystemTime, record: Record, source: Source) -> Result<Vec<RecordKey>> {
-        self.store(wall, &record, Owner::Other(source.group))
+        let charge = Charge::of(record.publisher.as_ref(), &source);
+        self.store(wall, &record, Owner::Other(charge))
     }
 
     fn is_own(&self, key: &RecordKey) -> bool {
@@ -367,7 +370,7 @@ impl RecordStore for Redb {
         for (key, owner) in &late {
             if let Some(record) = self.load(key)? {
                 let record = Record { expires: Some(latest), ..record };
-                self.writer.record(key.clone(), Some(encode(&record, *owner).into()));
+                self.writer.record(key.clone(), Some(encode(&record, owner).into()));
             }
         }
         let more = self.statements.shorten(latest, ENDED_AT_ONCE);
@@ -430,6 +433,10 @@ impl RecordStore for Redb {
             self.writer.record(key.clone(), None);
         }
         Ok(())
+    }
+
+    fn list(&self, before: Option<usize>, most: usize) -> Listed {
+        self.index.list(before, most)
     }
 
     fn records(&self) -> Self::RecordsIter<'_> {

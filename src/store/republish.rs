@@ -162,6 +162,11 @@ impl Republish {
         self.records.insert(record, Turn { key, is_own, due, retries });
     }
 
+    /// Returns whether a record is this node's; `None` if nothing is known of it.
+    pub(crate) fn is_own(&self, record: &RecordKey) -> Option<bool> {
+        self.records.get(record).map(|turn| turn.is_own)
+    }
+
     /// A record is not stored here any more.
     pub(crate) fn removed(&mut self, record: &RecordKey) {
         if let Some(turn) = self.records.swap_remove(record) {

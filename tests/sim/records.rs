@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use libp2p_kademlia::sim::{Churn, Links, Reached, RecordOutcome, RoundTrip, Scenario, Start, World};
-use libp2p_kademlia::{Config, Quorum, Record, RecordKey};
+use libp2p_kademlia::store::{Limits, MemoryStoreConfig};
+use libp2p_kademlia::{Config, Key, Quorum, Record, RecordKey};
 
 use super::{MS, NOW, SECOND, golden};
 
@@ -206,4 +207,59 @@ fn thirty_six_hours_of_churn_lose_nothing() {
     let table = through_churn(200, 200, 36);
     golden("records-churn-36h.txt", &table);
     assert!(table.ends_with("0 of 200 records lost\n"), "{table}");
+}
+
+/// One attacker stores twenty records that lie next to a victim at each of its sixteen neighbours, which hand them on to it as
+/// replicas. What publishers have put at the victim stays.
+#[test]
+fn what_neighbours_hand_on_does_not_crowd_out_what_publishers_have_put() {
+    const VICTIM: usize = 7;
+    let limits = Limits { max_records: 80, ..Limits::default() };
+    let stores = MemoryStoreConfig { records: limits, ..MemoryStoreConfig::default() };
+    let mut world = World::with_stores(&joined(30), stores);
+    let honest: Vec<_> = put(&mut world, 0..75, Quorum::Majority).into_iter().map(key).collect();
+    let victim = *world.node(VICTIM).unwrap().local_peer_id();
+    let here = Key::of_peer(&victim, Key::sha256);
+    let neighbours = world.closest_alive(&victim.to_bytes(), 17);
+    let attacker = world.join();
+    world.run_for(60 * SECOND);
+    let holds = |world: &World, keys: &[RecordKey]| {
+        keys.iter().filter(|key| world.holders(key).contains(&VICTIM)).count()
+    };
+    // What belongs elsewhere now ends sooner.
+    let belongs = |key: &RecordKey| world.closest_alive(key.as_ref(), 20).contains(&VICTIM);
+    let before: Vec<_> = honest.into_iter().filter(belongs).collect();
+    assert_eq!(holds(&world, &before), before.len());
+    // No honest record is as near.
+    let ground = (0u64..).map(|n| RecordKey::from(&n.to_be_bytes()));
+    let mut ground = ground.filter(|key| here.common_prefix(&Key::sha256(key.as_ref())) >= 10);
+    let mut evil = Vec::new();
+    for neighbour in neighbours.into_iter().filter(|n| *n != VICTIM) {
+        for key in ground.by_ref().take(20) {
+            evil.push(key.clone());
+            // As their publisher they name nobody, or the neighbour itself, or the victim, or somebody else.
+            let named = [None, Some(neighbour), Some(VICTIM), Some(3)][evil.len() % 4];
+            let publisher = named.map(|n| *world.node(n).unwrap().local_peer_id());
+            let record = Record { publisher, ..Record::new(key, "evil") };
+            world.put_record_to(attacker, &record, &[neighbour]);
+        }
+        world.run_for(SECOND);
+    }
+    assert_eq!(evil.len(), 320);
+    let mut table = format!("{:>6}{:>10}{:>10}\n", "hours", "honest", "evil");
+    let mut left = before.len();
+    let mut passed = 0;
+    for hour in [0, 3, 6, 12, 24] {
+        world.run_for(HOUR * (hour - passed));
+        passed = hour;
+        check(&world);
+        left = holds(&world, &before);
+        writeln!(table, "{hour:>6}{left:>10}{:>10}", holds(&world, &evil)).unwrap();
+    }
+    golden("laundering.txt", &table);
+    assert!(
+        before.len() > 30 && left * 100 >= before.len() * 95,
+        "{left} of {} are left:\n{table}",
+        before.len()
+    );
 }

@@ -154,7 +154,9 @@ impl GetRecord {
         wall: SystemTime,
         (k, max_cache, longest): (usize, usize, Option<Duration>),
     ) -> Option<FollowUp> {
-        let (best, search) = (self.best()?.clone(), self.search.as_ref()?);
+        let (mut best, search) = (self.best()?.clone(), self.search.as_ref()?);
+        // It is handed on: not as this node's.
+        best.publisher = best.publisher.or(self.found.get(self.best)?.peer);
         let worse = self.found.iter().filter(|found| self.compare(&found.record, &best) == Ordering::Less);
         let correct = worse.filter_map(|found| found.peer).collect();
         let left = best.expires.map(|end| end.duration_since(wall).unwrap_or_default());

@@ -41,6 +41,16 @@ pub(in crate::dht) struct PutRecord {
     change: Option<u64>,
 }
 
+/// Whether a put sends its record to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::dht) enum Elsewhere {
+    No,
+    /// The closest are not known yet.
+    Perhaps,
+    /// It has done so, or is about to.
+    Yes,
+}
+
 /// Why a record is not safe here.
 const NOT_WRITTEN: &str = "it could not be written to the disk";
 const NOT_YET_WRITTEN: &str = "it is not on the disk yet";
@@ -83,6 +93,24 @@ impl PutRecord {
     /// Returns how many have stored it.
     pub(in crate::dht) fn num_stored(&self) -> usize {
         self.fanout.as_ref().map_or(0, Fanout::num_took)
+    }
+
+    /// Returns whether it sends its record to a peer.
+    pub(in crate::dht) fn sends_to(&self, peer: &PeerId) -> Elsewhere {
+        match (&self.fanout, &self.search) {
+            (Some(fanout), _) if fanout.fates().any(|(sent, _)| sent == *peer) => Elsewhere::Yes,
+            (None, Some(_)) => Elsewhere::Perhaps,
+            (Some(_), _) | (None, None) => Elsewhere::No,
+        }
+    }
+
+    /// Iterates over those who have it now, or soon will, or do not want it.
+    pub(in crate::dht) fn has_reached(&self) -> impl Iterator<Item = PeerId> {
+        let has = |fate: &Fate| match fate {
+            Fate::Took | Fate::Refused | Fate::Waiting(_) => true,
+            Fate::Failed(_) => false,
+        };
+        self.fanout.iter().flat_map(Fanout::fates).filter(move |(_, fate)| has(fate)).map(|(peer, _)| peer)
     }
 
     /// Returns whether somebody did not answer.

@@ -43,13 +43,19 @@ impl<S: RecordStore> Dht<S> {
         let addresses = kept(own.multiaddrs, &self.local, &self.config).into_vec();
         let record = ProviderRecord::new(key, from, addresses);
         match self.config.records.inserts {
-            StoreInserts::Unfiltered => self.add_provider_for(now, from, record),
+            StoreInserts::Unfiltered => self.add_provider_for(now, from, record, true),
             StoreInserts::FilterBoth => self.hold_provider(now, from, record),
         }
     }
 
-    /// Takes note of what a peer provides.
-    pub(in crate::dht) fn add_provider_for(&mut self, now: Instant, from: PeerId, record: ProviderRecord) {
+    /// Takes note of what a peer provides; the application is told unless it was asked.
+    pub(in crate::dht) fn add_provider_for(
+        &mut self,
+        now: Instant,
+        from: PeerId,
+        record: ProviderRecord,
+        tells: bool,
+    ) {
         // What ends by itself is dropped first.
         self.expire(now);
         let wall = self.wall_at(now);
@@ -63,9 +69,10 @@ impl<S: RecordStore> Dht<S> {
         }
         self.ends(now, Some(ends));
         self.commit_soon(now);
-        self.event(Event::InboundRequest {
-            request: InboundRequest::AddProvider { source: from, key, record: None },
-        });
+        if tells {
+            let request = InboundRequest::AddProvider { source: from, key, record: None };
+            self.event(Event::InboundRequest { request });
+        }
     }
 
     /// Returns the providers of a key and the peers closest to it.

@@ -2,11 +2,12 @@
 //!
 //! Knows the table and the places of records in the keyspace; what is in a record, and how it is sent, is not its affair.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 
 use libp2p_identity::PeerId;
 
+use crate::dht::op::put_record::Elsewhere;
 use crate::key::Key;
 use crate::record::RecordKey;
 use crate::routing::Table;
@@ -25,6 +26,10 @@ const MAX_LOOKED_AT: usize = 256;
 /// How long it rests: others have their turn, and thousands of records a second are looked at still.
 const REST: Duration = Duration::from_millis(20);
 
+/// So many records that a put may send to newcomers wait for what becomes of it; and of so many a newcomer is known to have them
+/// before they come. What is beyond may be sent twice, or when it is next put anew.
+const MAX_AWAITED: usize = 1024;
+
 /// A newcomer, and how far the records have been walked for it.
 #[derive(Debug)]
 struct Walk {
@@ -32,6 +37,8 @@ struct Walk {
     key: Key,
     /// Where it goes on.
     at: Bound<(Key, RecordKey)>,
+    /// What it has otherwise, of what is to come.
+    has: BTreeSet<RecordKey>,
 }
 
 /// What comes next.
@@ -52,8 +59,12 @@ pub(super) enum Next {
 /// its place alone, since each comparison of two distances does: where it does not, all that share these bits are passed over
 /// at once. So no more are looked at than belong to it, and a few for each bucket.
 ///
+/// Often it is a put that makes a peer a newcomer. What a put sends to it is not sent again, and as long as that is open, since
+/// the put searches the closest still, it is awaited.
+///
 /// # Inputs
-/// [`entered`](Self::entered), [`failed`](Self::failed); [`done`](Self::done) for each that was sent.
+/// [`entered`](Self::entered), [`failed`](Self::failed), [`put_is_over`](Self::put_is_over); [`done`](Self::done) for each that
+/// was sent.
 ///
 /// # Outputs
 /// [`next`](Self::next).
@@ -62,13 +73,18 @@ pub(super) enum Next {
 /// It goes on after a rest.
 ///
 /// # Bounds
-/// 256 newcomers, the earliest first; 16 records on their way at once; 256 looked at with one call.
+/// 256 newcomers, the earliest first; 16 records on their way at once; 256 looked at with one call; 1,024 that wait for a put.
 ///
 /// # Spec
 /// Maymounkov & Mazières §2.5.
 #[derive(Debug, Default)]
 pub(super) struct Handing {
     walks: VecDeque<Walk>,
+    /// The newcomers to which a record belongs that a put may send them.
+    waiting: BTreeMap<RecordKey, Vec<PeerId>>,
+    num_waiting: usize,
+    /// What a put has not sent them.
+    left_out: VecDeque<(PeerId, RecordKey)>,
     under_way: usize,
     rests_until: Option<Instant>,
     /// How many records were looked at.
@@ -81,13 +97,39 @@ impl Handing {
         self.failed(&newcomer);
         if self.walks.len() < MAX_NEWCOMERS {
             let first = Bound::Included((Key::from_bytes([0; 32]), RecordKey::from(Vec::new())));
-            self.walks.push_back(Walk { to: newcomer, key, at: first });
+            self.walks.push_back(Walk { to: newcomer, key, at: first, has: BTreeSet::new() });
         }
     }
 
     /// A newcomer does not answer: it is sent nothing more.
     pub(super) fn failed(&mut self, newcomer: &PeerId) {
         self.walks.retain(|walk| walk.to != *newcomer);
+        self.left_out.retain(|(to, _)| to != newcomer);
+    }
+
+    /// A put is over that has sent a record to some peers.
+    pub(super) fn put_is_over(&mut self, record: &RecordKey, reached: impl Iterator<Item = PeerId>) {
+        if self.walks.is_empty() && self.waiting.is_empty() {
+            return;
+        }
+        let reached: Vec<_> = reached.collect();
+        for walk in self.walks.iter_mut().filter(|walk| reached.contains(&walk.to)) {
+            if walk.has.len() < MAX_AWAITED {
+                walk.has.insert(record.clone());
+            }
+        }
+        let waited = self.waiting.remove(record).unwrap_or_default();
+        self.num_waiting -= waited.len();
+        let left_out = waited.into_iter().filter(|peer| !reached.contains(peer));
+        self.left_out.extend(left_out.map(|peer| (peer, record.clone())));
+    }
+
+    /// A put may send a record to a newcomer: what becomes of that is awaited.
+    fn wait_for_put(&mut self, to: PeerId, record: RecordKey) {
+        if self.num_waiting + self.left_out.len() < MAX_AWAITED {
+            self.num_waiting += 1;
+            self.waiting.entry(record).or_default().push(to);
+        }
     }
 
     /// Something that was sent has arrived, or has not.
@@ -95,13 +137,48 @@ impl Handing {
         self.under_way = self.under_way.saturating_sub(1);
     }
 
-    /// Returns what to send now, to whom. Its [`done`](Self::done) is awaited.
-    pub(super) fn next(&mut self, now: Instant, records: &Republish, table: &Table, k: usize) -> Next {
+    /// Returns what to send now, to whom, as far as no put does. Its [`done`](Self::done) is awaited.
+    pub(super) fn next(
+        &mut self,
+        now: Instant,
+        records: &Republish,
+        table: &Table,
+        k: usize,
+        put: &dyn Fn(&PeerId, &RecordKey) -> Elsewhere,
+    ) -> Next {
         self.rests_until = self.rests_until.filter(|until| *until > now);
         if self.under_way >= MAX_AT_ONCE || self.rests_until.is_some() {
             return Next::Wait;
         }
         let mut left = MAX_LOOKED_AT;
+        while let Some((to, record)) = self.next_that_belongs(&mut left, records, table, k) {
+            match put(&to, &record) {
+                Elsewhere::Yes => {}
+                Elsewhere::Perhaps => self.wait_for_put(to, record),
+                Elsewhere::No => {
+                    self.under_way += 1;
+                    return Next::Send(to, record);
+                }
+            }
+        }
+        if left == 0 && !self.walks.is_empty() {
+            self.rests_until = Some(after(now, REST));
+        }
+        Next::Wait
+    }
+
+    /// Returns what belongs to a newcomer that does not have it; `None` if there is nothing more, or none are `left` to be
+    /// looked at.
+    fn next_that_belongs(
+        &mut self,
+        left: &mut usize,
+        records: &Republish,
+        table: &Table,
+        k: usize,
+    ) -> Option<(PeerId, RecordKey)> {
+        if let Some(left_out) = self.left_out.pop_front() {
+            return Some(left_out);
+        }
         while let Some(walk) = self.walks.front_mut() {
             if table.entry(&walk.key, &walk.to).is_none() {
                 // It has left again.
@@ -109,18 +186,17 @@ impl Handing {
                 continue;
             }
             while let Some((key, record)) = records.next_place(&walk.at) {
-                if left == 0 {
-                    self.rests_until = Some(after(now, REST));
-                    return Next::Wait;
+                if *left == 0 {
+                    return None;
                 }
-                left -= 1;
+                *left -= 1;
                 self.looked_at += 1;
                 match belongs(table, k, (&walk.to, &walk.key), key) {
                     Ok(()) => {
-                        let (to, record) = (walk.to, record.clone());
                         walk.at = Bound::Excluded((*key, record.clone()));
-                        self.under_way += 1;
-                        return Next::Send(to, record);
+                        if !walk.has.remove(record) {
+                            return Some((walk.to, record.clone()));
+                        }
                     }
                     Err(bits) => match key.behind(bits) {
                         Some(next) => walk.at = Bound::Included((next, RecordKey::from(Vec::new()))),
@@ -131,7 +207,7 @@ impl Handing {
             self.walks.pop_front();
             tracing::trace!(looked_at = self.looked_at, "a newcomer has all records that belong to it");
         }
-        Next::Wait
+        None
     }
 
     /// Returns when it goes on after a rest.
@@ -226,7 +302,7 @@ mod tests {
         let (mut sent, mut rests) = (Vec::new(), 0);
         loop {
             let before = handing.looked_at();
-            let next = handing.next(now, &records, &table, 20);
+            let next = handing.next(now, &records, &table, 20, &|_, _| Elsewhere::No);
             assert!(handing.looked_at() - before <= 256);
             match (next, handing.deadline()) {
                 (Next::Send(to, record), _) => {
@@ -236,7 +312,7 @@ mod tests {
                 }
                 (Next::Wait, Some(until)) => {
                     assert_eq!(
-                        (until, handing.next(now, &records, &table, 20)),
+                        (until, handing.next(now, &records, &table, 20, &|_, _| Elsewhere::No)),
                         (after(now, REST), Next::Wait)
                     );
                     (now, rests) = (until, rests + 1);

@@ -4,6 +4,7 @@
 
 use libp2p_identity::PeerId;
 
+use super::writers::{Known, Verdict, Way, judge};
 use super::{Held, HeldWhat, Record, RecordStore};
 use crate::config::StoreInserts;
 use crate::dht::Dht;
@@ -12,154 +13,253 @@ use crate::dht::op::get_record::shrunk;
 use crate::event::{Event, HeldId, InboundRequest};
 use crate::message::{Response, SentRecord};
 use crate::record::{ProviderRecord, RecordKey};
-use crate::store::Source;
+use crate::store::{self, Source};
 use crate::time::{Duration, Instant, Now, SystemTime, after, wall_after};
 use crate::validate::{InvalidRecord, Validator as _};
 
-/// How many records of others wait for the word of the application; one more is refused.
-const MAX_HELD: usize = 64;
-
-/// How long a record of others waits for the word of the application.
-const HELD_FOR: Duration = Duration::from_secs(5);
-
-/// What is known of the record that a better or equal one would replace.
-struct Standing {
-    is_own: bool,
-    /// Whether it has the very same value.
-    is_same: bool,
-    expires: Option<SystemTime>,
+/// A record that a peer wants stored.
+#[derive(Debug)]
+pub(super) struct Offer {
+    from: PeerId,
+    /// The request that is answered then.
+    id: InboundId,
+    way: Way,
+    /// As it would be stored.
+    record: Record,
 }
 
 impl<S: RecordStore> Dht<S> {
     /// A peer wants a record stored.
-    pub(in crate::dht) fn put_value(
-        &mut self,
-        now: Instant,
-        from: PeerId,
-        id: InboundId,
-        record: SentRecord,
-    ) {
-        if self.records.disk.is_full() {
-            return self.refuse(from, id, &"too many records wait for the disk");
+    pub(in crate::dht) fn put_value(&mut self, now: Instant, from: PeerId, id: InboundId, sent: SentRecord) {
+        let wall = self.wall_at(now);
+        if let Err(error) = self.config.records.validators.validate(wall, &sent.key, &sent.value) {
+            return self.refuse(from, id, &error);
         }
-        match self.acceptable(now, record) {
-            Err(error) => self.refuse(from, id, &error),
-            // It is here already, and is this node's own.
-            Ok((record, true)) => self.answer_put(now, from, id, record),
-            Ok((record, false)) => match self.config.records.inserts {
-                StoreInserts::Unfiltered => self.store_for(now, from, id, record),
-                StoreInserts::FilterBoth => self.hold(now, from, id, record),
-            },
+        let mut record = sent.into_record(wall);
+        let way = Way::of(record.publisher.as_ref(), &from, &self.local.peer);
+        // Whoever says that it is of this node does not know better than this node. Whoever names nobody has published it: it
+        // is so that it is handed on, and not as this node's.
+        record.publisher = record.publisher.filter(|publisher| *publisher != self.local.peer).or(Some(from));
+        let mut offer = Offer { from, id, way, record };
+        let Some((verdict, known)) = self.judged(now, &offer) else {
+            return;
+        };
+        self.limit(wall, &mut offer.record);
+        if verdict == Verdict::Renew
+            && let Some(known) = known
+        {
+            renew(&mut offer, &known);
+        }
+        match self.config.records.inserts {
+            // It is here already.
+            StoreInserts::Unfiltered | StoreInserts::FilterBoth if verdict == Verdict::Own => {
+                self.answer_put(now, &offer, true);
+            }
+            StoreInserts::Unfiltered => self.store_for(now, &offer, offer.record.clone(), verdict, true),
+            StoreInserts::FilterBoth => self.hold(now, offer),
         }
     }
 
-    /// Returns the record as it would be stored, and whether it is this node's own already.
-    fn acceptable(&self, now: Instant, sent: SentRecord) -> Result<(Record, bool), InvalidRecord> {
-        let wall = self.wall_at(now);
-        self.config.records.validators.validate(wall, &sent.key, &sent.value)?;
-        let mut record = sent.into_record(wall);
-        // Whoever says that it is of this node does not know better than this node.
-        record.publisher = record.publisher.filter(|publisher| *publisher != self.local.peer);
-        let same = match self.known(wall, &record)? {
-            Some(known) if known.is_own && known.is_same => return Ok((record, true)),
-            Some(known) if known.is_same => Some(known.expires),
-            Some(_) | None => None,
-        };
+    /// Lets a record of others last for no longer than is configured.
+    fn limit(&self, wall: SystemTime, record: &mut Record) {
         let longest = self.config.records.ttl.map(|ttl| wall_after(wall, self.shrunk(&record.key, ttl)));
         // `None` is not less than an end: it is no end.
         record.expires = record.expires.into_iter().chain(longest).min();
-        if let Some(known) = same {
-            // A copy that somebody had cached for a short time does not shorten the others.
-            record.expires = record.expires.and_then(|end| known.map(|known| known.max(end)));
+    }
+
+    /// Returns what is to be done with a record that may stand under its key, and what stands there; `None` if it may not, of
+    /// which everybody is told.
+    fn judged(&mut self, now: Instant, offer: &Offer) -> Option<(Verdict, Option<Record>)> {
+        let Offer { from, id, way, record } = offer;
+        if self.records.disk.is_full() {
+            self.refuse(*from, *id, &"too many records wait for the disk");
+            return None;
         }
-        Ok((record, false))
+        let known =
+            self.store.get(self.wall_at(now), &record.key).ok().flatten().map(|known| known.into_owned());
+        let standing = known.as_ref().map(|known| Known {
+            is_own: self.is_own(known),
+            is_same: known.value == record.value,
+            is_fresh: self.records.publishers.is_fresh(now, &record.key, self.config.records.publication),
+            order: self.config.records.validators.compare(&record.key, &record.value, &known.value),
+        });
+        let verdict = judge(standing, *way, self.config.records.own);
+        match verdict {
+            Verdict::Take | Verdict::Renew | Verdict::Supersede | Verdict::Own => Some((verdict, known)),
+            Verdict::Refuse(why) => {
+                self.refuse(*from, *id, &why);
+                None
+            }
+            Verdict::Keep => {
+                self.tell_conflict(*from, record, true);
+                self.refuse(*from, *id, &"the key has a record of this node's own, which is as good");
+                None
+            }
+        }
+    }
+
+    fn tell_conflict(&mut self, source: PeerId, record: &Record, kept: bool) {
+        self.event(Event::RecordConflict { source, record: record.clone(), kept });
+    }
+
+    /// Returns whether a record of the store is this node's.
+    pub(super) fn is_own(&self, record: &Record) -> bool {
+        record.publisher == Some(self.local.peer) || self.store.is_own(&record.key)
     }
 
     /// Asks the application whether a record is to be stored.
-    fn hold(&mut self, now: Instant, from: PeerId, id: InboundId, record: Record) {
-        if self.records.held.len() >= MAX_HELD {
+    fn hold(&mut self, now: Instant, offer: Offer) {
+        let Offer { from, id, .. } = offer;
+        if self.records.held.len() >= self.config.records.max_held.get() {
             return self.refuse(from, id, &"too many records wait for the application");
         }
-        let (key, asked) = (record.key.clone(), record.clone());
-        let held = self.keep_back(now, from, HeldWhat::Record(id, record));
+        let (key, asked) = (offer.record.key.clone(), offer.record.clone());
+        let held = self.keep_back(now, HeldWhat::Record(offer));
         let request = InboundRequest::PutRecord { source: from, key, record: Some((held, asked)) };
         self.event(Event::InboundRequest { request });
     }
 
     /// Asks the application whether what a peer says it provides is to be stored.
     pub(in crate::dht) fn hold_provider(&mut self, now: Instant, from: PeerId, record: ProviderRecord) {
-        if self.records.held.len() >= MAX_HELD {
+        if self.records.held.len() >= self.config.records.max_held.get() {
             tracing::debug!(%from, "an announcement is dropped: too many records wait for the application");
             return;
         }
         let (key, asked) = (record.key.clone(), record.clone());
-        let held = self.keep_back(now, from, HeldWhat::Provider(record));
+        let held = self.keep_back(now, HeldWhat::Provider(from, record));
         let request = InboundRequest::AddProvider { source: from, key, record: Some((held, asked)) };
         self.event(Event::InboundRequest { request });
     }
 
-    fn keep_back(&mut self, now: Instant, from: PeerId, what: HeldWhat) -> HeldId {
+    fn keep_back(&mut self, now: Instant, what: HeldWhat) -> HeldId {
         let held = HeldId(self.records.next_held);
         self.records.next_held += 1;
-        self.records.held.insert(held, Held { from, what, until: after(now, HELD_FOR) });
+        let until = after(now, self.config.records.held_for);
+        self.records.held.insert(held, Held { what, until });
         held
     }
 
-    /// Stores what waits for the word of the application. Returns whether it still waited.
+    /// Stores what waits for the word of the application, of which no second event tells. Returns whether it still waited.
+    ///
+    /// A better record may have come meanwhile: then it is refused after all.
     pub fn accept_record(&mut self, now: Now, id: HeldId) -> bool {
         let now = self.tell_time(now);
-        let Some(Held { from, what, .. }) = self.records.held.remove(&id) else {
-            return false;
-        };
-        match what {
-            // A better one may have come while it waited.
-            HeldWhat::Record(id, _) if self.records.disk.is_full() => {
-                self.refuse(from, id, &"too many records wait for the disk");
+        match self.records.held.remove(&id) {
+            None => return false,
+            Some(Held { what: HeldWhat::Record(offer), .. }) => {
+                let record = offer.record.clone();
+                self.accepted(now, &offer, record);
             }
-            HeldWhat::Record(id, record) => match self.known(self.wall_at(now), &record) {
-                Ok(_) => self.store_for(now, from, id, record),
-                Err(error) => self.refuse(from, id, &error),
-            },
-            HeldWhat::Provider(record) => self.add_provider_for(now, from, record),
+            Some(Held { what: HeldWhat::Provider(from, record), .. }) => {
+                self.add_provider_for(now, from, record, false);
+            }
         }
         true
     }
 
+    /// Stores another record in place of one that waits for the word of the application. Returns whether that still waited.
+    ///
+    /// Value, publisher and end are as given. The peer is answered as if what it has sent had been stored.
+    ///
+    /// # Errors
+    /// [`store::Error::Invalid`] if the other has another key, has ended or is not valid, or if what waits is a provider
+    /// record; it still waits then.
+    pub fn accept_record_as(
+        &mut self,
+        now: Now,
+        id: HeldId,
+        mut record: Record,
+    ) -> Result<bool, store::Error> {
+        let now = self.tell_time(now);
+        let Some(held) = self.records.held.get(&id) else {
+            return Ok(false);
+        };
+        let HeldWhat::Record(offer) = &held.what else {
+            return Err(InvalidRecord::new("what waits is a provider record").into());
+        };
+        if offer.record.key != record.key {
+            return Err(InvalidRecord::new("what waits has another key").into());
+        }
+        self.check_own(self.wall_at(now), &record)?;
+        let publisher = record.publisher.filter(|publisher| *publisher != self.local.peer);
+        record.publisher = publisher.or(Some(offer.from));
+        if let Some(Held { what: HeldWhat::Record(offer), .. }) = self.records.held.remove(&id) {
+            self.accepted(now, &offer, record);
+        }
+        Ok(true)
+    }
+
+    /// The application wants a record stored in answer to an offer.
+    fn accepted(&mut self, now: Instant, offer: &Offer, record: Record) {
+        let Offer { from, id, way, .. } = *offer;
+        let mut offer_as = Offer { from, id, way, record };
+        let Some((verdict, known)) = self.judged(now, &offer_as) else {
+            return;
+        };
+        if verdict == Verdict::Own {
+            return self.answer_put(now, offer, false);
+        }
+        if let (Verdict::Renew, Some(known)) = (verdict, known)
+            && offer_as.record == offer.record
+        {
+            renew(&mut offer_as, &known);
+        }
+        self.store_for(now, offer, offer_as.record, verdict, false);
+    }
+
     /// Refuses what waits for the word of the application. Returns whether it still waited.
     pub fn refuse_record(&mut self, id: HeldId) -> bool {
-        let Some(Held { from, what, .. }) = self.records.held.remove(&id) else {
+        let Some(Held { what, .. }) = self.records.held.remove(&id) else {
             return false;
         };
-        if let HeldWhat::Record(id, _) = what {
+        if let HeldWhat::Record(Offer { from, id, .. }) = what {
             self.outputs.push_back(Output::RefuseRequest { to: from, id });
         }
         true
     }
 
     /// Stores a record for another peer, and answers.
-    fn store_for(&mut self, now: Instant, from: PeerId, id: InboundId, record: Record) {
-        // What ends by itself is dropped first, and known to be.
-        self.expire(now);
-        let wall = self.wall_at(now);
+    fn store_for(&mut self, now: Instant, offer: &Offer, record: Record, verdict: Verdict, tells: bool) {
+        let Offer { from, id, way, .. } = *offer;
         let source = Source { peer: from, group: self.peers.get(&from).and_then(|known| known.group) };
-        match self.store.put_from(wall, record.clone(), source) {
-            Err(error) => self.refuse(from, id, &error),
-            Ok(gone) => {
-                gone.iter().for_each(|key| self.records.republish.removed(key));
-                let key = (self.config.key_hash)(record.key.as_ref());
-                self.records.republish.stored(now, record.key.clone(), key, false, &mut self.rng);
-                self.ends(now, record.expires);
-                self.answer_put(now, from, id, record);
-            }
+        let key = record.key.clone();
+        if let Err(error) = self.keep(now, record, source) {
+            return self.refuse(from, id, &error);
         }
+        match (way, verdict) {
+            (Way::Direct, _) => self.records.publishers.stored(now, key),
+            // It is what a publisher has stored.
+            (Way::HandedOn | Way::BroughtBack, Verdict::Renew) => {}
+            (Way::HandedOn | Way::BroughtBack, _) => self.records.publishers.forget(&key),
+        }
+        if verdict == Verdict::Supersede {
+            self.tell_conflict(from, &offer.record, false);
+        }
+        self.answer_put(now, offer, tells);
     }
 
-    /// Acknowledges a record, once it would survive a crash.
-    fn answer_put(&mut self, now: Instant, from: PeerId, id: InboundId, record: Record) {
-        let request = InboundRequest::PutRecord { source: from, key: record.key.clone(), record: None };
-        let response = Response::PutValue { key: record.key, value: Some(record.value) };
-        self.answer_when_safe(now, from, id, response);
-        self.event(Event::InboundRequest { request });
+    /// Keeps a record that is not this node's, in place of any of its key.
+    pub(super) fn keep(&mut self, now: Instant, record: Record, source: Source) -> Result<(), store::Error> {
+        // What ends by itself is dropped first, and known to be.
+        self.expire(now);
+        let (name, ends) = (record.key.clone(), record.expires);
+        let gone = self.store.put_from(self.wall_at(now), record, source)?;
+        gone.iter().for_each(|key| self.records.forget(key));
+        let key = (self.config.key_hash)(name.as_ref());
+        self.records.republish.stored(now, name, key, false, &mut self.rng);
+        self.ends(now, ends);
+        Ok(())
+    }
+
+    /// Acknowledges a record, once it would survive a crash; the application is told unless it was asked.
+    fn answer_put(&mut self, now: Instant, offer: &Offer, tells: bool) {
+        let (key, value) = (offer.record.key.clone(), Some(offer.record.value.clone()));
+        let response = Response::PutValue { key: key.clone(), value };
+        self.answer_when_safe(now, offer.from, offer.id, response);
+        if tells {
+            let request = InboundRequest::PutRecord { source: offer.from, key, record: None };
+            self.event(Event::InboundRequest { request });
+        }
     }
 
     /// Returns how long a record is kept here that would last for `ttl`: less, the more nodes are closer to it.
@@ -172,20 +272,13 @@ impl<S: RecordStore> Dht<S> {
         tracing::debug!(%from, %why, "a record is refused");
         self.outputs.push_back(Output::RefuseRequest { to: from, id });
     }
+}
 
-    /// Returns what is known of the record under the key of another, which is worth taking.
-    fn known(&self, wall: SystemTime, record: &Record) -> Result<Option<Standing>, InvalidRecord> {
-        let Ok(Some(known)) = self.store.get(wall, &record.key) else {
-            return Ok(None);
-        };
-        let order = self.config.records.validators.compare(&record.key, &record.value, &known.value);
-        let (is_own, is_same) = (self.store.is_own(&record.key), known.value == record.value);
-        if order.is_lt() {
-            Err(InvalidRecord::new("a better record is known"))
-        } else if is_own && !is_same && order.is_eq() {
-            Err(InvalidRecord::new("the key has a record of this node's own, which is as good"))
-        } else {
-            Ok(Some(Standing { is_own, is_same, expires: known.expires }))
-        }
+/// A record that is here already lasts as long as either says, and is still of whoever was its publisher.
+fn renew(offer: &mut Offer, known: &Record) {
+    // A copy that somebody had cached for a short time does not shorten the others.
+    offer.record.expires = offer.record.expires.and_then(|end| known.expires.map(|known| known.max(end)));
+    if offer.way != Way::Direct {
+        offer.record.publisher = known.publisher;
     }
 }

@@ -2,14 +2,17 @@
 //!
 //! Does what `store::republish` says is due; whom a record goes to is decided by the operations under `op`.
 
+use std::borrow::Cow;
+
 use libp2p_identity::PeerId;
 
 use super::disk::MAX_SAVED;
 use super::handing::Next;
+use super::looking::MAX_LOOKED_AT;
 use crate::config::Caching;
 use crate::dht::op::Operation;
 use crate::dht::op::get_record::{FollowUp, GetRecord};
-use crate::dht::op::put_record::PutRecord;
+use crate::dht::op::put_record::{Elsewhere, PutRecord};
 use crate::dht::queries::Asker;
 use crate::dht::{Dht, RecordStore, TRY_AGAIN};
 use crate::error::NoKnownPeers;
@@ -42,14 +45,45 @@ impl<S: RecordStore> Dht<S> {
                 }
             }
         }
-        let hash = self.config.key_hash;
-        let found: Vec<_> = self.store.records().map(|record| (record.key.clone(), record.expires)).collect();
-        for (record, expires) in found {
-            let (key, is_own) = (hash(record.as_ref()), self.store.is_own(&record));
-            self.records.republish.found(now, record, key, is_own, &mut self.rng);
-            self.ends(now, expires);
+        let seen = |record: Cow<'_, Record>| (record.key.clone(), record.expires, self.is_own(&record));
+        let found: Vec<_> = self.store.records().map(seen).collect();
+        for (record, expires, is_own) in found {
+            self.found(now, record, expires, is_own);
         }
         self.disk_found(now);
+    }
+
+    /// A record is in the store that was not, as far as this node knew, or was another's.
+    fn found(&mut self, now: Instant, record: RecordKey, expires: Option<SystemTime>, is_own: bool) {
+        let key = (self.config.key_hash)(record.as_ref());
+        if is_own {
+            self.records.publishers.forget(&record);
+        } else {
+            // Perhaps its publisher has stored it just before.
+            self.records.publishers.stored(now, record.clone());
+        }
+        self.records.republish.found(now, record, key, is_own, &mut self.rng);
+        self.ends(now, expires);
+    }
+
+    /// Looks over some of what the store holds: the application may have changed it.
+    fn look_over(&mut self, now: Instant) {
+        let Some(before) = self.records.looking.due(now) else {
+            return;
+        };
+        let some = self.store.list(before, MAX_LOOKED_AT);
+        self.records.looking.looked(now, &some);
+        for (key, expires) in some.keys {
+            let known = self.records.republish.is_own(&key);
+            if known == Some(self.store.is_own(&key)) {
+                continue;
+            }
+            let record = self.store.get(SystemTime::UNIX_EPOCH, &key).ok().flatten();
+            if let Some(is_own) = record.map(|record| self.is_own(&record)).filter(|is| known != Some(*is)) {
+                self.found(now, key, expires, is_own);
+            }
+        }
+        self.commit_soon(now);
     }
 
     /// A search for a record is over: those that had a worse one are sent the best, and some that had none cache it.
@@ -84,6 +118,7 @@ impl<S: RecordStore> Dht<S> {
     pub(in crate::dht) fn was_put(&mut self, now: Instant, put: &PutRecord, asker: Asker) {
         let anybody = put.num_stored() > 0;
         let spread = if anybody { Spread::Wide } else { Spread::Nowhere };
+        self.records.handing.put_is_over(put.key(), put.has_reached());
         match asker {
             Asker::Republish => self.records.republish.done(now, put.key(), spread, &mut self.rng),
             Asker::HandOver(to) => {
@@ -93,7 +128,7 @@ impl<S: RecordStore> Dht<S> {
                     self.records.handing.failed(&to);
                 }
             }
-            Asker::Application if !anybody && self.store.is_own(put.key()) => {
+            Asker::Application if !anybody && self.records.republish.is_own(put.key()) == Some(true) => {
                 self.records.republish.was_put(now, put.key(), spread, &mut self.rng);
             }
             Asker::Application | Asker::Upkeep => {}
@@ -129,12 +164,12 @@ impl<S: RecordStore> Dht<S> {
         let wall = self.wall_at(now);
         let record = self.store.get(wall, &key).ok().flatten().map(|record| record.into_owned());
         let Some(record) = record else {
-            self.records.republish.removed(&key);
+            self.records.forget(&key);
             self.records.republish.done(now, &key, Spread::Nowhere, &mut self.rng);
             return false;
         };
         let target = (key.bytes().clone(), (self.config.key_hash)(key.as_ref()));
-        let (k, is_own) = (self.config.bucket_size().get(), self.store.is_own(&key));
+        let (k, is_own) = (self.config.bucket_size().get(), self.is_own(&record));
         if !is_own && self.num_closer(&target.1) > k {
             // A copy, cached or left over: those it belongs to see to it, and it ends here.
             self.records.republish.done(now, &key, Spread::Wide, &mut self.rng);
@@ -181,6 +216,7 @@ impl<S: RecordStore> Dht<S> {
             self.save(now);
         }
         self.expire(now);
+        self.look_over(now);
     }
 
     /// Drops what has ended.
@@ -190,7 +226,7 @@ impl<S: RecordStore> Dht<S> {
             self.shorten(now);
             match self.store.expire(self.wall_at(now)) {
                 Ok(store::Expired { gone, next }) => {
-                    gone.iter().for_each(|key| self.records.republish.removed(key));
+                    gone.iter().for_each(|key| self.records.forget(key));
                     self.ends(now, next);
                     // What was too much for one call follows.
                     let more = self.records.is_to_shorten.then(|| after(now, REST));
@@ -226,13 +262,20 @@ impl<S: RecordStore> Dht<S> {
         if self.queries.is_full() {
             return false;
         }
-        let (records, k) = (&mut *self.records, self.config.bucket_size().get());
-        let Next::Send(to, key) = records.handing.next(now, &records.republish, &self.table, k) else {
+        let (records, k, queries) = (&mut *self.records, self.config.bucket_size().get(), &self.queries);
+        // What a put sends it anyway is not sent twice.
+        let sends = |to: &PeerId, key: &RecordKey| {
+            let puts = queries.iter().filter_map(|(_, query)| query.put()).filter(|put| put.key() == key);
+            puts.map(|put| put.sends_to(to)).fold(Elsewhere::No, Elsewhere::max)
+        };
+        let next = records.handing.next(now, &records.republish, &self.table, k, &sends);
+        let Next::Send(to, key) = next else {
             return false;
         };
         let wall = self.wall_at(now);
-        if let Ok(Some(record)) = self.store.get(wall, &key) {
-            let sent = self.sent(wall, record.into_owned(), self.store.is_own(&key));
+        if let Ok(Some(record)) = self.store.get(wall, &key).map(|record| record.map(Cow::into_owned)) {
+            let is_own = self.is_own(&record);
+            let sent = self.sent(wall, record, is_own);
             let put = PutRecord::to(sent, Quorum::All, vec![to]);
             self.insert(now, Operation::PutRecord(put), Asker::HandOver(to));
         } else {

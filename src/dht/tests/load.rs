@@ -219,7 +219,7 @@ fn many_records_that_end_at_once_are_dropped_by_and_by() {
         assert!(next.at > now && next.at <= now + 20 * MS, "it goes on soon");
         now += next.at - now;
     }
-    assert_eq!((before, calls, dht.records.num_scheduled()), (0, 5, 0));
+    assert_eq!((before, calls, dht.records.num_scheduled()), (0, 5, (0, 0)));
 }
 
 #[test]

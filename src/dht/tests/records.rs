@@ -11,12 +11,12 @@ use crate::record::{PeerRecord, Quorum, Record, RecordKey};
 use crate::store::RecordStore as _;
 use crate::validate::{InvalidRecord, Validator};
 
-const WALL: SystemTime = SystemTime::UNIX_EPOCH;
-const HOUR: Duration = Duration::from_secs(3600);
-const DAY: Duration = Duration::from_secs(24 * 3600);
+pub(super) const WALL: SystemTime = SystemTime::UNIX_EPOCH;
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Values of one byte, of which the greater is the better.
-struct Bytewise;
+pub(super) struct Bytewise;
 
 impl Validator for Bytewise {
     fn validate(&self, _: SystemTime, _: &RecordKey, value: &[u8]) -> Result<(), InvalidRecord> {
@@ -28,24 +28,24 @@ impl Validator for Bytewise {
     }
 }
 
-fn validating() -> Config {
+pub(super) fn validating() -> Config {
     quiet().with_validator("n", Bytewise)
 }
 
-fn record_key() -> RecordKey {
+pub(super) fn record_key() -> RecordKey {
     RecordKey::new(b"/n/key")
 }
 
-fn record(value: &'static [u8]) -> Record {
+pub(super) fn record(value: &'static [u8]) -> Record {
     Record::new(record_key(), value)
 }
 
-fn sent(value: &'static [u8]) -> SentRecord {
+pub(super) fn sent(value: &'static [u8]) -> SentRecord {
     SentRecord::of(record(value), WALL)
 }
 
 /// What a node answers to a PUT_VALUE: `true` if it acknowledges it.
-fn put(dht: &mut Dht<MemoryStore>, now: Now, from: usize, record: SentRecord) -> bool {
+pub(super) fn put(dht: &mut Dht<MemoryStore>, now: Now, from: usize, record: SentRecord) -> bool {
     let request = Request::PutValue { record: record.clone() };
     dht.handle_input(
         now,
@@ -54,7 +54,7 @@ fn put(dht: &mut Dht<MemoryStore>, now: Now, from: usize, record: SentRecord) ->
     verdict(&outputs(dht), &record).expect("it is answered")
 }
 
-fn verdict(out: &[Output], sent: &SentRecord) -> Option<bool> {
+pub(super) fn verdict(out: &[Output], sent: &SentRecord) -> Option<bool> {
     out.iter().find_map(|output| match output {
         Output::SendResponse { id: InboundId(7), response, .. } => {
             let (key, value) = (sent.key.clone(), Some(sent.value.clone()));
@@ -66,7 +66,7 @@ fn verdict(out: &[Output], sent: &SentRecord) -> Option<bool> {
     })
 }
 
-fn held(dht: &Dht<MemoryStore>, wall: SystemTime) -> Option<Record> {
+pub(super) fn held(dht: &Dht<MemoryStore>, wall: SystemTime) -> Option<Record> {
     dht.store().get(wall, &record_key()).unwrap().map(|record| record.into_owned())
 }
 
@@ -237,7 +237,8 @@ fn without_a_validator_the_latest_is_kept_but_an_own_record_stays() {
     // Whoever claims that this node has published it is not believed.
     dht.remove_record(now, &record_key()).unwrap();
     assert!(put(&mut dht, now, 1, SentRecord { publisher: Some(peer(0)), ..sent(b"forged") }));
-    assert_eq!((held(&dht, WALL).unwrap().publisher, dht.store().is_own(&record_key())), (None, false));
+    let publisher = held(&dht, WALL).unwrap().publisher;
+    assert_eq!((publisher, dht.store().is_own(&record_key())), (Some(peer(1)), false));
 }
 
 #[test]
@@ -594,7 +595,7 @@ fn who_is_still_being_dialled_may_have_what_the_others_have_not() {
 }
 
 /// Lets a node do what is due until some time; fails if time stands still.
-fn pass(dht: &mut Dht<MemoryStore>, now: &mut Now, until: Now) -> Vec<Output> {
+pub(super) fn pass(dht: &mut Dht<MemoryStore>, now: &mut Now, until: Now) -> Vec<Output> {
     let mut all = outputs(dht);
     while let Some(deadline) = dht.due().filter(|deadline| deadline.at <= until) {
         *now = deadline.at.max(*now);
@@ -850,11 +851,11 @@ fn what_has_ended_is_not_remembered_though_the_next_one_is_refused() {
     dht.set_mode(start(), Some(Mode::Server));
     outputs(&mut dht);
     assert!(put(&mut dht, start(), 1, SentRecord { ttl: Some(SECOND), ..sent(b"1") }));
-    assert_eq!(dht.records.num_scheduled(), 1);
+    assert_eq!(dht.records.num_scheduled(), (1, 1));
     // Before the node is called for what has ended, somebody puts something that is refused.
     assert!(!put(&mut dht, start() + SECOND, 1, sent(b"long")));
     assert!(put(&mut dht, start() + SECOND, 1, SentRecord::of(Record::new("other", "1"), WALL)));
-    assert_eq!((dht.records.num_scheduled(), dht.store().records().count()), (1, 1));
+    assert_eq!((dht.records.num_scheduled(), dht.store().records().count()), ((1, 1), 1));
 }
 
 #[test]
@@ -900,7 +901,7 @@ fn with_records(count: u32) -> Dht<MemoryStore> {
     dht
 }
 
-fn puts(out: &[Output]) -> Vec<(RequestId, RecordKey)> {
+pub(super) fn puts(out: &[Output]) -> Vec<(RequestId, RecordKey)> {
     let put = |(_, id, request)| match request {
         Request::PutValue { record } => Some((id, record.key)),
         _ => None,

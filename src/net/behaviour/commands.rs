@@ -95,6 +95,15 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         self.call(|dht, now| dht.put_record(now, record, quorum))
     }
 
+    /// Stores a record here and nowhere else: this node is not its publisher, but serves it and keeps it alive as it does those
+    /// of others. One without an end lasts as long as is configured.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being stored; then nothing has changed.
+    pub fn store_local(&mut self, record: Record) -> Result<(), store::Error> {
+        self.call(|dht, now| dht.store_local(now, record))
+    }
+
     /// Stores a record at some peers, and not here.
     pub fn put_record_to(
         &mut self,
@@ -142,9 +151,22 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         self.call(|dht, now| dht.watch_providers(now, key))
     }
 
-    /// Stores what another peer wants stored and the application was asked about. Returns whether it still waited.
+    /// Stores what another peer wants stored and the application was asked about, of which no second event tells. Returns
+    /// whether it still waited.
     pub fn accept_record(&mut self, id: HeldId) -> bool {
         self.call(|dht, now| dht.accept_record(now, id))
+    }
+
+    /// Stores another record in place of one that another peer wants stored and the application was asked about. Returns
+    /// whether that still waited.
+    ///
+    /// Value, publisher and end are as given. The peer is answered as if what it has sent had been stored.
+    ///
+    /// # Errors
+    /// [`store::Error::Invalid`] if the other has another key, has ended or is not valid, or if what waits is a provider
+    /// record; it still waits then.
+    pub fn accept_record_as(&mut self, id: HeldId, record: Record) -> Result<bool, store::Error> {
+        self.call(|dht, now| dht.accept_record_as(now, id, record))
     }
 
     /// Refuses what another peer wants stored and the application was asked about. Returns whether it still waited.
@@ -258,8 +280,12 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     }
 
     /// Returns the store, to be changed.
+    ///
+    /// What is put into it behind the node's back is found when the node next looks it over, a minute later: it is put anew
+    /// and handed over from then on, as the node's own or as another's, as the store says.
+    /// [`put_record`](Self::put_record) and [`store_local`](Self::store_local) do so at once.
     pub fn store_mut(&mut self) -> &mut S {
-        self.dht.store_mut()
+        self.dht_mut().store_mut()
     }
 }
 

@@ -63,6 +63,12 @@ impl World {
         self.watch(n, put.flatten(), key)
     }
 
+    /// Lets a node store a record at some others, and not at itself. Nobody is told what comes of it.
+    pub fn put_record_to(&mut self, n: usize, record: &Record, to: &[usize]) {
+        let peers: Vec<_> = to.iter().filter_map(|n| Some(self.nodes.get(*n)?.peer)).collect();
+        self.with(n, |dht, now| dht.put_record_to(now, record.clone(), peers, Quorum::All));
+    }
+
     /// Lets a node search a record, and returns whether it does; its outcome will be among
     /// [`record_outcomes`](Self::record_outcomes).
     pub fn get_record(&mut self, n: usize, key: RecordKey, quorum: Option<Quorum>) -> bool {

@@ -4,6 +4,7 @@ use self::disk::Disk;
 use super::super::index::Limits;
 use super::super::{Error, ProviderLimits};
 use super::*;
+use crate::addrs::IpGroup;
 use libp2p_core::Multiaddr;
 use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -67,7 +68,10 @@ fn what_was_committed_is_there_again_with_all_that_was_known_of_it() {
     let mut store = file.open();
     assert_eq!(all(&store), kept);
     assert!(store.is_own(&own.key) && !store.is_own(&other.key));
-    assert_eq!(store.index.get(&other.key).unwrap().owner, Owner::Other(Some(IpGroup::V4([1, 0]))));
+    assert_eq!(
+        store.index.get(&other.key).unwrap().owner,
+        Owner::Other(Charge::of(other.publisher.as_ref(), &source(1)))
+    );
     // What has ended goes, and does not come back.
     assert!(store.get(WALL + HOUR, &other.key).unwrap().is_none());
     assert_eq!(store.expire(WALL + HOUR).unwrap(), Expired { gone: vec![other.key], next: None });

@@ -1,0 +1,206 @@
+//! Two who write one key: whose value stands.
+//!
+//! Knows who sends a record, whose it is, and when a publisher last stored one itself. Which values are valid, and which of two
+//! is better, the validators say.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use libp2p_identity::PeerId;
+
+use crate::config::OwnRecords;
+use crate::record::RecordKey;
+use crate::time::{Duration, Instant, after};
+
+/// How a record comes from another peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// From its publisher, or from somebody who names none.
+    Direct,
+    /// From somebody who hands it on.
+    HandedOn,
+    /// From somebody who hands it on as this node's own, as it may once have been.
+    BroughtBack,
+}
+
+impl Way {
+    pub(super) fn of(publisher: Option<&PeerId>, from: &PeerId, local: &PeerId) -> Self {
+        match publisher {
+            Some(publisher) if publisher == local => Self::BroughtBack,
+            Some(publisher) if publisher != from => Self::HandedOn,
+            Some(_) | None => Self::Direct,
+        }
+    }
+}
+
+/// The record that stands under the key of one that comes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known {
+    pub(super) is_own: bool,
+    /// Whether it has the very same value.
+    pub(super) is_same: bool,
+    /// Whether a publisher has stored it itself within the time after which it does so again.
+    pub(super) is_fresh: bool,
+    /// How the value that comes compares with it.
+    pub(super) order: Ordering,
+}
+
+/// What is to be done with a record that comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is stored: nothing stands there, or what does gives way.
+    Take,
+    /// It is what stands there: that lasts as long as either.
+    Renew,
+    /// It takes the place of this node's own, which is told.
+    Supersede,
+    /// It is this node's own.
+    Own,
+    Refuse(&'static str),
+    /// It is refused for this node's own, which is told.
+    Keep,
+}
+
+/// Decides whose value stands under a key.
+///
+/// A better value stands, whosever the others are. Of values that are as good as each other, as all are where nothing
+/// validates, that of the latest publisher does. What is only handed on fills a gap: it replaces nothing that a publisher has
+/// stored itself within the time after which that does so again, or else an old value would come back from whoever has
+/// missed the new one. This node's own makes way as [`OwnRecords`] says.
+pub(super) fn judge(known: Option<Known>, way: Way, own: OwnRecords) -> Verdict {
+    let Some(Known { is_own, is_same, is_fresh, order }) = known else {
+        return Verdict::Take;
+    };
+    match (order, is_own, way) {
+        (Ordering::Less, ..) => Verdict::Refuse("a better record is known"),
+        (_, true, _) if is_same => Verdict::Own,
+        (_, false, _) if is_same => Verdict::Renew,
+        (Ordering::Greater, true, _) => Verdict::Supersede,
+        (Ordering::Equal, true, Way::BroughtBack) => {
+            Verdict::Refuse("it is an earlier one of this node's own")
+        }
+        (Ordering::Equal, true, Way::Direct) if own == OwnRecords::Yield => Verdict::Supersede,
+        (Ordering::Equal, true, Way::Direct | Way::HandedOn) => Verdict::Keep,
+        (Ordering::Equal, false, Way::HandedOn | Way::BroughtBack) if is_fresh => {
+            Verdict::Refuse("a publisher has stored another one itself")
+        }
+        (Ordering::Greater | Ordering::Equal, false, _) => Verdict::Take,
+    }
+}
+
+/// When publishers have last stored themselves what stands here.
+///
+/// # Bounds
+/// Those of the store: one entry for each record at most.
+#[derive(Debug, Default)]
+pub(super) struct Publishers(BTreeMap<RecordKey, Instant>);
+
+impl Publishers {
+    /// A publisher has stored what stands here now.
+    pub(super) fn stored(&mut self, now: Instant, record: RecordKey) {
+        self.0.insert(record, now);
+    }
+
+    /// What stands here now is not there, or was handed on, or is this node's own.
+    pub(super) fn forget(&mut self, record: &RecordKey) {
+        self.0.remove(record);
+    }
+
+    /// Returns whether a publisher has stored what stands here itself, and has no reason to have done so again; for how long
+    /// that is `None` where it never ends.
+    pub(super) fn is_fresh(&self, now: Instant, record: &RecordKey, interval: Option<Duration>) -> bool {
+        let stored = self.0.get(record);
+        stored.is_some_and(|stored| interval.is_none_or(|interval| now < after(*stored, interval)))
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cmp::Ordering::{Equal, Greater, Less};
+
+    const WAYS: [Way; 3] = [Way::Direct, Way::HandedOn, Way::BroughtBack];
+
+    fn known(is_own: bool, is_same: bool, is_fresh: bool, order: Ordering) -> Option<Known> {
+        Some(Known { is_own, is_same, is_fresh, order })
+    }
+
+    #[test]
+    fn whoever_names_itself_or_nobody_is_the_publisher() {
+        let [local, from, other] = [1, 2, 3].map(|n| {
+            PeerId::from_multihash(libp2p_core::multihash::Multihash::wrap(0, &[n; 32]).unwrap()).unwrap()
+        });
+        let of = |publisher| Way::of(publisher, &from, &local);
+        assert_eq!([of(None), of(Some(&from))], [Way::Direct; 2]);
+        assert_eq!([of(Some(&other)), of(Some(&local))], [Way::HandedOn, Way::BroughtBack]);
+    }
+
+    #[test]
+    fn a_better_value_stands_whosever_the_other_is() {
+        for way in WAYS {
+            for own in [OwnRecords::Keep, OwnRecords::Yield] {
+                for is_fresh in [true, false] {
+                    let judge = |is_own, order| judge(known(is_own, false, is_fresh, order), way, own);
+                    assert_eq!(
+                        (judge(false, Greater), judge(true, Greater)),
+                        (Verdict::Take, Verdict::Supersede)
+                    );
+                    for is_own in [true, false] {
+                        assert!(matches!(judge(is_own, Less), Verdict::Refuse(_)));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn of_equal_values_the_latest_publishers_stands_and_what_is_handed_on_fills_gaps() {
+        for own in [OwnRecords::Keep, OwnRecords::Yield] {
+            let judge = |known, way| judge(known, way, own);
+            for way in WAYS {
+                assert_eq!(judge(None, way), Verdict::Take);
+                assert_eq!(judge(known(false, true, true, Equal), way), Verdict::Renew);
+                assert_eq!(judge(known(true, true, false, Equal), way), Verdict::Own);
+                assert_eq!(
+                    judge(known(false, false, false, Equal), way),
+                    Verdict::Take,
+                    "what nobody puts any more"
+                );
+            }
+            let fresh = known(false, false, true, Equal);
+            assert_eq!(judge(fresh, Way::Direct), Verdict::Take);
+            for way in [Way::HandedOn, Way::BroughtBack] {
+                assert!(matches!(judge(fresh, way), Verdict::Refuse(_)));
+            }
+            let yields = own == OwnRecords::Yield;
+            let mine = known(true, false, false, Equal);
+            assert_eq!(judge(mine, Way::Direct), if yields { Verdict::Supersede } else { Verdict::Keep });
+            assert_eq!(judge(mine, Way::HandedOn), Verdict::Keep);
+            assert!(matches!(judge(mine, Way::BroughtBack), Verdict::Refuse(_)), "that is no conflict");
+        }
+    }
+
+    #[test]
+    fn what_a_publisher_has_stored_is_fresh_until_it_should_have_done_so_again() {
+        let (now, hour) = (crate::time::start(), Duration::from_secs(3600));
+        let mut publishers = Publishers::default();
+        let (key, other) = (RecordKey::from("k"), RecordKey::from("other"));
+        publishers.stored(now, key.clone());
+        for (age, interval, is_fresh) in [
+            (Duration::ZERO, Some(hour), true),
+            (hour - Duration::from_nanos(1), Some(hour), true),
+            (hour, Some(hour), false),
+            (100 * hour, None, true),
+        ] {
+            assert_eq!(publishers.is_fresh(now + age, &key, interval), is_fresh, "{age:?} {interval:?}");
+        }
+        assert!(!publishers.is_fresh(now, &other, None));
+        publishers.forget(&key);
+        assert!(!publishers.is_fresh(now, &key, None) && publishers.len() == 0);
+    }
+}
