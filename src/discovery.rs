@@ -85,7 +85,7 @@ impl Client {
         // From here on dropping takes it back.
         let pending = AddProviderError::NoKnownPeers;
         let mut this = Advertisement { name, key: key.clone(), calls, first: Err(pending) };
-        this.first = self.provide(key).await;
+        this.first = self.provide_by(Command::Advertise { key }).await;
         match &this.first {
             Err(error @ (AddProviderError::Store(_) | AddProviderError::Closed)) => Err(error.clone()),
             Ok(_) | Err(_) => Ok(this),

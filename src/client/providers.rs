@@ -22,9 +22,12 @@ impl Client {
     /// # Errors
     /// [`AddProviderError`], which says what became of each peer.
     pub async fn provide(&self, key: impl Into<RecordKey>) -> Result<ProvideReport, AddProviderError> {
+        self.provide_by(Command::StartProviding { key: key.into() }).await
+    }
+
+    pub(crate) async fn provide_by(&self, command: Command) -> Result<ProvideReport, AddProviderError> {
         let (reply, answer) = oneshot::channel();
         let ticket = self.calls.next_ticket();
-        let command = Command::StartProviding { key: key.into() };
         let sent = self.calls.send(Call::Query { ticket, command, reply: ReplyTo::First(reply) });
         sent.map_err(refused)?;
         match answer.await {

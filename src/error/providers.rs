@@ -40,6 +40,15 @@ pub enum AddProviderError {
         /// What became of each peer.
         report: Box<ProvideReport>,
     },
+    /// Fewer than are enough were told, since this node has no address that the others could use: it does not listen, or
+    /// only where they cannot dial. They are told as soon as it has one.
+    #[error("this node has no address that others could use: {} peers were told", report.sent.len())]
+    NoAddress {
+        /// The key.
+        key: RecordKey,
+        /// What became of each peer; of nobody if there is no address at all, for then nobody is asked.
+        report: Box<ProvideReport>,
+    },
     /// This node's own store did not take the key. Nobody was told.
     #[error("this node's store did not take the key: {0}")]
     Store(String),

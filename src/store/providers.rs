@@ -4,13 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 use smallvec::SmallVec;
 
 use super::compact::{Names, Number, PackedKey, Tag};
 use super::index::GROUP_SHARE;
 use super::{Error, Result};
-use crate::addrs::{Addresses, IpGroup};
+use crate::addrs::{Addresses, IpGroup, clean};
 use crate::peer::PackedPeerId;
 use crate::record::{ProviderRecord, RecordKey};
 use crate::time::{Duration, SystemTime};
@@ -51,6 +52,28 @@ impl ProviderLimits {
     fn of_all(&self) -> usize {
         (self.max_pairs / GROUP_SHARE).max(1)
     }
+}
+
+/// How many addresses of a provider are kept: 8, as TCP, QUIC, WebTransport and WebRTC over IPv4 and IPv6 have.
+pub const MAX_PROVIDER_ADDRESSES: usize = 8;
+
+/// How many bytes they take at most, all together: 512. Eight addresses of QUIC over IPv6 have some 200, two relayed ones some
+/// 300; those beyond are left out, and those that fit are kept.
+pub const MAX_PROVIDER_ADDRESS_BYTES: usize = 512;
+
+/// Returns the addresses of a provider that are kept, wherever it is that they are: those first that it names first.
+pub(crate) fn kept_addresses(provider: &PeerId, addresses: impl IntoIterator<Item = Multiaddr>) -> Addresses {
+    let (mut kept, mut left) = (Vec::new(), MAX_PROVIDER_ADDRESS_BYTES);
+    for address in addresses.into_iter().filter_map(|address| clean(address, provider)) {
+        if kept.len() >= MAX_PROVIDER_ADDRESSES {
+            break;
+        }
+        if address.len() <= left && !kept.contains(&address) {
+            left -= address.len();
+            kept.push(address);
+        }
+    }
+    Addresses::from_clean(&mut kept)
 }
 
 /// The providers of one IP group may be one part in so many of those of a key.
@@ -101,7 +124,7 @@ pub(super) type Pair = (PackedKey, PackedPeerId);
 ///
 /// # Bounds
 /// Those of [`ProviderLimits`]. Some 150 bytes for a key of up to 38 bytes with one provider, the index of ends included; for
-/// each provider some 200 and its addresses. Nothing is kept in one piece that grows with the whole.
+/// each provider some 200 and its addresses, 8 and 512 bytes at most. Nothing is kept in one piece that grows with the whole.
 ///
 /// # Invariants
 /// A name is used as often as statements name it. Whatever has an end stands in the index of ends.
@@ -168,7 +191,7 @@ impl Providers {
 
     fn name_addresses(&mut self, number: Number, announced: SystemTime, record: &ProviderRecord) {
         if let Some(provider) = self.providers.get_mut(number) {
-            let addresses = Addresses::collect(&record.provider, record.addresses.iter().cloned());
+            let addresses = kept_addresses(&record.provider, record.addresses.iter().cloned());
             provider.about = Provider { addresses, announced };
         }
     }
@@ -410,7 +433,6 @@ impl Providers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use libp2p_core::Multiaddr;
 
     const WALL: SystemTime = SystemTime::UNIX_EPOCH;
     const HOUR: Duration = Duration::from_secs(3600);
