@@ -495,6 +495,25 @@ mod tests {
     }
 
     #[test]
+    fn few_addresses_are_kept_of_each_and_few_bytes() {
+        let mut providers = with(10, 10, 10);
+        let kept = |providers: &mut Providers, addresses: Vec<Multiaddr>| {
+            let record = ProviderRecord { addresses, ..record(b"k", 1, 2) };
+            providers.add(WALL, &record, None).unwrap();
+            providers.get(WALL, &record.key).remove(0).addresses
+        };
+        let ports = kept(&mut providers, (1..100).map(at).collect());
+        assert_eq!(ports, (1..9).map(at).collect::<Vec<_>>(), "the first ones");
+        let long = |n: usize| format!("/dns4/{}/tcp/{n}", "a".repeat(250)).parse::<Multiaddr>().unwrap();
+        let some = kept(&mut providers, vec![long(1), long(1), at(1), long(2), long(3), at(2)]);
+        assert_eq!(some, [long(1), at(1), at(2)], "what does not fit is left out");
+        let bytes = |addresses: &[Multiaddr]| addresses.iter().map(Multiaddr::len).sum::<usize>();
+        assert!(bytes(&some) + long(2).len() > MAX_PROVIDER_ADDRESS_BYTES);
+        let nowhere = "/ip4/0.0.0.0/tcp/1".parse().unwrap();
+        assert_eq!(kept(&mut providers, vec![nowhere, at(3)]), [at(3)]);
+    }
+
+    #[test]
     fn a_later_statement_takes_the_place_of_an_earlier_one_and_brings_addresses() {
         let mut providers = with(10, 10, 10);
         let bare = ProviderRecord { addresses: vec![], ..record(b"k", 1, 2) };

@@ -26,10 +26,10 @@ const TOGETHER: u32 = 8;
 /// An own record is put earlier than it should by up to this part of its interval, so that not all are due at once.
 const EARLY: u32 = 4;
 
-/// The same of announcements. Both together let a key be announced one and one tenth times in an interval at the most
+/// The same of announcements. Both together let a key be announced 1.05 times in an interval, and no more than 1.11 times
 /// (`tests/sim/providers.rs`): what is provided are many small things, where records are few.
-const ANNOUNCED_TOGETHER: u32 = 32;
-const ANNOUNCED_EARLY: u32 = 16;
+const ANNOUNCED_TOGETHER: u32 = 64;
+const ANNOUNCED_EARLY: u32 = 12;
 
 /// An own record that nobody has stored is put again after this time, which doubles each time.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -445,10 +445,10 @@ mod tests {
         }
         for _ in 0..1000 {
             now = republish.deadline().unwrap();
-            for one in all(&mut republish, now) {
+            while let Some(one) = republish.next(now) {
                 republish.done(now, &one, Spread::Wide, &mut rng);
                 let before = last.insert(one, now).unwrap();
-                assert!(now - before <= 22 * HOUR && (now - before).mul_f64(1.104) >= 22 * HOUR);
+                assert!(now - before <= 22 * HOUR && (now - before).mul_f64(1.11) >= 22 * HOUR);
             }
         }
     }

@@ -120,7 +120,7 @@ impl Newcomers {
         }
         let from = match self.lately.get(&peer).copied() {
             None => now,
-            Some(at) if at > now => at,
+            Some(at) if at >= now => at,
             Some(at) => after(at, AGAIN_AFTER),
         };
         self.lately.insert(peer, from);
