@@ -59,6 +59,12 @@ pub enum Command {
         /// The key.
         key: RecordKey,
     },
+    /// Tells the peers closest to a key that this node provides it, now and from time to time until it is retired or the
+    /// program ends.
+    Advertise {
+        /// The key.
+        key: RecordKey,
+    },
     /// Searches the providers of a key.
     GetProviders {
         /// The key.

@@ -170,6 +170,8 @@ impl<S: RecordStore> Dht<S> {
                 if self.local.set_addresses(&external, &listening) {
                     self.check_kept(now);
                 }
+                self.peers.set_own_reach(self.local.reaches());
+                self.own_addresses_changed(now);
                 let external = self.local.external().iter().as_slice();
                 let changed = self.mode.addresses(now, external, &listening);
                 self.mode_changed(changed, true);
@@ -200,6 +202,7 @@ impl<S: RecordStore> Dht<S> {
         }
         self.keep_up(now);
         self.keep_records(now);
+        self.keep_providing(now);
         self.advance(now);
         if self.join.is_due(now) {
             // Somebody has left meanwhile, and the table is low: a first join begins at once.
@@ -239,7 +242,7 @@ impl<S: RecordStore> Dht<S> {
             (self.join.deadline(), "join"),
             (self.mode.deadline(), "mode"),
             (self.records.deadline(can_put), "records"),
-            (self.providing.deadline(can_put), "providers"),
+            (self.providing.deadline(self.can_announce()), "providers"),
         ]
         .into_iter()
         .filter_map(|(at, reason)| at.map(|at| Deadline { at, reason }))
@@ -265,6 +268,7 @@ impl<S: RecordStore> Dht<S> {
                 && !self.put_anew(now)
                 && !self.hand_next(now)
                 && !self.announce_next(now)
+                && !self.tell_next(now)
             {
                 break;
             }

@@ -83,7 +83,7 @@ impl Client {
         // From here on dropping takes it back.
         let pending = AddProviderError::of_query(QueryError::NoKnownPeers, key.clone());
         let mut this = Advertisement { name, key: key.clone(), calls, first: Err(pending) };
-        this.first = self.provide(key).await;
+        this.first = self.provide_by(Command::Advertise { key: key.clone() }, key).await;
         match &this.first {
             Err(
                 error @ (AddProviderError::Store { .. }

@@ -77,6 +77,9 @@ pub enum RequestError {
     /// Too many requests wait for this peer or for a dial. Not the peer's fault.
     #[error("too many requests are waiting")]
     Overloaded,
+    /// It was to be told where this node is, which has no address that the peer could use. Not the peer's fault.
+    #[error("this node has no address that the peer could use")]
+    NoOwnAddress,
 }
 
 impl RequestError {
@@ -89,9 +92,12 @@ impl RequestError {
             | Self::StreamEnded
             | Self::Unsupported
             | Self::BadAnswer => true,
-            Self::NoAddresses | Self::DialRefused | Self::BackedOff | Self::Overloaded | Self::Refused => {
-                false
-            }
+            Self::NoAddresses
+            | Self::DialRefused
+            | Self::BackedOff
+            | Self::Overloaded
+            | Self::Refused
+            | Self::NoOwnAddress => false,
         }
     }
 }
@@ -128,6 +134,7 @@ mod tests {
             RequestError::BackedOff,
             RequestError::Overloaded,
             RequestError::Refused,
+            RequestError::NoOwnAddress,
         ] {
             assert!(!error.is_peers_fault(), "{error}");
         }

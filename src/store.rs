@@ -25,7 +25,8 @@ use crate::time::SystemTime;
 use crate::validate::InvalidRecord;
 pub use index::Limits;
 pub use memory::{MemoryStore, MemoryStoreConfig};
-pub use providers::ProviderLimits;
+pub(crate) use providers::kept_addresses;
+pub use providers::{MAX_PROVIDER_ADDRESS_BYTES, MAX_PROVIDER_ADDRESSES, ProviderLimits};
 #[cfg(feature = "redb")]
 pub use redb::Redb;
 #[cfg(all(test, feature = "redb"))]
@@ -317,8 +318,9 @@ pub trait RecordStore {
     /// Stores the statement of another peer that it provides a key, in place of an earlier one of the same key and provider.
     ///
     /// What others say has bounds of its own, so that it cannot take the room of what this node provides: see
-    /// [`ProviderLimits`]. Addresses that are named replace those known of the provider; without any those stay. Unless a store
-    /// says otherwise it is [added](Self::add_provider) like any other.
+    /// [`ProviderLimits`]. Addresses that are named replace those known of the provider; without any those stay. Of each
+    /// provider [`MAX_PROVIDER_ADDRESSES`] are kept at most, which have no more than [`MAX_PROVIDER_ADDRESS_BYTES`]. Unless a
+    /// store says otherwise it is [added](Self::add_provider) like any other.
     ///
     /// # Errors
     /// Whatever keeps it from being stored, as that it names this node; then nothing has changed, but for what has ended.

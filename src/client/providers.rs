@@ -22,10 +22,17 @@ impl Client {
     /// # Errors
     /// [`AddProviderError`], which says what became of each peer.
     pub async fn provide(&self, key: impl Into<RecordKey>) -> Result<ProvideReport, AddProviderError> {
+        let key = key.into();
+        self.provide_by(Command::StartProviding { key: key.clone() }, key).await
+    }
+
+    pub(crate) async fn provide_by(
+        &self,
+        command: Command,
+        key: RecordKey,
+    ) -> Result<ProvideReport, AddProviderError> {
         let (reply, answer) = oneshot::channel();
         let ticket = self.calls.next_ticket();
-        let key = key.into();
-        let command = Command::StartProviding { key: key.clone() };
         let sent = self.calls.send(Call::Query { ticket, command, reply: ReplyTo::First(reply) });
         sent.map_err(|error| AddProviderError::of_query(error, key.clone()))?;
         match answer.await {

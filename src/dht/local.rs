@@ -7,6 +7,7 @@ use libp2p_identity::PeerId;
 
 use crate::addrs::{Addresses, Reach, is_relayed};
 use crate::key::Key;
+use crate::store::kept_addresses;
 
 /// Who this node is and where it can be reached.
 #[derive(Clone, Debug)]
@@ -42,6 +43,24 @@ impl Local {
         &self.external
     }
 
+    /// Returns how far away a peer may be for any of the addresses to be given to it; `None` if there is none.
+    pub(super) fn reaches(&self) -> Option<Reach> {
+        if self.external.is_empty() {
+            return self.listening.iter().map(Reach::of).max();
+        }
+        let is_special = self.external.iter().all(|address| Reach::of(address) == Reach::Special);
+        Some(if is_special { Reach::Special } else { Reach::World })
+    }
+
+    /// Returns the addresses by which others are told that this node provides something, whoever they are, in an order that
+    /// does not depend on the program's.
+    pub(super) fn provided_at(&self) -> Addresses {
+        let all = if self.external.is_empty() { &self.listening } else { &self.external };
+        let mut sorted = all.clone().into_vec();
+        sorted.sort_unstable_by(|one, other| one.as_ref().cmp(other.as_ref()));
+        kept_addresses(&self.peer, sorted)
+    }
+
     /// Returns the addresses to give to a peer whose connection reaches so far.
     ///
     /// The confirmed external ones, special ones only to those within their range; if there are none, those it listens on, as far as the peer can use them: loopback
@@ -72,10 +91,28 @@ mod tests {
         let given = |local: &Local, reach| local.addresses_for(reach).into_vec();
         assert_eq!(given(&local, Reach::Machine), [machine.clone(), site.clone(), world.clone()]);
         assert_eq!(given(&local, Reach::Site), [site.clone(), world.clone()]);
-        assert_eq!(given(&local, Reach::World), [world]);
+        assert_eq!(given(&local, Reach::World), std::slice::from_ref(&world));
         let external = address("/ip4/5.6.7.8/tcp/1");
         local.set_addresses(std::slice::from_ref(&external), &[machine]);
         assert_eq!(given(&local, Reach::Machine), [external]);
+    }
+
+    #[test]
+    fn how_far_it_reaches_is_as_far_as_an_address_is_given() {
+        let peer: PeerId = "12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5".parse().unwrap();
+        let kinds =
+            ["/ip4/192.0.2.1/tcp/1", "/ip4/127.0.0.1/tcp/1", "/ip4/192.168.0.2/tcp/1", "/ip4/1.2.3.4/tcp/1"];
+        let some = |bits: usize| -> Vec<Multiaddr> {
+            (0..4).filter(|n| bits >> n & 1 == 1).map(|n| kinds[n].parse().unwrap()).collect()
+        };
+        for bits in 0..256 {
+            let mut local = Local::new(peer, Key::sha256(b""));
+            local.set_addresses(&some(bits & 15), &some(bits >> 4));
+            for reach in [Reach::Special, Reach::Machine, Reach::Site, Reach::World] {
+                let is_given = !local.addresses_for(reach).is_empty();
+                assert_eq!(local.reaches().is_some_and(|far| far >= reach), is_given, "{local:?} {reach:?}");
+            }
+        }
     }
 
     #[test]

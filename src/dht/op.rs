@@ -14,6 +14,7 @@ pub(super) mod get_record;
 pub(super) mod ping;
 pub(super) mod put_record;
 pub(super) mod search;
+pub(super) mod tell_one;
 pub(super) mod watch_providers;
 
 use bytes::Bytes;
@@ -167,6 +168,7 @@ pub(super) enum Operation {
     PutRecord(put_record::PutRecord),
     AskPeer(ask_peer::AskPeer),
     AddProvider(add_provider::AddProvider),
+    TellOne(tell_one::TellOne),
     GetProviders(get_providers::GetProviders),
     WatchProviders(watch_providers::WatchProviders),
 }
@@ -184,6 +186,7 @@ macro_rules! machine {
             Operation::PutRecord(machine) => machine,
             Operation::AskPeer(machine) => machine,
             Operation::AddProvider(machine) => machine,
+            Operation::TellOne(machine) => machine,
             Operation::GetProviders(machine) => machine,
             Operation::WatchProviders(machine) => machine,
         }

@@ -147,6 +147,8 @@ pub(super) struct Peers {
     /// For how long an answer is usually awaited.
     patience: Duration,
     standings: VecDeque<Standing>,
+    /// How far away somebody may be who can use an address of this node.
+    own_reach: Option<Reach>,
 }
 
 impl Peers {
@@ -164,7 +166,13 @@ impl Peers {
             due: BTreeSet::new(),
             patience: *config.soft_timeout.end(),
             standings: VecDeque::new(),
+            own_reach: None,
         }
+    }
+
+    /// Takes note of how far the addresses of this node reach: who cannot use any of them is told of none.
+    pub(super) const fn set_own_reach(&mut self, reach: Option<Reach>) {
+        self.own_reach = reach;
     }
 
     pub(super) fn get(&self, peer: &PeerId) -> Option<&Known> {
@@ -249,13 +257,23 @@ impl Peers {
         match known.link {
             Link::Connected => {
                 let mut to_send = SmallVec::<[_; 1]>::new();
+                let mut useless = SmallVec::<[_; 1]>::new();
+                let is_usable = self.own_reach.is_some_and(|far| far >= known.reach);
                 while let Some(id) = known.queue.send_next(MAX_IN_FLIGHT) {
                     let Some(pending) = self.requests.get_mut(id) else {
                         known.queue.remove(id);
                         continue;
                     };
+                    if !is_usable && !pending.request.is_answered() {
+                        known.queue.remove(id);
+                        useless.push(id);
+                        continue;
+                    }
                     let request = pending.request.clone();
                     to_send.push((id, request));
+                }
+                for id in useless {
+                    self.finish(id, Err(RequestError::NoOwnAddress));
                 }
                 for (id, request) in to_send {
                     if let Some(connection) = self.send_on(now, &peer, id) {

@@ -4,36 +4,56 @@
 //! under `op`.
 
 mod inbound;
+mod newcomers;
+mod upkeep;
+
+use std::collections::BTreeMap;
 
 use super::op::Operation;
-use super::op::add_provider::AddProvider;
 use super::op::get_providers::{Found, GetProviders};
 use super::op::watch_providers::WatchProviders;
-use super::queries::Asker;
 use super::{Dht, RecordStore};
-use crate::error::{AddProviderError, GetProvidersError, NoKnownPeers, QueryError, StoreError};
+use crate::addrs::Addresses;
+use crate::error::{AddProviderError, GetProvidersError, QueryError, StoreError};
 use crate::event::{Precision, QueryId, QueryResult};
 use crate::message::Request;
 use crate::peer::KadPeer;
 use crate::record::{ProviderRecord, RecordKey};
 use crate::store;
 use crate::store::republish::{Republish, Spread};
-use crate::time::{Duration, Instant, Now, SystemTime, wall_after};
+use crate::time::{Duration, Instant, Now, earliest};
 use crate::validate::InvalidRecord;
+
+use newcomers::Newcomers;
 
 /// The longest key that anybody provides (`spec` of the public IPFS network; go nodes refuse longer ones).
 pub(super) const MAX_KEY: usize = 80;
+
+/// How many keys are provided at once for as long as the program says so (as many as those of others, by default).
+const MAX_ADVERTISED: usize = 64 * 1024;
 
 /// What is remembered beside the store.
 #[derive(Debug)]
 pub(super) struct Providing {
     reprovide: Republish,
+    newcomers: Newcomers,
+    /// What is provided until it is retired or the program ends, with the addresses that were named last.
+    advertised: BTreeMap<RecordKey, Addresses>,
+    /// The addresses that others are told now.
+    addresses: Addresses,
+    /// When those are told the addresses who know others.
+    renew_at: Option<Instant>,
 }
 
 impl Providing {
     pub(super) fn new(config: &crate::config::Providers) -> Self {
-        // What others provide is not announced for them.
-        Self { reprovide: Republish::new(config.publication, None) }
+        Self {
+            reprovide: Republish::of_announcements(config.publication),
+            newcomers: Newcomers::default(),
+            advertised: BTreeMap::new(),
+            addresses: Addresses::empty(),
+            renew_at: None,
+        }
     }
 
     /// The machine has slept.
@@ -41,8 +61,10 @@ impl Providing {
         self.reprovide.slept(now, by);
     }
 
+    /// Returns when something is due; what is to be announced only if it can be.
     pub(super) fn deadline(&self, can_announce: bool) -> Option<Instant> {
-        if can_announce { self.reprovide.deadline() } else { None }
+        let announced = earliest(self.reprovide.deadline(), self.newcomers.deadline());
+        earliest(self.renew_at, announced.filter(|_| can_announce))
     }
 }
 
@@ -52,47 +74,73 @@ impl<S: RecordStore> Dht<S> {
     ///
     /// From now on this node tells it anew from time to time, after a restart too if the store outlives it, until
     /// [`stop_providing`](Self::stop_providing). If too few could be told it tries again after a second, doubling to ten
-    /// minutes; while the network is smaller than `k`, after a minute, doubling.
+    /// minutes; if some were told, after a minute, doubling; and as soon as it has an address, if it had none that others
+    /// could use. Where there are fewer than `k` peers and all have been told, only those are told before the interval is over
+    /// who come later. When this node is to be found at other addresses than those that were named, it tells all anew,
+    /// beginning within a minute.
     ///
     /// # Errors
     /// Whatever keeps this node's store from taking the key; then nobody is told. A key has 1 to 80 bytes.
     pub fn start_providing(&mut self, now: Now, key: RecordKey) -> Result<QueryId, store::Error> {
         let now = self.tell_time(now);
         check_key(&key)?;
-        let wall = self.wall_at(now);
-        let target = (self.config.key_hash)(key.as_ref());
-        if !self.providing.reprovide.knows(&key) {
+        if self.kept(now, &key).is_none() {
             let record = ProviderRecord::new(key.clone(), self.local.peer, Vec::new());
-            self.store.add_provider(wall, record)?;
+            self.store.add_provider(self.wall_at(now), record)?;
             self.commit_soon(now);
         }
+        Ok(self.provide(now, key))
+    }
+
+    /// Does what [`start_providing`](Self::start_providing) does, but not beyond the end of the program: the store takes no
+    /// note of it. Lasts until [`retire`](Self::retire). A key may be provided in both ways, and is until both have ended.
+    ///
+    /// # Errors
+    /// [`store::Error::MaxProvidedKeys`] beyond 65,536 keys; [`store::Error::Invalid`] unless the key has 1 to 80 bytes.
+    pub fn advertise(&mut self, now: Now, key: RecordKey) -> Result<QueryId, store::Error> {
+        let now = self.tell_time(now);
+        check_key(&key)?;
+        if !self.providing.advertised.contains_key(&key) {
+            if self.providing.advertised.len() >= MAX_ADVERTISED {
+                return Err(store::Error::MaxProvidedKeys);
+            }
+            self.providing.advertised.insert(key.clone(), Addresses::empty());
+        }
+        Ok(self.provide(now, key))
+    }
+
+    fn provide(&mut self, now: Instant, key: RecordKey) -> QueryId {
+        let target = (self.config.key_hash)(key.as_ref());
         self.providing.reprovide.stored(now, key.clone(), target, true, &mut self.rng);
-        let announcement = self.announcement(now, &key).map_err(QueryError::from);
-        let cause = match announcement.and_then(|add| self.begin(now, add)) {
-            Ok(id) => return Ok(id),
-            Err(cause) => cause,
+        let (error, spread) = match self.announcement(now, &key) {
+            Err(why) => why,
+            Ok(add) => match self.begin(now, add) {
+                Ok(id) => return id,
+                Err(cause) => (AddProviderError::of_query(cause, key.clone()), Spread::Nowhere),
+            },
         };
-        self.providing.reprovide.was_put(now, &key, Spread::Nowhere, &mut self.rng);
-        let error = AddProviderError::of_query(cause, key);
-        Ok(self.at_once(now, QueryResult::StartProviding(Err(error))))
+        self.providing.reprovide.was_put(now, &key, spread, &mut self.rng);
+        self.at_once(now, QueryResult::StartProviding(Err(error)))
     }
 
-    fn announcement(&mut self, now: Instant, key: &RecordKey) -> Result<Operation, NoKnownPeers> {
-        let target = (key.bytes().clone(), (self.config.key_hash)(key.as_ref()));
-        let search = self.search(now, target, self.config.bucket_size().get(), Precision::Near)?;
-        Ok(Operation::AddProvider(AddProvider::new(key.clone(), search)))
-    }
-
-    /// Tells nobody any more that this node provides a key. Others believe it until it ends there.
+    /// Tells nobody any more that this node provides a key, unless it is [advertised](Self::advertise): an announcement that
+    /// runs is cancelled. Others believe it until it ends there.
     ///
     /// # Errors
     /// Whatever the store says.
     pub fn stop_providing(&mut self, now: Now, key: &RecordKey) -> Result<(), store::Error> {
         let now = self.tell_time(now);
         self.store.remove_provider(key, &self.local.peer)?;
-        self.providing.reprovide.removed(key);
         self.commit_soon(now);
+        self.stopped(now, key);
         Ok(())
+    }
+
+    /// Ends what [`advertise`](Self::advertise) has begun, as [`stop_providing`](Self::stop_providing) does the other.
+    pub fn retire(&mut self, now: Now, key: &RecordKey) {
+        let now = self.tell_time(now);
+        self.providing.advertised.remove(key);
+        self.stopped(now, key);
     }
 
     /// Searches the providers of a key; see [`QueryResult::GetProviders`].
@@ -140,77 +188,35 @@ impl<S: RecordStore> Dht<S> {
 
     /// A store that cannot be read is as good as none: others know, too.
     fn known_providers(&self, now: Instant, key: RecordKey) -> Found {
-        let known = self.store.providers(self.wall_at(now), &key).unwrap_or_default();
-        Found::new(key, known)
+        let known = self.providers_of(now, &key).unwrap_or_default();
+        Found::new(key, self.local.peer, known)
+    }
+
+    /// Returns who provides a key as far as this node knows, itself first.
+    fn providers_of(&self, now: Instant, key: &RecordKey) -> store::Result<Vec<ProviderRecord>> {
+        let mut known = self.store.providers(self.wall_at(now), key)?;
+        let is_named = known.iter().any(|record| record.provider == self.local.peer);
+        if !is_named && self.providing.advertised.contains_key(key) {
+            known.insert(0, ProviderRecord::new(key.clone(), self.local.peer, Vec::new()));
+        }
+        Ok(known)
     }
 
     /// Begins the announcement of a command, whose error goes into the event.
     pub(super) fn provide_or_say_why(&mut self, now: Now, key: RecordKey) -> QueryId {
-        self.start_providing(now, key.clone()).unwrap_or_else(|error| {
-            let error = AddProviderError::Store { key, source: StoreError::new(error) };
-            self.at_once(now.instant, QueryResult::StartProviding(Err(error)))
-        })
+        let begun = self.start_providing(now, key.clone());
+        begun.unwrap_or_else(|error| self.not_provided(now, key, error))
     }
 
-    /// Takes note of what this node provided when it ended last.
-    pub(super) fn find_provided(&mut self, now: Instant) {
-        let (wall, ttl) = (self.wall_at(now), self.config.providers.ttl);
-        let hash = self.config.key_hash;
-        let found: Vec<_> = self.store.provided().map(|own| (own.key.clone(), own.expires)).collect();
-        for (key, end) in found {
-            let hashed = hash(key.as_ref());
-            let age = age(wall, end, ttl);
-            self.providing.reprovide.resumed(now, key, hashed, age, &mut self.rng);
-        }
+    /// The same of one that ends with the program.
+    pub(super) fn advertise_or_say_why(&mut self, now: Now, key: RecordKey) -> QueryId {
+        let begun = self.advertise(now, key.clone());
+        begun.unwrap_or_else(|error| self.not_provided(now, key, error))
     }
 
-    /// Announces one key anew whose time has come. Returns whether there was one.
-    pub(super) fn announce_next(&mut self, now: Instant) -> bool {
-        if !self.can_put() {
-            return false;
-        }
-        let Some(key) = self.providing.reprovide.next(now) else {
-            return false;
-        };
-        match self.announcement(now, &key) {
-            Ok(add) => drop(self.insert(now, add, Asker::Republish)),
-            Err(NoKnownPeers()) => {
-                self.providing.reprovide.done(now, &key, Spread::Nowhere, &mut self.rng);
-            }
-        }
-        true
-    }
-
-    /// An announcement is over.
-    pub(super) fn was_announced(&mut self, now: Instant, add: &AddProvider, asker: Asker) {
-        let (key, sent) = (add.key(), add.num_sent());
-        let enough = self.config.providers.enough_of(self.config.bucket_size().get()).get();
-        let spread = match sent {
-            0 => Spread::Nowhere,
-            sent if sent < enough => Spread::Thin,
-            _ => Spread::Wide,
-        };
-        if asker == Asker::Republish {
-            self.providing.reprovide.done(now, key, spread, &mut self.rng);
-        } else {
-            self.providing.reprovide.was_put(now, key, spread, &mut self.rng);
-        }
-        if sent > 0 && self.providing.reprovide.knows(key) {
-            // So that it is known after a restart when to announce it anew.
-            let wall = self.wall_at(now);
-            let expires = Some(wall_after(wall, self.config.providers.ttl));
-            let record =
-                ProviderRecord { expires, ..ProviderRecord::new(key.clone(), self.local.peer, Vec::new()) };
-            if let Err(error) = self.store.add_provider(wall, record) {
-                tracing::warn!(%error, "the store did not take note of an announcement");
-            }
-            self.commit_soon(now);
-        }
-    }
-
-    /// There is somebody to tell: what nobody could be told is told now.
-    pub(super) fn hurry_announcements(&mut self, now: Instant) {
-        self.providing.reprovide.hurry(now);
+    fn not_provided(&mut self, now: Now, key: RecordKey, error: store::Error) -> QueryId {
+        let error = AddProviderError::Store { key, source: StoreError::new(error) };
+        self.at_once(now.instant, QueryResult::StartProviding(Err(error)))
     }
 
     /// Names this node in an announcement that leaves, with the addresses that the peer can use.
@@ -225,11 +231,6 @@ impl<S: RecordStore> Dht<S> {
             });
         }
     }
-}
-
-/// Returns how long ago something was announced that others believe until `end`.
-fn age(wall: SystemTime, end: Option<SystemTime>, ttl: Duration) -> Option<Duration> {
-    wall.duration_since(end?.checked_sub(ttl)?).ok()
 }
 
 pub(super) fn check_key(key: &RecordKey) -> Result<(), InvalidRecord> {

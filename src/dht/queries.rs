@@ -102,6 +102,7 @@ impl<S: RecordStore> Dht<S> {
             Command::PutRecord { record, quorum } => self.put_or_say_why(now, record, quorum),
             Command::PutRecordTo { record, peers, quorum } => self.put_record_to(now, record, peers, quorum),
             Command::StartProviding { key } => self.provide_or_say_why(now, key),
+            Command::Advertise { key } => self.advertise_or_say_why(now, key),
             Command::GetProviders { key } => self.get_providers(now, key),
             Command::WatchProviders { key } => self.watch_providers(now, key),
             Command::FindNodeAt { peer, key } => self.find_node_at(now, peer, key),
@@ -254,6 +255,19 @@ impl<S: RecordStore> Dht<S> {
         true
     }
 
+    /// Cancels those queries that are concerned, whoever has asked for them.
+    pub(super) fn cancel_all(&mut self, now: Instant, concerns: impl Fn(&Operation, Asker) -> bool) {
+        let concerned = self.queries.iter().filter(|(_, query)| concerns(&query.operation, query.asker));
+        let ids: Vec<_> = concerned.map(|(id, _)| id).collect();
+        for id in ids {
+            if let Some(query) = self.queries.get_mut(id) {
+                let result = query.operation.machine().end(&view!(self), End::Cancelled);
+                self.end(now, id, result);
+            }
+        }
+        self.advance(now);
+    }
+
     /// Iterates over the queries of the application that run.
     pub fn queries(&self) -> impl Iterator<Item = QueryRef> {
         let visible = self.queries.iter().filter(|(_, query)| query.asker == Asker::Application);
@@ -385,7 +399,10 @@ impl<S: RecordStore> Dht<S> {
             return;
         };
         // What is to be stored is not lost because enough have stored it, or because a dial takes long.
-        let sends = matches!(query.operation, Operation::PutRecord(_) | Operation::AddProvider(_));
+        let sends = matches!(
+            query.operation,
+            Operation::PutRecord(_) | Operation::AddProvider(_) | Operation::TellOne(_)
+        );
         if is_cancelled || !sends {
             self.peers.abandon(id);
         }
@@ -395,6 +412,7 @@ impl<S: RecordStore> Dht<S> {
             Operation::GetRecord(get) => self.see_to_others(now, &get),
             Operation::PutRecord(put) => self.was_put(now, &put, query.asker),
             Operation::AddProvider(add) => self.was_announced(now, &add, query.asker),
+            Operation::TellOne(tell) => self.newcomer_told(&tell),
             Operation::FindPeers(_)
             | Operation::FindPeer(_)
             | Operation::Ping(_)

@@ -23,6 +23,7 @@ use super::op::Operation;
 use super::op::ask_peer::AskPeer;
 use super::op::get_record::GetRecord;
 use super::op::put_record::PutRecord;
+use super::queries::Asker;
 use super::{Dht, RecordStore};
 use crate::error::{AskPeerError, GetRecordError, NoKnownPeers, PutRecordError, QueryError, StoreError};
 use crate::event::{HeldId, Precision, QueryId, QueryResult};
@@ -262,7 +263,8 @@ impl<S: RecordStore> Dht<S> {
         self.at_once(now, QueryResult::PutRecord(Err(error)))
     }
 
-    /// Removes a record from this node's store, and puts it no more. Others keep it until it ends there.
+    /// Removes a record from this node's store, and puts it no more: a put of it that runs is cancelled. Others keep it until
+    /// it ends there.
     ///
     /// # Errors
     /// Whatever the store says.
@@ -271,6 +273,12 @@ impl<S: RecordStore> Dht<S> {
         self.store.remove(key)?;
         self.records.forget(key);
         self.commit_soon(now);
+        self.cancel_all(now, |operation, asker| match (operation, asker) {
+            (Operation::PutRecord(put), Asker::Application) => put.key() == key && put.is_to_the_closest(),
+            (Operation::PutRecord(put), Asker::Republish | Asker::HandOver(_)) => put.key() == key,
+            // What others have is corrected all the same.
+            (_, Asker::Upkeep | Asker::Application | Asker::Republish | Asker::HandOver(_)) => false,
+        });
         Ok(())
     }
 

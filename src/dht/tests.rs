@@ -112,6 +112,8 @@ pub(super) struct Net {
     /// One way.
     pub(super) latency: Duration,
     pub(super) requests_sent: u64,
+    /// Those of them that announce a provider.
+    pub(super) announcements: usize,
     pub(super) dials: u64,
     /// The node to and from which nothing gets through.
     pub(super) cut_off: Option<usize>,
@@ -128,6 +130,7 @@ impl Net {
             nodes: Vec::new(),
             latency: 50 * MS,
             requests_sent: 0,
+            announcements: 0,
             dials: 0,
             cut_off: None,
             queue: BinaryHeap::new(),
@@ -257,6 +260,7 @@ impl Net {
             }
             Output::SendRequest { to, id, request, .. } => {
                 self.requests_sent += 1;
+                self.announcements += usize::from(matches!(request, Request::AddProvider { .. }));
                 let to = self.numbers[&to];
                 assert!(self.nodes[n].connections.contains(&to) || self.nodes[to].health != Health::Alive);
                 if !request.is_answered() {
@@ -520,6 +524,12 @@ pub(super) fn lose(dht: &mut Dht<MemoryStore>, now: Now, n: usize) {
 /// Tells a lone node, as identify would, where a peer can be reached.
 pub(super) fn learn(dht: &mut Dht<MemoryStore>, now: Now, n: usize, addresses: &[Multiaddr]) {
     dht.handle_input(now, Input::AddressesLearned { peer: peer(n), addresses: addresses.to_vec() });
+}
+
+/// Tells a lone node where it listens.
+pub(super) fn listen_at<S: RecordStore>(dht: &mut Dht<S>, now: Now, addresses: &[Multiaddr]) {
+    let listening = addresses.to_vec();
+    dht.handle_input(now, Input::LocalAddresses { external: vec![], listening });
 }
 
 /// Answers a FIND_NODE of a lone node.

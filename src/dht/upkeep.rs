@@ -353,6 +353,7 @@ impl<S: RecordStore> Dht<S> {
         }
         self.routing_updated(key, peer, true, replaced);
         self.hand_over(&peer, key);
+        self.tell_newcomer(now, peer, *key);
         self.save_soon(now);
     }
 

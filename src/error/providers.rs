@@ -76,20 +76,29 @@ pub enum AddProviderError {
         /// What became of each peer.
         report: Box<ProvideReport>,
     },
+    /// Fewer than are enough were told, since this node has no address that the others could use: it does not listen, or
+    /// only where they cannot dial. They are told as soon as it has one.
+    #[error("this node has no address that others could use: {} peers were told", report.sent.len())]
+    NoAddress {
+        /// The key.
+        key: RecordKey,
+        /// What became of each peer; of nobody if there is no address at all, for then nobody is asked.
+        report: Box<ProvideReport>,
+    },
 }
 
 impl AddProviderError {
     /// Returns the key.
     pub const fn key(&self) -> &RecordKey {
         match self {
-            Self::TooFew { key, .. } | Self::Store { key, .. } | Self::Query { key, .. } => key,
+            Self::TooFew { key, .. } | Self::Store { key, .. } | Self::Query { key, .. } | Self::NoAddress { key, .. } => key,
         }
     }
 
     /// Returns the key, without the rest.
     pub fn into_key(self) -> RecordKey {
         match self {
-            Self::TooFew { key, .. } | Self::Store { key, .. } | Self::Query { key, .. } => key,
+            Self::TooFew { key, .. } | Self::Store { key, .. } | Self::Query { key, .. } | Self::NoAddress { key, .. } => key,
         }
     }
 

@@ -172,10 +172,8 @@ impl Call {
             }
             Self::Advertise(key) => *node.desk_mut().advertised.entry(key).or_default() += 1,
             Self::Retire(key) => {
-                if node.desk_mut().retire(&key)
-                    && let Err(error) = node.stop_providing(&key)
-                {
-                    tracing::warn!(%error, "the store did not let go of an advertisement");
+                if node.desk_mut().retire(&key) {
+                    node.retire(&key);
                 }
             }
             Self::ExportPeers(reply) => {

@@ -14,7 +14,6 @@ mod streams;
 
 use std::task::{Context, Poll};
 
-use libp2p_core::upgrade::ReadyUpgrade;
 use libp2p_swarm::handler::{
     ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound, ProtocolsChange,
     StreamUpgradeError,
@@ -24,7 +23,7 @@ use libp2p_swarm::{ConnectionHandler, ConnectionHandlerEvent, Stream, StreamProt
 use super::budget::NodeBuffer;
 use super::connections::Credit;
 use super::timer::{self, Timer};
-use super::upgrade::Offer;
+use super::upgrade::{Offer, Proposal, Refused};
 use crate::config::Config;
 use crate::dht::{InboundId, RequestId};
 use crate::error::RequestError;
@@ -75,8 +74,10 @@ pub enum FromHandler {
 pub enum Purpose {
     /// To ask.
     Ask,
-    /// To announce, which is not answered.
+    /// To announce, which is not answered, to a peer that is known to speak the protocol.
     Announce,
+    /// To announce to one that is not known to: its word is awaited.
+    Introduce,
 }
 
 /// The limits of a connection.
@@ -174,11 +175,12 @@ impl Handler {
         self.streams.set_supported(now_supported);
     }
 
-    fn opening_failed(&mut self, purpose: Purpose, error: &StreamUpgradeError<std::convert::Infallible>) {
+    fn opening_failed(&mut self, purpose: Purpose, error: &StreamUpgradeError<Refused>) {
         let error = match error {
-            StreamUpgradeError::NegotiationFailed => RequestError::Unsupported,
+            StreamUpgradeError::NegotiationFailed | StreamUpgradeError::Apply(Refused) => {
+                RequestError::Unsupported
+            }
             StreamUpgradeError::Timeout | StreamUpgradeError::Io(_) => RequestError::StreamEnded,
-            StreamUpgradeError::Apply(never) => match *never {},
         };
         self.streams.opening_failed(purpose, error);
     }
@@ -188,7 +190,7 @@ impl ConnectionHandler for Handler {
     type FromBehaviour = ToHandler;
     type ToBehaviour = FromHandler;
     type InboundProtocol = Offer;
-    type OutboundProtocol = ReadyUpgrade<StreamProtocol>;
+    type OutboundProtocol = Proposal;
     type InboundOpenInfo = ();
     type OutboundOpenInfo = Purpose;
 
@@ -210,8 +212,9 @@ impl ConnectionHandler for Handler {
         match self.streams.poll(cx, now) {
             Poll::Ready(Step::Tell(event)) => Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(event)),
             Poll::Ready(Step::Open(purpose)) => {
-                let upgrade = ReadyUpgrade::new(self.protocol.clone());
-                let protocol = SubstreamProtocol::new(upgrade, purpose).with_timeout(self.stream_timeout);
+                let is_confirmed = purpose == Purpose::Introduce;
+                let proposal = Proposal { protocol: self.protocol.clone(), is_confirmed };
+                let protocol = SubstreamProtocol::new(proposal, purpose).with_timeout(self.stream_timeout);
                 Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol })
             }
             Poll::Pending => {

@@ -133,5 +133,6 @@ const fn since(now: Traffic, then: Traffic) -> Traffic {
         responses: now.responses - then.responses,
         bytes: now.bytes - then.bytes,
         dials: now.dials - then.dials,
+        announcements: now.announcements - then.announcements,
     }
 }

@@ -164,6 +164,8 @@ pub struct Traffic {
     pub bytes: u64,
     /// Dials.
     pub dials: u64,
+    /// Those of the requests that announce a provider.
+    pub announcements: u64,
 }
 
 /// A network of real nodes on a virtual clock, in one thread.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, btree_map};
 use libp2p_identity::PeerId;
 
 use super::compact::PackedKey;
+use super::providers::kept_addresses;
 use super::{Error, Result};
 use crate::addrs::Addresses;
 use crate::record::{ProviderRecord, RecordKey};
@@ -54,7 +55,7 @@ impl Provided {
         if self.keys.len() >= self.max_keys && !self.keys.contains_key(&key) {
             return Err(Error::MaxProvidedKeys);
         }
-        let addresses = Addresses::collect(&self.local, record.addresses.iter().cloned());
+        let addresses = kept_addresses(&self.local, record.addresses.iter().cloned());
         self.addresses = addresses.shared_with(&self.addresses);
         self.keys.insert(key, Own { expires: record.expires, addresses: self.addresses.clone() });
         Ok(())

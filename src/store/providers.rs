@@ -4,13 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 use smallvec::SmallVec;
 
 use super::charge::{Amount, Beyond, Charge, KEY_SHARE, SHARE, Taken, charge};
 use super::compact::{Names, Number, PackedKey, Tag};
 use super::{Error, Result};
-use crate::addrs::{Addresses, IpGroup};
+use crate::addrs::{Addresses, IpGroup, clean};
 use crate::peer::PackedPeerId;
 use crate::record::{ProviderRecord, RecordKey};
 use crate::time::{Duration, SystemTime};
@@ -39,6 +40,28 @@ impl Default for ProviderLimits {
     fn default() -> Self {
         Self { max_keys: 64 * 1024, max_own_keys: 1024 * 1024, max_per_key: 64, max_pairs: 256 * 1024 }
     }
+}
+
+/// How many addresses of a provider are kept: 8, as TCP, QUIC, WebTransport and WebRTC over IPv4 and IPv6 have.
+pub const MAX_PROVIDER_ADDRESSES: usize = 8;
+
+/// How many bytes they take at most, all together: 512. Eight addresses of QUIC over IPv6 have some 200, two relayed ones some
+/// 300; those beyond are left out, and those that fit are kept.
+pub const MAX_PROVIDER_ADDRESS_BYTES: usize = 512;
+
+/// Returns the addresses of a provider that are kept, wherever it is that they are: those first that it names first.
+pub(crate) fn kept_addresses(provider: &PeerId, addresses: impl IntoIterator<Item = Multiaddr>) -> Addresses {
+    let (mut kept, mut left) = (Vec::new(), MAX_PROVIDER_ADDRESS_BYTES);
+    for address in addresses.into_iter().filter_map(|address| clean(address, provider)) {
+        if kept.len() >= MAX_PROVIDER_ADDRESSES {
+            break;
+        }
+        if address.len() <= left && !kept.contains(&address) {
+            left -= address.len();
+            kept.push(address);
+        }
+    }
+    Addresses::from_clean(&mut kept)
 }
 
 /// For so long after a provider's latest announcement its addresses are returned (`go-libp2p-kad-dht`).
@@ -86,7 +109,7 @@ pub(super) type Pair = (PackedKey, PackedPeerId);
 ///
 /// # Bounds
 /// Those of [`ProviderLimits`]. Some 150 bytes for a key of up to 38 bytes with one provider, the index of ends included; for
-/// each provider some 200 and its addresses. Nothing is kept in one piece that grows with the whole.
+/// each provider some 200 and its addresses, 8 and 512 bytes at most. Nothing is kept in one piece that grows with the whole.
 ///
 /// # Invariants
 /// A name is used as often as statements name it. Whatever has an end stands in the index of ends.
@@ -153,7 +176,7 @@ impl Providers {
 
     fn name_addresses(&mut self, number: Number, announced: SystemTime, record: &ProviderRecord) {
         if let Some(provider) = self.providers.get_mut(number) {
-            let addresses = Addresses::collect(&record.provider, record.addresses.iter().cloned());
+            let addresses = kept_addresses(&record.provider, record.addresses.iter().cloned());
             provider.about = Provider { addresses, announced };
         }
     }
@@ -409,7 +432,6 @@ impl Providers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use libp2p_core::Multiaddr;
 
     const WALL: SystemTime = SystemTime::UNIX_EPOCH;
     const HOUR: Duration = Duration::from_secs(3600);
@@ -469,6 +491,25 @@ mod tests {
         // What ends with the beginning of time ends nevertheless.
         providers.add(WALL, &record(b"k", 1, 0), None).unwrap();
         assert!(providers.next_end().is_some());
+    }
+
+    #[test]
+    fn few_addresses_are_kept_of_each_and_few_bytes() {
+        let mut providers = with(10, 10, 10);
+        let kept = |providers: &mut Providers, addresses: Vec<Multiaddr>| {
+            let record = ProviderRecord { addresses, ..record(b"k", 1, 2) };
+            providers.add(WALL, &record, None).unwrap();
+            providers.get(WALL, &record.key).remove(0).addresses
+        };
+        let ports = kept(&mut providers, (1..100).map(at).collect());
+        assert_eq!(ports, (1..9).map(at).collect::<Vec<_>>(), "the first ones");
+        let long = |n: usize| format!("/dns4/{}/tcp/{n}", "a".repeat(250)).parse::<Multiaddr>().unwrap();
+        let some = kept(&mut providers, vec![long(1), long(1), at(1), long(2), long(3), at(2)]);
+        assert_eq!(some, [long(1), at(1), at(2)], "what does not fit is left out");
+        let bytes = |addresses: &[Multiaddr]| addresses.iter().map(Multiaddr::len).sum::<usize>();
+        assert!(bytes(&some) + long(2).len() > MAX_PROVIDER_ADDRESS_BYTES);
+        let nowhere = "/ip4/0.0.0.0/tcp/1".parse().unwrap();
+        assert_eq!(kept(&mut providers, vec![nowhere, at(3)]), [at(3)]);
     }
 
     #[test]

@@ -23,6 +23,14 @@ const MAX_GATHERED: usize = 1024;
 /// What is due within this part of an interval is put together with what is due now.
 const TOGETHER: u32 = 8;
 
+/// An own record is put earlier than it should by up to this part of its interval, so that not all are due at once.
+const EARLY: u32 = 4;
+
+/// The same of announcements. Both together let a key be announced 1.05 times in an interval, and no more than 1.11 times
+/// (`tests/sim/providers.rs`): what is provided are many small things, where records are few.
+const ANNOUNCED_TOGETHER: u32 = 64;
+const ANNOUNCED_EARLY: u32 = 12;
+
 /// An own record that nobody has stored is put again after this time, which doubles each time.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 
@@ -41,12 +49,15 @@ pub(crate) enum Spread {
     Thin,
     /// Nobody.
     Nowhere,
+    /// Too few, since this node could not tell them where it is.
+    Unnamed,
 }
 
 /// Decides when records are put anew.
 ///
 /// # What it decides
-/// A record of this node is put by it every 22 hours, and sooner if nobody or too few had stored it. A record of others that it holds is
+/// A record of this node is put by it every 22 hours, and sooner if nobody or too few had stored it. All of them are put anew
+/// when they are to be [renewed](Self::renew), a part after the other. A record of others that it holds is
 /// put anew an hour after the latest STORE of it, whoever that came from: each time the first of the holders to remember does
 /// it for all. Times are jittered, so that holders do not remember at once. What becomes due is put in the order of the
 /// keyspace together with what is due soon, so that those that are neighbours find the same peers connected; and at most four
@@ -70,6 +81,9 @@ pub(crate) enum Spread {
 pub(crate) struct Republish {
     publication: Option<Duration>,
     replication: Option<Duration>,
+    /// Parts of an interval: how much earlier than it should an own record is put, and what goes along with it.
+    early: u32,
+    together: u32,
     /// All times below but `rests_until` are of this clock.
     clock: CatchUp,
     records: IndexMap<RecordKey, Turn>,
@@ -82,15 +96,20 @@ pub(crate) struct Republish {
     rests_until: Option<Instant>,
     /// All of them in the order of the keyspace, if they are to be found by their places.
     places: Option<BTreeSet<(Key, RecordKey)>>,
+    /// How many, the first ones, are yet to be renewed.
+    to_renew: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Turn {
     key: Key,
     is_own: bool,
+    /// `None` if its time has come.
     due: Option<Instant>,
     /// How often in a row too few had stored it.
     retries: u8,
+    /// Whether it waits for somebody to store it, or for an address to be named.
+    is_waiting: bool,
 }
 
 impl Republish {
@@ -98,6 +117,8 @@ impl Republish {
         Self {
             publication,
             replication,
+            early: EARLY,
+            together: TOGETHER,
             clock: CatchUp::default(),
             records: IndexMap::new(),
             due: BTreeSet::new(),
@@ -106,7 +127,15 @@ impl Republish {
             under_way: 0,
             rests_until: None,
             places: None,
+            to_renew: 0,
         }
+    }
+
+    /// Decides when this node announces its keys anew.
+    pub(crate) fn of_announcements(publication: Option<Duration>) -> Self {
+        let (early, together) = (ANNOUNCED_EARLY, ANNOUNCED_TOGETHER);
+        // What others provide is not announced for them.
+        Self { early, together, ..Self::new(publication, None) }
     }
 
     /// Lets records be found by their [places](Self::next_place), too.
@@ -120,11 +149,11 @@ impl Republish {
         let interval = if is_own { self.publication } else { self.replication };
         // An own one never later than it should, one of others never earlier.
         let wait = interval.map(|interval| {
-            let jitter = interval.mul_f64(0.25 * rng.unit());
+            let jitter = (interval / if is_own { self.early } else { EARLY }).mul_f64(rng.unit());
             if is_own { interval - jitter } else { interval + jitter }
         });
         let due = wait.map(|wait| after(self.clock.time(now), wait));
-        self.schedule(record, key, is_own, due, 0);
+        self.schedule(record, Turn { key, is_own, due, retries: 0, is_waiting: false });
     }
 
     /// A record was there when the node began: own ones are put within ten minutes, those of others within an interval.
@@ -132,7 +161,7 @@ impl Republish {
         let within = if is_own { self.publication.map(|_| TRY_AGAIN) } else { self.replication };
         let wait = within.map(|within| within.mul_f64(rng.unit()));
         let due = wait.map(|wait| after(self.clock.time(now), wait));
-        self.schedule(record, key, is_own, due, 0);
+        self.schedule(record, Turn { key, is_own, due, retries: 0, is_waiting: false });
     }
 
     /// An own key was there when the node began, and was announced `age` ago: it is announced anew when it would have been,
@@ -146,20 +175,21 @@ impl Republish {
         rng: &mut Rng,
     ) {
         let wait = self.publication.map(|interval| {
-            let left = age.and_then(|age| (interval - interval.mul_f64(0.25 * rng.unit())).checked_sub(age));
+            let jitter = (interval / self.early).mul_f64(rng.unit());
+            let left = age.and_then(|age| (interval - jitter).checked_sub(age));
             left.unwrap_or_else(|| TRY_AGAIN.min(interval).mul_f64(rng.unit()))
         });
         let due = wait.map(|wait| after(self.clock.time(now), wait));
-        self.schedule(record, key, true, due, 0);
+        self.schedule(record, Turn { key, is_own: true, due, retries: 0, is_waiting: false });
     }
 
-    fn schedule(&mut self, record: RecordKey, key: Key, is_own: bool, due: Option<Instant>, retries: u8) {
+    fn schedule(&mut self, record: RecordKey, turn: Turn) {
         self.removed(&record);
-        self.due.extend(due.map(|at| (at, record.clone())));
+        self.due.extend(turn.due.map(|at| (at, record.clone())));
         if let Some(places) = &mut self.places {
-            places.insert((key, record.clone()));
+            places.insert((turn.key, record.clone()));
         }
-        self.records.insert(record, Turn { key, is_own, due, retries });
+        self.records.insert(record, turn);
     }
 
     /// Returns whether a record is this node's; `None` if nothing is known of it.
@@ -189,7 +219,7 @@ impl Republish {
         }
         let time = self.clock.time(now);
         if self.due.first().is_some_and(|(at, _)| *at <= time) {
-            let soon = after(time, self.replication.or(self.publication).unwrap_or_default() / TOGETHER);
+            let soon = after(time, self.replication.or(self.publication).unwrap_or_default() / self.together);
             for _ in 0..MAX_GATHERED {
                 let Some((_, record)) = self.due.first().filter(|(at, _)| *at <= soon).cloned() else {
                     break;
@@ -201,6 +231,7 @@ impl Republish {
                 }
             }
         }
+        self.gather_renewed();
         // Onward from where it was, and round.
         let here = (self.at, RecordKey::from(Vec::new()));
         let next = self.ready.range(here..).next().or_else(|| self.ready.first())?.clone();
@@ -209,6 +240,52 @@ impl Republish {
         self.at = key;
         self.under_way += 1;
         Some(record)
+    }
+
+    /// All own records are to be put anew, whenever they are due.
+    pub(crate) fn renew(&mut self) {
+        self.to_renew = self.records.len();
+    }
+
+    /// Makes the next of those ready that are to be renewed.
+    fn gather_renewed(&mut self) {
+        if self.ready.len() >= MAX_GATHERED {
+            return;
+        }
+        // From the last to the first: what is scheduled anew meanwhile moves behind them.
+        let upto = self.to_renew.min(self.records.len());
+        self.to_renew = upto.saturating_sub(MAX_GATHERED);
+        for at in self.to_renew..upto {
+            if let Some((record, turn)) = self.records.get_index(at).filter(|(_, turn)| turn.is_own) {
+                self.ready.insert((turn.key, record.clone()));
+            }
+        }
+    }
+
+    /// Returns whether the time of a record has come, so that it is not put merely to be renewed.
+    pub(crate) fn is_due(&self, record: &RecordKey) -> bool {
+        self.records.get(record).is_some_and(|turn| turn.due.is_none())
+    }
+
+    /// A record that [`next`](Self::next) has returned is put now, so that its time need not come.
+    pub(crate) fn begun(&mut self, record: &RecordKey) {
+        if let Some(due) = self.records.get_mut(record).and_then(|turn| turn.due.take()) {
+            self.due.remove(&(due, record.clone()));
+        }
+    }
+
+    /// A record that [`next`](Self::next) has returned need not be renewed; it is put when it is due.
+    pub(crate) const fn spared(&mut self) {
+        self.under_way = self.under_way.saturating_sub(1);
+    }
+
+    /// An own record is to be put soon, with others that have been stored as widely: the network has grown.
+    pub(crate) fn outgrown(&mut self, now: Instant, record: &RecordKey) {
+        if let Some(turn) = self.records.get(record).copied().filter(|turn| turn.due.is_some()) {
+            let due = self.publication.map(|interval| after(self.clock.time(now), FIRST_AGAIN.min(interval)));
+            let due = due.min(turn.due).or(turn.due);
+            self.schedule(record.clone(), Turn { due, ..turn });
+        }
     }
 
     /// A record that [`next`](Self::next) has returned has been put.
@@ -231,27 +308,28 @@ impl Republish {
         let wait = match spread {
             _ if !is_own => None,
             Spread::Wide => None,
-            Spread::Thin => Some(doubled(FIRST_AGAIN)),
+            Spread::Thin | Spread::Unnamed => Some(doubled(FIRST_AGAIN)),
             Spread::Nowhere => Some(doubled(FIRST_RETRY).min(TRY_AGAIN)),
         };
         match wait {
             None => self.stored(now, record.clone(), key, is_own, rng),
             Some(wait) => {
                 let due = self.publication.map(|interval| after(self.clock.time(now), wait.min(interval)));
-                self.schedule(record.clone(), key, is_own, due, retries.saturating_add(1));
+                let (retries, is_waiting) = (retries.saturating_add(1), spread != Spread::Thin);
+                self.schedule(record.clone(), Turn { key, is_own, due, retries, is_waiting });
             }
         }
     }
 
-    /// There is somebody to put records at, as perhaps there was not before: those that nobody has stored are due, as far as
-    /// they are among the next ones.
+    /// There is somebody to put records at, or an address to be named, as perhaps there was not before: those that wait for
+    /// it are due, as far as they are among the next ones. What was stored by some is not due for that.
     pub(crate) fn hurry(&mut self, now: Instant) {
         let now = self.clock.time(now);
         let soon = after(now, TRY_AGAIN);
         let late: Vec<_> =
             self.due.range(..(soon, RecordKey::from(Vec::new()))).take(MAX_GATHERED).cloned().collect();
         for (due, record) in late {
-            if let Some(turn) = self.records.get_mut(&record).filter(|turn| turn.retries > 0) {
+            if let Some(turn) = self.records.get_mut(&record).filter(|turn| turn.is_waiting) {
                 turn.due = Some(now);
                 self.due.remove(&(due, record.clone()));
                 self.due.insert((now, record));
@@ -281,6 +359,11 @@ impl Republish {
     /// Returns the first record from a place of the keyspace on.
     pub(crate) fn next_place(&self, from: &Bound<(Key, RecordKey)>) -> Option<&(Key, RecordKey)> {
         self.places.as_ref()?.range((from.clone(), Bound::Unbounded)).next()
+    }
+
+    /// Returns whether there is no record.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records.is_empty()
     }
 
     /// Returns how many records are stored here.
@@ -346,7 +429,62 @@ mod tests {
         republish.was_put(now, &one, Spread::Thin, &mut rng);
         assert_eq!(republish.deadline(), Some(now + 2 * FIRST_AGAIN));
         republish.hurry(now);
-        assert_eq!(republish.deadline(), Some(now));
+        assert_eq!(republish.deadline(), Some(now + 2 * FIRST_AGAIN), "some have it");
+        for spread in [Spread::Nowhere, Spread::Unnamed] {
+            republish.was_put(now, &one, spread, &mut rng);
+            assert_ne!(republish.deadline(), Some(now));
+            republish.hurry(now);
+            assert_eq!(republish.deadline(), Some(now), "{spread:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_announced_is_due_little_earlier_than_it_should() {
+        let (mut rng, mut now) = (Rng::from_u64(1), start());
+        let mut republish = Republish::of_announcements(Some(22 * HOUR));
+        let mut last = std::collections::BTreeMap::new();
+        for n in 0..200 {
+            let (one, key) = record(n);
+            republish.stored(now, one.clone(), key, true, &mut rng);
+            last.insert(one, now);
+        }
+        for _ in 0..1000 {
+            now = republish.deadline().unwrap();
+            while let Some(one) = republish.next(now) {
+                republish.done(now, &one, Spread::Wide, &mut rng);
+                let before = last.insert(one, now).unwrap();
+                assert!(now - before <= 22 * HOUR && (now - before).mul_f64(1.11) >= 22 * HOUR);
+            }
+        }
+    }
+
+    #[test]
+    fn all_are_renewed_a_part_after_the_other_and_then_it_is_as_it_was() {
+        let (mut republish, mut rng, now) =
+            (Republish::of_announcements(Some(22 * HOUR)), Rng::from_u64(1), start());
+        for n in 0..5_000u32 {
+            let bytes = n.to_be_bytes();
+            republish.stored(now, RecordKey::new(&bytes), Key::sha256(&bytes), true, &mut rng);
+        }
+        republish.renew();
+        let mut seen = BTreeSet::new();
+        let mut twice = 0;
+        while let Some(one) = republish.next(now) {
+            assert!(republish.ready.len() <= 2 * MAX_GATHERED && !republish.is_due(&one));
+            // Every other one need not be.
+            if one.as_ref()[3] % 2 == 0 {
+                republish.spared();
+            } else {
+                republish.begun(&one);
+                assert!(republish.is_due(&one));
+                republish.done(now, &one, Spread::Wide, &mut rng);
+            }
+            twice += usize::from(!seen.insert(one));
+        }
+        assert_eq!(seen.len(), 5_000);
+        assert!(twice < 5_000, "{twice}");
+        let due = republish.deadline().unwrap();
+        assert!(due - now >= 20 * HOUR && republish.due.len() == 5_000);
     }
 
     #[test]

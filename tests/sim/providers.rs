@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use libp2p_kademlia::RecordKey;
-use libp2p_kademlia::sim::{Incident, Links, Reached, RecordOutcome, Scenario, World};
+use libp2p_kademlia::sim::{Incident, Links, Reached, RecordOutcome, Scenario, Start, World};
 
 use super::{MS, NOW, SECOND, golden, seconds};
 
@@ -238,4 +238,61 @@ fn a_flood_of_announcements_hides_nobody() {
     let is_found = matches!(&outcome.reached, Reached::Found(found) if found.contains(&provider));
     assert!(is_found, "{outcome:?}");
     assert!(world.holders_of_provider(&key(0), 3).len() >= 15);
+}
+
+/// A network smaller than a bucket, whose nodes come one after another while one of them announces; it joins again and again.
+/// Returns how many announcements each key takes for each holder: in half an interval, and on an average of the intervals that
+/// follow.
+fn on_a_lan(nodes: usize, keys: usize, intervals: u32) -> (f64, f64) {
+    const HALF: Duration = Duration::from_secs(11 * 3600);
+    let start = Start::Join { every: 2 * SECOND, seeds: 1 };
+    let mut world = World::new(&Scenario { nodes, start, settle: NOW, ..Scenario::default() });
+    let announced = |world: &World, holders: usize| {
+        let pairs = f64::from(u32::try_from(keys * holders).unwrap());
+        f64::from(u32::try_from(world.traffic().announcements).unwrap()) / pairs
+    };
+    // It has just come, and so has its last neighbour.
+    for n in 0..keys {
+        assert!(world.provide(nodes - 2, key(n)));
+        world.run_for(5 * MS);
+    }
+    world.run_for(HALF);
+    world.check().unwrap();
+    let first = announced(&world, nodes - 1);
+    for n in (0..keys).step_by(keys / 100) {
+        assert_eq!(world.holders_of_provider(&key(n), nodes - 2).len(), (nodes - 1), "all know it");
+    }
+    world.run_for(2 * HALF * intervals);
+    let each = (announced(&world, nodes - 1) - first) / f64::from(intervals);
+    // Whoever comes later is told of all, and nobody else of anything.
+    let before = world.traffic().announcements;
+    let last = world.join();
+    world.run_for(SECOND * 3600);
+    world.check().unwrap();
+    let told = usize::try_from(world.traffic().announcements - before).unwrap();
+    assert!(told <= keys + keys / 10, "{told} to a newcomer");
+    for n in (0..keys).step_by(keys / 100) {
+        assert!(world.holders_of_provider(&key(n), nodes - 2).contains(&last));
+    }
+    (first, each)
+}
+
+#[test]
+fn on_a_small_lan_a_key_is_announced_once_in_an_interval() {
+    for (nodes, keys) in [(3, 1000), (10, 300)] {
+        let (first, each) = on_a_lan(nodes, keys, 2);
+        assert!(first <= 1.1 && each <= 1.1, "{nodes} nodes: {first} at first, then {each}");
+        assert!(first >= 1.0 && each >= 1.0, "{nodes} nodes: {first} at first, then {each}");
+    }
+}
+
+/// The bar: 100,000 keys.
+#[test]
+#[ignore = "takes minutes: cargo test --release --test sim -- --ignored"]
+fn on_a_small_lan_each_of_a_hundred_thousand_keys_is_announced_once_in_an_interval() {
+    for nodes in [3, 10] {
+        let (first, each) = on_a_lan(nodes, 100_000, 1);
+        println!("{nodes} nodes: {first:.3} at first, then {each:.3}");
+        assert!(first <= 1.1 && each <= 1.1, "{nodes} nodes: {first} at first, then {each}");
+    }
 }

@@ -32,6 +32,8 @@ use crate::time::Instant;
 /// One result when enough have been told, one at the end. "Told" means that the bytes are out and the peer speaks the
 /// protocol, not that a request waits for a dial; the protocol has no acknowledgement.
 ///
+/// A peer that could not use any address of this node is not told, as if it had failed.
+///
 /// # Bounds
 /// Those of the search; then `k` messages to those that live, at most `3k` in sight, and twice that if they fail.
 ///
@@ -63,6 +65,22 @@ impl AddProvider {
         self.fanout.as_ref().map_or(0, Fanout::num_took)
     }
 
+    /// Returns how many are enough.
+    pub(in crate::dht) const fn enough(&self) -> usize {
+        self.enough.get()
+    }
+
+    /// Returns whom it was sent to, or was to be.
+    pub(in crate::dht) fn asked(&self) -> Vec<PeerId> {
+        self.fates().map(|(peer, _)| peer).collect()
+    }
+
+    /// Returns whether too few were told because this node has no address that the others could use.
+    pub(in crate::dht) fn lacks_address(&self) -> bool {
+        let useless = |(_, fate)| fate == Fate::Failed(RequestError::NoOwnAddress);
+        self.num_sent() < self.enough.get() && self.fates().any(useless)
+    }
+
     fn fates(&self) -> impl Iterator<Item = (PeerId, Fate)> {
         self.fanout.iter().flat_map(Fanout::fates)
     }
@@ -85,6 +103,8 @@ impl AddProvider {
         let (key, report) = (self.key.clone(), self.report(view));
         QueryResult::StartProviding(if report.sent.len() >= self.enough.get() {
             Ok(AddProviderOk { key, report })
+        } else if self.lacks_address() {
+            Err(AddProviderError::NoAddress { key, report: Box::new(report) })
         } else {
             Err(AddProviderError::TooFew { key, report: Box::new(report), enough: self.enough })
         })

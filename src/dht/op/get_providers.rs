@@ -20,20 +20,26 @@ const MAX_FOUND: usize = 4096;
 /// The providers that were found, and those of them that were not told yet.
 ///
 /// # What it decides
-/// Which are new: each provider is told once, and once more if it had no addresses then and now has.
+/// Which are new: each provider is told once, and once more if it had no addresses then and now has. This node itself is told
+/// once, whatever others say of it.
 ///
 /// # Bounds
 /// 4,096 providers.
 #[derive(Debug)]
 pub(in crate::dht) struct Found {
     key: RecordKey,
+    local: PeerId,
     found: IndexMap<PeerId, Addresses>,
     untold: Vec<PeerId>,
 }
 
 impl Found {
-    pub(in crate::dht) fn new(key: RecordKey, known: impl IntoIterator<Item = ProviderRecord>) -> Self {
-        let mut this = Self { key, found: IndexMap::new(), untold: Vec::new() };
+    pub(in crate::dht) fn new(
+        key: RecordKey,
+        local: PeerId,
+        known: impl IntoIterator<Item = ProviderRecord>,
+    ) -> Self {
+        let mut this = Self { key, local, found: IndexMap::new(), untold: Vec::new() };
         for record in known {
             let addresses = Addresses::collect(&record.provider, record.addresses);
             this.add(record.provider, &addresses);
@@ -56,7 +62,10 @@ impl Found {
 
     pub(super) fn add(&mut self, provider: PeerId, addresses: &Addresses) {
         let known = self.found.get(&provider);
-        if known.is_none_or(|known| known.is_empty() && !addresses.is_empty()) {
+        // Where this node itself is it need not be told by others.
+        let news =
+            known.is_some_and(|known| known.is_empty() && !addresses.is_empty()) && provider != self.local;
+        if known.is_none() || news {
             self.untold.push(provider);
         }
         let known = self.found.entry(provider).or_default();
@@ -78,14 +87,14 @@ impl Found {
         untold.sort_unstable();
         untold.dedup();
         let info = |peer_id| {
-            let named = self.found.get(&peer_id).into_iter().flatten();
-            let own = if peer_id == view.local.peer {
-                // It can use all of its own addresses itself.
+            let named = self.found.get(&peer_id).into_iter().flatten().cloned();
+            let addresses = if peer_id == self.local {
+                // It can use all of its own addresses itself, and knows them better than anybody.
                 view.local.addresses_for(crate::addrs::Reach::Machine)
             } else {
-                view.peers.addresses(&peer_id)
+                view.peers.addresses(&peer_id).merged(named)
             };
-            PeerInfo { peer_id, addrs: own.merged(named.cloned()).into_vec() }
+            PeerInfo { peer_id, addrs: addresses.into_vec() }
         };
         let providers: Vec<_> = untold.into_iter().map(info).collect();
         let key = self.key.clone();

@@ -90,6 +90,11 @@ impl PutRecord {
         &self.record.key
     }
 
+    /// Returns whether it goes to the closest, and not to some peers that were named.
+    pub(in crate::dht) const fn is_to_the_closest(&self) -> bool {
+        self.search.is_some() || self.fanout.is_none()
+    }
+
     /// Returns how many have stored it.
     pub(in crate::dht) fn num_stored(&self) -> usize {
         self.fanout.as_ref().map_or(0, Fanout::num_took)

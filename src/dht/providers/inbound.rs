@@ -15,7 +15,7 @@ use crate::event::{Event, InboundRequest};
 use crate::message::Response;
 use crate::peer::KadPeer;
 use crate::record::{ProviderRecord, RecordKey};
-use crate::store::Source;
+use crate::store::{Source, kept_addresses};
 use crate::time::{Instant, wall_after};
 
 impl<S: RecordStore> Dht<S> {
@@ -41,6 +41,7 @@ impl<S: RecordStore> Dht<S> {
         };
         self.outputs.push_back(Output::AcceptRequest { to: from, id });
         let addresses = kept(own.multiaddrs, &self.local, &self.config).into_vec();
+        let addresses = kept_addresses(&from, addresses).into_vec();
         let record = ProviderRecord::new(key, from, addresses);
         match self.config.records.inserts {
             StoreInserts::Unfiltered => self.add_provider_for(now, from, record, true),
@@ -86,7 +87,7 @@ impl<S: RecordStore> Dht<S> {
         key: RecordKey,
         from: &PeerId,
     ) -> Option<(Response, InboundRequest)> {
-        let mut known = self.store.providers(self.wall_at(now), &key).ok()?;
+        let mut known = self.providers_of(now, &key).ok()?;
         let room = self.config.bucket_size().get();
         if known.len() > room {
             known.retain(|record| record.provider != *from);

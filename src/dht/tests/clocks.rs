@@ -162,6 +162,7 @@ fn what_became_due_while_the_machine_slept_is_announced_by_and_by() {
     // One is enough.
     let mut dht = node(quiet().with_bucket_size(std::num::NonZeroU8::MIN));
     let mut now = noon();
+    listen_at(&mut dht, now, &[address(0)]);
     let told = |dht: &mut Dht<MemoryStore>, now: Now| {
         let mut told = BTreeSet::new();
         loop {

@@ -129,6 +129,7 @@ fn nothing_is_dropped_because_a_dial_is_needed_and_nothing_counts_before_it_is_s
     // The mistake of libp2p-kad: it drops what must be dialled for, and reports success.
     let mut dht = new_dht(0, quiet());
     let now = start();
+    listen_at(&mut dht, now, &[address(0)]);
     for n in 1..4 {
         dht.add_address(now, peer(n), address(n));
     }
@@ -190,6 +191,7 @@ fn nothing_is_dropped_because_a_dial_is_needed_and_nothing_counts_before_it_is_s
 fn too_few_is_an_error_that_says_who_and_why() {
     let mut dht = new_dht(0, quiet());
     let now = start();
+    listen_at(&mut dht, now, &[address(0)]);
     admit(&mut dht, now, [1, 2]);
     let id = dht.start_providing(now, content()).unwrap();
     let mut last = None;
@@ -656,6 +658,7 @@ fn what_was_provided_before_a_restart_is_announced_when_it_would_have_been() {
     let now = start();
     let mut dht = Dht::new(peer(0), open(), quiet(), [0; 32], now);
     dht.set_mode(now, Some(Mode::Server));
+    listen_at(&mut dht, now, &[address(0)]);
     let met = Input::Connected {
         peer: peer(1),
         connection: conn(1),
@@ -694,9 +697,344 @@ fn what_was_provided_before_a_restart_is_announced_when_it_would_have_been() {
     drop(dht);
     for (hours, least, most) in [(2, HOUR * 29 / 2, 20 * HOUR), (30, Duration::ZERO, HOUR / 6)] {
         let then = Now::new(now.instant, WALL + HOUR * hours);
-        let dht = Dht::new(peer(0), open(), quiet(), [0; 32], then);
+        let mut dht = Dht::new(peer(0), open(), quiet(), [0; 32], then);
         let due = dht.providing.deadline(true).unwrap() - now.instant;
         assert!(due >= least && due <= most, "{hours} hours later, in {due:?}");
+        // Where it listens is what others have been told.
+        listen_at(&mut dht, then, &[address(0)]);
+        dht.handle_timeout(then + 30 * SECOND);
+        assert_eq!(dht.providing.deadline(true).unwrap() - now.instant, due, "it is not told again");
     }
+    std::fs::remove_file(&path).unwrap();
+}
+
+/// How many announcements a node has been sent by others that it is to keep, by key.
+fn told_of(net: &Net, n: usize, keys: std::ops::Range<u32>) -> usize {
+    let wall = WALL + (net.now - start());
+    let holds = |key: &u32| !net.nodes[n].dht.store().providers(wall, &small(*key)).unwrap().is_empty();
+    keys.filter(holds).count()
+}
+
+fn small(n: u32) -> RecordKey {
+    RecordKey::from(&n.to_be_bytes())
+}
+
+#[test]
+fn in_a_small_network_each_is_told_once_however_often_it_joins() {
+    // Seen: with two nodes each key at 0.4, 2.4, 6.4, 13 and 33 s, and again with each join.
+    let config = Config::default().with_joining(crate::config::Joining::Automatic);
+    let mut net = Net::new(3, &config);
+    net.add_address(0, 1);
+    net.run_for(100 * MS);
+    for n in 0..100 {
+        drop(net.with(0, |dht, now| dht.start_providing(now, small(n))));
+    }
+    net.run_for(HOUR);
+    assert_eq!((told_of(&net, 1, 0..100), net.announcements), (100, 100));
+    // Who comes is told, and nobody else.
+    net.add_address(2, 1);
+    net.run_for(HOUR);
+    assert_eq!((told_of(&net, 2, 0..100), net.announcements), (100, 200));
+    net.run_for(18 * HOUR);
+    assert_eq!(net.announcements, 200);
+    net.run_for(5 * HOUR);
+    assert_eq!(net.announcements, 400, "the interval is over");
+}
+
+/// A lone node that knows two peers, at whatever addresses it is met, and takes what it announces as sent. Returns whom it
+/// has announced a key to.
+fn sent(dht: &mut Dht<MemoryStore>, now: Now) -> Vec<(PeerId, RecordKey, Vec<Multiaddr>)> {
+    let mut sent = Vec::new();
+    loop {
+        let out = outputs(dht);
+        if out.is_empty() {
+            return sent;
+        }
+        for (to, id, request) in asked(&out) {
+            match request {
+                Request::AddProvider { key, providers } => {
+                    sent.push((to, key, providers[0].multiaddrs.clone().into_vec()));
+                    dht.handle_input(now, Input::RequestSent { id });
+                }
+                _ => name(dht, now, id, &[]),
+            }
+        }
+        assert!(events(&out).iter().all(|event| !matches!(event, Event::ModeChanged { .. })));
+    }
+}
+
+#[test]
+fn without_an_address_nobody_is_told_before_there_is_one() {
+    let mut now = start();
+    let mut dht = new_dht(0, quiet());
+    admit(&mut dht, now, [1, 2]);
+    let id = dht.start_providing(now, content()).unwrap();
+    let out = outputs(&mut dht);
+    assert!(asked(&out).is_empty(), "nobody is even asked");
+    let Some(QueryResult::StartProviding(Err(AddProviderError::NoAddress { key, report }))) =
+        result_of(&out, id)
+    else {
+        panic!("{out:?}");
+    };
+    assert_eq!((key, *report), (content(), ProvideReport::default()));
+    // It does not wake for it either.
+    assert!(dht.due().is_none_or(|due| due.reason != "providers"), "{:?}", dht.due());
+    now += HOUR;
+    dht.handle_timeout(now);
+    assert_eq!(sent(&mut dht, now), []);
+    listen_at(&mut dht, now, &[address(0)]);
+    let told: Vec<_> = sent(&mut dht, now).into_iter().map(|(to, _, named)| (to, named)).collect();
+    assert_eq!(told.len(), 2, "at once: {told:?}");
+    assert!(told.iter().all(|(_, named)| *named == [address(0)]));
+}
+
+#[test]
+fn whoever_cannot_use_any_address_is_told_of_none() {
+    let mut now = start();
+    let mut dht = new_dht(0, quiet());
+    let [site, world]: [Multiaddr; 2] =
+        ["/ip4/192.168.0.2/tcp/1", "/ip4/1.2.3.4/tcp/1"].map(|text| text.parse().unwrap());
+    listen_at(&mut dht, now, std::slice::from_ref(&site));
+    for (n, at) in [(1, "/ip4/5.6.7.8/tcp/9"), (2, "/ip4/192.168.0.9/tcp/9")] {
+        connect_at(&mut dht, now, n, at.parse().unwrap());
+        prove(&mut dht, now, n);
+    }
+    let id = dht.start_providing(now, content()).unwrap();
+    let (mut told, mut last) = (Vec::new(), None);
+    for _ in 0..10 {
+        let out = outputs(&mut dht);
+        last = last.or_else(|| result_of(&out, id));
+        for (to, id, request) in asked(&out) {
+            match request {
+                Request::AddProvider { .. } => {
+                    told.push(to);
+                    dht.handle_input(now, Input::RequestSent { id });
+                }
+                _ => name(&mut dht, now, id, &[]),
+            }
+        }
+    }
+    assert_eq!(told, [peer(2)], "go would reset the stream, js and py would drop it");
+    let Some(QueryResult::StartProviding(Err(AddProviderError::NoAddress { report, .. }))) = last else {
+        panic!("{last:?}");
+    };
+    assert_eq!((report.sent, report.failed), (vec![peer(2)], vec![(peer(1), RequestError::NoOwnAddress)]));
+    assert!(dht.table().entry(&key(1), &peer(1)).is_some(), "it is not the peer's fault");
+    // A relay, or a router that maps a port.
+    dht.handle_input(now, Input::LocalAddresses { external: vec![world.clone()], listening: vec![site] });
+    let mut told = sent(&mut dht, now);
+    now += 30 * SECOND;
+    dht.handle_timeout(now);
+    told.extend(sent(&mut dht, now));
+    let both: BTreeSet<_> = told.iter().map(|(to, ..)| *to).collect();
+    assert_eq!(both.len(), 2, "{told:?}");
+    assert!(told.iter().all(|(_, _, named)| named[..] == [world.clone()]));
+}
+
+#[test]
+fn when_the_own_addresses_change_all_is_told_anew_within_a_minute_a_part_after_the_other() {
+    const KEYS: u32 = 3000;
+    let mut now = start();
+    let mut dht = new_dht(0, quiet());
+    listen_at(&mut dht, now, &[address(0)]);
+    admit(&mut dht, now, [1]);
+    for n in 0..KEYS {
+        dht.start_providing(now, small(n)).unwrap();
+        assert_eq!(sent(&mut dht, now).len(), 1);
+    }
+    now += HOUR;
+    dht.handle_timeout(now);
+    assert_eq!(sent(&mut dht, now), []);
+    // The same in another order, and gone for a moment: nothing has changed.
+    listen_at(&mut dht, now, &[]);
+    listen_at(&mut dht, now, &[address(0)]);
+    now += 60 * SECOND;
+    dht.handle_timeout(now);
+    assert_eq!(sent(&mut dht, now), []);
+    let before = now;
+    listen_at(&mut dht, now, &[address(0), address(8)]);
+    now += SECOND;
+    listen_at(&mut dht, now, &[address(9)]);
+    let mut told = BTreeMap::new();
+    while now < before + 60 * SECOND {
+        let next = dht.due().map_or(before + 60 * SECOND, |due| due.at.min(before + 60 * SECOND));
+        now = next;
+        dht.handle_timeout(now);
+        let under_way = asked(&outputs(&mut dht));
+        assert!(under_way.len() <= 4, "four at once: {}", under_way.len());
+        for (_, id, _) in under_way {
+            name(&mut dht, now, id, &[]);
+        }
+        for (_, key, named) in sent(&mut dht, now) {
+            assert_eq!(named, [address(9)], "as they are now");
+            *told.entry(key).or_insert(0) += 1;
+        }
+    }
+    assert_eq!(told.len(), KEYS as usize);
+    assert!(told.values().all(|count| *count == 1), "each once");
+    now += HOUR;
+    dht.handle_timeout(now);
+    assert_eq!(sent(&mut dht, now), []);
+}
+
+#[test]
+fn what_is_provided_no_more_is_not_announced_any_further() {
+    let now = start();
+    for is_advertised in [false, true] {
+        let mut dht = new_dht(0, quiet());
+        listen_at(&mut dht, now, &[address(0)]);
+        for n in 1..4 {
+            dht.add_address(now, peer(n), address(n));
+        }
+        admit(&mut dht, now, [1, 2, 3]);
+        let begin = if is_advertised { Dht::advertise } else { Dht::start_providing };
+        let id = begin(&mut dht, now, content()).unwrap();
+        let out = outputs(&mut dht);
+        assert!(!asked(&out).is_empty());
+        if is_advertised {
+            dht.retire(now, &content());
+        } else {
+            dht.stop_providing(now, &content()).unwrap();
+        }
+        for (_, id, _) in asked(&out) {
+            name(&mut dht, now, id, &[]);
+        }
+        let out = outputs(&mut dht);
+        assert!(matches!(
+            result_of(&out, id),
+            Some(QueryResult::StartProviding(Err(AddProviderError::Cancelled { .. })))
+        ));
+        assert!(asked(&out).iter().all(|(_, _, request)| !matches!(request, Request::AddProvider { .. })));
+        assert_eq!((dht.queries().count(), dht.num_requests()), (0, 0));
+        assert_eq!(sent(&mut dht, now), []);
+    }
+}
+
+#[test]
+fn a_key_that_is_provided_and_advertised_is_until_both_have_ended() {
+    let now = start();
+    let mut dht = new_dht(0, quiet());
+    listen_at(&mut dht, now, &[address(0)]);
+    admit(&mut dht, now, [1]);
+    let is_named = |dht: &mut Dht<MemoryStore>| {
+        let id = InboundId(9);
+        let request = Request::GetProviders { key: content() };
+        dht.handle_input(now, Input::RequestReceived { from: peer(1), connection: conn(1), id, request });
+        outputs(dht).into_iter().any(|output| match output {
+            Output::SendResponse { response: Response::GetProviders { provider_peers, .. }, .. } => {
+                let named = provider_peers.iter().filter(|provider| provider.node_id == peer(0)).count();
+                assert!(named <= 1);
+                named == 1
+            }
+            _ => false,
+        })
+    };
+    for first_ends in ["provided", "advertised"] {
+        dht.advertise(now, content()).unwrap();
+        sent(&mut dht, now);
+        assert!(is_named(&mut dht), "though the store knows nothing of it");
+        assert_eq!(dht.store().provided().count(), 0);
+        dht.start_providing(now, content()).unwrap();
+        sent(&mut dht, now);
+        assert_eq!(dht.store().provided().count(), 1);
+        let due = |dht: &Dht<MemoryStore>| dht.providing.deadline(true);
+        if first_ends == "provided" {
+            dht.stop_providing(now, &content()).unwrap();
+            assert_eq!(dht.store().provided().count(), 0);
+        } else {
+            dht.retire(now, &content());
+            assert_eq!(dht.store().provided().count(), 1);
+        }
+        assert!(is_named(&mut dht) && due(&dht).is_some(), "{first_ends}");
+        dht.stop_providing(now, &content()).unwrap();
+        dht.retire(now, &content());
+        assert!(!is_named(&mut dht) && due(&dht).is_none(), "{first_ends}");
+    }
+}
+
+#[test]
+fn an_advertisement_does_not_outlive_its_program_and_what_is_provided_does() {
+    let path = std::env::temp_dir().join(format!("libp2p-kademlia-advertised-{}", std::process::id()));
+    drop(std::fs::remove_file(&path));
+    let open = || crate::store::Redb::open(&path, peer(0)).unwrap();
+    let now = start();
+    let mut dht = Dht::new(peer(0), open(), quiet(), [0; 32], now);
+    listen_at(&mut dht, now, &[address(0)]);
+    dht.advertise(now, small(1)).unwrap();
+    dht.start_providing(now, small(2)).unwrap();
+    dht.start_providing(now, small(3)).unwrap();
+    dht.advertise(now, small(3)).unwrap();
+    dht.handle_timeout(now + SECOND);
+    dht.store().rest();
+    drop(dht);
+    let mut dht = Dht::new(peer(0), open(), quiet(), [0; 32], now);
+    let mut provided: Vec<_> = dht.store().provided().map(|own| own.key.clone()).collect();
+    provided.sort();
+    assert_eq!(provided, [small(2), small(3)]);
+    let found = dht.get_providers(now, small(1));
+    let out: Vec<_> = std::iter::from_fn(|| dht.poll_output()).collect();
+    assert!(
+        matches!(
+            result_of(&out, found),
+            Some(QueryResult::GetProviders(Err(GetProvidersError::NoKnownPeers)))
+        ),
+        "it names itself no more: {out:?}"
+    );
+    drop(dht);
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn this_node_comes_once_among_the_providers_of_its_own_key() {
+    let mut net = net(30, &Config::default());
+    provide_at(&mut net, 3, &content()).unwrap();
+    net.run_for(SECOND);
+    let found = find_at(&mut net, 3, &content());
+    assert_eq!(found, [PeerInfo { peer_id: peer(3), addrs: vec![address(3)] }]);
+    let watched = net.with(3, |dht, now| dht.watch_providers(now, content()));
+    net.run_for(60 * SECOND);
+    assert_eq!(told(&net, 3, watched).len(), 1);
+}
+
+#[test]
+fn of_a_provider_few_addresses_are_kept() {
+    let now = start();
+    let mut dht = new_dht(0, quiet());
+    meet(&mut dht, now, 1);
+    let many = (1..17).map(|port| format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap());
+    let of_many = KadPeer { multiaddrs: Addresses::collect(&peer(1), many), ..named_peer(1) };
+    assert!(announce(&mut dht, now, 1, b"many", vec![of_many]));
+    assert_eq!(known(&dht, b"many")[0].addresses.len(), 8);
+    let name = "a".repeat(60);
+    let long = (1..9).map(|n| format!("/dns4/{name}.{name}.{n}.org/tcp/1").parse().unwrap());
+    let of_long = KadPeer { multiaddrs: Addresses::collect(&peer(1), long), ..named_peer(1) };
+    assert!(announce(&mut dht, now, 1, b"long", vec![of_long]));
+    let kept = &known(&dht, b"long")[0].addresses;
+    let bytes: usize = kept.iter().map(Multiaddr::len).sum();
+    assert!(kept.len() >= 3 && bytes <= 512, "{kept:?}");
+}
+
+#[test]
+fn statements_with_many_addresses_take_little_of_a_file() {
+    // Seen: a file of 270 MB for 20,000 of them.
+    let path = std::env::temp_dir().join(format!("libp2p-kademlia-addressed-{}", std::process::id()));
+    drop(std::fs::remove_file(&path));
+    let mut store = crate::store::Redb::open(&path, peer(0)).unwrap();
+    let long = |n: usize| format!("/dns4/{}/tcp/{n}", format!("{n:03}").repeat(80)).parse().unwrap();
+    let addresses: Vec<Multiaddr> = (1..33).map(long).collect();
+    for n in 0..1000u32 {
+        let from = peer(1 + n as usize % 64);
+        let record = ProviderRecord::new(small(n), from, addresses.clone());
+        store.add_provider_from(WALL, record, crate::store::Source { peer: from, group: None }).unwrap();
+        if n % 100 == 0 {
+            store.sync().unwrap();
+        }
+    }
+    store.sync().unwrap();
+    let found = store.providers(WALL, &small(7)).unwrap();
+    assert_eq!(found[0].addresses, addresses[..2]);
+    drop(store);
+    let len = std::fs::metadata(&path).unwrap().len();
+    assert!(len < 4 * 1024 * 1024, "{len} bytes");
     std::fs::remove_file(&path).unwrap();
 }

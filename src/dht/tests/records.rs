@@ -950,3 +950,26 @@ fn whoever_does_not_answer_is_handed_nothing_more() {
         assert_eq!(!puts(&outputs(&mut dht)).is_empty(), more, "{error}");
     }
 }
+
+#[test]
+fn a_record_that_is_removed_is_put_no_further() {
+    let now = start();
+    let mut dht = new_dht(0, quiet());
+    admit(&mut dht, now, [1, 2, 3]);
+    let id = dht.put_record(now, record(b"1"), Quorum::All).unwrap();
+    let other = dht.put_record_to(now, record(b"2"), [peer(1)], Quorum::One);
+    let out = outputs(&mut dht);
+    dht.remove_record(now, &record_key()).unwrap();
+    for (_, id, request) in asked(&out) {
+        if matches!(request, Request::FindNode { .. }) {
+            name(&mut dht, now, id, &[]);
+        }
+    }
+    let out = outputs(&mut dht);
+    assert!(matches!(
+        result_of(&out, id),
+        Some(QueryResult::PutRecord(Err(PutRecordError::Cancelled { .. })))
+    ));
+    assert!(asked(&out).iter().all(|(_, _, request)| !matches!(request, Request::PutValue { .. })));
+    assert!(dht.query(other).is_some(), "what was to be stored elsewhere still is");
+}

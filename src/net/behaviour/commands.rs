@@ -114,7 +114,8 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         self.call(|dht, now| dht.put_record_to(now, record, peers, quorum))
     }
 
-    /// Removes a record from this node's store, and puts it no more. Others keep it until it ends there.
+    /// Removes a record from this node's store, and puts it no more: a put of it that runs is cancelled. Others keep it until
+    /// it ends there.
     ///
     /// # Errors
     /// Whatever the store says.
@@ -131,7 +132,22 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         self.call(|dht, now| dht.start_providing(now, key))
     }
 
-    /// Tells nobody any more that this node provides a key. Others believe it until it ends there.
+    /// Does what [`start_providing`](Self::start_providing) does, but not beyond the end of the program: the store takes no
+    /// note of it. Lasts until [`retire`](Self::retire).
+    ///
+    /// # Errors
+    /// [`store::Error::MaxProvidedKeys`] beyond 65,536 keys; [`store::Error::Invalid`] unless the key has 1 to 80 bytes.
+    pub fn advertise(&mut self, key: RecordKey) -> Result<QueryId, store::Error> {
+        self.call(|dht, now| dht.advertise(now, key))
+    }
+
+    /// Ends what [`advertise`](Self::advertise) has begun.
+    pub fn retire(&mut self, key: &RecordKey) {
+        self.call(|dht, now| dht.retire(now, key));
+    }
+
+    /// Tells nobody any more that this node provides a key, unless it is advertised: an announcement that runs is cancelled.
+    /// Others believe it until it ends there.
     ///
     /// # Errors
     /// Whatever the store says.

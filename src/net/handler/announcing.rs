@@ -28,9 +28,6 @@ const RECENT: Duration = Duration::from_secs(2);
 /// Of what was sent within [`RECENT`] so many are remembered, the last ones: some 300 bytes each.
 const MAX_RECENT: usize = 1024;
 
-/// A peer that has not said whether it speaks the protocol is taken to do so if it does not end the stream for so long.
-const BELIEVED: Duration = Duration::from_secs(1);
-
 /// So many times the buffer is filled, and so many answers are thrown away, in one call; then others have their turn.
 const TURNS: usize = 16;
 
@@ -48,18 +45,19 @@ struct Pending {
 ///
 /// # States of an announcement
 /// ```text
-/// queued --stream is open--> written --flushed--> out --the peer speaks the protocol--> sent
-///   ^                                              |        or says nothing for 1 s
-///   +---- the stream has ended, once --------------+
-///                                     again, or the peer does not speak it --> failed
+/// queued --stream is open--> written --flushed--> sent
+///   ^                          |
+///   +- the stream has ended, --+--again, or the peer does not speak the protocol--> failed
+///      once
 /// ```
-/// What is sent is remembered for two seconds: if the stream ends meanwhile it is sent once more on a fresh one, since a
+/// A stream is opened to a peer that is known to speak the protocol, or so that it is known when the stream is open. What is
+/// sent is remembered for two seconds: if the stream ends meanwhile it is sent once more on a fresh one, since a
 /// peer that ends a stream reads nothing that is on its way. One that is cancelled is forgotten; if it is in the buffer, its
 /// bytes go out all the same.
 ///
 /// # What time does
 /// What is in the buffer has the stream's timeout to be written, and then the stream has ended; so it has if a half message
-/// arrives and no more. What is out becomes sent after a second. A stream on which nothing is under way is closed when it was
+/// arrives and no more. A stream on which nothing is under way is closed when it was
 /// not used for five.
 ///
 /// # Bounds
@@ -73,11 +71,7 @@ pub(super) struct Announcing<T> {
     queue: BTreeMap<RequestId, Pending>,
     /// In the buffer, not flushed.
     written: Vec<Pending>,
-    /// Flushed, and the node was not told.
-    out: BTreeMap<RequestId, Pending>,
-    /// When each was flushed, in order; those that were cancelled since are still here.
-    flushed: VecDeque<(Instant, RequestId)>,
-    /// Flushed, when, and the node was told.
+    /// Flushed, and when.
     recent: VecDeque<(Instant, Pending)>,
     /// When the stream was used last.
     since: Instant,
@@ -94,8 +88,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Announcing<T> {
             is_opening: false,
             queue: BTreeMap::new(),
             written: Vec::new(),
-            out: BTreeMap::new(),
-            flushed: VecDeque::new(),
             recent: VecDeque::new(),
             since: now,
             has_failed_to_open: false,
@@ -105,7 +97,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Announcing<T> {
 
     /// Returns whether anything is not known to be sent.
     pub(super) fn is_busy(&self) -> bool {
-        !self.out.is_empty() || !self.queue.is_empty() || !self.written.is_empty()
+        !self.queue.is_empty() || !self.written.is_empty()
     }
 
     /// Returns how much room a half message has taken.
@@ -124,7 +116,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Announcing<T> {
 
     /// Forgets an announcement whose time is up.
     pub(super) fn cancel(&mut self, id: RequestId) {
-        if self.queue.remove(&id).is_none() && self.out.remove(&id).is_none() {
+        if self.queue.remove(&id).is_none() {
             self.written.retain(|pending| pending.id != id);
         }
     }
@@ -161,20 +153,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Announcing<T> {
         events.push_back(FromHandler::Protocol(false));
     }
 
-    /// Moves everything on; `speaks` says whether the peer is known to speak the protocol. Returns whether there is an event.
+    /// Moves everything on. Returns whether there is an event.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         now: Instant,
-        speaks: bool,
         room: &mut Room,
         events: &mut VecDeque<FromHandler>,
     ) -> bool {
-        if let Err(error) = self.poll_stream(cx, now, room) {
+        if let Err(error) = self.poll_stream(cx, now, room, events) {
             self.ended(&error, events);
-        }
-        if speaks {
-            self.believe(now, Duration::ZERO, events);
         }
         self.forget(now);
         !events.is_empty()
@@ -186,6 +174,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Announcing<T> {
         cx: &mut Context<'_>,
         now: Instant,
         room: &mut Room,
+        events: &mut VecDeque<FromHandler>,
     ) -> Result<(), DecodeError> {
         let Some(stream) = &mut self.stream else {
             return Ok(());
@@ -208,13 +197,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Announcing<T> {
                 break;
             }
             self.since = now;
-            for pending in self.written.drain(..) {
-                if pending.reported {
-                    self.recent.push_back((now, pending));
-                } else {
-                    self.flushed.push_back((now, pending.id));
-                    self.out.insert(pending.id, pending);
+            for mut pending in self.written.drain(..) {
+                if !std::mem::replace(&mut pending.reported, true) {
+                    events.push_back(FromHandler::RequestSent(pending.id));
                 }
+                self.recent.push_back((now, pending));
             }
         }
         for _ in 0..TURNS {
@@ -233,19 +220,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Announcing<T> {
         Ok(())
     }
 
-    /// Reports what has been out for so long as sent.
-    fn believe(&mut self, now: Instant, out_for: Duration, events: &mut VecDeque<FromHandler>) {
-        while let Some((since, id)) = self.flushed.front()
-            && after(*since, out_for) <= now
-        {
-            if let Some(pending) = self.out.remove(id) {
-                events.push_back(FromHandler::RequestSent(pending.id));
-                self.recent.push_back((*since, Pending { reported: true, ..pending }));
-            }
-            self.flushed.pop_front();
-        }
-    }
-
     /// Forgets what was sent long ago.
     fn forget(&mut self, now: Instant) {
         while let Some((since, _)) = self.recent.front()
@@ -259,10 +233,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Announcing<T> {
     fn ended(&mut self, error: &DecodeError, events: &mut VecDeque<FromHandler>) {
         tracing::debug!(%error, "the stream of announcements ends");
         self.stream = None;
-        self.flushed.clear();
         let recent = self.recent.drain(..).map(|(_, pending)| pending);
-        let out = std::mem::take(&mut self.out).into_values();
-        for pending in recent.chain(out).chain(self.written.drain(..)) {
+        for pending in recent.chain(self.written.drain(..)) {
             if !pending.retried {
                 self.queue.insert(pending.id, Pending { retried: true, ..pending });
             } else if !pending.reported {
@@ -276,12 +248,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Announcing<T> {
         }
     }
 
-    /// Returns when the stream is to end, or what is out to be believed.
+    /// Returns when the stream is to end.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let believed = self.flushed.front().map(|(since, _)| after(*since, BELIEVED));
         let stream = self.stream.as_ref();
         let under_way = stream.and_then(|stream| stream.deadline(self.limits.stream_timeout));
-        earliest(earliest(believed, under_way), self.idle_deadline())
+        earliest(under_way, self.idle_deadline())
     }
 
     /// Returns when the stream is closed, if nothing is under way on it.
@@ -292,7 +263,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Announcing<T> {
 
     /// Does what the deadline is for.
     pub(super) fn on_timeout(&mut self, now: Instant, events: &mut VecDeque<FromHandler>) {
-        self.believe(now, BELIEVED, events);
         let stream = self.stream.as_ref();
         let under_way = stream.and_then(|stream| stream.deadline(self.limits.stream_timeout));
         if under_way.is_some_and(|deadline| deadline <= now) {
@@ -306,11 +276,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Announcing<T> {
 
     /// Returns all announcements that are not known to be sent, and forgets them.
     pub(super) fn take_all(&mut self) -> Vec<RequestId> {
-        self.flushed.clear();
         self.recent.clear();
-        let out = std::mem::take(&mut self.out).into_values();
         let queue = std::mem::take(&mut self.queue).into_values();
-        let all = out.chain(self.written.drain(..)).chain(queue);
+        let all = self.written.drain(..).chain(queue);
         all.filter(|pending| !pending.reported).map(|pending| pending.id).collect()
     }
 }

@@ -70,6 +70,8 @@ pub(super) struct Streams<T> {
     announcing: Announcing<T>,
     /// What the peer has said of its support for the protocol.
     supported: Option<bool>,
+    /// Whether the protocol was negotiated on a stream of this connection.
+    is_negotiated: bool,
     events: VecDeque<FromHandler>,
     room: Room,
     /// What the answers hold.
@@ -91,6 +93,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Streams<T> {
             outbound: Outbound::new(limits),
             announcing: Announcing::new(limits, now),
             supported: None,
+            is_negotiated: false,
             events: VecDeque::new(),
             room: Room::new(limits.max_frame.saturating_mul(4)),
             share: node.share(),
@@ -177,6 +180,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Streams<T> {
         match purpose {
             Purpose::Ask => self.outbound.opened(stream, now),
             Purpose::Announce => self.announcing.opened(stream, now),
+            Purpose::Introduce => {
+                self.is_negotiated = true;
+                self.announcing.opened(stream, now);
+            }
         }
     }
 
@@ -184,7 +191,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Streams<T> {
     pub(super) fn opening_failed(&mut self, purpose: Purpose, error: RequestError) {
         match purpose {
             Purpose::Ask => self.outbound.opening_failed(error, &mut self.events),
-            Purpose::Announce => self.announcing.opening_failed(error, &mut self.events),
+            Purpose::Announce | Purpose::Introduce => {
+                self.announcing.opening_failed(error, &mut self.events);
+            }
         }
     }
 
@@ -216,8 +225,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Streams<T> {
         self.refused_at = None;
         let mut moved = self.poll_inbound(cx, now);
         moved |= self.outbound.poll(cx, now, &mut self.room, &mut self.events);
-        let speaks = self.supported == Some(true) || self.outbound.has_answers();
-        moved |= self.announcing.poll(cx, now, speaks, &mut self.room, &mut self.events);
+        moved |= self.announcing.poll(cx, now, &mut self.room, &mut self.events);
         // Whoever came before one that has made room would not be woken for it.
         let has_room_now = self.refused_at.is_some_and(|then| self.share.held() < then);
         moved || has_room_now || self.room.may_retry(self.reserved())
@@ -273,7 +281,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Streams<T> {
 
     fn wants_stream(&mut self) -> Option<Purpose> {
         let ask = self.outbound.wants_stream().then_some(Purpose::Ask);
-        ask.or_else(|| self.announcing.wants_stream().then_some(Purpose::Announce))
+        let announce = if self.speaks() { Purpose::Announce } else { Purpose::Introduce };
+        ask.or_else(|| self.announcing.wants_stream().then_some(announce))
+    }
+
+    /// Returns whether the peer is known to speak the protocol on this connection.
+    fn speaks(&self) -> bool {
+        self.supported == Some(true) || self.is_negotiated || self.outbound.has_answers()
     }
 
     /// Returns when [`on_timeout`](Self::on_timeout) is to be called unless something happens before.

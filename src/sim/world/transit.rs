@@ -132,6 +132,7 @@ impl World {
             return;
         };
         self.traffic.requests += 1;
+        self.traffic.announcements += u64::from(matches!(request, Request::AddProvider { .. }));
         self.buffer.clear();
         encode_request(&request, &mut self.buffer);
         self.traffic.bytes += self.buffer.len() as u64;

@@ -295,23 +295,54 @@ fn an_announcement_has_one_outcome_whatever_becomes_of_its_streams() {
     net.streams.take(ToHandler::Cancel(RequestId::new(3)));
     let first = net.open(usize::MAX);
     assert!(!first.take_written().is_empty());
-    // Nobody knows yet that the peer speaks the protocol.
-    net.pass(500 * MS);
-    net.streams.take(ToHandler::Cancel(RequestId::new(4)));
-    assert!(net.told.is_empty());
-    first.reset();
-    net.run();
-    let second = net.open(usize::MAX);
-    net.pass(999 * MS);
-    assert!(net.told.is_empty());
-    net.pass(MS);
     let sent =
         |net: &Net| net.told.iter().filter(|event| matches!(event, FromHandler::RequestSent(_))).count();
-    assert_eq!((net.told.len(), sent(&net)), (8, 8));
+    assert_eq!((net.told.len(), sent(&net)), (9, 9));
+    // Some are out, the rest is in the buffer.
+    first.shut_window();
+    for n in 10..20 {
+        net.ask(n, announcement(n));
+    }
+    net.pass(500 * MS);
+    net.streams.take(ToHandler::Cancel(RequestId::new(14)));
+    first.reset();
+    net.run();
+    assert_eq!(net.told.len(), 9);
+    let second = net.open(usize::MAX);
+    assert_eq!((net.told.len(), sent(&net)), (18, 18));
     second.reset();
+    net.run();
+    // What was on one stream only is sent once more, too.
+    net.open(usize::MAX).reset();
     net.pass(60 * SECOND);
-    assert_eq!(net.told.len(), 8, "what was sent has not failed");
+    assert_eq!(net.told.len(), 18, "what was sent has not failed");
     assert_eq!(net.opens, []);
+}
+
+#[test]
+fn whoever_is_not_known_to_speak_the_protocol_is_told_when_it_has_been_negotiated_and_at_once_from_then_on() {
+    let mut net = Net::new();
+    net.ask(0, announcement(0));
+    assert_eq!(net.opens, [Purpose::Introduce], "its word is awaited");
+    net.pass(5 * SECOND);
+    assert!(net.told.is_empty());
+    let first = net.open(usize::MAX);
+    assert!(matches!(net.told[..], [FromHandler::RequestSent(_)]), "no time passes then: {:?}", net.told);
+    first.reset();
+    net.run();
+    net.ask(1, announcement(1));
+    assert_eq!(net.opens, [Purpose::Announce], "it is known now");
+    net.open(usize::MAX);
+    assert_eq!(net.told.len(), 2);
+    let mut other = Net::new();
+    other.ask(0, announcement(0));
+    other.opens.clear();
+    other.streams.opening_failed(Purpose::Introduce, RequestError::Unsupported);
+    other.run();
+    assert!(matches!(
+        other.told[..],
+        [FromHandler::RequestFailed(_, RequestError::Unsupported), FromHandler::Protocol(false)]
+    ));
 }
 
 #[test]

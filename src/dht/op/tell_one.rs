@@ -1,0 +1,102 @@
+//! Tells one peer that this node provides a key.
+
+use libp2p_identity::PeerId;
+
+use super::{Answer, Ask, End, Machine, Step, View};
+use crate::addrs::Addresses;
+use crate::dht::peers::Urgency;
+use crate::error::{AddProviderError, ProvideReport, RequestError};
+use crate::event::{AddProviderOk, QueryInfo, QueryResult, QueryStats};
+use crate::message::Request;
+use crate::record::RecordKey;
+use crate::time::Instant;
+
+/// Announces this node at one peer, which has come after the others were told.
+///
+/// # States
+/// ```text
+/// new --asked--> waiting --sent or failed--> over
+/// ```
+#[derive(Debug)]
+pub(in crate::dht) struct TellOne {
+    key: RecordKey,
+    to: PeerId,
+    is_asked: bool,
+    outcome: Option<Result<(), RequestError>>,
+}
+
+impl TellOne {
+    pub(in crate::dht) const fn new(key: RecordKey, to: PeerId) -> Self {
+        Self { key, to, is_asked: false, outcome: None }
+    }
+
+    pub(in crate::dht) const fn key(&self) -> &RecordKey {
+        &self.key
+    }
+
+    pub(in crate::dht) const fn to(&self) -> &PeerId {
+        &self.to
+    }
+
+    /// Returns whether the peer could not be told.
+    pub(in crate::dht) const fn has_failed(&self) -> bool {
+        matches!(self.outcome, Some(Err(_)))
+    }
+
+    fn report(&self) -> ProvideReport {
+        let mut report = ProvideReport::default();
+        match self.outcome {
+            None => report.pending.push(self.to),
+            Some(Ok(())) => report.sent.push(self.to),
+            Some(Err(error)) => report.failed.push((self.to, error)),
+        }
+        report
+    }
+}
+
+impl Machine for TellOne {
+    fn next(&mut self, _: Instant, _: &mut View<'_>) -> Step {
+        if !std::mem::replace(&mut self.is_asked, true) {
+            // Who provides is filled in as it leaves.
+            let request = Request::AddProvider { key: self.key.clone(), providers: Vec::new() };
+            let (to, addresses) = (self.to, Addresses::empty());
+            return Step::Ask(Ask { to, addresses, request, lookup: 0, urgency: Urgency::Patient });
+        }
+        let (key, report) = (self.key.clone(), self.report());
+        match self.outcome {
+            None => Step::Wait(None),
+            Some(_) => Step::Done(QueryResult::StartProviding(Ok(AddProviderOk { key, report }))),
+        }
+    }
+
+    fn answered(&mut self, _: Instant, _: &PeerId, _: u16, _: Answer) {}
+
+    fn sent(&mut self, _: &PeerId, _: u16) {
+        self.outcome = Some(Ok(()));
+    }
+
+    fn failed(&mut self, _: &PeerId, _: u16, error: RequestError) {
+        self.outcome = Some(Err(error));
+    }
+
+    fn end(&mut self, _: &View<'_>, why: End) -> QueryResult {
+        let (key, report) = (self.key.clone(), Box::new(self.report()));
+        QueryResult::StartProviding(Err(match why {
+            End::Timeout => AddProviderError::Timeout { key, report },
+            End::Cancelled | End::Enough => AddProviderError::Cancelled { report },
+        }))
+    }
+
+    fn info(&self) -> QueryInfo {
+        QueryInfo::AddProvider {
+            key: self.key.clone(),
+            sent: usize::from(matches!(self.outcome, Some(Ok(())))),
+        }
+    }
+
+    fn count(&self, stats: &mut QueryStats) {
+        stats.requests += u32::from(self.is_asked);
+        stats.success += u32::from(matches!(self.outcome, Some(Ok(()))));
+        stats.failure += u32::from(self.has_failed());
+    }
+}
