@@ -1,7 +1,5 @@
 //! What is done with records: how long they last, who judges them, how they are spread.
 
-use std::num::NonZeroU8;
-
 use super::Config;
 use super::least;
 use crate::error::ConfigError;
@@ -41,15 +39,15 @@ pub enum Caching {
     Disabled,
     /// At so many of the closest peers that were asked and did not have it.
     Enabled {
-        /// How many.
-        max_peers: NonZeroU8,
+        /// How many; with 0 it is not cached.
+        max_peers: u16,
     },
 }
 
 impl Default for Caching {
     /// At one (Maymounkov & Mazières §2.3).
     fn default() -> Self {
-        Self::Enabled { max_peers: NonZeroU8::MIN }
+        Self::Enabled { max_peers: 1 }
     }
 }
 

@@ -80,7 +80,7 @@ impl<S: RecordStore> Dht<S> {
 
     fn announcement(&mut self, now: Instant, key: &RecordKey) -> Result<Operation, NoKnownPeers> {
         let target = (key.bytes().clone(), (self.config.key_hash)(key.as_ref()));
-        let search = self.search(now, target, self.config.bucket_size().get(), Precision::Near)?;
+        let search = self.search(now, target, self.config.replication_factor().get(), Precision::Near)?;
         Ok(Operation::AddProvider(AddProvider::new(key.clone(), search)))
     }
 
@@ -107,8 +107,8 @@ impl<S: RecordStore> Dht<S> {
             return at_once(self, GetProvidersError::EmptyKey);
         }
         let target = (key.bytes().clone(), (self.config.key_hash)(key.as_ref()));
-        let k = self.config.bucket_size().get();
-        let search = self.search(now, target, k, Precision::Exact).ok();
+        let wanted = self.config.replication_factor().get();
+        let search = self.search(now, target, wanted, Precision::Exact).ok();
         let found = self.known_providers(now, key.clone());
         if search.is_none() && found.is_empty() {
             return at_once(self, GetProvidersError::NoKnownPeers);
@@ -130,8 +130,8 @@ impl<S: RecordStore> Dht<S> {
             GetProvidersError::TooManyQueries
         } else {
             let target = (key.bytes().clone(), (self.config.key_hash)(key.as_ref()));
-            let k = self.config.bucket_size().get();
-            let search = self.search(now, target, k, Precision::Exact).ok();
+            let wanted = self.config.replication_factor().get();
+            let search = self.search(now, target, wanted, Precision::Exact).ok();
             let search = search.map(|search| search.asking(Request::GetProviders { key: key.clone() }));
             let found = self.known_providers(now, key);
             let id = self.insert_lasting(now, Operation::WatchProviders(WatchProviders::new(found, search)));
@@ -187,7 +187,7 @@ impl<S: RecordStore> Dht<S> {
     /// An announcement is over.
     pub(super) fn was_announced(&mut self, now: Instant, add: &AddProvider, asker: Asker) {
         let (key, sent) = (add.key(), add.num_sent());
-        let enough = self.config.providers.enough_of(self.config.bucket_size().get()).get();
+        let enough = self.config.providers.enough_of(self.config.replication_factor().get()).get();
         let spread = match sent {
             0 => Spread::Nowhere,
             sent if sent < enough => Spread::Thin,

@@ -5,7 +5,7 @@ use libp2p_identity::PeerId;
 
 use super::{Answer, End, Machine, Step, View};
 use crate::error::{ConnectError, RequestError};
-use crate::event::{ConnectOk, QueryInfo, QueryResult, QueryStats};
+use crate::event::{ConnectOk, ProgressStep, QueryInfo, QueryResult, QueryStats};
 use crate::time::Instant;
 
 /// Connects to an address without knowing the peer. Whoever is met there becomes a seed.
@@ -67,7 +67,7 @@ impl Machine for Connect {
         }))
     }
 
-    fn info(&self) -> QueryInfo {
+    fn info(&self, _: ProgressStep) -> QueryInfo {
         QueryInfo::Connect { address: self.address.clone() }
     }
 
