@@ -9,6 +9,7 @@ use libp2p_identity::PeerId;
 use super::{Bucket, Entry};
 use crate::addrs::Addresses;
 use crate::key::{BucketIndex, Distance, KBucketKey, Key};
+use crate::peer::{ConnectionType, KadPeer};
 use crate::rng::Rng;
 
 /// A bucket of the routing table, occupied or not.
@@ -115,6 +116,17 @@ impl<K: Clone, V: Clone> EntryView<K, &V> {
 impl<K: AsRef<Key>, V> AsRef<Key> for EntryView<K, V> {
     fn as_ref(&self) -> &Key {
         self.node.key.as_ref()
+    }
+}
+
+impl From<EntryView<KBucketKey<PeerId>, Addresses>> for KadPeer {
+    fn from(entry: EntryView<KBucketKey<PeerId>, Addresses>) -> Self {
+        let Node { key, value } = entry.node;
+        let connection_ty = match entry.status {
+            NodeStatus::Connected => ConnectionType::Connected,
+            NodeStatus::Disconnected => ConnectionType::NotConnected,
+        };
+        Self { node_id: key.into_preimage(), multiaddrs: value, connection_ty }
     }
 }
 
