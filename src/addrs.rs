@@ -31,6 +31,11 @@ impl Addresses {
         Self::default()
     }
 
+    /// Returns the list with one address.
+    pub fn new(address: Multiaddr) -> Self {
+        Self(Arc::from([address]))
+    }
+
     /// Collects the addresses of `peer`, leaving out what [`clean`] refuses, duplicates, and what is too much.
     pub fn collect(peer: &PeerId, addresses: impl IntoIterator<Item = Multiaddr>) -> Self {
         Self::empty().merged(addresses.into_iter().filter_map(|address| clean(address, peer)))
@@ -145,6 +150,41 @@ impl Addresses {
     /// Returns whether there is no address.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Adds an address as the last one. Returns whether it was added: it was not there, and there was room.
+    pub fn insert(&mut self, address: Multiaddr) -> bool {
+        let merged = self.merged([address]);
+        let is_added = merged.len() > self.len();
+        *self = merged;
+        is_added
+    }
+
+    /// Removes an address, if it is there.
+    ///
+    /// # Errors
+    /// `Err(())` if it is the only one, which stays.
+    #[expect(clippy::result_unit_err, reason = "the signature of `libp2p-kad`")]
+    pub fn remove(&mut self, address: &Multiaddr) -> Result<(), ()> {
+        let left = self.without(address);
+        if left.is_empty() && !self.is_empty() {
+            return Err(());
+        }
+        *self = left;
+        Ok(())
+    }
+
+    /// Puts an address in the place of another. Returns whether that one was there.
+    pub fn replace(&mut self, old: &Multiaddr, new: &Multiaddr) -> bool {
+        let is_there = self.0.contains(old);
+        if is_there {
+            let mut all = Self::empty();
+            for address in self.iter() {
+                all.insert(if address == old { new.clone() } else { address.clone() });
+            }
+            *self = all;
+        }
+        is_there
     }
 
     /// Copies the addresses into a vector.
@@ -474,6 +514,24 @@ mod tests {
         );
         assert!(!list.without(&all[0]).iter().any(|a| *a == all[0]));
         assert!(Addresses::empty().is_empty());
+    }
+
+    #[test]
+    fn a_list_can_be_changed_by_hand() {
+        let all: Vec<_> = (1..=20u16).map(|port| address(&format!("/ip4/1.2.3.4/tcp/{port}"))).collect();
+        let mut list = Addresses::new(all[0].clone());
+        assert_eq!((list.remove(&all[1]), list.remove(&all[0]), list.len()), (Ok(()), Err(()), 1));
+        let added = all.iter().filter(|address| list.insert((*address).clone())).count();
+        assert_eq!((added, list.len()), (MAX_ADDRESSES - 1, MAX_ADDRESSES));
+        let before = list.clone();
+        assert!(list.replace(&all[1], &all[19]) && !list.replace(&all[1], &all[18]));
+        assert_eq!(
+            (list.iter().nth(1), list.len(), before.iter().nth(1)),
+            (Some(&all[19]), 16, Some(&all[1]))
+        );
+        assert!(list.replace(&all[19], &all[0]));
+        assert_eq!(list.len(), 15, "no address stands twice");
+        assert_eq!((list.remove(&all[0]), list.first()), (Ok(()), Some(&all[2])));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod providers;
 
 use std::fmt;
+use std::num::NonZeroUsize;
 
 use bytes::Bytes;
 use futures::channel::{mpsc, oneshot};
@@ -175,7 +176,21 @@ impl Client {
     /// # Errors
     /// [`PutRecordError`], which says what became of each peer.
     pub async fn put_record(&self, record: Record, quorum: Quorum) -> Result<PutReport, PutRecordError> {
-        self.put_by(record.key.clone(), Command::PutRecord { record, quorum }).await
+        self.put_by(record.key.clone(), Command::PutRecord { record, copies: None, quorum }).await
+    }
+
+    /// Stores a record here and at the `copies` closest peers to its key, at most `k`; else as
+    /// [`put_record`](Self::put_record). When it is put anew it is at as many as are configured.
+    ///
+    /// # Errors
+    /// [`PutRecordError`], which says what became of each peer.
+    pub async fn put_record_to_n_closest(
+        &self,
+        record: Record,
+        copies: NonZeroUsize,
+        quorum: Quorum,
+    ) -> Result<PutReport, PutRecordError> {
+        self.put_by(record.key.clone(), Command::PutRecord { record, copies: Some(copies), quorum }).await
     }
 
     /// Stores a record at some peers, and not here.
@@ -204,7 +219,8 @@ impl Client {
     /// # Errors
     /// [`ClientError`] if the call cannot be left.
     pub fn try_put(&self, key: impl Into<RecordKey>, value: impl Into<Bytes>) -> Result<(), ClientError> {
-        let command = Command::PutRecord { record: Record::new(key, value), quorum: Quorum::One };
+        let (record, copies) = (Record::new(key, value), None);
+        let command = Command::PutRecord { record, copies, quorum: Quorum::One };
         let ticket = self.calls.next_ticket();
         self.calls.send(Call::Query { ticket, command, reply: ReplyTo::Nobody })
     }

@@ -42,6 +42,8 @@ pub enum Command {
     PutRecord {
         /// The record.
         record: Record,
+        /// At how many peers, at most `k`; as many as are configured if none is given.
+        copies: Option<NonZeroUsize>,
         /// How many must have stored it.
         quorum: Quorum,
     },

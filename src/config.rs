@@ -147,6 +147,7 @@ pub struct Config {
     pub(crate) key_hash: KeyHash,
     pub(crate) seed: Option<[u8; 32]>,
     pub(crate) bucket_size: NonZeroU8,
+    pub(crate) replication: Option<NonZeroU8>,
     pub(crate) replacements: u8,
     pub(crate) grace: Duration,
     pub(crate) bucket_inserts: BucketInserts,
@@ -193,6 +194,7 @@ impl Default for Config {
             key_hash: Key::sha256,
             seed: None,
             bucket_size: nz8(20),
+            replication: None,
             replacements: 4,
             grace: 720 * SECOND,
             bucket_inserts: BucketInserts::OnConnected,
@@ -261,7 +263,7 @@ impl Config {
         self
     }
 
-    /// Sets `k`: how many peers a bucket holds, an answer names and a lookup returns.
+    /// Sets `k`: how many peers a bucket holds, an answer names and a lookup returns, and a record is stored at.
     ///
     /// More makes the network survive more failures at once; every lookup, store and table costs in proportion. All
     /// nodes of a network should agree. Default: 20 (`spec`, "Replication parameter").
@@ -274,6 +276,22 @@ impl Config {
     /// Returns `k`.
     pub fn bucket_size(&self) -> NonZeroUsize {
         self.bucket_size.into()
+    }
+
+    /// Sets how many of the closest peers hold a record or are told of a provider, and are asked for them: at most `k`.
+    ///
+    /// Fewer cost less, and what they hold is lost sooner. Buckets, answers and searches for the closest peers stay at `k`. All
+    /// nodes of a network should agree: whoever holds a record puts it anew at as many as he is configured for. Default: `k`
+    /// (`spec`, "Replication parameter").
+    #[must_use]
+    pub fn with_replication_factor(mut self, peers: NonZeroU8) -> Self {
+        self.replication = Some(peers);
+        self
+    }
+
+    /// Returns how many of the closest peers hold a record.
+    pub fn replication_factor(&self) -> NonZeroUsize {
+        self.replication.map_or(self.bucket_size, |peers| peers.min(self.bucket_size)).into()
     }
 
     /// Sets how many peers wait for a place in each full bucket; the one that waits longest makes room for another.
@@ -548,6 +566,7 @@ impl fmt::Debug for Config {
         f.debug_struct("Config")
             .field("protocol_name", &self.protocol_name)
             .field("bucket_size", &self.bucket_size)
+            .field("replication", &self.replication)
             .field("parallelism", &self.parallelism)
             .field("paths", &self.paths)
             .field("query_timeout", &self.query_timeout)

@@ -389,6 +389,8 @@ pub enum QueryInfo {
         peer: PeerId,
         /// How many buckets are still to be looked up; `None` while the own id is.
         remaining: Option<u32>,
+        /// Its next event.
+        step: ProgressStep,
     },
     /// Searches the closest peers.
     GetClosestPeers {
@@ -396,6 +398,8 @@ pub enum QueryInfo {
         key: Vec<u8>,
         /// How many peers are wanted.
         num_results: NonZeroUsize,
+        /// Its next event.
+        step: ProgressStep,
     },
     /// Searches one peer.
     FindPeer {
@@ -420,6 +424,8 @@ pub enum QueryInfo {
         quorum: Option<Quorum>,
         /// Of how many peers it was received so far.
         found: usize,
+        /// Its next event.
+        step: ProgressStep,
     },
     /// Stores a record.
     PutRecord {
@@ -450,6 +456,8 @@ pub enum QueryInfo {
         providers_found: usize,
         /// Whether the search is made again and again until it is cancelled.
         is_watch: bool,
+        /// Its next event.
+        step: ProgressStep,
     },
 }
 

@@ -2,10 +2,17 @@
 //!
 //! Knows only `rng`. Everything that is ordered by distance is ordered here, big-endian, by one comparison.
 
-use std::fmt;
+mod number;
 
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::{Shl, Shr};
+
+use libp2p_core::multihash::Multihash;
 use libp2p_identity::PeerId;
 use sha2::{Digest as _, Sha256};
+
+pub use number::U256;
 
 use crate::rng::Rng;
 
@@ -45,16 +52,13 @@ impl Key {
     pub fn distance(&self, other: &Self) -> Distance {
         let (a_high, a_low) = self.halves();
         let (b_high, b_low) = other.halves();
-        Distance { high: a_high ^ b_high, low: a_low ^ b_low }
+        Distance(U256 { high: a_high ^ b_high, low: a_low ^ b_low })
     }
 
     /// Returns the one key that is `distance` away.
     pub fn at(&self, distance: Distance) -> Self {
         let (high, low) = self.halves();
-        let mut bytes = [0; 32];
-        bytes[..16].copy_from_slice(&(high ^ distance.high).to_be_bytes());
-        bytes[16..].copy_from_slice(&(low ^ distance.low).to_be_bytes());
-        Self(bytes)
+        Self(U256 { high: high ^ distance.0.high, low: low ^ distance.0.low }.to_big_endian())
     }
 
     /// Returns how many leading bits both keys share: 256 for equal keys.
@@ -68,16 +72,12 @@ impl Key {
         let rest = |shared: u32| u128::MAX.checked_shr(shared).unwrap_or(0);
         let (low, carries) = (low | rest(bits.saturating_sub(128))).overflowing_add(1);
         let high = (high | rest(bits)).checked_add(u128::from(carries));
-        high.map(|high| Self::from_bytes([0; 32]).at(Distance { high, low }))
+        high.map(|high| Self::from_bytes([0; 32]).at(Distance(U256 { high, low })))
     }
 
     /// Returns a uniformly random key of the given bucket, seen from this key.
     pub fn random_in_bucket(&self, bucket: BucketIndex, rng: &mut Rng) -> Self {
-        let mut bytes = [0; 32];
-        rng.fill(&mut bytes);
-        let (high, low) = Self(bytes).halves();
-        let random = Distance { high, low };
-        self.at(random.truncated_to(bucket))
+        self.at(bucket.random_distance(rng))
     }
 
     /// Searches bytes whose hash lies in the given bucket, seen from this key, and returns them with that hash.
@@ -109,44 +109,8 @@ impl Key {
     }
 
     const fn halves(&self) -> (u128, u128) {
-        let [
-            a0,
-            a1,
-            a2,
-            a3,
-            a4,
-            a5,
-            a6,
-            a7,
-            a8,
-            a9,
-            a10,
-            a11,
-            a12,
-            a13,
-            a14,
-            a15, //
-            b0,
-            b1,
-            b2,
-            b3,
-            b4,
-            b5,
-            b6,
-            b7,
-            b8,
-            b9,
-            b10,
-            b11,
-            b12,
-            b13,
-            b14,
-            b15,
-        ] = self.0;
-        (
-            u128::from_be_bytes([a0, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14, a15]),
-            u128::from_be_bytes([b0, b1, b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13, b14, b15]),
-        )
+        let U256 { high, low } = U256::from_bytes(self.0);
+        (high, low)
     }
 }
 
@@ -204,17 +168,21 @@ impl fmt::Debug for Key {
 }
 
 /// The XOR of two keys, ordered as a 256-bit number.
+///
+/// [`U256`] has the arithmetic; what ranges of responsibility need is here as well.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Distance {
-    high: u128,
-    low: u128,
-}
+pub struct Distance(pub U256);
 
 impl Distance {
     /// The distance of a key to itself.
-    pub const ZERO: Self = Self { high: 0, low: 0 };
+    pub const ZERO: Self = Self(U256::ZERO);
     /// The greatest distance there is.
-    pub const MAX: Self = Self { high: u128::MAX, low: u128::MAX };
+    pub const MAX: Self = Self(U256::MAX);
+
+    /// Takes the bytes as they are, most significant first.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(U256::from_bytes(bytes))
+    }
 
     /// Returns the position of the highest set bit, 0 to 255, or `None` for the distance zero.
     pub fn ilog2(&self) -> Option<u32> {
@@ -229,39 +197,69 @@ impl Distance {
     /// Returns whether the bit of a bucket is set.
     pub const fn has_bit(&self, bucket: BucketIndex) -> bool {
         let bit = bucket.0 as u32;
-        if bit >= 128 { self.high >> (bit - 128) & 1 == 1 } else { self.low >> bit & 1 == 1 }
+        if bit >= 128 { self.0.high >> (bit - 128) & 1 == 1 } else { self.0.low >> bit & 1 == 1 }
     }
 
     /// Returns the distance as 32 bytes, most significant first.
-    pub fn to_bytes(&self) -> [u8; 32] {
-        Key::from_bytes([0; 32]).at(*self).0
+    pub const fn to_bytes(&self) -> [u8; 32] {
+        self.0.to_big_endian()
+    }
+
+    /// Returns the sum, or the greatest distance if that is exceeded.
+    #[must_use]
+    pub fn saturating_add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+
+    /// Returns so many times the distance, or the greatest distance if that is exceeded.
+    #[must_use]
+    pub fn saturating_mul(self, factor: u64) -> Self {
+        Self(self.0.saturating_mul(factor.into()))
     }
 
     /// Returns the first 64 bits: enough to tell a few hundred peers apart.
     pub(crate) const fn mark(&self) -> u64 {
-        (self.high >> 64) as u64
+        (self.0.high >> 64) as u64
     }
 
     const fn leading_zeros(&self) -> u32 {
-        if self.high == 0 { 128 + self.low.leading_zeros() } else { self.high.leading_zeros() }
+        self.0.leading_zeros()
     }
 
     /// Keeps the bits below the bucket's, and sets the bucket's.
     const fn truncated_to(self, bucket: BucketIndex) -> Self {
-        let bit = bucket.0 as u32;
-        if bit >= 128 {
+        let (bit, U256 { high, low }) = (bucket.0 as u32, self.0);
+        Self(if bit >= 128 {
             let top = 1u128 << (bit - 128);
-            Self { high: (self.high & (top - 1)) | top, low: self.low }
+            U256 { high: (high & (top - 1)) | top, low }
         } else {
             let top = 1u128 << bit;
-            Self { high: 0, low: (self.low & (top - 1)) | top }
-        }
+            U256 { high: 0, low: (low & (top - 1)) | top }
+        })
+    }
+}
+
+impl Shr<u32> for Distance {
+    type Output = Self;
+
+    /// Halves the distance so many times; it is zero from 256 on.
+    fn shr(self, bits: u32) -> Self {
+        Self(self.0 >> bits)
+    }
+}
+
+impl Shl<u32> for Distance {
+    type Output = Self;
+
+    /// Drops so many of the highest bits and doubles the rest as often; it is zero from 256 on.
+    fn shl(self, bits: u32) -> Self {
+        Self(self.0 << bits)
     }
 }
 
 impl fmt::Debug for Distance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Distance({:032x}{:032x})", self.high, self.low)
+        write!(f, "Distance({:064x})", self.0)
     }
 }
 
@@ -297,12 +295,19 @@ impl BucketIndex {
     pub fn range(self) -> (Distance, Distance) {
         (Distance::ZERO.truncated_to(self), Distance::MAX.truncated_to(self))
     }
+
+    /// Returns a uniformly random distance of this bucket.
+    pub fn random_distance(self, rng: &mut Rng) -> Distance {
+        let mut bytes = [0; 32];
+        rng.fill(&mut bytes);
+        Distance::from_bytes(bytes).truncated_to(self)
+    }
 }
 
 /// A key together with the value it was hashed from.
 ///
-/// The counterpart of `libp2p-kad`'s type of this name, for code that moves over.
-#[derive(Clone, Debug)]
+/// The counterpart of `libp2p-kad`'s type of this name, for code that moves over. Two are equal if their keys are.
+#[derive(Clone, Copy, Debug)]
 pub struct KBucketKey<T> {
     preimage: T,
     key: Key,
@@ -312,9 +317,14 @@ impl<T> KBucketKey<T> {
     /// Hashes the bytes of `preimage` with SHA-256.
     pub fn new(preimage: T) -> Self
     where
-        T: Clone + Into<Vec<u8>>,
+        T: AsRef<[u8]>,
     {
-        let key = Key::sha256(&preimage.clone().into());
+        let key = Key::sha256(preimage.as_ref());
+        Self { preimage, key }
+    }
+
+    /// Takes a key that was hashed before, maybe by another function.
+    pub(crate) const fn hashed(preimage: T, key: Key) -> Self {
         Self { preimage, key }
     }
 
@@ -342,6 +352,11 @@ impl<T> KBucketKey<T> {
     pub fn distance<U: AsRef<Key>>(&self, other: &U) -> Distance {
         self.key.distance(other.as_ref())
     }
+
+    /// Returns the one key that is `distance` away.
+    pub fn for_distance(&self, distance: Distance) -> Key {
+        self.key.at(distance)
+    }
 }
 
 impl<T> AsRef<Key> for KBucketKey<T> {
@@ -356,9 +371,21 @@ impl AsRef<Key> for Key {
     }
 }
 
+impl<T> From<KBucketKey<T>> for Key {
+    fn from(key: KBucketKey<T>) -> Self {
+        key.key
+    }
+}
+
 impl From<PeerId> for KBucketKey<PeerId> {
     fn from(peer: PeerId) -> Self {
         Self { preimage: peer, key: Key::of_peer(&peer, Key::sha256) }
+    }
+}
+
+impl<const S: usize> From<Multihash<S>> for KBucketKey<Multihash<S>> {
+    fn from(multihash: Multihash<S>) -> Self {
+        Self { preimage: multihash, key: Key::sha256(&multihash.to_bytes()) }
     }
 }
 
@@ -368,13 +395,19 @@ impl From<Vec<u8>> for KBucketKey<Vec<u8>> {
     }
 }
 
-impl<T> PartialEq for KBucketKey<T> {
-    fn eq(&self, other: &Self) -> bool {
+impl<T, U> PartialEq<KBucketKey<U>> for KBucketKey<T> {
+    fn eq(&self, other: &KBucketKey<U>) -> bool {
         self.key == other.key
     }
 }
 
 impl<T> Eq for KBucketKey<T> {}
+
+impl<T> Hash for KBucketKey<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key.hash(state);
+    }
+}
 
 #[cfg(test)]
 mod tests;

@@ -74,7 +74,9 @@ pub use event::{
     PingResult, Precision, ProgressStep, PutRecordOk, PutRecordResult, QueryId, QueryInfo, QueryResult,
     QueryStats, RoutingUpdate,
 };
-pub use key::{BucketIndex, Distance as KBucketDistance, KBucketKey, Key, KeyHash, MAX_PREIMAGE_PREFIX};
+pub use key::{
+    BucketIndex, Distance as KBucketDistance, KBucketKey, Key, KeyHash, MAX_PREIMAGE_PREFIX, U256,
+};
 pub use net::behaviour::{Behaviour, QueryMut};
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
@@ -83,6 +85,7 @@ pub use net::providers::Providers;
 pub use peer::{ConnectionType, KadPeer, PeerInfo};
 pub use record::{PeerRecord, ProviderRecord, Quorum, Record, RecordKey};
 pub use rng::Rng;
+pub use routing::{EntryView, KBucketRef, NodeStatus};
 
 /// The code of the README compiles.
 #[cfg(doctest)]

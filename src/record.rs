@@ -3,6 +3,7 @@
 //! Knows nothing of stores, validators or messages.
 
 use std::borrow::Borrow;
+use std::hash::{Hash, Hasher};
 use std::num::NonZeroUsize;
 
 use bytes::Bytes;
@@ -10,9 +11,11 @@ use libp2p_core::Multiaddr;
 use libp2p_core::multihash::Multihash;
 use libp2p_identity::PeerId;
 
+use crate::key::KBucketKey;
 use crate::time::SystemTime;
 
 /// The name of a record or of a provided content: any bytes. A clone shares them.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordKey(Bytes);
 
@@ -78,6 +81,12 @@ impl From<&str> for RecordKey {
 impl From<String> for RecordKey {
     fn from(text: String) -> Self {
         Self(text.into())
+    }
+}
+
+impl From<RecordKey> for KBucketKey<RecordKey> {
+    fn from(key: RecordKey) -> Self {
+        Self::new(key)
     }
 }
 
@@ -154,7 +163,9 @@ impl Quorum {
 }
 
 /// The statement that a peer provides the content of a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// Two are equal if they say the same of the same: by key and provider, whatever their end and addresses.
+#[derive(Clone, Debug)]
 pub struct ProviderRecord {
     /// The key of the content.
     pub key: RecordKey,
@@ -164,6 +175,20 @@ pub struct ProviderRecord {
     pub expires: Option<SystemTime>,
     /// Where the provider can be reached; may be empty.
     pub addresses: Vec<Multiaddr>,
+}
+
+impl PartialEq for ProviderRecord {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.key, &self.provider) == (&other.key, &other.provider)
+    }
+}
+
+impl Eq for ProviderRecord {}
+
+impl Hash for ProviderRecord {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.key, &self.provider).hash(state);
+    }
 }
 
 impl ProviderRecord {
@@ -203,5 +228,30 @@ mod tests {
         assert_eq!(of(2), [1, 2, 2, 2]);
         assert_eq!(of(1), [1, 1, 1, 1]);
         assert_eq!(of(0), [1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn a_provider_record_is_known_by_its_key_and_provider() {
+        use std::collections::HashSet;
+        let (one, other) = (PeerId::random(), PeerId::random());
+        let record = ProviderRecord::new("key", one, Vec::new());
+        let ended = ProviderRecord {
+            expires: Some(SystemTime::UNIX_EPOCH),
+            addresses: vec!["/memory/1".parse().unwrap()],
+            ..record.clone()
+        };
+        assert_eq!(record, ended);
+        assert_ne!(record, ProviderRecord { provider: other, ..record.clone() });
+        assert_ne!(record, ProviderRecord { key: "other".into(), ..record.clone() });
+        assert_eq!(HashSet::from([record, ended]).len(), 1);
+    }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn a_key_is_serialized_as_its_bytes() {
+        let key = RecordKey::from("key");
+        let text = serde_json::to_string(&key).unwrap();
+        assert_eq!(text, "[107,101,121]");
+        assert_eq!(serde_json::from_str::<RecordKey>(&text).unwrap(), key);
     }
 }

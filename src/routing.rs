@@ -19,9 +19,11 @@ pub(crate) mod probe;
 pub(crate) mod refresh;
 mod snapshot;
 mod table;
+mod view;
 
 pub use bucket::{Bucket, Entry};
 pub use probe::Probe;
 pub use snapshot::{BucketSnapshot, EntrySnapshot, TableSnapshot};
 pub(crate) use table::Worth;
 pub use table::{Closest, Failed, Insert, Refusal, Table, TableConfig};
+pub use view::{EntryView, KBucketRef, Node, NodeStatus};

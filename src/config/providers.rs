@@ -38,14 +38,15 @@ impl Providers {
 }
 
 impl Config {
-    /// Sets how long this node believes others that they provide something.
+    /// Sets how long this node believes others that they provide something; `None` means until there is no room.
     ///
     /// Longer survives a longer absence of the provider; finders meet more of those that are gone. Addresses are handed on
     /// for 24 hours whatever this is. Default: 48 hours (`spec`, "Content provider advertisement and discovery"). At least 1 second.
     ///
     /// # Errors
     /// [`ConfigError::TooShort`] if it is shorter.
-    pub fn with_provider_ttl(mut self, ttl: Duration) -> Result<Self, ConfigError> {
+    pub fn with_provider_ttl(mut self, ttl: impl Into<Option<Duration>>) -> Result<Self, ConfigError> {
+        let ttl = ttl.into().unwrap_or(Duration::MAX);
         self.providers.ttl = least::span("provider TTL", least::TTL, ttl)?;
         Ok(self)
     }

@@ -47,15 +47,15 @@ pub enum Caching {
     Disabled,
     /// At so many of the closest peers that were asked and did not have it.
     Enabled {
-        /// How many.
-        max_peers: NonZeroU8,
+        /// How many; with 0 it is not cached.
+        max_peers: u16,
     },
 }
 
 impl Default for Caching {
     /// At one (Maymounkov & Mazières §2.3).
     fn default() -> Self {
-        Self::Enabled { max_peers: NonZeroU8::MIN }
+        Self::Enabled { max_peers: 1 }
     }
 }
 

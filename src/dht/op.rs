@@ -29,7 +29,7 @@ use super::seeds::Seeds;
 use crate::addrs::Addresses;
 use crate::config::Config;
 use crate::error::{QueryError, RequestError};
-use crate::event::{QueryInfo, QueryResult, QueryStats};
+use crate::event::{ProgressStep, QueryInfo, QueryResult, QueryStats};
 use crate::key::Key;
 use crate::message::Request;
 use crate::query::lookup::Prospect;
@@ -150,7 +150,8 @@ pub(super) trait Machine {
         None
     }
 
-    fn info(&self) -> QueryInfo;
+    /// Returns what the operation is about and how far it is; `step` is its next event.
+    fn info(&self, step: ProgressStep) -> QueryInfo;
 
     /// Fills in what the operation's lookups have cost.
     fn count(&self, stats: &mut QueryStats);

@@ -154,8 +154,8 @@ impl<S: RecordStore> Dht<S> {
             return at_once(self, GetProvidersError::EmptyKey { key });
         }
         let target = (key.bytes().clone(), (self.config.key_hash)(key.as_ref()));
-        let k = self.config.bucket_size().get();
-        let search = self.search(now, target, k, Precision::Exact).ok();
+        let wanted = self.config.replication_factor().get();
+        let search = self.search(now, target, wanted, Precision::Exact).ok();
         let found = self.known_providers(now, key.clone());
         if search.is_none() && found.is_empty() {
             return at_once(self, GetProvidersError::of_query(NoKnownPeers(), key));
@@ -175,8 +175,8 @@ impl<S: RecordStore> Dht<S> {
             GetProvidersError::of_query(cause, key)
         } else {
             let target = (key.bytes().clone(), (self.config.key_hash)(key.as_ref()));
-            let k = self.config.bucket_size().get();
-            let search = self.search(now, target, k, Precision::Exact).ok();
+            let wanted = self.config.replication_factor().get();
+            let search = self.search(now, target, wanted, Precision::Exact).ok();
             let search = search.map(|search| search.asking(Request::GetProviders { key: key.clone() }));
             let found = self.known_providers(now, key);
             let id = self.insert_lasting(now, Operation::WatchProviders(WatchProviders::new(found, search)));

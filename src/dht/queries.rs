@@ -99,7 +99,7 @@ impl<S: RecordStore> Dht<S> {
             Command::Ping(peer) => self.ping(now, peer),
             Command::Connect(address) => self.connect(now, address),
             Command::GetRecord { key, quorum } => self.get_record(now, key, quorum),
-            Command::PutRecord { record, quorum } => self.put_or_say_why(now, record, quorum),
+            Command::PutRecord { record, copies, quorum } => self.put_or_say_why(now, record, copies, quorum),
             Command::PutRecordTo { record, peers, quorum } => self.put_record_to(now, record, peers, quorum),
             Command::StartProviding { key } => self.provide_or_say_why(now, key),
             Command::Advertise { key } => self.advertise_or_say_why(now, key),
@@ -271,13 +271,17 @@ impl<S: RecordStore> Dht<S> {
     /// Iterates over the queries of the application that run.
     pub fn queries(&self) -> impl Iterator<Item = QueryRef> {
         let visible = self.queries.iter().filter(|(_, query)| query.asker == Asker::Application);
-        visible.map(|(id, query)| QueryRef { id, info: query.operation.state().info(), stats: query.stats() })
+        visible.map(|(id, query)| QueryRef {
+            id,
+            info: query.operation.state().info(query.step),
+            stats: query.stats(),
+        })
     }
 
     /// Returns a query of the application that runs.
     pub fn query(&self, id: QueryId) -> Option<QueryRef> {
         let query = self.queries.get(id).filter(|query| query.asker == Asker::Application)?;
-        Some(QueryRef { id, info: query.operation.state().info(), stats: query.stats() })
+        Some(QueryRef { id, info: query.operation.state().info(query.step), stats: query.stats() })
     }
 
     /// Looks up the own id or a random key of a bucket for the table's sake.

@@ -10,6 +10,7 @@ mod upkeep;
 mod writers;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 
 use libp2p_identity::PeerId;
 
@@ -146,14 +147,14 @@ impl<S: RecordStore> Dht<S> {
         }
         // A store that cannot be read is as good as none: others may have the record.
         let own = self.store.get(wall, &key).ok().flatten().map(|record| record.into_owned());
-        let k = self.config.bucket_size().get();
+        let wanted = self.config.replication_factor().get();
         // One that is here is enough where one is.
-        let is_enough = own.is_some() && quorum.is_some_and(|quorum| quorum.of(k).get() == 1);
+        let is_enough = own.is_some() && quorum.is_some_and(|quorum| quorum.of(wanted).get() == 1);
         let search = if is_enough {
             None
         } else {
             let target = (key.bytes().clone(), (self.config.key_hash)(key.as_ref()));
-            self.search(now, target, k, Precision::Exact).ok()
+            self.search(now, target, wanted, Precision::Exact).ok()
         };
         if search.is_none() && own.is_none() {
             return at_once(self, GetRecordError::of_query(NoKnownPeers(), key));
@@ -164,7 +165,7 @@ impl<S: RecordStore> Dht<S> {
         begun.unwrap_or_else(|cause| at_once(self, GetRecordError::of_query(cause, key)))
     }
 
-    /// Stores a record here and at the `k` closest peers to its key. Ends with one [`QueryResult::PutRecord`], which does not
+    /// Stores a record here and at as many of the closest peers to its key as are configured. Ends with one [`QueryResult::PutRecord`], which does not
     /// come before the record would survive a crash here.
     ///
     /// This node is the publisher: it puts the record anew until it is removed or ends. A record without an end lasts as long
@@ -172,13 +173,25 @@ impl<S: RecordStore> Dht<S> {
     ///
     /// # Errors
     /// Whatever keeps this node itself from storing it; then it is sent to nobody.
-    pub fn put_record(
+    pub fn put_record(&mut self, now: Now, record: Record, quorum: Quorum) -> Result<QueryId, store::Error> {
+        self.put_record_to_n_closest(now, record, self.config.replication_factor(), quorum)
+    }
+
+    /// Stores a record here and at the `copies` closest peers to its key, at most `k`; else as [`put_record`](Self::put_record).
+    ///
+    /// When it is put anew it is at as many as are configured.
+    ///
+    /// # Errors
+    /// Whatever keeps this node itself from storing it; then it is sent to nobody.
+    pub fn put_record_to_n_closest(
         &mut self,
         now: Now,
         mut record: Record,
+        copies: NonZeroUsize,
         quorum: Quorum,
     ) -> Result<QueryId, store::Error> {
         let now = self.tell_time(now);
+        let copies = copies.min(self.config.bucket_size());
         let wall = self.wall_at(now);
         record.publisher = Some(self.local.peer);
         self.check_own(wall, &record)?;
@@ -191,9 +204,8 @@ impl<S: RecordStore> Dht<S> {
         self.commit_soon(now);
         let change = self.unsafe_change();
         let target = (record.key.bytes().clone(), key);
-        let k = self.config.bucket_size().get();
         let sent = self.sent(wall, record.clone(), true);
-        let put = match self.search(now, target, k, Precision::Near) {
+        let put = match self.search(now, target, copies.get(), Precision::Near) {
             Ok(search) => Ok(PutRecord::new(sent, quorum, search)),
             // That it is here is not said before it is safe.
             Err(NoKnownPeers()) if change.is_some() => Ok(PutRecord::at_nobody(sent, quorum)),
@@ -308,9 +320,16 @@ impl<S: RecordStore> Dht<S> {
     }
 
     /// Begins a put for a command, whose error goes into the event.
-    pub(super) fn put_or_say_why(&mut self, now: Now, record: Record, quorum: Quorum) -> QueryId {
+    pub(super) fn put_or_say_why(
+        &mut self,
+        now: Now,
+        record: Record,
+        copies: Option<NonZeroUsize>,
+        quorum: Quorum,
+    ) -> QueryId {
+        let copies = copies.unwrap_or(self.config.replication_factor());
         let key = record.key.clone();
-        self.put_record(now, record, quorum).unwrap_or_else(|error| {
+        self.put_record_to_n_closest(now, record, copies, quorum).unwrap_or_else(|error| {
             self.at_once(now.instant, QueryResult::PutRecord(Err(why_not(key, error))))
         })
     }

@@ -11,6 +11,7 @@ mod load;
 mod network;
 mod providers;
 mod records;
+mod replication;
 mod requests;
 mod searching;
 mod settings;

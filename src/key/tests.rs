@@ -62,9 +62,7 @@ proptest! {
 }
 
 fn add(a: Distance, b: Distance) -> Option<Distance> {
-    let (low, carry) = a.low.overflowing_add(b.low);
-    let high = a.high.checked_add(b.high)?.checked_add(u128::from(carry))?;
-    Some(Distance { high, low })
+    a.0.checked_add(b.0).map(Distance)
 }
 
 #[test]
@@ -76,7 +74,7 @@ fn random_keys_of_a_bucket_are_uniform() {
     let mut counts = [0u32; 256];
     for _ in 0..256 * 100 {
         let distance = own.distance(&own.random_in_bucket(bucket, &mut rng));
-        counts[usize::try_from((distance.high >> (200 - 128 - 8)) & 0xff).unwrap()] += 1;
+        counts[usize::try_from((distance.0.high >> (200 - 128 - 8)) & 0xff).unwrap()] += 1;
     }
     assert!(counts.iter().all(|count| (50..160).contains(count)), "{counts:?}");
 }
@@ -185,4 +183,36 @@ fn behind_all_keys_that_share_some_bits_comes_the_next_one() {
         }
         assert!(Key::from_bytes(last).common_prefix(&one) >= bits);
     }
+}
+
+#[test]
+fn a_range_of_responsibility_is_computed_with_distances() {
+    // A tenth of a quarter of the keyspace, and three of them.
+    let quarter = Distance::MAX >> 2;
+    let tenth = Distance(quarter.0.checked_div(U256::from(10u32)).unwrap());
+    assert_eq!((quarter.ilog2(), tenth.ilog2()), (Some(253), Some(250)));
+    assert!(tenth.saturating_mul(9).saturating_add(tenth) <= quarter);
+    assert!(tenth.saturating_mul(11) > quarter && tenth.saturating_mul(u64::MAX) == Distance::MAX);
+    assert_eq!(Distance::MAX.saturating_add(tenth), Distance::MAX);
+    assert_eq!(Distance::from_bytes(tenth.to_bytes()), tenth);
+    assert_eq!((quarter << 2).to_bytes()[31], 0xfc);
+    let mut rng = Rng::from_u64(1);
+    for bucket in [0, 100, 255].map(BucketIndex::new) {
+        let ((least, most), random) = (bucket.range(), bucket.random_distance(&mut rng));
+        assert!(least <= random && random <= most);
+    }
+}
+
+#[test]
+fn keys_of_all_kinds_are_the_hashes_of_their_bytes() {
+    use std::collections::HashSet;
+    let multihash = libp2p_core::multihash::Multihash::<64>::wrap(0x12, &[7; 32]).unwrap();
+    let (of_multihash, of_bytes) = (KBucketKey::from(multihash), KBucketKey::from(multihash.to_bytes()));
+    assert!(of_multihash == of_bytes && KBucketKey::new("text") == KBucketKey::new(b"text"));
+    assert_ne!(of_multihash.hashed_bytes(), KBucketKey::new(multihash.digest()).hashed_bytes());
+    let copied = of_multihash;
+    assert_eq!(HashSet::from([copied, of_multihash]).len(), 1);
+    let distance = Key::sha256(b"a").distance(of_bytes.key());
+    assert_eq!(of_bytes.for_distance(distance), Key::sha256(b"a"));
+    assert_eq!(Key::from(of_multihash), *of_bytes.key());
 }

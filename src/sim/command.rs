@@ -179,6 +179,7 @@ impl Line {
             key_hash: _,
             seed: _,
             address_filter: _,
+            replication: _,
             records: _,
             providers: _,
             // The simulator has no use for these.

@@ -56,15 +56,28 @@ impl MemoryStore {
         }
     }
 
-    /// Keeps the records for which `keep` is true.
-    pub fn retain(&mut self, mut keep: impl FnMut(&RecordKey, &Record) -> bool) {
+    /// Keeps the records for which `keep` is true, and what it makes of them.
+    ///
+    /// A record stays what it was if there is no room for what was made of it, and its key is always what it was.
+    pub fn retain(&mut self, mut keep: impl FnMut(&RecordKey, &mut Record) -> bool) {
+        let mut changed = Vec::new();
         self.records.retain(|key, record| {
-            let keeps = keep(key, record);
-            if !keeps {
+            let mut kept = record.clone();
+            if !keep(key, &mut kept) {
                 self.index.remove(key);
+                return false;
             }
-            keeps
+            kept.key.clone_from(key);
+            changed.extend((kept != *record).then_some(kept));
+            true
         });
+        for record in changed {
+            if let Some(owner) = self.index.get(&record.key).map(|meta| meta.owner)
+                && let Err(error) = self.store(SystemTime::UNIX_EPOCH, record, owner)
+            {
+                tracing::debug!(%error, "a record stays what it was");
+            }
+        }
     }
 
     /// Returns how many bytes the keys and values take that others wanted stored.
@@ -270,6 +283,27 @@ mod tests {
         store.remove(&RecordKey::new(&[near[0]])).unwrap();
         check(&store);
         assert!(store.records().next().is_none());
+    }
+
+    #[test]
+    fn what_is_retained_can_be_changed_as_far_as_there_is_room() {
+        let mut store = store();
+        let end = WALL + Duration::from_secs(10);
+        store.put(WALL, record(1, b"own")).unwrap();
+        store.put_from(WALL, record(2, b"abc"), somebody()).unwrap();
+        store.put_from(WALL, record(3, b"abc"), somebody()).unwrap();
+        store.retain(|key, record| {
+            record.key = "another".into();
+            record.expires = Some(end);
+            record.value = if key.as_ref() == [2] { "too long".into() } else { "a".into() };
+            key.as_ref() != [3]
+        });
+        check(&store);
+        let get = |key| store.get(WALL, &RecordKey::new(&[key])).unwrap().map(Cow::into_owned);
+        assert_eq!(get(1), Some(Record { expires: Some(end), ..record(1, b"a") }));
+        assert_eq!((get(2), get(3)), (Some(record(2, b"abc")), None));
+        assert!(store.is_own(&RecordKey::new(&[1])) && !store.is_own(&RecordKey::new(&[2])));
+        assert_eq!(store.expire(end).unwrap().gone, [RecordKey::new(&[1])], "its end is the new one");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use libp2p_identity::PeerId;
 use super::search::{Search, Want, excess};
 use super::{Answer, End, Machine, Step, View};
 use crate::error::{AddProviderError, ProvideReport, RequestError};
-use crate::event::{AddProviderOk, QueryInfo, QueryResult, QueryStats};
+use crate::event::{AddProviderOk, ProgressStep, QueryInfo, QueryResult, QueryStats};
 use crate::message::Request;
 use crate::query::fanout::{Fanout, FanoutNext, Fate};
 use crate::record::RecordKey;
@@ -121,7 +121,7 @@ impl Machine for AddProvider {
                     Want::Wait(until) => return Step::Wait(until),
                     Want::Done => {}
                 }
-                let k = view.config.bucket_size().get();
+                let k = self.search.wanted();
                 let wanted = self.search.needed_for(now, k).min(2 * k);
                 let wanted = wanted + excess(view, &self.search.closest_ids(wanted)).min(k);
                 let peers = self.search.closest_ids(2 * wanted);
@@ -176,7 +176,7 @@ impl Machine for AddProvider {
         }
     }
 
-    fn info(&self) -> QueryInfo {
+    fn info(&self, _: ProgressStep) -> QueryInfo {
         QueryInfo::AddProvider { key: self.key.clone(), sent: self.num_sent() }
     }
 

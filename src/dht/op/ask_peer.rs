@@ -6,7 +6,7 @@ use super::{Answer, Ask, End, Machine, Step, View};
 use crate::addrs::Addresses;
 use crate::dht::peers::Urgency;
 use crate::error::{AskPeerError, RequestError};
-use crate::event::{AskPeerOk, QueryInfo, QueryResult, QueryStats};
+use crate::event::{AskPeerOk, ProgressStep, QueryInfo, QueryResult, QueryStats};
 use crate::message::Request;
 use crate::peer::PeerInfo;
 use crate::time::Instant;
@@ -75,7 +75,7 @@ impl Machine for AskPeer {
         }))
     }
 
-    fn info(&self) -> QueryInfo {
+    fn info(&self, _: ProgressStep) -> QueryInfo {
         QueryInfo::AskPeer { peer: self.peer }
     }
 

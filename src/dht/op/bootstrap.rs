@@ -8,7 +8,7 @@ use libp2p_identity::PeerId;
 use super::search::{Goal, Search, Want};
 use super::{Answer, End, Machine, Step, View, preimage_of};
 use crate::error::{BootstrapError, RequestError};
-use crate::event::{BootstrapOk, Precision, QueryInfo, QueryResult, QueryStats};
+use crate::event::{BootstrapOk, Precision, ProgressStep, QueryInfo, QueryResult, QueryStats};
 use crate::key::BucketIndex;
 use crate::routing::bootstrap::buckets_to_look_up;
 use crate::time::{Instant, earliest};
@@ -185,9 +185,9 @@ impl Machine for Bootstrap {
         })
     }
 
-    fn info(&self) -> QueryInfo {
+    fn info(&self, step: ProgressStep) -> QueryInfo {
         let remaining = self.own_is_over.then(|| self.remaining());
-        QueryInfo::Bootstrap { peer: self.local, remaining }
+        QueryInfo::Bootstrap { peer: self.local, remaining, step }
     }
 
     fn count(&self, stats: &mut QueryStats) {

@@ -9,7 +9,7 @@ use crate::addrs::Addresses;
 use crate::dht::io::{DialFailure, Unreached};
 use crate::dht::peers::Urgency;
 use crate::error::{AddressError, ConnectError, RequestError};
-use crate::event::{ConnectOk, QueryInfo, QueryResult, QueryStats};
+use crate::event::{ConnectOk, ProgressStep, QueryInfo, QueryResult, QueryStats};
 use crate::time::Instant;
 
 /// Connects to an address without knowing the peer. Whoever is met there becomes a seed, and is asked for the peers closest to
@@ -129,7 +129,7 @@ impl Machine for Connect {
         }))
     }
 
-    fn info(&self) -> QueryInfo {
+    fn info(&self, _: ProgressStep) -> QueryInfo {
         QueryInfo::Connect { address: self.address.clone() }
     }
 

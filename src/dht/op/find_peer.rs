@@ -9,7 +9,7 @@ use super::search::{Search, Want};
 use super::{Answer, End, Machine, Step, View};
 use crate::addrs::Addresses;
 use crate::error::{FindPeerError, RequestError};
-use crate::event::{Evidence, FindPeerOk, QueryInfo, QueryResult, QueryStats};
+use crate::event::{Evidence, FindPeerOk, ProgressStep, QueryInfo, QueryResult, QueryStats};
 use crate::peer::PeerInfo;
 use crate::time::Instant;
 
@@ -119,7 +119,7 @@ impl Machine for FindPeer {
         Some(&self.peer)
     }
 
-    fn info(&self) -> QueryInfo {
+    fn info(&self, _: ProgressStep) -> QueryInfo {
         QueryInfo::FindPeer { peer: self.peer }
     }
 

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use super::search::{Search, Want};
 use super::{Answer, End, Machine, Step, View};
 use crate::error::{GetClosestPeersError, RequestError};
-use crate::event::{GetClosestPeersOk, QueryInfo, QueryResult, QueryStats};
+use crate::event::{GetClosestPeersOk, ProgressStep, QueryInfo, QueryResult, QueryStats};
 use crate::time::Instant;
 
 /// A search for the closest peers to a key.
@@ -60,8 +60,8 @@ impl Machine for FindPeers {
         })
     }
 
-    fn info(&self) -> QueryInfo {
-        QueryInfo::GetClosestPeers { key: self.search.preimage().to_vec(), num_results: self.wanted }
+    fn info(&self, step: ProgressStep) -> QueryInfo {
+        QueryInfo::GetClosestPeers { key: self.search.preimage().to_vec(), num_results: self.wanted, step }
     }
 
     fn count(&self, stats: &mut QueryStats) {

@@ -8,7 +8,7 @@ use super::search::{Search, Want};
 use super::{Answer, End, Machine, Step, View};
 use crate::addrs::Addresses;
 use crate::error::{GetProvidersError, RequestError};
-use crate::event::{GetProvidersOk, QueryInfo, QueryResult, QueryStats};
+use crate::event::{GetProvidersOk, ProgressStep, QueryInfo, QueryResult, QueryStats};
 use crate::peer::PeerInfo;
 use crate::record::{ProviderRecord, RecordKey};
 use crate::time::Instant;
@@ -136,8 +136,7 @@ impl GetProviders {
     }
 
     fn closest_peers(&self, view: &View<'_>) -> Vec<PeerId> {
-        let k = view.config.bucket_size().get();
-        let closest = self.search.iter().flat_map(|search| search.closest_answered(view, k));
+        let closest = self.search.iter().flat_map(|search| search.closest_answered(view, search.wanted()));
         closest.map(|peer| peer.peer_id).collect()
     }
 
@@ -197,9 +196,9 @@ impl Machine for GetProviders {
         }
     }
 
-    fn info(&self) -> QueryInfo {
+    fn info(&self, step: ProgressStep) -> QueryInfo {
         let (key, providers_found) = (self.found.key().clone(), self.found.len());
-        QueryInfo::GetProviders { key, providers_found, is_watch: false }
+        QueryInfo::GetProviders { key, providers_found, is_watch: false, step }
     }
 
     fn count(&self, stats: &mut QueryStats) {

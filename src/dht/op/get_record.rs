@@ -8,7 +8,7 @@ use libp2p_identity::PeerId;
 use super::search::{Search, Want};
 use super::{Answer, End, Machine, Step, View};
 use crate::error::{GetRecordError, QueryError, RequestError};
-use crate::event::{GetRecordOk, QueryInfo, QueryResult, QueryStats};
+use crate::event::{GetRecordOk, ProgressStep, QueryInfo, QueryResult, QueryStats};
 use crate::record::{PeerRecord, Quorum, Record, RecordKey};
 use crate::time::{Duration, Instant, SystemTime, wall_after};
 use crate::validate::{Namespaces, Validator as _};
@@ -100,8 +100,7 @@ impl GetRecord {
 
     /// Returns how many must agree: a quorum is counted among those of the closest that were asked.
     fn needed(&self, view: &View<'_>) -> Option<NonZeroUsize> {
-        let k = view.config.bucket_size().get();
-        self.quorum.map(|quorum| quorum.of(k))
+        self.quorum.map(|quorum| quorum.of(view.config.replication_factor().get()))
     }
 
     /// Returns until when somebody slow is awaited who may still have what is lacking.
@@ -130,13 +129,13 @@ impl GetRecord {
             if !search.has_answers() {
                 return Err(GetRecordError::NoAnswer { key, fates: search.fates(view) });
             }
-            let closest_peers = search.closest_answered(view, view.config.bucket_size().get());
+            let closest_peers = search.closest_answered(view, search.wanted());
             return Err(GetRecordError::NotFound { key, closest_peers });
         };
         let agreed = self.agreed();
-        // Where there are fewer peers than `k`, all of them are enough.
+        // Where there are fewer peers than are to hold it, all of them are enough.
         let reached = self.found.len() + self.without.len();
-        let quorum = self.quorum.map(|quorum| quorum.of(reached.min(view.config.bucket_size().get())));
+        let quorum = self.quorum.map(|quorum| quorum.of(reached.min(view.config.replication_factor().get())));
         match quorum.filter(|quorum| agreed < quorum.get()) {
             Some(quorum) => {
                 let records = self.by_worth();
@@ -231,8 +230,8 @@ impl Machine for GetRecord {
         })
     }
 
-    fn info(&self) -> QueryInfo {
-        QueryInfo::GetRecord { key: self.key.clone(), quorum: self.quorum, found: self.found.len() }
+    fn info(&self, step: ProgressStep) -> QueryInfo {
+        QueryInfo::GetRecord { key: self.key.clone(), quorum: self.quorum, found: self.found.len(), step }
     }
 
     fn count(&self, stats: &mut QueryStats) {

@@ -7,7 +7,7 @@ use super::{Answer, Ask, End, Machine, Step, View, find_node};
 use crate::addrs::Addresses;
 use crate::dht::peers::Urgency;
 use crate::error::{PingError, RequestError};
-use crate::event::{PingOk, QueryInfo, QueryResult, QueryStats};
+use crate::event::{PingOk, ProgressStep, QueryInfo, QueryResult, QueryStats};
 use crate::message::Request;
 use crate::time::{Duration, Instant};
 
@@ -89,7 +89,7 @@ impl Machine for Ping {
         }))
     }
 
-    fn info(&self) -> QueryInfo {
+    fn info(&self, _: ProgressStep) -> QueryInfo {
         QueryInfo::Ping { peer: self.peer }
     }
 

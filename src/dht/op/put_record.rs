@@ -7,7 +7,7 @@ use super::{Answer, Ask, End, Machine, Step, View};
 use crate::addrs::Addresses;
 use crate::dht::peers::Urgency;
 use crate::error::{PutRecordError, PutReport, QueryError, RequestError, StoreError};
-use crate::event::{PutRecordOk, QueryInfo, QueryResult, QueryStats};
+use crate::event::{ProgressStep, PutRecordOk, QueryInfo, QueryResult, QueryStats};
 use crate::message::{Request, SentRecord};
 use crate::query::fanout::{Fanout, FanoutNext, Fate};
 use crate::record::{Quorum, RecordKey};
@@ -34,6 +34,8 @@ pub(in crate::dht) struct PutRecord {
     record: SentRecord,
     quorum: Quorum,
     search: Option<Search>,
+    /// So many are to hold it.
+    copies: usize,
     /// They have failed already while the closest were searched.
     failed: Vec<(PeerId, RequestError)>,
     fanout: Option<Fanout>,
@@ -61,19 +63,20 @@ const STORE: u16 = 1;
 impl PutRecord {
     /// Stores it at the closest peers.
     pub(in crate::dht) const fn new(record: SentRecord, quorum: Quorum, search: Search) -> Self {
-        Self { record, quorum, search: Some(search), failed: Vec::new(), fanout: None, change: None }
+        let copies = search.wanted();
+        Self { record, quorum, search: Some(search), copies, failed: Vec::new(), fanout: None, change: None }
     }
 
     /// Stores it at some peers.
     pub(in crate::dht) fn to(record: SentRecord, quorum: Quorum, peers: Vec<PeerId>) -> Self {
         let count = peers.len();
         let fanout = Some(Fanout::new(peers, count, quorum.of(count).get()));
-        Self { record, quorum, search: None, failed: Vec::new(), fanout, change: None }
+        Self { record, quorum, search: None, copies: count, failed: Vec::new(), fanout, change: None }
     }
 
     /// Stores it at nobody, since nobody is known; only what this node itself does is reported.
     pub(in crate::dht) const fn at_nobody(record: SentRecord, quorum: Quorum) -> Self {
-        Self { record, quorum, search: None, failed: Vec::new(), fanout: None, change: None }
+        Self { record, quorum, search: None, copies: 0, failed: Vec::new(), fanout: None, change: None }
     }
 
     /// Reports nothing before a change of this node's own store is known to survive a crash, or not to.
@@ -157,7 +160,7 @@ impl PutRecord {
         let report = self.report(view);
         let asked = self.fanout.iter().flat_map(Fanout::fates).count();
         // Those that took the place of others do not make the quorum greater.
-        let quorum = self.quorum.of(asked.min(view.config.bucket_size().get().max(1)));
+        let quorum = self.quorum.of(asked.min(self.copies));
         QueryResult::PutRecord(if report.stored.len() >= quorum.get() {
             Ok(PutRecordOk { key, report })
         } else {
@@ -187,10 +190,9 @@ impl Machine for PutRecord {
                 Want::Wait(until) => return Step::Wait(until),
                 Want::Done => {}
             }
-            let k = view.config.bucket_size().get();
-            let peers = search.closest_ids(2 * k);
-            let quorum = self.quorum.of(peers.len().min(k)).get();
-            self.fanout = Some(Fanout::new(peers, k, quorum));
+            let peers = search.closest_ids(2 * self.copies);
+            let quorum = self.quorum.of(peers.len().min(self.copies)).get();
+            self.fanout = Some(Fanout::new(peers, self.copies, quorum));
         }
         let outlook = |peer: &PeerId, phase| view.prospect(peer, phase);
         match self.fanout.as_mut().map_or(FanoutNext::Done, |fanout| fanout.next(now, &outlook)) {
@@ -232,7 +234,7 @@ impl Machine for PutRecord {
         }
     }
 
-    fn info(&self) -> QueryInfo {
+    fn info(&self, _: ProgressStep) -> QueryInfo {
         QueryInfo::PutRecord { key: self.record.key.clone(), quorum: self.quorum, stored: self.num_stored() }
     }
 

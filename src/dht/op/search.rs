@@ -118,6 +118,11 @@ impl Search {
         })
     }
 
+    /// Returns how many peers are wanted.
+    pub(in crate::dht) const fn wanted(&self) -> usize {
+        self.wanted
+    }
+
     /// Asks for more than closer peers, which the answers are to name as well.
     #[must_use]
     pub(in crate::dht) fn asking(mut self, request: Request) -> Self {

@@ -6,7 +6,7 @@ use super::get_providers::Found;
 use super::search::{Goal, Search, Want};
 use super::{Answer, End, Machine, Step, View};
 use crate::error::{GetProvidersError, QueryError, RequestError};
-use crate::event::{GetProvidersOk, Precision, QueryInfo, QueryResult, QueryStats};
+use crate::event::{GetProvidersOk, Precision, ProgressStep, QueryInfo, QueryResult, QueryStats};
 use crate::message::Request;
 use crate::time::{Duration, Instant, after};
 
@@ -55,7 +55,7 @@ impl WatchProviders {
             return;
         }
         let target = (self.found.preimage().clone(), (view.config.key_hash)(self.found.preimage()));
-        let k = view.config.bucket_size().get();
+        let k = view.config.replication_factor().get();
         let search = Search::new(now, view, target, k, Goal::Closest(Precision::Exact));
         let request = Request::GetProviders { key: self.found.key().clone() };
         self.search = search.map(|search| search.asking(request));
@@ -113,9 +113,9 @@ impl Machine for WatchProviders {
         })
     }
 
-    fn info(&self) -> QueryInfo {
+    fn info(&self, step: ProgressStep) -> QueryInfo {
         let (key, providers_found) = (self.found.key().clone(), self.found.len());
-        QueryInfo::GetProviders { key, providers_found, is_watch: true }
+        QueryInfo::GetProviders { key, providers_found, is_watch: true, step }
     }
 
     fn count(&self, stats: &mut QueryStats) {

@@ -41,7 +41,7 @@ impl<S: RecordStore> Dht<S> {
             return Err((AddProviderError::NoAddress { key, report }, Spread::Unnamed));
         }
         let target = (key.bytes().clone(), (self.config.key_hash)(key.as_ref()));
-        match self.search(now, target, self.config.bucket_size().get(), Precision::Near) {
+        match self.search(now, target, self.config.replication_factor().get(), Precision::Near) {
             Ok(search) => Ok(Operation::AddProvider(AddProvider::new(key.clone(), search))),
             Err(error) => Err((AddProviderError::of_query(error, key.clone()), Spread::Nowhere)),
         }
@@ -150,7 +150,7 @@ impl<S: RecordStore> Dht<S> {
             self.providing.reprovide.was_put(now, key, spread, &mut self.rng);
         }
         if sent > 0 && self.providing.reprovide.knows(key) {
-            let (place, k) = (self.place(key), self.config.bucket_size().get());
+            let (place, k) = (self.place(key), self.config.replication_factor().get());
             self.providing.newcomers.announced(place, &add.asked(), &self.table, k);
             self.take_note(now, key);
         }
@@ -185,7 +185,7 @@ impl<S: RecordStore> Dht<S> {
             return false;
         }
         for _ in 0..MAX_SPARED {
-            match self.providing.newcomers.next(now, &self.table, self.config.bucket_size().get()) {
+            match self.providing.newcomers.next(now, &self.table, self.config.replication_factor().get()) {
                 Next::Tell(to, key) => {
                     self.insert(now, Operation::TellOne(TellOne::new(key, to)), Asker::HandOver(to));
                     return true;

@@ -91,7 +91,7 @@ impl<S: RecordStore> Dht<S> {
         let wall = self.wall_at(now);
         let max_cache = match self.config.records.caching {
             Caching::Disabled => 0,
-            Caching::Enabled { max_peers } => max_peers.get().into(),
+            Caching::Enabled { max_peers } => max_peers.into(),
         };
         let rules = (self.config.bucket_size().get(), max_cache, self.config.records.ttl);
         let Some(FollowUp { record, correct, cache }) = get.follow_up(wall, rules) else {
@@ -169,13 +169,13 @@ impl<S: RecordStore> Dht<S> {
             return false;
         };
         let target = (key.bytes().clone(), (self.config.key_hash)(key.as_ref()));
-        let (k, is_own) = (self.config.bucket_size().get(), self.is_own(&record));
-        if !is_own && self.num_closer(&target.1) > k {
+        let (copies, is_own) = (self.config.replication_factor().get(), self.is_own(&record));
+        if !is_own && self.num_closer(&target.1) > copies {
             // A copy, cached or left over: those it belongs to see to it, and it ends here.
             self.records.republish.done(now, &key, Spread::Wide, &mut self.rng);
             return false;
         }
-        match self.search(now, target, k, Precision::Near) {
+        match self.search(now, target, copies, Precision::Near) {
             Ok(search) => {
                 let put = PutRecord::new(self.sent(wall, record, is_own), Quorum::All, search);
                 self.insert(now, Operation::PutRecord(put), Asker::Republish);
@@ -262,13 +262,13 @@ impl<S: RecordStore> Dht<S> {
         if self.queries.is_full() {
             return false;
         }
-        let (records, k, queries) = (&mut *self.records, self.config.bucket_size().get(), &self.queries);
+        let (records, copies, queries) = (&mut *self.records, self.config.replication_factor().get(), &self.queries);
         // What a put sends it anyway is not sent twice.
         let sends = |to: &PeerId, key: &RecordKey| {
             let puts = queries.iter().filter_map(|(_, query)| query.put()).filter(|put| put.key() == key);
             puts.map(|put| put.sends_to(to)).fold(Elsewhere::No, Elsewhere::max)
         };
-        let next = records.handing.next(now, &records.republish, &self.table, k, &sends);
+        let next = records.handing.next(now, &records.republish, &self.table, copies, &sends);
         let Next::Send(to, key) = next else {
             return false;
         };

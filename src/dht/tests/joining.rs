@@ -185,7 +185,7 @@ fn how_far_a_join_is_can_be_looked_at() {
     let join = dht.bootstrap(now).unwrap();
     let remaining = |dht: &Dht<MemoryStore>| {
         let query = dht.query(join)?;
-        let QueryInfo::Bootstrap { peer: own, remaining } = query.info() else { panic!("{query:?}") };
+        let QueryInfo::Bootstrap { peer: own, remaining, .. } = query.info() else { panic!("{query:?}") };
         assert_eq!(*own, peer(0));
         Some(*remaining)
     };

@@ -6,7 +6,7 @@ use crate::config::Parallelism;
 use crate::error::{
     BootstrapError, ConnectError, FindPeerError, GetClosestPeersError, PingError, QueryError,
 };
-use crate::event::{Evidence, FindPeerOk, GetClosestPeersOk, PingOk, Precision, QueryInfo};
+use crate::event::{Evidence, FindPeerOk, GetClosestPeersOk, PingOk, Precision, ProgressStep, QueryInfo};
 use crate::peer::{KadPeer, PeerInfo};
 use std::num::{NonZeroU8, NonZeroUsize};
 
@@ -349,8 +349,8 @@ fn as_many_as_are_wanted_but_never_more_than_k_are_found() {
     for (wanted, count) in [(1, 1), (3, 3), (8, 8), (9, 8), (1000, 8)] {
         let query = dht.find_n_closest(start(), *b"anything", nz(wanted), Precision::Exact);
         let info = dht.query(query).map(|query| query.info().clone());
-        let (key, num_results) = (b"anything".to_vec(), nz(count));
-        assert_eq!(info, Some(QueryInfo::GetClosestPeers { key, num_results }));
+        let (key, num_results, step) = (b"anything".to_vec(), nz(count), ProgressStep::first());
+        assert_eq!(info, Some(QueryInfo::GetClosestPeers { key, num_results, step }));
         let peers = closest_of(&answer_all(&mut dht, start(), &[]), query);
         let truth = by_distance(1..=8, b"anything").into_iter().map(peer).take(count);
         assert_eq!(ids(&peers), truth.collect::<Vec<_>>());
@@ -570,12 +570,13 @@ fn running_queries_can_be_looked_at() {
     let connect = dht.connect(start(), address(9));
     let join = dht.bootstrap(start()).unwrap();
     let infos: BTreeMap<_, _> = dht.queries().map(|query| (query.id(), query.info().clone())).collect();
+    let step = ProgressStep::first();
     let expected = [
-        (find, QueryInfo::GetClosestPeers { key: b"anything".to_vec(), num_results: nz(20) }),
+        (find, QueryInfo::GetClosestPeers { key: b"anything".to_vec(), num_results: nz(20), step }),
         (peer_search, QueryInfo::FindPeer { peer: peer(WANTED) }),
         (ping, QueryInfo::Ping { peer: peer(1) }),
         (connect, QueryInfo::Connect { address: address(9) }),
-        (join, QueryInfo::Bootstrap { peer: peer(0), remaining: None }),
+        (join, QueryInfo::Bootstrap { peer: peer(0), remaining: None, step }),
     ];
     assert_eq!(infos, BTreeMap::from(expected.clone()));
     for (id, info) in expected {

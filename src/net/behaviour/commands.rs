@@ -7,15 +7,16 @@ use libp2p_identity::PeerId;
 use libp2p_swarm::StreamProtocol;
 
 use super::Behaviour;
+use crate::addrs::Addresses;
 use crate::dht::{Dht, QueryRef};
 use crate::error::NoKnownPeers;
 use crate::event::{HeldId, Mode, Precision, QueryId, QueryInfo, QueryStats, RoutingUpdate};
-use crate::key::Key;
+use crate::key::{KBucketKey, Key};
 use crate::net::timer;
 use crate::peer::{ConnectionType, KadPeer};
 use crate::record::Quorum;
 use crate::record::{Record, RecordKey};
-use crate::routing::{Bucket, Entry, TableSnapshot};
+use crate::routing::{Bucket, EntryView, KBucketRef, TableSnapshot};
 use crate::store::{self, RecordStore};
 
 impl<S: RecordStore + 'static> Behaviour<S> {
@@ -36,13 +37,17 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     /// Removes an address of a peer; with its last one the peer leaves the routing table and the seeds.
     ///
     /// Returns the entry of a peer that has left the routing table.
-    pub fn remove_address(&mut self, peer: &PeerId, address: &Multiaddr) -> Option<Entry> {
-        self.call(|dht, now| dht.remove_address(now, peer, address))
+    pub fn remove_address(
+        &mut self,
+        peer: &PeerId,
+        address: &Multiaddr,
+    ) -> Option<EntryView<KBucketKey<PeerId>, Addresses>> {
+        self.call(|dht, now| dht.remove_address(now, peer, address)).as_ref().map(EntryView::of)
     }
 
     /// Removes a peer from the routing table and the seeds. It may enter again when it answers.
-    pub fn remove_peer(&mut self, peer: &PeerId) -> Option<Entry> {
-        self.call(|dht, now| dht.remove_peer(now, peer))
+    pub fn remove_peer(&mut self, peer: &PeerId) -> Option<EntryView<KBucketKey<PeerId>, Addresses>> {
+        self.call(|dht, now| dht.remove_peer(now, peer)).as_ref().map(EntryView::of)
     }
 
     /// Connects to an address and makes whoever is there a seed.
@@ -104,6 +109,20 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         self.call(|dht, now| dht.store_local(now, record))
     }
 
+    /// Stores a record here and at the `copies` closest peers to its key, at most `k`; else as
+    /// [`put_record`](Self::put_record). When it is put anew it is at as many as are configured.
+    ///
+    /// # Errors
+    /// Whatever keeps this node itself from storing it; then it is sent to nobody.
+    pub fn put_record_to_n_closest(
+        &mut self,
+        record: Record,
+        copies: NonZeroUsize,
+        quorum: Quorum,
+    ) -> Result<QueryId, store::Error> {
+        self.call(|dht, now| dht.put_record_to_n_closest(now, record, copies, quorum))
+    }
+
     /// Stores a record at some peers, and not here.
     pub fn put_record_to(
         &mut self,
@@ -114,8 +133,8 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         self.call(|dht, now| dht.put_record_to(now, record, peers, quorum))
     }
 
-    /// Removes a record from this node's store, and puts it no more: a put of it that runs is cancelled. Others keep it until
-    /// it ends there.
+    /// Removes a record from this node's store, whoever has published it, and puts it no more: a put of it that runs is
+    /// cancelled. Others keep it until it ends there.
     ///
     /// # Errors
     /// Whatever the store says.
@@ -237,8 +256,8 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     }
 
     /// Iterates over the occupied buckets of the routing table, nearest first.
-    pub fn kbuckets(&self) -> impl Iterator<Item = &Bucket> {
-        self.dht.table().buckets()
+    pub fn kbuckets(&self) -> impl Iterator<Item = KBucketRef<'_>> {
+        self.dht.table().buckets().map(|bucket| KBucketRef::new(bucket.index(), Some(bucket)))
     }
 
     /// Returns the bucket in which a key belongs; `None` if it is empty or the key is the node's own.
@@ -246,9 +265,12 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         self.dht.table().bucket(key.as_ref())
     }
 
-    /// Iterates over the peers of the routing table by their distance to a key, nearest first.
-    pub fn get_closest_local_peers<K: AsRef<Key>>(&self, key: &K) -> impl Iterator<Item = PeerId> {
-        self.dht.table().closest(key.as_ref()).map(|entry| entry.peer())
+    /// Iterates over the peers of the routing table, with their keys, by their distance to a key, nearest first.
+    pub fn get_closest_local_peers<K: AsRef<Key>>(
+        &self,
+        key: &K,
+    ) -> impl Iterator<Item = KBucketKey<PeerId>> {
+        self.dht.table().closest(key.as_ref()).map(|entry| KBucketKey::hashed(entry.peer(), *entry.key()))
     }
 
     /// Iterates over the at most `k` peers of the routing table that `source` would be told of for a key.
