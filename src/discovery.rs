@@ -67,10 +67,10 @@ impl Client {
     ///
     /// Returns when enough peers have been told, or when it is clear that this takes longer: the node goes on trying then,
     /// and [`Advertisement::first`] tells why. A name that is advertised several times at once is until the last one is
-    /// dropped.
+    /// dropped. A store on disk takes no note of it: after a restart nothing is advertised that is not advertised anew.
     ///
     /// # Errors
-    /// [`AddProviderError::Store`] if the node's store has no room; [`QueryError::Closed`] if the swarm is gone,
+    /// [`AddProviderError::Store`] if as many keys are advertised as may be; [`QueryError::Closed`] if the swarm is gone,
     /// [`QueryError::Busy`] if too many calls wait.
     ///
     /// # Spec

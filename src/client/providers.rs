@@ -17,7 +17,7 @@ impl Client {
     ///
     /// From the call on the node provides the key: it tells others anew from time to time until
     /// [`stop_providing`](Self::stop_providing), and tries again by itself if too few could be told. Dropping the future
-    /// does not change that.
+    /// does not change that. Nobody is told who could not use any of this node's addresses.
     ///
     /// # Errors
     /// [`AddProviderError`], which says what became of each peer.

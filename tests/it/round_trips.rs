@@ -156,28 +156,44 @@ async fn with_lazy_negotiation_the_first_takes_one_too() {
     assert_eq!(first_and_later(Version::V1Lazy).await, (1.0, 1.0));
 }
 
-/// How many round trips pass until one peer, of which nothing is known but where it is, has been told of a first key; of a second
-/// one; and of one when it has been connected for long.
+/// How many round trips pass until three quarters of twenty peers, of which only one is known, have been told of a first key; and
+/// until as many have been told of a second.
 async fn announced(version: Version) -> (f64, f64) {
-    let mut listener = slow(version);
-    let address = listen(&mut listener, Carrier::Memory).await;
-    let peer = *listener.local_peer_id();
-    spawn(listener);
+    let mut hub: Option<(libp2p::PeerId, libp2p::Multiaddr, Client)> = None;
+    for _ in 0..21 {
+        let mut swarm = slow(version);
+        let address = listen(&mut swarm, Carrier::Memory).await;
+        let peer = *swarm.local_peer_id();
+        let client = spawn(swarm);
+        match &hub {
+            None => hub = Some((peer, address, client)),
+            Some((.., hub)) => drop(hub.add_address(peer, address).await.unwrap()),
+        }
+    }
+    let (peer, address, hub) = hub.unwrap();
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(hub.peer_count().await.unwrap(), 20);
     let mut provider = slow(version);
     listen(&mut provider, Carrier::Memory).await;
     let client = spawn(provider);
     client.add_address(peer, address).await.unwrap();
     let told = async |key: &'static str| {
-        round_trips(async { assert_eq!(client.provide(key.as_bytes()).await.unwrap().sent, [peer]) }).await
+        round_trips(async {
+            let report = client.provide(key.as_bytes()).await.unwrap();
+            assert!(report.sent.len() >= 15, "{report:?}");
+        })
+        .await
     };
-    (told("cold").await, told("warm").await)
+    let cold = told("cold").await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    (cold, told("warm").await)
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_identify_a_peer_counts_as_told_when_the_protocol_has_been_negotiated() {
-    // Seen: 13 from a cold start and 2.3 from a warm one until enough were told, for each waited a second.
-    for version in [Version::V1, Version::V1Lazy] {
+    // Who had not answered yet counted as told a second later, which is ten round trips here: 14 and 10 in all.
+    for (version, bar) in [(Version::V1, 11.5), (Version::V1Lazy, 9.5)] {
         let (cold, warm) = announced(version).await;
-        assert!(cold <= 9.0 && warm <= 2.0, "{version:?}: {cold} cold, {warm} warm");
+        assert!(cold <= bar && warm <= 1.5, "{version:?}: {cold} cold, {warm} warm");
     }
 }
