@@ -1,6 +1,6 @@
 //! What is done with records: how long they last, who judges them, how they are spread.
 
-use std::num::{NonZeroU8, NonZeroUsize};
+use std::num::NonZeroUsize;
 
 use super::Config;
 use super::least;

@@ -14,7 +14,7 @@ use super::op::get_providers::{Found, GetProviders};
 use super::op::watch_providers::WatchProviders;
 use super::{Dht, RecordStore};
 use crate::addrs::Addresses;
-use crate::error::{AddProviderError, GetProvidersError, QueryError, StoreError};
+use crate::error::{AddProviderError, GetProvidersError, NoKnownPeers, StoreError};
 use crate::event::{Precision, QueryId, QueryResult};
 use crate::message::Request;
 use crate::peer::KadPeer;

@@ -91,14 +91,20 @@ impl AddProviderError {
     /// Returns the key.
     pub const fn key(&self) -> &RecordKey {
         match self {
-            Self::TooFew { key, .. } | Self::Store { key, .. } | Self::Query { key, .. } | Self::NoAddress { key, .. } => key,
+            Self::TooFew { key, .. }
+            | Self::Store { key, .. }
+            | Self::Query { key, .. }
+            | Self::NoAddress { key, .. } => key,
         }
     }
 
     /// Returns the key, without the rest.
     pub fn into_key(self) -> RecordKey {
         match self {
-            Self::TooFew { key, .. } | Self::Store { key, .. } | Self::Query { key, .. } | Self::NoAddress { key, .. } => key,
+            Self::TooFew { key, .. }
+            | Self::Store { key, .. }
+            | Self::Query { key, .. }
+            | Self::NoAddress { key, .. } => key,
         }
     }
 

@@ -72,7 +72,7 @@ impl MemoryStore {
             true
         });
         for record in changed {
-            if let Some(owner) = self.index.get(&record.key).map(|meta| meta.owner)
+            if let Some(owner) = self.index.get(&record.key).map(|meta| meta.owner.clone())
                 && let Err(error) = self.store(SystemTime::UNIX_EPOCH, record, owner)
             {
                 tracing::debug!(%error, "a record stays what it was");

@@ -6,7 +6,7 @@ use super::{Answer, Ask, End, Machine, Step, View};
 use crate::addrs::Addresses;
 use crate::dht::peers::Urgency;
 use crate::error::{AddProviderError, ProvideReport, RequestError};
-use crate::event::{AddProviderOk, QueryInfo, QueryResult, QueryStats};
+use crate::event::{AddProviderOk, ProgressStep, QueryInfo, QueryResult, QueryStats};
 use crate::message::Request;
 use crate::record::RecordKey;
 use crate::time::Instant;
@@ -43,8 +43,9 @@ impl TellOne {
         matches!(self.outcome, Some(Err(_)))
     }
 
-    fn report(&self) -> ProvideReport {
-        let mut report = ProvideReport::default();
+    fn report(&self, view: &View<'_>) -> ProvideReport {
+        let protocol = view.config.protocol_name.clone();
+        let mut report = ProvideReport { protocol, ..ProvideReport::default() };
         match self.outcome {
             None => report.pending.push(self.to),
             Some(Ok(())) => report.sent.push(self.to),
@@ -55,14 +56,14 @@ impl TellOne {
 }
 
 impl Machine for TellOne {
-    fn next(&mut self, _: Instant, _: &mut View<'_>) -> Step {
+    fn next(&mut self, _: Instant, view: &mut View<'_>) -> Step {
         if !std::mem::replace(&mut self.is_asked, true) {
             // Who provides is filled in as it leaves.
             let request = Request::AddProvider { key: self.key.clone(), providers: Vec::new() };
             let (to, addresses) = (self.to, Addresses::empty());
             return Step::Ask(Ask { to, addresses, request, lookup: 0, urgency: Urgency::Patient });
         }
-        let (key, report) = (self.key.clone(), self.report());
+        let (key, report) = (self.key.clone(), self.report(view));
         match self.outcome {
             None => Step::Wait(None),
             Some(_) => Step::Done(QueryResult::StartProviding(Ok(AddProviderOk { key, report }))),
@@ -79,15 +80,12 @@ impl Machine for TellOne {
         self.outcome = Some(Err(error));
     }
 
-    fn end(&mut self, _: &View<'_>, why: End) -> QueryResult {
-        let (key, report) = (self.key.clone(), Box::new(self.report()));
-        QueryResult::StartProviding(Err(match why {
-            End::Timeout => AddProviderError::Timeout { key, report },
-            End::Cancelled | End::Enough => AddProviderError::Cancelled { report },
-        }))
+    fn end(&mut self, view: &View<'_>, why: End) -> QueryResult {
+        let (key, report) = (self.key.clone(), Box::new(self.report(view)));
+        QueryResult::StartProviding(Err(AddProviderError::Query { cause: why.cause(), key, report }))
     }
 
-    fn info(&self) -> QueryInfo {
+    fn info(&self, _: ProgressStep) -> QueryInfo {
         QueryInfo::AddProvider {
             key: self.key.clone(),
             sent: usize::from(matches!(self.outcome, Some(Ok(())))),

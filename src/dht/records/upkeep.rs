@@ -262,7 +262,8 @@ impl<S: RecordStore> Dht<S> {
         if self.queries.is_full() {
             return false;
         }
-        let (records, copies, queries) = (&mut *self.records, self.config.replication_factor().get(), &self.queries);
+        let (records, copies, queries) =
+            (&mut *self.records, self.config.replication_factor().get(), &self.queries);
         // What a put sends it anyway is not sent twice.
         let sends = |to: &PeerId, key: &RecordKey| {
             let puts = queries.iter().filter_map(|(_, query)| query.put()).filter(|put| put.key() == key);

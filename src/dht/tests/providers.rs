@@ -902,7 +902,10 @@ fn what_is_provided_no_more_is_not_announced_any_further() {
         let out = outputs(&mut dht);
         assert!(matches!(
             result_of(&out, id),
-            Some(QueryResult::StartProviding(Err(AddProviderError::Cancelled { .. })))
+            Some(QueryResult::StartProviding(Err(AddProviderError::Query {
+                cause: QueryError::Cancelled,
+                ..
+            })))
         ));
         assert!(asked(&out).iter().all(|(_, _, request)| !matches!(request, Request::AddProvider { .. })));
         assert_eq!((dht.queries().count(), dht.num_requests()), (0, 0));
@@ -976,7 +979,10 @@ fn an_advertisement_does_not_outlive_its_program_and_what_is_provided_does() {
     assert!(
         matches!(
             result_of(&out, found),
-            Some(QueryResult::GetProviders(Err(GetProvidersError::NoKnownPeers)))
+            Some(QueryResult::GetProviders(Err(GetProvidersError::Query {
+                cause: QueryError::NoKnownPeers,
+                ..
+            })))
         ),
         "it names itself no more: {out:?}"
     );

@@ -968,7 +968,7 @@ fn a_record_that_is_removed_is_put_no_further() {
     let out = outputs(&mut dht);
     assert!(matches!(
         result_of(&out, id),
-        Some(QueryResult::PutRecord(Err(PutRecordError::Cancelled { .. })))
+        Some(QueryResult::PutRecord(Err(PutRecordError::Query { cause: QueryError::Cancelled, .. })))
     ));
     assert!(asked(&out).iter().all(|(_, _, request)| !matches!(request, Request::PutValue { .. })));
     assert!(dht.query(other).is_some(), "what was to be stored elsewhere still is");
