@@ -6,34 +6,43 @@
 mod providers;
 
 use std::fmt;
+use std::future::Future;
 use std::num::NonZeroUsize;
+use std::pin::pin;
 
 use bytes::Bytes;
 use futures::channel::{mpsc, oneshot};
+use futures::future::{Either, TryFutureExt as _, select};
 use futures::stream::{self, BoxStream, StreamExt as _};
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use crate::command::Command;
 use crate::error::{
-    AskPeerError, BootstrapError, ClientError, ConnectError, FindPeerError, GetClosestPeersError,
-    GetRecordError, PingError, PutRecordError, PutReport, QueryError,
+    AddAddressError, AskPeerError, BootstrapError, ClientError, ConnectError, FindPeerError,
+    GetClosestPeersError, GetRecordError, PingError, PutRecordError, PutReport, QueryError,
 };
 use crate::event::{
     AskPeerOk, BootstrapOk, ConnectOk, FindPeerOk, GetRecordOk, Mode, PingOk, Precision, QueryResult,
-    QueryStats, RoutingUpdate,
+    QueryStats, RoutingUpdate, Shortage,
 };
 use crate::net::behaviour::Behaviour;
 use crate::net::desk::{Call, Calls, CancelOnDrop, MAX_RESULTS, ReplyTo};
+use crate::net::timer::{self, Sleep};
 use crate::peer::PeerInfo;
 use crate::record::{PeerRecord, Quorum, Record, RecordKey};
 use crate::routing::TableSnapshot;
 use crate::store::RecordStore;
+use crate::time::Duration;
 
 /// A handle to a node: cloneable, `Send`, usable from any task and any executor while the swarm runs elsewhere.
 ///
-/// Made by [`Behaviour::client`]. Every method returns a future that ends: with a result, with the query's deadline, or
-/// with an error as soon as the swarm is gone. Dropping the future cancels the query.
+/// Made by [`Behaviour::client`]. Every method returns a future that ends while the swarm is polled: with a result, with the
+/// query's deadline, or with an error as soon as the swarm is gone. Dropping the future cancels the query.
+///
+/// Nothing moves in a swarm that nobody polls: a call to it waits until somebody does. Have a task poll it (`loop { let event =
+/// swarm.select_next_some().await; … }`), and nothing else that blocks in that task, least of all a call of this client.
+/// [`with_deadline`](Self::with_deadline) makes calls end all the same.
 ///
 /// A query of a client is answered to it alone: the swarm emits no
 /// [`Event::OutboundQueryProgressed`](crate::Event::OutboundQueryProgressed) for it.
@@ -54,6 +63,8 @@ use crate::store::RecordStore;
 pub struct Client {
     calls: Calls,
     local: PeerId,
+    /// How long each call may take.
+    limit: Option<Duration>,
 }
 
 impl fmt::Debug for Client {
@@ -65,7 +76,7 @@ impl fmt::Debug for Client {
 impl<S: RecordStore + 'static> Behaviour<S> {
     /// Returns a handle to this node.
     pub fn client(&self) -> Client {
-        Client { calls: self.desk().calls(), local: *self.dht().local_peer_id() }
+        Client { calls: self.desk().calls(), local: *self.dht().local_peer_id(), limit: None }
     }
 }
 
@@ -73,6 +84,29 @@ impl Client {
     /// Returns the id of the node.
     pub const fn local_peer_id(&self) -> PeerId {
         self.local
+    }
+
+    /// Returns this client with a deadline for each call, by the clock of this call alone: it holds though nobody polls the
+    /// swarm, too.
+    ///
+    /// A call that has not ended by then ends with [`QueryError::Timeout`] or [`ClientError::Timeout`], and its query is
+    /// cancelled; what is to be provided goes on. A stream of records or providers ends so, counted from its beginning;
+    /// [`discover`](Self::discover) has none.
+    #[must_use]
+    pub fn with_deadline(mut self, limit: Duration) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// Waits for a call no longer than it may take.
+    async fn within<T>(&self, call: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
+        let Some(limit) = self.limit else {
+            return call.await;
+        };
+        match select(pin!(call), timer::sleep(limit)).await {
+            Either::Left((result, _)) => result,
+            Either::Right(((), _)) => Err(ClientError::Timeout),
+        }
     }
 
     pub(crate) const fn calls(&self) -> &Calls {
@@ -129,7 +163,7 @@ impl Client {
         let command = Command::FindClosest { key: key.clone(), count: None, precision };
         match self.query_with_stats(command).await {
             Ok((QueryResult::GetClosestPeers(result), stats)) => {
-                result.map(|ok| Found { peers: ok.peers, path: ok.path, stats })
+                result.map(|ok| Found { peers: ok.peers, path: ok.path, shortage: ok.shortage, stats })
             }
             other => Err(GetClosestPeersError::Query { cause: cause(other), key, peers: Vec::new() }),
         }
@@ -267,7 +301,8 @@ impl Client {
         let sent = self.calls.send(Call::Query { ticket, command, reply: ReplyTo::Each(reply) });
         let error = sent.err().map(|error| GetRecordError::of_query(error, key.clone()));
         let guard = CancelOnDrop::new(&self.calls, error.is_none().then_some(ticket));
-        let begin = Some(Finding { key, results, error, guard });
+        let limit = self.limit.map(timer::sleep);
+        let begin = Some(Finding { key, results, error, limit, guard });
         stream::unfold(begin, |finding| async { finding?.next().await }).boxed()
     }
 
@@ -335,7 +370,20 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn add_address(&self, peer: PeerId, address: Multiaddr) -> Result<RoutingUpdate, ClientError> {
-        self.ask(|reply| Call::AddAddress(peer, address, reply)).await
+        let added = self.ask(|reply| Call::AddAddress(peer, address, reply)).await?;
+        Ok(added.unwrap_or(RoutingUpdate::Failed))
+    }
+
+    /// Adds an address of a peer, and says why it cannot be used; see [`Behaviour::try_add_address`].
+    ///
+    /// # Errors
+    /// [`AddAddressError`].
+    pub async fn try_add_address(
+        &self,
+        peer: PeerId,
+        address: Multiaddr,
+    ) -> Result<RoutingUpdate, AddAddressError> {
+        Ok(self.ask(|reply| Call::AddAddress(peer, address, reply)).await??)
     }
 
     /// Sets whether the node serves others; see [`Behaviour::set_mode`].
@@ -367,7 +415,7 @@ impl Client {
     async fn ask<T>(&self, call: impl FnOnce(oneshot::Sender<T>) -> Call) -> Result<T, ClientError> {
         let (reply, answer) = oneshot::channel();
         self.calls.send(call(reply))?;
-        answer.await.map_err(|_| ClientError::Closed)
+        self.within(answer.map_err(|_| ClientError::Closed)).await
     }
 
     async fn query(&self, command: Command) -> Result<QueryResult, ClientError> {
@@ -380,8 +428,10 @@ impl Client {
         let ticket = self.calls.next_ticket();
         self.calls.send(Call::Query { ticket, command, reply: ReplyTo::Last(reply) })?;
         let mut guard = CancelOnDrop::new(&self.calls, Some(ticket));
-        let result = answer.await.map_err(|_| ClientError::Closed);
-        guard.ticket = None;
+        let result = self.within(answer.map_err(|_| ClientError::Closed)).await;
+        if !matches!(result, Err(ClientError::Timeout)) {
+            guard.ticket = None;
+        }
         result
     }
 }
@@ -398,6 +448,8 @@ pub struct Found {
     pub peers: Vec<PeerInfo>,
     /// How the search got there: each peer has named the next; the last is the closest that answered.
     pub path: Vec<PeerId>,
+    /// Why there are fewer than `k`, if there are.
+    pub shortage: Option<Shortage>,
     /// Requests, successes, failures, dials, hops, time.
     pub stats: QueryStats,
 }
@@ -408,6 +460,8 @@ struct Finding {
     results: mpsc::Receiver<QueryResult>,
     /// Why the search could not begin.
     error: Option<GetRecordError>,
+    /// How long it may take.
+    limit: Option<Sleep>,
     guard: CancelOnDrop,
 }
 
@@ -416,7 +470,17 @@ impl Finding {
         if let Some(error) = self.error {
             return Some((Err(error), None));
         }
-        match self.results.next().await {
+        let next = match &mut self.limit {
+            None => self.results.next().await,
+            Some(limit) => match select(self.results.next(), limit).await {
+                Either::Left((next, _)) => next,
+                Either::Right(((), _)) => {
+                    let error = GetRecordError::of_query(QueryError::Timeout, self.key.clone());
+                    return Some((Err(error), None));
+                }
+            },
+        };
+        match next {
             Some(QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(found)))) => {
                 Some((Ok(found), Some(self)))
             }

@@ -3,6 +3,7 @@
 //! Composes the parts, which do not know each other. Knows neither frames nor swarms: what has happened comes in as an
 //! [`Input`], what is to be done goes out as an [`Output`], and time is an argument.
 
+mod advice;
 mod answer;
 mod clocks;
 mod inbound;
@@ -42,6 +43,7 @@ use crate::routing::{Entry, Probe, Table, TableConfig, TableSnapshot, Worth};
 use crate::store::RecordStore;
 use crate::time::{Duration, Instant, Now};
 
+use advice::Advice;
 use clocks::Clocks;
 use local::Local;
 use mode::ModeMachine;
@@ -81,6 +83,7 @@ pub struct Dht<S> {
     rng: Rng,
     clocks: Clocks,
     mode: ModeMachine,
+    advice: Advice,
     table: Table,
     admission: Admission,
     probe: Probe,
@@ -113,6 +116,7 @@ impl<S: RecordStore> Dht<S> {
             rng: Rng::from_seed(config.seed.unwrap_or(seed)),
             clocks: Clocks::new(now),
             mode: ModeMachine::new(),
+            advice: Advice::default(),
             table: Table::new(key, TableConfig::from(&config)),
             admission: Admission::default(),
             probe: Probe::new(),
@@ -142,6 +146,7 @@ impl<S: RecordStore> Dht<S> {
         let out = &mut self.outputs;
         match input {
             Input::Connected { peer, connection, address, dialled, dial } => {
+                self.advice.connected(now);
                 self.connected(now, (peer, connection), address, dialled, dial);
             }
             Input::Disconnected { peer, connection } => self.disconnected(now, peer, connection),
@@ -152,8 +157,12 @@ impl<S: RecordStore> Dht<S> {
                     self.addresses_changed(&key, &peer, &addresses);
                 }
             }
-            Input::AddressesLearned { peer, addresses } => self.addresses_learned(now, peer, addresses),
+            Input::AddressesLearned { peer, addresses } => {
+                self.advice.heard();
+                self.addresses_learned(now, peer, addresses);
+            }
             Input::ProtocolConfirmed { peer } => {
+                self.advice.heard();
                 let protocol = &mut self.peers.remember(now, peer).protocol;
                 let before = std::mem::replace(protocol, Protocol::Confirmed);
                 if !matches!(before, Protocol::Unknown | Protocol::Confirmed) {
@@ -165,8 +174,14 @@ impl<S: RecordStore> Dht<S> {
                 self.peers.unsupported(now, peer);
                 self.drop_from_table(now, &peer);
             }
-            Input::ProtocolDoubted { peer } => self.protocol_doubted(now, peer),
+            Input::ProtocolDoubted { peer } => {
+                self.advice.heard();
+                self.protocol_doubted(now, peer);
+            }
             Input::LocalAddresses { external, listening } => {
+                if !external.is_empty() {
+                    self.advice.heard();
+                }
                 if self.local.set_addresses(&external, &listening) {
                     self.check_kept(now);
                 }
@@ -200,6 +215,7 @@ impl<S: RecordStore> Dht<S> {
                  call set_mode(Some(Mode::Server)) if others can dial this node"
             );
         }
+        self.miss_identify(now);
         self.keep_up(now);
         self.keep_records(now);
         self.keep_providing(now);
@@ -241,6 +257,7 @@ impl<S: RecordStore> Dht<S> {
             (self.refresh.deadline(), "refresh"),
             (self.join.deadline(), "join"),
             (self.mode.deadline(), "mode"),
+            (self.advice.deadline(), "advice"),
             (self.records.deadline(can_put), "records"),
             (self.providing.deadline(self.can_announce()), "providers"),
         ]

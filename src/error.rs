@@ -13,7 +13,7 @@ mod records;
 
 use crate::time::Duration;
 
-pub use connect::{AddressError, ConnectError};
+pub use connect::{AddAddressError, AddressError, ConnectError};
 pub use fates::{Fates, SeedOutcome};
 pub use peers::{AskPeerError, BootstrapError, FindPeerError, GetClosestPeersError, PingError};
 pub use providers::{AddProviderError, GetProvidersError, ProvideReport};

@@ -75,6 +75,12 @@ pub enum Event {
         /// Its preferred address.
         address: Multiaddr,
     },
+    /// There have been connections for half a minute, but nothing in the swarm says who is there, and nobody is in the routing
+    /// table: identify, or whatever else reports peers' addresses and protocols, is not part of the swarm. Told once.
+    IdentifyMissing {
+        /// How many peers are connected.
+        connected: usize,
+    },
     /// The node has changed between client and server by itself.
     ModeChanged {
         /// What it is now.
@@ -220,6 +226,39 @@ pub struct GetClosestPeersOk {
     pub peers: Vec<PeerInfo>,
     /// How the search got there: each peer has named the next; the last is the closest that answered.
     pub path: Vec<PeerId>,
+    /// Why there are fewer than were asked for, if there are.
+    pub shortage: Option<Shortage>,
+}
+
+/// Why a result has less than was asked for. (If time was up, there is an error instead, with what was found.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Shortage {
+    /// There are no more peers: all that are known or were named have been asked.
+    NoMorePeers {
+        /// So many of them did not answer.
+        failed: usize,
+    },
+    /// More are never searched at once: `k` of the configuration.
+    Limit {
+        /// How many are.
+        limit: usize,
+    },
+    /// The query was finished before it was done.
+    Finished,
+}
+
+impl fmt::Display for Shortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoMorePeers { failed: 0 } => f.write_str("there are no more peers"),
+            Self::NoMorePeers { failed } => {
+                write!(f, "there are no more peers, but for {failed} that did not answer")
+            }
+            Self::Limit { limit } => write!(f, "no more than {limit} are searched at once"),
+            Self::Finished => f.write_str("the query was finished before it was done"),
+        }
+    }
 }
 
 /// The outcome of a search for one peer.
@@ -488,7 +527,8 @@ pub enum RoutingUpdate {
     /// [`Event::RoutingUpdated`] tells so, once it has answered.
     Pending,
     /// The address cannot be used: it is of this node or of another peer, one that nobody can dial, filtered out, or
-    /// there are too many seeds.
+    /// there are too many seeds. [`try_add_address`](crate::Behaviour::try_add_address) says which, by its
+    /// [`AddressError`](crate::AddressError).
     Failed,
 }
 

@@ -63,16 +63,17 @@ pub use config::{
 pub use dht::QueryRef;
 pub use discovery::{Advertisement, rendezvous_key};
 pub use error::{
-    AddProviderError, AddressError, AskPeerError, BootstrapError, ClientError, ConfigError, ConnectError,
-    Fates, FindPeerError, GetClosestPeersError, GetProvidersError, GetRecordError, NoKnownPeers, PingError,
-    ProvideReport, PutRecordError, PutReport, QueryError, RequestError, SeedOutcome, StoreError,
+    AddAddressError, AddProviderError, AddressError, AskPeerError, BootstrapError, ClientError, ConfigError,
+    ConnectError, Fates, FindPeerError, GetClosestPeersError, GetProvidersError, GetRecordError,
+    NoKnownPeers, PingError, ProvideReport, PutRecordError, PutReport, QueryError, RequestError, SeedOutcome,
+    StoreError,
 };
 pub use event::{
     AddProviderOk, AddProviderResult, AskPeerOk, AskPeerResult, BootstrapOk, BootstrapResult, ConnectOk,
     ConnectResult, Event, Evidence, FindPeerOk, FindPeerResult, GetClosestPeersOk, GetClosestPeersResult,
     GetProvidersOk, GetProvidersResult, GetRecordOk, GetRecordResult, HeldId, InboundRequest, Mode, PingOk,
     PingResult, Precision, ProgressStep, PutRecordOk, PutRecordResult, QueryId, QueryInfo, QueryResult,
-    QueryStats, RoutingUpdate,
+    QueryStats, RoutingUpdate, Shortage,
 };
 pub use key::{
     BucketIndex, Distance as KBucketDistance, KBucketKey, Key, KeyHash, MAX_PREIMAGE_PREFIX, U256,

@@ -82,16 +82,43 @@ impl Namespaces {
         self
     }
 
+    /// Returns whether any record could stand under a key.
+    ///
+    /// # Errors
+    /// [`InvalidRecord`] if there are validators, but none for the namespace of the key.
+    pub fn check_key(&self, key: &RecordKey) -> Result<(), InvalidRecord> {
+        self.of(key).map(|_| ())
+    }
+
     fn of(&self, key: &RecordKey) -> Result<&dyn Validator, InvalidRecord> {
         if self.0.is_empty() {
             return Ok(&AcceptAll);
         }
-        let validator = namespace(key.as_ref()).and_then(|namespace| self.0.get(namespace));
-        validator
-            .map(Arc::as_ref)
-            .ok_or_else(|| InvalidRecord::new("no validator for the namespace of the key"))
+        let namespace = namespace(key.as_ref());
+        let validator = namespace.and_then(|namespace| self.0.get(namespace));
+        validator.map(Arc::as_ref).ok_or_else(|| {
+            let named = |name: &[u8]| format!("`{}`", shown(name));
+            let those: Vec<_> = self.0.keys().map(|name| named(name)).collect();
+            let those = those.join(", ");
+            InvalidRecord::new(match namespace {
+                Some(namespace) => {
+                    format!("no validator for its namespace {}, only for {those}", named(namespace))
+                }
+                None => format!("it has no namespace, and there are validators only for {those}"),
+            })
+        })
     }
 }
+
+/// Shows a namespace, of a long one no more than the beginning.
+fn shown(name: &[u8]) -> String {
+    let beginning = name.get(..MAX_SHOWN).unwrap_or(name);
+    let dots = if beginning.len() < name.len() { "…" } else { "" };
+    format!("{}{dots}", String::from_utf8_lossy(beginning).escape_debug())
+}
+
+/// How many bytes of a namespace are shown.
+const MAX_SHOWN: usize = 32;
 
 impl Validator for Namespaces {
     fn validate(&self, wall: SystemTime, key: &RecordKey, value: &[u8]) -> Result<(), InvalidRecord> {

@@ -1,6 +1,7 @@
 //! What a client calls to provide something, and to find who does.
 
 use futures::channel::{mpsc, oneshot};
+use futures::future::TryFutureExt as _;
 use libp2p_identity::PeerId;
 
 use super::Client;
@@ -9,6 +10,7 @@ use crate::error::{AddProviderError, ClientError, ProvideReport};
 use crate::event::QueryResult;
 use crate::net::desk::{Call, CancelOnDrop, MAX_RESULTS, ReplyTo};
 use crate::net::providers::Providers;
+use crate::net::timer;
 use crate::record::RecordKey;
 
 impl Client {
@@ -35,9 +37,9 @@ impl Client {
         let ticket = self.calls.next_ticket();
         let sent = self.calls.send(Call::Query { ticket, command, reply: ReplyTo::First(reply) });
         sent.map_err(|error| AddProviderError::of_query(error, key.clone()))?;
-        match answer.await {
+        match self.within(answer.map_err(|_| ClientError::Closed)).await {
             Ok(QueryResult::StartProviding(result)) => result.map(|ok| ok.report),
-            Ok(_) | Err(_) => Err(AddProviderError::of_query(ClientError::Closed, key)),
+            other => Err(AddProviderError::of_query(other.err().unwrap_or(ClientError::Closed), key)),
         }
     }
 
@@ -64,9 +66,12 @@ impl Client {
 
     pub(crate) fn find(&self, key: RecordKey, command: Command, but: Option<PeerId>) -> Providers {
         let (reply, results) = mpsc::channel(MAX_RESULTS);
+        // Who watches waits for whoever may come.
+        let is_watch = matches!(command, Command::WatchProviders { .. });
+        let limit = self.limit.filter(|_| !is_watch).map(timer::sleep);
         let ticket = self.calls.next_ticket();
         let begun = self.calls.send(Call::Query { ticket, command, reply: ReplyTo::Each(reply) });
         let guard = CancelOnDrop::new(&self.calls, begun.is_ok().then_some(ticket));
-        Providers::new(key, results, guard, but, begun)
+        Providers::new(key, (results, limit), guard, but, begun)
     }
 }

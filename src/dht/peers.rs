@@ -183,6 +183,11 @@ impl Peers {
         self.known.get_mut(peer)
     }
 
+    /// Returns how many peers are connected; walks all that are known.
+    pub(super) fn num_connected(&self) -> usize {
+        self.known.num_connected()
+    }
+
     pub(super) fn is_connected(&self, peer: &PeerId) -> bool {
         self.get(peer).is_some_and(Known::is_connected)
     }

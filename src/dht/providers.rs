@@ -236,7 +236,9 @@ impl<S: RecordStore> Dht<S> {
 pub(super) fn check_key(key: &RecordKey) -> Result<(), InvalidRecord> {
     match key.as_ref().len() {
         0 => Err(InvalidRecord::new("the key is empty")),
-        len if len > MAX_KEY => Err(InvalidRecord::new("the key is longer than 80 bytes")),
+        len if len > MAX_KEY => {
+            Err(InvalidRecord::new(format!("the key has {len} bytes, and may have {MAX_KEY}")))
+        }
         _ => Ok(()),
     }
 }

@@ -136,7 +136,7 @@ impl<S: RecordStore> Dht<S> {
         let search = self.search(now, (preimage, hashed), wanted.get(), precision);
         let begun = search
             .map_err(QueryError::from)
-            .and_then(|search| self.begin(now, Operation::FindPeers(FindPeers::new(search, wanted))));
+            .and_then(|search| self.begin(now, Operation::FindPeers(FindPeers::new(search, count, wanted))));
         begun.unwrap_or_else(|cause| {
             let error = GetClosestPeersError::Query { cause, key, peers: Vec::new() };
             self.at_once(now, QueryResult::GetClosestPeers(Err(error)))
@@ -294,7 +294,7 @@ impl<S: RecordStore> Dht<S> {
         if let Some(search) = search
             && !self.queries.is_full()
         {
-            let operation = Operation::FindPeers(FindPeers::new(search, wanted));
+            let operation = Operation::FindPeers(FindPeers::new(search, wanted, wanted));
             self.insert(now, operation, Asker::Upkeep);
         }
     }
@@ -342,6 +342,7 @@ impl<S: RecordStore> Dht<S> {
         let id = self.queries.next_id();
         let stats = QueryStats { start: Some(now), end: Some(now), ..QueryStats::empty() };
         let step = ProgressStep::first().advance(true);
+        self.advise(&result);
         self.event(Event::OutboundQueryProgressed { id, result, stats, step });
         id
     }
@@ -437,6 +438,7 @@ impl<S: RecordStore> Dht<S> {
         let step = query.step.advance(last);
         let stats = query.stats();
         self.announce(now, &result);
+        self.advise(&result);
         self.event(Event::OutboundQueryProgressed { id, result, stats, step });
     }
 
@@ -513,7 +515,8 @@ impl<S: RecordStore> Dht<S> {
             let address = connect.address().clone();
             query.operation.machine().met(Ok(peer));
             self.queries.wake(id);
-            // It is asked by the query itself, and checked by no other request.
+            // The query itself asks it, so that nothing else need check it.
+            self.admission.withdraw(&peer);
             if let Err(error) = self.add_seed(now, peer, address) {
                 tracing::debug!(%peer, %error, "whoever was met is no seed");
             }

@@ -145,6 +145,10 @@ impl<S: RecordStore> Dht<S> {
             let source = InvalidRecord::new("the key is empty");
             return at_once(self, GetRecordError::Invalid { key, source });
         }
+        if let Err(source) = self.config.records.validators.check_key(&key) {
+            // Whatever anybody had, it would not be valid.
+            return at_once(self, GetRecordError::Invalid { key, source });
+        }
         // A store that cannot be read is as good as none: others may have the record.
         let own = self.store.get(wall, &key).ok().flatten().map(|record| record.into_owned());
         let wanted = self.config.replication_factor().get();

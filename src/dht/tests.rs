@@ -1,5 +1,6 @@
 //! Nodes on virtual time: a small network of [`Dht`]s, joined by messages that take their time.
 
+mod advice;
 mod clocks;
 mod connections;
 mod dials;

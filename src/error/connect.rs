@@ -6,7 +6,7 @@ use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use super::fates::reason;
-use super::{QueryError, RequestError};
+use super::{ClientError, QueryError, RequestError};
 
 /// Why this node does not use an address, without having tried it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +37,17 @@ pub enum AddressError {
         /// How many there may be.
         limit: usize,
     },
+}
+
+/// Why a client has not added an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddAddressError {
+    /// The address cannot be used.
+    #[error("the address was not added: {0}")]
+    Address(#[from] AddressError),
+    /// The call was not carried out.
+    #[error(transparent)]
+    Client(#[from] ClientError),
 }
 
 /// Why connecting to an address failed.

@@ -85,3 +85,8 @@ pub(super) fn reason(error: &RequestError, protocol: &str) -> String {
 pub(super) fn so_far(what: &str, count: usize) -> String {
     if count == 0 { String::new() } else { format!(" ({what} by then: {count})") }
 }
+
+/// Returns a text that goes on behind another.
+pub(super) fn after_semicolon(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!("; {text}") }
+}

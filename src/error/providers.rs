@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use libp2p_identity::PeerId;
 
-use super::fates::{so_far, told};
+use super::fates::{after_semicolon, so_far, told};
 use super::{Fates, QueryError, RequestError, StoreError};
 use crate::record::RecordKey;
 
@@ -29,17 +29,21 @@ impl ProvideReport {
         self.sent.is_empty() && self.failed.is_empty() && self.pending.is_empty()
     }
 
+    /// Tells of how many there is no success, and why, behind a semicolon; nothing if of none.
     fn why_not(&self) -> String {
         let total = self.sent.len() + self.failed.len() + self.pending.len();
-        told(total, self.failed.iter().map(|(_, error)| *error), self.pending.len(), &self.protocol)
+        after_semicolon(&told(
+            total,
+            self.failed.iter().map(|(_, error)| *error),
+            self.pending.len(),
+            &self.protocol,
+        ))
     }
 }
 
 impl fmt::Display for ProvideReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let why_not = self.why_not();
-        let separator = if why_not.is_empty() { "" } else { "; " };
-        write!(f, "{} told{separator}{why_not}", self.sent.len())
+        write!(f, "{} told{}", self.sent.len(), self.why_not())
     }
 }
 
@@ -48,7 +52,7 @@ impl fmt::Display for ProvideReport {
 #[non_exhaustive]
 pub enum AddProviderError {
     /// It could be sent to fewer than are enough.
-    #[error("{} of {enough} peers were told; {}", .report.sent.len(), .report.why_not())]
+    #[error("{} of {enough} peers were told{}", .report.sent.len(), .report.why_not())]
     TooFew {
         /// The key.
         key: RecordKey,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use libp2p_identity::PeerId;
 
-use super::fates::{so_far, told};
+use super::fates::{after_semicolon, so_far, told};
 use super::{Fates, QueryError, RequestError};
 use crate::peer::PeerInfo;
 use crate::record::{PeerRecord, RecordKey};
@@ -153,19 +153,18 @@ impl PutReport {
         self.stored.is_empty() && self.refused.is_empty() && self.failed.is_empty() && self.pending.is_empty()
     }
 
+    /// Tells of how many there is no success, and why, behind a semicolon; nothing if of none.
     fn why_not(&self) -> String {
         let total = self.stored.len() + self.refused.len() + self.failed.len() + self.pending.len();
         let refused = self.refused.iter().map(|_| RequestError::Refused);
         let errors = self.failed.iter().map(|(_, error)| *error).chain(refused);
-        told(total, errors, self.pending.len(), &self.protocol)
+        after_semicolon(&told(total, errors, self.pending.len(), &self.protocol))
     }
 }
 
 impl fmt::Display for PutReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let why_not = self.why_not();
-        let separator = if why_not.is_empty() { "" } else { "; " };
-        write!(f, "{} stored{separator}{why_not}", self.stored.len())
+        write!(f, "{} stored{}", self.stored.len(), self.why_not())
     }
 }
 
@@ -174,7 +173,7 @@ impl fmt::Display for PutReport {
 #[non_exhaustive]
 pub enum PutRecordError {
     /// Fewer than the quorum have stored it.
-    #[error("{} of {quorum} peers have stored the record; {}", .report.stored.len(), .report.why_not())]
+    #[error("{} of {quorum} peers have stored the record{}", .report.stored.len(), .report.why_not())]
     QuorumFailed {
         /// The key.
         key: RecordKey,

@@ -2,6 +2,7 @@
 
 use libp2p_identity::PeerId;
 
+use super::Shortage;
 use crate::error::{GetRecordError, PutRecordError, PutReport};
 use crate::peer::PeerInfo;
 use crate::record::{PeerRecord, Record, RecordKey};
@@ -22,6 +23,9 @@ pub enum GetRecordOk {
         best: Record,
         /// How many had just that value, this node included.
         agreed: usize,
+        /// Why they are fewer than the quorum that was asked for, if they are: where there are fewer peers, all of them are
+        /// enough.
+        shortage: Option<Shortage>,
     },
 }
 

@@ -15,7 +15,7 @@ use libp2p_identity::PeerId;
 
 use super::behaviour::Behaviour;
 use crate::command::Command;
-use crate::error::{ClientError, StoreError};
+use crate::error::{AddressError, ClientError, StoreError};
 use crate::event::{Event, Mode, QueryId, QueryResult, QueryStats, RoutingUpdate};
 use crate::peer::PeerInfo;
 use crate::record::RecordKey;
@@ -123,7 +123,7 @@ pub(crate) enum Call {
     Cancel(Ticket),
     RoutingTable(oneshot::Sender<TableSnapshot>),
     PeerCount(oneshot::Sender<usize>),
-    AddAddress(PeerId, Multiaddr, oneshot::Sender<RoutingUpdate>),
+    AddAddress(PeerId, Multiaddr, oneshot::Sender<Result<RoutingUpdate, AddressError>>),
     SetMode(Option<Mode>, oneshot::Sender<()>),
     RemoveRecord(RecordKey, oneshot::Sender<Result<(), StoreError>>),
     StopProviding(RecordKey, oneshot::Sender<Result<(), StoreError>>),
@@ -158,7 +158,7 @@ impl Call {
                 let _ = reply.send(node.peer_count());
             }
             Self::AddAddress(peer, address, reply) => {
-                let _ = reply.send(node.add_address(&peer, address));
+                let _ = reply.send(node.try_add_address(&peer, address));
             }
             Self::SetMode(mode, reply) => {
                 node.set_mode(mode);

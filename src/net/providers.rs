@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::future::Future as _;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -12,6 +13,7 @@ use futures::{Stream, StreamExt as _};
 use libp2p_identity::PeerId;
 
 use super::desk::CancelOnDrop;
+use super::timer::Sleep;
 use crate::error::{ClientError, GetProvidersError};
 use crate::event::{GetProvidersOk, QueryResult};
 use crate::peer::PeerInfo;
@@ -24,6 +26,8 @@ use crate::record::RecordKey;
 pub struct Providers {
     key: RecordKey,
     results: mpsc::Receiver<QueryResult>,
+    /// How long the search may take.
+    limit: Option<Sleep>,
     ready: VecDeque<PeerInfo>,
     /// Who is left out.
     but: Option<PeerId>,
@@ -35,14 +39,14 @@ pub struct Providers {
 impl Providers {
     pub(crate) fn new(
         key: RecordKey,
-        results: mpsc::Receiver<QueryResult>,
+        (results, limit): (mpsc::Receiver<QueryResult>, Option<Sleep>),
         guard: CancelOnDrop,
         but: Option<PeerId>,
         begun: Result<(), ClientError>,
     ) -> Self {
         let error = begun.err().map(|error| GetProvidersError::of_query(error, key.clone()));
         let is_over = error.is_some();
-        Self { key, results, ready: VecDeque::new(), but, error, is_over, guard }
+        Self { key, results, limit, ready: VecDeque::new(), but, error, is_over, guard }
     }
 
     /// Returns why the search has ended early, once the stream is over; `None` if all of the closest peers were asked.
@@ -81,8 +85,20 @@ impl Stream for Providers {
                 return Poll::Ready(None);
             }
             match self.results.poll_next_unpin(cx) {
-                Poll::Ready(result) => self.heard(result),
-                Poll::Pending => return Poll::Pending,
+                Poll::Ready(result) => {
+                    self.heard(result);
+                    continue;
+                }
+                Poll::Pending => {}
+            }
+            match self.limit.as_mut().map(|limit| Pin::new(limit).poll(cx)) {
+                Some(Poll::Ready(())) => {
+                    self.error = Some(GetProvidersError::of_query(ClientError::Timeout, self.key.clone()));
+                    self.is_over = true;
+                    // Nobody waits for it any more.
+                    self.results.close();
+                }
+                Some(Poll::Pending) | None => return Poll::Pending,
             }
         }
     }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use futures_timer::Delay;
 
-use crate::time::{Instant, Now, SystemTime};
+use crate::time::{Duration, Instant, Now, SystemTime};
 
 /// Reads the monotonic clock.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the clocks")]
@@ -18,6 +18,14 @@ pub(crate) fn now() -> Instant {
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the clocks")]
 pub(super) fn both() -> Now {
     Now::new(Instant::now(), SystemTime::now())
+}
+
+/// A wait that needs nobody to poll the swarm.
+pub(crate) type Sleep = Delay;
+
+/// Waits for a time.
+pub(crate) fn sleep(time: Duration) -> Sleep {
+    Delay::new(time)
 }
 
 /// Wakes its task when a deadline has come.
@@ -63,7 +71,6 @@ impl Timer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::Duration;
     use std::future::poll_fn;
 
     #[test]

@@ -187,6 +187,11 @@ impl Admission {
         Some((next.key, next.peer))
     }
 
+    /// Somebody else asks this stranger: if it waits, it does so no more, and is remembered as asked.
+    pub(crate) fn withdraw(&mut self, peer: &PeerId) {
+        self.waiting.retain(|waiting| waiting.peer != *peer);
+    }
+
     fn has_place(&self) -> bool {
         let overdue = self.checks.iter().filter(|check| check.is_overdue).count();
         self.checks.len() - overdue < MAX_CHECKS + overdue && self.checks.len() < MAX_WAITING

@@ -12,6 +12,7 @@ mod client;
 mod connections;
 mod denier;
 mod dials;
+mod errors;
 mod hostile;
 mod libp2p_kad;
 mod pairs;

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use super::search::{Search, Want};
 use super::{Answer, End, Machine, Step, View};
 use crate::error::{GetClosestPeersError, RequestError};
-use crate::event::{GetClosestPeersOk, ProgressStep, QueryInfo, QueryResult, QueryStats};
+use crate::event::{GetClosestPeersOk, ProgressStep, QueryInfo, QueryResult, QueryStats, Shortage};
 use crate::time::Instant;
 
 /// A search for the closest peers to a key.
@@ -15,17 +15,30 @@ use crate::time::Instant;
 #[derive(Debug)]
 pub(in crate::dht) struct FindPeers {
     search: Search,
+    /// How many were asked for.
+    asked_for: NonZeroUsize,
+    /// As many of them as are searched at once.
     wanted: NonZeroUsize,
 }
 
 impl FindPeers {
-    pub(in crate::dht) const fn new(search: Search, wanted: NonZeroUsize) -> Self {
-        Self { search, wanted }
+    pub(in crate::dht) const fn new(search: Search, asked_for: NonZeroUsize, wanted: NonZeroUsize) -> Self {
+        Self { search, asked_for, wanted }
     }
 
-    fn result(&self, view: &View<'_>) -> GetClosestPeersOk {
+    fn result(&self, view: &View<'_>, is_over: bool) -> GetClosestPeersOk {
         let peers = self.search.closest(view, self.wanted.get());
-        GetClosestPeersOk { key: self.search.preimage().to_vec(), peers, path: self.search.path() }
+        let shortage = if peers.len() >= self.asked_for.get() {
+            None
+        } else if peers.len() >= self.wanted.get() {
+            Some(Shortage::Limit { limit: self.wanted.get() })
+        } else if is_over {
+            Some(Shortage::NoMorePeers { failed: self.search.num_failed() })
+        } else {
+            Some(Shortage::Finished)
+        };
+        let (key, path) = (self.search.preimage().to_vec(), self.search.path());
+        GetClosestPeersOk { key, peers, path, shortage }
     }
 }
 
@@ -38,7 +51,7 @@ impl Machine for FindPeers {
                 let (key, fates) = (self.search.preimage().to_vec(), self.search.fates(view));
                 Step::Done(QueryResult::GetClosestPeers(Err(GetClosestPeersError::NoAnswer { key, fates })))
             }
-            Want::Done => Step::Done(QueryResult::GetClosestPeers(Ok(self.result(view)))),
+            Want::Done => Step::Done(QueryResult::GetClosestPeers(Ok(self.result(view, true)))),
         }
     }
 
@@ -51,12 +64,13 @@ impl Machine for FindPeers {
     }
 
     fn end(&mut self, view: &View<'_>, why: End) -> QueryResult {
-        let GetClosestPeersOk { key, peers, path } = self.result(view);
+        let ok = self.result(view, false);
         QueryResult::GetClosestPeers(match why {
             End::Timeout | End::Cancelled => {
+                let GetClosestPeersOk { key, peers, .. } = ok;
                 Err(GetClosestPeersError::Query { cause: why.cause(), key, peers })
             }
-            End::Enough => Ok(GetClosestPeersOk { key, peers, path }),
+            End::Enough => Ok(ok),
         })
     }
 

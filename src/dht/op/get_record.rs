@@ -8,7 +8,7 @@ use libp2p_identity::PeerId;
 use super::search::{Search, Want};
 use super::{Answer, End, Machine, Step, View};
 use crate::error::{GetRecordError, QueryError, RequestError};
-use crate::event::{GetRecordOk, ProgressStep, QueryInfo, QueryResult, QueryStats};
+use crate::event::{GetRecordOk, ProgressStep, QueryInfo, QueryResult, QueryStats, Shortage};
 use crate::record::{PeerRecord, Quorum, Record, RecordKey};
 use crate::time::{Duration, Instant, SystemTime, wall_after};
 use crate::validate::{Namespaces, Validator as _};
@@ -141,7 +141,13 @@ impl GetRecord {
                 let records = self.by_worth();
                 Err(GetRecordError::QuorumFailed { key: self.key.clone(), records, agreed, quorum })
             }
-            None => Ok(GetRecordOk::FinishedWithNoAdditionalRecord { best: best.clone(), agreed }),
+            None => {
+                let is_short = self.needed(view).is_some_and(|needed| agreed < needed.get());
+                let failed = self.search.as_ref().map_or(0, Search::num_failed);
+                let why = if self.is_over { Shortage::NoMorePeers { failed } } else { Shortage::Finished };
+                let (best, shortage) = (best.clone(), is_short.then_some(why));
+                Ok(GetRecordOk::FinishedWithNoAdditionalRecord { best, agreed, shortage })
+            }
         }
     }
 

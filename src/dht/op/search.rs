@@ -234,6 +234,11 @@ impl Search {
         &self.preimage
     }
 
+    /// Returns how many did not answer.
+    pub(in crate::dht) fn num_failed(&self) -> usize {
+        usize::try_from(self.lookup.counts().failed).unwrap_or(usize::MAX)
+    }
+
     pub(in crate::dht) fn has_answers(&self) -> bool {
         self.lookup.counts().answered > 0
     }

@@ -50,6 +50,11 @@ impl Memory {
         self.known.len()
     }
 
+    /// Returns how many are connected; looks at all.
+    pub(super) fn num_connected(&self) -> usize {
+        self.known.values().filter(|known| known.is_connected()).count()
+    }
+
     pub(super) fn get(&self, peer: &PeerId) -> Option<&Known> {
         self.known.get(&PackedPeerId::from(peer))
     }

@@ -3,7 +3,9 @@
 use super::*;
 use crate::config::Joining;
 use crate::config::PROTOCOL_NAME;
-use crate::error::{AddressError, BootstrapError, ConnectError, Fates, QueryError, SeedOutcome};
+use crate::error::{
+    AddressError, BootstrapError, ConnectError, Fates, GetClosestPeersError, QueryError, SeedOutcome,
+};
 use crate::event::{BootstrapOk, ConnectOk, QueryInfo};
 use crate::key::BucketIndex;
 use crate::peer::PeerInfo;
@@ -603,7 +605,10 @@ fn a_node_that_is_cut_off_for_an_hour_keeps_its_table_and_finds_back() {
     net.cut_off(n);
     let lookup = net.with(n, |dht, now| dht.find_closest(now, *b"target"));
     let (result, _) = net.result(n, lookup);
-    assert!(matches!(result, QueryResult::GetClosestPeers(Ok(ok)) if ok.peers.is_empty()));
+    let QueryResult::GetClosestPeers(Err(error @ GetClosestPeersError::NoAnswer { .. })) = result else {
+        panic!("{result:?}")
+    };
+    assert!(error.to_string().starts_with("nobody has answered: "), "{error}");
     net.run_for(3600 * SECOND);
     assert_eq!(before, in_table(&net, n), "nobody else answers, so nobody is to blame");
     assert!(net.nodes[n].dht.export_peers().len() < 5, "but they are doubted");

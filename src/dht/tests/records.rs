@@ -98,7 +98,7 @@ fn get_at(
 ) -> Result<(Record, usize), GetRecordError> {
     let id = net.with(n, |dht, now| dht.get_record(now, key.clone(), quorum));
     match net.result(n, id).0 {
-        QueryResult::GetRecord(Ok(GetRecordOk::FinishedWithNoAdditionalRecord { best, agreed })) => {
+        QueryResult::GetRecord(Ok(GetRecordOk::FinishedWithNoAdditionalRecord { best, agreed, .. })) => {
             Ok((best, agreed))
         }
         QueryResult::GetRecord(Err(error)) => Err(error),
@@ -374,7 +374,7 @@ fn peers_with_a_worse_record_are_corrected_and_the_closest_without_one_caches_it
         .collect();
     assert_eq!(found.len(), 4, "every record with its source");
     let Some((
-        QueryResult::GetRecord(Ok(GetRecordOk::FinishedWithNoAdditionalRecord { best, agreed })),
+        QueryResult::GetRecord(Ok(GetRecordOk::FinishedWithNoAdditionalRecord { best, agreed, .. })),
         _,
         _,
     )) = steps.last()

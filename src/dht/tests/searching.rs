@@ -806,7 +806,10 @@ fn when_everybody_failed_lately_everybody_is_asked_again() {
         let first = outputs(&mut dht);
         let out = play(&mut dht, t, first, &[]);
         assert_eq!(sorted(turned_to(&out)), sorted((1..=3).map(peer).collect()));
-        assert!(closest_of(&out, query).is_empty());
+        let Some(QueryResult::GetClosestPeers(Err(error))) = result_of(&out, query) else {
+            panic!("{out:?}")
+        };
+        assert_eq!(error.to_string(), "nobody has answered: 3 of 3: the peer could not be reached");
     }
 }
 

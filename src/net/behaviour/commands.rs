@@ -9,7 +9,7 @@ use libp2p_swarm::StreamProtocol;
 use super::Behaviour;
 use crate::addrs::Addresses;
 use crate::dht::{Dht, QueryRef};
-use crate::error::NoKnownPeers;
+use crate::error::{AddressError, NoKnownPeers};
 use crate::event::{HeldId, Mode, Precision, QueryId, QueryInfo, QueryStats, RoutingUpdate};
 use crate::key::{KBucketKey, Key};
 use crate::net::timer;
@@ -29,9 +29,22 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     ///
     /// A seed is a candidate of every lookup and is not forgotten however silent it is. It is checked at once, and
     /// [`Event::RoutingUpdated`](crate::Event::RoutingUpdated) tells when it has entered the routing table. With the
-    /// first seed the node joins by itself. A trailing `/p2p` is cut off.
+    /// first seed the node joins by itself. A trailing `/p2p` is cut off. [`try_add_address`](Self::try_add_address) says why
+    /// one has failed.
     pub fn add_address(&mut self, peer: &PeerId, address: Multiaddr) -> RoutingUpdate {
         self.call(|dht, now| dht.add_address(now, *peer, address))
+    }
+
+    /// Does what [`add_address`](Self::add_address) does, and says why an address cannot be used.
+    ///
+    /// # Errors
+    /// [`AddressError`], where [`add_address`](Self::add_address) returns [`RoutingUpdate::Failed`].
+    pub fn try_add_address(
+        &mut self,
+        peer: &PeerId,
+        address: Multiaddr,
+    ) -> Result<RoutingUpdate, AddressError> {
+        self.call(|dht, now| dht.try_add_address(now, *peer, address))
     }
 
     /// Removes an address of a peer; with its last one the peer leaves the routing table and the seeds.

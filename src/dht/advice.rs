@@ -1,0 +1,217 @@
+//! Advice: what is wrong with how the application has set up the node, as far as its failures show.
+//!
+//! Knows results of queries, and what has been heard from outside; knows no peers.
+
+use std::sync::Arc;
+
+use super::{Dht, RecordStore};
+use crate::error::{
+    AddProviderError, BootstrapError, ConnectError, Fates, FindPeerError, GetClosestPeersError,
+    GetProvidersError, GetRecordError, PutRecordError, QueryError, RequestError,
+};
+use crate::event::{Event, Mode, QueryResult};
+use crate::time::{Duration, Instant, after};
+
+/// A node with connections whose swarm tells nothing of who is there gets its line after this time. Identify tells within two
+/// round trips of a connection, and a connection may take ten seconds to be set up.
+const IDENTIFY_AFTER: Duration = Duration::from_secs(30);
+
+/// Decides when the application is told that something about its set-up keeps the node from working.
+///
+/// # What it decides
+/// One `warn` line each, once, when a query of the application has failed since nobody that was asked speaks the protocol; or
+/// while this node is a client by itself. One more, with an event, when there are connections but nothing in the swarm says who
+/// is there.
+///
+/// # Inputs
+/// Each failed query; that a connection was made; that somebody has said where a peer is, what it speaks, or where this node
+/// can be reached.
+///
+/// # What time does
+/// 30 s after a connection was made, with the table empty and nothing heard, identify is missing. With the first word of
+/// anybody nothing is waited for any more.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Advice {
+    told_of_protocol: bool,
+    told_of_client: bool,
+    /// Whether anything has said who is there, or this was told already.
+    has_heard: bool,
+    identify_at: Option<Instant>,
+}
+
+impl Advice {
+    /// A connection was made.
+    pub(super) fn connected(&mut self, now: Instant) {
+        if !self.has_heard && self.identify_at.is_none() {
+            self.identify_at = Some(after(now, IDENTIFY_AFTER));
+        }
+    }
+
+    /// Something in the swarm tells who is there.
+    pub(super) const fn heard(&mut self) {
+        self.has_heard = true;
+        self.identify_at = None;
+    }
+
+    pub(super) const fn deadline(&self) -> Option<Instant> {
+        self.identify_at
+    }
+
+    /// Returns whether the time is up by which somebody should have said who is there.
+    fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = self.identify_at.is_some_and(|at| at <= now);
+        if is_due {
+            self.identify_at = None;
+        }
+        is_due
+    }
+
+    /// Returns what is to be told of a query that has failed: whether nobody speaks the protocol, and whether the node's own
+    /// mode may be why.
+    fn failed(&mut self, failure: &Failure, is_client: bool) -> (bool, bool) {
+        let of_protocol =
+            *failure == Failure::Unsupported && !std::mem::replace(&mut self.told_of_protocol, true);
+        let of_client = is_client && !std::mem::replace(&mut self.told_of_client, true);
+        (of_protocol, of_client)
+    }
+}
+
+/// How a query has failed, as far as the set-up may be why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Failure {
+    /// Nobody that was asked speaks the protocol.
+    Unsupported,
+    /// Nobody has answered, or nobody could be asked.
+    Nobody,
+}
+
+/// Returns how a query has failed of which nobody that was asked has done what it was for.
+fn failure(result: &QueryResult) -> Option<Failure> {
+    let of = |fates: &Fates| of_peers(&fates.failed, fates.pending);
+    match result {
+        QueryResult::Bootstrap(Err(BootstrapError::NoAnswer { fates, .. }))
+        | QueryResult::GetClosestPeers(Err(GetClosestPeersError::NoAnswer { fates, .. }))
+        | QueryResult::FindPeer(Err(FindPeerError::NoAnswer { fates }))
+        | QueryResult::GetRecord(Err(GetRecordError::NoAnswer { fates, .. }))
+        | QueryResult::GetProviders(Err(GetProvidersError::NoAnswer { fates, .. })) => Some(of(fates)),
+        QueryResult::PutRecord(Err(PutRecordError::QuorumFailed { report, .. })) => {
+            let is_failure = report.stored.is_empty() && report.refused.is_empty();
+            is_failure.then(|| of_peers(&report.failed, report.pending.len()))
+        }
+        QueryResult::StartProviding(Err(AddProviderError::TooFew { report, .. })) => {
+            report.sent.is_empty().then(|| of_peers(&report.failed, report.pending.len()))
+        }
+        QueryResult::Connect(Err(ConnectError::NotServing { source, .. })) => {
+            (*source == RequestError::Unsupported).then_some(Failure::Unsupported)
+        }
+        QueryResult::GetClosestPeers(Err(error)) => nobody(error.query_error()),
+        QueryResult::FindPeer(Err(error)) => nobody(error.query_error()),
+        QueryResult::GetRecord(Err(error)) => nobody(error.query_error()),
+        QueryResult::GetProviders(Err(error)) => nobody(error.query_error()),
+        QueryResult::PutRecord(Err(error)) => nobody(error.query_error()),
+        QueryResult::StartProviding(Err(error)) => nobody(error.query_error()),
+        QueryResult::Bootstrap(_)
+        | QueryResult::GetClosestPeers(Ok(_))
+        | QueryResult::FindPeer(Ok(_))
+        | QueryResult::Ping(_)
+        | QueryResult::Connect(_)
+        | QueryResult::GetRecord(Ok(_))
+        | QueryResult::PutRecord(Ok(_))
+        | QueryResult::AskPeer(_)
+        | QueryResult::StartProviding(Ok(_))
+        | QueryResult::GetProviders(Ok(_)) => None,
+    }
+}
+
+fn of_peers(failed: &[(libp2p_identity::PeerId, RequestError)], pending: usize) -> Failure {
+    let is_unsupported = |(_, error): &(_, RequestError)| *error == RequestError::Unsupported;
+    if pending == 0 && !failed.is_empty() && failed.iter().all(is_unsupported) {
+        Failure::Unsupported
+    } else {
+        Failure::Nobody
+    }
+}
+
+fn nobody(cause: Option<QueryError>) -> Option<Failure> {
+    (cause == Some(QueryError::NoKnownPeers)).then_some(Failure::Nobody)
+}
+
+/// What is said where nobody speaks the protocol.
+pub(super) fn of_protocol(protocol: &Arc<str>) -> String {
+    format!(
+        "nobody that was asked speaks {protocol}: the others are clients, or have another name for the protocol; \
+         call set_mode(Some(Mode::Server)) on those that can be dialled, and give all the same name"
+    )
+}
+
+/// What is said to a client.
+pub(super) const OF_CLIENT: &str = "a query has failed while this node is a Kademlia client, whom nobody asks or names to \
+    others: call set_mode(Some(Mode::Server)) or confirm an external address if others can dial it";
+
+/// What is said where nothing tells who is there.
+pub(super) const OF_IDENTIFY: &str = "there are connections, but nothing in this swarm says who is there, what they speak or \
+    where they are: add identify to the swarm, here and at the others, or name peers by add_address";
+
+impl<S: RecordStore> Dht<S> {
+    /// Looks whether a result of the application's query shows that something is set up wrongly.
+    pub(super) fn advise(&mut self, result: &QueryResult) {
+        let Some(failure) = failure(result) else {
+            return;
+        };
+        // A node that is alone is no client for long: somebody must be there to whom it matters.
+        let is_client = self.mode.is_automatic()
+            && self.mode.mode() == Mode::Client
+            && (failure == Failure::Unsupported || self.peers.num_connected() > 0);
+        let (of_protocol_too, of_client) = self.advice.failed(&failure, is_client);
+        if of_protocol_too {
+            tracing::warn!("{}", of_protocol(&self.config.protocol_name));
+        }
+        if of_client {
+            tracing::warn!("{OF_CLIENT}");
+        }
+    }
+
+    /// Says that nothing tells who is there, if that is so and its time has come.
+    pub(super) fn miss_identify(&mut self, now: Instant) {
+        if !self.advice.is_due(now) || !self.table.is_empty() {
+            return;
+        }
+        let connected = self.peers.num_connected();
+        if connected > 0 {
+            self.advice.heard();
+            tracing::warn!(connected, "{OF_IDENTIFY}");
+            self.event(Event::IdentifyMissing { connected });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_thing_is_said_once() {
+        let mut advice = Advice::default();
+        assert_eq!(advice.failed(&Failure::Nobody, false), (false, false));
+        assert_eq!(advice.failed(&Failure::Unsupported, true), (true, true));
+        assert_eq!(advice.failed(&Failure::Unsupported, true), (false, false));
+    }
+
+    #[test]
+    fn whoever_was_silent_may_speak_the_protocol() {
+        let peer = libp2p_identity::PeerId::random();
+        let (silent, other) = ((peer, RequestError::Timeout), (peer, RequestError::Unsupported));
+        assert_eq!(of_peers(&[other, other], 0), Failure::Unsupported);
+        assert_eq!(of_peers(&[other, silent], 0), Failure::Nobody);
+        assert_eq!(of_peers(&[other], 1), Failure::Nobody);
+        assert_eq!(of_peers(&[], 0), Failure::Nobody);
+    }
+
+    #[test]
+    fn the_guide_has_what_is_said() {
+        let guide = include_str!("../../docs/errors.md");
+        for text in [OF_CLIENT, OF_IDENTIFY, &of_protocol(&"/my/kad/1.0.0".into())] {
+            assert!(guide.contains(&format!("`{text}`")), "{text}");
+        }
+    }
+}
