@@ -22,7 +22,7 @@ macro_rules! same {
 macro_rules! with {
     ($name:ident, $kad:ident) => {
         #[expect(
-            clippy::redundant_closure,
+            clippy::wildcard_enum_match_arm,
             reason = "a list of uses, which one of the crates has in another form"
         )]
         mod $name {
