@@ -203,6 +203,15 @@ impl ProviderRecord {
     }
 }
 
+/// Provider records with all that they say, to be compared: they are equal by key and provider alone.
+#[cfg(test)]
+pub(crate) fn whole<'a>(
+    records: impl IntoIterator<Item = &'a ProviderRecord>,
+) -> Vec<(ProviderRecord, Option<SystemTime>, Vec<Multiaddr>)> {
+    let all = |record: &ProviderRecord| (record.clone(), record.expires, record.addresses.clone());
+    records.into_iter().map(all).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,7 @@ use libp2p_identity::PeerId;
 
 use super::io::{InboundId, Output};
 use super::{Dht, RecordStore};
+use crate::addrs::Reach;
 use crate::event::{Event, InboundRequest, Mode};
 use crate::key::{Key, PeerBytes};
 use crate::message::{Request, Response, SentRecord};
@@ -58,6 +59,9 @@ impl<S: RecordStore> Dht<S> {
     }
 
     /// Returns the `k` closest peers to a key that the table has and that answer, the asker left out.
+    ///
+    /// A node that has fewer names its seeds as well, until it has heard of them: while a network starts, what the application
+    /// said is all that anybody knows.
     pub(super) fn closer(&self, target: &Key, from: &PeerId, first: Option<KadPeer>) -> Vec<KadPeer> {
         let (k, reach) = (self.config.bucket_size().get(), self.peers.reach(from));
         let mut named = Vec::with_capacity(k + 1);
@@ -73,7 +77,29 @@ impl<S: RecordStore> Dht<S> {
             multiaddrs: entry.addresses().told_to(reach),
             connection_ty: connection(entry.is_connected()),
         }));
+        if named.len() < k + own {
+            self.name_seeds(target, from, k + own, reach, &mut named);
+        }
         named
+    }
+
+    /// Adds the closest seeds of which nothing has been heard yet, up to so many peers in all, nearest first.
+    fn name_seeds(&self, target: &Key, from: &PeerId, room: usize, reach: Reach, named: &mut Vec<KadPeer>) {
+        let is_new = |peer: &PeerId| peer != from && named.iter().all(|known| known.node_id != *peer);
+        let unheard = self.seeds.unheard().filter(|(_, peer, _)| is_new(peer));
+        let mut unheard: Vec<_> = unheard.collect();
+        if unheard.is_empty() {
+            return;
+        }
+        unheard.sort_by_key(|(key, peer, _)| (target.distance(key), *peer));
+        let first = usize::from(named.first().is_some_and(|peer| peer.node_id == self.local.peer));
+        let room = room.saturating_sub(named.len());
+        named.extend(unheard.into_iter().take(room).map(|(_, node_id, addresses)| KadPeer {
+            node_id,
+            multiaddrs: addresses.told_to(reach),
+            connection_ty: connection(self.peers.is_connected(&node_id)),
+        }));
+        named[first..].sort_by_key(|peer| target.distance(&self.peers.key(&peer.node_id)));
     }
 
     /// Returns the closest peers to the hash of `key`.

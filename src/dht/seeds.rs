@@ -77,6 +77,12 @@ impl Seeds {
         self.seeds.get(peer).map(|seed| &seed.addresses)
     }
 
+    /// Iterates over the seeds of which nothing has been heard yet, neither an answer nor a failure.
+    pub(super) fn unheard(&self) -> impl Iterator<Item = (Key, PeerId, &Addresses)> {
+        let unheard = self.seeds.iter().filter(|(_, seed)| seed.result.is_none());
+        unheard.map(|(peer, seed)| (seed.key, *peer, &seed.addresses))
+    }
+
     pub(super) fn outcomes(&self) -> Vec<SeedOutcome> {
         self.seeds.iter().map(|(peer, seed)| SeedOutcome { peer: *peer, result: seed.result }).collect()
     }

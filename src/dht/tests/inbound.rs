@@ -459,3 +459,32 @@ fn a_request_of_a_peer_of_the_table_is_a_sign_of_life() {
     let out = ask(&mut dht, later, 2, Request::Ping);
     assert!(asked(&out).is_empty() && dials(&out).is_empty(), "it is not asked in return");
 }
+
+#[test]
+fn a_node_that_knows_few_names_its_seeds_until_it_has_heard_of_them() {
+    let mut dht = new_dht(0, quiet());
+    admit(&mut dht, start(), [1, 2, 3]);
+    for n in [51, 52] {
+        assert_eq!(dht.add_address(start(), peer(n), address(n)), RoutingUpdate::Pending);
+    }
+    outputs(&mut dht);
+    let named = |dht: &mut Dht<MemoryStore>, from| ids(&closest_to(dht, start(), from, b"anything"));
+    let sorted = |mut all: Vec<usize>| {
+        all.sort_by_key(|n| key(*n).distance(&Key::sha256(b"anything")));
+        all.into_iter().map(peer).collect::<Vec<_>>()
+    };
+    assert_eq!(named(&mut dht, ASKER), sorted(vec![1, 2, 3, 51, 52]), "nearest first, seeds or not");
+    assert_eq!(named(&mut dht, 51), sorted(vec![1, 2, 3, 52]), "nobody is told of himself");
+    dht.seeds.asked(&peer(51), Err(RequestError::Unreachable));
+    assert_eq!(named(&mut dht, ASKER), sorted(vec![1, 2, 3, 52]), "whoever has failed is not named");
+
+    let mut full = node();
+    full.add_address(start(), peer(9000), address(9000));
+    outputs(&mut full);
+    for key in 0..50u8 {
+        assert!(
+            !ids(&closest_to(&mut full, start(), ASKER, &[key])).contains(&peer(9000)),
+            "there are enough"
+        );
+    }
+}
