@@ -56,7 +56,9 @@ fn records_and_providers_are_at_as_many_as_are_configured_and_buckets_stay() {
     for (n, quorum) in [(40, Quorum::One), (41, Quorum::Majority), (42, Quorum::All)] {
         let id = net.with(n, |dht, now| dht.get_record(now, key.clone(), Some(quorum)));
         let (QueryResult::GetRecord(Ok(found)), _) = net.result(n, id) else { panic!("found, {quorum:?}") };
-        let GetRecordOk::FinishedWithNoAdditionalRecord { best, agreed } = found else { panic!("{found:?}") };
+        let GetRecordOk::FinishedWithNoAdditionalRecord { best, agreed, .. } = found else {
+            panic!("{found:?}")
+        };
         assert_eq!((best.value.as_ref(), agreed >= quorum.of(3).get()), (&b"value"[..], true));
     }
     assert_eq!(net.closest(5, b"some key").0.len(), 20, "a search for the closest is for k");
