@@ -61,7 +61,7 @@ impl Place {
         if self.disk.is_some() {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        let mut path = self.path.clone().into_os_string();
+        let mut path = self.real().into_os_string();
         path.push(".new");
         Ok(Self::new(Path::new(&path)))
     }
@@ -73,11 +73,18 @@ impl Place {
         }
     }
 
-    /// Puts what was written beside the file in its place: all of it, or nothing.
+    /// Returns where the file itself is, if the path is that of a link.
+    fn real(&self) -> PathBuf {
+        fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone())
+    }
+
+    /// Puts what was written beside the file in its place, for those who may use that: all of it, or nothing.
     pub(super) fn replace(&self) -> io::Result<()> {
-        fs::rename(self.beside()?.path, &self.path)?;
+        let (real, beside) = (self.real(), self.beside()?.path);
+        fs::set_permissions(&beside, fs::metadata(&real)?.permissions())?;
+        fs::rename(beside, &real)?;
         // That it has another file now is the folder's affair; not every system can be asked to remember that.
-        if let Some(folder) = self.path.parent() {
+        if let Some(folder) = real.parent() {
             let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
             drop(File::open(folder).and_then(|folder| folder.sync_all()));
         }

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 /// The format that is written. Of the first one nothing was checked, and the file did not say whose it is.
 pub(super) const VERSION: u32 = 2;
 
-type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
+pub(super) type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 /// What the file says of itself, the same way in every format to come: version, four bytes · id of the node · checksum.
 const FORMAT: Definition = TableDefinition::new("libp2p-kademlia/format");
@@ -276,17 +276,18 @@ pub(super) fn damaged(what: &'static str) -> io::Error {
 pub(super) fn fault(error: impl Into<::redb::Error>) -> io::Error {
     use ::redb::Error::{Corrupted, Io, LockPoisoned, TableTypeMismatch, TypeDefinitionChanged};
     let error = error.into();
-    match &error {
+    if let Io(io) = &error {
         // Beyond the end is what damage points to.
-        Io(io) if io.kind() == io::ErrorKind::UnexpectedEof => {
-            damaged("the file is damaged: it ends too early")
-        }
-        Io(io) => io::Error::new(io.kind(), io.to_string()),
-        Corrupted(_) | LockPoisoned(_) | TableTypeMismatch { .. } | TypeDefinitionChanged { .. } => {
-            io::Error::new(io::ErrorKind::InvalidData, error)
-        }
-        _ => io::Error::other(error),
+        return match io.kind() == io::ErrorKind::UnexpectedEof {
+            true => damaged("the file is damaged: it ends too early"),
+            false => io::Error::new(io.kind(), io.to_string()),
+        };
     }
+    let is_damage = matches!(
+        error,
+        Corrupted(_) | LockPoisoned(_) | TableTypeMismatch { .. } | TypeDefinitionChanged { .. }
+    );
+    io::Error::new(if is_damage { io::ErrorKind::InvalidData } else { io::ErrorKind::Other }, error)
 }
 
 /// Does something in the database, which checks what it reads, but not everywhere without a panic.

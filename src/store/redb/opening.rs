@@ -2,7 +2,7 @@
 //!
 //! Knows formats and tables; what stands in a row is the store's affair.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 
 use ::redb::{
@@ -13,16 +13,18 @@ use libp2p_identity::PeerId;
 
 use super::backing::{Backing, Mode, Place};
 use super::format::{
-    Found, Kind, Pair, Sealed, Table, Take, VERSION, caught, damaged, fault, kind, whole, write_format,
+    Definition, Found, Kind, Pair, Sealed, Table, Take, VERSION, caught, damaged, fault, kind, whole,
+    write_format,
 };
 
 /// So many bytes of a file are in memory, so that what is asked for again is not read again. In tests next to none, so that
 /// they see the file.
 ///
-/// Source: a tenth of what the records of others may take, and two of the largest pages.
+/// Source: an eighth of what the records of others may take by default.
 const CACHE: usize = if cfg!(test) { 64 << 10 } else { 8 << 20 };
 
-/// So often a damaged file is opened anew after the database has failed on it; what has not been read by then is lost.
+/// So often a damaged file is opened anew for a table after the database has failed on it; what has not been read by then is
+/// lost. Two times are enough for what stands before and behind one damaged page, and the others for what stands in it.
 const MAX_TRIES: usize = 64;
 
 /// A file that is open.
@@ -235,7 +237,8 @@ fn salvage(place: &Place, local: &PeerId, take: Take<'_>, error: io::Error) -> i
 /// Reads what can be read of a damaged file.
 ///
 /// # Bounds
-/// The database is opened anew [`MAX_TRIES`] times after it has failed.
+/// The database is opened anew [`MAX_TRIES`] times for each table after it has failed. What is read is in memory until it is
+/// written: as much as the file has.
 struct Salvage<'a> {
     place: &'a Place,
     database: Option<ReadOnlyDatabase>,
@@ -262,17 +265,18 @@ impl Salvage<'_> {
     fn all(&mut self, take: Take<'_>) -> Found {
         let mut found = Found::default();
         for table in Table::ALL {
+            self.tries = 0;
+            let (sums, mut rows) = (self.walk(table.sums()), self.walk(table.rows()));
             let mut seen = 0;
-            for key in self.keys(table) {
+            for (key, sum) in &sums {
                 seen += 1;
-                let row = self.read(|read| {
-                    let sums = read.open_table(table.sums()).map_err(fault)?;
-                    let rows = read.open_table(table.rows()).map_err(fault)?;
-                    let sum = sums.get(&key[..]).map_err(fault)?;
-                    let row = rows.get(&key[..]).map_err(fault)?;
-                    Ok(row.zip(sum).and_then(|(row, sum)| whole(table, &key, row.value(), sum.value())))
-                });
-                found.take(take, table, &key, row.flatten().as_ref());
+                let row = rows.remove(key).or_else(|| self.row(table, key));
+                let row = row.and_then(|row| whole(table, key, &row, sum));
+                found.take(take, table, key, row.as_ref());
+            }
+            for key in rows.into_keys() {
+                seen += 1;
+                found.take(take, table, &key, None);
             }
             // How many there were, as far as the file says so and can be believed.
             let said = self.read(|read| {
@@ -280,39 +284,48 @@ impl Salvage<'_> {
                 let rows = read.open_table(table.rows()).map_err(fault)?.len().map_err(fault)?;
                 Ok(sums.max(rows))
             });
-            let most =
+            let len =
                 self.place.backing(Mode::ReadOnly, false).and_then(|backing| backing.len()).unwrap_or(0);
             // If it does not say so, there was at least one.
-            found.lost += said.unwrap_or(seen + 1).min(most.max(seen)).saturating_sub(seen);
+            found.lost += said.unwrap_or(seen + 1).min(len.max(seen)).saturating_sub(seen);
         }
         found
     }
 
-    /// Returns the keys that stand in either table, as far as those can be walked from either end.
-    fn keys(&mut self, table: Table) -> BTreeSet<Vec<u8>> {
-        let mut keys = BTreeSet::new();
-        for definition in [table.sums(), table.rows()] {
-            for is_backward in [false, true] {
-                let whole = self.read(|read| {
-                    let rows = read.open_table(definition).map_err(fault)?;
-                    let mut last: Option<Vec<u8>> = None;
-                    let mut entries = rows.iter().map_err(fault)?;
-                    while let Some(entry) = if is_backward { entries.next_back() } else { entries.next() } {
-                        let key = entry.map_err(fault)?.0.value().to_vec();
-                        // Whoever does not get on goes round in circles.
-                        if last.is_some_and(|last| if is_backward { key >= last } else { key <= last }) {
-                            return Err(damaged("the keys are in disorder"));
-                        }
-                        keys.insert(key.clone());
-                        last = Some(key);
+    /// Looks for a row that could not be walked to.
+    fn row(&mut self, table: Table, key: &[u8]) -> Option<Vec<u8>> {
+        let row = self.read(|read| {
+            let rows = read.open_table(table.rows()).map_err(fault)?;
+            let row = rows.get(key).map_err(fault)?;
+            Ok(row.map(|row| row.value().to_vec()))
+        });
+        row.flatten()
+    }
+
+    /// Returns what stands in a table, as far as it can be walked from either end.
+    fn walk(&mut self, definition: Definition) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        let mut all = BTreeMap::new();
+        for is_backward in [false, true] {
+            let whole = self.read(|read| {
+                let rows = read.open_table(definition).map_err(fault)?;
+                let mut last: Option<Vec<u8>> = None;
+                let mut entries = rows.iter().map_err(fault)?;
+                while let Some(entry) = if is_backward { entries.next_back() } else { entries.next() } {
+                    let (key, row) = entry.map_err(fault)?;
+                    let key = key.value().to_vec();
+                    // Whoever does not get on goes round in circles.
+                    if last.is_some_and(|last| if is_backward { key >= last } else { key <= last }) {
+                        return Err(damaged("the keys are in disorder"));
                     }
-                    Ok(())
-                });
-                if whole.is_some() {
-                    break;
+                    all.entry(key.clone()).or_insert_with(|| row.value().to_vec());
+                    last = Some(key);
                 }
+                Ok(())
+            });
+            if whole.is_some() {
+                break;
             }
         }
-        keys
+        all
     }
 }

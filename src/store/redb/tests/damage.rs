@@ -120,7 +120,7 @@ fn of_a_file_with_damaged_bytes_no_wrong_record_is_served_and_what_is_missing_is
     drop(store);
     let closed = fs::read(&file.0).unwrap();
     let (opened, lost) = damage_at_random(&closed, &wanted, 1, 150);
-    assert!(opened > 100 && lost > 100, "{opened} {lost}");
+    assert!(opened > 100 && lost > 50, "{opened} {lost}");
     let (opened, lost) = damage_at_random(&crashed, &wanted, 2, 150);
     assert!(opened > 100 && lost > 10, "{opened} {lost}");
 }
@@ -137,6 +137,8 @@ fn a_damaged_file_of_the_first_format_serves_no_wrong_record() {
 fn a_file_of_the_first_format_is_brought_to_the_present_one() {
     let file = File::new();
     fs::write(&file.0, FIRST).unwrap();
+    #[cfg(unix)]
+    fs::set_permissions(&file.0, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     for _ in 0..2 {
         let store = file.open();
         assert_eq!((store.damaged(), store.records().count()), (0, 40));
@@ -160,6 +162,12 @@ fn a_file_of_the_first_format_is_brought_to_the_present_one() {
         }
         assert_eq!(store.load_peers().unwrap().len(), 1);
         drop(store);
+        #[cfg(unix)]
+        assert_eq!(
+            std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&file.0).unwrap().permissions()) & 0o777,
+            0o600,
+            "whoever may not read it still may not"
+        );
         let beside = file.0.with_file_name(format!("{}.new", file.0.file_name().unwrap().to_str().unwrap()));
         assert!(!beside.exists());
     }
