@@ -383,9 +383,9 @@ impl Shared {
 /// while it is waits for one step, of about 1 MiB, or for the end: what was changed since the beginning, at most 16 MiB.
 ///
 /// # Invariants
-/// Of each key the latest change is what is read and what is written. What is durable has been synced to the disk. The thread
-/// holds no lock that a reader waits for while it waits for the disk, but when it opens the file anew, and then readers are told so; it ends with the
-/// writer, after it has written what waits.
+/// Of each key the latest change is what is read and what is written. What is durable has been synced to the disk. No reader
+/// waits while the thread waits for the disk: while it opens the file anew there is none, and readers are told so. It ends
+/// with the writer, after it has written what waits.
 pub(super) struct Writer {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
