@@ -516,7 +516,7 @@ fn what_is_stored_survives_a_kill_and_so_does_the_way_back() {
     loop {
         let copy = Temporary(file.0.with_extension("copy"));
         std::fs::copy(&file.0, &copy.0).unwrap();
-        let saved = Redb::open(&copy.0, PeerId::random()).and_then(|store| store.load_peers());
+        let saved = Redb::open(&copy.0, node.id.parse().unwrap()).and_then(|store| store.load_peers());
         // What is copied while it is written may be unreadable.
         if saved.is_ok_and(|peers| !peers.is_empty()) {
             break;
@@ -526,6 +526,9 @@ fn what_is_stored_survives_a_kill_and_so_does_the_way_back() {
     }
     node.child.kill().unwrap();
     node.child.wait().unwrap();
+    // Nobody else gets what is its.
+    let error = refused(&["--id", "another", "--store", store]);
+    assert!(error.contains("the file is of the node") && error.contains(&node.id), "{error}");
     // It comes back with the same id, without being told of anybody.
     let mut again = Node::start(&["--id", "keeper", "--store", store]);
     assert_eq!(again.id, node.id);

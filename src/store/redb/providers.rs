@@ -2,9 +2,6 @@
 //!
 //! Knows how a row looks; when it is written is the store's affair.
 
-use std::io;
-
-use ::redb::{ReadableTable, TableDefinition};
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
@@ -12,14 +9,11 @@ use super::super::provided::{self, Provided};
 use super::super::providers::Providers;
 use super::super::{ProviderLimits, Result, not_theirs};
 use super::writer::Row;
-use super::{damaged, end_millis, from_end_millis, from_millis, millis, short};
+use super::{end_millis, from_end_millis, from_millis, millis, short};
 use crate::addrs::IpGroup;
 use crate::record::{ProviderRecord, RecordKey};
 use crate::time::SystemTime;
 use crate::validate::InvalidRecord;
-
-pub(super) const PROVIDERS: TableDefinition<'_, &[u8], &[u8]> =
-    TableDefinition::new("libp2p-kademlia/1/providers");
 
 /// A row of the table.
 ///
@@ -117,30 +111,24 @@ impl Statements {
         }
     }
 
-    /// Takes everything in that stands in the file; what is beyond the bounds is a change.
-    pub(super) fn load(
-        &mut self,
-        table: &impl ReadableTable<&'static [u8], &'static [u8]>,
-    ) -> io::Result<()> {
-        for entry in table.iter().map_err(io::Error::other)? {
-            let (key, value) = entry.map_err(io::Error::other)?;
-            let row = Statement::read(key.value(), value.value())
-                .ok_or_else(|| damaged("a provider record is damaged"))?;
-            let is_local = row.record.provider == self.local;
-            let added = match row.is_own {
-                // What has ended goes with the first call that says what time it is.
-                false if !is_local => self.others.restore(row.announced, &row.record, row.group),
-                true if is_local => self.provided.add(&row.record).map(|()| None),
-                // The node has another identity than it had.
-                _ => Err(not_theirs()),
-            };
-            match added {
-                Ok(None) => {}
-                Ok(Some((key, peer))) => self.forget(key.as_bytes(), &peer.unpacked()),
-                Err(_) => self.changed.push((key.value().to_vec(), None)),
-            }
+    /// Takes a row in that stands in the file, and returns whether it could be understood; what is beyond the bounds is a
+    /// change.
+    pub(super) fn load(&mut self, key: &[u8], value: &[u8]) -> bool {
+        let Some(row) = Statement::read(key, value) else { return false };
+        let is_local = row.record.provider == self.local;
+        let added = match row.is_own {
+            // What has ended goes with the first call that says what time it is.
+            false if !is_local => self.others.restore(row.announced, &row.record, row.group),
+            true if is_local => self.provided.add(&row.record).map(|()| None),
+            // The node has another identity than it had when the file did not say so.
+            _ => Err(not_theirs()),
+        };
+        match added {
+            Ok(None) => {}
+            Ok(Some((key, peer))) => self.forget(key.as_bytes(), &peer.unpacked()),
+            Err(_) => self.changed.push((key.to_vec(), None)),
         }
-        Ok(())
+        true
     }
 
     /// Takes out which rows have changed.

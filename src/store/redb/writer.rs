@@ -3,17 +3,19 @@
 //! Knows the tables and bytes; what stands in a row, and when a commit is due, is the store's affair.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::{Builder, JoinHandle};
 
-use ::redb::{Database, ReadableDatabase as _, TableDefinition, WriteTransaction};
+use ::redb::Database;
 use bytes::Bytes;
 use indexmap::IndexMap;
+use libp2p_identity::PeerId;
 
 use super::super::{Error, Progress, Result, Wake};
-use super::{PEERS, PROVIDERS, RECORDS, damaged, named};
+use super::backing::Place;
+use super::compaction::Compaction;
+use super::format::{Pair, Sealed, Sum, Table, caught, damaged, fault, whole};
+use super::opening::{Handle, again, read_only};
 use crate::record::RecordKey;
 
 /// What waits to be written takes so many bytes at most, unless another bound is set.
@@ -27,36 +29,39 @@ const OVERHEAD: usize = 64;
 /// So many changes wait for a commit to be asked for; one more asks for it.
 const MAX_UNASKED: usize = 1024;
 
+/// A file that is smaller is not made smaller: the database itself takes as much.
+const MIN_LOOSE: u64 = 1 << 20;
+
 /// A key and what is to stand there, or nothing.
 pub(super) type Row = (Vec<u8>, Option<Vec<u8>>);
 
 /// What one commit writes.
 #[derive(Debug, Default)]
-struct Batch {
-    records: IndexMap<RecordKey, Option<Bytes>>,
-    providers: IndexMap<Vec<u8>, Option<Vec<u8>>>,
-    peers: Option<Vec<(Vec<u8>, Vec<u8>)>>,
+pub(super) struct Batch {
+    records: IndexMap<RecordKey, Option<Sealed>>,
+    providers: IndexMap<Vec<u8>, Option<Sealed>>,
+    peers: Option<Vec<(Vec<u8>, Sealed)>>,
     bytes: usize,
 }
 
-fn size<V: AsRef<[u8]>>(key: &[u8], value: Option<&V>) -> usize {
-    OVERHEAD + key.len() + value.map_or(0, |value| value.as_ref().len())
+fn size(key: usize, row: Option<&Sealed>) -> usize {
+    OVERHEAD + key + row.map_or(0, |row| row.row.len())
 }
 
 impl Batch {
-    fn record(&mut self, key: RecordKey, value: Option<Bytes>) {
-        self.bytes += size(key.as_ref(), value.as_ref());
+    fn record(&mut self, key: RecordKey, row: Option<Sealed>) {
         let len = key.as_ref().len();
-        if let Some(before) = self.records.insert(key, value) {
-            self.bytes -= OVERHEAD + len + before.map_or(0, |value| value.len());
+        self.bytes += size(len, row.as_ref());
+        if let Some(before) = self.records.insert(key, row) {
+            self.bytes -= size(len, before.as_ref());
         }
     }
 
-    fn provider(&mut self, (key, value): Row) {
-        self.bytes += size(&key, value.as_ref());
+    fn provider(&mut self, key: Vec<u8>, row: Option<Sealed>) {
         let len = key.len();
-        if let Some(before) = self.providers.insert(key, value) {
-            self.bytes -= OVERHEAD + len + before.map_or(0, |value| value.len());
+        self.bytes += size(len, row.as_ref());
+        if let Some(before) = self.providers.insert(key, row) {
+            self.bytes -= size(len, before.as_ref());
         }
     }
 
@@ -64,48 +69,64 @@ impl Batch {
         self.records.len() + self.providers.len() + usize::from(self.peers.is_some())
     }
 
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Puts what could not be written beneath what was changed since.
     fn is_preceded_by(&mut self, earlier: &Self) {
-        for (key, value) in &earlier.records {
+        for (key, row) in &earlier.records {
             if !self.records.contains_key(key) {
-                self.record(key.clone(), value.clone());
+                self.record(key.clone(), row.clone());
             }
         }
-        for (key, value) in &earlier.providers {
+        for (key, row) in &earlier.providers {
             if !self.providers.contains_key(key) {
-                self.provider((key.clone(), value.clone()));
+                self.provider(key.clone(), row.clone());
             }
         }
         self.peers = self.peers.take().or_else(|| earlier.peers.clone());
     }
 
-    fn write(&self, database: &Database) -> io::Result<()> {
-        let write = database.begin_write().map_err(io::Error::other)?;
-        let records = self.records.iter().map(|(key, value)| (key.as_ref(), value.as_deref()));
-        write_rows(&write, RECORDS, records)?;
-        let providers = self.providers.iter().map(|(key, value)| (&key[..], value.as_deref()));
-        write_rows(&write, PROVIDERS, providers)?;
+    /// Writes it, and returns how many bytes more and less the file holds.
+    pub(super) fn write(&self, database: &Database) -> io::Result<(u64, u64)> {
+        let write = database.begin_write().map_err(fault)?;
+        let mut held = (0, 0);
+        let mut set = |pair: &mut Pair<'_>, key: &[u8], row: Option<&Sealed>| {
+            let (more, less) = pair.set(key, row)?;
+            held = (held.0 + more, held.1 + less);
+            io::Result::Ok(())
+        };
+        let mut pair = Pair::open(&write, Table::Records)?;
+        self.records.iter().try_for_each(|(key, row)| set(&mut pair, key.as_ref(), row.as_ref()))?;
+        drop(pair);
+        let mut pair = Pair::open(&write, Table::Providers)?;
+        self.providers.iter().try_for_each(|(key, row)| set(&mut pair, key, row.as_ref()))?;
+        drop(pair);
         if let Some(peers) = &self.peers {
-            write.delete_table(PEERS).map_err(io::Error::other)?;
-            write_rows(&write, PEERS, peers.iter().map(|(key, value)| (&key[..], Some(&value[..]))))?;
+            let mut pair = Pair::open(&write, Table::Peers)?;
+            pair.clear()?;
+            // They are few, and are not counted.
+            peers.iter().try_for_each(|(key, row)| pair.set(key, Some(row)).map(drop))?;
         }
-        write.commit().map_err(io::Error::other)
+        write.commit().map_err(fault)?;
+        Ok(held)
     }
 }
 
-fn write_rows<'a>(
-    write: &WriteTransaction,
-    table: TableDefinition<'_, &[u8], &[u8]>,
-    rows: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
-) -> io::Result<()> {
-    let mut table = write.open_table(table).map_err(io::Error::other)?;
-    for (key, value) in rows {
-        match value {
-            Some(value) => drop(table.insert(key, value).map_err(io::Error::other)?),
-            None => drop(table.remove(key).map_err(io::Error::other)?),
-        }
+/// Why the file cannot be written.
+#[derive(Clone, Debug)]
+struct Failure {
+    kind: io::ErrorKind,
+    text: String,
+    /// The database has failed on the file itself: nothing more is written until the store is opened anew.
+    is_final: bool,
+}
+
+impl Failure {
+    fn error(&self) -> Error {
+        io::Error::new(self.kind, self.text.clone()).into()
     }
-    Ok(())
 }
 
 #[derive(Default)]
@@ -119,15 +140,38 @@ struct State {
     /// How many commits are over.
     commits: u64,
     /// Why the latest commit has failed, if it has.
-    failure: Option<(io::ErrorKind, String)>,
+    failure: Option<Failure>,
+    /// The database has failed, and does not go on before it is opened anew.
+    is_stuck: bool,
     is_asked: bool,
     is_closed: bool,
     wake: Option<Wake>,
+    /// How long the file is, and what the rows of it take.
+    len: u64,
+    held: u64,
+    /// The same when it was last made smaller.
+    compacted: Option<(u64, u64)>,
+    is_compacting: bool,
+}
+
+impl State {
+    fn is_broken(&self) -> bool {
+        self.failure.as_ref().is_some_and(|failure| failure.is_final)
+    }
+
+    /// Returns whether the file is worth being made smaller: it is more than twice as long as what it holds, and has grown, or
+    /// holds less, since that was done last.
+    fn is_loose(&self) -> bool {
+        let is_new = |(len, held)| self.len > len + len / 4 || self.held < held - held / 4;
+        self.len > 2 * self.held + MIN_LOOSE && self.failure.is_none() && self.compacted.is_none_or(is_new)
+    }
 }
 
 struct Shared {
-    database: Database,
-    path: PathBuf,
+    /// Nothing while the file is opened anew. Only the thread that writes changes it.
+    handle: RwLock<Option<Handle>>,
+    place: Place,
+    local: PeerId,
     state: Mutex<State>,
     /// Something is to be written, or the store is dropped.
     asked: Condvar,
@@ -141,79 +185,207 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes whatever is asked for, until the store is dropped.
+    /// Writes whatever is asked for, until the store is dropped; in between it makes the file smaller.
     fn run(&self) {
+        let mut compaction = None;
         loop {
             let mut state = self.state();
-            while !state.is_asked && !state.is_closed {
+            state.is_compacting = compaction.is_some();
+            while !state.is_asked && !state.is_closed && compaction.is_none() && !state.is_loose() {
+                self.done.notify_all();
                 state = self.asked.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
-            let is_last = state.is_closed;
+            let (is_asked, is_last) = (state.is_asked, state.is_closed);
+            state.is_compacting = true;
             drop(state);
-            self.write();
+            if is_asked || is_last {
+                let written = self.write();
+                let going = compaction.take();
+                compaction = going.filter(|_| !is_last).and_then(|mut going: Compaction| match written {
+                    Some(batch) => going.note(batch).then_some(going),
+                    None => Some(going),
+                });
+            } else {
+                compaction = self.compact(compaction);
+            }
             if is_last {
                 return;
             }
         }
     }
 
-    /// Writes what waits, if anything does.
-    fn write(&self) {
+    /// Makes the file smaller by a step.
+    fn compact(&self, compaction: Option<Compaction>) -> Option<Compaction> {
+        let done = caught(|| {
+            let mut going = match compaction {
+                Some(going) => going,
+                None => match &*self.handle() {
+                    Some(handle) => Compaction::begin(&self.place, &self.local, handle)?,
+                    None => return Ok((None, None)),
+                },
+            };
+            Ok(if going.step()? { (None, going.finish()?) } else { (Some(going), None) })
+        });
+        let error = match done {
+            Ok((Some(going), _)) => return Some(going),
+            Ok((None, smaller)) => {
+                if let Some(smaller) = smaller {
+                    self.exchange(Some(smaller));
+                }
+                None
+            }
+            Err(error) => Some(self.place.named(&error)),
+        };
+        let len = self.handle().as_ref().map_or(0, Handle::len);
         let mut state = self.state();
-        state.is_asked = false;
+        state.len = len;
+        state.compacted = Some((state.len, state.held));
+        drop(state);
+        if let Some(error) = error {
+            tracing::warn!(%error, "the store could not be made smaller");
+            if error.kind() == io::ErrorKind::InvalidData {
+                self.fail(&error, false);
+            }
+        }
+        None
+    }
+
+    fn handle(&self) -> std::sync::RwLockReadGuard<'_, Option<Handle>> {
+        self.handle.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts another handle in the place of the one there is, which is not used any more.
+    fn exchange(&self, handle: Option<Handle>) {
+        let mut place = self.handle.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *place, handle);
+        drop(place);
+        if let Some(before) = before {
+            before.abandon();
+        }
+    }
+
+    /// Takes down that the file could not be written, or read.
+    fn fail(&self, error: &io::Error, ask: bool) {
+        let mut state = self.state();
+        if state.is_broken() {
+            return;
+        }
+        let is_final = error.kind() == io::ErrorKind::InvalidData;
+        let text = if is_final { format!("{error}; nothing is stored any more") } else { error.to_string() };
+        tracing::warn!(error = text, "the store could not be written to the disk");
+        state.failure = Some(Failure { kind: error.kind(), text, is_final });
+        (state.is_stuck, state.is_asked) = (true, state.is_asked || is_final || ask);
+        drop(state);
+        self.asked.notify_one();
+    }
+
+    /// Opens the file anew after the database has failed on it: to be written, or only to be read.
+    fn open_again(&self) -> io::Result<()> {
+        let mut state = self.state();
+        if !state.is_stuck {
+            return Ok(());
+        }
+        let is_broken = state.is_broken();
+        // There is one try to read a damaged file.
+        state.is_stuck = !is_broken;
+        drop(state);
+        self.exchange(None);
+        if is_broken {
+            self.exchange(read_only(&self.place).ok().map(Handle::ReadOnly));
+            return Ok(());
+        }
+        let handle = again(&self.place, &self.local)?;
+        self.exchange(Some(handle));
+        self.state().is_stuck = false;
+        Ok(())
+    }
+
+    /// Writes what waits, if anything does, and returns what was written.
+    fn write(&self) -> Option<Arc<Batch>> {
+        self.state().is_asked = false;
+        let opened = self.open_again();
+        let mut state = self.state();
+        if state.is_broken() {
+            // None of it will be written.
+            state.progress.tried = state.written;
+            state.commits += 1;
+            return self.tell(state, None);
+        }
         if state.pending.len() == 0 {
+            if opened.is_ok() {
+                state.failure = None;
+            }
             drop(state);
-            return self.done.notify_all();
+            self.done.notify_all();
+            return None;
         }
         let batch = Arc::new(std::mem::take(&mut state.pending));
         let upto = state.written;
         state.writing = batch.clone();
         drop(state);
-        // The database checks what it reads, but not everywhere without a panic.
-        let written = catch_unwind(AssertUnwindSafe(|| batch.write(&self.database)))
-            .unwrap_or_else(|_| Err(damaged("the file is damaged")))
-            .map_err(|error| named(&self.path, error));
+        let written = opened.and_then(|()| {
+            caught(|| match &*self.handle() {
+                Some(Handle::Open(database, backing)) => {
+                    let held = batch.write(database)?;
+                    Ok((held, ::redb::StorageBackend::len(backing)?))
+                }
+                Some(Handle::ReadOnly(_)) | None => Err(damaged("the file is not open")),
+            })
+        });
+        if let Err(error) = &written {
+            self.fail(&self.place.named(error), false);
+        }
         let mut state = self.state();
         state.writing = Arc::default();
         state.progress.tried = upto;
         state.commits += 1;
         match written {
-            Ok(()) => {
+            Ok(((more, less), len)) => {
                 state.progress.durable = upto;
                 state.failure = None;
+                (state.held, state.len) = ((state.held + more).saturating_sub(less), len);
+                self.tell(state, Some(batch))
             }
-            Err(error) => {
-                tracing::warn!(%error, "the store could not be written to the disk");
+            Err(_) => {
                 state.pending.is_preceded_by(&batch);
-                state.failure = Some((error.kind(), error.to_string()));
+                self.tell(state, None)
             }
         }
+    }
+
+    /// Tells whoever waits that a commit is over.
+    fn tell(&self, state: MutexGuard<'_, State>, written: Option<Arc<Batch>>) -> Option<Arc<Batch>> {
         let wake = state.wake.clone();
         drop(state);
         self.done.notify_all();
         wake.into_iter().for_each(|wake| wake());
+        written
     }
 }
 
 /// Writes what was changed, in a thread of its own, so that nobody else waits for the disk.
 ///
 /// # What it decides
-/// Nothing of what is written; that what was changed while a commit runs is written with the next one.
+/// Nothing of what is written; that what was changed while a commit runs is written with the next one, when a file is opened
+/// anew, and when it is made smaller.
 ///
 /// # States
 /// ```text
 /// changed --commit asked for--> being written --> durable
 ///    ^                               |
-///    +-----------could not be--------+
+///    |                               +--the file is damaged, or the database has panicked--> only read, for good
+///    +--the disk has failed: opened anew before the next commit
 /// ```
 ///
 /// # Bounds
 /// [`MAX_QUEUED`] bytes wait or are being written, or as many as is set; so many changes more as only make room. Where there
-/// are no threads (wasm) whoever asks for a commit writes it.
+/// are no threads (wasm) whoever asks for a commit writes it, and the file is not made smaller. A commit that is asked for
+/// while it is waits for one step, of about 1 MiB, or for the end: what was changed since the beginning, at most 16 MiB.
 ///
 /// # Invariants
-/// Of each key the latest change is what is read and what is written. What is durable has been synced to the disk. The thread
-/// holds no lock while it waits for the disk, and ends with the writer, after it has written what waits.
+/// Of each key the latest change is what is read and what is written. What is durable has been synced to the disk. No reader
+/// waits while the thread waits for the disk: while it opens the file anew there is none, and readers are told so. It ends
+/// with the writer, after it has written what waits.
 pub(super) struct Writer {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -228,9 +400,17 @@ impl std::fmt::Debug for Writer {
 }
 
 impl Writer {
-    pub(super) fn new(database: Database, path: PathBuf) -> io::Result<Self> {
-        let state = Mutex::default();
-        let shared = Arc::new(Shared { database, path, state, asked: Condvar::new(), done: Condvar::new() });
+    /// Begins with a file that holds so many bytes.
+    pub(super) fn new(handle: Handle, place: Place, local: PeerId, held: u64) -> io::Result<Self> {
+        let state = State { len: handle.len(), held, ..State::default() };
+        let shared = Arc::new(Shared {
+            handle: RwLock::new(Some(handle)),
+            place,
+            local,
+            state: Mutex::new(state),
+            asked: Condvar::new(),
+            done: Condvar::new(),
+        });
         let thread = if cfg!(target_family = "wasm") {
             None
         } else {
@@ -247,15 +427,18 @@ impl Writer {
     /// Returns whether so many bytes more may wait; if nothing waits, any may.
     ///
     /// # Errors
-    /// [`Error::Busy`]; [`Error::Io`] if the disk does not take anything.
+    /// [`Error::Busy`]; [`Error::Io`] if the disk does not take anything, or will not any more.
     pub(super) fn check_room(&self, bytes: usize) -> Result<()> {
         let state = self.shared.state();
+        if let Some(failure) = state.failure.as_ref().filter(|failure| failure.is_final) {
+            return Err(failure.error());
+        }
         let queued = state.pending.bytes + state.writing.bytes;
         if queued == 0 || queued + OVERHEAD + bytes <= self.max_queued {
             return Ok(());
         }
         Err(match &state.failure {
-            Some((kind, text)) => io::Error::new(*kind, text.clone()).into(),
+            Some(failure) => failure.error(),
             None => Error::Busy,
         })
     }
@@ -263,66 +446,78 @@ impl Writer {
     /// Returns whether there is room for anything.
     pub(super) fn has_room(&self) -> bool {
         let state = self.shared.state();
-        state.pending.bytes + state.writing.bytes < self.max_queued
+        // Where nothing is written any more nothing waits.
+        state.is_broken() || state.pending.bytes + state.writing.bytes < self.max_queued
     }
 
     fn change(&self, change: impl FnOnce(&mut Batch)) {
         let mut state = self.shared.state();
-        change(&mut state.pending);
         state.written += 1;
+        if state.is_broken() {
+            // It would wait for ever.
+            return;
+        }
+        change(&mut state.pending);
         if state.pending.len() >= MAX_UNASKED && state.failure.is_none() {
             drop(state);
             self.commit();
         }
     }
 
-    pub(super) fn record(&self, key: RecordKey, value: Option<Bytes>) {
-        self.change(|batch| batch.record(key, value));
+    pub(super) fn record(&self, key: RecordKey, row: Option<Sealed>) {
+        self.change(|batch| batch.record(key, row));
     }
 
     pub(super) fn providers(&self, rows: impl IntoIterator<Item = Row>) {
-        for row in rows {
-            self.change(|batch| batch.provider(row));
+        for (key, row) in rows {
+            let row = row.map(|row| Table::Providers.seal(&key, row));
+            self.change(|batch| batch.provider(key, row));
         }
     }
 
-    pub(super) fn peers(&self, peers: Vec<(Vec<u8>, Vec<u8>)>) {
+    pub(super) fn peers(&self, peers: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) {
+        let seal = |(key, row): (Vec<u8>, Vec<u8>)| {
+            let row = Table::Peers.seal(&key, row);
+            (key, row)
+        };
+        let peers = peers.into_iter().map(seal).collect();
         self.change(|batch| batch.peers = Some(peers));
     }
 
-    /// Returns what stands or will stand in the file under the key of a record.
-    pub(super) fn read<T>(
-        &self,
-        key: &RecordKey,
-        read: impl FnOnce(&[u8]) -> io::Result<T>,
-    ) -> io::Result<Option<T>> {
+    /// Returns what stands or will stand in the file under the key of a record: nothing if that does not have the checksum.
+    ///
+    /// # Errors
+    /// If the file cannot be read. If the database has panicked on it, nothing more is written.
+    pub(super) fn read(&self, key: &RecordKey, sum: Sum) -> io::Result<Option<Bytes>> {
         let state = self.shared.state();
         let waits = state.pending.records.get(key).or_else(|| state.writing.records.get(key)).cloned();
+        let failure = state.failure.clone();
         drop(state);
-        let read = match waits {
-            Some(value) => value.as_deref().map(read).transpose(),
-            None => self.read_file(key, read),
-        };
-        read.map_err(|error| named(&self.shared.path, error))
-    }
-
-    fn read_file<T>(
-        &self,
-        key: &RecordKey,
-        read: impl FnOnce(&[u8]) -> io::Result<T>,
-    ) -> io::Result<Option<T>> {
-        let transaction = self.shared.database.begin_read().map_err(io::Error::other)?;
-        let table = transaction.open_table(RECORDS).map_err(io::Error::other)?;
-        let value = table.get(key.as_ref()).map_err(io::Error::other)?;
-        value.map(|value| read(value.value())).transpose()
-    }
-
-    pub(super) fn database(&self) -> &Database {
-        &self.shared.database
-    }
-
-    pub(super) fn path(&self) -> &PathBuf {
-        &self.shared.path
+        if let Some(row) = waits {
+            return Ok(row.map(|row| row.row));
+        }
+        let read = caught(|| match &*self.shared.handle() {
+            Some(handle) => Ok(Some(read_row(handle, key, sum))),
+            None => Ok(None),
+        });
+        match read {
+            Ok(Some(Ok(row))) => Ok(row),
+            // A page is damaged, and with it what stands there.
+            Ok(Some(Err(error))) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
+            Ok(Some(Err(error))) | Err(error) => {
+                let error = self.shared.place.named(&error);
+                self.shared.fail(&error, true);
+                Err(error)
+            }
+            Ok(None) => {
+                if failure.as_ref().is_some_and(|failure| !failure.is_final) {
+                    self.commit();
+                }
+                let why =
+                    failure.map_or_else(|| "it is being opened anew".to_owned(), |failure| failure.text);
+                Err(self.shared.place.named(&io::Error::other(why)))
+            }
+        }
     }
 
     pub(super) fn written(&self) -> u64 {
@@ -340,7 +535,7 @@ impl Writer {
     /// Asks for a commit of what was changed so far.
     pub(super) fn commit(&self) {
         if self.thread.is_none() {
-            return self.shared.write();
+            return drop(self.shared.write());
         }
         self.shared.state().is_asked = true;
         self.shared.asked.notify_one();
@@ -360,9 +555,7 @@ impl Writer {
         }
         while state.progress.of(upto) != Some(true) {
             match &state.failure {
-                Some((kind, text)) if state.commits > commits => {
-                    return Err(io::Error::new(*kind, text.clone()).into());
-                }
+                Some(failure) if state.commits > commits => return Err(failure.error()),
                 Some(_) | None => {
                     state = self.shared.done.wait(state).unwrap_or_else(PoisonError::into_inner)
                 }
@@ -375,7 +568,7 @@ impl Writer {
     #[cfg(test)]
     pub(super) fn rest(&self) {
         let mut state = self.shared.state();
-        while state.is_asked || state.writing.len() > 0 {
+        while state.is_asked || state.writing.len() > 0 || state.is_compacting || state.is_loose() {
             state = self.shared.done.wait(state).unwrap();
         }
     }
@@ -394,7 +587,21 @@ impl Drop for Writer {
         match self.thread.take() {
             // It catches its panics.
             Some(thread) => drop(thread.join()),
-            None => self.shared.write(),
+            None => drop(self.shared.write()),
         }
+        // It is closed here, whoever else has heard of it.
+        let handle = self.shared.handle.write().unwrap_or_else(PoisonError::into_inner).take();
+        drop(caught(|| {
+            drop(handle);
+            Ok(())
+        }));
     }
+}
+
+/// Reads the row of a record, if it is the one that has the checksum.
+fn read_row(handle: &Handle, key: &RecordKey, sum: Sum) -> io::Result<Option<Bytes>> {
+    let table = handle.begin_read()?.open_table(Table::Records.rows()).map_err(fault)?;
+    let row = table.get(key.as_ref()).map_err(fault)?;
+    let row = row.and_then(|row| whole(Table::Records, key.as_ref(), row.value(), &sum));
+    Ok(row.map(|row| row.row))
 }

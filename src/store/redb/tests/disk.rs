@@ -17,6 +17,8 @@ struct State {
     synced: Vec<u8>,
     is_shut: bool,
     fails: bool,
+    /// What reads and writes is to panic.
+    panics: bool,
     /// How many wait for the gate.
     waiting: usize,
     syncs: Vec<ThreadId>,
@@ -57,6 +59,36 @@ impl Disk {
         self.change(|state| state.fails = true);
     }
 
+    /// Lets them succeed again.
+    pub(crate) fn heal(&self) {
+        self.change(|state| state.fails = false);
+    }
+
+    /// Lets whatever reads or writes panic from now on, or no more.
+    pub(crate) fn panic(&self, panics: bool) {
+        self.change(|state| state.panics = panics);
+    }
+
+    /// Changes bytes beneath whoever has it open: all that are `from` become `to`.
+    pub(crate) fn damage(&self, from: &[u8], to: &[u8]) {
+        self.change(|state| {
+            let places: Vec<_> = (0..state.bytes.len() - from.len())
+                .filter(|at| state.bytes[*at..].starts_with(from))
+                .collect();
+            assert!(!places.is_empty());
+            places.into_iter().for_each(|at| state.bytes[at..][..to.len()].copy_from_slice(to));
+        });
+    }
+
+    fn act(&self) -> MutexGuard<'_, State> {
+        let state = self.state();
+        if state.panics {
+            drop(state);
+            panic!("the disk is to panic");
+        }
+        state
+    }
+
     /// Waits until a sync is held back.
     pub(crate) fn wait_for_sync(&self) {
         self.wait_while(|state| state.waiting == 0);
@@ -86,7 +118,7 @@ impl StorageBackend for Disk {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let (state, at) = (self.state(), usize::try_from(offset).unwrap());
+        let (state, at) = (self.act(), usize::try_from(offset).unwrap());
         let read = state.bytes.get(at..at + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
         out.copy_from_slice(read);
         Ok(())
@@ -114,7 +146,7 @@ impl StorageBackend for Disk {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let at = usize::try_from(offset).unwrap();
-        self.state().bytes[at..at + data.len()].copy_from_slice(data);
+        self.act().bytes[at..at + data.len()].copy_from_slice(data);
         Ok(())
     }
 }

@@ -1,0 +1,324 @@
+//! Where the file is, and what stands between it and the database.
+//!
+//! Knows files; knows nothing of what is in them.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ::redb::backends::FileBackend;
+use ::redb::{BackendError, StorageBackend};
+
+use super::format::fault;
+
+/// Where a file is.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    path: PathBuf,
+    #[cfg(test)]
+    disk: Option<super::tests::disk::Disk>,
+}
+
+impl Place {
+    pub(super) fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            #[cfg(test)]
+            disk: None,
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn on(disk: super::tests::disk::Disk) -> Self {
+        Self { path: PathBuf::from("test"), disk: Some(disk) }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns an error that names the file.
+    pub(super) fn named(&self, error: &io::Error) -> io::Error {
+        io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))
+    }
+
+    /// Opens what is there; `create` makes a file if there is none.
+    pub(super) fn backing(&self, mode: Mode, create: bool) -> io::Result<Backing> {
+        #[cfg(test)]
+        if let Some(disk) = &self.disk {
+            return Ok(Backing::new(disk.clone(), mode));
+        }
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(create).truncate(false).open(&self.path)?;
+        Ok(Backing::new(FileBackend::new(file).map_err(fault)?, mode))
+    }
+
+    /// Returns the place beside this one where what is to take its place is written.
+    pub(super) fn beside(&self) -> io::Result<Self> {
+        #[cfg(test)]
+        if self.disk.is_some() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let mut path = self.real().into_os_string();
+        path.push(".new");
+        Ok(Self::new(Path::new(&path)))
+    }
+
+    /// Removes what a process has left beside the file that ended while it wrote there.
+    pub(super) fn clean(&self) {
+        if let Ok(beside) = self.beside() {
+            drop(fs::remove_file(beside.path));
+        }
+    }
+
+    /// Returns where the file itself is, if the path is that of a link.
+    fn real(&self) -> PathBuf {
+        fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone())
+    }
+
+    /// Puts what was written beside the file in its place, for those who may use that: all of it, or nothing.
+    pub(super) fn replace(&self) -> io::Result<()> {
+        let (real, beside) = (self.real(), self.beside()?.path);
+        fs::set_permissions(&beside, fs::metadata(&real)?.permissions())?;
+        fs::rename(beside, &real)?;
+        // That it has another file now is the folder's affair; not every system can be asked to remember that.
+        if let Some(folder) = real.parent() {
+            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+            drop(File::open(folder).and_then(|folder| folder.sync_all()));
+        }
+        Ok(())
+    }
+}
+
+/// Something that is done to a file.
+#[derive(Debug)]
+enum Act {
+    Write(u64, Vec<u8>),
+    SetLen(u64),
+    Sync,
+}
+
+/// What becomes of what the database does to a file.
+#[derive(Debug)]
+pub(super) enum Mode {
+    /// It is done.
+    Through,
+    /// It is seen by the database, and is not done before it is [released](Backing::release).
+    Held,
+    /// It is refused, and the file is shown as one that was closed: what can be read of it can be read.
+    ReadOnly,
+}
+
+#[derive(Debug)]
+enum State {
+    Through,
+    Held(Vec<Act>),
+    ReadOnly,
+}
+
+/// Stands between a database and its file.
+///
+/// # Invariants
+/// Of a file that is held or only read no byte changes.
+#[derive(Clone, Debug)]
+pub(super) struct Backing(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    below: Box<dyn StorageBackend>,
+    state: Mutex<State>,
+}
+
+/// Where in a file of the database stands whether it was closed, and which bit says that it was not.
+///
+/// Source: redb's description of its format.
+const FLAGS_AT: u64 = 9;
+const NOT_CLOSED: u8 = 2;
+
+impl Backing {
+    fn new(below: impl StorageBackend, mode: Mode) -> Self {
+        let state = match mode {
+            Mode::Through => State::Through,
+            Mode::Held => State::Held(Vec::new()),
+            Mode::ReadOnly => State::ReadOnly,
+        };
+        Self(Arc::new(Inner { below: Box::new(below), state: Mutex::new(state) }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does what was held, in its order, and whatever is done from now on.
+    pub(super) fn release(&self) -> io::Result<()> {
+        let mut state = self.state();
+        let State::Held(acts) = std::mem::replace(&mut *state, State::ReadOnly) else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        for act in acts {
+            match act {
+                Act::Write(at, data) => self.0.below.write(at, &data)?,
+                Act::SetLen(len) => self.0.below.set_len(len)?,
+                Act::Sync => self.0.below.sync_data()?,
+            }
+        }
+        *state = State::Through;
+        Ok(())
+    }
+
+    /// Does nothing more to the file.
+    pub(super) fn freeze(&self) {
+        *self.state() = State::ReadOnly;
+    }
+
+    /// Keeps other processes from the file; returns whether that is possible.
+    pub(super) fn lock(&self) -> bool {
+        // Where there are no locks there are no other processes.
+        self.0.below.try_lock_range(Bound::Unbounded, Bound::Unbounded).unwrap_or(true)
+    }
+
+    fn act(&self, act: Act) -> io::Result<()> {
+        let mut state = self.state();
+        match &mut *state {
+            State::Held(acts) => acts.push(act),
+            State::ReadOnly => return Err(io::ErrorKind::ReadOnlyFilesystem.into()),
+            State::Through => {
+                drop(state);
+                return match act {
+                    Act::Write(at, data) => self.0.below.write(at, &data),
+                    Act::SetLen(len) => self.0.below.set_len(len),
+                    Act::Sync => self.0.below.sync_data(),
+                };
+            }
+        }
+        Ok(())
+    }
+
+    fn is_through(&self) -> bool {
+        matches!(*self.state(), State::Through)
+    }
+
+    /// Does with a lock what the file can; one that is only read has its own.
+    fn locking<T>(
+        &self,
+        without: T,
+        act: impl FnOnce(&dyn StorageBackend) -> Result<T, BackendError>,
+    ) -> Result<T, BackendError> {
+        let is_read_only = matches!(*self.state(), State::ReadOnly);
+        if is_read_only { Ok(without) } else { act(&*self.0.below) }
+    }
+}
+
+/// How long a file is after something was done to it.
+fn len_after(len: u64, acts: &[Act]) -> u64 {
+    let last = acts.iter().rev().find_map(|act| match act {
+        Act::SetLen(len) => Some(*len),
+        Act::Write(..) | Act::Sync => None,
+    });
+    last.unwrap_or(len)
+}
+
+/// Does to what was read from an offset of a file what was done to that.
+fn overlay(offset: u64, out: &mut [u8], acts: &[Act]) {
+    let place = |at: u64, len: usize| usize::try_from(at.saturating_sub(offset)).unwrap_or(len).min(len);
+    for act in acts {
+        match act {
+            Act::Write(at, data) => {
+                let (from, to) = (place(*at, out.len()), place(*at + data.len() as u64, out.len()));
+                let skipped =
+                    usize::try_from(offset.saturating_sub(*at)).unwrap_or(data.len()).min(data.len());
+                out[from..to].copy_from_slice(&data[skipped..][..to - from]);
+            }
+            Act::SetLen(len) => {
+                let from = place(*len, out.len());
+                out[from..].fill(0);
+            }
+            Act::Sync => {}
+        }
+    }
+}
+
+impl StorageBackend for Backing {
+    fn len(&self) -> io::Result<u64> {
+        let state = self.state();
+        let len = self.0.below.len()?;
+        Ok(if let State::Held(acts) = &*state { len_after(len, acts) } else { len })
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let state = self.state();
+        match &*state {
+            State::Through => {
+                drop(state);
+                self.0.below.read(offset, out)
+            }
+            State::ReadOnly => {
+                drop(state);
+                self.0.below.read(offset, out)?;
+                if let Some(flags) =
+                    FLAGS_AT.checked_sub(offset).and_then(|at| out.get_mut(usize::try_from(at).ok()?))
+                {
+                    *flags &= !NOT_CLOSED;
+                }
+                Ok(())
+            }
+            State::Held(acts) => {
+                let len = self.0.below.len()?;
+                if offset + out.len() as u64 > len_after(len, acts) {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                let there = usize::try_from(len.saturating_sub(offset)).unwrap_or(out.len()).min(out.len());
+                let (from_file, beyond) = out.split_at_mut(there);
+                self.0.below.read(offset, from_file)?;
+                beyond.fill(0);
+                overlay(offset, out, acts);
+                Ok(())
+            }
+        }
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.act(Act::SetLen(len))
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.act(Act::Sync)
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        if self.is_through() {
+            return self.0.below.write(offset, data);
+        }
+        self.act(Act::Write(offset, data.to_vec()))
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.0.below.close()
+    }
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.locking(true, |below| below.try_lock_range(start, end))
+    }
+
+    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.locking(true, |below| below.try_lock_shared_range(start, end))
+    }
+
+    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.locking((), |below| below.lock_range(start, end))
+    }
+
+    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.locking((), |below| below.lock_shared_range(start, end))
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.locking((), |below| below.unlock_range(start, end))
+    }
+
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.locking(false, |below| below.query_lock_range(start, end))
+    }
+}
