@@ -89,7 +89,7 @@ async fn join(client: &Client, friends: Vec<Multiaddr>) -> String {
             }
         };
         if let Err(error) = joined {
-            failed.push(format!("nobody is at {address}: {error}"));
+            failed.push(error);
         }
     }
     match client.bootstrap().await {

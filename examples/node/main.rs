@@ -24,7 +24,7 @@ use clap::Parser as _;
 use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId};
 use libp2p_kademlia::store::{MemoryStore, RecordStore, Redb};
-use libp2p_kademlia::{Client, Key, RoutingUpdate};
+use libp2p_kademlia::{Client, Key};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -39,16 +39,13 @@ async fn join(client: &Client, friends: Vec<Friend>) -> io::Result<()> {
     for Friend { peer, address } in friends {
         let said = match peer {
             // Asked when the node joins, below.
-            Some(peer) => match client.add_address(peer, address.clone()).await {
-                Ok(RoutingUpdate::Success | RoutingUpdate::Pending) => None,
-                Ok(RoutingUpdate::Failed) => {
-                    Some(format!("{address} of {peer} is not an address to join through"))
-                }
-                Err(error) => Some(error.to_string()),
-            },
+            Some(peer) => {
+                let added = client.try_add_address(peer, address.clone()).await;
+                added.err().map(|error| format!("{address} of {peer}: {error}"))
+            }
             None => Some(match client.connect(address.clone()).await {
                 Ok(peer) => format!("met {peer} at {address}"),
-                Err(error) => format!("met nobody at {address}: {error}"),
+                Err(error) => error.to_string(),
             }),
         };
         if let Some(said) = said {

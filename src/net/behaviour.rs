@@ -291,42 +291,26 @@ fn dial_failure(error: &DialError) -> DialFailure {
     }
 }
 
-/// Says what a transport's error means, as far as its sources tell: a swarm boxes whatever its transports return.
+/// Says what a transport's error means, as far as its text tells.
+///
+/// A swarm boxes whatever its transports return, and what they are composed of hands on the text of the system's error but
+/// not the error itself. The number in that text is the system's, whatever the language.
 fn unreached(address: &Multiaddr, error: &io::Error) -> Unreached {
-    let mut kind = Some(error.kind()).filter(|kind| *kind != io::ErrorKind::Other);
-    let mut text = error.to_string();
-    let mut next: Option<&(dyn std::error::Error + 'static)> =
-        error.get_ref().map(|inner| inner as &(dyn std::error::Error + 'static));
-    // Sources are few; one that led to itself would not end.
-    for _ in 0..MAX_SOURCES {
-        let Some(source) = next else {
-            break;
-        };
-        let inner = source.downcast_ref::<io::Error>();
-        kind = kind.or(inner.map(io::Error::kind).filter(|kind| *kind != io::ErrorKind::Other));
-        let said = source.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        next = match inner.and_then(io::Error::get_ref) {
-            Some(inner) => Some(inner),
-            None => source.source(),
-        };
-    }
+    let text = error.to_string();
+    let number = text.split_once("(os error ").and_then(|(_, rest)| rest.split_once(')')?.0.parse().ok());
+    let kind = number.map_or(error.kind(), |number| io::Error::from_raw_os_error(number).kind());
     let is_name = |protocol| {
         matches!(protocol, Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_))
     };
-    if kind == Some(io::ErrorKind::ConnectionRefused) {
+    if kind == io::ErrorKind::ConnectionRefused {
         Unreached::Refused
-    } else if kind.is_none() && address.iter().next().is_some_and(is_name) {
+    } else if address.iter().next().is_some_and(is_name) && format!("{error:?}").contains("Resolve") {
+        // That it was the resolver only the name of its error shows.
         Unreached::NotResolved(text.into())
     } else {
         Unreached::Other(text.into())
     }
 }
-
-/// How many sources of a transport's error are looked at.
-const MAX_SOURCES: usize = 16;
 
 impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
     type ConnectionHandler = Handler;
@@ -452,5 +436,42 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
         // Whatever is left, others have their turn first.
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An error of a transport as a swarm has it.
+    #[derive(Debug)]
+    enum Boxed {
+        Transport(io::Error),
+        ResolveError(&'static str),
+    }
+
+    impl std::fmt::Display for Boxed {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            match self {
+                Self::Transport(error) => error.fmt(f),
+                Self::ResolveError(text) => text.fmt(f),
+            }
+        }
+    }
+
+    impl std::error::Error for Boxed {}
+
+    #[test]
+    fn what_a_transport_says_is_understood() {
+        let [ip, name] = ["/ip4/127.0.0.1/tcp/1", "/dns/example.org/tcp/1"].map(|at| at.parse().unwrap());
+        let refused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let refused = std::net::TcpStream::connect(refused).unwrap_err();
+        let refused = io::Error::other(Boxed::Transport(refused));
+        assert_eq!(unreached(&ip, &refused), Unreached::Refused);
+        assert_eq!(unreached(&name, &refused), Unreached::Refused, "the name was resolved");
+        let nameless = io::Error::other(Boxed::ResolveError("no records found"));
+        assert_eq!(unreached(&name, &nameless), Unreached::NotResolved("no records found".into()));
+        let broken = io::Error::other(Boxed::Transport(io::Error::other("no handshake")));
+        assert_eq!(unreached(&name, &broken), Unreached::Other("no handshake".into()));
     }
 }

@@ -12,8 +12,8 @@ use libp2p::swarm::{Stream, SwarmEvent};
 use libp2p_kademlia::addrs::Addresses;
 use libp2p_kademlia::message::{Request, Response};
 use libp2p_kademlia::{
-    Config, ConnectionType, Event, InboundRequest, KadPeer, Mode, PingError, Quorum, Record, RecordKey,
-    RequestError,
+    Config, ConnectionType, Event, GetClosestPeersError, InboundRequest, KadPeer, Mode, PingError, Quorum,
+    Record, RecordKey, RequestError,
 };
 
 use super::streams::{PROTOCOL, honest, read_request, read_response, respond, write_request};
@@ -299,7 +299,8 @@ async fn an_answer_nobody_asked_for_shifts_no_other() {
     let _ = within(node.client.closest_peers(*b"key")).await;
     let _ = within(node.client.ping(raw.peer_id)).await;
     let found = within(node.client.closest_peers(*b"key")).await;
-    assert!(found.is_ok_and(|peers| peers.len() <= 1));
+    let nobody = matches!(&found, Err(GetClosestPeersError::NoAnswer { .. }));
+    assert!(nobody || found.is_ok_and(|peers| peers.len() <= 1));
     assert_quiet();
 }
 

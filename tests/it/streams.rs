@@ -12,7 +12,7 @@ use libp2p::{PeerId, StreamProtocol};
 use libp2p_kademlia::addrs::Addresses;
 use libp2p_kademlia::message::{Request, Response};
 use libp2p_kademlia::wire::{ClientCodec, ServerCodec};
-use libp2p_kademlia::{ConnectionType, KadPeer, PingError, RequestError};
+use libp2p_kademlia::{ConnectError, ConnectionType, KadPeer, PingError, RequestError};
 
 use super::support::*;
 
@@ -225,7 +225,9 @@ async fn a_stale_reused_stream_is_no_failure() {
 async fn a_peer_that_ends_every_stream_fails_after_one_retry() {
     let peer = Peer::start(Version::V1Lazy, Manner::ResetsAfter(0)).await;
     let node = run(server(), Carrier::Memory).await;
-    node.client.connect(peer.raw.address.clone()).await.unwrap();
+    let met = within(node.client.connect(peer.raw.address.clone())).await;
+    let ended = RequestError::StreamEnded;
+    assert!(matches!(met, Err(ConnectError::NotServing { source, .. }) if source == ended), "{met:?}");
     // The check has failed, or fails now: the peer is not taken.
     let error = ping(&node, peer.raw.peer_id).await.unwrap_err();
     assert!(matches!(error, PingError::Failed { source: RequestError::StreamEnded, .. }), "{error}");

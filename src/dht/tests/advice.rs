@@ -38,11 +38,12 @@ fn warned(deed: impl FnOnce()) -> Vec<String> {
 /// Searches a record where the only peer does not speak the protocol.
 fn search_in_vain(dht: &mut Dht<MemoryStore>) {
     let query = dht.get_record(start(), RecordKey::new(b"key"), None);
-    let out = outputs(dht);
-    for (_, id, _) in asked(&out) {
+    let mut out = outputs(dht);
+    while let Some((_, id, _)) = asked(&out).last().cloned() {
         dht.handle_input(start(), Input::RequestFailed { id, error: RequestError::Unsupported });
+        out = outputs(dht);
     }
-    let result = result_of(&outputs(dht), query);
+    let result = result_of(&out, query);
     let Some(QueryResult::GetRecord(Err(error @ GetRecordError::NoAnswer { .. }))) = result else {
         panic!("{result:?}")
     };
@@ -57,7 +58,7 @@ fn node_with_seed(mode: Option<Mode>) -> Dht<MemoryStore> {
     dht.add_address(start(), peer(1), address(1));
     connect_at(&mut dht, start(), 1, address(1));
     for (_, id, _) in asked(&outputs(&mut dht)) {
-        dht.handle_input(start(), Input::RequestFailed { id, error: RequestError::StreamEnded });
+        dht.handle_input(start(), Input::RequestFailed { id, error: RequestError::Unsupported });
     }
     outputs(&mut dht);
     dht
