@@ -3,7 +3,7 @@
 //! Knows the behaviour only as the place where calls are carried out. A call goes through a bounded channel with its
 //! own return path; the node's queries do the rest.
 
-mod providers;
+pub(crate) mod providers;
 
 use std::fmt;
 
@@ -86,20 +86,29 @@ impl Client {
         match self.query(Command::Bootstrap).await {
             Ok(QueryResult::Bootstrap(result)) => result,
             Ok(_) | Err(ClientError::Closed) => Err(BootstrapError::Closed),
-            Err(ClientError::Busy) => Err(BootstrapError::TooManyQueries),
+            Err(ClientError::Busy) => Err(BootstrapError::Busy),
         }
     }
 
-    /// Searches a peer and its addresses.
+    /// Searches a peer and its addresses, as far as they are known; [`locate`](Self::locate) tells how sure they are.
     ///
     /// # Errors
     /// [`FindPeerError::NotFound`] if the search ended and nobody knew an address of the peer; others if it could not
     /// be made.
     pub async fn find_peer(&self, peer: PeerId) -> Result<PeerInfo, FindPeerError> {
+        self.locate(peer).await.map(|FindPeerOk { peer, .. }| peer)
+    }
+
+    /// Searches a peer and its addresses, and tells what speaks for them: that it answered there, that others say so, or only
+    /// that it was there within the last 24 hours.
+    ///
+    /// # Errors
+    /// [`FindPeerError`], as of [`find_peer`](Self::find_peer).
+    pub async fn locate(&self, peer: PeerId) -> Result<FindPeerOk, FindPeerError> {
         match self.query(Command::FindPeer(peer)).await {
-            Ok(QueryResult::FindPeer(result)) => result.map(|FindPeerOk { peer, .. }| peer),
+            Ok(QueryResult::FindPeer(result)) => result,
             Ok(_) | Err(ClientError::Closed) => Err(FindPeerError::Closed),
-            Err(ClientError::Busy) => Err(FindPeerError::TooManyQueries),
+            Err(ClientError::Busy) => Err(FindPeerError::Busy),
         }
     }
 
@@ -123,14 +132,13 @@ impl Client {
         key: impl Into<Vec<u8>>,
         precision: Precision,
     ) -> Result<Found, GetClosestPeersError> {
-        let key = key.into();
-        let command = Command::FindClosest { key: key.clone(), count: None, precision };
+        let command = Command::FindClosest { key: key.into(), count: None, precision };
         match self.query_with_stats(command).await {
             Ok((QueryResult::GetClosestPeers(result), stats)) => {
                 result.map(|ok| Found { peers: ok.peers, path: ok.path, stats })
             }
             Ok(_) | Err(ClientError::Closed) => Err(GetClosestPeersError::Closed),
-            Err(ClientError::Busy) => Err(GetClosestPeersError::TooManyQueries { key }),
+            Err(ClientError::Busy) => Err(GetClosestPeersError::Busy),
         }
     }
 
@@ -142,7 +150,7 @@ impl Client {
         match self.query(Command::Ping(peer)).await {
             Ok(QueryResult::Ping(result)) => result,
             Ok(_) | Err(ClientError::Closed) => Err(PingError::Closed),
-            Err(ClientError::Busy) => Err(PingError::TooManyQueries),
+            Err(ClientError::Busy) => Err(PingError::Busy),
         }
     }
 
@@ -154,7 +162,7 @@ impl Client {
         match self.query(Command::Connect(address)).await {
             Ok(QueryResult::Connect(result)) => result.map(|ConnectOk { peer, .. }| peer),
             Ok(_) | Err(ClientError::Closed) => Err(ConnectError::Closed),
-            Err(ClientError::Busy) => Err(ConnectError::TooManyQueries),
+            Err(ClientError::Busy) => Err(ConnectError::Busy),
         }
     }
 
@@ -198,7 +206,7 @@ impl Client {
         match self.query(command).await {
             Ok(QueryResult::PutRecord(result)) => result.map(|ok| ok.report),
             Ok(_) | Err(ClientError::Closed) => Err(PutRecordError::Closed),
-            Err(ClientError::Busy) => Err(PutRecordError::TooManyQueries),
+            Err(ClientError::Busy) => Err(PutRecordError::Busy),
         }
     }
 
@@ -236,7 +244,7 @@ impl Client {
             }
             Ok(QueryResult::GetRecord(Err(error))) => Err(error),
             Ok(_) | Err(ClientError::Closed) => Err(GetRecordError::Closed),
-            Err(ClientError::Busy) => Err(GetRecordError::TooManyQueries),
+            Err(ClientError::Busy) => Err(GetRecordError::Busy),
         }
     }
 
@@ -253,7 +261,7 @@ impl Client {
         let sent = self.calls.send(Call::Query { ticket, command, reply: ReplyTo::Each(reply) });
         let error = sent.err().map(|error| match error {
             ClientError::Closed => GetRecordError::Closed,
-            ClientError::Busy => GetRecordError::TooManyQueries,
+            ClientError::Busy => GetRecordError::Busy,
         });
         let guard = CancelOnDrop::new(&self.calls, error.is_none().then_some(ticket));
         let begin = Some(Finding { results, error, guard });
@@ -269,7 +277,7 @@ impl Client {
         match self.ask(|reply| Call::RemoveRecord(key, reply)).await {
             Ok(result) => result.map_err(PutRecordError::Store),
             Err(ClientError::Closed) => Err(PutRecordError::Closed),
-            Err(ClientError::Busy) => Err(PutRecordError::TooManyQueries),
+            Err(ClientError::Busy) => Err(PutRecordError::Busy),
         }
     }
 
@@ -301,7 +309,7 @@ impl Client {
         match self.query(command).await {
             Ok(QueryResult::AskPeer(result)) => result,
             Ok(_) | Err(ClientError::Closed) => Err(AskPeerError::Closed),
-            Err(ClientError::Busy) => Err(AskPeerError::TooManyQueries),
+            Err(ClientError::Busy) => Err(AskPeerError::Busy),
         }
     }
 

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use crate::client::Client;
+use crate::client::providers::refused;
 use crate::command::Command;
 use crate::error::{AddProviderError, ProvideReport};
 use crate::key::Key;
@@ -71,23 +72,22 @@ impl Client {
     ///
     /// # Errors
     /// [`AddProviderError::Store`] if the node's store has no room, [`AddProviderError::Closed`] if the swarm is gone,
-    /// [`AddProviderError::TooManyQueries`] if too many calls wait.
+    /// [`AddProviderError::Busy`] if too many calls wait for the swarm: then the node knows nothing of it.
     ///
     /// # Spec
     /// As go-libp2p's routing discovery.
     pub async fn advertise(&self, name: impl Into<String>) -> Result<Advertisement, AddProviderError> {
         let name = name.into();
         let (key, calls) = (rendezvous_key(&name), self.calls().clone());
-        calls.send(Call::Advertise(key.clone())).map_err(|error| match error {
-            crate::error::ClientError::Closed => AddProviderError::Closed,
-            crate::error::ClientError::Busy => AddProviderError::TooManyQueries,
-        })?;
+        calls.send(Call::Advertise(key.clone())).map_err(refused)?;
         // From here on dropping takes it back.
         let pending = AddProviderError::NoKnownPeers;
         let mut this = Advertisement { name, key: key.clone(), calls, first: Err(pending) };
         this.first = self.provide(key).await;
         match &this.first {
-            Err(error @ (AddProviderError::Store(_) | AddProviderError::Closed)) => Err(error.clone()),
+            Err(error @ (AddProviderError::Store(_) | AddProviderError::Busy | AddProviderError::Closed)) => {
+                Err(error.clone())
+            }
             Ok(_) | Err(_) => Ok(this),
         }
     }

@@ -129,20 +129,23 @@ pub enum GetClosestPeersError {
         /// The closest peers that had answered, nearest first.
         peers: Vec<PeerInfo>,
     },
+    /// Too many calls wait for the swarm to be polled: this one was not carried out. Only a [`Client`](crate::Client) returns it.
+    #[error("too many calls are waiting")]
+    Busy,
     /// The swarm is gone. Only a [`Client`](crate::Client) returns it.
     #[error("the swarm is gone")]
     Closed,
 }
 
 impl GetClosestPeersError {
-    /// Returns the bytes whose hash was looked for; empty for [`Closed`](Self::Closed).
+    /// Returns the bytes whose hash was looked for; empty if the call was not carried out.
     pub fn key(&self) -> &[u8] {
         match self {
             Self::Timeout { key, .. }
             | Self::NoKnownPeers { key }
             | Self::TooManyQueries { key }
             | Self::Cancelled { key, .. } => key,
-            Self::EmptyKey | Self::Closed => &[],
+            Self::EmptyKey | Self::Busy | Self::Closed => &[],
         }
     }
 
@@ -153,7 +156,7 @@ impl GetClosestPeersError {
             | Self::NoKnownPeers { key }
             | Self::TooManyQueries { key }
             | Self::Cancelled { key, .. } => key,
-            Self::EmptyKey | Self::Closed => Vec::new(),
+            Self::EmptyKey | Self::Busy | Self::Closed => Vec::new(),
         }
     }
 }
@@ -183,6 +186,9 @@ pub enum FindPeerError {
     /// The query was cancelled.
     #[error("the query was cancelled")]
     Cancelled,
+    /// Too many calls wait for the swarm to be polled: this one was not carried out. Only a [`Client`](crate::Client) returns it.
+    #[error("too many calls are waiting")]
+    Busy,
     /// The swarm is gone. Only a [`Client`](crate::Client) returns it.
     #[error("the swarm is gone")]
     Closed,
@@ -215,6 +221,9 @@ pub enum BootstrapError {
     /// The query was cancelled.
     #[error("the query was cancelled")]
     Cancelled,
+    /// Too many calls wait for the swarm to be polled: this one was not carried out. Only a [`Client`](crate::Client) returns it.
+    #[error("too many calls are waiting")]
+    Busy,
     /// The swarm is gone. Only a [`Client`](crate::Client) returns it.
     #[error("the swarm is gone")]
     Closed,
@@ -247,6 +256,9 @@ pub enum PingError {
     /// The query was cancelled.
     #[error("the query was cancelled")]
     Cancelled,
+    /// Too many calls wait for the swarm to be polled: this one was not carried out. Only a [`Client`](crate::Client) returns it.
+    #[error("too many calls are waiting")]
+    Busy,
     /// The swarm is gone. Only a [`Client`](crate::Client) returns it.
     #[error("the swarm is gone")]
     Closed,
@@ -268,6 +280,9 @@ pub enum ConnectError {
     /// The query was cancelled.
     #[error("the query was cancelled")]
     Cancelled,
+    /// Too many calls wait for the swarm to be polled: this one was not carried out. Only a [`Client`](crate::Client) returns it.
+    #[error("too many calls are waiting")]
+    Busy,
     /// The swarm is gone. Only a [`Client`](crate::Client) returns it.
     #[error("the swarm is gone")]
     Closed,

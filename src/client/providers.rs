@@ -20,7 +20,9 @@ impl Client {
     /// does not change that.
     ///
     /// # Errors
-    /// [`AddProviderError`], which says what became of each peer.
+    /// [`AddProviderError`], which says what became of each peer. After [`Busy`](AddProviderError::Busy) and
+    /// [`Closed`](AddProviderError::Closed) the node knows nothing of the key; after the others it tries again, unless the store
+    /// has refused it.
     pub async fn provide(&self, key: impl Into<RecordKey>) -> Result<ProvideReport, AddProviderError> {
         let (reply, answer) = oneshot::channel();
         let ticket = self.calls.next_ticket();
@@ -62,9 +64,9 @@ impl Client {
     }
 }
 
-pub(super) const fn refused(error: ClientError) -> AddProviderError {
+pub(crate) const fn refused(error: ClientError) -> AddProviderError {
     match error {
         ClientError::Closed => AddProviderError::Closed,
-        ClientError::Busy => AddProviderError::TooManyQueries,
+        ClientError::Busy => AddProviderError::Busy,
     }
 }

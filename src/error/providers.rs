@@ -55,6 +55,9 @@ pub enum AddProviderError {
         /// What became of each peer.
         report: Box<ProvideReport>,
     },
+    /// Too many calls wait for the swarm to be polled: this one was not carried out. Only a [`Client`](crate::Client) returns it.
+    #[error("too many calls are waiting")]
+    Busy,
     /// The swarm is gone. Only a [`Client`](crate::Client) returns it.
     #[error("the swarm is gone")]
     Closed,
@@ -84,6 +87,9 @@ pub enum GetProvidersError {
     /// The query was cancelled.
     #[error("the query was cancelled")]
     Cancelled,
+    /// Too many calls wait for the swarm to be polled: this one was not carried out. Only a [`Client`](crate::Client) returns it.
+    #[error("too many calls are waiting")]
+    Busy,
     /// The swarm is gone. Only a [`Client`](crate::Client) returns it.
     #[error("the swarm is gone")]
     Closed,

@@ -53,6 +53,9 @@ pub enum GetRecordError {
     /// The query was cancelled.
     #[error("the query was cancelled")]
     Cancelled,
+    /// Too many calls wait for the swarm to be polled: this one was not carried out. Only a [`Client`](crate::Client) returns it.
+    #[error("too many calls are waiting")]
+    Busy,
     /// The swarm is gone. Only a [`Client`](crate::Client) returns it.
     #[error("the swarm is gone")]
     Closed,
@@ -111,6 +114,9 @@ pub enum PutRecordError {
         /// What became of each peer.
         report: Box<PutReport>,
     },
+    /// Too many calls wait for the swarm to be polled: this one was not carried out. Only a [`Client`](crate::Client) returns it.
+    #[error("too many calls are waiting")]
+    Busy,
     /// The swarm is gone. Only a [`Client`](crate::Client) returns it.
     #[error("the swarm is gone")]
     Closed,
@@ -137,6 +143,9 @@ pub enum AskPeerError {
     /// The query was cancelled.
     #[error("the query was cancelled")]
     Cancelled,
+    /// Too many calls wait for the swarm to be polled: this one was not carried out. Only a [`Client`](crate::Client) returns it.
+    #[error("too many calls are waiting")]
+    Busy,
     /// The swarm is gone. Only a [`Client`](crate::Client) returns it.
     #[error("the swarm is gone")]
     Closed,

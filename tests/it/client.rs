@@ -10,8 +10,9 @@ use libp2p::core::upgrade::Version;
 use libp2p_kademlia::store::{Expired, MemoryStore, RecordStore, Result as StoreResult, Source};
 use libp2p_kademlia::time::SystemTime;
 use libp2p_kademlia::{
-    Behaviour, BootstrapError, ClientError, Config, FindPeerError, GetClosestPeersError, Mode, PingError,
-    Precision, ProviderRecord, Record, RecordKey, RoutingUpdate,
+    AddProviderError, Behaviour, BootstrapError, ClientError, Config, FindPeerError, GetClosestPeersError,
+    GetProvidersError, GetRecordError, Mode, PingError, Precision, ProviderRecord, Record, RecordKey,
+    RoutingUpdate,
 };
 
 use super::streams::PROTOCOL;
@@ -265,4 +266,19 @@ async fn dropping_everything_frees_everything() {
     let _ = task.await;
     let _ = within(pending).await;
     assert_eq!(Arc::strong_count(&token), 1, "only the test holds it now, the client alive or not");
+}
+
+#[tokio::test]
+async fn a_call_that_finds_no_room_is_told_from_a_query_that_finds_none() {
+    let swarm = server();
+    let client = swarm.behaviour().kademlia.client();
+    // Nobody polls the swarm.
+    while client.try_put(RecordKey::new(b"key"), "value").is_ok() {}
+    assert!(matches!(within(client.advertise("lobby")).await, Err(AddProviderError::Busy)));
+    assert_eq!(within(client.provide(RecordKey::new(b"k"))).await, Err(AddProviderError::Busy));
+    assert_eq!(within(client.find_peer(PeerId::random())).await, Err(FindPeerError::Busy));
+    assert_eq!(within(client.get(RecordKey::new(b"k"))).await, Err(GetRecordError::Busy));
+    let mut none = client.providers(RecordKey::new(b"k"));
+    assert_eq!(within(none.next()).await, None);
+    assert_eq!(none.error(), Some(&GetProvidersError::Busy));
 }

@@ -25,11 +25,12 @@ use crate::time::Instant;
 /// ```text
 /// Searching --closest known--> Sending --enough were told: reported--> Sending on --all are settled--> over
 ///                                |
-///                                +--all are settled, too few were told--> over, failed
+///                                +--all are settled, too few were told: reported--> over
 /// ```
 ///
 /// # Outputs
-/// One result when enough have been told, one at the end. "Told" means that the bytes are out and the peer speaks the
+/// One result: when enough have been told, or when it is clear that too few can be. What becomes of the others is seen in
+/// the query's info while it runs. "Told" means that the bytes are out and the peer speaks the
 /// protocol, not that a request waits for a dial; the protocol has no acknowledgement.
 ///
 /// # Bounds
@@ -111,7 +112,7 @@ impl Machine for AddProvider {
         };
         if !self.is_reported && fanout.num_took() >= self.enough.get() {
             self.is_reported = true;
-            return Step::Progress(self.result());
+            return Step::Told(self.result());
         }
         match fanout.next(now, &|peer: &PeerId, phase| view.prospect(peer, phase)) {
             FanoutNext::Ask(peer) => {
@@ -155,7 +156,7 @@ impl Machine for AddProvider {
     }
 
     fn info(&self) -> QueryInfo {
-        QueryInfo::AddProvider { key: self.key.clone(), sent: self.num_sent() }
+        QueryInfo::AddProvider { key: self.key.clone(), sent: self.num_sent(), report: self.report() }
     }
 
     fn count(&self, stats: &mut QueryStats) {
