@@ -3,7 +3,7 @@
 //! Knows the behaviour only as the place where calls are carried out. A call goes through a bounded channel with its
 //! own return path; the node's queries do the rest.
 
-mod providers;
+pub(crate) mod providers;
 
 use std::fmt;
 use std::future::Future;
@@ -127,14 +127,23 @@ impl Client {
         }
     }
 
-    /// Searches a peer and its addresses.
+    /// Searches a peer and its addresses, as far as they are known; [`locate`](Self::locate) tells how sure they are.
     ///
     /// # Errors
     /// [`FindPeerError::NotFound`] if the search ended and nobody knew an address of the peer; others if it could not
     /// be made.
     pub async fn find_peer(&self, peer: PeerId) -> Result<PeerInfo, FindPeerError> {
+        self.locate(peer).await.map(|FindPeerOk { peer, .. }| peer)
+    }
+
+    /// Searches a peer and its addresses, and tells what speaks for them: that it answered there, that others say so, or only
+    /// that it was there within the last 24 hours.
+    ///
+    /// # Errors
+    /// [`FindPeerError`], as of [`find_peer`](Self::find_peer).
+    pub async fn locate(&self, peer: PeerId) -> Result<FindPeerOk, FindPeerError> {
         match self.query(Command::FindPeer(peer)).await {
-            Ok(QueryResult::FindPeer(result)) => result.map(|FindPeerOk { peer, .. }| peer),
+            Ok(QueryResult::FindPeer(result)) => result,
             other => Err(FindPeerError::Query { cause: cause(other), peer, closest: Vec::new() }),
         }
     }

@@ -19,7 +19,7 @@ mod reported;
 mod seeds;
 mod upkeep;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
@@ -28,9 +28,9 @@ pub use io::{ConnectionId, Deadline, DialFailure, DialId, InboundId, Input, Outp
 pub use queries::QueryRef;
 
 use crate::addrs::{Addresses, clean, without_peer};
-use crate::config::Config;
+use crate::config::{BucketInserts, Config};
 use crate::error::AddressError;
-use crate::event::{Event, Mode, RoutingUpdate};
+use crate::event::{Event, Mode, QueryId, RoutingUpdate};
 use crate::key::Key;
 use crate::peer::{PackedPeerId, PeerInfo};
 use crate::query::pool::Pool;
@@ -95,6 +95,8 @@ pub struct Dht<S> {
     peers: Box<Peers>,
     estimator: Estimator,
     queries: Pool<Query>,
+    /// Queries that have ended while their last event is still to be taken.
+    ended: BTreeMap<QueryId, QueryRef>,
     /// Peers whose connections are to be kept.
     kept: Box<[PackedPeerId]>,
     kept_is_outdated: bool,
@@ -127,6 +129,7 @@ impl<S: RecordStore> Dht<S> {
             peers: Box::new(Peers::new(local, &config)),
             estimator: Estimator::new(config.soft_timeout.clone()),
             queries: Pool::new(config.max_queries.get(), config.query_timeout),
+            ended: BTreeMap::new(),
             kept: Box::default(),
             kept_is_outdated: false,
             records: Box::new(records::Records::new(&config.records)),
@@ -235,8 +238,12 @@ impl<S: RecordStore> Dht<S> {
     /// Returns what is to be done outside, in the order in which it is to be done.
     pub fn poll_output(&mut self) -> Option<Output> {
         let mut output = self.outputs.pop_front();
-        if let Some(Output::SendRequest { to, request, .. }) = &mut output {
-            self.sign(to, request);
+        match &mut output {
+            Some(Output::SendRequest { to, request, .. }) => self.sign(to, request),
+            Some(Output::Event(Event::OutboundQueryProgressed { id, step, .. })) if step.last => {
+                self.last_was_taken(*id);
+            }
+            Some(_) | None => {}
         }
         if output.is_none() && self.outputs.capacity() > OUTPUTS_KEPT {
             // A burst leaves no large buffer behind.
@@ -298,9 +305,12 @@ impl<S: RecordStore> Dht<S> {
 
     /// Adds an address of a peer: as another one if it is in the routing table, else as a seed.
     ///
-    /// A seed is a candidate of every lookup, is not forgotten however silent it is, and is checked at once so that it
-    /// enters the routing table. A trailing `/p2p` is cut off. Fails for an address of this node, one that nobody can dial
-    /// (see [`clean`]) or that the configured filter refuses, and if there is no room for another seed.
+    /// A seed is a candidate of every lookup, and is checked at once so that it enters the routing table. It is not forgotten
+    /// however silent it is, unless another wants its place when it has failed for ten minutes while others answered. Where
+    /// peers enter by hand, one that has proved itself enters at once, whether there is room for another seed or not.
+    ///
+    /// A trailing `/p2p` is cut off. Fails for an address of this node, one that nobody can dial (see [`clean`]) or that the
+    /// configured filter refuses, and if there is no room for another seed.
     pub fn add_address(&mut self, now: Now, peer: PeerId, address: Multiaddr) -> RoutingUpdate {
         self.try_add_address(now, peer, address).unwrap_or_else(|error| {
             tracing::debug!(%peer, %error, "an address was not added");
@@ -355,19 +365,29 @@ impl<S: RecordStore> Dht<S> {
         let known = self.peers.remember(now, peer);
         known.addresses = known.addresses.with_reported(address.clone());
         known.trust(&address);
+        known.learnt();
+        known.is_wanted = true;
         let addresses = known.addresses.clone();
         self.peers.addresses_arrived(now, &peer, &mut self.outputs);
         let key = self.peers.key(&peer);
+        let is_seed = self.seeds.add(now, key, peer, address);
         if self.table.entry(&key, &peer).is_some() {
-            self.seeds.add(key, peer, address);
             self.addresses_changed(&key, &peer, &addresses);
-            Ok(RoutingUpdate::Success)
-        } else if self.seeds.add(key, peer, address) {
-            self.join.known(now);
-            Ok(RoutingUpdate::Pending)
-        } else {
-            Err(AddressError::TooManySeeds { limit: self.config.max_seeds.get() })
+            return Ok(RoutingUpdate::Success);
         }
+        let by_hand = self.config.bucket_inserts == BucketInserts::Manual;
+        if !is_seed && !by_hand {
+            return Err(AddressError::TooManySeeds { limit: self.config.max_seeds.get() });
+        }
+        if by_hand && self.peers.is_server(now, &peer) {
+            // The application says yes to what it was asked; whether there is room among the seeds is another question.
+            self.admit(now, key, peer);
+            if self.table.entry(&key, &peer).is_some() {
+                return Ok(RoutingUpdate::Success);
+            }
+        }
+        self.join.known(now);
+        Ok(RoutingUpdate::Pending)
     }
 
     /// Removes an address of a peer; with its last one the peer leaves the routing table and the seeds.
@@ -379,6 +399,7 @@ impl<S: RecordStore> Dht<S> {
         self.seeds.remove_address(peer, &address);
         let known = self.peers.get_mut(peer)?;
         known.forget_address(&address);
+        known.is_wanted &= !known.addresses.is_empty();
         let addresses = known.addresses.clone();
         let key = self.peers.key(peer);
         if addresses.is_empty() {
@@ -395,6 +416,9 @@ impl<S: RecordStore> Dht<S> {
         let now = self.tell_time(now);
         self.seeds.remove(peer);
         self.reported.remove(peer);
+        if let Some(known) = self.peers.get_mut(peer) {
+            known.is_wanted = false;
+        }
         let removed = self.drop_from_table(now, peer);
         self.advance(now);
         removed

@@ -87,7 +87,7 @@ impl Client {
         match &this.first {
             Err(
                 error @ (AddProviderError::Store { .. }
-                | AddProviderError::Query { cause: QueryError::Closed, .. }),
+                | AddProviderError::Query { cause: QueryError::Closed | QueryError::Busy, .. }),
             ) => Err(error.clone()),
             Ok(_) | Err(_) => Ok(this),
         }

@@ -16,7 +16,7 @@ pub use records::{AskPeerOk, AskPeerResult, GetRecordOk, GetRecordResult, PutRec
 
 use crate::addrs::Addresses;
 use crate::error::{
-    BootstrapError, ConnectError, FindPeerError, GetClosestPeersError, PingError, SeedOutcome,
+    BootstrapError, ConnectError, FindPeerError, GetClosestPeersError, PingError, ProvideReport, SeedOutcome,
 };
 use crate::key::Distance;
 use crate::peer::PeerInfo;
@@ -276,6 +276,9 @@ pub struct FindPeerOk {
 /// What speaks for the addresses of a peer that was found; ordered from little to much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Evidence {
+    /// Nobody says so now. Within the last 24 hours this node met the peer there, was told so by another part of the program,
+    /// or found it there; addresses may lead through a relay that the peer has left.
+    Remembered,
     /// One peer said so.
     OneReport,
     /// Several peers named the same address.
@@ -324,7 +327,7 @@ pub enum Precision {
 pub struct ProgressStep {
     /// The number of the event, from 1.
     pub count: NonZeroUsize,
-    /// Whether it is the last.
+    /// Whether it is the last. An announcement goes on after it until all have been told.
     pub last: bool,
 }
 
@@ -486,6 +489,8 @@ pub enum QueryInfo {
         key: RecordKey,
         /// How many have been told so far.
         sent: usize,
+        /// What became of each peer so far: the query runs until that of all is known.
+        report: ProvideReport,
     },
     /// Searches providers.
     GetProviders {

@@ -22,7 +22,9 @@ impl Client {
     /// does not change that. Nobody is told who could not use any of this node's addresses.
     ///
     /// # Errors
-    /// [`AddProviderError`], which says what became of each peer.
+    /// [`AddProviderError`], which says what became of each peer. After [`QueryError::Busy`](crate::QueryError::Busy)
+    /// and [`QueryError::Closed`](crate::QueryError::Closed) the node knows nothing of the key; after the others it tries again,
+    /// unless the store has refused it.
     pub async fn provide(&self, key: impl Into<RecordKey>) -> Result<ProvideReport, AddProviderError> {
         let key = key.into();
         self.provide_by(Command::StartProviding { key: key.clone() }, key).await

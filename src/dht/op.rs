@@ -52,6 +52,8 @@ pub(super) struct View<'a> {
     pub(super) progress: &'a Progress,
     pub(super) refresh: &'a mut crate::routing::refresh::Refresh,
     pub(super) rng: &'a mut Rng,
+    /// How many providers the asker has room for; the others are kept until it has more.
+    pub(super) room: usize,
 }
 
 impl View<'_> {
@@ -85,6 +87,8 @@ pub(super) enum Step {
     Dial(Multiaddr),
     /// Tell the asker what was reached so far.
     Progress(QueryResult),
+    /// Tell the asker the last that it is told. The operation goes on.
+    Told(QueryResult),
     /// Nothing before something happens, or until then: a time that lies ahead.
     Wait(Option<Instant>),
     Done(QueryResult),
@@ -144,6 +148,11 @@ pub(super) trait Machine {
 
     /// Returns the result of an operation that ends before it is done.
     fn end(&mut self, view: &View<'_>, why: End) -> QueryResult;
+
+    /// Returns what was found and not told yet, to be told before the last result.
+    fn rest(&mut self, _: &View<'_>) -> Option<QueryResult> {
+        None
+    }
 
     /// Returns the peer whose addresses matter to the operation wherever they are named.
     fn looks_for(&self) -> Option<&PeerId> {

@@ -213,6 +213,16 @@ impl Peers {
         self.get(peer).map_or_else(Addresses::empty, Known::dialable)
     }
 
+    /// Returns where a peer was within the last 24 hours.
+    pub(super) fn remembered(&self, now: Instant, peer: &PeerId) -> Addresses {
+        self.get(peer).map_or_else(Addresses::empty, |known| known.remembered(self.known.second(now)))
+    }
+
+    /// Returns whether a peer is a server, as far as this node has seen itself, and has not failed since.
+    pub(super) fn is_server(&self, now: Instant, peer: &PeerId) -> bool {
+        self.get(peer).is_some_and(|known| known.is_server(self.known.second(now)))
+    }
+
     /// Returns how far the connection of a peer reaches, or that it comes from anywhere if there is none.
     pub(super) fn reach(&self, peer: &PeerId) -> Reach {
         self.get(peer).map_or(Reach::World, |known| known.reach)

@@ -69,8 +69,8 @@ impl Providing {
 }
 
 impl<S: RecordStore> Dht<S> {
-    /// Tells the `k` peers closest to a key that this node provides it. Ends with [`QueryResult::StartProviding`]; one
-    /// precedes it when enough have been told.
+    /// Tells the `k` peers closest to a key that this node provides it. One [`QueryResult::StartProviding`] tells when enough
+    /// have been told, or too few can be; the query goes on until it is known what became of all.
     ///
     /// From now on this node tells it anew from time to time, after a restart too if the store outlives it, until
     /// [`stop_providing`](Self::stop_providing). If too few could be told it tries again after a second, doubling to ten

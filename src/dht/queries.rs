@@ -2,6 +2,8 @@
 //!
 //! Knows operations only as state machines; what a kind of query does stands in its own file under `op`.
 
+mod shown;
+
 use std::num::NonZeroUsize;
 
 use bytes::Bytes;
@@ -23,18 +25,19 @@ use super::{Dht, RecordStore};
 use crate::addrs::{Addresses, without_peer};
 use crate::command::Command;
 use crate::error::{
-    AddProviderError, BootstrapError, ConnectError, FindPeerError, GetClosestPeersError, NoKnownPeers,
-    PingError, PutRecordError, QueryError, RequestError,
+    AddProviderError, BootstrapError, ConnectError, FindPeerError, GetClosestPeersError, GetProvidersError,
+    NoKnownPeers, PingError, PutRecordError, QueryError, RequestError,
 };
 use crate::event::{
     Event, Evidence, FindPeerOk, GetClosestPeersOk, GetProvidersOk, Precision, ProgressStep, QueryId,
-    QueryInfo, QueryResult, QueryStats,
+    QueryResult, QueryStats,
 };
 use crate::key::Key;
 use crate::message::{Response, SentRecord};
 use crate::peer::{KadPeer, PeerInfo};
 use crate::routing::refresh::Target;
 use crate::time::{Duration, Instant, Now};
+pub use shown::QueryRef;
 
 /// Who is told what a query reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +60,19 @@ pub(super) struct Query {
     latest: Instant,
     dials: u32,
     step: ProgressStep,
+    last: Last,
+    /// How many providers more the asker has room for; `None` if for all.
+    room: Option<usize>,
+}
+
+/// Where the last event of a query is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Last {
+    Ahead,
+    /// It is among the outputs.
+    Told,
+    /// The driver has it; the query goes on.
+    Taken,
 }
 
 impl Query {
@@ -79,6 +95,7 @@ macro_rules! view {
             progress: $dht.records.disk.progress(),
             refresh: &mut $dht.refresh,
             rng: &mut $dht.rng,
+            room: usize::MAX,
         }
     };
 }
@@ -161,16 +178,25 @@ impl<S: RecordStore> Dht<S> {
         }
         let k = self.config.bucket_size().get();
         let target = preimage_of(&peer, self.peers.key(&peer));
-        let search = self.search(now, target, k, Precision::Near);
-        let begun = search.map_err(QueryError::from).and_then(|mut search| {
-            // It may still be where it was last heard of, and it is its own best witness.
-            search.add(peer, self.peers.key(&peer), self.peers.dialable(&peer));
-            self.begin(now, Operation::FindPeer(FindPeer::new(peer, search)))
-        });
-        begun.unwrap_or_else(|cause| {
-            let error = FindPeerError::Query { cause, peer, closest: Vec::new() };
-            self.at_once(now, QueryResult::FindPeer(Err(error)))
-        })
+        let remembered = self.peers.remembered(now, &peer);
+        let cause = match self.search(now, target, k, Precision::Near) {
+            Err(NoKnownPeers()) if !remembered.is_empty() => {
+                let peer = PeerInfo { peer_id: peer, addrs: remembered.into_vec() };
+                let found = FindPeerOk { peer, evidence: Evidence::Remembered };
+                return self.at_once(now, QueryResult::FindPeer(Ok(found)));
+            }
+            Err(error) => error.into(),
+            Ok(mut search) => {
+                // It may still be where it was last heard of, and it is its own best witness.
+                search.add(peer, self.peers.key(&peer), self.peers.dialable(&peer));
+                match self.begin(now, Operation::FindPeer(FindPeer::new(peer, search, remembered))) {
+                    Ok(id) => return id,
+                    Err(cause) => cause,
+                }
+            }
+        };
+        let error = FindPeerError::Query { cause, peer, closest: Vec::new() };
+        self.at_once(now, QueryResult::FindPeer(Err(error)))
     }
 
     /// Asks one peer for a sign of life, connected or not. Ends with one [`QueryResult::Ping`].
@@ -231,7 +257,8 @@ impl<S: RecordStore> Dht<S> {
         BootstrapError::Query { cause: cause.into(), peer: self.local.peer, num_remaining: None }
     }
 
-    /// Ends a query. Its last event says that it was cancelled. Returns whether there was such a query.
+    /// Ends a query. Its last event says that it was cancelled, unless it was told already. Returns whether there was such a
+    /// query.
     pub fn cancel(&mut self, now: Now, id: QueryId) -> bool {
         self.end_early(now, id, End::Cancelled)
     }
@@ -268,20 +295,15 @@ impl<S: RecordStore> Dht<S> {
         self.advance(now);
     }
 
-    /// Iterates over the queries of the application that run.
-    pub fn queries(&self) -> impl Iterator<Item = QueryRef> {
-        let visible = self.queries.iter().filter(|(_, query)| query.asker == Asker::Application);
-        visible.map(|(id, query)| QueryRef {
-            id,
-            info: query.operation.state().info(query.step),
-            stats: query.stats(),
-        })
-    }
-
-    /// Returns a query of the application that runs.
-    pub fn query(&self, id: QueryId) -> Option<QueryRef> {
-        let query = self.queries.get(id).filter(|query| query.asker == Asker::Application)?;
-        Some(QueryRef { id, info: query.operation.state().info(query.step), stats: query.stats() })
+    /// Lets a search for providers tell so many more, and then no others until this is called again. Whatever else it finds is
+    /// kept, up to 4,096, and told when there is room, or at its end. A search for which this is never called tells all at once.
+    pub fn make_room(&mut self, now: Now, id: QueryId, more: usize) {
+        let now = self.tell_time(now);
+        if let Some(query) = self.queries.get_mut(id) {
+            query.room = Some(query.room.unwrap_or(0).saturating_add(more));
+            self.queries.wake(id);
+            self.advance(now);
+        }
     }
 
     /// Looks up the own id or a random key of a bucket for the table's sake.
@@ -327,14 +349,12 @@ impl<S: RecordStore> Dht<S> {
     }
 
     pub(super) fn insert(&mut self, now: Instant, operation: Operation, asker: Asker) -> QueryId {
-        let step = ProgressStep::first();
-        self.queries.insert(now, Query { operation, asker, start: now, latest: now, dials: 0, step })
+        self.queries.insert(now, Query::new(now, operation, asker))
     }
 
     /// Begins a query of the application that lasts until it is ended. The caller sees to it that there is room.
     pub(super) fn insert_lasting(&mut self, now: Instant, operation: Operation) -> QueryId {
-        let (asker, step) = (Asker::Application, ProgressStep::first());
-        self.queries.insert_lasting(Query { operation, asker, start: now, latest: now, dials: 0, step })
+        self.queries.insert_lasting(Query::new(now, operation, Asker::Application))
     }
 
     /// Reports the result of a query that needed not begin.
@@ -360,13 +380,15 @@ impl<S: RecordStore> Dht<S> {
             let Some(query) = self.queries.get_mut(id) else {
                 return;
             };
-            match query.operation.machine().next(now, &mut view!(self)) {
+            let room = query.room.unwrap_or(usize::MAX);
+            match query.operation.machine().next(now, &mut View { room, ..view!(self) }) {
                 Step::Ask(ask) => self.ask(now, id, ask),
                 Step::Dial(address) => {
                     let out = &mut self.outputs;
                     self.peers.dial_address(now, id, address, out);
                 }
                 Step::Progress(result) => self.report(now, id, result, false),
+                Step::Told(result) => self.report(now, id, result, true),
                 Step::Wait(until) => {
                     debug_assert!(
                         until.is_none_or(|at| at > now),
@@ -398,11 +420,22 @@ impl<S: RecordStore> Dht<S> {
                     cause: QueryError::Cancelled,
                     ..
                 }))
+                | QueryResult::GetProviders(Err(GetProvidersError::Query {
+                    cause: QueryError::Cancelled,
+                    ..
+                }))
         );
+        let query = self.queries.get_mut(id).filter(|_| !is_cancelled);
+        if let Some(rest) = query.and_then(|query| query.operation.machine().rest(&view!(self))) {
+            self.report(now, id, rest, false);
+        }
         self.report(now, id, result, true);
         let Some(query) = self.queries.remove(id) else {
             return;
         };
+        if query.last == Last::Told {
+            self.ended.insert(id, query.seen(id));
+        }
         // What is to be stored is not lost because enough have stored it, or because a dial takes long.
         let sends = matches!(
             query.operation,
@@ -432,18 +465,26 @@ impl<S: RecordStore> Dht<S> {
             return;
         };
         query.latest = now;
-        if query.asker != Asker::Application {
+        if query.asker != Asker::Application || query.last != Last::Ahead {
             return;
+        }
+        if last {
+            query.last = Last::Told;
+        }
+        if let QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. })) = &result {
+            query.room = query.room.map(|room| room.saturating_sub(providers.len()));
         }
         let step = query.step.advance(last);
         let stats = query.stats();
-        self.announce(now, &result);
+        let news = self.remember_found(now, &result);
         self.advise(&result);
         self.event(Event::OutboundQueryProgressed { id, result, stats, step });
+        self.outputs.extend(news);
     }
 
-    /// Remembers the addresses of peers that were found, and makes them known to the rest of the program, once.
-    fn announce(&mut self, now: Instant, result: &QueryResult) {
+    /// Remembers the addresses of peers that were found. Returns what makes those known to the rest of the program that were not:
+    /// once for each peer and address.
+    fn remember_found(&mut self, now: Instant, result: &QueryResult) -> Vec<Output> {
         let found: &[PeerInfo] = match result {
             QueryResult::GetClosestPeers(Ok(GetClosestPeersOk { peers, .. })) => peers,
             QueryResult::FindPeer(Ok(FindPeerOk { peer, .. })) => std::slice::from_ref(peer),
@@ -459,17 +500,24 @@ impl<S: RecordStore> Dht<S> {
             | QueryResult::StartProviding(_)
             | QueryResult::GetProviders(_) => &[],
         };
+        let is_remembered =
+            matches!(result, QueryResult::FindPeer(Ok(FindPeerOk { evidence: Evidence::Remembered, .. })));
+        let mut news = Vec::new();
         for PeerInfo { peer_id, addrs } in found {
             if *peer_id == self.local.peer {
                 continue;
             }
             let known = self.peers.remember(now, *peer_id);
             known.hints = known.hints.merged(addrs.iter().cloned());
-            let addresses = known.dialable();
-            if !std::mem::replace(&mut known.announced, true) && !addresses.is_empty() {
-                self.outputs.push_back(Output::AnnounceAddresses { peer: *peer_id, addresses });
+            if !is_remembered {
+                known.learnt();
+            }
+            let addresses = known.made_known(&known.dialable());
+            if !addresses.is_empty() {
+                news.push(Output::AnnounceAddresses { peer: *peer_id, addresses });
             }
         }
+        news
     }
 
     /// Hands an answer to the query that waits for it.
@@ -549,6 +597,11 @@ fn contents(response: Response) -> Contents {
 }
 
 impl Query {
+    const fn new(now: Instant, operation: Operation, asker: Asker) -> Self {
+        let (step, last) = (ProgressStep::first(), Last::Ahead);
+        Self { operation, asker, start: now, latest: now, dials: 0, step, last, room: None }
+    }
+
     pub(super) fn sent(&mut self, peer: &PeerId, lookup: u16) {
         self.operation.machine().sent(peer, lookup);
     }
@@ -563,30 +616,5 @@ impl Query {
         stats.start = Some(self.start);
         stats.end = Some(self.latest);
         stats
-    }
-}
-
-/// A query that runs, as it was when it was asked for.
-#[derive(Clone, Debug)]
-pub struct QueryRef {
-    id: QueryId,
-    info: QueryInfo,
-    stats: QueryStats,
-}
-
-impl QueryRef {
-    /// Returns the number of the query.
-    pub const fn id(&self) -> QueryId {
-        self.id
-    }
-
-    /// Returns what the query is about and how far it is.
-    pub const fn info(&self) -> &QueryInfo {
-        &self.info
-    }
-
-    /// Returns what the query has cost so far.
-    pub const fn stats(&self) -> &QueryStats {
-        &self.stats
     }
 }

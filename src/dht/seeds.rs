@@ -9,29 +9,38 @@ use libp2p_identity::PeerId;
 use crate::addrs::Addresses;
 use crate::error::{RequestError, SeedOutcome};
 use crate::key::Key;
+use crate::time::{Duration, Instant};
 
 #[derive(Clone, Debug)]
 struct Seed {
     key: Key,
     addresses: Addresses,
     result: Option<Result<(), RequestError>>,
+    /// Since when it has failed and never answered.
+    failing_since: Option<Instant>,
 }
+
+/// A seed that has failed for so long gives way to another, as long as the longest pause after which a peer that fails is
+/// tried again.
+const GIVES_WAY_AFTER: Duration = Duration::from_secs(600);
 
 /// The seeds of a node.
 ///
-/// They are candidates of every lookup and are not forgotten however silent they are, so that a node which has lost
-/// everybody finds back.
+/// They are candidates of every lookup and are not forgotten however silent they are while there is room, so that a node
+/// which has lost everybody finds back.
 ///
-/// Bounds: the configured number; one more is refused.
+/// Bounds: the configured number. For one more the one goes that has failed longest, if that is ten minutes and somebody else
+/// has answered since; if there is none, one more is refused.
 #[derive(Clone, Debug)]
 pub(super) struct Seeds {
     seeds: IndexMap<PeerId, Seed>,
     max: usize,
+    last_answer: Option<Instant>,
 }
 
 impl Seeds {
     pub(super) fn new(max: usize) -> Self {
-        Self { seeds: IndexMap::new(), max }
+        Self { seeds: IndexMap::new(), max, last_answer: None }
     }
 
     pub(super) fn contains(&self, peer: &PeerId) -> bool {
@@ -39,14 +48,25 @@ impl Seeds {
     }
 
     /// Adds an address of a seed, and returns whether there was room for the seed.
-    pub(super) fn add(&mut self, key: Key, peer: PeerId, address: Multiaddr) -> bool {
-        if self.seeds.len() >= self.max && !self.seeds.contains_key(&peer) {
+    pub(super) fn add(&mut self, now: Instant, key: Key, peer: PeerId, address: Multiaddr) -> bool {
+        if self.seeds.len() >= self.max && !self.seeds.contains_key(&peer) && !self.make_room(now) {
             return false;
         }
-        let seed = Seed { key, addresses: Addresses::empty(), result: None };
+        let seed = Seed { key, addresses: Addresses::empty(), result: None, failing_since: None };
         let seed = self.seeds.entry(peer).or_insert(seed);
         seed.addresses = seed.addresses.with_reported(address);
         true
+    }
+
+    /// Forgets the seed that has failed longest, if that is long enough. Returns whether there was one.
+    fn make_room(&mut self, now: Instant) -> bool {
+        let failing = self.seeds.iter().filter_map(|(peer, seed)| Some((seed.failing_since?, *peer)));
+        // Before anybody else has answered it may be this node's own outage.
+        let gives_way = |(since, _): &(Instant, PeerId)| {
+            now.saturating_duration_since(*since) >= GIVES_WAY_AFTER && Some(*since) < self.last_answer
+        };
+        let first = failing.filter(gives_way).min_by_key(|(since, _)| *since);
+        first.is_some_and(|(_, peer)| self.remove(&peer))
     }
 
     /// Removes an address of a seed, and the seed with its last one. Returns whether the seed is gone.
@@ -62,10 +82,19 @@ impl Seeds {
         self.seeds.shift_remove(peer).is_some()
     }
 
-    /// Notes what came of asking a seed.
-    pub(super) fn asked(&mut self, peer: &PeerId, result: Result<(), RequestError>) {
-        if let Some(seed) = self.seeds.get_mut(peer) {
-            seed.result = Some(result);
+    /// Notes what came of asking a peer, which may be a seed.
+    pub(super) fn asked(&mut self, now: Instant, peer: &PeerId, result: Result<(), RequestError>) {
+        if result.is_ok() {
+            self.last_answer = Some(now);
+        }
+        let Some(seed) = self.seeds.get_mut(peer) else {
+            return;
+        };
+        seed.result = Some(result);
+        match result {
+            Ok(()) => seed.failing_since = None,
+            Err(error) if error.is_peers_fault() => drop(seed.failing_since.get_or_insert(now)),
+            Err(_) => {}
         }
     }
 
@@ -91,6 +120,7 @@ impl Seeds {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::start;
 
     fn peer(seed: u8) -> PeerId {
         PeerId::from_multihash(libp2p_core::multihash::Multihash::wrap(0, &[seed; 32]).unwrap()).unwrap()
@@ -101,27 +131,46 @@ mod tests {
         let address = |port: u16| format!("/ip4/127.0.0.1/tcp/{port}").parse::<Multiaddr>().unwrap();
         let mut seeds = Seeds::new(2);
         let key = Key::sha256(b"");
-        assert!(seeds.add(key, peer(1), address(1)) && seeds.add(key, peer(2), address(1)));
-        assert!(!seeds.add(key, peer(3), address(1)), "there is no room");
-        assert!(seeds.add(key, peer(1), address(2)), "but for another address");
+        assert!(seeds.add(start(), key, peer(1), address(1)) && seeds.add(start(), key, peer(2), address(1)));
+        assert!(!seeds.add(start(), key, peer(3), address(1)), "there is no room");
+        assert!(seeds.add(start(), key, peer(1), address(2)), "but for another address");
         assert!(!seeds.remove_address(&peer(1), &address(1)));
         assert!(seeds.contains(&peer(1)));
         assert!(seeds.remove_address(&peer(1), &address(2)));
         assert!(!seeds.contains(&peer(1)) && !seeds.remove(&peer(1)));
-        assert!(seeds.add(key, peer(3), address(1)));
+        assert!(seeds.add(start(), key, peer(3), address(1)));
     }
 
     #[test]
     fn outcomes_are_the_latest() {
         let mut seeds = Seeds::new(2);
-        seeds.add(Key::sha256(b""), peer(1), "/memory/1".parse().unwrap());
-        seeds.asked(&peer(1), Err(RequestError::Unreachable));
-        seeds.asked(&peer(9), Ok(()));
+        seeds.add(start(), Key::sha256(b""), peer(1), "/memory/1".parse().unwrap());
+        seeds.asked(start(), &peer(1), Err(RequestError::Unreachable));
+        seeds.asked(start(), &peer(9), Ok(()));
         assert_eq!(
             seeds.outcomes(),
             [SeedOutcome { peer: peer(1), result: Some(Err(RequestError::Unreachable)) }]
         );
-        seeds.asked(&peer(1), Ok(()));
+        seeds.asked(start(), &peer(1), Ok(()));
         assert_eq!(seeds.outcomes()[0].result, Some(Ok(())));
+    }
+
+    #[test]
+    fn a_seed_that_has_failed_for_long_gives_way_once_somebody_else_has_answered() {
+        let address: Multiaddr = "/memory/1".parse().unwrap();
+        let (key, mut seeds, dead) = (Key::sha256(b""), Seeds::new(2), Err(RequestError::Unreachable));
+        let add = |seeds: &mut Seeds, at, n| seeds.add(at, key, peer(n), address.clone());
+        assert!(add(&mut seeds, start(), 1) && add(&mut seeds, start(), 2));
+        seeds.asked(start(), &peer(2), dead);
+        seeds.asked(start(), &peer(1), Err(RequestError::Overloaded));
+        let later = start() + GIVES_WAY_AFTER;
+        assert!(!add(&mut seeds, later, 3), "it may be this node's own outage");
+        seeds.asked(start() + GIVES_WAY_AFTER / 2, &peer(9), Ok(()));
+        assert!(!add(&mut seeds, later - Duration::from_millis(1), 3), "it has not failed for long");
+        assert!(add(&mut seeds, later, 3));
+        assert!(seeds.contains(&peer(1)) && !seeds.contains(&peer(2)));
+        seeds.asked(later, &peer(1), dead);
+        seeds.asked(later, &peer(1), Ok(()));
+        assert!(!add(&mut seeds, later + 9 * GIVES_WAY_AFTER, 4), "it has answered since");
     }
 }

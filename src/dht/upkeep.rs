@@ -78,13 +78,12 @@ impl<S: RecordStore> Dht<S> {
         let before = known.addresses.clone();
         // Whoever is connected from farther away, and says so itself, is not to be sought within this machine or site.
         let nearest = known.is_connected().then_some(known.reach);
-        for address in
-            kept.into_iter().filter(|address| nearest.is_none_or(|near| Reach::of(address) >= near))
-        {
-            known.addresses = known.addresses.with_reported(address);
+        for address in kept.iter().filter(|address| nearest.is_none_or(|near| Reach::of(address) >= near)) {
+            known.addresses = known.addresses.with_reported(address.clone());
         }
         known.addresses = std::mem::take(&mut known.addresses).shared_with(&known.hints);
-        known.announced = true;
+        known.made_known(&Addresses::empty().merged(kept));
+        known.learnt();
         known.reported &= known.addresses == before;
         let addresses = known.addresses.clone();
         let is_met = known.is_connected() || known.protocol == Protocol::Unsupported;
@@ -247,7 +246,7 @@ impl<S: RecordStore> Dht<S> {
             },
         }
         if !matches!(result, Ok(Reply::Sent)) {
-            self.seeds.asked(&peer, result.as_ref().map(|_| ()).map_err(|error| *error));
+            self.seeds.asked(now, &peer, result.as_ref().map(|_| ()).map_err(|error| *error));
         }
         match result {
             // That something was sent proves nothing.
@@ -306,11 +305,11 @@ impl<S: RecordStore> Dht<S> {
     }
 
     /// Takes a peer that has proved itself into the table, or reports why not.
-    fn admit(&mut self, now: Instant, key: Key, peer: PeerId) {
-        let by_hand = self.config.bucket_inserts == BucketInserts::Manual && !self.seeds.contains(&peer);
+    pub(super) fn admit(&mut self, now: Instant, key: Key, peer: PeerId) {
         let Some(known) = self.peers.get_mut(&peer) else {
             return;
         };
+        let by_hand = self.config.bucket_inserts == BucketInserts::Manual && !known.is_wanted;
         if known.protocol == Protocol::Unsupported {
             return;
         }

@@ -11,8 +11,8 @@ pub type AddProviderResult = Result<AddProviderOk, AddProviderError>;
 
 /// As many peers as are enough have been told that this node provides a key.
 ///
-/// Differs from `libp2p-kad`: comes twice, first when enough have been told, then, marked as the last, when what became of
-/// each is known.
+/// Comes once. The others are told behind it: as long as that takes, [`Behaviour::query`](crate::Behaviour::query) shows what
+/// becomes of each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddProviderOk {
     /// The key.

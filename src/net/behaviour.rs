@@ -137,6 +137,11 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         self.call(|dht, now| dht.run(now, command))
     }
 
+    /// Lets a query tell so many providers more.
+    pub(crate) fn make_room(&mut self, id: QueryId, more: usize) {
+        self.call(|dht, now| dht.make_room(now, id, more));
+    }
+
     fn input(&mut self, input: Input) {
         self.dht.handle_input(timer::both(), input);
     }
@@ -152,9 +157,11 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         self.events.push_back(ToSwarm::NotifyHandler { peer_id: peer, handler, event });
     }
 
-    /// Turns what the node wants into what the swarm does.
-    fn output(&mut self, output: Output) {
+    /// Turns what the node wants into what the swarm does. Returns what the application is told: it is taken at once, for its
+    /// query may be there only until then.
+    fn output(&mut self, output: Output) -> Option<Event> {
         match output {
+            Output::Event(event) => return self.desk.claim(event),
             Output::Dial { id, peer, addresses, beside } => self.dial(id, peer, addresses, beside),
             Output::SendRequest { connection, id, request, .. } => {
                 self.tell(connection.0, ToHandler::Request(id, request));
@@ -180,12 +187,8 @@ impl<S: RecordStore + 'static> Behaviour<S> {
                 let announce = |address| ToSwarm::NewExternalAddrOfPeer { peer_id: peer, address };
                 self.events.extend(addresses.into_vec().into_iter().map(announce));
             }
-            Output::Event(event) => {
-                if let Some(event) = self.desk.claim(event) {
-                    self.events.push_back(ToSwarm::GenerateEvent(event));
-                }
-            }
         }
+        None
     }
 
     fn dial(&mut self, id: DialId, peer: Option<PeerId>, mut addresses: Vec<Multiaddr>, beside: bool) {
@@ -404,8 +407,10 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
                 return Poll::Ready(event);
             }
             if let Some(output) = self.dht.poll_output() {
-                self.output(output);
-                continue;
+                match self.output(output) {
+                    Some(event) => return Poll::Ready(ToSwarm::GenerateEvent(event)),
+                    None => continue,
+                }
             }
             if let Some(delivery) = self.connections.poll(cx) {
                 self.deliver(delivery);

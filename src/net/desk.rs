@@ -43,10 +43,11 @@ impl Calls {
         Ticket(self.shared.next_ticket.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Leaves a call at the desk. A cancellation always finds room, since there was room for what it cancels.
+    /// Leaves a call at the desk. What follows an earlier call always finds room, since there was room for that: there is one
+    /// cancellation, and a word of more room only for what has been taken since the swarm was polled.
     pub(crate) fn send(&self, call: Call) -> Result<(), ClientError> {
-        let is_cancel = matches!(call, Call::Cancel(_) | Call::Retire(_));
-        if self.shared.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_CALLS && !is_cancel {
+        let follows = matches!(call, Call::Cancel(_) | Call::Retire(_) | Call::More(..));
+        if self.shared.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_CALLS && !follows {
             self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
             return Err(ClientError::Busy);
         }
@@ -70,6 +71,11 @@ impl CancelOnDrop {
     pub(crate) fn new(calls: &Calls, ticket: Option<Ticket>) -> Self {
         Self { calls: calls.clone(), ticket }
     }
+
+    /// Leaves another call at the same desk.
+    pub(crate) fn send(&self, call: Call) -> Result<(), ClientError> {
+        self.calls.send(call)
+    }
 }
 
 impl Drop for CancelOnDrop {
@@ -90,16 +96,21 @@ pub(crate) struct Ticket(u64);
 pub(crate) enum ReplyTo {
     /// The last one, with what the query has cost.
     Last(oneshot::Sender<(QueryResult, QueryStats)>),
-    /// The first one.
+    /// The first one, whether anybody still waits for it or not.
     First(oneshot::Sender<QueryResult>),
-    /// Each as it comes. There is room for as many as a query can have.
+    /// Each as it comes. There is room for as many as a query tells before it is told that there is more.
     Each(mpsc::Sender<QueryResult>),
     /// None of them.
     Nobody,
 }
 
-/// A query tells no more than so many results: one for each candidate of its lookup.
-pub(crate) const MAX_RESULTS: usize = 1024;
+/// How many providers wait to be taken by whoever searches them, beside those that are told at the beginning and at the end; and
+/// how many records: one for each candidate of the lookup.
+pub(crate) const MAX_WAITING: usize = 1024;
+
+/// A query tells no more than so many results at a time: one for each that may wait, what this node knew before, what was kept
+/// back, and the last.
+pub(crate) const MAX_RESULTS: usize = MAX_WAITING + 3;
 
 impl ReplyTo {
     fn is_gone(&self) -> bool {
@@ -121,6 +132,8 @@ pub(crate) enum Call {
         reply: ReplyTo,
     },
     Cancel(Ticket),
+    /// So many of the providers that a query has told have been taken.
+    More(Ticket, usize),
     RoutingTable(oneshot::Sender<TableSnapshot>),
     PeerCount(oneshot::Sender<usize>),
     AddAddress(PeerId, Multiaddr, oneshot::Sender<Result<RoutingUpdate, AddressError>>),
@@ -143,12 +156,20 @@ impl Call {
             Self::Query { ticket, command, reply } => {
                 if !reply.is_gone() {
                     let id = node.run(command);
+                    if matches!(reply, ReplyTo::Each(_)) {
+                        node.make_room(id, MAX_WAITING);
+                    }
                     node.desk_mut().waiting.insert(id, Waiting { ticket, reply });
                 }
             }
             Self::Cancel(ticket) => {
                 if let Some(id) = node.desk().query_of(ticket) {
                     node.cancel(&id);
+                }
+            }
+            Self::More(ticket, taken) => {
+                if let Some(id) = node.desk().query_of(ticket) {
+                    node.make_room(id, taken);
                 }
             }
             Self::RoutingTable(reply) => {

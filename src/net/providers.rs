@@ -12,7 +12,7 @@ use futures::channel::mpsc;
 use futures::{Stream, StreamExt as _};
 use libp2p_identity::PeerId;
 
-use super::desk::CancelOnDrop;
+use super::desk::{Call, CancelOnDrop, MAX_WAITING};
 use super::timer::Sleep;
 use crate::error::{ClientError, GetProvidersError};
 use crate::event::{GetProvidersOk, QueryResult};
@@ -22,6 +22,9 @@ use crate::record::RecordKey;
 /// The providers of a key, as they are found.
 ///
 /// Each comes once; one that comes a second time had no addresses before. Dropping the stream ends the search.
+///
+/// Nothing is lost if it is read slowly: beside what this node knew before, 1,024 wait to be taken and 4,096 more in the search,
+/// which takes no others meanwhile. A search that watches finds those later.
 #[must_use = "nothing is searched any more when it is dropped"]
 pub struct Providers {
     key: RecordKey,
@@ -29,6 +32,8 @@ pub struct Providers {
     /// How long the search may take.
     limit: Option<Sleep>,
     ready: VecDeque<PeerInfo>,
+    /// How many were taken since the search was told last.
+    taken: usize,
     /// Who is left out.
     but: Option<PeerId>,
     error: Option<GetProvidersError>,
@@ -46,7 +51,7 @@ impl Providers {
     ) -> Self {
         let error = begun.err().map(|error| GetProvidersError::of_query(error, key.clone()));
         let is_over = error.is_some();
-        Self { key, results, limit, ready: VecDeque::new(), but, error, is_over, guard }
+        Self { key, results, limit, ready: VecDeque::new(), taken: 0, but, error, is_over, guard }
     }
 
     /// Returns why the search has ended early, once the stream is over; `None` if all of the closest peers were asked.
@@ -54,12 +59,22 @@ impl Providers {
         self.error.as_ref()
     }
 
+    /// Tells the search that there is room for others when half of those have been taken for which there was.
+    fn took_one(&mut self) {
+        self.taken += 1;
+        if self.taken >= MAX_WAITING / 2
+            && let Some(ticket) = self.guard.ticket
+        {
+            let taken = std::mem::take(&mut self.taken);
+            // Whoever is gone tells no more anyway.
+            let _ = self.guard.send(Call::More(ticket, taken));
+        }
+    }
+
     fn heard(&mut self, result: Option<QueryResult>) {
         match result {
             Some(QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. }))) => {
-                let but = self.but;
-                self.ready.extend(providers.into_iter().filter(|peer| Some(peer.peer_id) != but));
-                return;
+                return self.ready.extend(providers);
             }
             Some(QueryResult::GetProviders(Err(error))) => self.error = Some(error),
             Some(_) => {}
@@ -79,6 +94,10 @@ impl Stream for Providers {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<PeerInfo>> {
         loop {
             if let Some(peer) = self.ready.pop_front() {
+                self.took_one();
+                if Some(peer.peer_id) == self.but {
+                    continue;
+                }
                 return Poll::Ready(Some(peer));
             }
             if self.is_over {
@@ -107,5 +126,52 @@ impl Stream for Providers {
 impl fmt::Debug for Providers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Providers").field("is_over", &self.is_over).field("error", &self.error).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::super::desk::Desk;
+    use super::*;
+    use crate::record::RecordKey;
+
+    #[test]
+    fn the_search_is_told_of_room_when_half_of_it_was_taken() {
+        let mut desk = Desk::default();
+        let (mut reply, results) = mpsc::channel(super::super::desk::MAX_RESULTS);
+        let ticket = desk.calls().next_ticket();
+        let mut providers = Providers::new(
+            RecordKey::new(b"k"),
+            (results, None),
+            CancelOnDrop::new(&desk.calls(), Some(ticket)),
+            None,
+            Ok(()),
+        );
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..MAX_WAITING {
+            let provider = PeerInfo { peer_id: PeerId::random(), addrs: vec![] };
+            let found =
+                GetProvidersOk::FoundProviders { key: RecordKey::new(b"k"), providers: vec![provider] };
+            reply.try_send(QueryResult::GetProviders(Ok(found))).unwrap();
+        }
+        // There is room for what was known before, what was kept, and the last.
+        for _ in 0..3 {
+            let closest_peers = Vec::new();
+            let last = GetProvidersOk::FinishedWithNoAdditionalRecord { closest_peers };
+            reply.try_send(QueryResult::GetProviders(Ok(last))).unwrap();
+        }
+        for taken in 1..=MAX_WAITING {
+            assert!(matches!(providers.poll_next_unpin(&mut cx), Poll::Ready(Some(_))));
+            let more = match desk.poll(&mut cx) {
+                Poll::Ready(Call::More(of, more)) if of == ticket => Some(more),
+                Poll::Ready(other) => panic!("{other:?}"),
+                Poll::Pending => None,
+            };
+            assert_eq!(more, (taken % (MAX_WAITING / 2) == 0).then_some(MAX_WAITING / 2), "{taken}");
+        }
+        assert!(matches!(providers.poll_next_unpin(&mut cx), Poll::Ready(None)));
+        assert_eq!(providers.error(), None);
     }
 }

@@ -166,7 +166,25 @@ pub struct Bucket {
     pub(super) replacements: Vec<Entry>,
 }
 
+/// What is shown where a table has no bucket.
+static EMPTY: [Bucket; 256] = {
+    let mut all = [const { Bucket::new(BucketIndex::new(0)) }; 256];
+    let mut index = 0;
+    loop {
+        all[index as usize].index = BucketIndex::new(index);
+        if index == u8::MAX {
+            break all;
+        }
+        index += 1;
+    }
+};
+
 impl Bucket {
+    /// Returns a bucket with nobody in it.
+    pub(super) fn empty(index: BucketIndex) -> Option<&'static Self> {
+        EMPTY.get(usize::from(index.get()))
+    }
+
     pub(super) const fn new(index: BucketIndex) -> Self {
         Self { index, entries: Vec::new(), replacements: Vec::new() }
     }

@@ -203,10 +203,11 @@ impl Table {
         self.buckets.iter()
     }
 
-    /// Returns the bucket in which `key` belongs, if it is occupied.
+    /// Returns the bucket in which `key` belongs, occupied or not; `None` if the key is this node's own.
     pub fn bucket(&self, key: &Key) -> Option<&Bucket> {
         let index = self.local.distance(key).bucket()?;
-        self.find(index).ok().and_then(|at| self.buckets.get(at))
+        let occupied = self.find(index).ok().and_then(|at| self.buckets.get(at));
+        occupied.or_else(|| Bucket::empty(index))
     }
 
     /// Iterates over all entries, nearest bucket first.

@@ -268,3 +268,23 @@ async fn dropping_everything_frees_everything() {
     let _ = within(pending).await;
     assert_eq!(Arc::strong_count(&token), 1, "only the test holds it now, the client alive or not");
 }
+
+#[tokio::test]
+async fn a_call_that_finds_no_room_is_told_from_a_query_that_finds_none() {
+    let swarm = server();
+    let client = swarm.behaviour().kademlia.client();
+    // Nobody polls the swarm.
+    while client.try_put(RecordKey::new(b"key"), "value").is_ok() {}
+    let busy = Some(QueryError::Busy);
+    let advertised = within(client.advertise("lobby")).await;
+    assert_eq!(advertised.err().and_then(|error| error.query_error()), busy);
+    let provided = within(client.provide(RecordKey::new(b"k"))).await;
+    assert_eq!(provided.err().and_then(|error| error.query_error()), busy);
+    let found = within(client.find_peer(PeerId::random())).await;
+    assert_eq!(found.err().and_then(|error| error.query_error()), busy);
+    let got = within(client.get(RecordKey::new(b"k"))).await;
+    assert_eq!(got.err().and_then(|error| error.query_error()), busy);
+    let mut none = client.providers(RecordKey::new(b"k"));
+    assert_eq!(within(none.next()).await, None);
+    assert_eq!(none.error().and_then(|error| error.query_error()), busy);
+}

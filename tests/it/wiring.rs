@@ -362,6 +362,50 @@ async fn queries_are_shown_finished_and_cancelled() {
 }
 
 #[tokio::test]
+async fn a_query_is_there_while_an_event_is_handled_that_is_not_its_last() {
+    use futures::StreamExt as _;
+    use libp2p_kademlia::{GetProvidersOk, RecordKey};
+    let mut alone = server();
+    let kademlia = &mut alone.behaviour_mut().kademlia;
+    kademlia.start_providing(RecordKey::new(b"own")).unwrap();
+    let query = kademlia.get_providers(RecordKey::new(b"own"));
+    let mut found = 0;
+    within(async {
+        loop {
+            let event = alone.select_next_some().await;
+            let libp2p::swarm::SwarmEvent::Behaviour(NodeEvent::Kademlia(event)) = event else { continue };
+            if let Event::OutboundQueryProgressed {
+                id,
+                result: QueryResult::GetProviders(result),
+                step,
+                ..
+            } = event
+            {
+                assert_eq!(id, query);
+                if step.last {
+                    return;
+                }
+                assert!(matches!(result, Ok(GetProvidersOk::FoundProviders { .. })));
+                found += 1;
+                alone.behaviour_mut().kademlia.query_mut(&id).unwrap().finish();
+            }
+        }
+    })
+    .await;
+    assert_eq!(found, 1);
+    assert!(alone.behaviour_mut().kademlia.query_mut(&query).is_none());
+}
+
+#[tokio::test]
+async fn a_bucket_is_there_for_every_peer_but_the_own() {
+    let alone = server();
+    let own = *alone.local_peer_id();
+    let kademlia = &alone.behaviour().kademlia;
+    assert!(kademlia.kbucket(libp2p::PeerId::random()).unwrap().entries().is_empty());
+    assert!(kademlia.kbucket(b"bytes".to_vec()).is_some() && kademlia.kbucket(own).is_none());
+}
+
+#[tokio::test]
 async fn tcp_quic_and_memory_on_one_node() {
     use libp2p::core::Transport as _;
     use libp2p::core::transport::MemoryTransport;

@@ -1,6 +1,7 @@
 //! Tells others that this node provides a key.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use libp2p_identity::PeerId;
 
@@ -25,11 +26,12 @@ use crate::time::Instant;
 /// ```text
 /// Searching --closest known--> Sending --enough were told: reported--> Sending on --all are settled--> over
 ///                                |
-///                                +--all are settled, too few were told--> over, failed
+///                                +--all are settled, too few were told: reported--> over
 /// ```
 ///
 /// # Outputs
-/// One result when enough have been told, one at the end. "Told" means that the bytes are out and the peer speaks the
+/// One result: when enough have been told, or when it is clear that too few can be. What becomes of the others is seen in
+/// the query's info while it runs. "Told" means that the bytes are out and the peer speaks the
 /// protocol, not that a request waits for a dial; the protocol has no acknowledgement.
 ///
 /// A peer that could not use any address of this node is not told, as if it had failed.
@@ -42,6 +44,8 @@ use crate::time::Instant;
 #[derive(Debug)]
 pub(in crate::dht) struct AddProvider {
     key: RecordKey,
+    /// By which the others are told, for the report.
+    protocol: Arc<str>,
     search: Search,
     fanout: Option<Fanout>,
     enough: NonZeroUsize,
@@ -52,8 +56,8 @@ pub(in crate::dht) struct AddProvider {
 const ANNOUNCE: u16 = 1;
 
 impl AddProvider {
-    pub(in crate::dht) const fn new(key: RecordKey, search: Search) -> Self {
-        Self { key, search, fanout: None, enough: NonZeroUsize::MIN, is_reported: false }
+    pub(in crate::dht) const fn new(key: RecordKey, search: Search, protocol: Arc<str>) -> Self {
+        Self { key, protocol, search, fanout: None, enough: NonZeroUsize::MIN, is_reported: false }
     }
 
     pub(in crate::dht) const fn key(&self) -> &RecordKey {
@@ -85,8 +89,8 @@ impl AddProvider {
         self.fanout.iter().flat_map(Fanout::fates)
     }
 
-    fn report(&self, view: &View<'_>) -> ProvideReport {
-        let protocol = view.config.protocol_name.clone();
+    fn report(&self) -> ProvideReport {
+        let protocol = self.protocol.clone();
         let mut report = ProvideReport { protocol, ..ProvideReport::default() };
         for (peer, fate) in self.fates() {
             match fate {
@@ -99,8 +103,8 @@ impl AddProvider {
         report
     }
 
-    fn result(&self, view: &View<'_>) -> QueryResult {
-        let (key, report) = (self.key.clone(), self.report(view));
+    fn result(&self) -> QueryResult {
+        let (key, report) = (self.key.clone(), self.report());
         QueryResult::StartProviding(if report.sent.len() >= self.enough.get() {
             Ok(AddProviderOk { key, report })
         } else if self.lacks_address() {
@@ -132,7 +136,7 @@ impl Machine for AddProvider {
         };
         if !self.is_reported && fanout.num_took() >= self.enough.get() {
             self.is_reported = true;
-            return Step::Progress(self.result(view));
+            return Step::Told(self.result());
         }
         match fanout.next(now, &|peer: &PeerId, phase| view.prospect(peer, phase)) {
             FanoutNext::Ask(peer) => {
@@ -141,7 +145,7 @@ impl Machine for AddProvider {
                 Step::Ask(self.search.ask(peer, request, ANNOUNCE))
             }
             FanoutNext::Wait(until) => Step::Wait(until),
-            FanoutNext::Done => Step::Done(self.result(view)),
+            FanoutNext::Done => Step::Done(self.result()),
         }
     }
 
@@ -164,20 +168,20 @@ impl Machine for AddProvider {
         }
     }
 
-    fn end(&mut self, view: &View<'_>, why: End) -> QueryResult {
-        let (key, report) = (self.key.clone(), Box::new(self.report(view)));
+    fn end(&mut self, _: &View<'_>, why: End) -> QueryResult {
+        let (key, report) = (self.key.clone(), Box::new(self.report()));
         match why {
             // It was reported already that enough have been told.
-            End::Timeout if self.is_reported => self.result(view),
+            End::Timeout if self.is_reported => self.result(),
             End::Timeout | End::Cancelled => {
                 QueryResult::StartProviding(Err(AddProviderError::Query { cause: why.cause(), key, report }))
             }
-            End::Enough => self.result(view),
+            End::Enough => self.result(),
         }
     }
 
     fn info(&self, _: ProgressStep) -> QueryInfo {
-        QueryInfo::AddProvider { key: self.key.clone(), sent: self.num_sent() }
+        QueryInfo::AddProvider { key: self.key.clone(), sent: self.num_sent(), report: self.report() }
     }
 
     fn count(&self, stats: &mut QueryStats) {

@@ -18,7 +18,8 @@ use crate::time::Instant;
 /// # What it decides
 /// When the peer is found. Anybody can name any address, so a single report does not end the search while others may
 /// still report: it ends when the peer itself has answered, or two peers have named the same address, or the search is
-/// over; then all addresses that were named are returned.
+/// over; then all addresses that were named are returned. If nobody has named one, those are that this node has learnt of
+/// itself within 24 hours, relayed ones too, and marked as remembered.
 ///
 /// # Spec
 /// libp2p kad-dht, "Peer routing". `libp2p-kad` has no such operation; `go-libp2p-kad-dht` ends when it has dialled the
@@ -30,14 +31,16 @@ pub(in crate::dht) struct FindPeer {
     /// All addresses that were named for the peer, with how many peers have named each.
     reports: Vec<(Multiaddr, u32)>,
     evidence: Option<Evidence>,
+    /// Where it was, as this node knew before.
+    remembered: Addresses,
 }
 
 /// How many addresses that were named are counted; more than all peers of a lookup have if they tell the truth.
 const MAX_REPORTS: usize = 256;
 
 impl FindPeer {
-    pub(in crate::dht) const fn new(peer: PeerId, search: Search) -> Self {
-        Self { peer, search, reports: Vec::new(), evidence: None }
+    pub(in crate::dht) const fn new(peer: PeerId, search: Search, remembered: Addresses) -> Self {
+        Self { peer, search, reports: Vec::new(), evidence: None, remembered }
     }
 
     /// A peer has named these addresses.
@@ -63,8 +66,14 @@ impl FindPeer {
         let addrs = match evidence {
             Evidence::Answered => met_at.merged(named.iter().cloned()),
             Evidence::OneReport | Evidence::SeveralReports => named.merged(met_at.iter().cloned()),
+            Evidence::Remembered => self.remembered.clone(),
         };
         FindPeerOk { peer: PeerInfo { peer_id: self.peer, addrs: addrs.into_vec() }, evidence }
+    }
+
+    /// Returns what speaks for an address of the peer, if there is any.
+    fn evidence(&self) -> Option<Evidence> {
+        self.evidence.or_else(|| (!self.remembered.is_empty()).then_some(Evidence::Remembered))
     }
 
     fn closest(&self, view: &View<'_>) -> Vec<PeerInfo> {
@@ -79,7 +88,7 @@ impl Machine for FindPeer {
             Some(_) | None => match self.search.next(now, view, 0) {
                 Want::Ask(ask) => return Step::Ask(ask),
                 Want::Wait(until) => return Step::Wait(until),
-                Want::Done => self.evidence,
+                Want::Done => self.evidence(),
             },
         };
         Step::Done(QueryResult::FindPeer(match evidence {
@@ -105,7 +114,7 @@ impl Machine for FindPeer {
     }
 
     fn end(&mut self, view: &View<'_>, why: End) -> QueryResult {
-        QueryResult::FindPeer(match (self.evidence, why) {
+        QueryResult::FindPeer(match (self.evidence(), why) {
             (Some(evidence), End::Timeout | End::Enough) => Ok(self.found(view, evidence)),
             (_, End::Cancelled) | (None, End::Timeout) => {
                 let (peer, closest) = (self.peer, self.closest(view));

@@ -1,7 +1,7 @@
 //! Finds the providers of a key.
 
 use bytes::Bytes;
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use libp2p_identity::PeerId;
 
 use super::search::{Search, Want};
@@ -13,15 +13,15 @@ use crate::peer::PeerInfo;
 use crate::record::{ProviderRecord, RecordKey};
 use crate::time::Instant;
 
-/// How many providers are remembered as told. Of more the one that was found first is forgotten, and told again if it is met
-/// again.
+/// How many providers are remembered. Of more the one that was found first of those that were told is forgotten, and told
+/// again if it is met again; while so many wait to be told, no others are taken.
 const MAX_FOUND: usize = 4096;
 
 /// The providers that were found, and those of them that were not told yet.
 ///
 /// # What it decides
-/// Which are new: each provider is told once, and once more if it had no addresses then and now has. This node itself is told
-/// once, whatever others say of it.
+/// Which are new: each provider is told once, and once more if it had no addresses then and now has. It counts as told only
+/// when it is: what the asker has no room for waits. This node itself is told once, whatever others say of it.
 ///
 /// # Bounds
 /// 4,096 providers.
@@ -30,7 +30,8 @@ pub(in crate::dht) struct Found {
     key: RecordKey,
     local: PeerId,
     found: IndexMap<PeerId, Addresses>,
-    untold: Vec<PeerId>,
+    /// In the order in which they were found.
+    untold: IndexSet<PeerId>,
 }
 
 impl Found {
@@ -39,7 +40,7 @@ impl Found {
         local: PeerId,
         known: impl IntoIterator<Item = ProviderRecord>,
     ) -> Self {
-        let mut this = Self { key, local, found: IndexMap::new(), untold: Vec::new() };
+        let mut this = Self { key, local, found: IndexMap::new(), untold: IndexSet::new() };
         for record in known {
             let addresses = Addresses::collect(&record.provider, record.addresses);
             this.add(record.provider, &addresses);
@@ -61,31 +62,40 @@ impl Found {
     }
 
     pub(super) fn add(&mut self, provider: PeerId, addresses: &Addresses) {
+        if !self.found.contains_key(&provider) && !self.has_room() {
+            return;
+        }
         let known = self.found.get(&provider);
         // Where this node itself is it need not be told by others.
         let news =
             known.is_some_and(|known| known.is_empty() && !addresses.is_empty()) && provider != self.local;
         if known.is_none() || news {
-            self.untold.push(provider);
+            self.untold.insert(provider);
         }
         let known = self.found.entry(provider).or_default();
         *known = known.merged(addresses.iter().cloned());
-        if self.found.len() > MAX_FOUND
-            && let Some((forgotten, _)) = self.found.shift_remove_index(0)
-        {
-            self.untold.retain(|untold| *untold != forgotten);
+    }
+
+    /// Sees to it that there is room for one more, if that is possible without losing one that nobody was told.
+    fn has_room(&mut self) -> bool {
+        if self.found.len() < MAX_FOUND {
+            return true;
         }
+        if self.untold.len() >= self.found.len() {
+            return false;
+        }
+        let told = self.found.keys().position(|known| !self.untold.contains(known));
+        told.is_some_and(|told| self.found.shift_remove_index(told).is_some())
     }
 
     pub(super) fn len(&self) -> usize {
         self.found.len()
     }
 
-    /// Returns what was found and not told yet, if there is anything.
+    /// Returns what was found and not told yet, as far as the asker has room, if there is anything.
     pub(super) fn news(&mut self, view: &View<'_>) -> Option<QueryResult> {
-        let mut untold = std::mem::take(&mut self.untold);
+        let mut untold: Vec<_> = self.untold.drain(..view.room.min(self.untold.len())).collect();
         untold.sort_unstable();
-        untold.dedup();
         let info = |peer_id| {
             let named = self.found.get(&peer_id).into_iter().flatten().cloned();
             let addresses = if peer_id == self.local {
@@ -111,7 +121,7 @@ impl Found {
 /// has what it wants. If nobody was named, those that are slow are awaited for three seconds more.
 ///
 /// # Outputs
-/// Providers as they are found, those that this node's store knows first.
+/// Providers as they are found, those that this node's store knows first; at the end those for which the asker had no room.
 ///
 /// # Bounds
 /// Those of the search, and of [`Found`].
@@ -196,6 +206,10 @@ impl Machine for GetProviders {
         }
     }
 
+    fn rest(&mut self, view: &View<'_>) -> Option<QueryResult> {
+        self.found.news(view)
+    }
+
     fn info(&self, step: ProgressStep) -> QueryInfo {
         let (key, providers_found) = (self.found.key().clone(), self.found.len());
         QueryInfo::GetProviders { key, providers_found, is_watch: false, step }
@@ -205,5 +219,29 @@ impl Machine for GetProviders {
         if let Some(search) = &self.search {
             search.count(stats);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::Key;
+
+    fn peer(seed: usize) -> PeerId {
+        let digest = *Key::sha256(&seed.to_le_bytes()).as_bytes();
+        PeerId::from_multihash(libp2p_core::multihash::Multihash::wrap(0, &digest).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn nobody_is_forgotten_before_being_told() {
+        let (mut found, none) = (Found::new(RecordKey::new(b"k"), peer(usize::MAX), []), Addresses::empty());
+        (0..MAX_FOUND + 10).for_each(|n| found.add(peer(n), &none));
+        assert_eq!((found.len(), found.untold.len()), (MAX_FOUND, MAX_FOUND));
+        assert!(found.untold.contains(&peer(0)) && !found.found.contains_key(&peer(MAX_FOUND)));
+        // Two have been told; they make room for the next, and may be met again.
+        found.untold.drain(..2);
+        (MAX_FOUND..MAX_FOUND + 10).for_each(|n| found.add(peer(n), &none));
+        assert_eq!((found.len(), found.untold.len()), (MAX_FOUND, MAX_FOUND));
+        assert!(!found.found.contains_key(&peer(0)) && found.untold.contains(&peer(MAX_FOUND + 1)));
     }
 }

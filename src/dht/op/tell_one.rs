@@ -43,9 +43,9 @@ impl TellOne {
         matches!(self.outcome, Some(Err(_)))
     }
 
-    fn report(&self, view: &View<'_>) -> ProvideReport {
-        let protocol = view.config.protocol_name.clone();
-        let mut report = ProvideReport { protocol, ..ProvideReport::default() };
+    /// Nobody sees it: the application did not ask.
+    fn report(&self) -> ProvideReport {
+        let mut report = ProvideReport::default();
         match self.outcome {
             None => report.pending.push(self.to),
             Some(Ok(())) => report.sent.push(self.to),
@@ -56,14 +56,14 @@ impl TellOne {
 }
 
 impl Machine for TellOne {
-    fn next(&mut self, _: Instant, view: &mut View<'_>) -> Step {
+    fn next(&mut self, _: Instant, _: &mut View<'_>) -> Step {
         if !std::mem::replace(&mut self.is_asked, true) {
             // Who provides is filled in as it leaves.
             let request = Request::AddProvider { key: self.key.clone(), providers: Vec::new() };
             let (to, addresses) = (self.to, Addresses::empty());
             return Step::Ask(Ask { to, addresses, request, lookup: 0, urgency: Urgency::Patient });
         }
-        let (key, report) = (self.key.clone(), self.report(view));
+        let (key, report) = (self.key.clone(), self.report());
         match self.outcome {
             None => Step::Wait(None),
             Some(_) => Step::Done(QueryResult::StartProviding(Ok(AddProviderOk { key, report }))),
@@ -80,8 +80,8 @@ impl Machine for TellOne {
         self.outcome = Some(Err(error));
     }
 
-    fn end(&mut self, view: &View<'_>, why: End) -> QueryResult {
-        let (key, report) = (self.key.clone(), Box::new(self.report(view)));
+    fn end(&mut self, _: &View<'_>, why: End) -> QueryResult {
+        let (key, report) = (self.key.clone(), Box::new(self.report()));
         QueryResult::StartProviding(Err(AddProviderError::Query { cause: why.cause(), key, report }))
     }
 
@@ -89,6 +89,7 @@ impl Machine for TellOne {
         QueryInfo::AddProvider {
             key: self.key.clone(),
             sent: usize::from(matches!(self.outcome, Some(Ok(())))),
+            report: self.report(),
         }
     }
 

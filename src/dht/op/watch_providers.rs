@@ -28,7 +28,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// ```
 ///
 /// # Outputs
-/// Each provider once, as it is found, and once more if it had no addresses before. It ends only if it is told to.
+/// Each provider once, as it is found and the asker has room for it, and once more if it had no addresses before. It ends
+/// only if it is told to.
 ///
 /// # Bounds
 /// Those of the search, and of [`Found`].
@@ -111,6 +112,10 @@ impl Machine for WatchProviders {
             }
             End::Enough => Ok(GetProvidersOk::FinishedWithNoAdditionalRecord { closest_peers: Vec::new() }),
         })
+    }
+
+    fn rest(&mut self, view: &View<'_>) -> Option<QueryResult> {
+        self.found.news(view)
     }
 
     fn info(&self, step: ProgressStep) -> QueryInfo {

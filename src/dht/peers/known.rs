@@ -72,8 +72,10 @@ pub(in crate::dht) struct Known {
     /// Of the latest connection.
     pub(in crate::dht) group: Option<IpGroup>,
     pub(in crate::dht) rtt: Rtt,
-    /// Whether the addresses were made known to other parts of the program, or came from there.
-    pub(in crate::dht) announced: bool,
+    /// Those that were made known to other parts of the program, or came from there.
+    pub(in crate::dht) announced: Addresses,
+    /// Whether the application wants it in the table, where that is decided by hand.
+    pub(in crate::dht) is_wanted: bool,
     /// Whether the application was told why the peer is not in the table.
     pub(in crate::dht) reported: bool,
     pub(super) connections: Connections,
@@ -82,6 +84,8 @@ pub(in crate::dht) struct Known {
     pub(super) backoff: Option<Box<Backoff>>,
     pub(super) trouble: Option<Box<Trouble>>,
     pub(super) heard: Second,
+    /// When an address was learnt that may be given to whoever searches the peer.
+    learnt: Option<Second>,
     answered: Option<Second>,
 }
 
@@ -98,13 +102,15 @@ impl Known {
             reach: Reach::World,
             group: None,
             rtt: Rtt::default(),
-            announced: false,
+            announced: Addresses::empty(),
+            is_wanted: false,
             reported: false,
             connections: Connections::default(),
             queue: Queue::default(),
             backoff: None,
             trouble: None,
             heard: now,
+            learnt: None,
             answered: None,
         }
     }
@@ -116,6 +122,35 @@ impl Known {
     /// Returns where to dial the peer: proven addresses first, then those that others name.
     pub(in crate::dht) fn dialable(&self) -> Addresses {
         self.addresses.joined(&self.hints)
+    }
+
+    /// An address was learnt just now, from more than hearsay, or has been confirmed.
+    pub(in crate::dht) const fn learnt(&mut self) {
+        self.learnt = Some(self.heard);
+    }
+
+    /// Returns where the peer was within the last 24 hours.
+    pub(super) fn remembered(&self, now: Second) -> Addresses {
+        let is_recent = self.learnt.is_some_and(|at| now.since(at) < REMEMBERED);
+        if is_recent { self.dialable() } else { Addresses::empty() }
+    }
+
+    /// Takes note of addresses that the program knows. Returns those that it did not know.
+    pub(in crate::dht) fn made_known(&mut self, addresses: &Addresses) -> Addresses {
+        let before = self.announced.len();
+        let all = self.announced.joined(addresses);
+        let new = Addresses::empty().merged(all.iter().skip(before).cloned());
+        let is_same = |other: &Addresses| {
+            all.len() == other.len() && all.iter().all(|one| other.iter().any(|known| known == one))
+        };
+        self.announced =
+            [&self.addresses, &self.hints].into_iter().find(|other| is_same(other)).unwrap_or(&all).clone();
+        new
+    }
+
+    /// Returns whether the peer is a server, as far as this node has seen itself, and has not failed since.
+    pub(super) fn is_server(&self, now: Second) -> bool {
+        self.has_answered_lately(now) && self.protocol == Protocol::Confirmed && self.backoff.is_none()
     }
 
     /// Forgets an address, whoever named it.

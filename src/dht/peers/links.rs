@@ -78,6 +78,7 @@ impl Peers {
         if dialled {
             known.addresses = known.addresses.preferring(address).shared_with(&known.hints);
             known.worked_at(address);
+            known.learnt();
         }
         let dial = dial.and_then(|id| self.dials.end(id));
         // Whatever becomes of a dial of ours, nobody waits for it any more.
@@ -131,6 +132,8 @@ impl Peers {
             }
         }
         known.heard_of(second);
+        // Until now it was there.
+        known.learnt();
         let is_fresh = known.is_fresh && is_last;
         let has_another = known.connections.is_any_undoubted();
         let requests = &self.requests;

@@ -42,7 +42,11 @@ impl<S: RecordStore> Dht<S> {
         }
         let target = (key.bytes().clone(), (self.config.key_hash)(key.as_ref()));
         match self.search(now, target, self.config.replication_factor().get(), Precision::Near) {
-            Ok(search) => Ok(Operation::AddProvider(AddProvider::new(key.clone(), search))),
+            Ok(search) => Ok(Operation::AddProvider(AddProvider::new(
+                key.clone(),
+                search,
+                self.config.protocol_name.clone(),
+            ))),
             Err(error) => Err((AddProviderError::of_query(error, key.clone()), Spread::Nowhere)),
         }
     }

@@ -90,8 +90,10 @@ fn known(dht: &Dht<MemoryStore>, key: &[u8]) -> Vec<ProviderRecord> {
 #[test]
 fn the_closest_are_told_and_everybody_finds_the_provider_with_its_address() {
     let mut net = net(60, &Config::default());
-    let report = provide_at(&mut net, 3, &content()).unwrap();
-    assert!(report.failed.is_empty() && report.pending.is_empty());
+    let ProvideReport { sent, failed, pending, .. } = provide_at(&mut net, 3, &content()).unwrap();
+    // The rest is on its way.
+    let report = ProvideReport { sent: [sent, pending].concat(), ..ProvideReport::default() };
+    assert!(failed.is_empty());
     // A few more than 20 are told, since a few might be silent.
     let truth = net.truth(3, b"some content", 24);
     assert!(truth[..20].iter().all(|closest| report.sent.contains(closest)), "{report:?}");
@@ -106,22 +108,118 @@ fn the_closest_are_told_and_everybody_finds_the_provider_with_its_address() {
     assert_eq!(find_at(&mut net, 3, &content())[0].peer_id, peer(3), "itself first");
 }
 
-#[test]
-fn enough_are_reported_first_and_all_in_the_end() {
-    let mut net = net(60, &Config::default());
-    let id = net.with(3, |dht, now| dht.start_providing(now, content())).unwrap();
-    net.result(3, id);
-    let steps = net.nodes[3].events.iter().filter_map(|event| match event {
-        Event::OutboundQueryProgressed { id: of, result, step, .. } if *of == id => {
-            Some((provided(result.clone()).unwrap().report, step.last))
+/// The requests among some outputs by which this node is announced, after those before them have been answered.
+fn announcements(dht: &mut Dht<MemoryStore>, now: Now) -> Vec<(PeerId, RequestId)> {
+    let mut all = Vec::new();
+    loop {
+        let new = asked(&outputs(dht));
+        if new.is_empty() {
+            return all;
         }
-        _ => None,
-    });
-    let steps: Vec<_> = steps.collect();
-    assert_eq!(steps.len(), 2);
-    assert_eq!((steps[0].1, steps[1].1), (false, true));
-    assert!(steps[0].0.sent.len() >= 15, "three quarters of 20");
-    assert!(steps[1].0.sent.len() >= 20 && steps[1].0.pending.is_empty());
+        for (to, id, request) in new {
+            if request.is_answered() {
+                name(dht, now, id, &[]);
+            } else {
+                all.push((to, id));
+            }
+        }
+    }
+}
+
+#[test]
+fn one_event_tells_that_enough_were_told_and_the_query_shows_what_becomes_of_the_others() {
+    let (mut dht, now) = (new_dht(0, quiet()), start());
+    admit(&mut dht, now, 1..=8);
+    let id = dht.start_providing(now, content()).unwrap();
+    let announced = announcements(&mut dht, now);
+    assert_eq!(announced.len(), 8);
+    let report = |dht: &Dht<MemoryStore>| {
+        let query = dht.query(id)?;
+        let crate::event::QueryInfo::AddProvider { report, sent, .. } = query.info() else {
+            panic!("{query:?}")
+        };
+        assert_eq!(report.sent.len(), *sent);
+        Some([report.sent.len(), report.failed.len(), report.pending.len()])
+    };
+    let mut told = Vec::new();
+    for (at, (_, request)) in announced.into_iter().enumerate() {
+        let error = RequestError::StreamEnded;
+        let failed = Input::RequestFailed { id: request, error };
+        dht.handle_input(now, if at == 6 { failed } else { Input::RequestSent { id: request } });
+        told.extend(progress(&outputs(&mut dht), id).into_iter().map(|(result, _, step)| {
+            let report = provided(result).unwrap().report;
+            (at + 1, report.sent.len(), report.pending.len(), step.last)
+        }));
+        let expected = [[1, 0, 7], [2, 0, 6], [3, 0, 5], [4, 0, 4], [5, 0, 3], [6, 0, 2], [6, 1, 1]];
+        assert_eq!(report(&dht), expected.get(at).copied());
+    }
+    assert_eq!(told, [(6, 6, 2, true)], "three quarters of eight");
+}
+
+#[test]
+fn an_announcement_can_be_cancelled_after_its_event_and_says_nothing_more() {
+    let (mut dht, now) = (new_dht(0, quiet()), start());
+    admit(&mut dht, now, 1..=4);
+    let id = dht.start_providing(now, content()).unwrap();
+    for (_, request) in announcements(&mut dht, now).into_iter().take(3) {
+        dht.handle_input(now, Input::RequestSent { id: request });
+    }
+    assert_eq!(progress(&outputs(&mut dht), id).len(), 1);
+    assert!(dht.cancel(now, id) && !dht.cancel(now, id));
+    assert!(progress(&outputs(&mut dht), id).is_empty() && dht.query(id).is_none());
+}
+
+/// Lets a lone node search providers, and gives the asker room for so many; the first that is asked names those.
+fn search_slowly(room: usize, named: std::ops::Range<usize>, watch: bool) -> (Dht<MemoryStore>, QueryId) {
+    let (mut dht, now) = (new_dht(0, quiet()), start());
+    admit(&mut dht, now, 1..=2);
+    let id = if watch { dht.watch_providers(now, content()) } else { dht.get_providers(now, content()) };
+    dht.make_room(now, id, room);
+    for (at, (_, request, _)) in asked(&outputs(&mut dht)).into_iter().enumerate() {
+        let provider_peers = if at == 0 { named.clone().map(named_peer).collect() } else { vec![] };
+        let response = Response::GetProviders { key: Some(content()), closer_peers: vec![], provider_peers };
+        dht.handle_input(now, Input::ResponseReceived { id: request, response });
+    }
+    (dht, id)
+}
+
+/// How many providers each event tells, and which is the last; 0 of one that tells none.
+fn counts(dht: &mut Dht<MemoryStore>, id: QueryId) -> Vec<(usize, bool)> {
+    let count = |(result, _, step): (QueryResult, QueryStats, ProgressStep)| match result {
+        QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. })) => {
+            (providers.len(), step.last)
+        }
+        _ => (0, step.last),
+    };
+    progress(&outputs(dht), id).into_iter().map(count).collect()
+}
+
+#[test]
+fn what_a_slow_asker_has_no_room_for_is_told_at_the_end_of_the_search() {
+    let (mut dht, id) = search_slowly(3, 10..20, false);
+    assert_eq!(counts(&mut dht, id), [(3, false), (7, false), (0, true)]);
+}
+
+#[test]
+fn what_a_slow_asker_of_a_watch_has_no_room_for_is_told_when_it_has() {
+    let (mut dht, id) = search_slowly(3, 10..20, true);
+    assert_eq!(counts(&mut dht, id), [(3, false)]);
+    dht.make_room(start(), id, 2);
+    assert_eq!(counts(&mut dht, id), [(2, false)]);
+    dht.make_room(start(), id, 100);
+    assert_eq!(counts(&mut dht, id), [(5, false)]);
+    dht.make_room(start(), id, 100);
+    assert_eq!(counts(&mut dht, id), []);
+}
+
+#[test]
+fn whoever_finishes_a_search_is_told_what_was_kept_and_whoever_cancels_is_not() {
+    let (mut dht, id) = search_slowly(3, 10..20, true);
+    dht.finish(start(), id);
+    assert_eq!(counts(&mut dht, id), [(3, false), (7, false), (0, true)]);
+    let (mut dht, id) = search_slowly(3, 10..20, true);
+    dht.cancel(start(), id);
+    assert_eq!(counts(&mut dht, id), [(3, false), (0, true)]);
 }
 
 #[test]
@@ -184,7 +282,7 @@ fn nothing_is_dropped_because_a_dial_is_needed_and_nothing_counts_before_it_is_s
         });
         reports.extend(sent.map(|sent| (at + 1, sent)));
     }
-    assert_eq!(reports, [(3, 3), (3, 3)], "three quarters of three are three");
+    assert_eq!(reports, [(3, 3)], "three quarters of three are three");
 }
 
 #[test]

@@ -689,7 +689,7 @@ fn whoever_was_found_is_announced_once_and_remembered() {
 }
 
 #[test]
-fn a_peer_that_was_searched_for_is_announced_before_its_result_and_can_be_dialled() {
+fn a_peer_that_was_searched_for_is_announced_after_its_result_and_can_be_dialled() {
     let mut dht = node(8);
     let query = dht.find_peer(start(), peer(WANTED));
     let out = answer_all(&mut dht, start(), &[WANTED]);
@@ -697,8 +697,84 @@ fn a_peer_that_was_searched_for_is_announced_before_its_result_and_can_be_dialle
     assert_eq!(announced(&out).get(&peer(WANTED)), Some(&vec![address(WANTED)]));
     let at = |wanted: fn(&Output) -> bool| out.iter().position(wanted).unwrap();
     let result = |output: &Output| matches!(output, Output::Event(Event::OutboundQueryProgressed { .. }));
-    assert!(at(|output| matches!(output, Output::AnnounceAddresses { .. })) < at(result));
+    assert!(at(|output| matches!(output, Output::AnnounceAddresses { .. })) > at(result));
     assert_eq!(dht.addresses_of(&peer(WANTED)).into_vec(), [address(WANTED)]);
+}
+
+#[test]
+fn each_address_of_whoever_is_found_is_announced_once() {
+    let mut dht = node(4);
+    let [one, other] = [600, 601].map(address);
+    for (named, new) in [(&[one.clone()][..], vec![one.clone()]), (&[one, other.clone()], vec![other])] {
+        let query = dht.find_peer(start(), peer(WANTED));
+        let mut out = outputs(&mut dht);
+        for (_, id, _) in asked(&out) {
+            out.extend(name_at(&mut dht, start(), id, &[(WANTED, named)]));
+        }
+        assert!(matches!(
+            found(&out, query),
+            Some(Ok(FindPeerOk { evidence: Evidence::SeveralReports, .. }))
+        ));
+        assert_eq!(announced(&out).remove(&peer(WANTED)), Some(new));
+    }
+}
+
+#[test]
+fn a_peer_that_nobody_knows_any_more_is_found_where_it_was_within_a_day_relayed_or_not() {
+    let relayed: Multiaddr = format!("/ip4/1.2.3.4/tcp/1/p2p/{}/p2p-circuit", peer(9)).parse().unwrap();
+    let remembered = FindPeerOk {
+        peer: PeerInfo { peer_id: peer(WANTED), addrs: vec![relayed.clone()] },
+        evidence: Evidence::Remembered,
+    };
+    // Somebody else is asked, or there is nobody to ask.
+    for others in [3, 0] {
+        let mut dht = node(others);
+        learn(&mut dht, start(), WANTED, std::slice::from_ref(&relayed));
+        outputs(&mut dht);
+        let mut seek = |now: Now| {
+            let query = dht.find_peer(now, peer(WANTED));
+            let first = outputs(&mut dht);
+            found(&play(&mut dht, now, first, &[]), query)
+        };
+        assert_eq!(seek(start()), Some(Ok(remembered.clone())));
+        assert_eq!(seek(start() + Duration::from_secs(23 * 3600)), Some(Ok(remembered.clone())));
+        // That it is searched again and again makes nothing younger.
+        assert!(matches!(seek(start() + Duration::from_secs(24 * 3600)), Some(Err(_))));
+    }
+}
+
+#[test]
+fn what_the_peer_itself_says_goes_before_what_is_remembered() {
+    let mut dht = node(3);
+    learn(&mut dht, start(), WANTED, &[address(700)]);
+    let query = dht.find_peer(start(), peer(WANTED));
+    let mut out = outputs(&mut dht);
+    for (_, id, _) in asked(&out) {
+        out.extend(name_at(&mut dht, start(), id, &[(WANTED, &[address(701)])]));
+    }
+    let Some(Ok(ok)) = found(&out, query) else { panic!("{out:?}") };
+    assert_eq!(ok.evidence, Evidence::SeveralReports);
+    assert_eq!(ok.peer.addrs, [address(701), address(700)]);
+}
+
+#[test]
+fn a_query_is_there_until_its_last_event_has_been_taken() {
+    let mut dht = new_dht(0, quiet());
+    let key = crate::record::RecordKey::new(b"own");
+    dht.start_providing(start(), key.clone()).unwrap();
+    outputs(&mut dht);
+    // It is over at once, with two events.
+    let query = dht.get_providers(start(), key);
+    for is_last in [false, true] {
+        assert!(dht.query(query).is_some() && dht.queries().any(|one| one.id() == query));
+        let Some(Output::Event(Event::OutboundQueryProgressed { step, .. })) = dht.poll_output() else {
+            panic!("there is no event")
+        };
+        assert_eq!(step.last, is_last);
+        assert!(!dht.finish(start(), query) && !dht.cancel(start(), query), "it has ended");
+    }
+    assert!(dht.query(query).is_none() && dht.queries().next().is_none());
+    assert!(outputs(&mut dht).is_empty());
 }
 
 #[test]

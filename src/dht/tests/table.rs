@@ -617,10 +617,36 @@ fn with_manual_inserts_a_peer_is_reported_once_and_enters_after_its_address_was_
         told
     };
     assert_eq!((told(&out), is_in(&dht, 1)), (1, false), "{out:?}");
-    assert_eq!(dht.add_address(now, peer(1), address(1)), RoutingUpdate::Pending);
-    let out = answer_all(&mut dht, now, &[2]);
+    assert_eq!(dht.add_address(now, peer(1), address(1)), RoutingUpdate::Success, "it has just answered");
+    let out = outputs(&mut dht);
     assert_eq!(updates(&out), [(peer(1), true, vec![address(1)], None)]);
     assert_eq!((told(&out), is_in(&dht, 1)), (0, true));
+}
+
+#[test]
+fn with_manual_inserts_whoever_is_reported_enters_though_there_is_no_room_among_the_seeds() {
+    let config =
+        quiet().with_bucket_inserts(BucketInserts::Manual).with_max_seeds(NonZeroUsize::new(2).unwrap());
+    let (mut dht, now) = (new_dht(0, config), start());
+    for n in [200, 201] {
+        assert_eq!(dht.add_address(now, peer(n), address(n)), RoutingUpdate::Pending);
+    }
+    outputs(&mut dht);
+    for n in 1..=8 {
+        enter(&mut dht, now, n);
+        assert!(!is_in(&dht, n));
+        assert_eq!(dht.add_address(now, peer(n), address(n)), RoutingUpdate::Success, "{n}");
+        assert!(is_in(&dht, n));
+    }
+    // One that this node has not met is checked first, and enters then.
+    assert_eq!(dht.add_address(now, peer(9), address(9)), RoutingUpdate::Pending);
+    assert!(!is_in(&dht, 9));
+    enter(&mut dht, now, 9);
+    assert!(is_in(&dht, 9));
+    // Whoever was taken out by hand is not let in again unasked.
+    dht.remove_peer(now, &peer(9)).unwrap();
+    succeed(&mut dht, now, 9);
+    assert!(!is_in(&dht, 9));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::net::timer;
 use crate::peer::{ConnectionType, KadPeer};
 use crate::record::Quorum;
 use crate::record::{Record, RecordKey};
-use crate::routing::{Bucket, EntryView, KBucketRef, TableSnapshot};
+use crate::routing::{EntryView, KBucketRef, TableSnapshot};
 use crate::store::{self, RecordStore};
 
 impl<S: RecordStore + 'static> Behaviour<S> {
@@ -27,10 +27,13 @@ impl<S: RecordStore + 'static> Behaviour<S> {
 
     /// Adds an address of a peer: as another one if it is in the routing table, else as a seed.
     ///
-    /// A seed is a candidate of every lookup and is not forgotten however silent it is. It is checked at once, and
-    /// [`Event::RoutingUpdated`](crate::Event::RoutingUpdated) tells when it has entered the routing table. With the
-    /// first seed the node joins by itself. A trailing `/p2p` is cut off. [`try_add_address`](Self::try_add_address) says why
-    /// one has failed.
+    /// A seed is a candidate of every lookup, and is forgotten only if another wants its place when it has failed for ten
+    /// minutes while others answered. It is checked at once, and [`Event::RoutingUpdated`](crate::Event::RoutingUpdated) tells
+    /// when it has entered the routing table. With the first seed the node joins by itself. A trailing `/p2p` is cut off.
+    /// [`try_add_address`](Self::try_add_address) says why one has failed.
+    ///
+    /// With [`BucketInserts::Manual`](crate::BucketInserts::Manual) a peer that was reported as
+    /// [`RoutablePeer`](crate::Event::RoutablePeer) enters the routing table at once, if its bucket has room.
     pub fn add_address(&mut self, peer: &PeerId, address: Multiaddr) -> RoutingUpdate {
         self.call(|dht, now| dht.add_address(now, *peer, address))
     }
@@ -158,6 +161,9 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     /// Tells the `k` peers closest to a key that this node provides it, now and from time to time until
     /// [`stop_providing`](Self::stop_providing).
     ///
+    /// One event tells when three quarters of them have been told. The others are told behind it, and until that is done
+    /// [`query`](Self::query) shows what becomes of each.
+    ///
     /// # Errors
     /// Whatever keeps this node's store from taking the key; then nobody is told. A key has 1 to 80 bytes.
     pub fn start_providing(&mut self, key: RecordKey) -> Result<QueryId, store::Error> {
@@ -242,17 +248,18 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         self.call(|dht, now| dht.cancel(now, *id))
     }
 
-    /// Iterates over the queries that run.
+    /// Iterates over the queries that run, and those whose last event has not been taken out of `poll` yet.
     pub fn iter_queries(&self) -> impl Iterator<Item = QueryRef> {
         self.dht.queries()
     }
 
-    /// Returns a query that runs.
+    /// Returns a query that runs, or whose last event has not been taken out of `poll` yet.
     pub fn query(&self, id: &QueryId) -> Option<QueryRef> {
         self.dht.query(*id)
     }
 
-    /// Returns a query that runs, to be ended.
+    /// Returns a query that runs, or whose last event has not been taken out of `poll` yet, to be ended: while an event is
+    /// handled that is not the last of its query, the query is there.
     pub fn query_mut(&mut self, id: &QueryId) -> Option<QueryMut<'_, S>> {
         let query = self.dht.query(*id)?;
         Some(QueryMut { query, behaviour: self })
@@ -273,9 +280,13 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         self.dht.table().buckets().map(|bucket| KBucketRef::new(bucket.index(), Some(bucket)))
     }
 
-    /// Returns the bucket in which a key belongs; `None` if it is empty or the key is the node's own.
-    pub fn kbucket<K: AsRef<Key>>(&self, key: &K) -> Option<&Bucket> {
-        self.dht.table().bucket(key.as_ref())
+    /// Returns the bucket in which a peer, a record or any bytes belong, which may be empty; `None` if the key is the node's
+    /// own.
+    ///
+    /// The key is a SHA-256. Where the network has another hash, `dht().table().bucket(&key)` takes it.
+    pub fn kbucket<K: Into<KBucketKey<K>>>(&self, key: K) -> Option<KBucketRef<'_>> {
+        let table = self.dht.table();
+        table.bucket(key.into().key()).map(|bucket| KBucketRef::new(bucket.index(), Some(bucket)))
     }
 
     /// Iterates over the peers of the routing table, with their keys, by their distance to a key, nearest first.
@@ -363,7 +374,7 @@ impl<S: RecordStore + 'static> QueryMut<'_, S> {
         self.query.stats()
     }
 
-    /// Ends the query with what it has reached so far, which its last event tells.
+    /// Ends the query with what it has reached so far, which its last event tells. One that has ended already is left as it is.
     pub fn finish(&mut self) {
         let id = self.query.id();
         self.behaviour.call(|dht, now| dht.finish(now, id));

@@ -419,3 +419,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn there_is_a_bucket_for_every_key_but_the_own() {
+    let local = Key::sha256(b"local");
+    let table = Table::new(local, TableConfig::default());
+    for index in (0..=u8::MAX).map(BucketIndex::new) {
+        let (least, greatest) = index.range();
+        for key in [local.at(least), local.at(greatest)] {
+            let bucket = table.bucket(&key).unwrap();
+            assert!(bucket.index() == index && bucket.entries().is_empty());
+        }
+    }
+    assert!(table.bucket(&local).is_none());
+}
