@@ -12,6 +12,7 @@ use crate::addrs::{Addresses, IpGroup, MAX_ADDRESS_BYTES, Reach, is_dialable};
 use crate::config::Config;
 use crate::error::AddressError;
 use crate::key::Key;
+use crate::message::{Response, SentRecord};
 use crate::peer::KadPeer;
 
 /// How many peers of one IP group in one answer count.
@@ -23,6 +24,28 @@ pub(super) struct Named {
     pub(super) key: Key,
     pub(super) peer: PeerId,
     pub(super) addresses: Addresses,
+}
+
+/// What an answer says.
+#[derive(Default)]
+pub(super) struct Contents {
+    pub(super) closer: Vec<KadPeer>,
+    pub(super) record: Option<SentRecord>,
+    pub(super) providers: Vec<KadPeer>,
+}
+
+/// Takes an answer apart.
+pub(super) fn contents(response: Response) -> Contents {
+    match response {
+        Response::GetValue { closer_peers: closer, record, .. } => {
+            Contents { closer, record, ..Contents::default() }
+        }
+        Response::FindNode { closer_peers: closer } => Contents { closer, ..Contents::default() },
+        Response::GetProviders { closer_peers: closer, provider_peers: providers, .. } => {
+            Contents { closer, providers, record: None }
+        }
+        Response::Pong | Response::PutValue { .. } => Contents::default(),
+    }
 }
 
 /// Returns the peers of an answer that count, with their keys.

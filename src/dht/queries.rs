@@ -10,7 +10,7 @@ use bytes::Bytes;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
-use super::answer::{filter, heard};
+use super::answer::{Contents, contents, filter, heard};
 use super::io::Output;
 use super::op::bootstrap::{Bootstrap, look_up_bucket, look_up_own};
 use super::op::connect::Connect;
@@ -33,8 +33,8 @@ use crate::event::{
     QueryResult, QueryStats,
 };
 use crate::key::Key;
-use crate::message::{Response, SentRecord};
-use crate::peer::{KadPeer, PeerInfo};
+use crate::message::Response;
+use crate::peer::PeerInfo;
 use crate::routing::refresh::Target;
 use crate::time::{Duration, Instant, Now};
 pub use shown::QueryRef;
@@ -572,27 +572,6 @@ impl<S: RecordStore> Dht<S> {
         }
         query.operation.machine().met(result);
         self.queries.wake(id);
-    }
-}
-
-/// What an answer says.
-#[derive(Default)]
-struct Contents {
-    closer: Vec<KadPeer>,
-    record: Option<SentRecord>,
-    providers: Vec<KadPeer>,
-}
-
-fn contents(response: Response) -> Contents {
-    match response {
-        Response::GetValue { closer_peers: closer, record, .. } => {
-            Contents { closer, record, ..Contents::default() }
-        }
-        Response::FindNode { closer_peers: closer } => Contents { closer, ..Contents::default() },
-        Response::GetProviders { closer_peers: closer, provider_peers: providers, .. } => {
-            Contents { closer, providers, record: None }
-        }
-        Response::Pong | Response::PutValue { .. } => Contents::default(),
     }
 }
 

@@ -129,6 +129,7 @@ fn announcements(dht: &mut Dht<MemoryStore>, now: Now) -> Vec<(PeerId, RequestId
 #[test]
 fn one_event_tells_that_enough_were_told_and_the_query_shows_what_becomes_of_the_others() {
     let (mut dht, now) = (new_dht(0, quiet()), start());
+    listen_at(&mut dht, now, &[address(0)]);
     admit(&mut dht, now, 1..=8);
     let id = dht.start_providing(now, content()).unwrap();
     let announced = announcements(&mut dht, now);
@@ -159,6 +160,7 @@ fn one_event_tells_that_enough_were_told_and_the_query_shows_what_becomes_of_the
 #[test]
 fn an_announcement_can_be_cancelled_after_its_event_and_says_nothing_more() {
     let (mut dht, now) = (new_dht(0, quiet()), start());
+    listen_at(&mut dht, now, &[address(0)]);
     admit(&mut dht, now, 1..=4);
     let id = dht.start_providing(now, content()).unwrap();
     for (_, request) in announcements(&mut dht, now).into_iter().take(3) {
@@ -172,6 +174,7 @@ fn an_announcement_can_be_cancelled_after_its_event_and_says_nothing_more() {
 /// Lets a lone node search providers, and gives the asker room for so many; the first that is asked names those.
 fn search_slowly(room: usize, named: std::ops::Range<usize>, watch: bool) -> (Dht<MemoryStore>, QueryId) {
     let (mut dht, now) = (new_dht(0, quiet()), start());
+    listen_at(&mut dht, now, &[address(0)]);
     admit(&mut dht, now, 1..=2);
     let id = if watch { dht.watch_providers(now, content()) } else { dht.get_providers(now, content()) };
     dht.make_room(now, id, room);
