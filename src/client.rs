@@ -315,6 +315,18 @@ impl Client {
         stream::unfold(begin, |finding| async { finding?.next().await }).boxed()
     }
 
+    /// Stores a record here and nowhere else; see [`Behaviour::store_local`](crate::Behaviour::store_local).
+    ///
+    /// # Errors
+    /// [`PutRecordError::Store`] with what keeps it from being stored.
+    pub async fn store_local(&self, record: Record) -> Result<(), PutRecordError> {
+        let key = record.key.clone();
+        match self.ask(|reply| Call::StoreLocal(record, reply)).await {
+            Ok(result) => result.map_err(|source| PutRecordError::Store { key, source }),
+            Err(error) => Err(PutRecordError::of_query(error, key)),
+        }
+    }
+
     /// Removes a record from this node's store, and puts it no more. Others keep it until it ends there.
     ///
     /// # Errors

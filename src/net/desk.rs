@@ -18,7 +18,7 @@ use crate::command::Command;
 use crate::error::{AddressError, ClientError, StoreError};
 use crate::event::{Event, Mode, QueryId, QueryResult, QueryStats, RoutingUpdate};
 use crate::peer::PeerInfo;
-use crate::record::RecordKey;
+use crate::record::{Record, RecordKey};
 use crate::routing::TableSnapshot;
 use crate::store::RecordStore;
 
@@ -138,6 +138,7 @@ pub(crate) enum Call {
     PeerCount(oneshot::Sender<usize>),
     AddAddress(PeerId, Multiaddr, oneshot::Sender<Result<RoutingUpdate, AddressError>>),
     SetMode(Option<Mode>, oneshot::Sender<()>),
+    StoreLocal(Record, oneshot::Sender<Result<(), StoreError>>),
     RemoveRecord(RecordKey, oneshot::Sender<Result<(), StoreError>>),
     StopProviding(RecordKey, oneshot::Sender<Result<(), StoreError>>),
     /// One more wants this key provided.
@@ -184,6 +185,9 @@ impl Call {
             Self::SetMode(mode, reply) => {
                 node.set_mode(mode);
                 let _ = reply.send(());
+            }
+            Self::StoreLocal(record, reply) => {
+                let _ = reply.send(node.store_local(record).map_err(StoreError::new));
             }
             Self::RemoveRecord(key, reply) => {
                 let _ = reply.send(node.remove_record(&key).map_err(StoreError::new));

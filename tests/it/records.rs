@@ -81,6 +81,8 @@ async fn alone_a_node_finds_its_own_records() {
     assert_eq!(within(node.client.get(b"second")).await.unwrap().value, "w");
     within(node.client.remove(b"key")).await.unwrap();
     assert_eq!(within(node.client.get(b"key")).await.unwrap_err().query_error(), nobody);
+    within(node.client.store_local(Record::new(b"of others", "x"))).await.unwrap();
+    assert_eq!(within(node.client.get(b"of others")).await.unwrap().value, "x");
     let invalid = within(node.client.put(b"", &b"v"[..])).await;
     assert!(matches!(invalid, Err(PutRecordError::Invalid { .. })), "{invalid:?}");
 }
