@@ -1132,7 +1132,13 @@ fn statements_with_many_addresses_take_little_of_a_file() {
     for n in 0..1000u32 {
         let from = peer(1 + n as usize % 64);
         let record = ProviderRecord::new(small(n), from, addresses.clone());
-        store.add_provider_from(WALL, record, crate::store::Source { peer: from, group: None }).unwrap();
+        store
+            .add_provider_from(
+                WALL,
+                record,
+                crate::store::Source { peer: from, group: None, hands_on: false },
+            )
+            .unwrap();
         if n % 100 == 0 {
             store.sync().unwrap();
         }

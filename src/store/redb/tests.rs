@@ -46,7 +46,7 @@ fn peer(seed: u8) -> PeerId {
 }
 
 fn source(group: u8) -> Source {
-    Source { peer: peer(9), group: Some(IpGroup::V4([group, 0])) }
+    Source { peer: peer(9), group: Some(IpGroup::V4([group, 0])), hands_on: false }
 }
 
 fn all(store: &Redb) -> Vec<Record> {
