@@ -310,7 +310,7 @@ fn a_million_provider_records_take_little_and_no_insert_takes_much() {
                 let record = ProviderRecord::new(key, provider, addresses);
                 let record = ProviderRecord { expires: Some(wall + end), ..record };
                 let [.., a, b] = (n % 250).to_be_bytes();
-                let source = Source { peer: provider, group: Some(IpGroup::V4([a, b])) };
+                let source = Source { peer: provider, group: Some(IpGroup::V4([a, b])), hands_on: false };
                 if is_own {
                     store.add_provider(wall, record).unwrap();
                 } else {

@@ -241,7 +241,8 @@ impl<S: RecordStore> Dht<S> {
         record.publisher = record.publisher.filter(|publisher| *publisher != self.local.peer);
         record.expires = record.expires.or(self.config.records.ttl.map(|ttl| wall_after(wall, ttl)));
         // The application has it from the publisher.
-        let source = Source { peer: record.publisher.unwrap_or(self.local.peer), group: None };
+        let peer = record.publisher.unwrap_or(self.local.peer);
+        let source = Source { peer, group: None, hands_on: false };
         let key = record.key.clone();
         self.keep(now, record, source)?;
         self.records.publishers.stored(now, key);

@@ -114,8 +114,12 @@ impl Stream for Providers {
                 Some(Poll::Ready(())) => {
                     self.error = Some(GetProvidersError::of_query(ClientError::Timeout, self.key.clone()));
                     self.is_over = true;
-                    // Nobody waits for it any more.
+                    // Nobody waits for it any more, though the stream may be kept.
                     self.results.close();
+                    if let Some(ticket) = self.guard.ticket.take() {
+                        // Nothing to cancel if the swarm is gone.
+                        let _ = self.guard.send(Call::Cancel(ticket));
+                    }
                 }
                 Some(Poll::Pending) | None => return Poll::Pending,
             }
@@ -173,5 +177,20 @@ mod tests {
         }
         assert!(matches!(providers.poll_next_unpin(&mut cx), Poll::Ready(None)));
         assert_eq!(providers.error(), None);
+    }
+
+    #[test]
+    fn a_search_whose_time_is_up_is_cancelled_though_the_stream_is_kept() {
+        let mut desk = Desk::default();
+        let (_reply, results) = mpsc::channel(1);
+        let ticket = desk.calls().next_ticket();
+        let guard = CancelOnDrop::new(&desk.calls(), Some(ticket));
+        let limit = Some(super::super::timer::sleep(std::time::Duration::ZERO));
+        let mut providers = Providers::new(RecordKey::new(b"k"), (results, limit), guard, None, Ok(()));
+        assert_eq!(futures::executor::block_on(providers.next()), None);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(matches!(desk.poll(&mut cx), Poll::Ready(Call::Cancel(of)) if of == ticket));
+        drop(providers);
+        assert!(desk.poll(&mut cx).is_pending(), "once");
     }
 }

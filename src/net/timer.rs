@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use futures_timer::Delay;
 
-use crate::time::{Duration, Instant, Now, SystemTime};
+use crate::time::{Duration, FAR, Instant, Now, SystemTime};
 
 /// Reads the monotonic clock.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the clocks")]
@@ -23,9 +23,9 @@ pub(super) fn both() -> Now {
 /// A wait that needs nobody to poll the swarm.
 pub(crate) type Sleep = Delay;
 
-/// Waits for a time.
+/// Waits for a time; one that the clock cannot represent does not end.
 pub(crate) fn sleep(time: Duration) -> Sleep {
-    Delay::new(time)
+    Delay::new(time.min(FAR))
 }
 
 /// Wakes its task when a deadline has come.
@@ -87,5 +87,11 @@ mod tests {
         futures::executor::block_on(poll_fn(|cx| timer.poll(cx, now(), Some(later))));
         assert!(now() >= later);
         futures::executor::block_on(poll_fn(|cx| timer.poll(cx, later, Some(soon))));
+    }
+
+    #[test]
+    fn a_wait_may_be_longer_than_the_clock_goes() {
+        use futures::FutureExt as _;
+        assert!(sleep(Duration::MAX).now_or_never().is_none());
     }
 }

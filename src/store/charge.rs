@@ -68,9 +68,10 @@ pub(super) struct Charge {
 }
 
 impl Charge {
-    /// Returns who is charged for what a peer wants kept that is of `author`; of the peer itself if nobody is named.
+    /// Returns who is charged for what a peer wants kept that is of `author`; of the peer itself if nobody is named and it does
+    /// not hand it on.
     pub(super) fn of(author: Option<&PeerId>, source: &Source) -> Self {
-        let is_replica = author.is_some_and(|author| *author != source.peer);
+        let is_replica = source.hands_on || author.is_some_and(|author| *author != source.peer);
         Self { group: source.group, handed_on_by: is_replica.then(|| PackedPeerId::from(&source.peer)) }
     }
 
@@ -181,7 +182,7 @@ mod tests {
     }
 
     fn source(n: u8, group: Option<u8>) -> Source {
-        Source { peer: peer(n), group: group.map(|group| IpGroup::V4([group, 0])) }
+        Source { peer: peer(n), group: group.map(|group| IpGroup::V4([group, 0])), hands_on: false }
     }
 
     #[test]

@@ -140,6 +140,12 @@ impl Index {
         self.get(key).is_some_and(|meta| meta.owner == Owner::Own)
     }
 
+    /// Returns whether there is a record of others that its publisher has put here.
+    #[cfg(feature = "redb")]
+    pub(super) fn holds_put(&self, key: &RecordKey) -> bool {
+        self.get(key).is_some_and(|meta| matches!(&meta.owner, Owner::Other(known) if !known.is_replica()))
+    }
+
     #[cfg(any(test, feature = "redb"))]
     pub(super) fn keys(&self) -> indexmap::map::Keys<'_, RecordKey, Meta> {
         self.records.keys()
@@ -195,7 +201,8 @@ impl Index {
         self.records.insert(key, meta);
     }
 
-    /// Takes a record in, in place of an earlier one of its key, and returns the keys of those that have to go.
+    /// Takes a record in, in place of an earlier one of its key, which `is_same` if it has the same value, and returns the keys
+    /// of those that have to go.
     ///
     /// # Errors
     /// [`Error::ValueTooLarge`], [`Error::MaxRecords`]; then nothing has changed, but for what has ended.
@@ -204,6 +211,7 @@ impl Index {
         wall: SystemTime,
         record: &Record,
         owner: Owner,
+        is_same: bool,
     ) -> (Vec<RecordKey>, Result<()>) {
         if record.value.len() > self.limits.max_value_bytes {
             return (Vec::new(), Err(Error::ValueTooLarge));
@@ -216,11 +224,12 @@ impl Index {
         };
         let mut gone = self.expire(wall, MAX_ENDED);
         let before = self.remove(&record.key);
-        if let (Some(Meta { owner: Owner::Other(known), bytes, .. }), Owner::Other(new)) =
-            (&before, &meta.owner)
-            && (*bytes, known.is_replica(), new.is_replica()) == (meta.bytes, false, true)
+        if let (Some(Meta { owner: Owner::Other(known), .. }), Owner::Other(_)) = (&before, &meta.owner)
+            && is_same
+            && !known.is_replica()
         {
-            // What its publisher has put here stays so, though others hand the same on.
+            // What its publisher has put here stays so, though others hand the same on; nor is it anybody else's who puts the
+            // same, or else whoever does could have it make way for what is its own.
             meta.owner = Owner::Other(known.clone());
         }
         let Some(evicted) = self.to_evict(&meta) else {

@@ -86,7 +86,8 @@ impl MemoryStore {
     }
 
     fn store(&mut self, wall: SystemTime, record: Record, owner: Owner) -> Result<Vec<RecordKey>> {
-        let (gone, added) = self.index.add(wall, &record, owner);
+        let is_same = self.records.get(&record.key).is_some_and(|known| known.value == record.value);
+        let (gone, added) = self.index.add(wall, &record, owner, is_same);
         for key in &gone {
             self.records.swap_remove(key);
         }
@@ -162,7 +163,7 @@ impl RecordStore for MemoryStore {
         if record.provider == self.local {
             return self.provided.add(&record);
         }
-        let source = Source { peer: record.provider, group: None };
+        let source = Source { peer: record.provider, group: None, hands_on: false };
         self.add_provider_from(wall, record, source)
     }
 
@@ -219,7 +220,7 @@ mod tests {
     }
 
     fn somebody() -> Source {
-        Source { peer: peer(9), group: None }
+        Source { peer: peer(9), group: None, hands_on: false }
     }
 
     fn keys(store: &MemoryStore) -> Vec<u8> {
@@ -333,7 +334,8 @@ mod tests {
             ..MemoryStoreConfig::default()
         };
         let mut store = MemoryStore::with_config(peer(0), config);
-        let from = |group: u8| Source { peer: peer(0), group: Some(IpGroup::V4([group, 0])) };
+        let from =
+            |group: u8| Source { peer: peer(0), group: Some(IpGroup::V4([group, 0])), hands_on: false };
         for n in 0..100u8 {
             store.put_from(WALL, Record::new(vec![1, n], b"honest".to_vec()), from(n)).unwrap();
         }
@@ -359,7 +361,7 @@ mod tests {
 
     /// A peer in an IP group of its own.
     fn from(n: u8) -> Source {
-        Source { peer: peer(n), group: Some(IpGroup::V4([n, 0])) }
+        Source { peer: peer(n), group: Some(IpGroup::V4([n, 0])), hands_on: false }
     }
 
     fn count(store: &MemoryStore, value: &str) -> usize {
@@ -372,7 +374,7 @@ mod tests {
         for n in 0..200u8 {
             let record = Record { publisher: Some(peer(n)), ..Record::new(vec![2, n], "handed on") };
             let group = (n % 3 > 0).then_some(IpGroup::V4([n, 0]));
-            drop(store.put_from(WALL, record, Source { peer: peer(250), group }));
+            drop(store.put_from(WALL, record, Source { peer: peer(250), group, hands_on: false }));
             check(&store);
         }
         assert_eq!(store.records().count(), 10, "a sixteenth");
@@ -546,5 +548,41 @@ mod tests {
         let record = ProviderRecord::new(vec![3], peer(1), vec![]);
         store.add_provider_from(end, record, somebody()).unwrap();
         assert_eq!(store.providers.len(), (1, 1));
+    }
+
+    #[test]
+    fn whoever_puts_anew_what_others_have_put_does_not_make_it_its_own_to_drop() {
+        let (mut store, mut wall) = (roomy(), WALL);
+        let near = by_distance(&store);
+        for n in 0..100u8 {
+            let key = vec![near[100 + usize::from(n)]];
+            store.put_from(wall, Record::new(key, "honest"), from(n)).unwrap();
+        }
+        for n in 0..100u8 {
+            let key = vec![near[100 + usize::from(n)]];
+            drop(store.put_from(wall, Record::new(key, "honest"), from(250)));
+            for m in 0..10u8 {
+                let mine = Record::new(vec![near[usize::from(m)]], "evil");
+                let expires = Some(wall + Duration::from_secs(1));
+                drop(store.put_from(wall, Record { expires, ..mine }, from(250)));
+            }
+            check(&store);
+            wall += Duration::from_secs(2);
+        }
+        assert_eq!(count(&store, "honest"), 100);
+    }
+
+    #[test]
+    fn another_value_as_long_is_charged_to_whoever_hands_it_on() {
+        let mut store = roomy();
+        for n in 0..50u8 {
+            store.put_from(WALL, Record::new(vec![n], "abc"), from(n)).unwrap();
+        }
+        for n in 0..50u8 {
+            let record = Record { publisher: Some(peer(99)), ..Record::new(vec![n], "xyz") };
+            drop(store.put_from(WALL, record, from(250)));
+        }
+        check(&store);
+        assert_eq!(count(&store, "xyz"), 10, "a sixteenth");
     }
 }

@@ -206,10 +206,12 @@ impl Redb {
     fn store(&mut self, wall: SystemTime, record: &Record, owner: Owner) -> Result<Vec<RecordKey>> {
         self.writer.check_room(record.key.as_ref().len() + record.value.len())?;
         let mut gone = self.drop_damaged();
-        let (ended, added) = self.index.add(wall, record, owner.clone());
+        let is_same = self.index.holds_put(&record.key)
+            && self.load(&record.key)?.is_some_and(|known| known.value == record.value);
+        let (ended, added) = self.index.add(wall, record, owner.clone(), is_same);
         self.forget(&ended);
         added?;
-        // What its publisher has put stays so, whoever hands it on.
+        // What its publisher has put stays so, whoever sends it again.
         let owner = self.index.get(&record.key).map_or(owner, |meta| meta.owner.clone());
         self.write_record(record, &owner);
         gone.extend(ended);
@@ -269,7 +271,7 @@ impl Contents {
     fn take_record(&mut self, key: RecordKey, row: &Sealed) -> bool {
         let Some((record, owner)) = decode(&key, &row.row) else { return false };
         // What has ended goes with the first call that says what time it is.
-        let (gone, added) = self.index.add(SystemTime::UNIX_EPOCH, &record, owner);
+        let (gone, added) = self.index.add(SystemTime::UNIX_EPOCH, &record, owner, false);
         self.dropped.extend(gone);
         match added {
             Ok(()) => drop(self.sums.insert(key, row.sum)),
@@ -477,7 +479,7 @@ impl RecordStore for Redb {
 
     fn add_provider(&mut self, wall: SystemTime, record: ProviderRecord) -> Result<()> {
         if record.provider != self.local {
-            let source = Source { peer: record.provider, group: None };
+            let source = Source { peer: record.provider, group: None, hands_on: false };
             return self.add_provider_from(wall, record, source);
         }
         self.writer.check_room(statement_len(&record))?;

@@ -7,6 +7,7 @@ use libp2p_identity::PeerId;
 
 use super::search::{Search, Want, excess};
 use super::{Answer, End, Machine, Step, View};
+use crate::addrs::Addresses;
 use crate::error::{AddProviderError, ProvideReport, RequestError};
 use crate::event::{AddProviderOk, ProgressStep, QueryInfo, QueryResult, QueryStats};
 use crate::message::Request;
@@ -50,14 +51,27 @@ pub(in crate::dht) struct AddProvider {
     fanout: Option<Fanout>,
     enough: NonZeroUsize,
     is_reported: bool,
+    /// The addresses of this node when it began: some may have been told of these, though it has others since.
+    addresses: Addresses,
 }
 
 /// The number of the requests that announce, where those of the search have 0.
 const ANNOUNCE: u16 = 1;
 
 impl AddProvider {
-    pub(in crate::dht) const fn new(key: RecordKey, search: Search, protocol: Arc<str>) -> Self {
-        Self { key, protocol, search, fanout: None, enough: NonZeroUsize::MIN, is_reported: false }
+    pub(in crate::dht) const fn new(
+        key: RecordKey,
+        search: Search,
+        protocol: Arc<str>,
+        addresses: Addresses,
+    ) -> Self {
+        let (fanout, enough, is_reported) = (None, NonZeroUsize::MIN, false);
+        Self { key, protocol, search, fanout, enough, is_reported, addresses }
+    }
+
+    /// Returns the addresses of this node when it began.
+    pub(in crate::dht) const fn addresses(&self) -> &Addresses {
+        &self.addresses
     }
 
     pub(in crate::dht) const fn key(&self) -> &RecordKey {

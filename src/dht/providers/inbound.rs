@@ -61,7 +61,8 @@ impl<S: RecordStore> Dht<S> {
         self.expire(now);
         let wall = self.wall_at(now);
         let ends = wall_after(wall, self.shrunk(&record.key, self.config.providers.ttl));
-        let source = Source { peer: from, group: self.peers.get(&from).and_then(|known| known.group) };
+        let group = self.peers.get(&from).and_then(|known| known.group);
+        let source = Source { peer: from, group, hands_on: false };
         let key = record.key.clone();
         let record = ProviderRecord { expires: Some(ends), ..record };
         if let Err(error) = self.store.add_provider_from(wall, record, source) {

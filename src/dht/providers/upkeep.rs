@@ -46,6 +46,7 @@ impl<S: RecordStore> Dht<S> {
                 key.clone(),
                 search,
                 self.config.protocol_name.clone(),
+                self.providing.addresses.clone(),
             ))),
             Err(error) => Err((AddProviderError::of_query(error, key.clone()), Spread::Nowhere)),
         }
@@ -156,14 +157,13 @@ impl<S: RecordStore> Dht<S> {
         if sent > 0 && self.providing.reprovide.knows(key) {
             let (place, k) = (self.place(key), self.config.replication_factor().get());
             self.providing.newcomers.announced(place, &add.asked(), &self.table, k);
-            self.take_note(now, key);
+            self.take_note(now, key, add.addresses().clone());
         }
     }
 
     /// Takes note of when and with which addresses a key was announced, so that it is known after a restart when to do it
     /// anew.
-    fn take_note(&mut self, now: Instant, key: &RecordKey) {
-        let addresses = self.providing.addresses.clone();
+    fn take_note(&mut self, now: Instant, key: &RecordKey, addresses: Addresses) {
         if self.kept(now, key).is_some() {
             let wall = self.wall_at(now);
             let expires = Some(wall_after(wall, self.config.providers.ttl));

@@ -221,7 +221,8 @@ impl<S: RecordStore> Dht<S> {
     /// Stores a record for another peer, and answers.
     fn store_for(&mut self, now: Instant, offer: &Offer, record: Record, verdict: Verdict, tells: bool) {
         let Offer { from, id, way, .. } = *offer;
-        let source = Source { peer: from, group: self.peers.get(&from).and_then(|known| known.group) };
+        let group = self.peers.get(&from).and_then(|known| known.group);
+        let source = Source { peer: from, group, hands_on: way != Way::Direct };
         let key = record.key.clone();
         if let Err(error) = self.keep(now, record, source) {
             return self.refuse(from, id, &error);

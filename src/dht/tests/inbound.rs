@@ -430,7 +430,7 @@ fn providers_are_answered_with_closer_peers() {
             expires: Some(wall + lasts * SECOND),
             ..ProviderRecord::new(key.clone(), peer(n), vec![address(n)])
         };
-        let source = crate::store::Source { peer: peer(n), group: None };
+        let source = crate::store::Source { peer: peer(n), group: None, hands_on: false };
         dht.store_mut().add_provider_from(wall, record, source).unwrap();
     }
     // Only whoever is on this machine can use addresses of its memory.

@@ -58,7 +58,7 @@ fn with_records(count: u32, config: Config, lasts: Duration) -> Dht<MemoryStore>
     for n in 0..count {
         let record =
             Record { expires: Some(WALL + lasts), ..Record::new(RecordKey::from(&n.to_be_bytes()), "v") };
-        store.put_from(WALL, record, Source { peer: peer(1), group: None }).unwrap();
+        store.put_from(WALL, record, Source { peer: peer(1), group: None, hands_on: false }).unwrap();
     }
     let mut dht = Dht::new(peer(0), store, config, [0; 32], start());
     dht.set_mode(start(), Some(Mode::Server));

@@ -1132,7 +1132,13 @@ fn statements_with_many_addresses_take_little_of_a_file() {
     for n in 0..1000u32 {
         let from = peer(1 + n as usize % 64);
         let record = ProviderRecord::new(small(n), from, addresses.clone());
-        store.add_provider_from(WALL, record, crate::store::Source { peer: from, group: None }).unwrap();
+        store
+            .add_provider_from(
+                WALL,
+                record,
+                crate::store::Source { peer: from, group: None, hands_on: false },
+            )
+            .unwrap();
         if n % 100 == 0 {
             store.sync().unwrap();
         }
@@ -1144,4 +1150,30 @@ fn statements_with_many_addresses_take_little_of_a_file() {
     let len = std::fs::metadata(&path).unwrap().len();
     assert!(len < 4 * 1024 * 1024, "{len} bytes");
     std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn addresses_that_change_while_a_key_is_announced_are_told_anew() {
+    let mut now = start();
+    let mut dht = new_dht(0, quiet());
+    listen_at(&mut dht, now, &[address(0)]);
+    admit(&mut dht, now, 1..=3);
+    dht.start_providing(now, content()).unwrap();
+    let under_way = announcements(&mut dht, now);
+    assert_eq!(under_way.len(), 3);
+    listen_at(&mut dht, now, &[address(9)]);
+    for (_, id) in under_way {
+        dht.handle_input(now, Input::RequestSent { id });
+    }
+    let mut told = Vec::new();
+    let end = now + 60 * SECOND;
+    while now < end {
+        now = dht.due().map_or(end, |due| due.at.min(end));
+        dht.handle_timeout(now);
+        told.extend(sent(&mut dht, now).into_iter().map(|(to, _, named)| (to, named)));
+    }
+    told.sort();
+    let mut expected: Vec<_> = (1..=3).map(|n| (peer(n), vec![address(9)])).collect();
+    expected.sort();
+    assert_eq!(told, expected);
 }

@@ -294,7 +294,7 @@ fn what_the_application_has_put_into_the_store_is_found_and_put_anew() {
     let (mut dht, mut now) = (new_dht(0, quiet()), start());
     admit(&mut dht, now, 1..=1);
     put_until(&mut dht, &mut now, start() + SECOND);
-    let source = crate::store::Source { peer: peer(5), group: None };
+    let source = crate::store::Source { peer: peer(5), group: None, hands_on: false };
     for n in 0..600u32 {
         let key = RecordKey::from(&n.to_be_bytes());
         if n.is_multiple_of(2) {
@@ -456,4 +456,33 @@ fn with_a_store_that_knows_only_what_libp2p_kads_does_own_records_are_known_and_
     let found = Plain { local: peer(0), records: dht.store().records.clone() };
     let dht = Dht::new(peer(0), found, quiet(), [0; 32], now);
     assert_eq!(dht.records.republish_is_own(&record_key()), Some(true));
+}
+
+#[test]
+fn what_is_handed_on_as_this_nodes_own_is_charged_to_the_peer_that_does() {
+    let limits = crate::store::Limits { max_records: 160, ..crate::store::Limits::default() };
+    let config = crate::store::MemoryStoreConfig { records: limits, ..Default::default() };
+    let store = MemoryStore::with_config(peer(0), config);
+    let (mut dht, now) = (Dht::new(peer(0), store, quiet(), [0; 32], start()), start());
+    dht.set_mode(now, Some(Mode::Server));
+    let send = |dht: &mut Dht<MemoryStore>, from: usize, publisher: usize, n: u32, value: &'static str| {
+        let key = [value.as_bytes(), &n.to_be_bytes()].concat();
+        let record = Record { publisher: Some(peer(publisher)), ..Record::new(key, value) };
+        let request = Request::PutValue { record: SentRecord::of(record, WALL) };
+        let (from, connection) = (peer(from), conn(from));
+        dht.handle_input(now, Input::RequestReceived { from, connection, id: InboundId(7), request });
+        outputs(dht);
+    };
+    let count = |dht: &Dht<MemoryStore>, value| dht.store().records().filter(|it| it.value == value).count();
+    for n in 0..100 {
+        send(&mut dht, 100 + n as usize, 100 + n as usize, n, "honest");
+    }
+    assert_eq!(count(&dht, "honest"), 100);
+    for neighbour in 1..=16 {
+        for n in 0..200 {
+            send(&mut dht, neighbour, 0, 1000 * neighbour as u32 + n, "evil");
+        }
+        assert!(count(&dht, "evil") <= 10 * neighbour, "{}", count(&dht, "evil"));
+    }
+    assert_eq!((count(&dht, "honest"), count(&dht, "evil")), (100, 60));
 }

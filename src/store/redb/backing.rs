@@ -67,10 +67,29 @@ impl Place {
     }
 
     /// Removes what a process has left beside the file that ended while it wrote there.
+    ///
+    /// What another store has open is not that.
     pub(super) fn clean(&self) {
-        if let Ok(beside) = self.beside() {
+        if let Ok(beside) = self.beside()
+            && let Ok(left) = beside.backing(Mode::Held, false)
+            && left.lock()
+        {
+            drop(left);
             drop(fs::remove_file(beside.path));
         }
+    }
+
+    /// Makes a file beside this one, in which nothing stands.
+    pub(super) fn begin_beside(&self) -> io::Result<Backing> {
+        let beside = self.beside()?;
+        let empty = || {
+            let backing = beside.backing(Mode::Through, true)?;
+            match backing.len()? {
+                0 => Ok(backing),
+                _ => Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is in the way")),
+            }
+        };
+        empty().map_err(|error| beside.named(&error))
     }
 
     /// Returns where the file itself is, if the path is that of a link.

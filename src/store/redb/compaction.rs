@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ::redb::{Database, ReadTransaction};
 use libp2p_identity::PeerId;
 
-use super::backing::{Backing, Mode, Place};
+use super::backing::{Backing, Place};
 use super::format::{Pair, Table, fault, whole};
 use super::opening::{Handle, fill};
 use super::writer::{Batch, MAX_QUEUED};
@@ -49,7 +49,7 @@ impl Compaction {
     pub(super) fn begin(place: &Place, local: &PeerId, from: &Handle) -> io::Result<Self> {
         let from = from.begin_read()?;
         place.clean();
-        let backing = place.beside()?.backing(Mode::Through, true)?;
+        let backing = place.begin_beside()?;
         let into = fill(backing.clone(), local, &[])?;
         Ok(Self {
             place: place.clone(),

@@ -208,7 +208,7 @@ fn write_anew(
     mut found: Found,
 ) -> io::Result<Opened> {
     place.clean();
-    let backing = place.beside()?.backing(Mode::Through, true)?;
+    let backing = place.begin_beside()?;
     let database = caught(|| fill(backing.clone(), local, rows))?;
     place.replace()?;
     // What is damaged is not in it.

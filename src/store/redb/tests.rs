@@ -46,7 +46,7 @@ fn peer(seed: u8) -> PeerId {
 }
 
 fn source(group: u8) -> Source {
-    Source { peer: peer(9), group: Some(IpGroup::V4([group, 0])) }
+    Source { peer: peer(9), group: Some(IpGroup::V4([group, 0])), hands_on: false }
 }
 
 fn all(store: &Redb) -> Vec<Record> {
@@ -462,4 +462,31 @@ fn a_refused_provider_record_changes_nothing_and_what_has_ended_goes_by_and_by()
     store.sync().unwrap();
     drop(store);
     assert_eq!(file.open().statements.others.len(), (0, 0));
+}
+
+#[test]
+fn the_file_of_another_node_beside_is_not_taken_for_what_was_left_over() {
+    let (file, mut beside) = (File::new(), File::new());
+    beside.0 = PathBuf::from(format!("{}.new", file.0.display()));
+    drop(file.open());
+    fs::write(&beside.0, "left over").unwrap();
+    drop(file.open());
+    assert!(!beside.0.exists(), "of a process that has ended");
+    let mut other = Redb::open(&beside.0, peer(1)).unwrap();
+    other.put(WALL, Record::new("k", "v")).unwrap();
+    other.sync().unwrap();
+    drop(file.open());
+    drop(other);
+    assert_eq!(Redb::open(&beside.0, peer(1)).unwrap().records().count(), 1);
+}
+
+#[test]
+fn what_is_in_the_way_of_the_new_file_is_named() {
+    let file = File::new();
+    let place = Place::new(&file.0);
+    let beside = format!("{}.new", file.0.display());
+    fs::create_dir(&beside).unwrap();
+    let error = place.begin_beside().err().unwrap().to_string();
+    fs::remove_dir(&beside).unwrap();
+    assert!(error.starts_with(&beside), "{error}");
 }
