@@ -25,7 +25,7 @@ fn record(n: u32) -> Record {
 }
 
 fn source(n: u32) -> Source {
-    Source { peer: peer(), group: Some(IpGroup::V4([n.to_le_bytes()[0], 0])) }
+    Source { peer: peer(), group: Some(IpGroup::V4([n.to_le_bytes()[0], 0])), hands_on: false }
 }
 
 /// A record of a stranger into a store that is full.
