@@ -104,12 +104,7 @@ impl AddProviderError {
 
     /// Returns the key, without the rest.
     pub fn into_key(self) -> RecordKey {
-        match self {
-            Self::TooFew { key, .. }
-            | Self::Store { key, .. }
-            | Self::Query { key, .. }
-            | Self::NoAddress { key, .. } => key,
-        }
+        self.key().clone()
     }
 
     pub(crate) fn of_query(cause: impl Into<QueryError>, key: RecordKey) -> Self {
@@ -158,9 +153,7 @@ impl GetProvidersError {
 
     /// Returns the key, without the rest.
     pub fn into_key(self) -> RecordKey {
-        match self {
-            Self::NoAnswer { key, .. } | Self::EmptyKey { key } | Self::Query { key, .. } => key,
-        }
+        self.key().clone()
     }
 
     pub(crate) fn of_query(cause: impl Into<QueryError>, key: RecordKey) -> Self {

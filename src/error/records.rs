@@ -118,13 +118,7 @@ impl GetRecordError {
 
     /// Returns the key, without the rest.
     pub fn into_key(self) -> RecordKey {
-        match self {
-            Self::NotFound { key, .. }
-            | Self::NoAnswer { key, .. }
-            | Self::QuorumFailed { key, .. }
-            | Self::Invalid { key, .. }
-            | Self::Query { key, .. } => key,
-        }
+        self.key().clone()
     }
 
     pub(crate) fn of_query(cause: impl Into<QueryError>, key: RecordKey) -> Self {
@@ -225,12 +219,7 @@ impl PutRecordError {
 
     /// Returns the key, without the rest.
     pub fn into_key(self) -> RecordKey {
-        match self {
-            Self::QuorumFailed { key, .. }
-            | Self::Invalid { key, .. }
-            | Self::Store { key, .. }
-            | Self::Query { key, .. } => key,
-        }
+        self.key().clone()
     }
 
     pub(crate) fn of_query(cause: impl Into<QueryError>, key: RecordKey) -> Self {
