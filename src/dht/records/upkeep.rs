@@ -209,11 +209,12 @@ impl<S: RecordStore> Dht<S> {
             let id = *id;
             self.refuse_record(id);
         }
-        if self.records.disk.is_due(now) {
-            self.commit();
-        }
+        // Saved first, so that one commit does for both.
         if self.records.save_at.is_some_and(|at| at <= now) {
             self.save(now);
+        }
+        if self.records.disk.is_due(now) {
+            self.commit();
         }
         self.expire(now);
         self.look_over(now);
