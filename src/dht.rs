@@ -1,56 +1,55 @@
 //! The node: the protocol as one state machine, without I/O, clock or entropy.
 //!
-//! Composes the parts, which do not know each other. Knows neither frames nor swarms: what has happened comes in as an
+//! Composes the parts, and holds the contract. Knows neither frames nor swarms: what has happened comes in as an
 //! [`Input`], what is to be done goes out as an [`Output`], and time is an argument.
 
 mod advice;
 mod answer;
 mod clocks;
-mod inbound;
+mod commands;
+mod context;
 mod io;
 mod local;
 mod mode;
+mod node;
 mod op;
 mod peers;
-mod providers;
+mod providing;
 mod queries;
 mod records;
-mod reported;
-mod seeds;
+mod serving;
+mod storage;
 mod upkeep;
+mod view;
 
-use std::collections::{BTreeMap, VecDeque};
-
-use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 pub use io::{ConnectionId, Deadline, DialFailure, DialId, InboundId, Input, Output, RequestId, Unreached};
 pub use queries::QueryRef;
 
-use crate::addrs::{Addresses, clean, without_peer};
-use crate::config::{BucketInserts, Config};
-use crate::error::AddressError;
-use crate::event::{Event, Mode, QueryId, RoutingUpdate};
-use crate::key::Key;
-use crate::peer::{PackedPeerId, PeerInfo};
-use crate::query::pool::Pool;
-use crate::query::rtt::Estimator;
-use crate::rng::Rng;
-use crate::routing::admission::{Admission, Stranger};
-use crate::routing::bootstrap::Bootstrap;
-use crate::routing::refresh::Refresh;
-use crate::routing::{Entry, Probe, Table, TableConfig, TableSnapshot, Worth};
+use crate::addrs::Addresses;
+use crate::config::Config;
+use crate::error::NoKnownPeers;
+use crate::event::{Event, Mode, QueryId};
+use crate::peer::PeerInfo;
+use crate::routing::{Table, TableSnapshot};
 use crate::store::RecordStore;
-use crate::time::{Duration, Instant, Now};
+use crate::time::{Instant, Now};
 
-use advice::Advice;
-use clocks::Clocks;
-use local::Local;
-use mode::ModeMachine;
-use peers::{Peers, Protocol};
-use queries::Query;
-use reported::Reported;
-use seeds::Seeds;
+use clocks::Jump;
+use context::Context;
+use node::Node;
+use op::bootstrap::Bootstrap;
+use op::find_peers::FindPeers;
+use op::machine::After;
+use peers::{Outcome, Owner, Peers};
+use providing::Providing;
+use queries::{Asker, Ended, Queries};
+use records::Records;
+use serving::{Serving, Stock};
+use storage::Storage;
+use upkeep::{Due, Entered, Upkeep};
+use view::Parts;
 
 /// A Kademlia node as a pure state machine.
 ///
@@ -78,33 +77,15 @@ use seeds::Seeds;
 /// Those of [`Config`] and of its parts. Outputs are bounded by the calls that were made since they were last drained.
 #[derive(Debug)]
 pub struct Dht<S> {
-    config: Config,
-    local: Local,
-    rng: Rng,
-    clocks: Clocks,
-    mode: ModeMachine,
-    advice: Advice,
-    table: Table,
-    admission: Admission,
-    probe: Probe,
-    refresh: Refresh,
-    join: Bootstrap,
-    seeds: Seeds,
-    reported: Reported,
-    /// Apart as well.
+    cx: Context,
+    // Apart, so that a node does not grow too large to be moved.
     peers: Box<Peers>,
-    estimator: Estimator,
-    queries: Pool<Query>,
-    /// Queries that have ended while their last event is still to be taken.
-    ended: BTreeMap<QueryId, QueryRef>,
-    /// Peers whose connections are to be kept.
-    kept: Box<[PackedPeerId]>,
-    kept_is_outdated: bool,
-    records: Box<records::Records>,
-    /// Apart, so that a node does not grow too large to be moved.
-    providing: Box<providers::Providing>,
-    store: S,
-    outputs: VecDeque<Output>,
+    upkeep: Box<Upkeep>,
+    queries: Queries,
+    records: Box<Records>,
+    providing: Box<Providing>,
+    serving: Serving,
+    storage: Storage<S>,
 }
 
 impl<S: RecordStore> Dht<S> {
@@ -112,96 +93,102 @@ impl<S: RecordStore> Dht<S> {
     ///
     /// All its random choices follow from `seed`; a seed in the configuration goes before it.
     pub fn new(local: PeerId, store: S, config: Config, seed: [u8; 32], now: Now) -> Self {
-        let key = Key::of_peer(&local, config.key_hash);
+        let cx = Context::new(local, config, seed, now);
         let mut this = Self {
-            local: Local::new(local, key),
-            rng: Rng::from_seed(config.seed.unwrap_or(seed)),
-            clocks: Clocks::new(now),
-            mode: ModeMachine::new(),
-            advice: Advice::default(),
-            table: Table::new(key, TableConfig::from(&config)),
-            admission: Admission::default(),
-            probe: Probe::new(),
-            refresh: Refresh::new(config.refresh_interval),
-            join: Bootstrap::new(config.joining),
-            seeds: Seeds::new(config.max_seeds.get()),
-            reported: Reported::default(),
-            peers: Box::new(Peers::new(local, &config)),
-            estimator: Estimator::new(config.soft_timeout.clone()),
-            queries: Pool::new(config.max_queries.get(), config.query_timeout),
-            ended: BTreeMap::new(),
-            kept: Box::default(),
-            kept_is_outdated: false,
-            records: Box::new(records::Records::new(&config.records)),
-            providing: Box::new(providers::Providing::new(&config.providers)),
-            store,
-            outputs: VecDeque::new(),
-            config,
+            peers: Box::new(Peers::new(&cx.local, &cx.config)),
+            upkeep: Box::new(Upkeep::new(cx.local.key, &cx.config)),
+            queries: Queries::new(&cx.config),
+            records: Box::new(Records::new(&cx.config.records)),
+            providing: Box::new(Providing::new(&cx.config.providers)),
+            serving: Serving::default(),
+            storage: Storage::new(store),
+            cx,
         };
-        this.find_records(now.instant);
-        this.find_provided(now.instant);
+        this.find(now.instant);
         this
+    }
+
+    /// Takes note of what the store held when the node began: peers to join through, records, and keys that it provided.
+    fn find(&mut self, now: Instant) {
+        let Self { cx, peers, upkeep, records, providing, storage, .. } = self;
+        for PeerInfo { peer_id, addrs } in storage.saved_peers() {
+            for address in addrs {
+                if let Err(error) = upkeep.add_address(now, peer_id, address, cx, peers) {
+                    tracing::debug!(peer = %peer_id, %error, "a peer of an earlier run was not added");
+                }
+            }
+        }
+        records.find(now, storage, cx);
+        storage.commit_soon(now);
+        providing.find(now, storage, cx);
+    }
+
+    /// Borrows the parts: the one that serves, and what it works with.
+    fn split(&mut self) -> (&mut Serving, Stock<'_, S>) {
+        let Self { cx, peers, upkeep, queries, records, providing, serving, storage } = self;
+        let parts = Parts { cx, peers, upkeep, progress: storage.progress() };
+        (serving, Stock { node: Node { parts, queries, storage }, records, providing })
     }
 
     /// Tells the node what has happened outside.
     pub fn handle_input(&mut self, now: Now, input: Input) {
         let now = self.tell_time(now);
-        let out = &mut self.outputs;
+        let Self { cx, peers, upkeep, queries, providing, storage, .. } = self;
         match input {
             Input::Connected { peer, connection, address, dialled, dial } => {
-                self.advice.connected(now);
-                self.connected(now, (peer, connection), address, dialled, dial);
+                cx.advice.connected(now);
+                upkeep.on_connected(now, (peer, connection), (address, dialled), dial, cx, peers);
             }
-            Input::Disconnected { peer, connection } => self.disconnected(now, peer, connection),
+            Input::Disconnected { peer, connection } => {
+                upkeep.on_disconnected(now, (peer, connection), cx, peers);
+            }
             Input::DialFailed { dial, peer, error } => {
-                self.peers.dial_failed(now, dial, peer, &error, out);
-                if let Some(peer) = peer {
-                    let (key, addresses) = (self.peers.key(&peer), self.peers.addresses(&peer));
-                    self.addresses_changed(&key, &peer, &addresses);
-                }
+                peers.dial_failed(now, dial, peer, &error, &mut cx.out);
+                peer.iter().for_each(|peer| upkeep.on_dial_failed(peer, cx, peers));
             }
             Input::AddressesLearned { peer, addresses } => {
-                self.advice.heard();
-                self.addresses_learned(now, peer, addresses);
+                cx.advice.heard();
+                upkeep.on_addresses(now, peer, addresses, cx, peers);
             }
             Input::ProtocolConfirmed { peer } => {
-                self.advice.heard();
-                let protocol = &mut self.peers.remember(now, peer).protocol;
-                let before = std::mem::replace(protocol, Protocol::Confirmed);
-                if !matches!(before, Protocol::Unknown | Protocol::Confirmed) {
-                    self.admission.forget(&peer);
-                }
-                self.consider(now, peer);
+                cx.advice.heard();
+                upkeep.on_confirmed(now, peer, cx, peers);
             }
             Input::ProtocolUnsupported { peer } => {
-                self.peers.unsupported(now, peer);
-                self.drop_from_table(now, &peer);
+                peers.unsupported(now, peer);
+                upkeep.drop_from_table(now, &peer, cx, peers);
             }
             Input::ProtocolDoubted { peer } => {
-                self.advice.heard();
-                self.protocol_doubted(now, peer);
+                cx.advice.heard();
+                upkeep.on_doubted(now, peer, cx, peers);
             }
             Input::LocalAddresses { external, listening } => {
                 if !external.is_empty() {
-                    self.advice.heard();
+                    cx.advice.heard();
                 }
-                if self.local.set_addresses(&external, &listening) {
-                    self.check_kept(now);
+                if cx.local.set_addresses(&external, &listening) {
+                    upkeep.check_kept(now, cx, peers);
                 }
-                self.peers.set_own_reach(self.local.reaches());
-                self.own_addresses_changed(now);
-                let external = self.local.external().iter().as_slice();
-                let changed = self.mode.addresses(now, external, &listening);
-                self.mode_changed(changed, true);
+                peers.set_own(&cx.local);
+                providing.on_own_addresses(now, cx);
+                let external = cx.local.external().iter().as_slice();
+                let changed = cx.mode.addresses(now, external, &listening);
+                cx.mode_changed(changed, true);
             }
             Input::RequestReceived { from, connection, id, request } => {
-                self.peers.heard_on(now, &from, connection, out);
-                self.serve(now, from, id, request);
+                peers.heard_on(now, &from, connection, &mut cx.out);
+                let (serving, mut stock) = self.split();
+                if serving.serve(now, (from, id), request, &mut stock) {
+                    let Parts { cx, peers, upkeep, .. } = stock.node.parts;
+                    upkeep.on_asked(now, from, cx, peers);
+                }
             }
-            Input::RequestSent { id } => self.peers.sent(now, id, out),
-            Input::ResponseReceived { id, response } => self.peers.answered(now, id, response, out),
-            Input::RequestFailed { id, error } => self.peers.failed(now, id, error, out),
-            Input::StoreAdvanced { progress } => self.store_advanced(now, progress),
+            Input::RequestSent { id } => peers.sent(now, id, &mut cx.out),
+            Input::ResponseReceived { id, response } => peers.answered(now, id, response, &mut cx.out),
+            Input::RequestFailed { id, error } => peers.failed(now, id, error, &mut cx.out),
+            Input::StoreAdvanced { progress } => {
+                storage.on_progress(now, progress, cx, |id| queries.wake(id));
+            }
         }
         self.advance(now);
     }
@@ -209,23 +196,31 @@ impl<S: RecordStore> Dht<S> {
     /// Does what is due by time alone.
     pub fn handle_timeout(&mut self, now: Now) {
         let now = self.tell_time(now);
-        self.peers.handle_timeout(now, &mut self.outputs);
-        self.queries.handle_timeout(now);
-        self.admission.handle_timeout(now);
-        if self.mode.hint(now) {
+        let Self { cx, peers, upkeep, queries, .. } = self;
+        peers.handle_timeout(now, &mut cx.out);
+        queries.handle_timeout(now);
+        upkeep.handle_timeout(now);
+        if cx.mode.hint(now) {
             tracing::info!(
                 "still a Kademlia client: no external address is confirmed; \
                  call set_mode(Some(Mode::Server)) if others can dial this node"
             );
         }
-        self.miss_identify(now);
-        self.keep_up(now);
-        self.keep_records(now);
-        self.keep_providing(now);
+        let num_connected = || if upkeep.table.is_empty() { peers.num_connected() } else { 0 };
+        if let Some(connected) = cx.advice.misses_identify(now, num_connected) {
+            cx.event(Event::IdentifyMissing { connected });
+        }
+        self.look_up_due(now);
+        let Self { cx, upkeep, records, providing, serving, storage, .. } = self;
+        serving.handle_timeout(now, cx);
+        storage.handle_timeout(now, &upkeep.table, cx);
+        records.expire(now, storage, cx);
+        records.look_over(now, storage, cx);
+        providing.handle_timeout(now);
         self.advance(now);
-        if self.join.is_due(now) {
+        if self.upkeep.join_is_due(now) {
             // Somebody has left meanwhile, and the table is low: a first join begins at once.
-            self.keep_up(now);
+            self.look_up_due(now);
             self.advance(now);
         }
         debug_assert!(
@@ -237,38 +232,30 @@ impl<S: RecordStore> Dht<S> {
 
     /// Returns what is to be done outside, in the order in which it is to be done.
     pub fn poll_output(&mut self) -> Option<Output> {
-        let mut output = self.outputs.pop_front();
-        match &mut output {
-            Some(Output::SendRequest { to, request, .. }) => self.sign(to, request),
-            Some(Output::Event(Event::OutboundQueryProgressed { id, step, .. })) if step.last => {
-                self.last_was_taken(*id);
-            }
-            Some(_) | None => {}
-        }
-        if output.is_none() && self.outputs.capacity() > OUTPUTS_KEPT {
-            // A burst leaves no large buffer behind.
-            self.outputs.shrink_to(OUTPUTS_KEPT);
+        let output = self.cx.next_output();
+        if let Some(Output::Event(Event::OutboundQueryProgressed { id, step, .. })) = &output
+            && step.last
+        {
+            self.queries.last_was_taken(*id);
         }
         output
     }
 
     /// Returns when to call [`handle_timeout`](Self::handle_timeout), and what is due then.
     pub fn poll_timeout(&self) -> Option<Deadline> {
-        let can_put = self.can_put();
+        let can_send = !self.queries.is_full() && !self.upkeep.table.is_empty();
         [
             (self.queries.deadline(), "query"),
             (self.peers.deadline(), "request"),
-            (self.admission.deadline(), "admission"),
-            (self.reported.deadline().filter(|_| self.is_low()), "reported"),
-            (self.probe.deadline(), "probe"),
-            (self.refresh.deadline(), "refresh"),
-            (self.join.deadline(), "join"),
-            (self.mode.deadline(), "mode"),
-            (self.advice.deadline(), "advice"),
-            (self.records.deadline(can_put), "records"),
-            (self.providing.deadline(self.can_announce()), "providers"),
+            (self.cx.mode.deadline(), "mode"),
+            (self.cx.advice.deadline(), "advice"),
+            (self.serving.deadline(), "held record"),
+            (self.storage.deadline(), "store"),
+            (self.records.deadline(can_send), "records"),
+            (self.providing.deadline(can_send && self.providing.has_addresses()), "providers"),
         ]
         .into_iter()
+        .chain(self.upkeep.deadlines(&self.cx.config))
         .filter_map(|(at, reason)| at.map(|at| Deadline { at, reason }))
         .min_by_key(|deadline| deadline.at)
     }
@@ -279,212 +266,164 @@ impl<S: RecordStore> Dht<S> {
     /// which are bounded.
     fn advance(&mut self, now: Instant) {
         loop {
-            if let Some(outcome) = self.peers.next_outcome() {
+            while let Some(Entered { peer, key }) = self.upkeep.next_entered() {
+                self.records.entered(&peer, &key);
+                self.providing.entered(now, peer, key);
+                self.storage.save_soon(now);
+            }
+            let (_, Stock { mut node, records, providing }) = self.split();
+            let Parts { cx, peers, upkeep, .. } = &mut node.parts;
+            if let Some(outcome) = peers.next_outcome() {
                 self.settle(now, outcome);
-            } else if let Some(met) = self.peers.next_met() {
-                self.met(now, met);
-            } else if let Some(standing) = self.peers.next_standing() {
-                self.standing_changed(now, standing);
-            } else if let Some(id) = self.queries.next_ready() {
-                self.step(now, id);
-            } else if !self.ask_around(now)
-                && !self.try_reported(now)
-                && !self.put_anew(now)
-                && !self.hand_next(now)
-                && !self.announce_next(now)
-                && !self.tell_next(now)
+            } else if let Some(met) = peers.next_met() {
+                if let Some((peer, address)) = node.queries.on_met(met) {
+                    upkeep.on_met(now, peer, address, cx, peers);
+                }
+            } else if let Some(standing) = peers.next_standing() {
+                upkeep.on_standing(now, standing, cx, peers);
+            } else if let Some(id) = node.queries.next_ready() {
+                let ended = node.queries.step(now, id, &mut node.parts);
+                self.conclude(now, ended);
+            } else if !upkeep.ask_next(now, cx, peers)
+                && !upkeep.try_reported(now, cx, peers)
+                && !records.put_next(now, &mut node)
+                && !records.hand_next(now, &mut node)
+                && !providing.announce_next(now, &mut node)
+                && !providing.tell_next(now, &mut node)
             {
                 break;
             }
         }
-        if self.kept_is_outdated {
-            self.update_kept(now);
-        }
-        self.sweep(now);
+        let Self { cx, peers, upkeep, .. } = self;
+        upkeep.update_kept(now, cx, peers);
+        upkeep.sweep(now, peers);
     }
 
-    /// Adds an address of a peer: as another one if it is in the routing table, else as a seed.
-    ///
-    /// A seed is a candidate of every lookup, and is checked at once so that it enters the routing table. It is not forgotten
-    /// however silent it is, unless another wants its place when it has failed for ten minutes while others answered. Where
-    /// peers enter by hand, one that has proved itself enters at once, whether there is room for another seed or not.
-    ///
-    /// A trailing `/p2p` is cut off. Fails for an address of this node, one that nobody can dial (see [`clean`]) or that the
-    /// configured filter refuses, and if there is no room for another seed.
-    pub fn add_address(&mut self, now: Now, peer: PeerId, address: Multiaddr) -> RoutingUpdate {
-        self.try_add_address(now, peer, address).unwrap_or_else(|error| {
-            tracing::debug!(%peer, %error, "an address was not added");
-            RoutingUpdate::Failed
-        })
-    }
-
-    /// Does what [`add_address`](Self::add_address) does, and says why an address cannot be used.
-    ///
-    /// # Errors
-    /// [`AddressError`], where [`add_address`](Self::add_address) returns [`RoutingUpdate::Failed`].
-    pub fn try_add_address(
-        &mut self,
-        now: Now,
-        peer: PeerId,
-        address: Multiaddr,
-    ) -> Result<RoutingUpdate, AddressError> {
-        let now = self.tell_time(now);
-        let update = self.add_and_check(now, peer, address);
-        self.advance(now);
-        update
-    }
-
-    /// Adds an address of a peer, and has the peer checked if it is a seed that is not in the table.
-    fn add_and_check(
-        &mut self,
-        now: Instant,
-        peer: PeerId,
-        address: Multiaddr,
-    ) -> Result<RoutingUpdate, AddressError> {
-        let update = self.add_seed(now, peer, address)?;
-        if update == RoutingUpdate::Pending {
-            let key = self.peers.key(&peer);
-            self.admission.forget(&peer);
-            self.admission.offer(now, Stranger { key, peer, worth: Worth::Named, group: None });
-        }
-        Ok(update)
-    }
-
-    fn add_seed(
-        &mut self,
-        now: Instant,
-        peer: PeerId,
-        address: Multiaddr,
-    ) -> Result<RoutingUpdate, AddressError> {
-        let (plain, named) = without_peer(address.clone());
-        self.check_address(&plain, Some(&peer))?;
-        if let Some(named) = named.filter(|named| *named != peer) {
-            return Err(AddressError::OtherPeer { named });
-        }
-        let address = clean(address, &peer).ok_or(AddressError::Undialable)?;
-        let known = self.peers.remember(now, peer);
-        known.addresses = known.addresses.with_reported(address.clone());
-        known.trust(&address);
-        known.learnt();
-        known.is_wanted = true;
-        let addresses = known.addresses.clone();
-        self.peers.addresses_arrived(now, &peer, &mut self.outputs);
-        let key = self.peers.key(&peer);
-        let is_seed = self.seeds.add(now, key, peer, address);
-        if self.table.entry(&key, &peer).is_some() {
-            self.addresses_changed(&key, &peer, &addresses);
-            return Ok(RoutingUpdate::Success);
-        }
-        let by_hand = self.config.bucket_inserts == BucketInserts::Manual;
-        if !is_seed && !by_hand {
-            return Err(AddressError::TooManySeeds { limit: self.config.max_seeds.get() });
-        }
-        if by_hand && self.peers.is_server(now, &peer) {
-            // The application says yes to what it was asked; whether there is room among the seeds is another question.
-            self.admit(now, key, peer);
-            if self.table.entry(&key, &peer).is_some() {
-                return Ok(RoutingUpdate::Success);
+    /// Tells the routing upkeep, and the query that has made it, what came of a request.
+    fn settle(&mut self, now: Instant, outcome: Outcome) {
+        let (_, Stock { node: Node { parts, queries, .. }, .. }) = self.split();
+        parts.upkeep.on_outcome(now, &outcome, parts.cx, parts.peers);
+        let Outcome { owner, peer, result, .. } = outcome;
+        if let Owner::Query(id, lookup) = owner {
+            match result {
+                Ok(reply) => queries.on_reply(now, (id, lookup), &peer, reply, &parts),
+                Err(error) => queries.on_failed((id, lookup), &peer, error),
             }
         }
-        self.join.known(now);
-        Ok(RoutingUpdate::Pending)
     }
 
-    /// Removes an address of a peer; with its last one the peer leaves the routing table and the seeds.
+    /// Does what is left to be done for a query that is over.
+    fn conclude(&mut self, now: Instant, ended: Option<Ended>) {
+        let Some(Ended { id, asker, after }) = ended else {
+            return;
+        };
+        let (_, Stock { mut node, records, providing }) = self.split();
+        let Parts { cx, peers, upkeep, .. } = &mut node.parts;
+        match after {
+            After::Nothing => {}
+            After::Joined(reached) => {
+                upkeep.joined(now, reached, cx);
+                if reached {
+                    providing.hurry(now);
+                }
+            }
+            After::Dialled => peers.forget_address(now, id, &mut cx.out),
+            After::Found(found) => records.on_found(now, found, &mut node),
+            After::Put(stored) => records.on_put(now, &stored, asker, cx),
+            After::Announced(announced) => providing.on_announced(now, announced, asker, &mut node),
+            After::Told(to, is_told) => providing.on_told(&to, is_told),
+        }
+    }
+
+    /// Begins what the routing upkeep wants looked up: a join, buckets.
+    fn look_up_due(&mut self, now: Instant) {
+        while let Some(due) = self.upkeep.next_due(now, &mut self.cx) {
+            match due {
+                Due::Join => {
+                    if self.queries.is_full() || self.begin_join(now).is_err() {
+                        // Whoever was known has been removed, or there is no room for a query now.
+                        self.upkeep.joined(now, false, &mut self.cx);
+                    }
+                }
+                Due::LookUp(target) => {
+                    let (_, Stock { node: Node { mut parts, queries, .. }, .. }) = self.split();
+                    if let Some(search) = FindPeers::of_upkeep(now, target, &mut parts)
+                        && !queries.is_full()
+                    {
+                        queries.insert(now, search, Asker::Upkeep);
+                    }
+                }
+            }
+        }
+    }
+
+    fn begin_join(&mut self, now: Instant) -> Result<QueryId, NoKnownPeers> {
+        let (_, Stock { node: Node { mut parts, queries, .. }, .. }) = self.split();
+        let join = Bootstrap::begin(now, &mut parts)?;
+        match queries.begin(now, join.into(), &mut parts) {
+            Ok(id) => {
+                parts.upkeep.join_began();
+                self.advance(now);
+                Ok(id)
+            }
+            Err(result) => Ok(queries.at_once(now, result, &mut parts)),
+        }
+    }
+
+    /// Takes note of the time.
+    fn tell_time(&mut self, now: Now) -> Instant {
+        if let Some(jump) = self.cx.clocks.tell(now) {
+            self.clock_has_jumped(now.instant, jump);
+        }
+        now.instant
+    }
+
+    /// Whatever depends on the wall clock is computed anew, and whoever may be gone is asked.
     ///
-    /// Returns the entry of a peer that has left the routing table.
-    pub fn remove_address(&mut self, now: Now, peer: &PeerId, address: &Multiaddr) -> Option<Entry> {
-        let now = self.tell_time(now);
-        let address = clean(address.clone(), peer)?;
-        self.seeds.remove_address(peer, &address);
-        let known = self.peers.get_mut(peer)?;
-        known.forget_address(&address);
-        known.is_wanted &= !known.addresses.is_empty();
-        let addresses = known.addresses.clone();
-        let key = self.peers.key(peer);
-        if addresses.is_empty() {
-            let removed = self.drop_from_table(now, peer);
-            self.advance(now);
-            return removed;
+    /// # What a jump means
+    /// Ends are times of the wall clock: what has ended by it is gone, whether the machine has slept or the clock was wrong.
+    /// What is to be put or announced anew follows the time that has passed: if it was slept away, the schedules catch up, a
+    /// day within an hour. After a clock was set back, nothing of others lasts longer than it would if it were stored now.
+    fn clock_has_jumped(&mut self, now: Instant, jump: Jump) {
+        tracing::info!(?jump, "the wall clock has jumped: ends are computed anew, and peers are checked");
+        let Self { cx, peers, upkeep, records, providing, storage, .. } = self;
+        if let Jump::Forward(by) = jump {
+            records.slept(now, by);
+            providing.slept(now, by);
         }
-        self.addresses_changed(&key, peer, &addresses);
-        None
-    }
-
-    /// Removes a peer from the routing table and the seeds. It may enter again when it answers.
-    pub fn remove_peer(&mut self, now: Now, peer: &PeerId) -> Option<Entry> {
-        let now = self.tell_time(now);
-        self.seeds.remove(peer);
-        self.reported.remove(peer);
-        if let Some(known) = self.peers.get_mut(peer) {
-            known.is_wanted = false;
-        }
-        let removed = self.drop_from_table(now, peer);
-        self.advance(now);
-        removed
-    }
-
-    /// Sets whether the node serves others, or lets that follow its confirmed external addresses.
-    pub fn set_mode(&mut self, now: Now, mode: Option<Mode>) {
-        let now = self.tell_time(now);
-        let changed = self.mode.set(mode);
-        self.mode_changed(changed, mode.is_none());
-        self.advance(now);
-    }
-
-    fn mode_changed(&mut self, changed: Option<Mode>, by_itself: bool) {
-        let Some(new_mode) = changed else { return };
-        tracing::debug!(%new_mode, "mode changed");
-        self.outputs.push_back(Output::SetMode(new_mode));
-        if by_itself {
-            self.event(Event::ModeChanged { new_mode });
-        }
-    }
-
-    fn event(&mut self, event: Event) {
-        self.outputs.push_back(Output::Event(event));
-    }
-
-    fn keeps(&self, address: &Multiaddr) -> bool {
-        answer::keeps(address, &self.local, &self.config)
-    }
-
-    /// Returns why an address without a `/p2p` suffix is not one to reach another peer at, if it is not.
-    fn check_address(&self, address: &Multiaddr, peer: Option<&PeerId>) -> Result<(), AddressError> {
-        if peer == Some(&self.local.peer) {
-            return Err(AddressError::Own);
-        }
-        answer::check(address, &self.local, &self.config)
+        storage.clock_has_jumped(now, jump);
+        records.expire(now, storage, cx);
+        upkeep.check_all(now, cx, peers);
     }
 
     /// Returns whether the node serves others.
     pub fn mode(&self) -> Mode {
-        self.mode.mode()
+        self.cx.mode.mode()
     }
 
     /// Returns the id of this node.
     pub fn local_peer_id(&self) -> &PeerId {
-        &self.local.peer
+        &self.cx.local.peer
     }
 
     /// Returns the configuration.
     pub fn config(&self) -> &Config {
-        &self.config
+        &self.cx.config
     }
 
     /// Returns the routing table.
     pub fn table(&self) -> &Table {
-        &self.table
+        &self.upkeep.table
     }
 
     /// Returns a picture of the routing table as it is at `now`.
     pub fn snapshot(&self, now: Now) -> TableSnapshot {
-        TableSnapshot::of(now.instant, &self.table)
+        TableSnapshot::of(now.instant, &self.upkeep.table)
     }
 
     /// Returns the live peers of the routing table with their addresses, to be added again after a restart.
     pub fn export_peers(&self) -> Vec<PeerInfo> {
-        let live = self.table.entries().filter(|entry| entry.is_live());
+        let live = self.upkeep.table.entries().filter(|entry| entry.is_live());
         live.map(|entry| PeerInfo { peer_id: entry.peer(), addrs: entry.addresses().clone().into_vec() })
             .collect()
     }
@@ -514,9 +453,20 @@ impl<S: RecordStore> Dht<S> {
         self.peers.len()
     }
 
+    /// Iterates over the queries of the application that run, and those that have ended while their last event is still to be
+    /// taken.
+    pub fn queries(&self) -> impl Iterator<Item = QueryRef> {
+        self.queries.iter()
+    }
+
+    /// Returns a query of the application that runs, or whose last event is still to be taken.
+    pub fn query(&self, id: QueryId) -> Option<QueryRef> {
+        self.queries.get(id)
+    }
+
     /// Returns the store.
     pub fn store(&self) -> &S {
-        &self.store
+        &self.storage.store
     }
 
     /// Returns the store, to be changed.
@@ -525,16 +475,10 @@ impl<S: RecordStore> Dht<S> {
     /// and handed over from then on, as the node's own or as another's, as the store says.
     /// [`put_record`](Self::put_record) and [`store_local`](Self::store_local) do so at once.
     pub fn store_mut(&mut self) -> &mut S {
-        self.records.given_away(self.clocks.latest());
-        &mut self.store
+        self.records.given_away(self.cx.clocks.latest());
+        &mut self.storage.store
     }
 }
-
-/// Room for so many outputs is kept while there are none.
-const OUTPUTS_KEPT: usize = 4;
-
-/// A check or a probe that could not be made is tried again after this time.
-const TRY_AGAIN: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests;

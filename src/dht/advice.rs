@@ -4,12 +4,12 @@
 
 use std::sync::Arc;
 
-use super::{Dht, RecordStore};
+use super::mode::ModeMachine;
 use crate::error::{
     AddProviderError, BootstrapError, ConnectError, Fates, FindPeerError, GetClosestPeersError,
     GetProvidersError, GetRecordError, PutRecordError, QueryError, RequestError,
 };
-use crate::event::{Event, Mode, QueryResult};
+use crate::event::{Mode, QueryResult};
 use crate::time::{Duration, Instant, after};
 
 /// A node with connections whose swarm tells nothing of who is there gets its line after this time. Identify tells within two
@@ -55,6 +55,49 @@ impl Advice {
 
     pub(super) const fn deadline(&self) -> Option<Instant> {
         self.identify_at
+    }
+
+    /// Looks whether a result of the application's query shows that something is set up wrongly, and says so.
+    pub(super) fn of_result(
+        &mut self,
+        result: &QueryResult,
+        mode: &ModeMachine,
+        num_connected: impl FnOnce() -> usize,
+        protocol: &Arc<str>,
+    ) {
+        let Some(failure) = failure(result) else {
+            return;
+        };
+        // A node that is alone is no client for long: somebody must be there to whom it matters.
+        let is_client = mode.is_automatic()
+            && mode.mode() == Mode::Client
+            && (failure == Failure::Unsupported || num_connected() > 0);
+        let (of_protocol_too, of_client) = self.failed(&failure, is_client);
+        if of_protocol_too {
+            tracing::warn!("{}", of_protocol(protocol));
+        }
+        if of_client {
+            tracing::warn!("{OF_CLIENT}");
+        }
+    }
+
+    /// Returns whether the time is up by which somebody should have said who is there, and says so if nobody has although
+    /// so many are connected.
+    pub(super) fn misses_identify(
+        &mut self,
+        now: Instant,
+        num_connected: impl FnOnce() -> usize,
+    ) -> Option<usize> {
+        if !self.is_due(now) {
+            return None;
+        }
+        let connected = num_connected();
+        if connected == 0 {
+            return None;
+        }
+        self.heard();
+        tracing::warn!(connected, "{OF_IDENTIFY}");
+        Some(connected)
     }
 
     /// Returns whether the time is up by which somebody should have said who is there.
@@ -151,39 +194,6 @@ pub(super) const OF_CLIENT: &str = "a query has failed while this node is a Kade
 /// What is said where nothing tells who is there.
 pub(super) const OF_IDENTIFY: &str = "there are connections, but nothing in this swarm says who is there, what they speak or \
     where they are: add identify to the swarm, here and at the others, or name peers by add_address";
-
-impl<S: RecordStore> Dht<S> {
-    /// Looks whether a result of the application's query shows that something is set up wrongly.
-    pub(super) fn advise(&mut self, result: &QueryResult) {
-        let Some(failure) = failure(result) else {
-            return;
-        };
-        // A node that is alone is no client for long: somebody must be there to whom it matters.
-        let is_client = self.mode.is_automatic()
-            && self.mode.mode() == Mode::Client
-            && (failure == Failure::Unsupported || self.peers.num_connected() > 0);
-        let (of_protocol_too, of_client) = self.advice.failed(&failure, is_client);
-        if of_protocol_too {
-            tracing::warn!("{}", of_protocol(&self.config.protocol_name));
-        }
-        if of_client {
-            tracing::warn!("{OF_CLIENT}");
-        }
-    }
-
-    /// Says that nothing tells who is there, if that is so and its time has come.
-    pub(super) fn miss_identify(&mut self, now: Instant) {
-        if !self.advice.is_due(now) || !self.table.is_empty() {
-            return;
-        }
-        let connected = self.peers.num_connected();
-        if connected > 0 {
-            self.advice.heard();
-            tracing::warn!(connected, "{OF_IDENTIFY}");
-            self.event(Event::IdentifyMissing { connected });
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -14,6 +14,9 @@ use crate::error::AddressError;
 use crate::key::Key;
 use crate::message::{Response, SentRecord};
 use crate::peer::KadPeer;
+use crate::record::Record;
+use crate::time::SystemTime;
+use crate::validate::Validator as _;
 
 /// How many peers of one IP group in one answer count.
 const MAX_PER_GROUP: usize = 2;
@@ -46,6 +49,15 @@ pub(super) fn contents(response: Response) -> Contents {
         }
         Response::Pong | Response::PutValue { .. } => Contents::default(),
     }
+}
+
+/// Returns the record of an answer, if it may stand under its key.
+pub(super) fn valid_record(wall: SystemTime, record: SentRecord, config: &Config) -> Option<Record> {
+    let valid = config.records.validators.validate(wall, &record.key, &record.value);
+    if let Err(error) = &valid {
+        tracing::debug!(%error, "a record that was found is not valid");
+    }
+    valid.ok().map(|()| record.into_record(wall))
 }
 
 /// Returns the peers of an answer that count, with their keys.

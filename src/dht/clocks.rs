@@ -3,8 +3,6 @@
 //! Knows both clocks as they are told; what a jump means for records, schedules and connections is decided here, what is
 //! done about it by their own machines.
 
-use super::{Dht, RecordStore};
-use crate::peer::PackedPeerId;
 use crate::time::{Duration, Instant, Now, SystemTime, wall_after};
 
 /// A wall clock that differs by more from what the monotonic one lets expect was set, or the machine has slept. NTP slews
@@ -58,39 +56,6 @@ impl Clocks {
     /// Returns what the wall clock shows at an instant, if it is not set.
     pub(super) fn wall_at(&self, now: Instant) -> SystemTime {
         wall_after(self.latest.wall, now.saturating_duration_since(self.latest.instant))
-    }
-}
-
-impl<S: RecordStore> Dht<S> {
-    /// Takes note of the time.
-    pub(super) fn tell_time(&mut self, now: Now) -> Instant {
-        if let Some(jump) = self.clocks.tell(now) {
-            self.clock_has_jumped(now.instant, jump);
-        }
-        now.instant
-    }
-
-    pub(super) fn wall_at(&self, now: Instant) -> SystemTime {
-        self.clocks.wall_at(now)
-    }
-
-    /// Whatever depends on the wall clock is computed anew, and whoever may be gone is asked.
-    ///
-    /// # What a jump means
-    /// Ends are times of the wall clock: what has ended by it is gone, whether the machine has slept or the clock was wrong.
-    /// What is to be put or announced anew follows the time that has passed: if it was slept away, the schedules catch up, a
-    /// day within an hour. After a clock was set back, nothing of others lasts longer than it would if it were stored now.
-    fn clock_has_jumped(&mut self, now: Instant, jump: Jump) {
-        tracing::info!(?jump, "the wall clock has jumped: ends are computed anew, and peers are checked");
-        self.records.clock_has_jumped(now, jump);
-        if let Jump::Forward(by) = jump {
-            self.providing.slept(now, by);
-        }
-        self.expire(now);
-        self.check_kept(now);
-        let kept = &self.kept;
-        self.table.probe_all(now, |peer| kept.binary_search(&PackedPeerId::from(peer)).is_err());
-        self.probe.hurry(now);
     }
 }
 

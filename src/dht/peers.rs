@@ -9,14 +9,15 @@ use libp2p_identity::PeerId;
 use smallvec::SmallVec;
 
 use super::io::{ConnectionId, DialFailure, Output, RequestId};
+use super::local::Local;
 use crate::addrs::{Addresses, Reach};
 use crate::config::{Config, IpDiversity};
 use crate::error::RequestError;
 use crate::event::QueryId;
 use crate::key::Key;
 use crate::message::{Request, Response};
-use crate::peer::PackedPeerId;
-use crate::query::rtt::Rtt;
+use crate::peer::{ConnectionType, KadPeer, PackedPeerId};
+use crate::query::rtt::{Estimator, Phase, Rtt};
 use crate::time::{Duration, Instant, after, earliest};
 
 mod attempts;
@@ -147,14 +148,17 @@ pub(super) struct Peers {
     /// For how long an answer is usually awaited.
     patience: Duration,
     standings: VecDeque<Standing>,
+    /// Who this node is, for those that it tells where it is.
+    own: Local,
     /// How far away somebody may be who can use an address of this node.
     own_reach: Option<Reach>,
+    estimator: Estimator,
 }
 
 impl Peers {
-    pub(super) fn new(local: PeerId, config: &Config) -> Self {
+    pub(super) fn new(own: &Local, config: &Config) -> Self {
         Self {
-            local,
+            local: own.peer,
             dials: Dials::new(config.max_dials.get()),
             known: Memory::new(config.max_known_peers.get(), config.key_hash),
             request_timeout: config.request_timeout,
@@ -166,13 +170,22 @@ impl Peers {
             due: BTreeSet::new(),
             patience: *config.soft_timeout.end(),
             standings: VecDeque::new(),
+            own: own.clone(),
             own_reach: None,
+            estimator: Estimator::new(config.soft_timeout.clone()),
         }
     }
 
-    /// Takes note of how far the addresses of this node reach: who cannot use any of them is told of none.
-    pub(super) const fn set_own_reach(&mut self, reach: Option<Reach>) {
-        self.own_reach = reach;
+    /// Takes note of the addresses of this node: a peer is told of those that it can use, and nothing is announced to one that
+    /// cannot use any.
+    pub(super) fn set_own(&mut self, own: &Local) {
+        self.own = own.clone();
+        self.own_reach = own.reaches();
+    }
+
+    /// Returns what has been learnt of how long answers and dials take.
+    pub(super) const fn estimator(&self) -> &Estimator {
+        &self.estimator
     }
 
     pub(super) fn get(&self, peer: &PeerId) -> Option<&Known> {
@@ -290,8 +303,9 @@ impl Peers {
                 for id in useless {
                     self.finish(id, Err(RequestError::NoOwnAddress));
                 }
-                for (id, request) in to_send {
+                for (id, mut request) in to_send {
                     if let Some(connection) = self.send_on(now, &peer, id) {
+                        self.sign(&peer, &mut request);
                         out.push_back(Output::SendRequest { to: peer, connection, id, request });
                     }
                 }
@@ -302,6 +316,20 @@ impl Peers {
                 self.fill_slots(now, out);
             }
             Link::Idle | Link::Queued | Link::Dialling | Link::Awaiting => {}
+        }
+    }
+
+    /// Names this node in an announcement that leaves, with the addresses that the peer can use: only now is it known how far
+    /// the connection reaches.
+    fn sign(&self, to: &PeerId, request: &mut Request) {
+        if let Request::AddProvider { providers, .. } = request
+            && providers.is_empty()
+        {
+            providers.push(KadPeer {
+                node_id: self.own.peer,
+                multiaddrs: self.own.addresses_for(self.reach(to)),
+                connection_ty: ConnectionType::Connected,
+            });
         }
     }
 
@@ -492,13 +520,32 @@ impl Peers {
         }
     }
 
+    /// Returns what came of the next request, from which has been learnt how long answers take.
     pub(super) fn next_outcome(&mut self) -> Option<Outcome> {
         let outcome = self.outcomes.pop_front();
-        if outcome.is_none() {
+        match &outcome {
+            Some(outcome) => self.learn(outcome),
             // Most nodes have nothing to settle most of the time.
-            self.outcomes = VecDeque::new();
+            None => self.outcomes = VecDeque::new(),
         }
         outcome
+    }
+
+    fn learn(&mut self, Outcome { owner, result, .. }: &Outcome) {
+        match (owner, result) {
+            (Owner::Query(..), Ok(Reply::Answer(..))) => self.estimator.asked(false),
+            (Owner::Query(..), Err(RequestError::Timeout)) => self.estimator.asked(true),
+            // Whoever says no, or of whom another does, was not silent; and what is asked unasked is no sample of whom lookups
+            // meet.
+            (Owner::Query(..) | Owner::Check | Owner::Probe | Owner::Pulse, _) => {}
+        }
+        // Whoever is slow is checked, so that checks would make all seem slow.
+        if let Ok(Reply::Answer(_, rtt)) = result
+            && *owner != Owner::Pulse
+        {
+            self.estimator.answered(*rtt);
+            self.patience = self.estimator.soft_timeout(None, Phase::Hopping).connected;
+        }
     }
 
     pub(super) fn next_met(&mut self) -> Option<Met> {

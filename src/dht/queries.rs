@@ -1,42 +1,32 @@
-//! Queries: begun, moved on, ended.
+//! Queries: begun, moved on, told, ended.
 //!
 //! Knows operations only as state machines; what a kind of query does stands in its own file under `op`.
 
 mod shown;
 
-use std::num::NonZeroUsize;
+use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
-use super::answer::{Contents, contents, filter, heard};
+use super::answer::{Contents, contents, filter, heard, valid_record};
 use super::io::Output;
-use super::op::bootstrap::{Bootstrap, look_up_bucket, look_up_own};
-use super::op::connect::Connect;
-use super::op::find_peer::FindPeer;
-use super::op::find_peers::FindPeers;
-use super::op::ping::Ping;
-use super::op::put_record::PutRecord;
-use super::op::search::{Goal, Search};
-use super::op::{Answer, Ask, End, Operation, Step, View, preimage_of};
-use super::peers::{Met, Owner};
-use super::{Dht, RecordStore};
-use crate::addrs::{Addresses, without_peer};
-use crate::command::Command;
-use crate::error::{
-    AddProviderError, BootstrapError, ConnectError, FindPeerError, GetClosestPeersError, GetProvidersError,
-    NoKnownPeers, PingError, PutRecordError, QueryError, RequestError,
-};
+use super::op::Operation;
+use super::op::machine::{After, Answer, Ask, Elsewhere, End, Step};
+use super::peers::{Met, Owner, Reply};
+use super::view::Parts;
+use crate::addrs::Addresses;
+use crate::config::Config;
+use crate::error::{QueryError, RequestError};
 use crate::event::{
-    Event, Evidence, FindPeerOk, GetClosestPeersOk, GetProvidersOk, Precision, ProgressStep, QueryId,
-    QueryResult, QueryStats,
+    Event, Evidence, FindPeerOk, GetClosestPeersOk, GetProvidersOk, ProgressStep, QueryId, QueryResult,
+    QueryStats,
 };
-use crate::key::Key;
 use crate::message::Response;
 use crate::peer::PeerInfo;
-use crate::routing::refresh::Target;
-use crate::time::{Duration, Instant, Now};
+use crate::query::pool::Pool;
+use crate::record::RecordKey;
+use crate::time::{Duration, Instant};
 pub use shown::QueryRef;
 
 /// Who is told what a query reaches.
@@ -75,393 +65,215 @@ enum Last {
     Taken,
 }
 
-impl Query {
-    /// Returns the put that it is, if it is one.
-    pub(super) const fn put(&self) -> Option<&PutRecord> {
-        if let Operation::PutRecord(put) = &self.operation { Some(put) } else { None }
-    }
+/// A query that is over, and what is left to be done for it.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) id: QueryId,
+    pub(super) asker: Asker,
+    pub(super) after: After,
 }
 
-/// Borrows the parts that an operation sees, beside the queries themselves.
-macro_rules! view {
-    ($dht:ident) => {
-        View {
-            local: &$dht.local,
-            config: &$dht.config,
-            table: &$dht.table,
-            seeds: &$dht.seeds,
-            peers: &$dht.peers,
-            estimator: &$dht.estimator,
-            progress: $dht.records.disk.progress(),
-            refresh: &mut $dht.refresh,
-            rng: &mut $dht.rng,
-            room: usize::MAX,
-        }
-    };
+/// All queries.
+///
+/// # What it decides
+/// Which query takes its next step, what is told of it, and when it is over.
+///
+/// # Inputs
+/// [`begin`](Self::begin) and the like; [`on_reply`](Self::on_reply), [`on_failed`](Self::on_failed),
+/// [`on_met`](Self::on_met); [`wake`](Self::wake).
+///
+/// # Outputs
+/// Requests and dials, through [`Parts`]; events; what has [`Ended`].
+///
+/// # What time does
+/// Wakes queries at their deadlines, and ends those whose time is up.
+///
+/// # Bounds
+/// The configured number of queries. Of those that have ended, as many are seen as events of theirs wait to be taken.
+#[derive(Debug)]
+pub(super) struct Queries {
+    pool: Pool<Query>,
+    /// Queries that have ended while their last event is still to be taken.
+    ended: BTreeMap<QueryId, QueryRef>,
+    limit: usize,
 }
 
-impl<S: RecordStore> Dht<S> {
-    /// Begins the query of a command. Its last event tells if it could not begin.
-    pub fn run(&mut self, now: Now, command: Command) -> QueryId {
-        match command {
-            Command::Bootstrap => self.bootstrap(now).unwrap_or_else(|error| {
-                let error = self.join_error(error);
-                self.at_once(now.instant, QueryResult::Bootstrap(Err(error)))
-            }),
-            Command::FindClosest { key, count, precision } => {
-                let count = count.unwrap_or(self.config.bucket_size());
-                self.find_n_closest(now, key, count, precision)
-            }
-            Command::FindPeer(peer) => self.find_peer(now, peer),
-            Command::Ping(peer) => self.ping(now, peer),
-            Command::Connect(address) => self.connect(now, address),
-            Command::GetRecord { key, quorum } => self.get_record(now, key, quorum),
-            Command::PutRecord { record, copies, quorum } => self.put_or_say_why(now, record, copies, quorum),
-            Command::PutRecordTo { record, peers, quorum } => self.put_record_to(now, record, peers, quorum),
-            Command::StartProviding { key } => self.provide_or_say_why(now, key),
-            Command::Advertise { key } => self.advertise_or_say_why(now, key),
-            Command::GetProviders { key } => self.get_providers(now, key),
-            Command::WatchProviders { key } => self.watch_providers(now, key),
-            Command::FindNodeAt { peer, key } => self.find_node_at(now, peer, key),
-            Command::GetRecordAt { peer, key } => self.get_record_at(now, peer, key),
-        }
+impl Queries {
+    pub(super) fn new(config: &Config) -> Self {
+        let limit = config.max_queries.get();
+        Self { pool: Pool::new(limit, config.query_timeout), ended: BTreeMap::new(), limit }
     }
 
-    /// Searches the `k` peers closest to the hash of `key`; see [`find_n_closest`](Self::find_n_closest).
-    pub fn find_closest(&mut self, now: Now, key: impl Into<Vec<u8>>) -> QueryId {
-        self.find_n_closest(now, key, self.config.bucket_size(), Precision::Exact)
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.pool.deadline()
     }
 
-    /// Searches the `count` peers closest to the hash of `key`, at most `k`, as precisely as is asked for.
-    ///
-    /// Ends with one [`QueryResult::GetClosestPeers`].
-    pub fn find_n_closest(
-        &mut self,
-        now: Now,
-        key: impl Into<Vec<u8>>,
-        count: NonZeroUsize,
-        precision: Precision,
-    ) -> QueryId {
-        let now = self.tell_time(now);
-        let preimage = Bytes::from(key.into());
-        if preimage.is_empty() {
-            return self.at_once(now, QueryResult::GetClosestPeers(Err(GetClosestPeersError::EmptyKey)));
-        }
-        let hashed = (self.config.key_hash)(&preimage);
-        let wanted = count.min(self.config.bucket_size());
-        let key = preimage.to_vec();
-        let search = self.search(now, (preimage, hashed), wanted.get(), precision);
-        let begun = search
-            .map_err(QueryError::from)
-            .and_then(|search| self.begin(now, Operation::FindPeers(FindPeers::new(search, count, wanted))));
-        begun.unwrap_or_else(|cause| {
-            let error = GetClosestPeersError::Query { cause, key, peers: Vec::new() };
-            self.at_once(now, QueryResult::GetClosestPeers(Err(error)))
-        })
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        self.pool.handle_timeout(now);
     }
 
-    /// Searches a peer and its addresses. Ends with one [`QueryResult::FindPeer`].
-    ///
-    /// A connected peer and this node itself are found at once.
-    pub fn find_peer(&mut self, now: Now, peer: PeerId) -> QueryId {
-        let now = self.tell_time(now);
-        let known = self.peers.get(&peer).filter(|known| known.is_connected() && !known.addresses.is_empty());
-        let found = if peer == self.local.peer {
-            Some(self.local.addresses_for(crate::addrs::Reach::World))
-        } else {
-            known.map(|known| known.addresses.clone())
-        };
-        if let Some(addresses) = found {
-            let peer = PeerInfo { peer_id: peer, addrs: addresses.into_vec() };
-            let found = FindPeerOk { peer, evidence: Evidence::Answered };
-            return self.at_once(now, QueryResult::FindPeer(Ok(found)));
-        }
-        let k = self.config.bucket_size().get();
-        let target = preimage_of(&peer, self.peers.key(&peer));
-        let remembered = self.peers.remembered(now, &peer);
-        let cause = match self.search(now, target, k, Precision::Near) {
-            Err(NoKnownPeers()) if !remembered.is_empty() => {
-                let peer = PeerInfo { peer_id: peer, addrs: remembered.into_vec() };
-                let found = FindPeerOk { peer, evidence: Evidence::Remembered };
-                return self.at_once(now, QueryResult::FindPeer(Ok(found)));
-            }
-            Err(error) => error.into(),
-            Ok(mut search) => {
-                // It may still be where it was last heard of, and it is its own best witness.
-                search.add(peer, self.peers.key(&peer), self.peers.dialable(&peer));
-                match self.begin(now, Operation::FindPeer(FindPeer::new(peer, search, remembered))) {
-                    Ok(id) => return id,
-                    Err(cause) => cause,
-                }
-            }
-        };
-        let error = FindPeerError::Query { cause, peer, closest: Vec::new() };
-        self.at_once(now, QueryResult::FindPeer(Err(error)))
+    /// Returns the query whose turn it is.
+    pub(super) fn next_ready(&mut self) -> Option<QueryId> {
+        self.pool.next_ready()
     }
 
-    /// Asks one peer for a sign of life, connected or not. Ends with one [`QueryResult::Ping`].
-    pub fn ping(&mut self, now: Now, peer: PeerId) -> QueryId {
-        let now = self.tell_time(now);
-        if peer == self.local.peer {
-            let (source, protocol) = (RequestError::DialRefused, self.config.protocol_name.clone());
-            return self.at_once(now, QueryResult::Ping(Err(PingError::Failed { peer, source, protocol })));
-        }
-        self.begin(now, Operation::Ping(Ping::new(peer))).unwrap_or_else(|cause| {
-            self.at_once(now, QueryResult::Ping(Err(PingError::Query { cause, peer })))
-        })
+    /// Makes a query ready.
+    pub(super) fn wake(&mut self, id: QueryId) {
+        self.pool.wake(id);
     }
 
-    /// Connects to an address and makes whoever is there a seed. Ends with one [`QueryResult::Connect`].
-    ///
-    /// If the address ends in `/p2p/<id>`, only that peer will do.
-    pub fn connect(&mut self, now: Now, address: Multiaddr) -> QueryId {
-        let now = self.tell_time(now);
-        let (plain, peer) = without_peer(address.clone());
-        let usable = self.check_address(&plain, peer.as_ref());
-        let error = match usable {
-            Err(source) => ConnectError::Address { address, source },
-            Ok(()) => match self.begin(now, Operation::Connect(Connect::new(address.clone()))) {
-                Ok(id) => return id,
-                Err(cause) => ConnectError::Query { cause, address },
-            },
-        };
-        self.at_once(now, QueryResult::Connect(Err(error)))
-    }
-
-    /// Joins the network: looks up the own id, then every bucket that is farther than the closest neighbour.
-    ///
-    /// Ends with a [`QueryResult::Bootstrap`]; one precedes it for each lookup.
-    ///
-    /// # Errors
-    /// [`NoKnownPeers`] if the routing table is empty and there is no seed.
-    pub fn bootstrap(&mut self, now: Now) -> Result<QueryId, NoKnownPeers> {
-        let now = self.tell_time(now);
-        self.begin_join(now)
-    }
-
-    pub(super) fn begin_join(&mut self, now: Instant) -> Result<QueryId, NoKnownPeers> {
-        let own = look_up_own(now, &view!(self)).ok_or(NoKnownPeers())?;
-        match self.begin(now, Operation::Bootstrap(Bootstrap::new(self.local.peer, own))) {
-            Ok(id) => {
-                self.join.began();
-                Ok(id)
-            }
-            Err(cause) => {
-                let error = self.join_error(cause);
-                Ok(self.at_once(now, QueryResult::Bootstrap(Err(error))))
-            }
-        }
-    }
-
-    fn join_error(&self, cause: impl Into<QueryError>) -> BootstrapError {
-        BootstrapError::Query { cause: cause.into(), peer: self.local.peer, num_remaining: None }
-    }
-
-    /// Ends a query. Its last event says that it was cancelled, unless it was told already. Returns whether there was such a
-    /// query.
-    pub fn cancel(&mut self, now: Now, id: QueryId) -> bool {
-        self.end_early(now, id, End::Cancelled)
-    }
-
-    /// Ends a query with what it has reached so far. Returns whether there was such a query.
-    pub fn finish(&mut self, now: Now, id: QueryId) -> bool {
-        self.end_early(now, id, End::Enough)
-    }
-
-    fn end_early(&mut self, now: Now, id: QueryId, why: End) -> bool {
-        let now = self.tell_time(now);
-        if self.query(id).is_none() {
-            return false;
-        }
-        let Some(query) = self.queries.get_mut(id) else {
-            return false;
-        };
-        let result = query.operation.machine().end(&view!(self), why);
-        self.end(now, id, result);
-        self.advance(now);
-        true
-    }
-
-    /// Cancels those queries that are concerned, whoever has asked for them.
-    pub(super) fn cancel_all(&mut self, now: Instant, concerns: impl Fn(&Operation, Asker) -> bool) {
-        let concerned = self.queries.iter().filter(|(_, query)| concerns(&query.operation, query.asker));
-        let ids: Vec<_> = concerned.map(|(id, _)| id).collect();
-        for id in ids {
-            if let Some(query) = self.queries.get_mut(id) {
-                let result = query.operation.machine().end(&view!(self), End::Cancelled);
-                self.end(now, id, result);
-            }
-        }
-        self.advance(now);
-    }
-
-    /// Lets a search for providers tell so many more, and then no others until this is called again. Whatever else it finds is
-    /// kept, up to 4,096, and told when there is room, or at its end. A search for which this is never called tells all at once.
-    pub fn make_room(&mut self, now: Now, id: QueryId, more: usize) {
-        let now = self.tell_time(now);
-        if let Some(query) = self.queries.get_mut(id) {
-            query.room = Some(query.room.unwrap_or(0).saturating_add(more));
-            self.queries.wake(id);
-            self.advance(now);
-        }
-    }
-
-    /// Looks up the own id or a random key of a bucket for the table's sake.
-    pub(super) fn look_up(&mut self, now: Instant, target: Target) {
-        let wanted = self.config.bucket_size();
-        let search = match target {
-            Target::Own => look_up_own(now, &view!(self)),
-            Target::Bucket(bucket) => look_up_bucket(now, &mut view!(self), bucket),
-        };
-        if let Some(search) = search
-            && !self.queries.is_full()
-        {
-            let operation = Operation::FindPeers(FindPeers::new(search, wanted, wanted));
-            self.insert(now, operation, Asker::Upkeep);
-        }
-    }
-
-    pub(super) fn search(
-        &mut self,
-        now: Instant,
-        target: (Bytes, Key),
-        wanted: usize,
-        precision: Precision,
-    ) -> Result<Search, NoKnownPeers> {
-        if let Some(bucket) = self.local.key.distance(&target.1).bucket() {
-            self.refresh.looked_up(now, bucket, &mut self.rng);
-        }
-        Search::new(now, &view!(self), target, wanted, Goal::Closest(precision)).ok_or(NoKnownPeers())
-    }
-
-    /// Begins a query of the application, if there is room.
-    pub(super) fn begin(&mut self, now: Instant, operation: Operation) -> Result<QueryId, QueryError> {
-        self.has_room()?;
-        let id = self.insert(now, operation, Asker::Application);
-        self.advance(now);
-        Ok(id)
+    pub(super) fn is_full(&self) -> bool {
+        self.pool.is_full()
     }
 
     /// Returns whether there is room for one more query.
     pub(super) fn has_room(&self) -> Result<(), QueryError> {
-        let limit = self.config.max_queries.get();
-        if self.queries.is_full() { Err(QueryError::TooManyQueries { limit }) } else { Ok(()) }
+        if self.is_full() { Err(QueryError::TooManyQueries { limit: self.limit }) } else { Ok(()) }
     }
 
-    pub(super) fn insert(&mut self, now: Instant, operation: Operation, asker: Asker) -> QueryId {
-        self.queries.insert(now, Query::new(now, operation, asker))
+    /// Begins a query of the application.
+    ///
+    /// # Errors
+    /// Its result, if there is no room for it.
+    pub(super) fn begin(
+        &mut self,
+        now: Instant,
+        mut operation: Operation,
+        parts: &mut Parts<'_>,
+    ) -> Result<QueryId, QueryResult> {
+        if self.is_full() {
+            let why = End::Refused { limit: self.limit };
+            return Err(operation.machine().end(&parts.view(usize::MAX), why));
+        }
+        Ok(self.insert(now, operation, Asker::Application))
+    }
+
+    /// Begins a query. The caller sees to it that there is room.
+    pub(super) fn insert(&mut self, now: Instant, operation: impl Into<Operation>, asker: Asker) -> QueryId {
+        self.pool.insert(now, Query::new(now, operation.into(), asker))
     }
 
     /// Begins a query of the application that lasts until it is ended. The caller sees to it that there is room.
-    pub(super) fn insert_lasting(&mut self, now: Instant, operation: Operation) -> QueryId {
-        self.queries.insert_lasting(Query::new(now, operation, Asker::Application))
+    pub(super) fn insert_lasting(&mut self, now: Instant, operation: impl Into<Operation>) -> QueryId {
+        self.pool.insert_lasting(Query::new(now, operation.into(), Asker::Application))
     }
 
     /// Reports the result of a query that needed not begin.
-    pub(super) fn at_once(&mut self, now: Instant, result: QueryResult) -> QueryId {
-        let id = self.queries.next_id();
+    pub(super) fn at_once(&mut self, now: Instant, result: QueryResult, parts: &mut Parts<'_>) -> QueryId {
+        let id = self.pool.next_id();
         let stats = QueryStats { start: Some(now), end: Some(now), ..QueryStats::empty() };
         let step = ProgressStep::first().advance(true);
-        self.advise(&result);
-        self.event(Event::OutboundQueryProgressed { id, result, stats, step });
+        parts.cx.advise(&result, || parts.peers.num_connected());
+        parts.cx.event(Event::OutboundQueryProgressed { id, result, stats, step });
         id
     }
 
+    /// Lets a search for providers tell so many more; see [`Dht::make_room`](super::Dht::make_room).
+    pub(super) fn make_room(&mut self, id: QueryId, more: usize) {
+        if let Some(query) = self.pool.get_mut(id) {
+            query.room = Some(query.room.unwrap_or(0).saturating_add(more));
+            self.pool.wake(id);
+        }
+    }
+
     /// Moves a query on until it waits or has ended.
-    pub(super) fn step(&mut self, now: Instant, id: QueryId) {
-        if self.queries.is_over(now, id) {
-            let Some(query) = self.queries.get_mut(id) else {
-                return;
-            };
-            let result = query.operation.machine().end(&view!(self), End::Timeout);
-            return self.end(now, id, result);
+    pub(super) fn step(&mut self, now: Instant, id: QueryId, parts: &mut Parts<'_>) -> Option<Ended> {
+        if self.pool.is_over(now, id) {
+            return self.end_early(now, id, End::Timeout, parts);
         }
         loop {
-            let Some(query) = self.queries.get_mut(id) else {
-                return;
-            };
+            let query = self.pool.get_mut(id)?;
             let room = query.room.unwrap_or(usize::MAX);
-            match query.operation.machine().next(now, &mut View { room, ..view!(self) }) {
-                Step::Ask(ask) => self.ask(now, id, ask),
-                Step::Dial(address) => {
-                    let out = &mut self.outputs;
-                    self.peers.dial_address(now, id, address, out);
+            match query.operation.machine().next(now, &mut parts.view(room)) {
+                Step::Ask(ask) => {
+                    query.dials += u32::from(!parts.peers.is_connected(&ask.to));
+                    let Ask { to, addresses, request, lookup, urgency } = ask;
+                    let owner = (Owner::Query(id, lookup), urgency);
+                    parts.peers.request(now, to, &addresses, request, owner, &mut parts.cx.out);
                 }
-                Step::Progress(result) => self.report(now, id, result, false),
-                Step::Told(result) => self.report(now, id, result, true),
+                Step::Dial(address) => parts.peers.dial_address(now, id, address, &mut parts.cx.out),
+                Step::Progress(result) => self.report(now, id, result, false, parts),
+                Step::Told(result) => self.report(now, id, result, true, parts),
                 Step::Wait(until) => {
                     debug_assert!(
                         until.is_none_or(|at| at > now),
                         "{:?} waits for what is past",
                         query.operation
                     );
-                    return self.queries.sleep(id, until);
+                    self.pool.sleep(id, until);
+                    return None;
                 }
-                Step::Done(result) => return self.end(now, id, result),
+                Step::Done(result) => return self.end(now, id, result, false, parts),
             }
         }
     }
 
-    fn ask(&mut self, now: Instant, id: QueryId, ask: Ask) {
-        if !self.peers.is_connected(&ask.to)
-            && let Some(query) = self.queries.get_mut(id)
-        {
-            query.dials += 1;
-        }
-        let owner = (Owner::Query(id, ask.lookup), ask.urgency);
-        self.peers.request(now, ask.to, &ask.addresses, ask.request, owner, &mut self.outputs);
+    /// Ends a query before it is done.
+    pub(super) fn end_early(
+        &mut self,
+        now: Instant,
+        id: QueryId,
+        why: End,
+        parts: &mut Parts<'_>,
+    ) -> Option<Ended> {
+        let query = self.pool.get_mut(id)?;
+        let result = query.operation.machine().end(&parts.view(usize::MAX), why);
+        self.end(now, id, result, why == End::Cancelled, parts)
     }
 
-    fn end(&mut self, now: Instant, id: QueryId, result: QueryResult) {
-        let is_cancelled = matches!(
-            result,
-            QueryResult::PutRecord(Err(PutRecordError::Query { cause: QueryError::Cancelled, .. }))
-                | QueryResult::StartProviding(Err(AddProviderError::Query {
-                    cause: QueryError::Cancelled,
-                    ..
-                }))
-                | QueryResult::GetProviders(Err(GetProvidersError::Query {
-                    cause: QueryError::Cancelled,
-                    ..
-                }))
-        );
-        let query = self.queries.get_mut(id).filter(|_| !is_cancelled);
-        if let Some(rest) = query.and_then(|query| query.operation.machine().rest(&view!(self))) {
-            self.report(now, id, rest, false);
+    fn end(
+        &mut self,
+        now: Instant,
+        id: QueryId,
+        result: QueryResult,
+        is_cancelled: bool,
+        parts: &mut Parts<'_>,
+    ) -> Option<Ended> {
+        let query = self.pool.get_mut(id).filter(|_| !is_cancelled);
+        if let Some(rest) = query.and_then(|query| query.operation.machine().rest(&parts.view(usize::MAX))) {
+            self.report(now, id, rest, false, parts);
         }
-        self.report(now, id, result, true);
-        let Some(query) = self.queries.remove(id) else {
-            return;
-        };
+        self.report(now, id, result, true, parts);
+        let query = self.pool.remove(id)?;
         if query.last == Last::Told {
             self.ended.insert(id, query.seen(id));
         }
-        // What is to be stored is not lost because enough have stored it, or because a dial takes long.
-        let sends = matches!(
-            query.operation,
-            Operation::PutRecord(_) | Operation::AddProvider(_) | Operation::TellOne(_)
-        );
-        if is_cancelled || !sends {
-            self.peers.abandon(id);
+        let machine = query.operation.state();
+        if is_cancelled || !machine.outlives() {
+            parts.peers.abandon(id);
         }
-        match query.operation {
-            Operation::Bootstrap(join) => self.joined(now, join.has_reached_anybody()),
-            Operation::Connect(_) => self.peers.forget_address(now, id, &mut self.outputs),
-            Operation::GetRecord(get) => self.see_to_others(now, &get),
-            Operation::PutRecord(put) => self.was_put(now, &put, query.asker),
-            Operation::AddProvider(add) => self.was_announced(now, &add, query.asker),
-            Operation::TellOne(tell) => self.newcomer_told(&tell),
-            Operation::FindPeers(_)
-            | Operation::FindPeer(_)
-            | Operation::Ping(_)
-            | Operation::AskPeer(_)
-            | Operation::GetProviders(_)
-            | Operation::WatchProviders(_) => {}
-        }
+        let after = machine.after(now, &parts.view(usize::MAX));
+        Some(Ended { id, asker: query.asker, after })
     }
 
-    fn report(&mut self, now: Instant, id: QueryId, result: QueryResult, last: bool) {
-        let Some(query) = self.queries.get_mut(id) else {
+    /// Returns the announcements of a key that run.
+    pub(super) fn announcements_of(&self, key: &RecordKey) -> Vec<QueryId> {
+        self.those(|query| query.operation.state().announces() == Some(key))
+    }
+
+    /// Returns the puts of a record that run: those that the application wants at the closest, and those that this node makes
+    /// unasked. Others are not concerned when it is removed: what others have is corrected all the same.
+    pub(super) fn puts_of(&self, key: &RecordKey) -> Vec<QueryId> {
+        self.those(|query| match (query.operation.state().puts(), query.asker) {
+            (Some((put, is_to_the_closest)), Asker::Application) => put == key && is_to_the_closest,
+            (Some((put, _)), Asker::Republish | Asker::HandOver(_)) => put == key,
+            (Some(_), Asker::Upkeep) | (None, _) => false,
+        })
+    }
+
+    fn those(&self, are: impl Fn(&Query) -> bool) -> Vec<QueryId> {
+        self.pool.iter().filter(|(_, query)| are(query)).map(|(id, _)| id).collect()
+    }
+
+    /// Returns whether a query that runs sends a record to a peer.
+    pub(super) fn sends(&self, key: &RecordKey, to: &PeerId) -> Elsewhere {
+        let machines = self.pool.iter().map(|(_, query)| query.operation.state());
+        let puts = machines.filter(|machine| machine.puts().is_some_and(|(put, _)| put == key));
+        puts.map(|put| put.sends_to(to)).fold(Elsewhere::No, Elsewhere::max)
+    }
+
+    fn report(&mut self, now: Instant, id: QueryId, result: QueryResult, last: bool, parts: &mut Parts<'_>) {
+        let Some(query) = self.pool.get_mut(id) else {
             return;
         };
         query.latest = now;
@@ -476,117 +288,123 @@ impl<S: RecordStore> Dht<S> {
         }
         let step = query.step.advance(last);
         let stats = query.stats();
-        let news = self.remember_found(now, &result);
-        self.advise(&result);
-        self.event(Event::OutboundQueryProgressed { id, result, stats, step });
-        self.outputs.extend(news);
+        let news = remember_found(now, &result, parts);
+        parts.cx.advise(&result, || parts.peers.num_connected());
+        parts.cx.event(Event::OutboundQueryProgressed { id, result, stats, step });
+        parts.cx.out.extend(news);
     }
 
-    /// Remembers the addresses of peers that were found. Returns what makes those known to the rest of the program that were not:
-    /// once for each peer and address.
-    fn remember_found(&mut self, now: Instant, result: &QueryResult) -> Vec<Output> {
-        let found: &[PeerInfo] = match result {
-            QueryResult::GetClosestPeers(Ok(GetClosestPeersOk { peers, .. })) => peers,
-            QueryResult::FindPeer(Ok(FindPeerOk { peer, .. })) => std::slice::from_ref(peer),
-            QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. })) => providers,
-            QueryResult::GetClosestPeers(Err(_))
-            | QueryResult::FindPeer(Err(_))
-            | QueryResult::Bootstrap(_)
-            | QueryResult::Ping(_)
-            | QueryResult::Connect(_)
-            | QueryResult::GetRecord(_)
-            | QueryResult::PutRecord(_)
-            | QueryResult::AskPeer(_)
-            | QueryResult::StartProviding(_)
-            | QueryResult::GetProviders(_) => &[],
-        };
-        let is_remembered =
-            matches!(result, QueryResult::FindPeer(Ok(FindPeerOk { evidence: Evidence::Remembered, .. })));
-        let mut news = Vec::new();
-        for PeerInfo { peer_id, addrs } in found {
-            if *peer_id == self.local.peer {
-                continue;
-            }
-            let known = self.peers.remember(now, *peer_id);
-            known.hints = known.hints.merged(addrs.iter().cloned());
-            if !is_remembered {
-                known.learnt();
-            }
-            let addresses = known.made_known(&known.dialable());
-            if !addresses.is_empty() {
-                news.push(Output::AnnounceAddresses { peer: *peer_id, addresses });
-            }
-        }
-        news
-    }
-
-    /// Hands an answer to the query that waits for it.
-    pub(super) fn answered_query(
+    /// A request of a query has been answered, or sent if it is not answered.
+    pub(super) fn on_reply(
         &mut self,
         now: Instant,
         (id, lookup): (QueryId, u16),
         from: &PeerId,
-        response: Response,
-        rtt: Duration,
+        reply: Reply,
+        parts: &Parts<'_>,
     ) {
-        if self.queries.get(id).is_none() {
-            // Nobody waits for it, so nothing of it is checked: a signature costs more than all the rest.
-            return;
+        match reply {
+            Reply::Answer(response, rtt) => self.on_answer(now, (id, lookup), from, (response, rtt), parts),
+            Reply::Sent => {
+                if let Some(query) = self.pool.get_mut(id) {
+                    query.operation.machine().sent(from, lookup);
+                    self.pool.wake(id);
+                }
+            }
         }
-        let Contents { closer: named, record, providers } = contents(response);
-        let record = record.and_then(|record| self.valid_record(now, record));
-        let providers = providers.into_iter().take(self.config.providers.max_of_answer.get());
-        let reach = self.peers.reach(from);
-        let heard = |addresses| heard(addresses, reach, &self.local, &self.config);
-        let providers: Vec<_> = providers.map(|peer| (peer.node_id, heard(peer.multiaddrs))).collect();
-        let Some(query) = self.queries.get_mut(id) else {
-            return;
-        };
-        let target = query.operation.machine().looks_for().copied();
-        let target = target.and_then(|wanted| named.iter().find(|peer| peer.node_id == wanted));
-        let target = target.map_or_else(Addresses::empty, |peer| heard(peer.multiaddrs.clone()));
-        let is_known = |peer: &PeerId| self.peers.is_connected(peer) || !self.peers.dialable(peer).is_empty();
-        let mut closer = filter(named, (from, reach), &self.local, &self.config, is_known);
-        // Whoever failed this node lately is not a candidate again.
-        closer.retain(|named| self.peers.is_worth_asking(now, &named.peer));
-        let query = query.operation.machine();
-        query.answered(now, from, lookup, Answer { closer, target, record, providers, rtt });
-        self.queries.wake(id);
     }
 
-    /// An address has been dialled, and somebody was there or not.
-    pub(super) fn met(&mut self, now: Instant, Met { query: id, result }: Met) {
-        let Some(query) = self.queries.get_mut(id) else {
+    fn on_answer(
+        &mut self,
+        now: Instant,
+        (id, lookup): (QueryId, u16),
+        from: &PeerId,
+        (response, rtt): (Response, Duration),
+        parts: &Parts<'_>,
+    ) {
+        let (cx, peers) = (&*parts.cx, &*parts.peers);
+        let Some(query) = self.pool.get_mut(id) else {
+            // Nobody waits for it, so nothing of it is checked: a signature costs more than all the rest.
             return;
         };
-        if let (&Ok(peer), Operation::Connect(connect)) = (&result, &query.operation) {
-            let address = connect.address().clone();
-            query.operation.machine().met(Ok(peer));
-            self.queries.wake(id);
-            // The query itself asks it, so that nothing else need check it.
-            self.admission.withdraw(&peer);
-            if let Err(error) = self.add_seed(now, peer, address) {
-                tracing::debug!(%peer, %error, "whoever was met is no seed");
-            }
-            return;
-        }
-        query.operation.machine().met(result);
-        self.queries.wake(id);
+        let Contents { closer: named, record, providers } = contents(response);
+        let record = record.and_then(|record| valid_record(cx.wall_at(now), record, &cx.config));
+        let providers = providers.into_iter().take(cx.config.providers.max_of_answer.get());
+        let reach = peers.reach(from);
+        let heard = |addresses| heard(addresses, reach, &cx.local, &cx.config);
+        let providers = providers.map(|peer| (peer.node_id, heard(peer.multiaddrs))).collect();
+        let machine = query.operation.machine();
+        let target = machine.looks_for().copied();
+        let target = target.and_then(|wanted| named.iter().find(|peer| peer.node_id == wanted));
+        let target = target.map_or_else(Addresses::empty, |peer| heard(peer.multiaddrs.clone()));
+        let is_known = |peer: &PeerId| peers.is_connected(peer) || !peers.dialable(peer).is_empty();
+        let mut closer = filter(named, (from, reach), &cx.local, &cx.config, is_known);
+        // Whoever failed this node lately is not a candidate again.
+        closer.retain(|named| peers.is_worth_asking(now, &named.peer));
+        machine.answered(now, from, lookup, Answer { closer, target, record, providers, rtt });
+        self.pool.wake(id);
     }
+
+    /// A request of a query has failed for good.
+    pub(super) fn on_failed(&mut self, (id, lookup): (QueryId, u16), peer: &PeerId, error: RequestError) {
+        if let Some(query) = self.pool.get_mut(id) {
+            query.operation.machine().failed(peer, lookup, error);
+            self.pool.wake(id);
+        }
+    }
+
+    /// An address has been dialled, and somebody was there or not. Returns who was met, and where.
+    pub(super) fn on_met(&mut self, Met { query: id, result }: Met) -> Option<(PeerId, Multiaddr)> {
+        let machine = self.pool.get_mut(id)?.operation.machine();
+        let met = result.as_ref().ok().copied().zip(machine.connects_to().cloned());
+        machine.met(result);
+        self.pool.wake(id);
+        met
+    }
+}
+
+/// Remembers the addresses of peers that were found. Returns what makes those known to the rest of the program that were not:
+/// once for each peer and address.
+fn remember_found(now: Instant, result: &QueryResult, parts: &mut Parts<'_>) -> Vec<Output> {
+    let found: &[PeerInfo] = match result {
+        QueryResult::GetClosestPeers(Ok(GetClosestPeersOk { peers, .. })) => peers,
+        QueryResult::FindPeer(Ok(FindPeerOk { peer, .. })) => std::slice::from_ref(peer),
+        QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. })) => providers,
+        QueryResult::GetClosestPeers(Err(_))
+        | QueryResult::FindPeer(Err(_))
+        | QueryResult::Bootstrap(_)
+        | QueryResult::Ping(_)
+        | QueryResult::Connect(_)
+        | QueryResult::GetRecord(_)
+        | QueryResult::PutRecord(_)
+        | QueryResult::AskPeer(_)
+        | QueryResult::StartProviding(_)
+        | QueryResult::GetProviders(_) => &[],
+    };
+    let is_remembered =
+        matches!(result, QueryResult::FindPeer(Ok(FindPeerOk { evidence: Evidence::Remembered, .. })));
+    let mut news = Vec::new();
+    for PeerInfo { peer_id, addrs } in found {
+        if *peer_id == parts.cx.local.peer {
+            continue;
+        }
+        let known = parts.peers.remember(now, *peer_id);
+        known.hints = known.hints.merged(addrs.iter().cloned());
+        if !is_remembered {
+            known.learnt();
+        }
+        let addresses = known.made_known(&known.dialable());
+        if !addresses.is_empty() {
+            news.push(Output::AnnounceAddresses { peer: *peer_id, addresses });
+        }
+    }
+    news
 }
 
 impl Query {
     const fn new(now: Instant, operation: Operation, asker: Asker) -> Self {
         let (step, last) = (ProgressStep::first(), Last::Ahead);
         Self { operation, asker, start: now, latest: now, dials: 0, step, last, room: None }
-    }
-
-    pub(super) fn sent(&mut self, peer: &PeerId, lookup: u16) {
-        self.operation.machine().sent(peer, lookup);
-    }
-
-    pub(super) fn failed(&mut self, peer: &PeerId, lookup: u16, error: RequestError) {
-        self.operation.machine().failed(peer, lookup, error);
     }
 
     fn stats(&self) -> QueryStats {

@@ -1,70 +1,68 @@
-//! Records: what the application stores and searches, what others want stored, and what keeps records alive.
+//! Records: what keeps them alive, unasked: put anew, handed over, corrected, cached.
 //!
-//! Knows the store by its trait. Whom a record goes to, and which one is found, is decided by the operations under `op`.
+//! Knows the store by its trait. Whom a record goes to, and which one is found, is decided by the operations under `op`; what
+//! others want stored comes through `serving`.
 
-mod disk;
 mod handing;
-mod inbound;
 mod looking;
-mod upkeep;
-mod writers;
+mod publishers;
 
-use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
+use std::borrow::Cow;
 
 use libp2p_identity::PeerId;
 
-use self::disk::Disk;
-use self::handing::Handing;
-use self::inbound::Offer;
-use self::looking::Looking;
-use self::writers::Publishers;
-use super::clocks::Jump;
-use super::op::Operation;
-use super::op::ask_peer::AskPeer;
-use super::op::get_record::GetRecord;
+use super::context::Context;
+use super::node::Node;
+use super::op::machine::{FollowUp, Stored};
 use super::op::put_record::PutRecord;
+use super::op::search::Search;
 use super::queries::Asker;
-use super::{Dht, RecordStore};
-use crate::error::{AskPeerError, GetRecordError, NoKnownPeers, PutRecordError, QueryError, StoreError};
-use crate::event::{HeldId, Precision, QueryId, QueryResult};
-use crate::message::{Request, SentRecord};
-use crate::record::{ProviderRecord, Quorum, Record, RecordKey};
+use super::storage::Storage;
+use crate::config::Config;
+use crate::error::{NoKnownPeers, PutRecordError};
+use crate::event::{Precision, QueryId, QueryResult};
+use crate::key::Key;
+use crate::message::SentRecord;
+use crate::record::{Quorum, Record, RecordKey};
 use crate::store::republish::{Republish, Spread};
-use crate::store::{self, Source};
-use crate::time::{Instant, Now, SystemTime, earliest, wall_after};
+use crate::store::{self, RecordStore, Source};
+use crate::time::{Duration, Instant, SystemTime, after, earliest, wall_after};
 use crate::validate::{InvalidRecord, Validator as _};
 
-/// What is remembered beside the store.
+use handing::{Handing, Next};
+use looking::{Looking, MAX_LOOKED_AT};
+use publishers::Publishers;
+
+/// So many that are due and need not be put are done with at once; then it rests (chosen, not measured).
+const MAX_SPARED: usize = 256;
+
+/// How long it rests: others have their turn.
+const REST: Duration = Duration::from_millis(20);
+
+/// The records of a node, beside the store.
+///
+/// # What it decides
+/// When a record is put anew, what newcomers to the table are sent, who is corrected and who caches a record, and whether a
+/// publisher has stored one itself.
+///
+/// # Inputs
+/// [`keep`](Self::keep) and [`put`](Self::put) of records; [`forget`](Self::forget) of those that are gone;
+/// [`entered`](Self::entered) of peers; what has come of puts and searches.
+///
+/// # Outputs
+/// Queries, by [`put_next`](Self::put_next) and [`hand_next`](Self::hand_next).
+///
+/// # What time does
+/// Makes records due to be put, and lets what rests go on.
+///
+/// # Bounds
+/// One entry of the schedule for each record of the store, and those of [`Handing`].
 #[derive(Debug)]
 pub(super) struct Records {
     republish: Republish,
-    publishers: Publishers,
-    held: BTreeMap<HeldId, Held>,
-    next_held: u64,
-    pub(super) disk: Disk,
-    expire_at: Option<Instant>,
-    /// Whether there may be something of others that lasts too long, since the clock was set back.
-    is_to_shorten: bool,
+    pub(super) publishers: Publishers,
     handing: Handing,
     looking: Looking,
-    /// When the peers of the table are saved, since others have entered.
-    save_at: Option<Instant>,
-    saved: Option<Instant>,
-}
-
-/// Something that waits for the word of the application.
-#[derive(Debug)]
-struct Held {
-    what: HeldWhat,
-    until: Instant,
-}
-
-#[derive(Debug)]
-enum HeldWhat {
-    Record(Offer),
-    /// What a peer says it provides.
-    Provider(PeerId, ProviderRecord),
 }
 
 impl Records {
@@ -72,24 +70,15 @@ impl Records {
         Self {
             republish: Republish::new(config.publication, config.replication).with_places(),
             publishers: Publishers::default(),
-            held: BTreeMap::new(),
-            next_held: 0,
-            disk: Disk::default(),
-            expire_at: None,
-            is_to_shorten: false,
             handing: Handing::default(),
             looking: Looking::default(),
-            save_at: None,
-            saved: None,
         }
     }
 
     /// Returns when something is due; what is to be put only if there is anybody to put it at.
     pub(super) fn deadline(&self, can_put: bool) -> Option<Instant> {
-        let held = self.held.first_key_value().map(|(_, held)| held.until);
         let put = earliest(self.republish.deadline(), self.handing.deadline()).filter(|_| can_put);
-        let at = [held, self.disk.deadline(), self.expire_at, self.save_at, self.looking.deadline()];
-        at.into_iter().fold(put, earliest)
+        earliest(put, self.looking.deadline())
     }
 
     /// The application has the store in its hands.
@@ -98,7 +87,7 @@ impl Records {
     }
 
     /// A record is not in the store any more.
-    fn forget(&mut self, key: &RecordKey) {
+    pub(super) fn forget(&mut self, key: &RecordKey) {
         self.republish.removed(key);
         self.publishers.forget(key);
     }
@@ -109,13 +98,9 @@ impl Records {
         self.handing.looked_at()
     }
 
-    /// Other records have ended now, and others are due.
-    pub(super) fn clock_has_jumped(&mut self, now: Instant, jump: Jump) {
-        match jump {
-            Jump::Forward(by) => self.republish.slept(now, by),
-            Jump::Back(_) => self.is_to_shorten = true,
-        }
-        self.expire_at = Some(now);
+    /// The machine has slept.
+    pub(super) fn slept(&mut self, now: Instant, by: Duration) {
+        self.republish.slept(now, by);
     }
 
     /// Returns whether a record is put anew as this node's.
@@ -129,250 +114,259 @@ impl Records {
     pub(super) fn num_scheduled(&self) -> (usize, usize) {
         (self.republish.len(), self.publishers.len())
     }
-}
 
-impl<S: RecordStore> Dht<S> {
-    /// Searches the record of a key; see [`QueryResult::GetRecord`].
-    ///
-    /// Each valid record is told as it is found, this node's own first. With a quorum the search ends when so many agree on
-    /// the best one so far; a record of this node counts, and may be enough. Without one it ends when the closest peers have
-    /// answered.
-    pub fn get_record(&mut self, now: Now, key: RecordKey, quorum: Option<Quorum>) -> QueryId {
-        let now = self.tell_time(now);
-        let at_once = |dht: &mut Self, error| dht.at_once(now, QueryResult::GetRecord(Err(error)));
-        let wall = self.wall_at(now);
-        if key.as_ref().is_empty() {
-            let source = InvalidRecord::new("the key is empty");
-            return at_once(self, GetRecordError::Invalid { key, source });
-        }
-        if let Err(source) = self.config.records.validators.check_key(&key) {
-            // Whatever anybody had, it would not be valid.
-            return at_once(self, GetRecordError::Invalid { key, source });
-        }
-        // A store that cannot be read is as good as none: others may have the record.
-        let own = self.store.get(wall, &key).ok().flatten().map(|record| record.into_owned());
-        let wanted = self.config.replication_factor().get();
-        // One that is here is enough where one is.
-        let is_enough = own.is_some() && quorum.is_some_and(|quorum| quorum.of(wanted).get() == 1);
-        let search = if is_enough {
-            None
-        } else {
-            let target = (key.bytes().clone(), (self.config.key_hash)(key.as_ref()));
-            self.search(now, target, wanted, Precision::Exact).ok()
+    /// Takes note of what the store held when the node began.
+    pub(super) fn find<S: RecordStore>(&mut self, now: Instant, storage: &mut Storage<S>, cx: &mut Context) {
+        let seen = |record: Cow<'_, Record>| {
+            (record.key.clone(), record.expires, storage.is_own(&record, &cx.local.peer))
         };
-        if search.is_none() && own.is_none() {
-            return at_once(self, GetRecordError::of_query(NoKnownPeers(), key));
+        let found: Vec<_> = storage.store.records().map(seen).collect();
+        for (record, expires, is_own) in found {
+            self.found(now, (record, expires, is_own), storage, cx);
         }
-        let search = search.map(|search| search.asking(Request::GetValue { key: key.clone() }));
-        let get = GetRecord::new(key.clone(), quorum, self.config.records.validators.clone(), search, own);
-        let begun = self.begin(now, Operation::GetRecord(get));
-        begun.unwrap_or_else(|cause| at_once(self, GetRecordError::of_query(cause, key)))
     }
 
-    /// Stores a record here and at as many of the closest peers to its key as are configured. Ends with one [`QueryResult::PutRecord`], which does not
-    /// come before the record would survive a crash here.
-    ///
-    /// This node is the publisher: it puts the record anew until it is removed or ends. A record without an end lasts as long
-    /// as is configured each time it is put.
-    ///
-    /// # Errors
-    /// Whatever keeps this node itself from storing it; then it is sent to nobody.
-    pub fn put_record(&mut self, now: Now, record: Record, quorum: Quorum) -> Result<QueryId, store::Error> {
-        self.put_record_to_n_closest(now, record, self.config.replication_factor(), quorum)
-    }
-
-    /// Stores a record here and at the `copies` closest peers to its key, at most `k`; else as [`put_record`](Self::put_record).
-    ///
-    /// When it is put anew it is at as many as are configured.
-    ///
-    /// # Errors
-    /// Whatever keeps this node itself from storing it; then it is sent to nobody.
-    pub fn put_record_to_n_closest(
+    /// A record is in the store that was not, as far as this node knew, or was another's.
+    fn found<S: RecordStore>(
         &mut self,
-        now: Now,
+        now: Instant,
+        (record, expires, is_own): (RecordKey, Option<SystemTime>, bool),
+        storage: &mut Storage<S>,
+        cx: &mut Context,
+    ) {
+        let key = cx.hash(record.as_ref());
+        if is_own {
+            self.publishers.forget(&record);
+        } else {
+            // Perhaps its publisher has stored it just before.
+            self.publishers.stored(now, record.clone());
+        }
+        self.republish.found(now, record, key, is_own, &mut cx.rng);
+        storage.ends(now, expires, cx);
+    }
+
+    /// Looks over some of what the store holds, if it is time: the application may have changed it.
+    pub(super) fn look_over<S: RecordStore>(
+        &mut self,
+        now: Instant,
+        storage: &mut Storage<S>,
+        cx: &mut Context,
+    ) {
+        let Some(before) = self.looking.due(now) else {
+            return;
+        };
+        let some = storage.store.list(before, MAX_LOOKED_AT);
+        self.looking.looked(now, &some);
+        for (key, expires) in some.keys {
+            let known = self.republish.is_own(&key);
+            if known == Some(storage.store.is_own(&key)) {
+                continue;
+            }
+            let record = storage.store.get(SystemTime::UNIX_EPOCH, &key).ok().flatten();
+            let is_own = record.map(|record| storage.is_own(&record, &cx.local.peer));
+            if let Some(is_own) = is_own.filter(|is| known != Some(*is)) {
+                self.found(now, (key, expires, is_own), storage, cx);
+            }
+        }
+        storage.commit_soon(now);
+    }
+
+    /// Stores a record of this node's, and begins to put it at as many of the closest peers as are wanted: the query, or its
+    /// result if it cannot begin; then it is tried again.
+    ///
+    /// # Errors
+    /// Whatever keeps this node itself from storing it; then it is sent to nobody.
+    pub(super) fn put<S: RecordStore>(
+        &mut self,
+        now: Instant,
         mut record: Record,
-        copies: NonZeroUsize,
-        quorum: Quorum,
-    ) -> Result<QueryId, store::Error> {
-        let now = self.tell_time(now);
-        let copies = copies.min(self.config.bucket_size());
-        let wall = self.wall_at(now);
-        record.publisher = Some(self.local.peer);
-        self.check_own(wall, &record)?;
-        self.expire(now);
-        self.store.put(wall, record.clone())?;
-        let key = (self.config.key_hash)(record.key.as_ref());
-        self.records.republish.stored(now, record.key.clone(), key, true, &mut self.rng);
-        self.records.publishers.forget(&record.key);
-        self.ends(now, record.expires);
-        self.commit_soon(now);
-        let change = self.unsafe_change();
-        let target = (record.key.bytes().clone(), key);
-        let sent = self.sent(wall, record.clone(), true);
-        let put = match self.search(now, target, copies.get(), Precision::Near) {
+        (copies, quorum): (usize, Quorum),
+        node: &mut Node<'_, S>,
+    ) -> store::Result<Result<QueryId, QueryResult>> {
+        let Node { parts, queries, storage } = node;
+        let wall = parts.cx.wall_at(now);
+        record.publisher = Some(parts.cx.local.peer);
+        check(wall, &record, &parts.cx.config)?;
+        self.expire(now, storage, parts.cx);
+        storage.store.put(wall, record.clone())?;
+        let (name, key) = (record.key.clone(), parts.cx.hash(record.key.as_ref()));
+        self.republish.stored(now, name.clone(), key, true, &mut parts.cx.rng);
+        self.publishers.forget(&name);
+        storage.ends(now, record.expires, parts.cx);
+        storage.commit_soon(now);
+        let change = storage.unsafe_change();
+        let target = (name.bytes().clone(), key);
+        let sent = sent(wall, record, true, &parts.cx.config);
+        let put = match Search::begin(now, target, copies, Precision::Near, parts) {
             Ok(search) => Ok(PutRecord::new(sent, quorum, search)),
             // That it is here is not said before it is safe.
             Err(NoKnownPeers()) if change.is_some() => Ok(PutRecord::at_nobody(sent, quorum)),
-            Err(error) => Err(QueryError::from(error)),
+            Err(error) => Err(QueryResult::PutRecord(Err(PutRecordError::of_query(error, name.clone())))),
         };
-        let begun = put.and_then(|put| self.begin(now, Operation::PutRecord(put.safe_with(change))));
-        let error = match begun {
-            Ok(id) => {
-                self.wake_when_safe(now, change, id);
-                return Ok(id);
-            }
-            Err(cause) => PutRecordError::of_query(cause, record.key.clone()),
-        };
-        self.records.republish.was_put(now, &record.key, Spread::Nowhere, &mut self.rng);
-        Ok(self.at_once(now, QueryResult::PutRecord(Err(error))))
+        let begun = put.and_then(|put| queries.begin(now, put.safe_with(change).into(), parts));
+        match &begun {
+            Ok(id) => storage.wake_when_safe(now, change, *id),
+            Err(_) => self.republish.was_put(now, &name, Spread::Nowhere, &mut parts.cx.rng),
+        }
+        Ok(begun)
     }
 
-    /// Stores a record here, in place of any of its key, and nowhere else: this node is not its publisher, but serves it and
-    /// keeps it alive as it does those of others.
-    ///
-    /// One without an end lasts as long as is configured. It takes of the room for what others want stored.
-    ///
-    /// # Errors
-    /// Whatever keeps it from being stored; then nothing has changed.
-    pub fn store_local(&mut self, now: Now, mut record: Record) -> Result<(), store::Error> {
-        let now = self.tell_time(now);
-        let wall = self.wall_at(now);
-        self.check_own(wall, &record)?;
-        record.publisher = record.publisher.filter(|publisher| *publisher != self.local.peer);
-        record.expires = record.expires.or(self.config.records.ttl.map(|ttl| wall_after(wall, ttl)));
-        // The application has it from the publisher.
-        let peer = record.publisher.unwrap_or(self.local.peer);
-        let source = Source { peer, group: None, hands_on: false };
-        let key = record.key.clone();
-        self.keep(now, record, source)?;
-        self.records.publishers.stored(now, key);
-        self.commit_soon(now);
+    /// Keeps a record that is not this node's, in place of any of its key.
+    pub(super) fn keep<S: RecordStore>(
+        &mut self,
+        now: Instant,
+        record: Record,
+        source: Source,
+        storage: &mut Storage<S>,
+        cx: &mut Context,
+    ) -> Result<(), store::Error> {
+        // What ends by itself is dropped first, and known to be.
+        self.expire(now, storage, cx);
+        let (name, ends) = (record.key.clone(), record.expires);
+        let gone = storage.store.put_from(cx.wall_at(now), record, source)?;
+        gone.iter().for_each(|key| self.forget(key));
+        let key = cx.hash(name.as_ref());
+        self.republish.stored(now, name, key, false, &mut cx.rng);
+        storage.ends(now, ends, cx);
         Ok(())
     }
 
-    /// Stores a record at some peers, and not here. Ends with one [`QueryResult::PutRecord`].
-    pub fn put_record_to(
-        &mut self,
-        now: Now,
-        record: Record,
-        peers: impl IntoIterator<Item = PeerId>,
-        quorum: Quorum,
-    ) -> QueryId {
-        let now = self.tell_time(now);
-        let wall = self.wall_at(now);
-        let mut to: Vec<PeerId> = Vec::new();
-        for peer in peers {
-            if peer != self.local.peer && !to.contains(&peer) {
-                to.push(peer);
+    /// Drops what has ended.
+    pub(super) fn expire<S: RecordStore>(&mut self, now: Instant, storage: &mut Storage<S>, cx: &Context) {
+        storage.expire(now, cx).iter().for_each(|key| self.forget(key));
+    }
+
+    /// A search for a record is over: those that had a worse one are sent the best, and some that had none cache it.
+    pub(super) fn on_found<S: RecordStore>(&self, now: Instant, found: FollowUp, node: &mut Node<'_, S>) {
+        let wall = node.parts.cx.wall_at(now);
+        let FollowUp { record, correct, cache } = found;
+        let mut send_to = |record, peers| {
+            if !node.queries.is_full() {
+                let put = PutRecord::to(SentRecord::of(record, wall), Quorum::All, peers);
+                node.queries.insert(now, put, Asker::Upkeep);
             }
+        };
+        if !correct.is_empty() {
+            send_to(record.clone(), correct);
         }
-        let key = record.key.clone();
-        let error = match self.check_own(wall, &record) {
-            Err(error) => why_not(key, error),
-            Ok(()) => {
-                let put = PutRecord::to(self.sent(wall, record, true), quorum, to);
-                match self.begin(now, Operation::PutRecord(put)) {
-                    Ok(id) => return id,
-                    Err(cause) => PutRecordError::of_query(cause, key),
+        for (peer, until) in cache {
+            send_to(Record { expires: Some(until), ..record.clone() }, vec![peer]);
+        }
+    }
+
+    /// A put is over.
+    pub(super) fn on_put(&mut self, now: Instant, put: &Stored, asker: Asker, cx: &mut Context) {
+        let Stored { key, is_stored, reached, has_failed } = put;
+        let spread = if *is_stored { Spread::Wide } else { Spread::Nowhere };
+        self.handing.put_is_over(key, reached);
+        match asker {
+            Asker::Republish => self.republish.done(now, key, spread, &mut cx.rng),
+            Asker::HandOver(to) => {
+                self.handing.done();
+                if *has_failed {
+                    // It does not answer, or not yet: what it lacks it gets when that is next put anew.
+                    self.handing.failed(&to);
                 }
             }
-        };
-        self.at_once(now, QueryResult::PutRecord(Err(error)))
-    }
-
-    /// Removes a record from this node's store, and puts it no more: a put of it that runs is cancelled. Others keep it until
-    /// it ends there.
-    ///
-    /// # Errors
-    /// Whatever the store says.
-    pub fn remove_record(&mut self, now: Now, key: &RecordKey) -> Result<(), store::Error> {
-        let now = self.tell_time(now);
-        self.store.remove(key)?;
-        self.records.forget(key);
-        self.commit_soon(now);
-        self.cancel_all(now, |operation, asker| match (operation, asker) {
-            (Operation::PutRecord(put), Asker::Application) => put.key() == key && put.is_to_the_closest(),
-            (Operation::PutRecord(put), Asker::Republish | Asker::HandOver(_)) => put.key() == key,
-            // What others have is corrected all the same.
-            (_, Asker::Upkeep | Asker::Application | Asker::Republish | Asker::HandOver(_)) => false,
-        });
-        Ok(())
-    }
-
-    /// Asks one peer for the peers closest to the hash of `key`. Ends with one [`QueryResult::AskPeer`].
-    pub fn find_node_at(&mut self, now: Now, peer: PeerId, key: impl Into<Vec<u8>>) -> QueryId {
-        let now = self.tell_time(now);
-        let key = bytes::Bytes::from(key.into());
-        self.ask_peer(now, peer, key.is_empty(), Request::FindNode { key })
-    }
-
-    /// Asks one peer for the record of a key. Ends with one [`QueryResult::AskPeer`].
-    pub fn get_record_at(&mut self, now: Now, peer: PeerId, key: RecordKey) -> QueryId {
-        let now = self.tell_time(now);
-        self.ask_peer(now, peer, key.as_ref().is_empty(), Request::GetValue { key })
-    }
-
-    fn ask_peer(&mut self, now: Instant, peer: PeerId, is_empty: bool, request: Request) -> QueryId {
-        let error = if is_empty {
-            AskPeerError::EmptyKey
-        } else {
-            match self.begin(now, Operation::AskPeer(AskPeer::new(peer, request))) {
-                Ok(id) => return id,
-                Err(cause) => AskPeerError::Query { cause, peer },
+            Asker::Application if !is_stored && self.republish.is_own(key) == Some(true) => {
+                self.republish.was_put(now, key, spread, &mut cx.rng);
             }
+            Asker::Application | Asker::Upkeep => {}
+        }
+    }
+
+    /// Puts one record anew whose time has come. Returns whether there was one.
+    pub(super) fn put_next<S: RecordStore>(&mut self, now: Instant, node: &mut Node<'_, S>) -> bool {
+        if !node.can_send() {
+            return false;
+        }
+        for _ in 0..MAX_SPARED {
+            let Some(key) = self.republish.next(now) else {
+                return false;
+            };
+            if self.put_one_anew(now, key, node) {
+                return true;
+            }
+        }
+        self.republish.rest(after(now, REST));
+        false
+    }
+
+    /// Puts a record anew. Returns whether it had to be.
+    fn put_one_anew<S: RecordStore>(&mut self, now: Instant, key: RecordKey, node: &mut Node<'_, S>) -> bool {
+        let wall = node.parts.cx.wall_at(now);
+        let record = node.storage.store.get(wall, &key).ok().flatten().map(Cow::into_owned);
+        let Some(record) = record else {
+            self.forget(&key);
+            self.republish.done(now, &key, Spread::Nowhere, &mut node.parts.cx.rng);
+            return false;
         };
-        self.at_once(now, QueryResult::AskPeer(Err(error)))
+        let target = (key.bytes().clone(), node.parts.cx.hash(key.as_ref()));
+        let copies = node.parts.cx.config.replication_factor().get();
+        let is_own = node.storage.is_own(&record, &node.parts.cx.local.peer);
+        if !is_own && node.parts.num_closer(&target.1) > copies {
+            // A copy, cached or left over: those it belongs to see to it, and it ends here.
+            self.republish.done(now, &key, Spread::Wide, &mut node.parts.cx.rng);
+            return false;
+        }
+        match Search::begin(now, target, copies, Precision::Near, &mut node.parts) {
+            Ok(search) => {
+                let sent = sent(wall, record, is_own, &node.parts.cx.config);
+                node.queries.insert(now, PutRecord::new(sent, Quorum::All, search), Asker::Republish);
+            }
+            Err(NoKnownPeers()) => {
+                self.republish.done(now, &key, Spread::Nowhere, &mut node.parts.cx.rng);
+            }
+        }
+        true
     }
 
-    /// Begins a put for a command, whose error goes into the event.
-    pub(super) fn put_or_say_why(
-        &mut self,
-        now: Now,
-        record: Record,
-        copies: Option<NonZeroUsize>,
-        quorum: Quorum,
-    ) -> QueryId {
-        let copies = copies.unwrap_or(self.config.replication_factor());
-        let key = record.key.clone();
-        self.put_record_to_n_closest(now, record, copies, quorum).unwrap_or_else(|error| {
-            self.at_once(now.instant, QueryResult::PutRecord(Err(why_not(key, error))))
-        })
+    /// A peer has entered the table: it is sent the records that belong to it now and for which this node is the closest.
+    pub(super) fn entered(&mut self, newcomer: &PeerId, theirs: &Key) {
+        self.handing.entered(*newcomer, *theirs);
     }
 
-    fn check_own(&self, wall: SystemTime, record: &Record) -> Result<(), store::Error> {
-        if record.key.as_ref().is_empty() {
-            return Err(InvalidRecord::new("the key is empty").into());
+    /// Hands over the next record to a newcomer. Returns whether there was one.
+    pub(super) fn hand_next<S: RecordStore>(&mut self, now: Instant, node: &mut Node<'_, S>) -> bool {
+        if node.queries.is_full() {
+            return false;
         }
-        if record.is_expired(wall) {
-            return Err(InvalidRecord::new("the record has ended").into());
+        let (queries, table) = (&*node.queries, &node.parts.upkeep.table);
+        let copies = node.parts.cx.config.replication_factor().get();
+        // What a put sends it anyway is not sent twice.
+        let sends = |to: &PeerId, key: &RecordKey| queries.sends(key, to);
+        let next = self.handing.next(now, &self.republish, table, copies, &sends);
+        let Next::Send(to, key) = next else {
+            return false;
+        };
+        let wall = node.parts.cx.wall_at(now);
+        if let Ok(Some(record)) = node.storage.store.get(wall, &key).map(|record| record.map(Cow::into_owned))
+        {
+            let is_own = node.storage.is_own(&record, &node.parts.cx.local.peer);
+            let sent = sent(wall, record, is_own, &node.parts.cx.config);
+            node.queries.insert(now, PutRecord::to(sent, Quorum::All, vec![to]), Asker::HandOver(to));
+        } else {
+            self.handing.done();
         }
-        Ok(self.config.records.validators.validate(wall, &record.key, &record.value)?)
-    }
-
-    /// Returns a record as it is sent; one of this node's that has no end lasts as long as is configured.
-    fn sent(&self, wall: SystemTime, mut record: Record, is_own: bool) -> SentRecord {
-        if is_own && record.expires.is_none() {
-            record.expires = self.config.records.ttl.map(|ttl| wall_after(wall, ttl));
-        }
-        SentRecord::of(record, wall)
-    }
-
-    /// Returns the record of an answer, if it may stand under its key.
-    pub(super) fn valid_record(&self, now: Instant, record: SentRecord) -> Option<Record> {
-        let wall = self.wall_at(now);
-        let valid = self.config.records.validators.validate(wall, &record.key, &record.value);
-        if let Err(error) = &valid {
-            tracing::debug!(%error, "a record that was found is not valid");
-        }
-        valid.ok().map(|()| record.into_record(wall))
+        true
     }
 }
 
-/// Returns what the store's word means for a put.
-fn why_not(key: RecordKey, error: store::Error) -> PutRecordError {
-    if let store::Error::Invalid(source) = error {
-        PutRecordError::Invalid { key, source }
-    } else {
-        PutRecordError::Store { key, source: StoreError::new(error) }
+/// Returns why a record of the application cannot be stored, if it cannot.
+pub(super) fn check(wall: SystemTime, record: &Record, config: &Config) -> Result<(), store::Error> {
+    if record.key.as_ref().is_empty() {
+        return Err(InvalidRecord::new("the key is empty").into());
     }
+    if record.is_expired(wall) {
+        return Err(InvalidRecord::new("the record has ended").into());
+    }
+    Ok(config.records.validators.validate(wall, &record.key, &record.value)?)
+}
+
+/// Returns a record as it is sent; one of this node's that has no end lasts as long as is configured.
+pub(super) fn sent(wall: SystemTime, mut record: Record, is_own: bool, config: &Config) -> SentRecord {
+    if is_own && record.expires.is_none() {
+        record.expires = config.records.ttl.map(|ttl| wall_after(wall, ttl));
+    }
+    SentRecord::of(record, wall)
 }

@@ -20,14 +20,19 @@ mod stored;
 mod table;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+
+use libp2p_core::Multiaddr;
 
 use super::*;
 use crate::error::RequestError;
-use crate::event::{ProgressStep, QueryId, QueryResult, QueryStats};
+use crate::event::{ProgressStep, QueryId, QueryResult, QueryStats, RoutingUpdate};
+use crate::key::Key;
 use crate::message::{Request, Response};
+use crate::rng::Rng;
+use crate::routing::Entry;
 use crate::store::MemoryStore;
-use crate::time::SystemTime;
+use crate::time::{Duration, SystemTime};
 
 pub(super) const MS: Duration = Duration::from_millis(1);
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -602,9 +607,9 @@ pub(super) fn result_of(outputs: &[Output], query: QueryId) -> Option<QueryResul
 
 /// Fails, where the node itself would not return, if its refresh never gets past what is due.
 pub(super) fn check_refresh(dht: &Dht<MemoryStore>, now: Instant) {
-    let (mut refresh, mut rng) = (dht.refresh.clone(), dht.rng.clone());
+    let (mut refresh, mut rng) = (dht.upkeep.refresh.clone(), dht.cx.rng.clone());
     let mut deadline_of_next = || {
-        refresh.next(now, &dht.table, &mut rng);
+        refresh.next(now, &dht.upkeep.table, &mut rng);
         refresh.deadline()
     };
     assert!((0..64).any(|_| deadline_of_next().is_none_or(|at| at > now)), "a refresh that is due stays due");

@@ -1,200 +1,196 @@
-//! Upkeep: what becomes of peers as they connect, answer, fail and leave, and what the node does unasked.
+//! Routing upkeep: who is in the routing table, and who is asked unasked.
 //!
-//! Tells the table, the admission, the probe, the refresh and the join what has happened, and does what they want.
+//! Tells the table, the admission, the probe, the refresh and the join what has happened, and says what they want. Knows what
+//! is remembered of peers; knows no queries: that a lookup is due is said, and begun by the node.
 
+mod admit;
+mod reported;
+mod seeds;
+
+use bytes::Bytes;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
-use super::io::{ConnectionId, DialId};
-use super::op::find_node;
-use super::peers::{Known, Left, Outcome, Owner, Protocol, Reply, Standing, Urgency};
-use super::{Dht, RecordStore, TRY_AGAIN};
-use crate::addrs::{Addresses, IpGroup, Reach, clean};
-use crate::config::{BucketInserts, KeepAlive};
-use crate::error::RequestError;
-use crate::event::Event;
+use super::context::Context;
+use super::peers::{Known, Outcome, Owner, Peers, Reply, Standing, Urgency};
+use crate::config::{Config, KeepAlive};
+use crate::error::AddressError;
+use crate::event::RoutingUpdate;
 use crate::key::Key;
-use crate::message::Response;
+use crate::message::Request;
 use crate::peer::PackedPeerId;
 use crate::query::rtt::Phase;
-use crate::routing::admission::Stranger;
-use crate::routing::{Entry, Failed, Insert, Worth};
-use crate::time::{Instant, after};
+use crate::routing::admission::{Admission, Stranger};
+use crate::routing::bootstrap::Bootstrap;
+use crate::routing::refresh::{Refresh, Target};
+use crate::routing::{Probe, Table, TableConfig, Worth};
+use crate::time::{Duration, Instant};
 
-use bytes::Bytes;
+use reported::Reported;
+pub(super) use seeds::Seeds;
 
-impl<S: RecordStore> Dht<S> {
-    pub(super) fn connected(
+/// A check or a probe that could not be made is tried again after this time (chosen, not measured).
+pub(super) const TRY_AGAIN: Duration = Duration::from_secs(30);
+
+/// A change of the routing table that others act upon.
+#[derive(Debug)]
+pub(super) struct Entered {
+    pub(super) peer: PeerId,
+    pub(super) key: Key,
+}
+
+/// What is due by time alone.
+#[derive(Debug)]
+pub(super) enum Due {
+    /// A join is to begin.
+    Join,
+    /// The own id or a random key of a bucket is to be looked up, for the table's sake.
+    LookUp(Target),
+}
+
+/// Keeps the routing table.
+///
+/// # What it decides
+/// Who enters and leaves the table, which strangers are asked whether they are servers, which peers of the table whether they
+/// live, what is looked up when, when the node joins, and whose connections are kept.
+///
+/// # Inputs
+/// Peers that connect, leave, are named, answer and fail: the `on_…` methods; [`add_address`](Self::add_address) and
+/// [`drop_peer`](Self::drop_peer) of the application; [`joined`](Self::joined).
+///
+/// # Outputs
+/// Requests to peers, by [`ask_next`](Self::ask_next) and [`try_reported`](Self::try_reported); [`next_due`](Self::next_due);
+/// who has entered, by [`next_entered`](Self::next_entered); events.
+///
+/// # What time does
+/// Makes checks, probes, lookups and joins due.
+///
+/// # Bounds
+/// Those of the table, the admission, the seeds and the reported.
+#[derive(Debug)]
+pub(super) struct Upkeep {
+    pub(super) table: Table,
+    pub(super) seeds: Seeds,
+    pub(super) refresh: Refresh,
+    admission: Admission,
+    probe: Probe,
+    join: Bootstrap,
+    reported: Reported,
+    entered: Vec<Entered>,
+    /// Peers whose connections are to be kept.
+    kept: Box<[PackedPeerId]>,
+    kept_is_outdated: bool,
+}
+
+impl Upkeep {
+    pub(super) fn new(local: Key, config: &Config) -> Self {
+        Self {
+            table: Table::new(local, TableConfig::from(config)),
+            seeds: Seeds::new(config.max_seeds.get()),
+            refresh: Refresh::new(config.refresh_interval),
+            admission: Admission::default(),
+            probe: Probe::new(),
+            join: Bootstrap::new(config.joining),
+            reported: Reported::default(),
+            entered: Vec::new(),
+            kept: Box::default(),
+            kept_is_outdated: false,
+        }
+    }
+
+    /// Returns when something is due, and what.
+    pub(super) fn deadlines(&self, config: &Config) -> [(Option<Instant>, &'static str); 5] {
+        [
+            (self.admission.deadline(), "admission"),
+            (self.reported.deadline().filter(|_| self.is_low(config)), "reported"),
+            (self.probe.deadline(), "probe"),
+            (self.refresh.deadline(), "refresh"),
+            (self.join.deadline(), "join"),
+        ]
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        self.admission.handle_timeout(now);
+    }
+
+    /// Returns whether so few peers are in the table that anybody is welcome.
+    pub(super) fn is_low(&self, config: &Config) -> bool {
+        self.table.len() <= config.low_peers
+    }
+
+    /// Returns how many peers of the table are closer to a key than this node.
+    pub(super) fn num_closer(&self, key: &Key, local: &Key) -> usize {
+        let own = key.distance(local);
+        self.table.closest(key).take_while(|entry| key.distance(entry.key()) < own).count()
+    }
+
+    /// Returns the next peer that has entered the table.
+    pub(super) fn next_entered(&mut self) -> Option<Entered> {
+        (!self.entered.is_empty()).then(|| self.entered.remove(0))
+    }
+
+    /// Takes note that the application names an address of a peer; see [`Dht::add_address`](super::Dht::add_address).
+    pub(super) fn add_address(
         &mut self,
         now: Instant,
-        (peer, connection): (PeerId, ConnectionId),
+        peer: PeerId,
         address: Multiaddr,
-        dialled: bool,
-        dial: Option<DialId>,
+        cx: &mut Context,
+        peers: &mut Peers,
+    ) -> Result<RoutingUpdate, AddressError> {
+        let update = self.add_seed(now, peer, address, cx, peers)?;
+        if update == RoutingUpdate::Pending {
+            self.admission.forget(&peer);
+            let key = peers.key(&peer);
+            self.admission.offer(now, Stranger { key, peer, worth: Worth::Named, group: None });
+        }
+        Ok(update)
+    }
+
+    /// Somebody was met at an address that the application has named: a seed, which the query itself asks.
+    pub(super) fn on_met(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        address: Multiaddr,
+        cx: &mut Context,
+        peers: &mut Peers,
     ) {
-        let address = clean(address, &peer).unwrap_or_else(Multiaddr::empty);
-        let dialled = dialled && !address.is_empty() && self.keeps(&address);
-        let took =
-            self.peers.connected(now, (peer, connection), (&address, dialled), dial, &mut self.outputs);
-        if let Some(took) = took {
-            self.estimator.dialled(took);
+        self.admission.withdraw(&peer);
+        if let Err(error) = self.add_seed(now, peer, address, cx, peers) {
+            tracing::debug!(%peer, %error, "whoever was met is no seed");
         }
-        let key = self.peers.key(&peer);
-        self.table.set_connected(&key, &peer, true);
-        if dialled {
-            let addresses = self.peers.addresses(&peer);
-            self.addresses_changed(&key, &peer, &addresses);
-        }
-        if self.keeps_connected(&peer) {
-            self.peers.keep(now, peer, true, Some(connection), &mut self.outputs);
-        }
-        self.consider(now, peer);
-    }
-
-    pub(super) fn disconnected(&mut self, now: Instant, peer: PeerId, connection: ConnectionId) {
-        let left = self.peers.disconnected(now, peer, connection, &mut self.outputs);
-        let Left::Nothing { was_busy, unexpected } = left else {
-            return;
-        };
-        let key = self.peers.key(&peer);
-        if self.table.entry(&key, &peer).is_none() {
-            return;
-        }
-        self.table.set_connected(&key, &peer, false);
-        // Whoever closed a kept connection that was not idle for too long may be gone.
-        if was_busy || (self.keeps_connected(&peer) && unexpected) {
-            self.table.probe_at(now, &key, &peer);
-            self.probe.hurry(now);
-        }
-    }
-
-    pub(super) fn addresses_learned(&mut self, now: Instant, peer: PeerId, addresses: Vec<Multiaddr>) {
-        if peer == self.local.peer {
-            return;
-        }
-        let clean: Vec<_> = addresses.into_iter().filter_map(|address| clean(address, &peer)).collect();
-        let kept: Vec<_> = clean.into_iter().filter(|address| self.keeps(address)).collect();
-        let known = self.peers.remember(now, peer);
-        let before = known.addresses.clone();
-        // Whoever is connected from farther away, and says so itself, is not to be sought within this machine or site.
-        let nearest = known.is_connected().then_some(known.reach);
-        for address in kept.iter().filter(|address| nearest.is_none_or(|near| Reach::of(address) >= near)) {
-            known.addresses = known.addresses.with_reported(address.clone());
-        }
-        known.addresses = std::mem::take(&mut known.addresses).shared_with(&known.hints);
-        known.made_known(&Addresses::empty().merged(kept));
-        known.learnt();
-        known.reported &= known.addresses == before;
-        let addresses = known.addresses.clone();
-        let is_met = known.is_connected() || known.protocol == Protocol::Unsupported;
-        self.peers.addresses_arrived(now, &peer, &mut self.outputs);
-        let key = self.peers.key(&peer);
-        self.addresses_changed(&key, &peer, &addresses);
-        if !is_met && !addresses.is_empty() && self.table.entry(&key, &peer).is_none() {
-            self.reported.report(now, peer);
-        }
-        self.consider(now, peer);
     }
 
     /// A peer that the program blocks leaves the table, and with it all answers; later it is tried as a stranger is.
-    pub(super) fn standing_changed(&mut self, now: Instant, standing: Standing) {
+    pub(super) fn on_standing(&mut self, now: Instant, standing: Standing, cx: &mut Context, peers: &Peers) {
         match standing {
             Standing::Barred(peer) => {
-                self.drop_from_table(now, &peer);
+                self.drop_from_table(now, &peer, cx, peers);
             }
             Standing::Freed(peer) => {
-                let key = self.peers.key(&peer);
+                let key = peers.key(&peer);
                 self.admission.forget(&peer);
-                self.offer(now, key, peer, Worth::Named);
+                self.offer(now, key, peer, Worth::Named, peers);
             }
         }
-    }
-
-    /// Takes over the addresses of a peer that is in the table.
-    pub(super) fn addresses_changed(&mut self, key: &Key, peer: &PeerId, addresses: &Addresses) {
-        if self.table.set_addresses(key, peer, addresses) {
-            self.routing_updated(key, *peer, false, None);
-        }
-    }
-
-    /// Somebody in the program says that a peer does not speak the protocol, or no longer: its own negotiation decides.
-    ///
-    /// One in the table, or that waits for a place, is asked at once. A stranger has nothing to lose by it.
-    pub(super) fn protocol_doubted(&mut self, now: Instant, peer: PeerId) {
-        let protocol = &mut self.peers.remember(now, peer).protocol;
-        if matches!(protocol, Protocol::Doubted | Protocol::Unsupported) {
-            return;
-        }
-        *protocol = Protocol::Doubted;
-        let key = self.peers.key(&peer);
-        if self.table.entry(&key, &peer).is_some() {
-            self.probe.begin(now, &mut self.table, &key, &peer);
-            self.ask_for_itself(now, peer, Owner::Probe);
-        } else if self.table.is_waiting(&key, &peer) {
-            self.admission.forget(&peer);
-            self.offer(now, key, peer, Worth::Named);
-        }
-    }
-
-    /// Sees whether a stranger is to be asked if it is a server.
-    ///
-    /// One that is connected is; one that somebody else in the program has reported, or says to be no server, only while
-    /// the table is low.
-    pub(super) fn consider(&mut self, now: Instant, peer: PeerId) {
-        let low = self.is_low();
-        let Some(known) = self.peers.get_mut(&peer) else {
-            return;
-        };
-        let connected = known.is_connected();
-        if known.protocol == Protocol::Unsupported || peer == self.local.peer {
-            return;
-        }
-        if known.addresses.is_empty() {
-            let is_server = known.protocol == Protocol::Confirmed;
-            if connected && is_server && !std::mem::replace(&mut known.reported, true) {
-                self.event(Event::UnroutablePeer { peer });
-            }
-            return;
-        }
-        if !low && (!connected || known.protocol == Protocol::Doubted) {
-            return;
-        }
-        let key = self.peers.key(&peer);
-        if self.table.entry(&key, &peer).is_none()
-            && let Some(worth) = self.table.worth(&key)
-        {
-            self.offer(now, key, peer, worth);
-        }
-    }
-
-    /// Offers a stranger to be asked.
-    fn offer(&mut self, now: Instant, key: Key, peer: PeerId, worth: Worth) {
-        let group = self.peers.get(&peer).and_then(|known| {
-            if known.is_connected() { known.group } else { known.addresses.first().and_then(IpGroup::of) }
-        });
-        self.admission.offer(now, Stranger { key, peer, worth, group });
-    }
-
-    pub(super) fn is_low(&self) -> bool {
-        self.table.len() <= self.config.low_peers
     }
 
     /// Asks one stranger or one peer of the table that is due, if any is. Returns whether there was one.
-    pub(super) fn ask_around(&mut self, now: Instant) -> bool {
-        let (peers, estimator) = (&self.peers, &self.estimator);
+    pub(super) fn ask_next(&mut self, now: Instant, cx: &mut Context, peers: &mut Peers) -> bool {
         let soft_timeout = |peer: &PeerId| {
             let known = peers.get(peer);
-            let soft = estimator.soft_timeout(known.map(|known| &known.rtt), Phase::Hopping);
+            let soft = peers.estimator().soft_timeout(known.map(|known| &known.rtt), Phase::Hopping);
             if known.is_some_and(Known::is_connected) { soft.connected } else { soft.dialled }
         };
         if let Some((key, peer)) = self.admission.next(now, soft_timeout) {
             if self.table.entry(&key, &peer).is_some() {
                 self.admission.done(&peer);
             } else {
-                self.ask_for_itself(now, peer, Owner::Check);
+                self.ask_for_itself(now, peer, Owner::Check, cx, peers);
             }
         } else if let Some((_, peer)) = self.probe.next(now, &mut self.table) {
-            self.ask_for_itself(now, peer, Owner::Probe);
+            self.ask_for_itself(now, peer, Owner::Probe, cx, peers);
         } else {
             return false;
         }
@@ -202,248 +198,111 @@ impl<S: RecordStore> Dht<S> {
     }
 
     /// Asks a peer for itself, though it may have failed lately.
-    fn ask_for_itself(&mut self, now: Instant, peer: PeerId, owner: Owner) {
-        let request = find_node(&Bytes::from(peer.to_bytes()));
+    fn ask_for_itself(&self, now: Instant, peer: PeerId, owner: Owner, cx: &mut Context, peers: &mut Peers) {
+        let request = Request::FindNode { key: Bytes::from(peer.to_bytes()) };
         let seed = self.seeds.addresses(&peer).cloned().unwrap_or_default();
-        let owner = (owner, Urgency::Forced);
-        self.peers.request(now, peer, &seed, request, owner, &mut self.outputs);
+        peers.request(now, peer, &seed, request, (owner, Urgency::Forced), &mut cx.out);
     }
 
     /// Tries one peer that was reported and not met, if one is due and few are known. Returns whether there was one.
-    pub(super) fn try_reported(&mut self, now: Instant) -> bool {
-        if !self.is_low() {
+    pub(super) fn try_reported(&mut self, now: Instant, cx: &Context, peers: &Peers) -> bool {
+        if !self.is_low(&cx.config) {
             return false;
         }
         let Some(peer) = self.reported.next(now) else {
             return false;
         };
-        let key = self.peers.key(&peer);
+        let key = peers.key(&peer);
         let is_in = self.table.entry(&key, &peer).is_some();
-        match self.peers.get(&peer) {
+        match peers.get(&peer) {
             // It is a stranger like others.
             Some(known) if known.is_connected() => {}
             Some(known) if !is_in && !known.addresses.is_empty() => {
                 self.admission.forget(&peer);
-                self.offer(now, key, peer, Worth::Named);
+                self.offer(now, key, peer, Worth::Named, peers);
             }
             Some(_) | None => self.reported.remove(&peer),
         }
         true
     }
 
-    /// Takes note of what came of a request.
-    pub(super) fn settle(&mut self, now: Instant, outcome: Outcome) {
+    /// Takes note of what came of a request, whoever has made it.
+    pub(super) fn on_outcome(
+        &mut self,
+        now: Instant,
+        outcome: &Outcome,
+        cx: &mut Context,
+        peers: &mut Peers,
+    ) {
         let Outcome { owner, peer, key, result } = outcome;
         match owner {
-            Owner::Check => self.admission.done(&peer),
+            Owner::Check => self.admission.done(peer),
             Owner::Probe => self.probe.done(now),
-            Owner::Pulse => {}
-            Owner::Query(..) => match &result {
-                Ok(Reply::Answer(..)) => self.estimator.asked(false),
-                Err(RequestError::Timeout) => self.estimator.asked(true),
-                // Whoever says no, or of whom another does, was not silent.
-                Ok(Reply::Sent) | Err(_) => {}
-            },
+            Owner::Pulse | Owner::Query(..) => {}
         }
         if !matches!(result, Ok(Reply::Sent)) {
-            self.seeds.asked(now, &peer, result.as_ref().map(|_| ()).map_err(|error| *error));
+            self.seeds.asked(now, peer, result.as_ref().map(|_| ()).map_err(|error| *error));
         }
         match result {
             // That something was sent proves nothing.
-            Ok(Reply::Sent) => {
-                if let Owner::Query(id, lookup) = owner
-                    && let Some(query) = self.queries.get_mut(id)
-                {
-                    query.sent(&peer, lookup);
-                    self.queries.wake(id);
-                }
-            }
-            Ok(Reply::Answer(response, rtt)) => {
-                self.reported.remove(&peer);
-                // Whoever is slow is checked, so that checks would make all seem slow.
-                if owner != Owner::Pulse {
-                    self.estimator.answered(rtt);
-                    self.peers.be_patient(self.estimator.soft_timeout(None, Phase::Hopping).connected);
-                }
-                if self.table.answered(now, &key, &peer) {
+            Ok(Reply::Sent) => {}
+            Ok(Reply::Answer(response, _)) => {
+                self.reported.remove(peer);
+                if self.table.answered(now, key, peer) {
                     // In the table already, and live again if it was doubted.
-                } else if self.is_proof(owner, &response) {
-                    self.admit(now, key, peer);
-                }
-                if let Owner::Query(id, lookup) = owner {
-                    self.answered_query(now, (id, lookup), &peer, response, rtt);
+                } else if self.is_proof(*owner, response, &cx.config) {
+                    self.admit(now, *key, *peer, cx, peers);
                 }
             }
             Err(error) => {
                 tracing::debug!(%peer, %error, ?owner, "request failed");
-                self.failed(now, &key, &peer, error, owner == Owner::Probe);
-                if owner == Owner::Check && !error.is_peers_fault() {
-                    self.admission.forget(&peer);
-                }
-                if let Owner::Query(id, lookup) = owner
-                    && let Some(query) = self.queries.get_mut(id)
-                {
-                    query.failed(&peer, lookup, error);
-                    self.queries.wake(id);
+                self.on_failed(now, (key, peer), (*error, *owner == Owner::Probe), cx, peers);
+                if *owner == Owner::Check && !error.is_peers_fault() {
+                    self.admission.forget(peer);
                 }
             }
         }
     }
 
-    /// Whether an answer shows that a stranger is a server worth having.
-    ///
-    /// Asked for itself it must name at least one peer, as `go-libp2p-kad-dht` has it; while the table is low any answer
-    /// will do, since the first nodes of a network know nobody. Any answer to a query will do as well.
-    fn is_proof(&self, owner: Owner, response: &Response) -> bool {
-        match (owner, response) {
-            (Owner::Query(..), _) => true,
-            (Owner::Check | Owner::Probe | Owner::Pulse, Response::FindNode { closer_peers }) => {
-                !closer_peers.is_empty() || self.is_low()
-            }
-            (Owner::Check | Owner::Probe | Owner::Pulse, _) => false,
-        }
-    }
-
-    /// Takes a peer that has proved itself into the table, or reports why not.
-    pub(super) fn admit(&mut self, now: Instant, key: Key, peer: PeerId) {
-        let Some(known) = self.peers.get_mut(&peer) else {
-            return;
-        };
-        let by_hand = self.config.bucket_inserts == BucketInserts::Manual && !known.is_wanted;
-        if known.protocol == Protocol::Unsupported {
-            return;
-        }
-        let (addresses, group, connected) = (known.addresses.clone(), known.group, known.is_connected());
-        let Some(address) = addresses.first().cloned() else {
-            return;
-        };
-        if by_hand {
-            if !std::mem::replace(&mut known.reported, true) {
-                self.event(Event::RoutablePeer { peer, address });
-            }
-            return;
-        }
-        match self.table.insert(now, key, peer, addresses, group) {
-            Insert::Added { replaced } => {
-                self.table.set_connected(&key, &peer, connected);
-                self.entered(now, &key, peer, replaced);
-            }
-            Insert::Pending => {
-                if let Some(known) = self.peers.get_mut(&peer)
-                    && !std::mem::replace(&mut known.reported, true)
-                {
-                    self.event(Event::PendingRoutablePeer { peer, address });
-                }
-            }
-            Insert::Known | Insert::Refused(_) => {}
-        }
-    }
-
-    /// A peer has entered the table, perhaps in the place of another.
-    fn entered(&mut self, now: Instant, key: &Key, peer: PeerId, replaced: Option<PeerId>) {
-        self.kept_is_outdated = true;
-        self.refresh.watch(now, &self.table, &mut self.rng);
-        self.join.known(now);
-        if let Some(entry) = self.table.entry(key, &peer) {
-            self.probe.hurry(entry.probe_at());
-        }
-        if let Some(known) = self.peers.get_mut(&peer) {
-            known.reported = false;
-        }
-        self.routing_updated(key, peer, true, replaced);
-        self.hand_over(&peer, key);
-        self.tell_newcomer(now, peer, *key);
-        self.save_soon(now);
-    }
-
-    fn routing_updated(&mut self, key: &Key, peer: PeerId, is_new_peer: bool, old_peer: Option<PeerId>) {
-        let Some(bucket) = self.local.key.distance(key).bucket() else {
-            return;
-        };
-        let Some(entry) = self.table.entry(key, &peer) else {
-            return;
-        };
-        let addresses = entry.addresses().clone();
-        let bucket_range = bucket.range();
-        self.event(Event::RoutingUpdated { peer, is_new_peer, addresses, bucket_range, old_peer });
-    }
-
-    /// A request to a peer has failed.
-    fn failed(&mut self, now: Instant, key: &Key, peer: &PeerId, error: RequestError, probe: bool) {
-        if error == RequestError::Unsupported {
-            self.reported.remove(peer);
-            self.drop_from_table(now, peer);
-        } else if error.is_peers_fault() {
-            let again = |entry: &Entry| !entry.is_live() && entry.probe_at() > now;
-            if !probe && self.table.entry(key, peer).is_some_and(again) {
-                // Several failures at once count once.
-                return;
-            }
-            match self.table.failed(now, key, peer, probe) {
-                Failed::Replaced(newcomer) => {
-                    let newcomer_key = self.peers.key(&newcomer);
-                    let (connected, addresses) =
-                        (self.peers.is_connected(&newcomer), self.peers.addresses(&newcomer));
-                    self.table.set_connected(&newcomer_key, &newcomer, connected);
-                    self.table.set_addresses(&newcomer_key, &newcomer, &addresses);
-                    self.entered(now, &newcomer_key, newcomer, Some(*peer));
-                }
-                Failed::Removed => self.left(now),
-                Failed::Unknown => {
-                    // Nor does it wait for a place any more.
-                    self.table.remove(key, peer);
-                }
-                Failed::Doubted => {}
-            }
-            if let Some(entry) = self.table.entry(key, peer) {
-                self.probe.hurry(entry.probe_at());
-            }
-        } else if probe {
-            let at = after(now, TRY_AGAIN);
-            self.table.probe_at(at, key, peer);
-            self.probe.hurry(at);
-        }
-    }
-
-    pub(super) fn drop_from_table(&mut self, now: Instant, peer: &PeerId) -> Option<Entry> {
-        let key = self.peers.key(peer);
-        let removed = self.table.remove(&key, peer)?;
-        self.left(now);
-        Some(removed)
-    }
-
-    /// A peer has left the table without another in its place.
-    fn left(&mut self, now: Instant) {
-        self.kept_is_outdated = true;
-        if self.is_low() {
-            self.join.low(now, &mut self.rng);
-        }
-    }
-
-    /// Begins what is due: a join, lookups of buckets.
-    pub(super) fn keep_up(&mut self, now: Instant) {
-        if self.join.is_due(now) && (self.queries.is_full() || self.begin_join(now).is_err()) {
-            // Whoever was known has been removed, or there is no room for a query now.
+    /// Returns what is due by time alone, one after the other.
+    pub(super) fn next_due(&mut self, now: Instant, cx: &mut Context) -> Option<Due> {
+        if self.join.is_due(now) {
+            // Whether or not it can.
             self.join.began();
-            self.joined(now, false);
+            return Some(Due::Join);
         }
         while self.refresh.deadline().is_some_and(|at| at <= now) {
-            if let Some(target) = self.refresh.next(now, &self.table, &mut self.rng) {
-                self.look_up(now, target);
+            if let Some(target) = self.refresh.next(now, &self.table, &mut cx.rng) {
+                return Some(Due::LookUp(target));
             }
         }
+        None
+    }
+
+    /// Returns whether a join is due.
+    pub(super) fn join_is_due(&self, now: Instant) -> bool {
+        self.join.is_due(now)
+    }
+
+    /// A join has begun.
+    pub(super) fn join_began(&mut self) {
+        self.join.began();
     }
 
     /// A join has ended.
-    pub(super) fn joined(&mut self, now: Instant, reached: bool) {
-        let low = self.is_low();
-        self.join.ended(now, reached, low, &mut self.rng);
-        self.refresh.looked_up_own(now, &self.table, &mut self.rng);
-        self.refresh.watch(now, &self.table, &mut self.rng);
-        if reached {
-            self.hurry_announcements(now);
-        }
+    pub(super) fn joined(&mut self, now: Instant, reached: bool, cx: &mut Context) {
+        let low = self.is_low(&cx.config);
+        self.join.ended(now, reached, low, &mut cx.rng);
+        self.refresh.looked_up_own(now, &self.table, &mut cx.rng);
+        self.refresh.watch(now, &self.table, &mut cx.rng);
         tracing::debug!(reached, peers = self.table.len(), "join ended");
+    }
+
+    /// A key is being looked up: its bucket need not be for a while.
+    pub(super) fn looked_up(&mut self, now: Instant, key: &Key, cx: &mut Context) {
+        if let Some(bucket) = cx.local.key.distance(key).bucket() {
+            self.refresh.looked_up(now, bucket, &mut cx.rng);
+        }
     }
 
     /// Whether the connection to a peer is kept when nobody uses it.
@@ -452,34 +311,44 @@ impl<S: RecordStore> Dht<S> {
     }
 
     /// Checks the connections that are kept: something has happened after which they may be dead.
-    pub(super) fn check_kept(&mut self, now: Instant) {
-        for peer in self.kept.clone() {
-            self.peers.check(now, peer.unpacked(), &mut self.outputs);
+    pub(super) fn check_kept(&self, now: Instant, cx: &mut Context, peers: &mut Peers) {
+        for peer in &self.kept {
+            peers.check(now, peer.unpacked(), &mut cx.out);
         }
     }
 
-    /// Brings the kept connections in line with the table.
-    pub(super) fn update_kept(&mut self, now: Instant) {
-        self.kept_is_outdated = false;
-        let count = match self.config.keep_alive {
-            KeepAlive::Closest => self.config.bucket_size().get(),
+    /// Whoever may be gone is asked: the machine has slept, or a clock was set.
+    pub(super) fn check_all(&mut self, now: Instant, cx: &mut Context, peers: &mut Peers) {
+        self.check_kept(now, cx, peers);
+        let kept = &self.kept;
+        self.table.probe_all(now, |peer| kept.binary_search(&PackedPeerId::from(peer)).is_err());
+        self.probe.hurry(now);
+    }
+
+    /// Brings the kept connections in line with the table, if that has changed.
+    pub(super) fn update_kept(&mut self, now: Instant, cx: &mut Context, peers: &mut Peers) {
+        if !std::mem::take(&mut self.kept_is_outdated) {
+            return;
+        }
+        let count = match cx.config.keep_alive {
+            KeepAlive::Closest => cx.config.bucket_size().get(),
             KeepAlive::Table => usize::MAX,
             KeepAlive::Nobody => 0,
         };
-        let closest = self.table.closest(&self.local.key).take(count);
+        let closest = self.table.closest(&cx.local.key).take(count);
         let mut kept: Box<[_]> = closest.map(|entry| PackedPeerId::from(&entry.peer())).collect();
         kept.sort_unstable();
         let before = std::mem::replace(&mut self.kept, kept);
         for (keep, one, other) in [(false, &before, &self.kept), (true, &self.kept, &before)] {
             for peer in one.iter().filter(|peer| other.binary_search(peer).is_err()) {
                 let peer = peer.unpacked();
-                self.peers.keep(now, peer, keep, None, &mut self.outputs);
+                peers.keep(now, peer, keep, None, &mut cx.out);
             }
         }
     }
 
-    pub(super) fn sweep(&mut self, now: Instant) {
-        let (table, seeds) = (&self.table, &self.seeds);
-        self.peers.sweep(now, |key, peer| seeds.contains(peer) || table.entry(key, peer).is_some());
+    /// Forgets peers that are of no use any more.
+    pub(super) fn sweep(&self, now: Instant, peers: &mut Peers) {
+        peers.sweep(now, |key, peer| self.seeds.contains(peer) || self.table.entry(key, peer).is_some());
     }
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use libp2p_identity::PeerId;
 
 use super::search::{Search, Want, excess};
-use super::{Answer, End, Machine, Step, View};
+use super::machine::{After, Announced, Answer, End, Machine, Step, View};
 use crate::addrs::Addresses;
-use crate::error::{AddProviderError, ProvideReport, RequestError};
-use crate::event::{AddProviderOk, ProgressStep, QueryInfo, QueryResult, QueryStats};
+use crate::dht::view::Parts;
+use crate::error::{AddProviderError, NoKnownPeers, ProvideReport, RequestError};
+use crate::event::{AddProviderOk, Precision, ProgressStep, QueryInfo, QueryResult, QueryStats};
 use crate::message::Request;
 use crate::query::fanout::{Fanout, FanoutNext, Fate};
 use crate::record::RecordKey;
@@ -59,42 +60,31 @@ pub(in crate::dht) struct AddProvider {
 const ANNOUNCE: u16 = 1;
 
 impl AddProvider {
-    pub(in crate::dht) const fn new(
+    /// Begins to announce a key, with the addresses by which others are told of this node now.
+    ///
+    /// # Errors
+    /// [`NoKnownPeers`] if there is nobody to ask.
+    pub(in crate::dht) fn begin(
+        now: Instant,
         key: RecordKey,
-        search: Search,
-        protocol: Arc<str>,
         addresses: Addresses,
-    ) -> Self {
+        parts: &mut Parts<'_>,
+    ) -> Result<Self, NoKnownPeers> {
+        let target = (key.bytes().clone(), parts.cx.hash(key.as_ref()));
+        let wanted = parts.cx.config.replication_factor().get();
+        let search = Search::begin(now, target, wanted, Precision::Near, parts)?;
         let (fanout, enough, is_reported) = (None, NonZeroUsize::MIN, false);
-        Self { key, protocol, search, fanout, enough, is_reported, addresses }
-    }
-
-    /// Returns the addresses of this node when it began.
-    pub(in crate::dht) const fn addresses(&self) -> &Addresses {
-        &self.addresses
-    }
-
-    pub(in crate::dht) const fn key(&self) -> &RecordKey {
-        &self.key
+        let protocol = parts.cx.config.protocol_name.clone();
+        Ok(Self { key, protocol, search, fanout, enough, is_reported, addresses })
     }
 
     /// Returns how many have been told.
-    pub(in crate::dht) fn num_sent(&self) -> usize {
+    fn num_sent(&self) -> usize {
         self.fanout.as_ref().map_or(0, Fanout::num_took)
     }
 
-    /// Returns how many are enough.
-    pub(in crate::dht) const fn enough(&self) -> usize {
-        self.enough.get()
-    }
-
-    /// Returns whom it was sent to, or was to be.
-    pub(in crate::dht) fn asked(&self) -> Vec<PeerId> {
-        self.fates().map(|(peer, _)| peer).collect()
-    }
-
     /// Returns whether too few were told because this node has no address that the others could use.
-    pub(in crate::dht) fn lacks_address(&self) -> bool {
+    fn lacks_address(&self) -> bool {
         let useless = |(_, fate)| fate == Fate::Failed(RequestError::NoOwnAddress);
         self.num_sent() < self.enough.get() && self.fates().any(useless)
     }
@@ -154,7 +144,7 @@ impl Machine for AddProvider {
         }
         match fanout.next(now, &|peer: &PeerId, phase| view.prospect(peer, phase)) {
             FanoutNext::Ask(peer) => {
-                // Who provides is filled in as it leaves: only then is it known which addresses the peer can use.
+                // Who provides is filled in as it is sent: only then is it known which addresses the peer can use.
                 let request = Request::AddProvider { key: self.key.clone(), providers: Vec::new() };
                 Step::Ask(self.search.ask(peer, request, ANNOUNCE))
             }
@@ -190,8 +180,30 @@ impl Machine for AddProvider {
             End::Timeout | End::Cancelled => {
                 QueryResult::StartProviding(Err(AddProviderError::Query { cause: why.cause(), key, report }))
             }
+            End::Refused { .. } => {
+                QueryResult::StartProviding(Err(AddProviderError::of_query(why.cause(), key)))
+            }
             End::Enough => self.result(),
         }
+    }
+
+    fn outlives(&self) -> bool {
+        true
+    }
+
+    fn announces(&self) -> Option<&RecordKey> {
+        Some(&self.key)
+    }
+
+    fn after(&self, _: Instant, _: &View<'_>) -> After {
+        After::Announced(Announced {
+            key: self.key.clone(),
+            sent: self.num_sent(),
+            enough: self.enough.get(),
+            lacks_address: self.lacks_address(),
+            asked: self.fates().map(|(peer, _)| peer).collect(),
+            addresses: self.addresses.clone(),
+        })
     }
 
     fn info(&self, _: ProgressStep) -> QueryInfo {

@@ -1,14 +1,16 @@
 //! Asks one peer one thing, without a search.
 
+use bytes::Bytes;
 use libp2p_identity::PeerId;
 
-use super::{Answer, Ask, End, Machine, Step, View};
+use super::machine::{Answer, Ask, End, Machine, Step, View};
 use crate::addrs::Addresses;
 use crate::dht::peers::Urgency;
 use crate::error::{AskPeerError, RequestError};
 use crate::event::{AskPeerOk, ProgressStep, QueryInfo, QueryResult, QueryStats};
 use crate::message::Request;
 use crate::peer::PeerInfo;
+use crate::record::RecordKey;
 use crate::time::Instant;
 
 /// Asks one peer for the peers closest to a key, or for a record.
@@ -32,8 +34,28 @@ enum State {
 }
 
 impl AskPeer {
-    pub(in crate::dht) const fn new(peer: PeerId, request: Request) -> Self {
-        Self { peer, request, state: State::Begin }
+    /// Begins to ask one peer for the peers closest to a key.
+    ///
+    /// # Errors
+    /// The result, if the key is empty.
+    pub(in crate::dht) fn find_node(peer: PeerId, key: Vec<u8>) -> Result<Self, QueryResult> {
+        let key = Bytes::from(key);
+        Self::begin(peer, key.is_empty(), Request::FindNode { key })
+    }
+
+    /// Begins to ask one peer for a record.
+    ///
+    /// # Errors
+    /// The result, if the key is empty.
+    pub(in crate::dht) fn get_record(peer: PeerId, key: RecordKey) -> Result<Self, QueryResult> {
+        Self::begin(peer, key.as_ref().is_empty(), Request::GetValue { key })
+    }
+
+    fn begin(peer: PeerId, is_empty: bool, request: Request) -> Result<Self, QueryResult> {
+        if is_empty {
+            return Err(QueryResult::AskPeer(Err(AskPeerError::EmptyKey)));
+        }
+        Ok(Self { peer, request, state: State::Begin })
     }
 }
 
@@ -58,7 +80,7 @@ impl Machine for AskPeer {
     }
 
     fn answered(&mut self, _: Instant, from: &PeerId, _: u16, answer: Answer) {
-        let info = |named: super::Named| PeerInfo { peer_id: named.peer, addrs: named.addresses.into_vec() };
+        let info = |named: crate::dht::answer::Named| PeerInfo { peer_id: named.peer, addrs: named.addresses.into_vec() };
         let closer = answer.closer.into_iter().map(info).collect();
         let ok = AskPeerOk { peer: *from, closer, record: answer.record };
         self.state = State::Over(Box::new(Ok(ok)));
@@ -71,7 +93,9 @@ impl Machine for AskPeer {
     fn end(&mut self, view: &View<'_>, why: End) -> QueryResult {
         QueryResult::AskPeer(Err(match why {
             End::Timeout => failed(self.peer, RequestError::Timeout, view),
-            End::Cancelled | End::Enough => AskPeerError::Query { cause: why.cause(), peer: self.peer },
+            End::Cancelled | End::Enough | End::Refused { .. } => {
+                AskPeerError::Query { cause: why.cause(), peer: self.peer }
+            }
         }))
     }
 

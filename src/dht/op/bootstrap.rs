@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
+use super::machine::{After, Answer, End, Machine, Step, View, preimage_of};
 use super::search::{Goal, Search, Want};
-use super::{Answer, End, Machine, Step, View, preimage_of};
-use crate::error::{BootstrapError, RequestError};
+use crate::dht::view::Parts;
+use crate::error::{BootstrapError, NoKnownPeers, QueryError, RequestError};
 use crate::event::{BootstrapOk, Precision, ProgressStep, QueryInfo, QueryResult, QueryStats};
 use crate::key::BucketIndex;
 use crate::routing::bootstrap::buckets_to_look_up;
@@ -46,9 +47,14 @@ pub(in crate::dht) struct Bootstrap {
 }
 
 impl Bootstrap {
-    pub(in crate::dht) fn new(local: PeerId, own: Search) -> Self {
-        Self {
-            local,
+    /// Begins to join.
+    ///
+    /// # Errors
+    /// [`NoKnownPeers`] if the table is empty and there is no seed.
+    pub(in crate::dht) fn begin(now: Instant, parts: &mut Parts<'_>) -> Result<Self, NoKnownPeers> {
+        let own = look_up_own(now, &parts.view(usize::MAX)).ok_or(NoKnownPeers())?;
+        Ok(Self {
+            local: parts.cx.local.peer,
             own,
             own_is_over: false,
             buckets: VecDeque::new(),
@@ -56,12 +62,12 @@ impl Bootstrap {
             next_lookup: 1,
             spent: QueryStats::empty(),
             is_over: false,
-        }
+        })
     }
 
-    /// Returns whether anybody has answered.
-    pub(in crate::dht) fn has_reached_anybody(&self) -> bool {
-        self.own.has_answers()
+    /// Returns the result of a join that cannot begin.
+    pub(in crate::dht) fn refused(peer: PeerId, cause: QueryError) -> QueryResult {
+        QueryResult::Bootstrap(Err(BootstrapError::Query { cause, peer, num_remaining: None }))
     }
 
     fn remaining(&self) -> u32 {
@@ -176,13 +182,17 @@ impl Machine for Bootstrap {
         let peer = self.local;
         let num_remaining = self.own_is_over.then(|| self.remaining());
         QueryResult::Bootstrap(match why {
-            End::Timeout | End::Cancelled => {
+            End::Timeout | End::Cancelled | End::Refused { .. } => {
                 Err(BootstrapError::Query { cause: why.cause(), peer, num_remaining })
             }
             End::Enough => {
                 Ok(BootstrapOk { peer, num_remaining: self.remaining(), outcomes: view.seeds.outcomes() })
             }
         })
+    }
+
+    fn after(&self, _: Instant, _: &View<'_>) -> After {
+        After::Joined(self.own.has_answers())
     }
 
     fn info(&self, step: ProgressStep) -> QueryInfo {

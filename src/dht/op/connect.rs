@@ -4,8 +4,9 @@ use bytes::Bytes;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
-use super::{Answer, Ask, End, Machine, Step, View, find_node};
-use crate::addrs::Addresses;
+use super::machine::{After, Answer, Ask, End, Machine, Step, View, find_node};
+use crate::addrs::{Addresses, without_peer};
+use crate::dht::context::Context;
 use crate::dht::io::{DialFailure, Unreached};
 use crate::dht::peers::Urgency;
 use crate::error::{AddressError, ConnectError, RequestError};
@@ -43,12 +44,16 @@ enum Failure {
 }
 
 impl Connect {
-    pub(in crate::dht) const fn new(address: Multiaddr) -> Self {
-        Self { address, state: State::Begin }
-    }
-
-    pub(in crate::dht) const fn address(&self) -> &Multiaddr {
-        &self.address
+    /// Begins to connect to an address.
+    ///
+    /// # Errors
+    /// The result, if the address cannot be used.
+    pub(in crate::dht) fn begin(address: Multiaddr, cx: &Context) -> Result<Self, QueryResult> {
+        let (plain, peer) = without_peer(address.clone());
+        match cx.check_address(&plain, peer.as_ref()) {
+            Ok(()) => Ok(Self { address, state: State::Begin }),
+            Err(source) => Err(QueryResult::Connect(Err(ConnectError::Address { address, source }))),
+        }
     }
 
     fn not_serving(&self, peer: PeerId, source: RequestError, view: &View<'_>) -> ConnectError {
@@ -123,10 +128,18 @@ impl Machine for Connect {
             (End::Timeout, State::Begin | State::Dialling | State::Over(_)) => {
                 not_met(self.address.clone(), &DialFailure::unreachable(Unreached::Silent))
             }
-            (End::Cancelled | End::Enough, _) => {
+            (End::Cancelled | End::Enough | End::Refused { .. }, _) => {
                 ConnectError::Query { cause: why.cause(), address: self.address.clone() }
             }
         }))
+    }
+
+    fn connects_to(&self) -> Option<&Multiaddr> {
+        Some(&self.address)
+    }
+
+    fn after(&self, _: Instant, _: &View<'_>) -> After {
+        After::Dialled
     }
 
     fn info(&self, _: ProgressStep) -> QueryInfo {

@@ -5,11 +5,13 @@ use std::cmp::Reverse;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
+use super::machine::{Answer, End, Machine, Step, View, preimage_of};
 use super::search::{Search, Want};
-use super::{Answer, End, Machine, Step, View};
-use crate::addrs::Addresses;
-use crate::error::{FindPeerError, RequestError};
-use crate::event::{Evidence, FindPeerOk, ProgressStep, QueryInfo, QueryResult, QueryStats};
+use crate::addrs::{Addresses, Reach};
+use crate::dht::context::Context;
+use crate::dht::view::Parts;
+use crate::error::{FindPeerError, NoKnownPeers, RequestError};
+use crate::event::{Evidence, FindPeerOk, Precision, ProgressStep, QueryInfo, QueryResult, QueryStats};
 use crate::peer::PeerInfo;
 use crate::time::Instant;
 
@@ -39,8 +41,37 @@ pub(in crate::dht) struct FindPeer {
 const MAX_REPORTS: usize = 256;
 
 impl FindPeer {
-    pub(in crate::dht) const fn new(peer: PeerId, search: Search, remembered: Addresses) -> Self {
-        Self { peer, search, reports: Vec::new(), evidence: None, remembered }
+    /// Begins to search a peer.
+    ///
+    /// # Errors
+    /// The result, if the peer is connected or this node itself, or nobody is known who could be asked.
+    pub(in crate::dht) fn begin(now: Instant, peer: PeerId, parts: &mut Parts<'_>) -> Result<Self, QueryResult> {
+        let ok = |addresses: Addresses, evidence| {
+            let peer = PeerInfo { peer_id: peer, addrs: addresses.into_vec() };
+            Err(QueryResult::FindPeer(Ok(FindPeerOk { peer, evidence })))
+        };
+        let Context { local, config, .. } = &*parts.cx;
+        if peer == local.peer {
+            return ok(local.addresses_for(Reach::World), Evidence::Answered);
+        }
+        let known = parts.peers.get(&peer);
+        if let Some(known) = known.filter(|known| known.is_connected() && !known.addresses.is_empty()) {
+            return ok(known.addresses.clone(), Evidence::Answered);
+        }
+        let (key, k) = (parts.peers.key(&peer), config.bucket_size().get());
+        let remembered = parts.peers.remembered(now, &peer);
+        match Search::begin(now, preimage_of(&peer, key), k, Precision::Near, parts) {
+            Ok(mut search) => {
+                // It may still be where it was last heard of, and it is its own best witness.
+                search.add(peer, key, parts.peers.dialable(&peer));
+                Ok(Self { peer, search, reports: Vec::new(), evidence: None, remembered })
+            }
+            Err(NoKnownPeers()) if !remembered.is_empty() => ok(remembered, Evidence::Remembered),
+            Err(error) => {
+                let error = FindPeerError::Query { cause: error.into(), peer, closest: Vec::new() };
+                Err(QueryResult::FindPeer(Err(error)))
+            }
+        }
     }
 
     /// A peer has named these addresses.
@@ -116,7 +147,7 @@ impl Machine for FindPeer {
     fn end(&mut self, view: &View<'_>, why: End) -> QueryResult {
         QueryResult::FindPeer(match (self.evidence(), why) {
             (Some(evidence), End::Timeout | End::Enough) => Ok(self.found(view, evidence)),
-            (_, End::Cancelled) | (None, End::Timeout) => {
+            (_, End::Cancelled | End::Refused { .. }) | (None, End::Timeout) => {
                 let (peer, closest) = (self.peer, self.closest(view));
                 Err(FindPeerError::Query { cause: why.cause(), peer, closest })
             }

@@ -1,12 +1,19 @@
 //! Finds the closest peers to a key.
 
-use libp2p_identity::PeerId;
 use std::num::NonZeroUsize;
 
+use bytes::Bytes;
+use libp2p_identity::PeerId;
+
+use super::bootstrap::{look_up_bucket, look_up_own};
+use super::machine::{Answer, End, Machine, Step, View};
 use super::search::{Search, Want};
-use super::{Answer, End, Machine, Step, View};
+use crate::dht::view::Parts;
 use crate::error::{GetClosestPeersError, RequestError};
-use crate::event::{GetClosestPeersOk, ProgressStep, QueryInfo, QueryResult, QueryStats, Shortage};
+use crate::event::{
+    GetClosestPeersOk, Precision, ProgressStep, QueryInfo, QueryResult, QueryStats, Shortage,
+};
+use crate::routing::refresh::Target;
 use crate::time::Instant;
 
 /// A search for the closest peers to a key.
@@ -22,8 +29,42 @@ pub(in crate::dht) struct FindPeers {
 }
 
 impl FindPeers {
-    pub(in crate::dht) const fn new(search: Search, asked_for: NonZeroUsize, wanted: NonZeroUsize) -> Self {
-        Self { search, asked_for, wanted }
+    /// Begins to search the `asked_for` peers closest to the hash of some bytes, at most `k`.
+    ///
+    /// # Errors
+    /// The result, if the key is empty or nobody is known.
+    pub(in crate::dht) fn begin(
+        now: Instant,
+        key: Vec<u8>,
+        asked_for: NonZeroUsize,
+        precision: Precision,
+        parts: &mut Parts<'_>,
+    ) -> Result<Self, QueryResult> {
+        if key.is_empty() {
+            return Err(QueryResult::GetClosestPeers(Err(GetClosestPeersError::EmptyKey)));
+        }
+        let preimage = Bytes::from(key);
+        let target = (preimage.clone(), parts.cx.hash(&preimage));
+        let wanted = asked_for.min(parts.cx.config.bucket_size());
+        match Search::begin(now, target, wanted.get(), precision, parts) {
+            Ok(search) => Ok(Self { search, asked_for, wanted }),
+            Err(error) => {
+                let (cause, key) = (error.into(), preimage.to_vec());
+                let error = GetClosestPeersError::Query { cause, key, peers: Vec::new() };
+                Err(QueryResult::GetClosestPeers(Err(error)))
+            }
+        }
+    }
+
+    /// Begins to look up the own id or a random key of a bucket for the table's sake; `None` if there is nobody to ask.
+    pub(in crate::dht) fn of_upkeep(now: Instant, target: Target, parts: &mut Parts<'_>) -> Option<Self> {
+        let wanted = parts.cx.config.bucket_size();
+        let mut view = parts.view(usize::MAX);
+        let search = match target {
+            Target::Own => look_up_own(now, &view),
+            Target::Bucket(bucket) => look_up_bucket(now, &mut view, bucket),
+        };
+        search.map(|search| Self { search, asked_for: wanted, wanted })
     }
 
     fn result(&self, view: &View<'_>, is_over: bool) -> GetClosestPeersOk {
@@ -66,7 +107,7 @@ impl Machine for FindPeers {
     fn end(&mut self, view: &View<'_>, why: End) -> QueryResult {
         let ok = self.result(view, false);
         QueryResult::GetClosestPeers(match why {
-            End::Timeout | End::Cancelled => {
+            End::Timeout | End::Cancelled | End::Refused { .. } => {
                 let GetClosestPeersOk { key, peers, .. } = ok;
                 Err(GetClosestPeersError::Query { cause: why.cause(), key, peers })
             }

@@ -5,10 +5,12 @@ use indexmap::{IndexMap, IndexSet};
 use libp2p_identity::PeerId;
 
 use super::search::{Search, Want};
-use super::{Answer, End, Machine, Step, View};
+use super::machine::{Answer, End, Machine, Step, View};
 use crate::addrs::Addresses;
-use crate::error::{GetProvidersError, RequestError};
-use crate::event::{GetProvidersOk, ProgressStep, QueryInfo, QueryResult, QueryStats};
+use crate::dht::view::Parts;
+use crate::error::{GetProvidersError, NoKnownPeers, RequestError};
+use crate::event::{GetProvidersOk, Precision, ProgressStep, QueryInfo, QueryResult, QueryStats};
+use crate::message::Request;
 use crate::peer::PeerInfo;
 use crate::record::{ProviderRecord, RecordKey};
 use crate::time::Instant;
@@ -35,7 +37,7 @@ pub(in crate::dht) struct Found {
 }
 
 impl Found {
-    pub(in crate::dht) fn new(
+    pub(super) fn new(
         key: RecordKey,
         local: PeerId,
         known: impl IntoIterator<Item = ProviderRecord>,
@@ -48,7 +50,7 @@ impl Found {
         this
     }
 
-    pub(in crate::dht) fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.found.is_empty()
     }
 
@@ -113,6 +115,14 @@ impl Found {
     }
 }
 
+/// Begins to search the peers closest to a key, who are asked for its providers.
+pub(super) fn search_of(now: Instant, key: &RecordKey, parts: &mut Parts<'_>) -> Option<Search> {
+    let target = (key.bytes().clone(), parts.cx.hash(key.as_ref()));
+    let wanted = parts.cx.config.replication_factor().get();
+    let search = Search::begin(now, target, wanted, Precision::Exact, parts).ok();
+    search.map(|search| search.asking(Request::GetProviders { key: key.clone() }))
+}
+
 /// A search for the providers of a key.
 ///
 /// # What it decides
@@ -136,8 +146,25 @@ pub(in crate::dht) struct GetProviders {
 }
 
 impl GetProviders {
-    pub(in crate::dht) const fn new(found: Found, search: Option<Search>) -> Self {
-        Self { found, search, is_over: false }
+    /// Begins to search the providers of a key, of which this node may know some itself.
+    ///
+    /// # Errors
+    /// The result, if the key is empty, or nobody is known and this node knows none.
+    pub(in crate::dht) fn begin(
+        now: Instant,
+        key: RecordKey,
+        known: Vec<ProviderRecord>,
+        parts: &mut Parts<'_>,
+    ) -> Result<Self, QueryResult> {
+        if key.as_ref().is_empty() {
+            return Err(QueryResult::GetProviders(Err(GetProvidersError::EmptyKey { key })));
+        }
+        let search = search_of(now, &key, parts);
+        let found = Found::new(key.clone(), parts.cx.local.peer, known);
+        if search.is_none() && found.is_empty() {
+            return Err(QueryResult::GetProviders(Err(GetProvidersError::of_query(NoKnownPeers(), key))));
+        }
+        Ok(Self { found, search, is_over: false })
     }
 
     /// Returns until when somebody slow is awaited who may still name a provider where nobody else has.
@@ -198,7 +225,7 @@ impl Machine for GetProviders {
     fn end(&mut self, view: &View<'_>, why: End) -> QueryResult {
         let key = self.found.key().clone();
         match why {
-            End::Timeout | End::Cancelled => {
+            End::Timeout | End::Cancelled | End::Refused { .. } => {
                 let (cause, closest_peers) = (why.cause(), self.closest_peers(view));
                 QueryResult::GetProviders(Err(GetProvidersError::Query { cause, key, closest_peers }))
             }

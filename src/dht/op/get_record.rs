@@ -6,12 +6,15 @@ use std::num::NonZeroUsize;
 use libp2p_identity::PeerId;
 
 use super::search::{Search, Want};
-use super::{Answer, End, Machine, Step, View};
-use crate::error::{GetRecordError, QueryError, RequestError};
-use crate::event::{GetRecordOk, ProgressStep, QueryInfo, QueryResult, QueryStats, Shortage};
+use super::machine::{After, Answer, End, FollowUp, Machine, Step, View};
+use crate::config::{Caching, Config};
+use crate::dht::view::{Parts, shrunk};
+use crate::error::{GetRecordError, NoKnownPeers, QueryError, RequestError};
+use crate::event::{GetRecordOk, Precision, ProgressStep, QueryInfo, QueryResult, QueryStats, Shortage};
+use crate::message::Request;
 use crate::record::{PeerRecord, Quorum, Record, RecordKey};
 use crate::time::{Duration, Instant, SystemTime, wall_after};
-use crate::validate::{Namespaces, Validator as _};
+use crate::validate::{InvalidRecord, Namespaces, Validator as _};
 
 /// A search for the record of a key.
 ///
@@ -48,27 +51,50 @@ pub(in crate::dht) struct GetRecord {
     is_over: bool,
 }
 
-/// What is to be done when the record has been found.
-#[derive(Debug)]
-pub(in crate::dht) struct FollowUp {
-    pub(in crate::dht) record: Record,
-    /// They had a worse one.
-    pub(in crate::dht) correct: Vec<PeerId>,
-    /// They had none and are to cache it until then.
-    pub(in crate::dht) cache: Vec<(PeerId, SystemTime)>,
-}
-
 impl GetRecord {
-    pub(in crate::dht) fn new(
+    /// Returns why a record that is searched could not be valid, whatever anybody had, if that is so.
+    ///
+    /// # Errors
+    /// The result, if the key is empty or its namespace has no validator.
+    pub(in crate::dht) fn check(key: &RecordKey, config: &Config) -> Result<(), QueryResult> {
+        let of = |source| {
+            let key = key.clone();
+            Err(QueryResult::GetRecord(Err(GetRecordError::Invalid { key, source })))
+        };
+        if key.as_ref().is_empty() {
+            return of(InvalidRecord::new("the key is empty"));
+        }
+        config.records.validators.check_key(key).or_else(of)
+    }
+
+    /// Begins to search the record of a key, of which this node may have one, its `own`.
+    ///
+    /// # Errors
+    /// The result, if nobody is known and this node has none.
+    pub(in crate::dht) fn begin(
+        now: Instant,
         key: RecordKey,
         quorum: Option<Quorum>,
-        validators: Namespaces,
-        search: Option<Search>,
         own: Option<Record>,
-    ) -> Self {
+        parts: &mut Parts<'_>,
+    ) -> Result<Self, QueryResult> {
+        let wanted = parts.cx.config.replication_factor().get();
+        // One that is here is enough where one is.
+        let is_enough = own.is_some() && quorum.is_some_and(|quorum| quorum.of(wanted).get() == 1);
+        let search = if is_enough {
+            None
+        } else {
+            let target = (key.bytes().clone(), parts.cx.hash(key.as_ref()));
+            Search::begin(now, target, wanted, Precision::Exact, parts).ok()
+        };
+        if search.is_none() && own.is_none() {
+            return Err(QueryResult::GetRecord(Err(GetRecordError::of_query(NoKnownPeers(), key))));
+        }
+        let search = search.map(|search| search.asking(Request::GetValue { key: key.clone() }));
         let found: Vec<_> = own.map(|record| PeerRecord { peer: None, record }).into_iter().collect();
+        let validators = parts.cx.config.records.validators.clone();
         let (without, is_over) = (Vec::new(), false);
-        Self { key, quorum, validators, search, found, best: 0, told: 0, without, is_over }
+        Ok(Self { key, quorum, validators, search, found, best: 0, told: 0, without, is_over })
     }
 
     fn best(&self) -> Option<&Record> {
@@ -154,7 +180,7 @@ impl GetRecord {
     /// Returns what is to be done for others now that the search is over, if it has found a record.
     ///
     /// `max_cache` peers cache it, from `wall` on for `longest` at most.
-    pub(in crate::dht) fn follow_up(
+    fn follow_up(
         &self,
         wall: SystemTime,
         (k, max_cache, longest): (usize, usize, Option<Duration>),
@@ -177,19 +203,6 @@ impl GetRecord {
 
 /// How long a record is cached that has no end.
 const FOREVER: Duration = Duration::from_secs(48 * 3600);
-
-/// The shortest time for which anything is kept: less is not worth the request.
-pub(in crate::dht) const LEAST: Duration = Duration::from_secs(60);
-
-/// Returns how long a record is kept that would last for `ttl`, by a node with `between` nodes between itself and the key:
-/// half as long for each beyond `k`, but not less than a minute or than it lasts.
-///
-/// # Spec
-/// Maymounkov & Mazières §2.3. `libp2p-kad` shifts down to nothing: it answers that it has stored what it has not.
-pub(in crate::dht) fn shrunk(ttl: Duration, between: usize, k: usize) -> Duration {
-    let halvings = u32::try_from(between.saturating_sub(k)).unwrap_or(u32::MAX).min(31);
-    (ttl / (1 << halvings)).max(LEAST.min(ttl))
-}
 
 impl Machine for GetRecord {
     fn next(&mut self, now: Instant, view: &mut View<'_>) -> Step {
@@ -228,12 +241,21 @@ impl Machine for GetRecord {
 
     fn end(&mut self, view: &View<'_>, why: End) -> QueryResult {
         QueryResult::GetRecord(match why {
-            End::Timeout | End::Cancelled => {
+            End::Timeout | End::Cancelled | End::Refused { .. } => {
                 let (key, records) = (self.key.clone(), self.by_worth());
                 Err(GetRecordError::Query { cause: why.cause(), key, records })
             }
             End::Enough => self.result(view),
         })
+    }
+
+    fn after(&self, now: Instant, view: &View<'_>) -> After {
+        let max_cache = match view.config.records.caching {
+            Caching::Disabled => 0,
+            Caching::Enabled { max_peers } => max_peers.into(),
+        };
+        let rules = (view.config.bucket_size().get(), max_cache, view.config.records.ttl);
+        self.follow_up(view.wall_at(now), rules).map_or(After::Nothing, After::Found)
     }
 
     fn info(&self, step: ProgressStep) -> QueryInfo {
@@ -244,27 +266,5 @@ impl Machine for GetRecord {
         if let Some(search) = &self.search {
             search.count(stats);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_kept_halves_with_each_node_beyond_k() {
-        let day = Duration::from_secs(24 * 3600);
-        let mut last = day;
-        for between in 0..100 {
-            let kept = shrunk(day, between, 20);
-            let halvings = u32::try_from(between.max(20) - 20).unwrap();
-            let exact = day.checked_div(1u32.checked_shl(halvings).unwrap_or(u32::MAX)).unwrap();
-            assert_eq!(kept, exact.max(LEAST), "{between}");
-            assert!(kept <= last, "it never grows");
-            last = kept;
-        }
-        assert_eq!(shrunk(day, 20, 20), day);
-        assert_eq!(shrunk(day, 21, 20), day / 2);
-        assert_eq!(shrunk(Duration::from_secs(7), 90, 20), Duration::from_secs(7), "it ends by itself");
     }
 }

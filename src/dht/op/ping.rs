@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
-use super::{Answer, Ask, End, Machine, Step, View, find_node};
+use super::machine::{Answer, Ask, End, Machine, Step, View, find_node};
 use crate::addrs::Addresses;
+use crate::dht::context::Context;
 use crate::dht::peers::Urgency;
 use crate::error::{PingError, RequestError};
 use crate::event::{PingOk, ProgressStep, QueryInfo, QueryResult, QueryStats};
@@ -42,8 +43,16 @@ enum State {
 }
 
 impl Ping {
-    pub(in crate::dht) const fn new(peer: PeerId) -> Self {
-        Self { peer, state: State::Ping, requests: 0 }
+    /// Begins to ask a peer for a sign of life.
+    ///
+    /// # Errors
+    /// The result, if the peer is this node itself.
+    pub(in crate::dht) fn begin(peer: PeerId, cx: &Context) -> Result<Self, QueryResult> {
+        if peer == cx.local.peer {
+            let (source, protocol) = (RequestError::DialRefused, cx.config.protocol_name.clone());
+            return Err(QueryResult::Ping(Err(PingError::Failed { peer, source, protocol })));
+        }
+        Ok(Self { peer, state: State::Ping, requests: 0 })
     }
 
     fn ask(&mut self, request: Request, asked: State) -> Step {
@@ -85,7 +94,9 @@ impl Machine for Ping {
     fn end(&mut self, view: &View<'_>, why: End) -> QueryResult {
         QueryResult::Ping(Err(match why {
             End::Timeout => failed(self.peer, RequestError::Timeout, view),
-            End::Cancelled | End::Enough => PingError::Query { cause: why.cause(), peer: self.peer },
+            End::Cancelled | End::Enough | End::Refused { .. } => {
+                PingError::Query { cause: why.cause(), peer: self.peer }
+            }
         }))
     }
 

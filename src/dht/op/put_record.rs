@@ -3,7 +3,7 @@
 use libp2p_identity::PeerId;
 
 use super::search::{Search, Want};
-use super::{Answer, Ask, End, Machine, Step, View};
+use super::machine::{After, Answer, Ask, Elsewhere, End, Machine, Step, Stored, View};
 use crate::addrs::Addresses;
 use crate::dht::peers::Urgency;
 use crate::error::{PutRecordError, PutReport, QueryError, RequestError, StoreError};
@@ -43,16 +43,6 @@ pub(in crate::dht) struct PutRecord {
     change: Option<u64>,
 }
 
-/// Whether a put sends its record to a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::dht) enum Elsewhere {
-    No,
-    /// The closest are not known yet.
-    Perhaps,
-    /// It has done so, or is about to.
-    Yes,
-}
-
 /// Why a record is not safe here.
 const NOT_WRITTEN: &str = "it could not be written to the disk";
 const NOT_YET_WRITTEN: &str = "it is not on the disk yet";
@@ -89,41 +79,9 @@ impl PutRecord {
         self.change.map_or(Some(true), |change| view.progress.of(change))
     }
 
-    pub(in crate::dht) const fn key(&self) -> &RecordKey {
-        &self.record.key
-    }
-
-    /// Returns whether it goes to the closest, and not to some peers that were named.
-    pub(in crate::dht) const fn is_to_the_closest(&self) -> bool {
-        self.search.is_some() || self.fanout.is_none()
-    }
-
     /// Returns how many have stored it.
-    pub(in crate::dht) fn num_stored(&self) -> usize {
+    fn num_stored(&self) -> usize {
         self.fanout.as_ref().map_or(0, Fanout::num_took)
-    }
-
-    /// Returns whether it sends its record to a peer.
-    pub(in crate::dht) fn sends_to(&self, peer: &PeerId) -> Elsewhere {
-        match (&self.fanout, &self.search) {
-            (Some(fanout), _) if fanout.fates().any(|(sent, _)| sent == *peer) => Elsewhere::Yes,
-            (None, Some(_)) => Elsewhere::Perhaps,
-            (Some(_), _) | (None, None) => Elsewhere::No,
-        }
-    }
-
-    /// Iterates over those who have it now, or soon will, or do not want it.
-    pub(in crate::dht) fn has_reached(&self) -> impl Iterator<Item = PeerId> {
-        let has = |fate: &Fate| match fate {
-            Fate::Took | Fate::Refused | Fate::Waiting(_) => true,
-            Fate::Failed(_) => false,
-        };
-        self.fanout.iter().flat_map(Fanout::fates).filter(move |(_, fate)| has(fate)).map(|(peer, _)| peer)
-    }
-
-    /// Returns whether somebody did not answer.
-    pub(in crate::dht) fn has_failed(&self) -> bool {
-        self.fanout.iter().flat_map(Fanout::fates).any(|(_, fate)| matches!(fate, Fate::Failed(_)))
     }
 
     fn report(&self, view: &View<'_>) -> PutReport {
@@ -230,8 +188,40 @@ impl Machine for PutRecord {
             End::Timeout | End::Cancelled => {
                 QueryResult::PutRecord(Err(PutRecordError::Query { cause: why.cause(), key, report }))
             }
+            End::Refused { .. } => {
+                QueryResult::PutRecord(Err(PutRecordError::of_query(why.cause(), self.record.key.clone())))
+            }
             End::Enough => self.result(view),
         }
+    }
+
+    fn outlives(&self) -> bool {
+        true
+    }
+
+    fn puts(&self) -> Option<(&RecordKey, bool)> {
+        let is_to_the_closest = self.search.is_some() || self.fanout.is_none();
+        Some((&self.record.key, is_to_the_closest))
+    }
+
+    fn sends_to(&self, peer: &PeerId) -> Elsewhere {
+        match (&self.fanout, &self.search) {
+            (Some(fanout), _) if fanout.fates().any(|(sent, _)| sent == *peer) => Elsewhere::Yes,
+            (None, Some(_)) => Elsewhere::Perhaps,
+            (Some(_), _) | (None, None) => Elsewhere::No,
+        }
+    }
+
+    fn after(&self, _: Instant, _: &View<'_>) -> After {
+        let (mut reached, mut has_failed) = (Vec::new(), false);
+        for (peer, fate) in self.fanout.iter().flat_map(Fanout::fates) {
+            match fate {
+                Fate::Took | Fate::Refused | Fate::Waiting(_) => reached.push(peer),
+                Fate::Failed(_) => has_failed = true,
+            }
+        }
+        let (key, is_stored) = (self.record.key.clone(), self.num_stored() > 0);
+        After::Put(Stored { key, is_stored, reached, has_failed })
     }
 
     fn info(&self, _: ProgressStep) -> QueryInfo {

@@ -8,10 +8,11 @@ use indexmap::IndexMap;
 use libp2p_identity::PeerId;
 use smallvec::SmallVec;
 
-use super::{Answer, Ask, View, find_node};
+use super::machine::{Answer, Ask, View, find_node};
 use crate::addrs::{Addresses, IpGroup, ip_of};
 use crate::dht::peers::Urgency;
-use crate::error::{Fates, RequestError};
+use crate::dht::view::Parts;
+use crate::error::{Fates, NoKnownPeers, RequestError};
 use crate::event::{Precision, QueryStats};
 use crate::key::Key;
 use crate::message::Request;
@@ -116,6 +117,22 @@ impl Search {
             urgency,
             failures: Vec::new(),
         })
+    }
+
+    /// Begins to search the closest peers to a key, whose bucket need not be looked up for its own sake then.
+    ///
+    /// # Errors
+    /// [`NoKnownPeers`] if there is nobody to ask.
+    pub(in crate::dht) fn begin(
+        now: Instant,
+        target: (Bytes, Key),
+        wanted: usize,
+        precision: Precision,
+        parts: &mut Parts<'_>,
+    ) -> Result<Self, NoKnownPeers> {
+        parts.looked_up(now, &target.1);
+        let view = parts.view(usize::MAX);
+        Self::new(now, &view, target, wanted, Goal::Closest(precision)).ok_or(NoKnownPeers())
     }
 
     /// Returns how many peers are wanted.

@@ -2,7 +2,7 @@
 
 use libp2p_identity::PeerId;
 
-use super::{Answer, Ask, End, Machine, Step, View};
+use super::machine::{After, Answer, Ask, End, Machine, Step, View};
 use crate::addrs::Addresses;
 use crate::dht::peers::Urgency;
 use crate::error::{AddProviderError, ProvideReport, RequestError};
@@ -30,16 +30,8 @@ impl TellOne {
         Self { key, to, is_asked: false, outcome: None }
     }
 
-    pub(in crate::dht) const fn key(&self) -> &RecordKey {
-        &self.key
-    }
-
-    pub(in crate::dht) const fn to(&self) -> &PeerId {
-        &self.to
-    }
-
     /// Returns whether the peer could not be told.
-    pub(in crate::dht) const fn has_failed(&self) -> bool {
+    const fn has_failed(&self) -> bool {
         matches!(self.outcome, Some(Err(_)))
     }
 
@@ -83,6 +75,18 @@ impl Machine for TellOne {
     fn end(&mut self, _: &View<'_>, why: End) -> QueryResult {
         let (key, report) = (self.key.clone(), Box::new(self.report()));
         QueryResult::StartProviding(Err(AddProviderError::Query { cause: why.cause(), key, report }))
+    }
+
+    fn outlives(&self) -> bool {
+        true
+    }
+
+    fn announces(&self) -> Option<&RecordKey> {
+        Some(&self.key)
+    }
+
+    fn after(&self, _: Instant, _: &View<'_>) -> After {
+        After::Told(self.to, !self.has_failed())
     }
 
     fn info(&self, _: ProgressStep) -> QueryInfo {

@@ -2,12 +2,14 @@
 
 use libp2p_identity::PeerId;
 
-use super::get_providers::Found;
+use super::get_providers::{Found, search_of};
 use super::search::{Goal, Search, Want};
-use super::{Answer, End, Machine, Step, View};
-use crate::error::{GetProvidersError, QueryError, RequestError};
+use super::machine::{Answer, End, Machine, Step, View};
+use crate::dht::view::Parts;
+use crate::error::{GetProvidersError, RequestError};
 use crate::event::{GetProvidersOk, Precision, ProgressStep, QueryInfo, QueryResult, QueryStats};
 use crate::message::Request;
+use crate::record::{ProviderRecord, RecordKey};
 use crate::time::{Duration, Instant, after};
 
 /// After the first search the next one begins after this time, which doubles with each.
@@ -45,13 +47,20 @@ pub(in crate::dht) struct WatchProviders {
 }
 
 impl WatchProviders {
-    pub(in crate::dht) fn new(found: Found, first: Option<Search>) -> Self {
-        let spent = QueryStats::empty();
-        Self { found, round: 0, search: first, pause: FIRST_PAUSE, next_at: None, spent }
+    /// Begins to watch who provides a key, of which this node may know some itself.
+    pub(in crate::dht) fn begin(
+        now: Instant,
+        key: RecordKey,
+        known: Vec<ProviderRecord>,
+        parts: &mut Parts<'_>,
+    ) -> Self {
+        let search = search_of(now, &key, parts);
+        let (found, spent) = (Found::new(key, parts.cx.local.peer, known), QueryStats::empty());
+        Self { found, round: 0, search, pause: FIRST_PAUSE, next_at: None, spent }
     }
 
     /// Begins the next search, if its time has come and there is anybody to ask.
-    fn begin(&mut self, now: Instant, view: &View<'_>) {
+    fn search_again(&mut self, now: Instant, view: &View<'_>) {
         if self.next_at.is_some_and(|at| at > now) {
             return;
         }
@@ -71,7 +80,7 @@ impl Machine for WatchProviders {
             return Step::Progress(news);
         }
         if self.search.is_none() {
-            self.begin(now, view);
+            self.search_again(now, view);
         }
         let Some(search) = &mut self.search else {
             return Step::Wait(self.next_at);
@@ -106,9 +115,8 @@ impl Machine for WatchProviders {
 
     fn end(&mut self, _: &View<'_>, why: End) -> QueryResult {
         QueryResult::GetProviders(match why {
-            End::Timeout | End::Cancelled => {
-                let key = self.found.key().clone();
-                Err(GetProvidersError::of_query(QueryError::Cancelled, key))
+            End::Timeout | End::Cancelled | End::Refused { .. } => {
+                Err(GetProvidersError::of_query(why.cause(), self.found.key().clone()))
             }
             End::Enough => Ok(GetProvidersOk::FinishedWithNoAdditionalRecord { closest_peers: Vec::new() }),
         })

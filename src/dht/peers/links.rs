@@ -13,7 +13,7 @@ use super::{Link, Met, Owner, Peers, Protocol};
 use crate::addrs::{IpGroup, Reach};
 use crate::dht::io::{ConnectionId, DialFailure, DialId, Output, RequestId};
 use crate::event::QueryId;
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 
 /// What is left of a peer's connections when one is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Peers {
         }
     }
 
-    /// A connection is there. Returns how long the dial took that led to it.
+    /// A connection is there.
     pub(in crate::dht) fn connected(
         &mut self,
         now: Instant,
@@ -66,7 +66,7 @@ impl Peers {
         (address, dialled): (&Multiaddr, bool),
         dial: Option<DialId>,
         out: &mut VecDeque<Output>,
-    ) -> Option<Duration> {
+    ) {
         let exempt = self.group(address);
         let known = self.remember(now, peer);
         known.link = Link::Connected;
@@ -93,7 +93,9 @@ impl Peers {
         self.serve(now, peer, out);
         self.settle_doubts(now, peer, out);
         self.fill_slots(now, out);
-        dial.map(|dial| now.saturating_duration_since(dial.since))
+        if let Some(dial) = dial {
+            self.estimator.dialled(now.saturating_duration_since(dial.since));
+        }
     }
 
     /// Returns the IP group of the address at which a connection was made, if it is not exempt.

@@ -23,11 +23,6 @@ const MAX_BESIDE: usize = 4;
 const SLOT_AGAIN: Duration = Duration::from_secs(1);
 
 impl Peers {
-    /// Sets for how long an answer is usually awaited, of peers that are not known well.
-    pub(in crate::dht) const fn be_patient(&mut self, patience: Duration) {
-        self.patience = patience;
-    }
-
     fn patience(&self, known: &Known) -> Duration {
         known.rtt.usual().map_or(self.patience, |usual| usual.max(self.patience))
     }

@@ -9,7 +9,8 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Peers of whom only so many that are idle are remembered.
 fn remembering(max: usize) -> Peers {
-    Peers::new(peer(0), &Config::default().with_max_known_peers(NonZeroUsize::new(max).unwrap()))
+    let config = Config::default().with_max_known_peers(NonZeroUsize::new(max).unwrap());
+    Peers::new(&Local::new(peer(0), Key::of_peer(&peer(0), config.key_hash)), &config)
 }
 
 fn sweep(peers: &mut Peers, now: Instant) {
@@ -117,17 +118,23 @@ fn nobody_who_is_connected_is_dialled() {
 }
 
 #[test]
-fn the_time_a_dial_took_is_told_once() {
+fn the_time_a_dial_took_is_learnt_from_once() {
     let mut peers = remembering(10);
     let Some(Output::Dial { id, .. }) = ask(&mut peers, start(), 1, Urgency::Patient).pop_front() else {
         panic!()
     };
-    let mut connected = |now, dial| {
-        peers.connected(now, (peer(1), ConnectionId(1)), (&address(1), true), dial, &mut VecDeque::new())
+    let mut expected = |now, dial| {
+        peers.connected(now, (peer(1), ConnectionId(1)), (&address(1), true), dial, &mut VecDeque::new());
+        let soft = peers.estimator().soft_timeout(None, Phase::Hopping);
+        soft.dialled - soft.connected
     };
-    assert_eq!(connected(start() + SECOND, Some(id)), Some(SECOND));
-    assert_eq!(connected(start() + 2 * SECOND, Some(id)), None);
-    assert_eq!(connected(start() + 2 * SECOND, None), None);
+    assert_eq!(
+        expected(start() + SECOND, Some(id)),
+        SECOND * 3 / 2,
+        "as long as the longest and half as long again"
+    );
+    assert_eq!(expected(start() + 2 * SECOND, Some(id)), SECOND * 3 / 2);
+    assert_eq!(expected(start() + 2 * SECOND, None), SECOND * 3 / 2);
 }
 
 #[test]

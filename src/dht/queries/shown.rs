@@ -2,27 +2,26 @@
 //!
 //! Changes nothing of them.
 
-use super::super::{Dht, RecordStore};
-use super::{Asker, Last, Query};
+use super::{Asker, Last, Queries, Query};
 use crate::event::{QueryId, QueryInfo, QueryStats};
 
-impl<S: RecordStore> Dht<S> {
+impl Queries {
     /// Iterates over the queries of the application that run, and those that have ended while their last event is still to be
     /// taken.
-    pub fn queries(&self) -> impl Iterator<Item = QueryRef> {
-        let visible = self.queries.iter().filter(|(_, query)| query.asker == Asker::Application);
+    pub(in crate::dht) fn iter(&self) -> impl Iterator<Item = QueryRef> {
+        let visible = self.pool.iter().filter(|(_, query)| query.asker == Asker::Application);
         visible.map(|(id, query)| query.seen(id)).chain(self.ended.values().cloned())
     }
 
     /// Returns a query of the application that runs, or whose last event is still to be taken.
-    pub fn query(&self, id: QueryId) -> Option<QueryRef> {
-        let query = self.queries.get(id).filter(|query| query.asker == Asker::Application);
+    pub(in crate::dht) fn get(&self, id: QueryId) -> Option<QueryRef> {
+        let query = self.pool.get(id).filter(|query| query.asker == Asker::Application);
         query.map(|query| query.seen(id)).or_else(|| self.ended.get(&id).cloned())
     }
 
     /// The driver has taken the last event of a query.
     pub(in crate::dht) fn last_was_taken(&mut self, id: QueryId) {
-        match self.queries.get_mut(id) {
+        match self.pool.get_mut(id) {
             Some(query) => query.last = Last::Taken,
             None => drop(self.ended.remove(&id)),
         }

@@ -7,7 +7,7 @@ use std::ops::Bound;
 
 use libp2p_identity::PeerId;
 
-use crate::dht::op::put_record::Elsewhere;
+use crate::dht::op::machine::Elsewhere;
 use crate::key::Key;
 use crate::record::RecordKey;
 use crate::routing::Table;
@@ -108,11 +108,10 @@ impl Handing {
     }
 
     /// A put is over that has sent a record to some peers.
-    pub(super) fn put_is_over(&mut self, record: &RecordKey, reached: impl Iterator<Item = PeerId>) {
+    pub(super) fn put_is_over(&mut self, record: &RecordKey, reached: &[PeerId]) {
         if self.walks.is_empty() && self.waiting.is_empty() {
             return;
         }
-        let reached: Vec<_> = reached.collect();
         for walk in self.walks.iter_mut().filter(|walk| reached.contains(&walk.to)) {
             if walk.has.len() < MAX_AWAITED {
                 walk.has.insert(record.clone());

@@ -74,7 +74,7 @@ fn pinged(outputs: &[Output], query: QueryId) -> Option<Result<Duration, Request
 }
 
 fn seed_result(dht: &Dht<MemoryStore>) -> Option<Result<(), RequestError>> {
-    dht.seeds.outcomes()[0].result
+    dht.upkeep.seeds.outcomes()[0].result
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn by_distance(count: usize) -> Vec<usize> {
 
 /// The records that belong to a newcomer, by a look at all of them.
 fn of_newcomer(dht: &Dht<MemoryStore>, n: usize) -> BTreeSet<RecordKey> {
-    let (own, theirs, k) = (key(0), key(n), dht.config.bucket_size().get());
+    let (own, theirs, k) = (key(0), key(n), dht.cx.config.bucket_size().get());
     let others: Vec<_> =
         dht.table().entries().filter(|entry| entry.is_live() && !entry.is_of(&peer(n))).collect();
     let belongs = |at: &Key| {
@@ -127,7 +127,7 @@ fn take_all(dht: &mut Dht<MemoryStore>, now: Now) -> Vec<RecordKey> {
 fn fill(dht: &mut Dht<MemoryStore>, peers: impl IntoIterator<Item = usize>) {
     for n in peers {
         let addresses = Addresses::collect(&peer(n), [address(n)]);
-        dht.table.insert(start().instant, key(n), peer(n), addresses, None);
+        dht.upkeep.table.insert(start().instant, key(n), peer(n), addresses, None);
     }
 }
 
@@ -246,7 +246,7 @@ fn many_records_that_need_not_be_put_anew_are_seen_to_by_and_by() {
         dht.table()
             .closest(&key)
             .nth(20)
-            .is_none_or(|entry| key.distance(entry.key()) > key.distance(&dht.local.key))
+            .is_none_or(|entry| key.distance(entry.key()) > key.distance(&dht.cx.local.key))
     };
     let own: BTreeSet<_> =
         (0..5000).filter(|n| near(*n)).map(|n| RecordKey::from(&n.to_be_bytes())).collect();

@@ -285,7 +285,7 @@ fn a_cached_copy_is_not_put_anew() {
         prove(&mut dht, now, n);
     }
     let closer = |dht: &Dht<MemoryStore>, key: &[u8]| {
-        let (key, own) = (Key::sha256(key), dht.local.key);
+        let (key, own) = (Key::sha256(key), dht.cx.local.key);
         dht.table().entries().filter(|entry| key.distance(entry.key()) < key.distance(&own)).count()
     };
     let find = |wanted: bool| (0..u32::MAX).find(|n| (closer(&dht, &n.to_be_bytes()) < 5) == wanted).unwrap();
@@ -321,7 +321,7 @@ fn the_more_nodes_are_closer_the_shorter_a_record_is_kept() {
     for n in 0..200u32 {
         let key = RecordKey::new(&n.to_be_bytes());
         let hashed = Key::sha256(key.as_ref());
-        let own = hashed.distance(&dht.local.key);
+        let own = hashed.distance(&dht.cx.local.key);
         let closer = dht.table().entries().filter(|entry| hashed.distance(entry.key()) < own).count();
         let record = SentRecord::of(Record::new(key.clone(), &b"v"[..]), WALL);
         assert!(put(&mut dht, now, 1, record), "it is acknowledged, and stored");
@@ -834,12 +834,12 @@ fn a_record_of_ones_own_is_no_lookup_of_its_bucket() {
     outputs(&mut dht);
     dht.handle_timeout(now + 10 * SECOND);
     outputs(&mut dht);
-    let before = dht.refresh.deadline();
+    let before = dht.upkeep.refresh.deadline();
     assert!(before.is_some());
     let query = dht.get_record(now + 20 * SECOND, record_key(), Some(Quorum::One));
     let found = result_of(&outputs(&mut dht), query);
     assert!(matches!(found, Some(QueryResult::GetRecord(Ok(_)))), "{found:?}");
-    assert_eq!(dht.refresh.deadline(), before);
+    assert_eq!(dht.upkeep.refresh.deadline(), before);
 }
 
 #[test]

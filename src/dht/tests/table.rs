@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::{BucketInserts, IpDiversity, KeepAlive};
+use crate::dht::upkeep::TRY_AGAIN;
 use crate::key::{BucketIndex, Distance};
 use crate::peer::KadPeer;
 use std::num::{NonZeroU8, NonZeroUsize};

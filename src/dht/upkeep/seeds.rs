@@ -32,23 +32,23 @@ const GIVES_WAY_AFTER: Duration = Duration::from_secs(600);
 /// Bounds: the configured number. For one more the one goes that has failed longest, if that is ten minutes and somebody else
 /// has answered since; if there is none, one more is refused.
 #[derive(Clone, Debug)]
-pub(super) struct Seeds {
+pub(in crate::dht) struct Seeds {
     seeds: IndexMap<PeerId, Seed>,
     max: usize,
     last_answer: Option<Instant>,
 }
 
 impl Seeds {
-    pub(super) fn new(max: usize) -> Self {
+    pub(in crate::dht) fn new(max: usize) -> Self {
         Self { seeds: IndexMap::new(), max, last_answer: None }
     }
 
-    pub(super) fn contains(&self, peer: &PeerId) -> bool {
+    pub(in crate::dht) fn contains(&self, peer: &PeerId) -> bool {
         self.seeds.contains_key(peer)
     }
 
     /// Adds an address of a seed, and returns whether there was room for the seed.
-    pub(super) fn add(&mut self, now: Instant, key: Key, peer: PeerId, address: Multiaddr) -> bool {
+    pub(in crate::dht) fn add(&mut self, now: Instant, key: Key, peer: PeerId, address: Multiaddr) -> bool {
         if self.seeds.len() >= self.max && !self.seeds.contains_key(&peer) && !self.make_room(now) {
             return false;
         }
@@ -70,7 +70,7 @@ impl Seeds {
     }
 
     /// Removes an address of a seed, and the seed with its last one. Returns whether the seed is gone.
-    pub(super) fn remove_address(&mut self, peer: &PeerId, address: &Multiaddr) -> bool {
+    pub(in crate::dht) fn remove_address(&mut self, peer: &PeerId, address: &Multiaddr) -> bool {
         let Some(seed) = self.seeds.get_mut(peer) else {
             return false;
         };
@@ -78,12 +78,12 @@ impl Seeds {
         seed.addresses.is_empty() && self.remove(peer)
     }
 
-    pub(super) fn remove(&mut self, peer: &PeerId) -> bool {
+    pub(in crate::dht) fn remove(&mut self, peer: &PeerId) -> bool {
         self.seeds.shift_remove(peer).is_some()
     }
 
     /// Notes what came of asking a peer, which may be a seed.
-    pub(super) fn asked(&mut self, now: Instant, peer: &PeerId, result: Result<(), RequestError>) {
+    pub(in crate::dht) fn asked(&mut self, now: Instant, peer: &PeerId, result: Result<(), RequestError>) {
         if result.is_ok() {
             self.last_answer = Some(now);
         }
@@ -98,21 +98,21 @@ impl Seeds {
         }
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Key, PeerId)> {
+    pub(in crate::dht) fn iter(&self) -> impl Iterator<Item = (Key, PeerId)> {
         self.seeds.iter().map(|(peer, seed)| (seed.key, *peer))
     }
 
-    pub(super) fn addresses(&self, peer: &PeerId) -> Option<&Addresses> {
+    pub(in crate::dht) fn addresses(&self, peer: &PeerId) -> Option<&Addresses> {
         self.seeds.get(peer).map(|seed| &seed.addresses)
     }
 
     /// Iterates over the seeds of which nothing has been heard yet, neither an answer nor a failure.
-    pub(super) fn unheard(&self) -> impl Iterator<Item = (Key, PeerId, &Addresses)> {
+    pub(in crate::dht) fn unheard(&self) -> impl Iterator<Item = (Key, PeerId, &Addresses)> {
         let unheard = self.seeds.iter().filter(|(_, seed)| seed.result.is_none());
         unheard.map(|(peer, seed)| (seed.key, *peer, &seed.addresses))
     }
 
-    pub(super) fn outcomes(&self) -> Vec<SeedOutcome> {
+    pub(in crate::dht) fn outcomes(&self) -> Vec<SeedOutcome> {
         self.seeds.iter().map(|(peer, seed)| SeedOutcome { peer: *peer, result: seed.result }).collect()
     }
 }

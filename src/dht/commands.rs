@@ -1,0 +1,262 @@
+//! Commands: what the application asks the node to do about peers and queries.
+//!
+//! Each begins what its own file under `op` says, or tells a part; none decides anything.
+
+mod content;
+
+use std::num::NonZeroUsize;
+
+use libp2p_core::Multiaddr;
+use libp2p_identity::PeerId;
+
+use super::Dht;
+use super::node::Node;
+use super::op::Operation;
+use super::op::ask_peer::AskPeer;
+use super::op::bootstrap::Bootstrap;
+use super::op::connect::Connect;
+use super::op::find_peer::FindPeer;
+use super::op::find_peers::FindPeers;
+use super::op::machine::End;
+use super::op::ping::Ping;
+use super::serving::Stock;
+use super::view::Parts;
+use crate::addrs::clean;
+use crate::command::Command;
+use crate::error::{AddressError, NoKnownPeers};
+use crate::event::{Mode, Precision, QueryId, QueryResult, RoutingUpdate};
+use crate::record::RecordKey;
+use crate::routing::Entry;
+use crate::store::RecordStore;
+use crate::time::{Instant, Now};
+
+impl<S: RecordStore> Dht<S> {
+    /// Begins the query of a command. Its last event tells if it could not begin.
+    pub fn run(&mut self, now: Now, command: Command) -> QueryId {
+        match command {
+            Command::Bootstrap => self.bootstrap(now).unwrap_or_else(|error| {
+                let result = Bootstrap::refused(self.cx.local.peer, error.into());
+                self.tell(now.instant, result)
+            }),
+            Command::FindClosest { key, count, precision } => {
+                let count = count.unwrap_or(self.cx.config.bucket_size());
+                self.find_n_closest(now, key, count, precision)
+            }
+            Command::FindPeer(peer) => self.find_peer(now, peer),
+            Command::Ping(peer) => self.ping(now, peer),
+            Command::Connect(address) => self.connect(now, address),
+            Command::GetRecord { key, quorum } => self.get_record(now, key, quorum),
+            Command::PutRecord { record, copies, quorum } => self.put_or_tell(now, record, copies, quorum),
+            Command::PutRecordTo { record, peers, quorum } => self.put_record_to(now, record, peers, quorum),
+            Command::StartProviding { key } => {
+                let begun = self.start_providing(now, key.clone());
+                begun.unwrap_or_else(|error| self.not_provided(now, key, error))
+            }
+            Command::Advertise { key } => {
+                let begun = self.advertise(now, key.clone());
+                begun.unwrap_or_else(|error| self.not_provided(now, key, error))
+            }
+            Command::GetProviders { key } => self.get_providers(now, key),
+            Command::WatchProviders { key } => self.watch_providers(now, key),
+            Command::FindNodeAt { peer, key } => self.find_node_at(now, peer, key),
+            Command::GetRecordAt { peer, key } => self.get_record_at(now, peer, key),
+        }
+    }
+
+    /// Begins a query of the application, or tells the result of one that need not, or cannot, begin.
+    fn start<T: Into<Operation>>(
+        &mut self,
+        now: Instant,
+        begun: impl FnOnce(&mut Parts<'_>) -> Result<T, QueryResult>,
+    ) -> QueryId {
+        let (_, Stock { node: Node { mut parts, queries, .. }, .. }) = self.split();
+        let begun = begun(&mut parts).and_then(|begun| queries.begin(now, begun.into(), &mut parts));
+        self.started(now, begun)
+    }
+
+    /// Moves a query on that has begun, or tells the result of one that has not.
+    fn started(&mut self, now: Instant, begun: Result<QueryId, QueryResult>) -> QueryId {
+        match begun {
+            Ok(id) => {
+                self.advance(now);
+                id
+            }
+            Err(result) => self.tell(now, result),
+        }
+    }
+
+    /// Tells the result of a query that needed not begin.
+    fn tell(&mut self, now: Instant, result: QueryResult) -> QueryId {
+        let (_, Stock { node: Node { mut parts, queries, .. }, .. }) = self.split();
+        queries.at_once(now, result, &mut parts)
+    }
+
+    /// Searches the `k` peers closest to the hash of `key`; see [`find_n_closest`](Self::find_n_closest).
+    pub fn find_closest(&mut self, now: Now, key: impl Into<Vec<u8>>) -> QueryId {
+        self.find_n_closest(now, key, self.cx.config.bucket_size(), Precision::Exact)
+    }
+
+    /// Searches the `count` peers closest to the hash of `key`, at most `k`, as precisely as is asked for.
+    ///
+    /// Ends with one [`QueryResult::GetClosestPeers`].
+    pub fn find_n_closest(
+        &mut self,
+        now: Now,
+        key: impl Into<Vec<u8>>,
+        count: NonZeroUsize,
+        precision: Precision,
+    ) -> QueryId {
+        let (now, key) = (self.tell_time(now), key.into());
+        self.start(now, |parts| FindPeers::begin(now, key, count, precision, parts))
+    }
+
+    /// Searches a peer and its addresses. Ends with one [`QueryResult::FindPeer`].
+    ///
+    /// A connected peer and this node itself are found at once.
+    pub fn find_peer(&mut self, now: Now, peer: PeerId) -> QueryId {
+        let now = self.tell_time(now);
+        self.start(now, |parts| FindPeer::begin(now, peer, parts))
+    }
+
+    /// Asks one peer for a sign of life, connected or not. Ends with one [`QueryResult::Ping`].
+    pub fn ping(&mut self, now: Now, peer: PeerId) -> QueryId {
+        let now = self.tell_time(now);
+        self.start(now, |parts| Ping::begin(peer, parts.cx))
+    }
+
+    /// Connects to an address and makes whoever is there a seed. Ends with one [`QueryResult::Connect`].
+    ///
+    /// If the address ends in `/p2p/<id>`, only that peer will do.
+    pub fn connect(&mut self, now: Now, address: Multiaddr) -> QueryId {
+        let now = self.tell_time(now);
+        self.start(now, |parts| Connect::begin(address, parts.cx))
+    }
+
+    /// Joins the network: looks up the own id, then every bucket that is farther than the closest neighbour.
+    ///
+    /// Ends with a [`QueryResult::Bootstrap`]; one precedes it for each lookup.
+    ///
+    /// # Errors
+    /// [`NoKnownPeers`] if the routing table is empty and there is no seed.
+    pub fn bootstrap(&mut self, now: Now) -> Result<QueryId, NoKnownPeers> {
+        let now = self.tell_time(now);
+        self.begin_join(now)
+    }
+
+    /// Asks one peer for the peers closest to the hash of `key`. Ends with one [`QueryResult::AskPeer`].
+    pub fn find_node_at(&mut self, now: Now, peer: PeerId, key: impl Into<Vec<u8>>) -> QueryId {
+        let (now, key) = (self.tell_time(now), key.into());
+        self.start(now, |_| AskPeer::find_node(peer, key))
+    }
+
+    /// Asks one peer for the record of a key. Ends with one [`QueryResult::AskPeer`].
+    pub fn get_record_at(&mut self, now: Now, peer: PeerId, key: RecordKey) -> QueryId {
+        let now = self.tell_time(now);
+        self.start(now, |_| AskPeer::get_record(peer, key))
+    }
+
+    /// Ends a query. Its last event says that it was cancelled, unless it was told already. Returns whether there was such a
+    /// query.
+    pub fn cancel(&mut self, now: Now, id: QueryId) -> bool {
+        self.end_early(now, id, End::Cancelled)
+    }
+
+    /// Ends a query with what it has reached so far. Returns whether there was such a query.
+    pub fn finish(&mut self, now: Now, id: QueryId) -> bool {
+        self.end_early(now, id, End::Enough)
+    }
+
+    fn end_early(&mut self, now: Now, id: QueryId, why: End) -> bool {
+        let now = self.tell_time(now);
+        if self.queries.get(id).is_none() {
+            return false;
+        }
+        let (_, Stock { node: Node { mut parts, queries, .. }, .. }) = self.split();
+        let ended = queries.end_early(now, id, why, &mut parts);
+        let has_run = ended.is_some();
+        self.conclude(now, ended);
+        if has_run {
+            self.advance(now);
+        }
+        has_run
+    }
+
+    /// Cancels some queries, whoever has asked for them.
+    fn cancel_all(&mut self, now: Instant, ids: impl IntoIterator<Item = QueryId>) {
+        for id in ids {
+            let (_, Stock { node: Node { mut parts, queries, .. }, .. }) = self.split();
+            let ended = queries.end_early(now, id, End::Cancelled, &mut parts);
+            self.conclude(now, ended);
+        }
+        self.advance(now);
+    }
+
+    /// Lets a search for providers tell so many more, and then no others until this is called again. Whatever else it finds is
+    /// kept, up to 4,096, and told when there is room, or at its end. A search for which this is never called tells all at once.
+    pub fn make_room(&mut self, now: Now, id: QueryId, more: usize) {
+        let now = self.tell_time(now);
+        self.queries.make_room(id, more);
+        self.advance(now);
+    }
+
+    /// Adds an address of a peer: as another one if it is in the routing table, else as a seed.
+    ///
+    /// A seed is a candidate of every lookup, and is checked at once so that it enters the routing table. It is not forgotten
+    /// however silent it is, unless another wants its place when it has failed for ten minutes while others answered. Where
+    /// peers enter by hand, one that has proved itself enters at once, whether there is room for another seed or not.
+    ///
+    /// A trailing `/p2p` is cut off. Fails for an address of this node, one that nobody can dial (see [`clean`]) or that the
+    /// configured filter refuses, and if there is no room for another seed.
+    pub fn add_address(&mut self, now: Now, peer: PeerId, address: Multiaddr) -> RoutingUpdate {
+        self.try_add_address(now, peer, address).unwrap_or_else(|error| {
+            tracing::debug!(%peer, %error, "an address was not added");
+            RoutingUpdate::Failed
+        })
+    }
+
+    /// Does what [`add_address`](Self::add_address) does, and says why an address cannot be used.
+    ///
+    /// # Errors
+    /// [`AddressError`], where [`add_address`](Self::add_address) returns [`RoutingUpdate::Failed`].
+    pub fn try_add_address(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        address: Multiaddr,
+    ) -> Result<RoutingUpdate, AddressError> {
+        let now = self.tell_time(now);
+        let Self { cx, peers, upkeep, .. } = self;
+        let update = upkeep.add_address(now, peer, address, cx, peers);
+        self.advance(now);
+        update
+    }
+
+    /// Removes an address of a peer; with its last one the peer leaves the routing table and the seeds.
+    ///
+    /// Returns the entry of a peer that has left the routing table.
+    pub fn remove_address(&mut self, now: Now, peer: &PeerId, address: &Multiaddr) -> Option<Entry> {
+        let now = self.tell_time(now);
+        let address = clean(address.clone(), peer)?;
+        let Self { cx, peers, upkeep, .. } = self;
+        let removed = upkeep.remove_address(now, peer, &address, cx, peers);
+        self.advance(now);
+        removed
+    }
+
+    /// Removes a peer from the routing table and the seeds. It may enter again when it answers.
+    pub fn remove_peer(&mut self, now: Now, peer: &PeerId) -> Option<Entry> {
+        let now = self.tell_time(now);
+        let Self { cx, peers, upkeep, .. } = self;
+        let removed = upkeep.remove_peer(now, peer, cx, peers);
+        self.advance(now);
+        removed
+    }
+
+    /// Sets whether the node serves others, or lets that follow its confirmed external addresses.
+    pub fn set_mode(&mut self, now: Now, mode: Option<Mode>) {
+        let now = self.tell_time(now);
+        let changed = self.cx.mode.set(mode);
+        self.cx.mode_changed(changed, mode.is_none());
+        self.advance(now);
+    }
+}

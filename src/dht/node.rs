@@ -1,0 +1,24 @@
+//! The node as records, providing and serving see it.
+//!
+//! Borrowed for one call; nothing of it is kept.
+
+use super::queries::Queries;
+use super::storage::Storage;
+use super::view::Parts;
+
+/// The parts that do what is to be done for records and keys: queries, and the store.
+#[derive(Debug)]
+pub(super) struct Node<'a, S> {
+    pub(super) parts: Parts<'a>,
+    pub(super) queries: &'a mut Queries,
+    pub(super) storage: &'a mut Storage<S>,
+}
+
+impl<S> Node<'_, S> {
+    /// Returns whether there is anybody to send something to, and room for a query.
+    ///
+    /// What is due meanwhile waits for that, and not for a time.
+    pub(super) fn can_send(&self) -> bool {
+        !self.queries.is_full() && !self.parts.upkeep.table.is_empty()
+    }
+}

@@ -1,0 +1,143 @@
+//! Serving: the one door for what other peers ask, and what they are answered.
+//!
+//! Answers come from the table, the store and what is remembered of peers; nobody is asked for them.
+
+mod closer;
+mod held;
+mod providers;
+mod records;
+mod writers;
+
+use libp2p_identity::PeerId;
+
+use super::context::Context;
+use super::io::{InboundId, Output};
+use super::node::Node;
+use super::providing::Providing;
+use super::records::Records;
+use crate::event::{Event, HeldId, InboundRequest, Mode};
+use crate::message::{Request, Response, SentRecord};
+use crate::record::RecordKey;
+use crate::store::RecordStore;
+use crate::time::Instant;
+
+use closer::{closer, closer_to_node};
+use held::{Held, Waiting};
+
+/// What a node serves others, and what of that waits for the application.
+///
+/// # What it decides
+/// What is answered, what is refused, and what is stored for others.
+///
+/// # Inputs
+/// [`serve`](Self::serve) for each request; the application's word on what is held.
+///
+/// # Outputs
+/// Answers and events, by the context.
+///
+/// # What time does
+/// Refuses what the application has not spoken of in time.
+///
+/// # Bounds
+/// As many held records as are configured.
+#[derive(Debug, Default)]
+pub(super) struct Serving {
+    held: Waiting,
+}
+
+/// The parts of the node that serving works with.
+#[derive(Debug)]
+pub(super) struct Stock<'a, S> {
+    pub(super) node: Node<'a, S>,
+    pub(super) records: &'a mut Records,
+    pub(super) providing: &'a mut Providing,
+}
+
+impl Serving {
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.held.deadline()
+    }
+
+    /// Refuses what the application has not spoken of in time.
+    pub(super) fn handle_timeout(&mut self, now: Instant, cx: &mut Context) {
+        while let Some(what) = self.held.expired(now) {
+            refuse(what, cx);
+        }
+    }
+
+    /// Refuses what waits for the word of the application. Returns whether it still waited.
+    pub(super) fn refuse_record(&mut self, id: HeldId, cx: &mut Context) -> bool {
+        let held = self.held.remove(id);
+        let has_waited = held.is_some();
+        held.into_iter().for_each(|what| refuse(what, cx));
+        has_waited
+    }
+
+    /// Answers a request, or refuses it. Returns whether this node is a server.
+    pub(super) fn serve<S: RecordStore>(
+        &mut self,
+        now: Instant,
+        (from, id): (PeerId, InboundId),
+        request: Request,
+        stock: &mut Stock<'_, S>,
+    ) -> bool {
+        let node = &mut stock.node;
+        if node.parts.cx.mode.mode() == Mode::Client {
+            node.parts.cx.out.push_back(Output::RefuseRequest { to: from, id });
+            return false;
+        }
+        let answer = match request {
+            Request::Ping => Some((Response::Pong, InboundRequest::Ping { source: from })),
+            Request::FindNode { key } => {
+                let closer_peers = closer_to_node(now, &key, &from, &node.parts);
+                let num_closer_peers = closer_peers.len();
+                let request = InboundRequest::FindNode { source: from, num_closer_peers };
+                Some((Response::FindNode { closer_peers }, request))
+            }
+            Request::GetValue { key } => get_value(now, key, &from, node),
+            Request::GetProviders { key } => self.get_providers(now, key, &from, stock),
+            Request::PutValue { record } => {
+                self.put_value(now, (from, id), record, stock);
+                return true;
+            }
+            Request::AddProvider { key, providers } => {
+                self.add_provider(now, (from, id), key, providers, stock);
+                return true;
+            }
+        };
+        let cx = &mut *stock.node.parts.cx;
+        match answer {
+            Some((response, request)) => {
+                cx.out.push_back(Output::SendResponse { to: from, id, response });
+                cx.event(Event::InboundRequest { request });
+            }
+            None => cx.out.push_back(Output::RefuseRequest { to: from, id }),
+        }
+        true
+    }
+}
+
+/// Refuses what a peer has sent; an announcement has been taken as done already.
+fn refuse(what: Held, cx: &mut Context) {
+    if let Held::Record(offer) = what {
+        cx.out.push_back(Output::RefuseRequest { to: offer.from, id: offer.id });
+    }
+}
+
+fn get_value<S: RecordStore>(
+    now: Instant,
+    key: RecordKey,
+    from: &PeerId,
+    node: &Node<'_, S>,
+) -> Option<(Response, InboundRequest)> {
+    let wall = node.parts.cx.wall_at(now);
+    let record = node.storage.store.get(wall, &key).ok()?.map(|record| record.into_owned());
+    let closer_peers = closer(&node.parts.cx.hash(key.as_ref()), from, None, &node.parts);
+    let request = InboundRequest::GetRecord {
+        source: *from,
+        num_closer_peers: closer_peers.len(),
+        present_locally: record.is_some(),
+    };
+    let record = record.map(|record| SentRecord::of(record, wall));
+    Some((Response::GetValue { key: Some(key), record, closer_peers }, request))
+}

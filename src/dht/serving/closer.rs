@@ -1,0 +1,90 @@
+//! The closest peers that are named to those who ask.
+
+use libp2p_identity::PeerId;
+
+use crate::addrs::Reach;
+use crate::dht::view::Parts;
+use crate::key::{Key, PeerBytes};
+use crate::peer::{ConnectionType, KadPeer};
+use crate::time::Instant;
+
+/// Returns the `k` closest peers to a key that the table has and that answer, the asker left out.
+///
+/// A node that has fewer names its seeds as well, until it has heard of them: while a network starts, what the application
+/// said is all that anybody knows.
+pub(super) fn closer(target: &Key, from: &PeerId, first: Option<KadPeer>, parts: &Parts<'_>) -> Vec<KadPeer> {
+    let Parts { cx, peers, upkeep, .. } = parts;
+    let (k, reach) = (cx.config.bucket_size().get(), peers.reach(from));
+    let mut named = Vec::with_capacity(k + 1);
+    named.extend(first);
+    let first = named.first().map(|peer| peer.node_id);
+    let live = upkeep.table.closest(target).filter(|entry| entry.is_live());
+    let others = live.filter(|entry| !entry.is_of(from) && first.is_none_or(|first| !entry.is_of(&first)));
+    let own = usize::from(first == Some(cx.local.peer));
+    let room = k + own - named.len();
+    named.extend(others.take(room).map(|entry| KadPeer {
+        node_id: entry.peer(),
+        multiaddrs: entry.addresses().told_to(reach),
+        connection_ty: connection(entry.is_connected()),
+    }));
+    if named.len() < k + own {
+        name_seeds(target, from, (k + own, reach), &mut named, parts);
+    }
+    named
+}
+
+/// Adds the closest seeds of which nothing has been heard yet, up to so many peers in all, nearest first.
+fn name_seeds(
+    target: &Key,
+    from: &PeerId,
+    (room, reach): (usize, Reach),
+    named: &mut Vec<KadPeer>,
+    Parts { cx, peers, upkeep, .. }: &Parts<'_>,
+) {
+    let is_new = |peer: &PeerId| peer != from && named.iter().all(|known| known.node_id != *peer);
+    let unheard = upkeep.seeds.unheard().filter(|(_, peer, _)| is_new(peer));
+    let mut unheard: Vec<_> = unheard.collect();
+    if unheard.is_empty() {
+        return;
+    }
+    unheard.sort_by_key(|(key, peer, _)| (target.distance(key), *peer));
+    let first = usize::from(named.first().is_some_and(|peer| peer.node_id == cx.local.peer));
+    let room = room.saturating_sub(named.len());
+    named.extend(unheard.into_iter().take(room).map(|(_, node_id, addresses)| KadPeer {
+        node_id,
+        multiaddrs: addresses.told_to(reach),
+        connection_ty: connection(peers.is_connected(&node_id)),
+    }));
+    named[first..].sort_by_key(|peer| target.distance(&peers.key(&peer.node_id)));
+}
+
+/// Returns the closest peers to the hash of `key`.
+///
+/// Led by this node if it is asked for itself, or by the peer whose id the key is if that is connected or has
+/// answered lately, in the table or not; a peer that somebody only spoke of is not named.
+///
+/// # Spec
+/// libp2p kad-dht, "RPC messages": FIND_NODE. go nodes take a peer into their tables only if it names at least one
+/// peer when asked for itself.
+pub(super) fn closer_to_node(now: Instant, key: &[u8], from: &PeerId, parts: &Parts<'_>) -> Vec<KadPeer> {
+    let Parts { cx, peers, .. } = parts;
+    let (target, reach) = (cx.hash(key), peers.reach(from));
+    let first = if key == PeerBytes::of(&cx.local.peer).as_slice() {
+        let multiaddrs = cx.local.addresses_for(reach);
+        Some(KadPeer { node_id: cx.local.peer, multiaddrs, connection_ty: ConnectionType::Connected })
+    } else {
+        PeerId::from_bytes(key).ok().filter(|peer| peer != from).and_then(|peer| {
+            let known = peers.get(&peer)?;
+            (peers.is_proven(now, &peer) && !known.addresses.is_empty()).then(|| KadPeer {
+                node_id: peer,
+                multiaddrs: known.addresses.told_to(reach),
+                connection_ty: connection(known.is_connected()),
+            })
+        })
+    };
+    closer(&target, from, first, parts)
+}
+
+pub(super) const fn connection(connected: bool) -> ConnectionType {
+    if connected { ConnectionType::Connected } else { ConnectionType::CanConnect }
+}

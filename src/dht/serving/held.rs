@@ -1,0 +1,75 @@
+//! What waits for the word of the application.
+
+use std::collections::BTreeMap;
+
+use libp2p_identity::PeerId;
+
+use crate::dht::io::InboundId;
+use crate::event::HeldId;
+use crate::record::{ProviderRecord, Record};
+use crate::time::Instant;
+
+use super::writers::Way;
+
+/// A record that a peer wants stored.
+#[derive(Debug)]
+pub(super) struct Offer {
+    pub(super) from: PeerId,
+    /// The request that is answered then.
+    pub(super) id: InboundId,
+    pub(super) way: Way,
+    /// As it would be stored.
+    pub(super) record: Record,
+}
+
+/// What may wait.
+#[derive(Debug)]
+pub(super) enum Held {
+    Record(Offer),
+    /// What a peer says it provides.
+    Provider(PeerId, ProviderRecord),
+}
+
+/// All that waits for the word of the application.
+///
+/// # What time does
+/// Ends the wait; all wait equally long, so that the order of the numbers is that of the ends.
+///
+/// # Bounds
+/// As many as the caller lets in.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    held: BTreeMap<HeldId, (Held, Instant)>,
+    next: u64,
+}
+
+impl Waiting {
+    pub(super) fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.held.first_key_value().map(|(_, (_, until))| *until)
+    }
+
+    pub(super) fn insert(&mut self, held: Held, until: Instant) -> HeldId {
+        let id = HeldId(self.next);
+        self.next += 1;
+        self.held.insert(id, (held, until));
+        id
+    }
+
+    pub(super) fn get(&self, id: HeldId) -> Option<&Held> {
+        self.held.get(&id).map(|(held, _)| held)
+    }
+
+    pub(super) fn remove(&mut self, id: HeldId) -> Option<Held> {
+        self.held.remove(&id).map(|(held, _)| held)
+    }
+
+    /// Returns something that has waited for too long, and waits no more.
+    pub(super) fn expired(&mut self, now: Instant) -> Option<Held> {
+        let first = self.held.first_entry().filter(|first| first.get().1 <= now)?;
+        Some(first.remove().0)
+    }
+}

@@ -1,0 +1,148 @@
+//! What others say of providers, and what they are told.
+//!
+//! Knows the store by its trait. A statement counts only of the peer that makes it.
+
+use libp2p_identity::PeerId;
+
+use super::closer::{closer, connection};
+use super::held::Held;
+use super::{Serving, Stock};
+use crate::addrs::{Addresses, Reach};
+use crate::config::StoreInserts;
+use crate::dht::answer::kept;
+use crate::dht::context::Context;
+use crate::dht::io::{InboundId, Output};
+use crate::dht::providing::check_key;
+use crate::dht::view::Parts;
+use crate::event::{Event, InboundRequest};
+use crate::message::Response;
+use crate::peer::KadPeer;
+use crate::record::{ProviderRecord, RecordKey};
+use crate::store::{RecordStore, Source, kept_addresses};
+use crate::time::{Instant, after, wall_after};
+
+impl Serving {
+    /// A peer says what it provides. It is not answered.
+    ///
+    /// # Spec
+    /// libp2p kad-dht, "Content provider advertisement": only the entry of the sender counts. A message without one, or with
+    /// a key longer than 80 bytes, ends the stream, as with go nodes; one that there is no room for does not, since what
+    /// comes behind it on the stream would be lost.
+    pub(super) fn add_provider<S: RecordStore>(
+        &mut self,
+        now: Instant,
+        (from, id): (PeerId, InboundId),
+        key: RecordKey,
+        providers: Vec<KadPeer>,
+        stock: &mut Stock<'_, S>,
+    ) {
+        let cx = &mut *stock.node.parts.cx;
+        let own = providers.into_iter().find(|provider| provider.node_id == from);
+        let Some(own) = own.filter(|_| check_key(&key).is_ok()) else {
+            tracing::debug!(%from, "an announcement of another peer, or of a key that cannot be, is refused");
+            cx.out.push_back(Output::RefuseRequest { to: from, id });
+            return;
+        };
+        cx.out.push_back(Output::AcceptRequest { to: from, id });
+        let addresses = kept(own.multiaddrs, &cx.local, &cx.config).into_vec();
+        let addresses = kept_addresses(&from, addresses).into_vec();
+        let record = ProviderRecord::new(key, from, addresses);
+        match cx.config.records.inserts {
+            StoreInserts::Unfiltered => add_provider_for(now, from, record, true, stock),
+            StoreInserts::FilterBoth => self.hold_provider(now, from, record, cx),
+        }
+    }
+
+    /// Asks the application whether what a peer says it provides is to be stored.
+    fn hold_provider(&mut self, now: Instant, from: PeerId, record: ProviderRecord, cx: &mut Context) {
+        if self.held.len() >= cx.config.records.max_held.get() {
+            tracing::debug!(%from, "an announcement is dropped: too many records wait for the application");
+            return;
+        }
+        let (key, asked) = (record.key.clone(), record.clone());
+        let until = after(now, cx.config.records.held_for);
+        let held = self.held.insert(Held::Provider(from, record), until);
+        let request = InboundRequest::AddProvider { source: from, key, record: Some((held, asked)) };
+        cx.event(Event::InboundRequest { request });
+    }
+
+    /// Returns the providers of a key and the peers closest to it.
+    ///
+    /// This node itself first, if it provides the key. Of more providers than fit, half are the store's first choice, which is
+    /// one of each IP group in turn, and half are chosen at random, so that each is found by somebody. The asker is the first to
+    /// be left out.
+    pub(super) fn get_providers<S: RecordStore>(
+        &self,
+        now: Instant,
+        key: RecordKey,
+        from: &PeerId,
+        stock: &mut Stock<'_, S>,
+    ) -> Option<(Response, InboundRequest)> {
+        let (providing, node) = (&*stock.providing, &mut stock.node);
+        let mut known = providing.providers_of(now, &key, node.storage, node.parts.cx).ok()?;
+        let room = node.parts.cx.config.bucket_size().get();
+        if known.len() > room {
+            known.retain(|record| record.provider != *from);
+            for at in room.div_ceil(2)..known.len().min(room) {
+                let left = known.len() - at;
+                known
+                    .swap(at, at + usize::try_from(node.parts.cx.rng.below(left as u64)).unwrap_or_default());
+            }
+            known.truncate(room);
+        }
+        let reach = node.parts.peers.reach(from);
+        let provider_peers: Vec<_> =
+            known.into_iter().map(|record| named(record, reach, &node.parts)).collect();
+        let closer_peers = closer(&node.parts.cx.hash(key.as_ref()), from, None, &node.parts);
+        let request = InboundRequest::GetProvider {
+            source: *from,
+            num_closer_peers: closer_peers.len(),
+            num_provider_peers: provider_peers.len(),
+        };
+        Some((Response::GetProviders { key: Some(key), provider_peers, closer_peers }, request))
+    }
+}
+
+/// Takes note of what a peer provides; the application is told unless it was asked.
+pub(super) fn add_provider_for<S: RecordStore>(
+    now: Instant,
+    from: PeerId,
+    record: ProviderRecord,
+    tells: bool,
+    stock: &mut Stock<'_, S>,
+) {
+    let Parts { peers, cx, .. } = &mut stock.node.parts;
+    // What ends by itself is dropped first.
+    stock.records.expire(now, stock.node.storage, cx);
+    let wall = cx.wall_at(now);
+    let group = peers.get(&from).and_then(|known| known.group);
+    let source = Source { peer: from, group, hands_on: false };
+    let key = record.key.clone();
+    let ends = wall_after(wall, stock.node.parts.shrunk(&key, stock.node.parts.cx.config.providers.ttl));
+    let record = ProviderRecord { expires: Some(ends), ..record };
+    let (storage, cx) = (&mut *stock.node.storage, &mut *stock.node.parts.cx);
+    if let Err(error) = storage.store.add_provider_from(wall, record, source) {
+        tracing::debug!(%from, %error, "an announcement is not taken");
+        return;
+    }
+    storage.ends(now, Some(ends), cx);
+    storage.commit_soon(now);
+    if tells {
+        let request = InboundRequest::AddProvider { source: from, key, record: None };
+        cx.event(Event::InboundRequest { request });
+    }
+}
+
+/// Returns a provider with the addresses that somebody can use whose connection reaches so far: those it has announced,
+/// and those at which this node has met it.
+fn named(record: ProviderRecord, reach: Reach, Parts { cx, peers, .. }: &Parts<'_>) -> KadPeer {
+    let node_id = record.provider;
+    let multiaddrs = if node_id == cx.local.peer {
+        cx.local.addresses_for(reach)
+    } else {
+        let known = peers.addresses(&node_id);
+        let all = record.addresses.iter().chain(&known);
+        Addresses::collect(&node_id, all.filter(|address| Reach::of(address) >= reach).cloned())
+    };
+    KadPeer { connection_ty: connection(peers.is_connected(&node_id)), multiaddrs, node_id }
+}

@@ -1,0 +1,242 @@
+//! What others want stored: judged, held for the application, stored, acknowledged.
+//!
+//! Knows the store by its trait; what becomes of a record afterwards stands in `records`.
+
+use std::borrow::Cow;
+
+use libp2p_identity::PeerId;
+
+use super::held::{Held, Offer};
+use super::providers::add_provider_for;
+use super::writers::{Known, Verdict, Way, judge};
+use super::{Serving, Stock};
+use crate::config::StoreInserts;
+use crate::dht::context::Context;
+use crate::dht::io::{InboundId, Output};
+use crate::dht::records::check;
+use crate::event::{Event, HeldId, InboundRequest};
+use crate::message::{Response, SentRecord};
+use crate::record::Record;
+use crate::store::{self, RecordStore, Source};
+use crate::time::{Instant, after, wall_after};
+use crate::validate::{InvalidRecord, Validator as _};
+
+impl Serving {
+    /// A peer wants a record stored.
+    pub(super) fn put_value<S: RecordStore>(
+        &mut self,
+        now: Instant,
+        (from, id): (PeerId, InboundId),
+        sent: SentRecord,
+        stock: &mut Stock<'_, S>,
+    ) {
+        let cx = &mut *stock.node.parts.cx;
+        let (wall, local) = (cx.wall_at(now), cx.local.peer);
+        if let Err(error) = cx.config.records.validators.validate(wall, &sent.key, &sent.value) {
+            return refuse(from, id, &error, cx);
+        }
+        let mut record = sent.into_record(wall);
+        let way = Way::of(record.publisher.as_ref(), &from, &local);
+        // Whoever says that it is of this node does not know better than this node. Whoever names nobody has published it: it
+        // is so that it is handed on, and not as this node's.
+        record.publisher = record.publisher.filter(|publisher| *publisher != local).or(Some(from));
+        let mut offer = Offer { from, id, way, record };
+        let Some((verdict, known)) = judged(now, &offer, stock) else {
+            return;
+        };
+        limit(now, &mut offer.record, stock);
+        if verdict == Verdict::Renew
+            && let Some(known) = known
+        {
+            renew(&mut offer, &known);
+        }
+        match stock.node.parts.cx.config.records.inserts {
+            // It is here already.
+            StoreInserts::Unfiltered | StoreInserts::FilterBoth if verdict == Verdict::Own => {
+                acknowledge(now, &offer, true, stock);
+            }
+            StoreInserts::Unfiltered => store_for(now, &offer, offer.record.clone(), (verdict, true), stock),
+            StoreInserts::FilterBoth => self.hold(now, offer, stock.node.parts.cx),
+        }
+    }
+
+    /// Asks the application whether a record is to be stored.
+    fn hold(&mut self, now: Instant, offer: Offer, cx: &mut Context) {
+        let Offer { from, id, .. } = offer;
+        if self.held.len() >= cx.config.records.max_held.get() {
+            return refuse(from, id, &"too many records wait for the application", cx);
+        }
+        let (key, asked) = (offer.record.key.clone(), offer.record.clone());
+        let until = after(now, cx.config.records.held_for);
+        let held = self.held.insert(Held::Record(offer), until);
+        let request = InboundRequest::PutRecord { source: from, key, record: Some((held, asked)) };
+        cx.event(Event::InboundRequest { request });
+    }
+
+    /// Stores what waits for the word of the application, of which no second event tells. Returns whether it still waited.
+    pub(in crate::dht) fn accept_record<S: RecordStore>(
+        &mut self,
+        now: Instant,
+        id: HeldId,
+        stock: &mut Stock<'_, S>,
+    ) -> bool {
+        match self.held.remove(id) {
+            None => return false,
+            Some(Held::Record(offer)) => {
+                let record = offer.record.clone();
+                accepted(now, &offer, record, stock);
+            }
+            Some(Held::Provider(from, record)) => add_provider_for(now, from, record, false, stock),
+        }
+        true
+    }
+
+    /// Stores another record in place of one that waits for the word of the application. Returns whether that still waited.
+    ///
+    /// # Errors
+    /// [`store::Error::Invalid`] if the other has another key, has ended or is not valid, or if what waits is a provider
+    /// record; it still waits then.
+    pub(in crate::dht) fn accept_record_as<S: RecordStore>(
+        &mut self,
+        now: Instant,
+        id: HeldId,
+        mut record: Record,
+        stock: &mut Stock<'_, S>,
+    ) -> Result<bool, store::Error> {
+        let offer = match self.held.get(id) {
+            None => return Ok(false),
+            Some(Held::Provider(..)) => {
+                return Err(InvalidRecord::new("what waits is a provider record").into());
+            }
+            Some(Held::Record(offer)) => offer,
+        };
+        if offer.record.key != record.key {
+            return Err(InvalidRecord::new("what waits has another key").into());
+        }
+        let cx = &*stock.node.parts.cx;
+        check(cx.wall_at(now), &record, &cx.config)?;
+        let publisher = record.publisher.filter(|publisher| *publisher != cx.local.peer);
+        record.publisher = publisher.or(Some(offer.from));
+        if let Some(Held::Record(offer)) = self.held.remove(id) {
+            accepted(now, &offer, record, stock);
+        }
+        Ok(true)
+    }
+}
+
+/// Lets a record of others last for no longer than is configured.
+fn limit<S>(now: Instant, record: &mut Record, stock: &Stock<'_, S>) {
+    let parts = &stock.node.parts;
+    let ttl = parts.cx.config.records.ttl;
+    let longest = ttl.map(|ttl| wall_after(parts.cx.wall_at(now), parts.shrunk(&record.key, ttl)));
+    // `None` is not less than an end: it is no end.
+    record.expires = record.expires.into_iter().chain(longest).min();
+}
+
+/// Returns what is to be done with a record that may stand under its key, and what stands there; `None` if it may not, of
+/// which everybody is told.
+fn judged<S: RecordStore>(
+    now: Instant,
+    offer: &Offer,
+    stock: &mut Stock<'_, S>,
+) -> Option<(Verdict, Option<Record>)> {
+    let Offer { from, id, way, record } = offer;
+    let (storage, cx) = (&*stock.node.storage, &mut *stock.node.parts.cx);
+    if storage.is_full() {
+        refuse(*from, *id, &"too many records wait for the disk", cx);
+        return None;
+    }
+    let known = storage.store.get(cx.wall_at(now), &record.key).ok().flatten().map(Cow::into_owned);
+    let rules = &cx.config.records;
+    let standing = known.as_ref().map(|known| Known {
+        is_own: storage.is_own(known, &cx.local.peer),
+        is_same: known.value == record.value,
+        is_fresh: stock.records.publishers.is_fresh(now, &record.key, rules.publication),
+        order: rules.validators.compare(&record.key, &record.value, &known.value),
+    });
+    let verdict = judge(standing, *way, rules.own);
+    match verdict {
+        Verdict::Take | Verdict::Renew | Verdict::Supersede | Verdict::Own => Some((verdict, known)),
+        Verdict::Refuse(why) => {
+            refuse(*from, *id, &why, cx);
+            None
+        }
+        Verdict::Keep => {
+            cx.event(Event::RecordConflict { source: *from, record: record.clone(), kept: true });
+            refuse(*from, *id, &"the key has a record of this node's own, which is as good", cx);
+            None
+        }
+    }
+}
+
+/// The application wants a record stored in answer to an offer.
+fn accepted<S: RecordStore>(now: Instant, offer: &Offer, record: Record, stock: &mut Stock<'_, S>) {
+    let Offer { from, id, way, .. } = *offer;
+    let mut offer_as = Offer { from, id, way, record };
+    let Some((verdict, known)) = judged(now, &offer_as, stock) else {
+        return;
+    };
+    if verdict == Verdict::Own {
+        return acknowledge(now, offer, false, stock);
+    }
+    if let (Verdict::Renew, Some(known)) = (verdict, known)
+        && offer_as.record == offer.record
+    {
+        renew(&mut offer_as, &known);
+    }
+    store_for(now, offer, offer_as.record, (verdict, false), stock);
+}
+
+/// Stores a record for another peer, and answers.
+fn store_for<S: RecordStore>(
+    now: Instant,
+    offer: &Offer,
+    record: Record,
+    (verdict, tells): (Verdict, bool),
+    stock: &mut Stock<'_, S>,
+) {
+    let Offer { from, id, way, .. } = *offer;
+    let group = stock.node.parts.peers.get(&from).and_then(|known| known.group);
+    let source = Source { peer: from, group, hands_on: way != Way::Direct };
+    let key = record.key.clone();
+    let (records, cx) = (&mut *stock.records, &mut *stock.node.parts.cx);
+    if let Err(error) = records.keep(now, record, source, stock.node.storage, cx) {
+        return refuse(from, id, &error, cx);
+    }
+    match (way, verdict) {
+        (Way::Direct, _) => records.publishers.stored(now, key),
+        // It is what a publisher has stored.
+        (Way::HandedOn | Way::BroughtBack, Verdict::Renew) => {}
+        (Way::HandedOn | Way::BroughtBack, _) => records.publishers.forget(&key),
+    }
+    if verdict == Verdict::Supersede {
+        cx.event(Event::RecordConflict { source: from, record: offer.record.clone(), kept: false });
+    }
+    acknowledge(now, offer, tells, stock);
+}
+
+/// Acknowledges a record, once it would survive a crash; the application is told unless it was asked.
+fn acknowledge<S: RecordStore>(now: Instant, offer: &Offer, tells: bool, stock: &mut Stock<'_, S>) {
+    let (key, value) = (offer.record.key.clone(), Some(offer.record.value.clone()));
+    let response = Response::PutValue { key: key.clone(), value };
+    let cx = &mut *stock.node.parts.cx;
+    stock.node.storage.answer_when_safe(now, offer.from, offer.id, response, cx);
+    if tells {
+        let request = InboundRequest::PutRecord { source: offer.from, key, record: None };
+        cx.event(Event::InboundRequest { request });
+    }
+}
+
+fn refuse(from: PeerId, id: InboundId, why: &dyn std::fmt::Display, cx: &mut Context) {
+    tracing::debug!(%from, %why, "a record is refused");
+    cx.out.push_back(Output::RefuseRequest { to: from, id });
+}
+
+/// A record that is here already lasts as long as either says, and is still of whoever was its publisher.
+fn renew(offer: &mut Offer, known: &Record) {
+    // A copy that somebody had cached for a short time does not shorten the others.
+    offer.record.expires = offer.record.expires.and_then(|end| known.expires.map(|known| known.max(end)));
+    if offer.way != Way::Direct {
+        offer.record.publisher = known.publisher;
+    }
+}

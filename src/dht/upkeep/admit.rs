@@ -1,0 +1,456 @@
+//! Who enters the table and who leaves it, as peers connect, are named, answer and fail.
+
+use libp2p_core::Multiaddr;
+use libp2p_identity::PeerId;
+
+use super::{Entered, TRY_AGAIN, Upkeep};
+use crate::addrs::{Addresses, IpGroup, Reach, clean, without_peer};
+use crate::config::{BucketInserts, Config};
+use crate::dht::context::Context;
+use crate::dht::io::{ConnectionId, DialId};
+use crate::dht::peers::{Left, Owner, Peers, Protocol};
+use crate::error::{AddressError, RequestError};
+use crate::event::{Event, RoutingUpdate};
+use crate::key::Key;
+use crate::message::Response;
+use crate::routing::admission::Stranger;
+use crate::routing::{Entry, Failed, Insert, Worth};
+use crate::time::{Instant, after};
+
+impl Upkeep {
+    /// There is a connection to a peer.
+    pub(in crate::dht) fn on_connected(
+        &mut self,
+        now: Instant,
+        (peer, connection): (PeerId, ConnectionId),
+        (address, dialled): (Multiaddr, bool),
+        dial: Option<DialId>,
+        cx: &mut Context,
+        peers: &mut Peers,
+    ) {
+        let address = clean(address, &peer).unwrap_or_else(Multiaddr::empty);
+        let dialled = dialled && !address.is_empty() && cx.keeps(&address);
+        peers.connected(now, (peer, connection), (&address, dialled), dial, &mut cx.out);
+        let key = peers.key(&peer);
+        self.table.set_connected(&key, &peer, true);
+        if dialled {
+            let addresses = peers.addresses(&peer);
+            self.addresses_changed(&key, &peer, &addresses, cx);
+        }
+        if self.keeps_connected(&peer) {
+            peers.keep(now, peer, true, Some(connection), &mut cx.out);
+        }
+        self.consider(now, peer, cx, peers);
+    }
+
+    /// A connection to a peer is gone.
+    pub(in crate::dht) fn on_disconnected(
+        &mut self,
+        now: Instant,
+        (peer, connection): (PeerId, ConnectionId),
+        cx: &mut Context,
+        peers: &mut Peers,
+    ) {
+        let left = peers.disconnected(now, peer, connection, &mut cx.out);
+        let Left::Nothing { was_busy, unexpected } = left else {
+            return;
+        };
+        let key = peers.key(&peer);
+        if self.table.entry(&key, &peer).is_none() {
+            return;
+        }
+        self.table.set_connected(&key, &peer, false);
+        // Whoever closed a kept connection that was not idle for too long may be gone.
+        if was_busy || (self.keeps_connected(&peer) && unexpected) {
+            self.table.probe_at(now, &key, &peer);
+            self.probe.hurry(now);
+        }
+    }
+
+    /// A dial has failed: addresses at which nobody was are handed on no more.
+    pub(in crate::dht) fn on_dial_failed(&mut self, peer: &PeerId, cx: &mut Context, peers: &Peers) {
+        let (key, addresses) = (peers.key(peer), peers.addresses(peer));
+        self.addresses_changed(&key, peer, &addresses, cx);
+    }
+
+    /// Somebody in the program has said where a peer can be reached.
+    pub(in crate::dht) fn on_addresses(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        cx: &mut Context,
+        peers: &mut Peers,
+    ) {
+        if peer == cx.local.peer {
+            return;
+        }
+        let clean: Vec<_> = addresses.into_iter().filter_map(|address| clean(address, &peer)).collect();
+        let kept: Vec<_> = clean.into_iter().filter(|address| cx.keeps(address)).collect();
+        let known = peers.remember(now, peer);
+        let before = known.addresses.clone();
+        // Whoever is connected from farther away, and says so itself, is not to be sought within this machine or site.
+        let nearest = known.is_connected().then_some(known.reach);
+        for address in kept.iter().filter(|address| nearest.is_none_or(|near| Reach::of(address) >= near)) {
+            known.addresses = known.addresses.with_reported(address.clone());
+        }
+        known.addresses = std::mem::take(&mut known.addresses).shared_with(&known.hints);
+        known.made_known(&Addresses::empty().merged(kept));
+        known.learnt();
+        known.reported &= known.addresses == before;
+        let addresses = known.addresses.clone();
+        let is_met = known.is_connected() || known.protocol == Protocol::Unsupported;
+        peers.addresses_arrived(now, &peer, &mut cx.out);
+        let key = peers.key(&peer);
+        self.addresses_changed(&key, &peer, &addresses, cx);
+        if !is_met && !addresses.is_empty() && self.table.entry(&key, &peer).is_none() {
+            self.reported.report(now, peer);
+        }
+        self.consider(now, peer, cx, peers);
+    }
+
+    /// Somebody has said that a peer serves the protocol.
+    pub(in crate::dht) fn on_confirmed(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        cx: &mut Context,
+        peers: &mut Peers,
+    ) {
+        let protocol = &mut peers.remember(now, peer).protocol;
+        let before = std::mem::replace(protocol, Protocol::Confirmed);
+        if !matches!(before, Protocol::Unknown | Protocol::Confirmed) {
+            self.admission.forget(&peer);
+        }
+        self.consider(now, peer, cx, peers);
+    }
+
+    /// Somebody in the program says that a peer does not speak the protocol, or no longer: its own negotiation decides.
+    ///
+    /// One in the table, or that waits for a place, is asked at once. A stranger has nothing to lose by it.
+    pub(in crate::dht) fn on_doubted(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        cx: &mut Context,
+        peers: &mut Peers,
+    ) {
+        let protocol = &mut peers.remember(now, peer).protocol;
+        if matches!(protocol, Protocol::Doubted | Protocol::Unsupported) {
+            return;
+        }
+        *protocol = Protocol::Doubted;
+        let key = peers.key(&peer);
+        if self.table.entry(&key, &peer).is_some() {
+            self.probe.begin(now, &mut self.table, &key, &peer);
+            self.ask_for_itself(now, peer, Owner::Probe, cx, peers);
+        } else if self.table.is_waiting(&key, &peer) {
+            self.admission.forget(&peer);
+            self.offer(now, key, peer, Worth::Named, peers);
+        }
+    }
+
+    /// A peer asks something: it lives; a stranger that asks may be a server.
+    pub(in crate::dht) fn on_asked(
+        &mut self,
+        now: Instant,
+        from: PeerId,
+        cx: &mut Context,
+        peers: &mut Peers,
+    ) {
+        let key = peers.key(&from);
+        if !self.table.seen(now, &key, &from) {
+            self.consider(now, from, cx, peers);
+        }
+    }
+
+    /// Takes over the addresses of a peer that is in the table.
+    fn addresses_changed(&mut self, key: &Key, peer: &PeerId, addresses: &Addresses, cx: &mut Context) {
+        if self.table.set_addresses(key, peer, addresses) {
+            self.tell_update(key, *peer, false, None, cx);
+        }
+    }
+
+    /// Sees whether a stranger is to be asked if it is a server.
+    ///
+    /// One that is connected is; one that somebody else in the program has reported, or says to be no server, only while
+    /// the table is low.
+    fn consider(&mut self, now: Instant, peer: PeerId, cx: &mut Context, peers: &mut Peers) {
+        let low = self.is_low(&cx.config);
+        let Some(known) = peers.get_mut(&peer) else {
+            return;
+        };
+        let connected = known.is_connected();
+        if known.protocol == Protocol::Unsupported || peer == cx.local.peer {
+            return;
+        }
+        if known.addresses.is_empty() {
+            let is_server = known.protocol == Protocol::Confirmed;
+            if connected && is_server && !std::mem::replace(&mut known.reported, true) {
+                cx.event(Event::UnroutablePeer { peer });
+            }
+            return;
+        }
+        if !low && (!connected || known.protocol == Protocol::Doubted) {
+            return;
+        }
+        let key = peers.key(&peer);
+        if self.table.entry(&key, &peer).is_none()
+            && let Some(worth) = self.table.worth(&key)
+        {
+            self.offer(now, key, peer, worth, peers);
+        }
+    }
+
+    /// Offers a stranger to be asked.
+    pub(super) fn offer(&mut self, now: Instant, key: Key, peer: PeerId, worth: Worth, peers: &Peers) {
+        let group = peers.get(&peer).and_then(|known| {
+            if known.is_connected() { known.group } else { known.addresses.first().and_then(IpGroup::of) }
+        });
+        self.admission.offer(now, Stranger { key, peer, worth, group });
+    }
+
+    /// Makes a peer that the application has named a seed.
+    pub(super) fn add_seed(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        address: Multiaddr,
+        cx: &mut Context,
+        peers: &mut Peers,
+    ) -> Result<RoutingUpdate, AddressError> {
+        let (plain, named) = without_peer(address.clone());
+        cx.check_address(&plain, Some(&peer))?;
+        if let Some(named) = named.filter(|named| *named != peer) {
+            return Err(AddressError::OtherPeer { named });
+        }
+        let address = clean(address, &peer).ok_or(AddressError::Undialable)?;
+        let known = peers.remember(now, peer);
+        known.addresses = known.addresses.with_reported(address.clone());
+        known.trust(&address);
+        known.learnt();
+        known.is_wanted = true;
+        let addresses = known.addresses.clone();
+        peers.addresses_arrived(now, &peer, &mut cx.out);
+        let key = peers.key(&peer);
+        let is_seed = self.seeds.add(now, key, peer, address);
+        if self.table.entry(&key, &peer).is_some() {
+            self.addresses_changed(&key, &peer, &addresses, cx);
+            return Ok(RoutingUpdate::Success);
+        }
+        let by_hand = cx.config.bucket_inserts == BucketInserts::Manual;
+        if !is_seed && !by_hand {
+            return Err(AddressError::TooManySeeds { limit: cx.config.max_seeds.get() });
+        }
+        if by_hand && peers.is_server(now, &peer) {
+            // The application says yes to what it was asked; whether there is room among the seeds is another question.
+            self.admit(now, key, peer, cx, peers);
+            if self.table.entry(&key, &peer).is_some() {
+                return Ok(RoutingUpdate::Success);
+            }
+        }
+        self.join.known(now);
+        Ok(RoutingUpdate::Pending)
+    }
+
+    /// Forgets an address of a peer; with its last one the peer leaves the table and the seeds, and its entry is returned.
+    pub(in crate::dht) fn remove_address(
+        &mut self,
+        now: Instant,
+        peer: &PeerId,
+        address: &Multiaddr,
+        cx: &mut Context,
+        peers: &mut Peers,
+    ) -> Option<Entry> {
+        self.seeds.remove_address(peer, address);
+        let known = peers.get_mut(peer)?;
+        known.forget_address(address);
+        known.is_wanted &= !known.addresses.is_empty();
+        let addresses = known.addresses.clone();
+        if addresses.is_empty() {
+            return self.drop_from_table(now, peer, cx, peers);
+        }
+        let key = peers.key(peer);
+        self.addresses_changed(&key, peer, &addresses, cx);
+        None
+    }
+
+    /// Removes a peer from the table and the seeds.
+    pub(in crate::dht) fn remove_peer(
+        &mut self,
+        now: Instant,
+        peer: &PeerId,
+        cx: &mut Context,
+        peers: &mut Peers,
+    ) -> Option<Entry> {
+        self.seeds.remove(peer);
+        self.reported.remove(peer);
+        if let Some(known) = peers.get_mut(peer) {
+            known.is_wanted = false;
+        }
+        self.drop_from_table(now, peer, cx, peers)
+    }
+
+    /// Whether an answer shows that a stranger is a server worth having.
+    ///
+    /// Asked for itself it must name at least one peer, as `go-libp2p-kad-dht` has it; while the table is low any answer
+    /// will do, since the first nodes of a network know nobody. Any answer to a query will do as well.
+    pub(super) fn is_proof(&self, owner: Owner, response: &Response, config: &Config) -> bool {
+        match (owner, response) {
+            (Owner::Query(..), _) => true,
+            (Owner::Check | Owner::Probe | Owner::Pulse, Response::FindNode { closer_peers }) => {
+                !closer_peers.is_empty() || self.is_low(config)
+            }
+            (Owner::Check | Owner::Probe | Owner::Pulse, _) => false,
+        }
+    }
+
+    /// Takes a peer that has proved itself into the table, or reports why not.
+    pub(super) fn admit(
+        &mut self,
+        now: Instant,
+        key: Key,
+        peer: PeerId,
+        cx: &mut Context,
+        peers: &mut Peers,
+    ) {
+        let Some(known) = peers.get_mut(&peer) else {
+            return;
+        };
+        let by_hand = cx.config.bucket_inserts == BucketInserts::Manual && !known.is_wanted;
+        if known.protocol == Protocol::Unsupported {
+            return;
+        }
+        let (addresses, group, connected) = (known.addresses.clone(), known.group, known.is_connected());
+        let Some(address) = addresses.first().cloned() else {
+            return;
+        };
+        if by_hand {
+            if !std::mem::replace(&mut known.reported, true) {
+                cx.event(Event::RoutablePeer { peer, address });
+            }
+            return;
+        }
+        match self.table.insert(now, key, peer, addresses, group) {
+            Insert::Added { replaced } => {
+                self.table.set_connected(&key, &peer, connected);
+                self.has_entered(now, &key, peer, replaced, cx, peers);
+            }
+            Insert::Pending => {
+                if let Some(known) = peers.get_mut(&peer)
+                    && !std::mem::replace(&mut known.reported, true)
+                {
+                    cx.event(Event::PendingRoutablePeer { peer, address });
+                }
+            }
+            Insert::Known | Insert::Refused(_) => {}
+        }
+    }
+
+    /// A peer has entered the table, perhaps in the place of another.
+    fn has_entered(
+        &mut self,
+        now: Instant,
+        key: &Key,
+        peer: PeerId,
+        replaced: Option<PeerId>,
+        cx: &mut Context,
+        peers: &mut Peers,
+    ) {
+        self.kept_is_outdated = true;
+        self.refresh.watch(now, &self.table, &mut cx.rng);
+        self.join.known(now);
+        if let Some(entry) = self.table.entry(key, &peer) {
+            self.probe.hurry(entry.probe_at());
+        }
+        if let Some(known) = peers.get_mut(&peer) {
+            known.reported = false;
+        }
+        self.tell_update(key, peer, true, replaced, cx);
+        self.entered.push(Entered { peer, key: *key });
+    }
+
+    fn tell_update(
+        &self,
+        key: &Key,
+        peer: PeerId,
+        is_new_peer: bool,
+        old_peer: Option<PeerId>,
+        cx: &mut Context,
+    ) {
+        let Some(bucket) = cx.local.key.distance(key).bucket() else {
+            return;
+        };
+        let Some(entry) = self.table.entry(key, &peer) else {
+            return;
+        };
+        let addresses = entry.addresses().clone();
+        let bucket_range = bucket.range();
+        cx.event(Event::RoutingUpdated { peer, is_new_peer, addresses, bucket_range, old_peer });
+    }
+
+    /// A request to a peer has failed.
+    pub(super) fn on_failed(
+        &mut self,
+        now: Instant,
+        (key, peer): (&Key, &PeerId),
+        (error, is_probe): (RequestError, bool),
+        cx: &mut Context,
+        peers: &mut Peers,
+    ) {
+        if error == RequestError::Unsupported {
+            self.reported.remove(peer);
+            self.drop_from_table(now, peer, cx, peers);
+        } else if error.is_peers_fault() {
+            let again = |entry: &Entry| !entry.is_live() && entry.probe_at() > now;
+            if !is_probe && self.table.entry(key, peer).is_some_and(again) {
+                // Several failures at once count once.
+                return;
+            }
+            match self.table.failed(now, key, peer, is_probe) {
+                Failed::Replaced(newcomer) => {
+                    let newcomer_key = peers.key(&newcomer);
+                    let (connected, addresses) = (peers.is_connected(&newcomer), peers.addresses(&newcomer));
+                    self.table.set_connected(&newcomer_key, &newcomer, connected);
+                    self.table.set_addresses(&newcomer_key, &newcomer, &addresses);
+                    self.has_entered(now, &newcomer_key, newcomer, Some(*peer), cx, peers);
+                }
+                Failed::Removed => self.has_left(now, cx),
+                Failed::Unknown => {
+                    // Nor does it wait for a place any more.
+                    self.table.remove(key, peer);
+                }
+                Failed::Doubted => {}
+            }
+            if let Some(entry) = self.table.entry(key, peer) {
+                self.probe.hurry(entry.probe_at());
+            }
+        } else if is_probe {
+            let at = after(now, TRY_AGAIN);
+            self.table.probe_at(at, key, peer);
+            self.probe.hurry(at);
+        }
+    }
+
+    /// Removes a peer from the table, and returns its entry if it was there.
+    pub(in crate::dht) fn drop_from_table(
+        &mut self,
+        now: Instant,
+        peer: &PeerId,
+        cx: &mut Context,
+        peers: &Peers,
+    ) -> Option<Entry> {
+        let key = peers.key(peer);
+        let removed = self.table.remove(&key, peer)?;
+        self.has_left(now, cx);
+        Some(removed)
+    }
+
+    /// A peer has left the table without another in its place.
+    fn has_left(&mut self, now: Instant, cx: &mut Context) {
+        self.kept_is_outdated = true;
+        if self.is_low(&cx.config) {
+            self.join.low(now, &mut cx.rng);
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Views: what queries and their operations see of the rest of the node.
+//!
+//! Borrowed for one call; nothing of it is kept.
+
+use libp2p_identity::PeerId;
+
+use super::clocks::Clocks;
+use super::context::Context;
+use super::local::Local;
+use super::peers::Peers;
+use super::upkeep::{Seeds, Upkeep};
+use crate::config::Config;
+use crate::key::Key;
+use crate::query::lookup::Prospect;
+use crate::query::rtt::{Estimator, Phase};
+use crate::record::RecordKey;
+use crate::rng::Rng;
+use crate::routing::Table;
+use crate::routing::refresh::Refresh;
+use crate::store::Progress;
+use crate::time::{Duration, Instant, SystemTime};
+
+/// The parts of the node that queries work with: they ask peers, and tell what they have learnt.
+#[derive(Debug)]
+pub(super) struct Parts<'a> {
+    pub(super) cx: &'a mut Context,
+    pub(super) peers: &'a mut Peers,
+    pub(super) upkeep: &'a mut Upkeep,
+    /// Which changes of the store survive a crash.
+    pub(super) progress: Progress,
+}
+
+impl Parts<'_> {
+    /// Returns what an operation sees whose asker has room for so many providers.
+    pub(super) fn view(&mut self, room: usize) -> View<'_> {
+        let Self { cx, peers, upkeep, progress } = self;
+        View {
+            local: &cx.local,
+            config: &cx.config,
+            clocks: &cx.clocks,
+            table: &upkeep.table,
+            seeds: &upkeep.seeds,
+            peers,
+            estimator: peers.estimator(),
+            progress,
+            refresh: &mut upkeep.refresh,
+            rng: &mut cx.rng,
+            room,
+        }
+    }
+
+    /// Returns how many peers of the table are closer to a key than this node.
+    pub(super) fn num_closer(&self, key: &Key) -> usize {
+        self.upkeep.num_closer(key, &self.cx.local.key)
+    }
+
+    /// Returns how long a record is kept here that would last for `ttl`: less, the more nodes are closer to it.
+    pub(super) fn shrunk(&self, key: &RecordKey, ttl: Duration) -> Duration {
+        let closer = self.num_closer(&self.cx.hash(key.as_ref()));
+        shrunk(ttl, closer, self.cx.config.bucket_size().get())
+    }
+
+    /// A key is being looked up: its bucket need not be for a while.
+    pub(super) fn looked_up(&mut self, now: Instant, key: &Key) {
+        self.upkeep.looked_up(now, key, self.cx);
+    }
+}
+
+/// What an operation sees of the node.
+pub(super) struct View<'a> {
+    pub(super) local: &'a Local,
+    pub(super) config: &'a Config,
+    pub(super) clocks: &'a Clocks,
+    pub(super) table: &'a Table,
+    pub(super) seeds: &'a Seeds,
+    pub(super) peers: &'a Peers,
+    pub(super) estimator: &'a Estimator,
+    /// Which changes of the store survive a crash.
+    pub(super) progress: &'a Progress,
+    pub(super) refresh: &'a mut Refresh,
+    pub(super) rng: &'a mut Rng,
+    /// How many providers the asker has room for; the others are kept until it has more.
+    pub(super) room: usize,
+}
+
+impl View<'_> {
+    /// Returns what the wall clock shows at an instant, if it is not set.
+    pub(super) fn wall_at(&self, now: Instant) -> SystemTime {
+        self.clocks.wall_at(now)
+    }
+
+    /// Returns what is known of asking a peer.
+    pub(super) fn prospect(&self, peer: &PeerId, phase: Phase) -> Prospect {
+        let known = self.peers.get(peer);
+        let connected = known.is_some_and(|known| known.is_connected());
+        let rtt = known.map(|known| &known.rtt);
+        let (held, soft_timeout) = (self.peers.is_held(peer), self.estimator.soft_timeout(rtt, phase));
+        Prospect { connected, deferred: false, held, soft_timeout }
+    }
+}
+
+/// The shortest time for which anything is kept: less is not worth the request (chosen, not measured).
+const LEAST: Duration = Duration::from_secs(60);
+
+/// Returns how long a record is kept that would last for `ttl`, by a node with `between` nodes between itself and the key:
+/// half as long for each beyond `k`, but not less than a minute or than it lasts.
+///
+/// # Spec
+/// Maymounkov & Mazières §2.3. `libp2p-kad` shifts down to nothing: it answers that it has stored what it has not.
+pub(super) fn shrunk(ttl: Duration, between: usize, k: usize) -> Duration {
+    let halvings = u32::try_from(between.saturating_sub(k)).unwrap_or(u32::MAX).min(31);
+    (ttl / (1 << halvings)).max(LEAST.min(ttl))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_halves_with_each_node_beyond_k() {
+        let day = Duration::from_secs(24 * 3600);
+        let mut last = day;
+        for between in 0..100 {
+            let kept = shrunk(day, between, 20);
+            let halvings = u32::try_from(between.max(20) - 20).unwrap();
+            let exact = day.checked_div(1u32.checked_shl(halvings).unwrap_or(u32::MAX)).unwrap();
+            assert_eq!(kept, exact.max(LEAST), "{between}");
+            assert!(kept <= last, "it never grows");
+            last = kept;
+        }
+        assert_eq!(shrunk(day, 20, 20), day);
+        assert_eq!(shrunk(day, 21, 20), day / 2);
+        assert_eq!(shrunk(Duration::from_secs(7), 90, 20), Duration::from_secs(7), "it ends by itself");
+    }
+}
