@@ -366,7 +366,7 @@ impl<S: RecordStore> Dht<S> {
                 self.advance(now);
                 Ok(id)
             }
-            Err(result) => Ok(queries.at_once(now, result, &mut parts)),
+            Err(result) => Ok(queries.at_once(now, *result, &mut parts)),
         }
     }
 

@@ -67,7 +67,7 @@ impl<S: RecordStore> Dht<S> {
     fn start<T: Into<Operation>>(
         &mut self,
         now: Instant,
-        begun: impl FnOnce(&mut Parts<'_>) -> Result<T, QueryResult>,
+        begun: impl FnOnce(&mut Parts<'_>) -> Result<T, Box<QueryResult>>,
     ) -> QueryId {
         let (_, Stock { node: Node { mut parts, queries, .. }, .. }) = self.split();
         let begun = begun(&mut parts).and_then(|begun| queries.begin(now, begun.into(), &mut parts));
@@ -75,13 +75,13 @@ impl<S: RecordStore> Dht<S> {
     }
 
     /// Moves a query on that has begun, or tells the result of one that has not.
-    fn started(&mut self, now: Instant, begun: Result<QueryId, QueryResult>) -> QueryId {
+    fn started(&mut self, now: Instant, begun: Result<QueryId, Box<QueryResult>>) -> QueryId {
         match begun {
             Ok(id) => {
                 self.advance(now);
                 id
             }
-            Err(result) => self.tell(now, result),
+            Err(result) => self.tell(now, *result),
         }
     }
 

@@ -162,12 +162,12 @@ impl Providing {
         now: Instant,
         key: RecordKey,
         node: &mut Node<'_, S>,
-    ) -> Result<QueryId, QueryResult> {
+    ) -> Result<QueryId, Box<QueryResult>> {
         let Node { parts, queries, .. } = node;
         let target = parts.cx.hash(key.as_ref());
         self.reprovide.stored(now, key.clone(), target, true, &mut parts.cx.rng);
         let begun = match self.announcement(now, &key, parts) {
-            Err((error, spread)) => Err((QueryResult::StartProviding(Err(error)), spread)),
+            Err((error, spread)) => Err((Box::new(QueryResult::StartProviding(Err(error))), spread)),
             Ok(add) => queries.begin(now, add.into(), parts).map_err(|result| (result, Spread::Nowhere)),
         };
         begun.map_err(|(result, spread)| {

@@ -140,10 +140,10 @@ impl Queries {
         now: Instant,
         mut operation: Operation,
         parts: &mut Parts<'_>,
-    ) -> Result<QueryId, QueryResult> {
+    ) -> Result<QueryId, Box<QueryResult>> {
         if self.is_full() {
             let why = End::Refused { limit: self.limit };
-            return Err(operation.machine().end(&parts.view(usize::MAX), why));
+            return Err(Box::new(operation.machine().end(&parts.view(usize::MAX), why)));
         }
         Ok(self.insert(now, operation, Asker::Application))
     }

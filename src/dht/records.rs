@@ -182,7 +182,7 @@ impl Records {
         mut record: Record,
         (copies, quorum): (usize, Quorum),
         node: &mut Node<'_, S>,
-    ) -> store::Result<Result<QueryId, QueryResult>> {
+    ) -> store::Result<Result<QueryId, Box<QueryResult>>> {
         let Node { parts, queries, storage } = node;
         let wall = parts.cx.wall_at(now);
         record.publisher = Some(parts.cx.local.peer);
@@ -201,7 +201,9 @@ impl Records {
             Ok(search) => Ok(PutRecord::new(sent, quorum, search)),
             // That it is here is not said before it is safe.
             Err(NoKnownPeers()) if change.is_some() => Ok(PutRecord::at_nobody(sent, quorum)),
-            Err(error) => Err(QueryResult::PutRecord(Err(PutRecordError::of_query(error, name.clone())))),
+            Err(error) => {
+                Err(Box::new(QueryResult::PutRecord(Err(PutRecordError::of_query(error, name.clone())))))
+            }
         };
         let begun = put.and_then(|put| queries.begin(now, put.safe_with(change).into(), parts));
         match &begun {

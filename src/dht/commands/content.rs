@@ -29,7 +29,7 @@ impl<S: RecordStore> Dht<S> {
     pub fn get_record(&mut self, now: Now, key: RecordKey, quorum: Option<Quorum>) -> QueryId {
         let now = self.tell_time(now);
         if let Err(result) = GetRecord::check(&key, &self.cx.config) {
-            return self.tell(now, result);
+            return self.tell(now, *result);
         }
         // A store that cannot be read is as good as none: others may have the record.
         let own = self.storage.store.get(self.cx.wall_at(now), &key).ok().flatten().map(Cow::into_owned);
@@ -125,7 +125,7 @@ impl<S: RecordStore> Dht<S> {
             let (wall, config) = (parts.cx.wall_at(now), &parts.cx.config);
             match check(wall, &record, config) {
                 Ok(()) => Ok(PutRecord::to(sent(wall, record, true, config), quorum, to)),
-                Err(error) => Err(QueryResult::PutRecord(Err(not_put(record.key, error)))),
+                Err(error) => Err(Box::new(QueryResult::PutRecord(Err(not_put(record.key, error))))),
             }
         })
     }

@@ -38,7 +38,7 @@ impl AskPeer {
     ///
     /// # Errors
     /// The result, if the key is empty.
-    pub(in crate::dht) fn find_node(peer: PeerId, key: Vec<u8>) -> Result<Self, QueryResult> {
+    pub(in crate::dht) fn find_node(peer: PeerId, key: Vec<u8>) -> Result<Self, Box<QueryResult>> {
         let key = Bytes::from(key);
         Self::begin(peer, key.is_empty(), Request::FindNode { key })
     }
@@ -47,13 +47,13 @@ impl AskPeer {
     ///
     /// # Errors
     /// The result, if the key is empty.
-    pub(in crate::dht) fn get_record(peer: PeerId, key: RecordKey) -> Result<Self, QueryResult> {
+    pub(in crate::dht) fn get_record(peer: PeerId, key: RecordKey) -> Result<Self, Box<QueryResult>> {
         Self::begin(peer, key.as_ref().is_empty(), Request::GetValue { key })
     }
 
-    fn begin(peer: PeerId, is_empty: bool, request: Request) -> Result<Self, QueryResult> {
+    fn begin(peer: PeerId, is_empty: bool, request: Request) -> Result<Self, Box<QueryResult>> {
         if is_empty {
-            return Err(QueryResult::AskPeer(Err(AskPeerError::EmptyKey)));
+            return Err(Box::new(QueryResult::AskPeer(Err(AskPeerError::EmptyKey))));
         }
         Ok(Self { peer, request, state: State::Begin })
     }

@@ -48,11 +48,11 @@ impl Connect {
     ///
     /// # Errors
     /// The result, if the address cannot be used.
-    pub(in crate::dht) fn begin(address: Multiaddr, cx: &Context) -> Result<Self, QueryResult> {
+    pub(in crate::dht) fn begin(address: Multiaddr, cx: &Context) -> Result<Self, Box<QueryResult>> {
         let (plain, peer) = without_peer(address.clone());
         match cx.check_address(&plain, peer.as_ref()) {
             Ok(()) => Ok(Self { address, state: State::Begin }),
-            Err(source) => Err(QueryResult::Connect(Err(ConnectError::Address { address, source }))),
+            Err(source) => Err(Box::new(QueryResult::Connect(Err(ConnectError::Address { address, source })))),
         }
     }
 

@@ -45,10 +45,10 @@ impl FindPeer {
     ///
     /// # Errors
     /// The result, if the peer is connected or this node itself, or nobody is known who could be asked.
-    pub(in crate::dht) fn begin(now: Instant, peer: PeerId, parts: &mut Parts<'_>) -> Result<Self, QueryResult> {
+    pub(in crate::dht) fn begin(now: Instant, peer: PeerId, parts: &mut Parts<'_>) -> Result<Self, Box<QueryResult>> {
         let ok = |addresses: Addresses, evidence| {
             let peer = PeerInfo { peer_id: peer, addrs: addresses.into_vec() };
-            Err(QueryResult::FindPeer(Ok(FindPeerOk { peer, evidence })))
+            Err(Box::new(QueryResult::FindPeer(Ok(FindPeerOk { peer, evidence }))))
         };
         let Context { local, config, .. } = &*parts.cx;
         if peer == local.peer {
@@ -69,7 +69,7 @@ impl FindPeer {
             Err(NoKnownPeers()) if !remembered.is_empty() => ok(remembered, Evidence::Remembered),
             Err(error) => {
                 let error = FindPeerError::Query { cause: error.into(), peer, closest: Vec::new() };
-                Err(QueryResult::FindPeer(Err(error)))
+                Err(Box::new(QueryResult::FindPeer(Err(error))))
             }
         }
     }

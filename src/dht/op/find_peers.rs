@@ -39,9 +39,9 @@ impl FindPeers {
         asked_for: NonZeroUsize,
         precision: Precision,
         parts: &mut Parts<'_>,
-    ) -> Result<Self, QueryResult> {
+    ) -> Result<Self, Box<QueryResult>> {
         if key.is_empty() {
-            return Err(QueryResult::GetClosestPeers(Err(GetClosestPeersError::EmptyKey)));
+            return Err(Box::new(QueryResult::GetClosestPeers(Err(GetClosestPeersError::EmptyKey))));
         }
         let preimage = Bytes::from(key);
         let target = (preimage.clone(), parts.cx.hash(&preimage));
@@ -51,7 +51,7 @@ impl FindPeers {
             Err(error) => {
                 let (cause, key) = (error.into(), preimage.to_vec());
                 let error = GetClosestPeersError::Query { cause, key, peers: Vec::new() };
-                Err(QueryResult::GetClosestPeers(Err(error)))
+                Err(Box::new(QueryResult::GetClosestPeers(Err(error))))
             }
         }
     }

@@ -155,14 +155,14 @@ impl GetProviders {
         key: RecordKey,
         known: Vec<ProviderRecord>,
         parts: &mut Parts<'_>,
-    ) -> Result<Self, QueryResult> {
+    ) -> Result<Self, Box<QueryResult>> {
         if key.as_ref().is_empty() {
-            return Err(QueryResult::GetProviders(Err(GetProvidersError::EmptyKey { key })));
+            return Err(Box::new(QueryResult::GetProviders(Err(GetProvidersError::EmptyKey { key }))));
         }
         let search = search_of(now, &key, parts);
         let found = Found::new(key.clone(), parts.cx.local.peer, known);
         if search.is_none() && found.is_empty() {
-            return Err(QueryResult::GetProviders(Err(GetProvidersError::of_query(NoKnownPeers(), key))));
+            return Err(Box::new(QueryResult::GetProviders(Err(GetProvidersError::of_query(NoKnownPeers(), key)))));
         }
         Ok(Self { found, search, is_over: false })
     }

@@ -56,10 +56,10 @@ impl GetRecord {
     ///
     /// # Errors
     /// The result, if the key is empty or its namespace has no validator.
-    pub(in crate::dht) fn check(key: &RecordKey, config: &Config) -> Result<(), QueryResult> {
+    pub(in crate::dht) fn check(key: &RecordKey, config: &Config) -> Result<(), Box<QueryResult>> {
         let of = |source| {
             let key = key.clone();
-            Err(QueryResult::GetRecord(Err(GetRecordError::Invalid { key, source })))
+            Err(Box::new(QueryResult::GetRecord(Err(GetRecordError::Invalid { key, source }))))
         };
         if key.as_ref().is_empty() {
             return of(InvalidRecord::new("the key is empty"));
@@ -77,7 +77,7 @@ impl GetRecord {
         quorum: Option<Quorum>,
         own: Option<Record>,
         parts: &mut Parts<'_>,
-    ) -> Result<Self, QueryResult> {
+    ) -> Result<Self, Box<QueryResult>> {
         let wanted = parts.cx.config.replication_factor().get();
         // One that is here is enough where one is.
         let is_enough = own.is_some() && quorum.is_some_and(|quorum| quorum.of(wanted).get() == 1);
@@ -88,7 +88,7 @@ impl GetRecord {
             Search::begin(now, target, wanted, Precision::Exact, parts).ok()
         };
         if search.is_none() && own.is_none() {
-            return Err(QueryResult::GetRecord(Err(GetRecordError::of_query(NoKnownPeers(), key))));
+            return Err(Box::new(QueryResult::GetRecord(Err(GetRecordError::of_query(NoKnownPeers(), key)))));
         }
         let search = search.map(|search| search.asking(Request::GetValue { key: key.clone() }));
         let found: Vec<_> = own.map(|record| PeerRecord { peer: None, record }).into_iter().collect();

@@ -47,10 +47,10 @@ impl Ping {
     ///
     /// # Errors
     /// The result, if the peer is this node itself.
-    pub(in crate::dht) fn begin(peer: PeerId, cx: &Context) -> Result<Self, QueryResult> {
+    pub(in crate::dht) fn begin(peer: PeerId, cx: &Context) -> Result<Self, Box<QueryResult>> {
         if peer == cx.local.peer {
             let (source, protocol) = (RequestError::DialRefused, cx.config.protocol_name.clone());
-            return Err(QueryResult::Ping(Err(PingError::Failed { peer, source, protocol })));
+            return Err(Box::new(QueryResult::Ping(Err(PingError::Failed { peer, source, protocol }))));
         }
         Ok(Self { peer, state: State::Ping, requests: 0 })
     }
