@@ -15,7 +15,7 @@ use crate::event::{Event, InboundRequest};
 use crate::message::Response;
 use crate::peer::KadPeer;
 use crate::record::{ProviderRecord, RecordKey};
-use crate::store::{Source, kept_addresses};
+use crate::store::{self, Source, kept_addresses};
 use crate::time::{Instant, wall_after};
 
 impl<S: RecordStore> Dht<S> {
@@ -44,19 +44,22 @@ impl<S: RecordStore> Dht<S> {
         let addresses = kept_addresses(&from, addresses).into_vec();
         let record = ProviderRecord::new(key, from, addresses);
         match self.config.records.inserts {
-            StoreInserts::Unfiltered => self.add_provider_for(now, from, record, true),
+            StoreInserts::Unfiltered => drop(self.add_provider_for(now, from, record, true)),
             StoreInserts::FilterBoth => self.hold_provider(now, from, record),
         }
     }
 
     /// Takes note of what a peer provides; the application is told unless it was asked.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being stored.
     pub(in crate::dht) fn add_provider_for(
         &mut self,
         now: Instant,
         from: PeerId,
         record: ProviderRecord,
         tells: bool,
-    ) {
+    ) -> Result<(), store::Error> {
         // What ends by itself is dropped first.
         self.expire(now);
         let wall = self.wall_at(now);
@@ -65,16 +68,15 @@ impl<S: RecordStore> Dht<S> {
         let source = Source { peer: from, group, hands_on: false };
         let key = record.key.clone();
         let record = ProviderRecord { expires: Some(ends), ..record };
-        if let Err(error) = self.store.add_provider_from(wall, record, source) {
-            tracing::debug!(%from, %error, "an announcement is not taken");
-            return;
-        }
+        let added = self.store.add_provider_from(wall, record, source);
+        added.inspect_err(|error| tracing::debug!(%from, %error, "an announcement is not taken"))?;
         self.ends(now, Some(ends));
         self.commit_soon(now);
         if tells {
             let request = InboundRequest::AddProvider { source: from, key, record: None };
             self.event(Event::InboundRequest { request });
         }
+        Ok(())
     }
 
     /// Returns the providers of a key and the peers closest to it.

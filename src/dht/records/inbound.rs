@@ -18,7 +18,7 @@ use crate::time::{Duration, Instant, Now, SystemTime, after, wall_after};
 use crate::validate::{InvalidRecord, Validator as _};
 
 /// A record that a peer wants stored.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Offer {
     from: PeerId,
     /// The request that is answered then.
@@ -55,7 +55,11 @@ impl<S: RecordStore> Dht<S> {
             StoreInserts::Unfiltered | StoreInserts::FilterBoth if verdict == Verdict::Own => {
                 self.answer_put(now, &offer, true);
             }
-            StoreInserts::Unfiltered => self.store_for(now, &offer, offer.record.clone(), verdict, true),
+            StoreInserts::Unfiltered => {
+                if let Err(error) = self.store_for(now, &offer, offer.record.clone(), verdict, true) {
+                    self.refuse(from, id, &error);
+                }
+            }
             StoreInserts::FilterBoth => self.hold(now, offer),
         }
     }
@@ -142,28 +146,33 @@ impl<S: RecordStore> Dht<S> {
     /// Stores what waits for the word of the application, of which no second event tells. Returns whether it still waited.
     ///
     /// A better record may have come meanwhile: then it is refused after all.
-    pub fn accept_record(&mut self, now: Now, id: HeldId) -> bool {
+    ///
+    /// # Errors
+    /// [`store::Error::Invalid`] if the record has ended while it waited; else whatever keeps it from being stored. Then nothing
+    /// has been stored, the peer is refused, and it waits no more: as it is it would not be taken later either.
+    pub fn accept_record(&mut self, now: Now, id: HeldId) -> Result<bool, store::Error> {
         let now = self.tell_time(now);
-        match self.records.held.remove(&id) {
-            None => return false,
-            Some(Held { what: HeldWhat::Record(offer), .. }) => {
+        match self.records.held.remove(&id).map(|held| held.what) {
+            None => return Ok(false),
+            Some(HeldWhat::Record(offer)) => {
                 let record = offer.record.clone();
-                self.accepted(now, &offer, record);
+                let accepted = self.accepted(now, &offer, record);
+                accepted.inspect_err(|error| self.refuse(offer.from, offer.id, error))?;
             }
-            Some(Held { what: HeldWhat::Provider(from, record), .. }) => {
-                self.add_provider_for(now, from, record, false);
-            }
+            Some(HeldWhat::Provider(from, record)) => self.add_provider_for(now, from, record, false)?,
         }
-        true
+        Ok(true)
     }
 
     /// Stores another record in place of one that waits for the word of the application. Returns whether that still waited.
     ///
-    /// Value, publisher and end are as given. The peer is answered as if what it has sent had been stored.
+    /// Value, publisher and end are as given, but that one which names no publisher, or this node, is of the peer. The peer is
+    /// answered as if what it has sent had been stored. A better record may have come meanwhile: then the peer is refused.
     ///
     /// # Errors
     /// [`store::Error::Invalid`] if the other has another key, has ended or is not valid, or if what waits is a provider
-    /// record; it still waits then.
+    /// record; else whatever keeps it from being stored, as that it is too large. Then nothing has been stored, the peer has no
+    /// answer yet, and what it has sent still waits: for another, for a refusal, or for the end of its time.
     pub fn accept_record_as(
         &mut self,
         now: Now,
@@ -183,28 +192,38 @@ impl<S: RecordStore> Dht<S> {
         self.check_own(self.wall_at(now), &record)?;
         let publisher = record.publisher.filter(|publisher| *publisher != self.local.peer);
         record.publisher = publisher.or(Some(offer.from));
-        if let Some(Held { what: HeldWhat::Record(offer), .. }) = self.records.held.remove(&id) {
-            self.accepted(now, &offer, record);
-        }
+        let offer = offer.clone();
+        self.accepted(now, &offer, record)?;
+        self.records.held.remove(&id);
         Ok(true)
     }
 
-    /// The application wants a record stored in answer to an offer.
-    fn accepted(&mut self, now: Instant, offer: &Offer, record: Record) {
+    /// The application wants a record stored in answer to an offer, which is answered.
+    ///
+    /// # Errors
+    /// Whatever keeps the record from being stored; then there is no answer yet.
+    fn accepted(&mut self, now: Instant, offer: &Offer, record: Record) -> Result<(), store::Error> {
+        if record.is_expired(self.wall_at(now)) {
+            return Err(InvalidRecord::new("the record has ended").into());
+        }
+        if self.records.disk.is_full() {
+            return Err(store::Error::Busy);
+        }
         let Offer { from, id, way, .. } = *offer;
         let mut offer_as = Offer { from, id, way, record };
         let Some((verdict, known)) = self.judged(now, &offer_as) else {
-            return;
+            return Ok(());
         };
         if verdict == Verdict::Own {
-            return self.answer_put(now, offer, false);
+            self.answer_put(now, offer, false);
+            return Ok(());
         }
         if let (Verdict::Renew, Some(known)) = (verdict, known)
             && offer_as.record == offer.record
         {
             renew(&mut offer_as, &known);
         }
-        self.store_for(now, offer, offer_as.record, verdict, false);
+        self.store_for(now, offer, offer_as.record, verdict, false)
     }
 
     /// Refuses what waits for the word of the application. Returns whether it still waited.
@@ -219,14 +238,22 @@ impl<S: RecordStore> Dht<S> {
     }
 
     /// Stores a record for another peer, and answers.
-    fn store_for(&mut self, now: Instant, offer: &Offer, record: Record, verdict: Verdict, tells: bool) {
-        let Offer { from, id, way, .. } = *offer;
+    ///
+    /// # Errors
+    /// Whatever keeps it from being stored; then there is no answer yet.
+    fn store_for(
+        &mut self,
+        now: Instant,
+        offer: &Offer,
+        record: Record,
+        verdict: Verdict,
+        tells: bool,
+    ) -> Result<(), store::Error> {
+        let Offer { from, way, .. } = *offer;
         let group = self.peers.get(&from).and_then(|known| known.group);
         let source = Source { peer: from, group, hands_on: way != Way::Direct };
         let key = record.key.clone();
-        if let Err(error) = self.keep(now, record, source) {
-            return self.refuse(from, id, &error);
-        }
+        self.keep(now, record, source)?;
         match (way, verdict) {
             (Way::Direct, _) => self.records.publishers.stored(now, key),
             // It is what a publisher has stored.
@@ -237,6 +264,7 @@ impl<S: RecordStore> Dht<S> {
             self.tell_conflict(from, &offer.record, false);
         }
         self.answer_put(now, offer, tells);
+        Ok(())
     }
 
     /// Keeps a record that is not this node's, in place of any of its key.
@@ -275,11 +303,10 @@ impl<S: RecordStore> Dht<S> {
     }
 }
 
-/// A record that is here already lasts as long as either says, and is still of whoever was its publisher.
+/// A record that is here already lasts as long as either says, and is still of whoever was its publisher: to put the same is no
+/// reason to be named in its place.
 fn renew(offer: &mut Offer, known: &Record) {
     // A copy that somebody had cached for a short time does not shorten the others.
     offer.record.expires = offer.record.expires.and_then(|end| known.expires.map(|known| known.max(end)));
-    if offer.way != Way::Direct {
-        offer.record.publisher = known.publisher;
-    }
+    offer.record.publisher = known.publisher.or(offer.record.publisher);
 }

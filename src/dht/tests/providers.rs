@@ -467,7 +467,7 @@ fn the_application_may_decide_what_is_taken() {
     assert!(known(&dht, b"k").is_empty());
     assert_eq!((held[0].1.provider, held[0].2), (peer(1), peer(1)));
     assert!(dht.refuse_record(held[1].0));
-    assert!(dht.accept_record(now, held[0].0) && !dht.accept_record(now, held[0].0));
+    assert!(dht.accept_record(now, held[0].0).unwrap() && !dht.accept_record(now, held[0].0).unwrap());
     assert_eq!(known(&dht, b"k").iter().map(|record| record.provider).collect::<Vec<_>>(), [peer(1)]);
     assert!(!outputs(&mut dht).iter().any(|o| matches!(o, Output::RefuseRequest { .. })));
 }

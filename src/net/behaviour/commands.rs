@@ -207,18 +207,24 @@ impl<S: RecordStore + 'static> Behaviour<S> {
 
     /// Stores what another peer wants stored and the application was asked about, of which no second event tells. Returns
     /// whether it still waited.
-    pub fn accept_record(&mut self, id: HeldId) -> bool {
+    ///
+    /// # Errors
+    /// [`store::Error::Invalid`] if the record has ended while it waited; else whatever keeps it from being stored. Then nothing
+    /// has been stored, the peer is refused, and it waits no more.
+    pub fn accept_record(&mut self, id: HeldId) -> Result<bool, store::Error> {
         self.call(|dht, now| dht.accept_record(now, id))
     }
 
     /// Stores another record in place of one that another peer wants stored and the application was asked about. Returns
     /// whether that still waited.
     ///
-    /// Value, publisher and end are as given. The peer is answered as if what it has sent had been stored.
+    /// Value, publisher and end are as given, but that one which names no publisher, or this node, is of the peer. The peer is
+    /// answered as if what it has sent had been stored.
     ///
     /// # Errors
     /// [`store::Error::Invalid`] if the other has another key, has ended or is not valid, or if what waits is a provider
-    /// record; it still waits then.
+    /// record; else whatever keeps it from being stored, as that it is too large. Then nothing has been stored, and what the
+    /// peer has sent still waits.
     pub fn accept_record_as(&mut self, id: HeldId, record: Record) -> Result<bool, store::Error> {
         self.call(|dht, now| dht.accept_record_as(now, id, record))
     }
