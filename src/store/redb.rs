@@ -56,7 +56,7 @@ const ENDED_AT_ONCE: usize = 64;
 ///
 /// The file is at most twice as long as the pages need that hold what is stored, and 1 MiB: if it is longer it is written
 /// anew, little by little, while nothing else is to be written, which takes as much room once more beside it, in a file of
-/// the same name and `.new`.
+/// the same name and `.kademlia-rewriting`, which no store may be called.
 ///
 /// # Damage
 /// Each row is checked against a checksum of its table, its key and itself. One that is damaged or not there any more is
@@ -68,7 +68,11 @@ const ENDED_AT_ONCE: usize = 64;
 ///
 /// # The file
 /// It says of which format and of which node it is. One of the first format, of which neither was so, is brought to the
-/// present one; a newer one, another node's and another program's are not opened, and no byte of them changes.
+/// present one; a newer one, another node's and another program's are not opened, and no byte of them changes. One in which
+/// nothing stands is taken for new, which a `warn` in the log says.
+///
+/// One process has it at a time. That another has not put a new file in its place between its opening and its lock is made
+/// sure of by the number that the system gives each file, on Unix; elsewhere do not let two processes open one at a time.
 ///
 /// # Errors
 /// [`Error::Io`](super::Error::Io), which names the file. After the disk has failed, the file is opened anew with the next commit.
