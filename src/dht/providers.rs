@@ -14,8 +14,8 @@ use super::op::get_providers::{Found, GetProviders};
 use super::op::watch_providers::WatchProviders;
 use super::{Dht, RecordStore};
 use crate::addrs::Addresses;
-use crate::error::{AddProviderError, GetProvidersError, NoKnownPeers, StoreError};
-use crate::event::{Precision, QueryId, QueryResult};
+use crate::error::{AddProviderError, GetProvidersError, NoKnownPeers, ProvideReport, StoreError};
+use crate::event::{Precision, ProgressStep, QueryId, QueryInfo, QueryResult};
 use crate::message::Request;
 use crate::peer::KadPeer;
 use crate::record::{ProviderRecord, RecordKey};
@@ -102,7 +102,7 @@ impl<S: RecordStore> Dht<S> {
         check_key(&key)?;
         if !self.providing.advertised.contains_key(&key) {
             if self.providing.advertised.len() >= MAX_ADVERTISED {
-                return Err(store::Error::MaxProvidedKeys);
+                return Err(store::Error::MaxProvidedKeys { most: MAX_ADVERTISED });
             }
             self.providing.advertised.insert(key.clone(), Addresses::empty());
         }
@@ -120,7 +120,12 @@ impl<S: RecordStore> Dht<S> {
             },
         };
         self.providing.reprovide.was_put(now, &key, spread, &mut self.rng);
-        self.at_once(now, QueryResult::StartProviding(Err(error)))
+        self.not_announced(now, key, error)
+    }
+
+    fn not_announced(&mut self, now: Instant, key: RecordKey, error: AddProviderError) -> QueryId {
+        let info = QueryInfo::AddProvider { key, sent: 0, report: ProvideReport::default() };
+        self.at_once(now, info, QueryResult::StartProviding(Err(error)))
     }
 
     /// Tells nobody any more that this node provides a key, unless it is [advertised](Self::advertise): an announcement that
@@ -149,20 +154,19 @@ impl<S: RecordStore> Dht<S> {
     /// [`finish`](Self::finish) it when there are enough.
     pub fn get_providers(&mut self, now: Now, key: RecordKey) -> QueryId {
         let now = self.tell_time(now);
-        let at_once = |dht: &mut Self, error| dht.at_once(now, QueryResult::GetProviders(Err(error)));
         if key.as_ref().is_empty() {
-            return at_once(self, GetProvidersError::EmptyKey { key });
+            return self.not_searched(now, GetProvidersError::EmptyKey { key }, false);
         }
         let target = (key.bytes().clone(), (self.config.key_hash)(key.as_ref()));
         let wanted = self.config.replication_factor().get();
         let search = self.search(now, target, wanted, Precision::Exact).ok();
         let found = self.known_providers(now, key.clone());
         if search.is_none() && found.is_empty() {
-            return at_once(self, GetProvidersError::of_query(NoKnownPeers(), key));
+            return self.not_searched(now, GetProvidersError::of_query(NoKnownPeers(), key), false);
         }
         let search = search.map(|search| search.asking(Request::GetProviders { key: key.clone() }));
         let begun = self.begin(now, Operation::GetProviders(GetProviders::new(found, search)));
-        begun.unwrap_or_else(|cause| at_once(self, GetProvidersError::of_query(cause, key)))
+        begun.unwrap_or_else(|cause| self.not_searched(now, GetProvidersError::of_query(cause, key), false))
     }
 
     /// Watches who provides a key: searches its providers at once, again after a second, and then after twice as long each
@@ -183,7 +187,13 @@ impl<S: RecordStore> Dht<S> {
             self.advance(now);
             return id;
         };
-        self.at_once(now, QueryResult::GetProviders(Err(error)))
+        self.not_searched(now, error, true)
+    }
+
+    fn not_searched(&mut self, now: Instant, error: GetProvidersError, is_watch: bool) -> QueryId {
+        let (key, step) = (error.key().clone(), ProgressStep::first());
+        let info = QueryInfo::GetProviders { key, providers_found: 0, is_watch, step };
+        self.at_once(now, info, QueryResult::GetProviders(Err(error)))
     }
 
     /// A store that cannot be read is as good as none: others know, too.
@@ -215,8 +225,8 @@ impl<S: RecordStore> Dht<S> {
     }
 
     fn not_provided(&mut self, now: Now, key: RecordKey, error: store::Error) -> QueryId {
-        let error = AddProviderError::Store { key, source: StoreError::new(error) };
-        self.at_once(now.instant, QueryResult::StartProviding(Err(error)))
+        let error = AddProviderError::Store { key: key.clone(), source: StoreError::new(error) };
+        self.not_announced(now.instant, key, error)
     }
 
     /// Names this node in an announcement that leaves, with the addresses that the peer can use.

@@ -30,7 +30,7 @@ use crate::error::{
 };
 use crate::event::{
     Event, Evidence, FindPeerOk, GetClosestPeersOk, GetProvidersOk, Precision, ProgressStep, QueryId,
-    QueryResult, QueryStats,
+    QueryInfo, QueryResult, QueryStats,
 };
 use crate::key::Key;
 use crate::message::Response;
@@ -104,10 +104,9 @@ impl<S: RecordStore> Dht<S> {
     /// Begins the query of a command. Its last event tells if it could not begin.
     pub fn run(&mut self, now: Now, command: Command) -> QueryId {
         match command {
-            Command::Bootstrap => self.bootstrap(now).unwrap_or_else(|error| {
-                let error = self.join_error(error);
-                self.at_once(now.instant, QueryResult::Bootstrap(Err(error)))
-            }),
+            Command::Bootstrap => {
+                self.bootstrap(now).unwrap_or_else(|error| self.not_joined(now.instant, error))
+            }
             Command::FindClosest { key, count, precision } => {
                 let count = count.unwrap_or(self.config.bucket_size());
                 self.find_n_closest(now, key, count, precision)
@@ -144,19 +143,22 @@ impl<S: RecordStore> Dht<S> {
     ) -> QueryId {
         let now = self.tell_time(now);
         let preimage = Bytes::from(key.into());
-        if preimage.is_empty() {
-            return self.at_once(now, QueryResult::GetClosestPeers(Err(GetClosestPeersError::EmptyKey)));
-        }
-        let hashed = (self.config.key_hash)(&preimage);
         let wanted = count.min(self.config.bucket_size());
         let key = preimage.to_vec();
+        let info =
+            QueryInfo::GetClosestPeers { key: key.clone(), num_results: wanted, step: ProgressStep::first() };
+        if preimage.is_empty() {
+            let error = GetClosestPeersError::EmptyKey;
+            return self.at_once(now, info, QueryResult::GetClosestPeers(Err(error)));
+        }
+        let hashed = (self.config.key_hash)(&preimage);
         let search = self.search(now, (preimage, hashed), wanted.get(), precision);
         let begun = search
             .map_err(QueryError::from)
             .and_then(|search| self.begin(now, Operation::FindPeers(FindPeers::new(search, count, wanted))));
         begun.unwrap_or_else(|cause| {
             let error = GetClosestPeersError::Query { cause, key, peers: Vec::new() };
-            self.at_once(now, QueryResult::GetClosestPeers(Err(error)))
+            self.at_once(now, info, QueryResult::GetClosestPeers(Err(error)))
         })
     }
 
@@ -164,7 +166,7 @@ impl<S: RecordStore> Dht<S> {
     ///
     /// A connected peer and this node itself are found at once.
     pub fn find_peer(&mut self, now: Now, peer: PeerId) -> QueryId {
-        let now = self.tell_time(now);
+        let (now, info) = (self.tell_time(now), QueryInfo::FindPeer { peer });
         let known = self.peers.get(&peer).filter(|known| known.is_connected() && !known.addresses.is_empty());
         let found = if peer == self.local.peer {
             Some(self.local.addresses_for(crate::addrs::Reach::World))
@@ -174,7 +176,7 @@ impl<S: RecordStore> Dht<S> {
         if let Some(addresses) = found {
             let peer = PeerInfo { peer_id: peer, addrs: addresses.into_vec() };
             let found = FindPeerOk { peer, evidence: Evidence::Answered };
-            return self.at_once(now, QueryResult::FindPeer(Ok(found)));
+            return self.at_once(now, info, QueryResult::FindPeer(Ok(found)));
         }
         let k = self.config.bucket_size().get();
         let target = preimage_of(&peer, self.peers.key(&peer));
@@ -183,7 +185,7 @@ impl<S: RecordStore> Dht<S> {
             Err(NoKnownPeers()) if !remembered.is_empty() => {
                 let peer = PeerInfo { peer_id: peer, addrs: remembered.into_vec() };
                 let found = FindPeerOk { peer, evidence: Evidence::Remembered };
-                return self.at_once(now, QueryResult::FindPeer(Ok(found)));
+                return self.at_once(now, info, QueryResult::FindPeer(Ok(found)));
             }
             Err(error) => error.into(),
             Ok(mut search) => {
@@ -196,18 +198,19 @@ impl<S: RecordStore> Dht<S> {
             }
         };
         let error = FindPeerError::Query { cause, peer, closest: Vec::new() };
-        self.at_once(now, QueryResult::FindPeer(Err(error)))
+        self.at_once(now, info, QueryResult::FindPeer(Err(error)))
     }
 
     /// Asks one peer for a sign of life, connected or not. Ends with one [`QueryResult::Ping`].
     pub fn ping(&mut self, now: Now, peer: PeerId) -> QueryId {
-        let now = self.tell_time(now);
+        let (now, info) = (self.tell_time(now), QueryInfo::Ping { peer });
         if peer == self.local.peer {
             let (source, protocol) = (RequestError::DialRefused, self.config.protocol_name.clone());
-            return self.at_once(now, QueryResult::Ping(Err(PingError::Failed { peer, source, protocol })));
+            let error = PingError::Failed { peer, source, protocol };
+            return self.at_once(now, info, QueryResult::Ping(Err(error)));
         }
         self.begin(now, Operation::Ping(Ping::new(peer))).unwrap_or_else(|cause| {
-            self.at_once(now, QueryResult::Ping(Err(PingError::Query { cause, peer })))
+            self.at_once(now, info, QueryResult::Ping(Err(PingError::Query { cause, peer })))
         })
     }
 
@@ -217,6 +220,7 @@ impl<S: RecordStore> Dht<S> {
     pub fn connect(&mut self, now: Now, address: Multiaddr) -> QueryId {
         let now = self.tell_time(now);
         let (plain, peer) = without_peer(address.clone());
+        let info = QueryInfo::Connect { address: address.clone() };
         let usable = self.check_address(&plain, peer.as_ref());
         let error = match usable {
             Err(source) => ConnectError::Address { address, source },
@@ -225,7 +229,7 @@ impl<S: RecordStore> Dht<S> {
                 Err(cause) => ConnectError::Query { cause, address },
             },
         };
-        self.at_once(now, QueryResult::Connect(Err(error)))
+        self.at_once(now, info, QueryResult::Connect(Err(error)))
     }
 
     /// Joins the network: looks up the own id, then every bucket that is farther than the closest neighbour.
@@ -246,15 +250,15 @@ impl<S: RecordStore> Dht<S> {
                 self.join.began();
                 Ok(id)
             }
-            Err(cause) => {
-                let error = self.join_error(cause);
-                Ok(self.at_once(now, QueryResult::Bootstrap(Err(error))))
-            }
+            Err(cause) => Ok(self.not_joined(now, cause)),
         }
     }
 
-    fn join_error(&self, cause: impl Into<QueryError>) -> BootstrapError {
-        BootstrapError::Query { cause: cause.into(), peer: self.local.peer, num_remaining: None }
+    fn not_joined(&mut self, now: Instant, cause: impl Into<QueryError>) -> QueryId {
+        let peer = self.local.peer;
+        let error = BootstrapError::Query { cause: cause.into(), peer, num_remaining: None };
+        let info = QueryInfo::Bootstrap { peer, remaining: None, step: ProgressStep::first() };
+        self.at_once(now, info, QueryResult::Bootstrap(Err(error)))
     }
 
     /// Ends a query. Its last event says that it was cancelled, unless it was told already. Returns whether there was such a
@@ -355,16 +359,6 @@ impl<S: RecordStore> Dht<S> {
     /// Begins a query of the application that lasts until it is ended. The caller sees to it that there is room.
     pub(super) fn insert_lasting(&mut self, now: Instant, operation: Operation) -> QueryId {
         self.queries.insert_lasting(Query::new(now, operation, Asker::Application))
-    }
-
-    /// Reports the result of a query that needed not begin.
-    pub(super) fn at_once(&mut self, now: Instant, result: QueryResult) -> QueryId {
-        let id = self.queries.next_id();
-        let stats = QueryStats { start: Some(now), end: Some(now), ..QueryStats::empty() };
-        let step = ProgressStep::first().advance(true);
-        self.advise(&result);
-        self.event(Event::OutboundQueryProgressed { id, result, stats, step });
-        id
     }
 
     /// Moves a query on until it waits or has ended.

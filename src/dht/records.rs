@@ -27,7 +27,7 @@ use super::op::put_record::PutRecord;
 use super::queries::Asker;
 use super::{Dht, RecordStore};
 use crate::error::{AskPeerError, GetRecordError, NoKnownPeers, PutRecordError, QueryError, StoreError};
-use crate::event::{HeldId, Precision, QueryId, QueryResult};
+use crate::event::{HeldId, Precision, ProgressStep, QueryId, QueryInfo, QueryResult};
 use crate::message::{Request, SentRecord};
 use crate::record::{ProviderRecord, Quorum, Record, RecordKey};
 use crate::store::republish::{Republish, Spread};
@@ -139,7 +139,11 @@ impl<S: RecordStore> Dht<S> {
     /// answered.
     pub fn get_record(&mut self, now: Now, key: RecordKey, quorum: Option<Quorum>) -> QueryId {
         let now = self.tell_time(now);
-        let at_once = |dht: &mut Self, error| dht.at_once(now, QueryResult::GetRecord(Err(error)));
+        let at_once = |dht: &mut Self, error: GetRecordError| {
+            let (key, step) = (error.key().clone(), ProgressStep::first());
+            let info = QueryInfo::GetRecord { key, quorum, found: 0, step };
+            dht.at_once(now, info, QueryResult::GetRecord(Err(error)))
+        };
         let wall = self.wall_at(now);
         if key.as_ref().is_empty() {
             let source = InvalidRecord::new("the key is empty");
@@ -224,7 +228,7 @@ impl<S: RecordStore> Dht<S> {
             Err(cause) => PutRecordError::of_query(cause, record.key.clone()),
         };
         self.records.republish.was_put(now, &record.key, Spread::Nowhere, &mut self.rng);
-        Ok(self.at_once(now, QueryResult::PutRecord(Err(error))))
+        Ok(self.not_put(now, quorum, error))
     }
 
     /// Stores a record here, in place of any of its key, and nowhere else: this node is not its publisher, but serves it and
@@ -277,7 +281,12 @@ impl<S: RecordStore> Dht<S> {
                 }
             }
         };
-        self.at_once(now, QueryResult::PutRecord(Err(error)))
+        self.not_put(now, quorum, error)
+    }
+
+    fn not_put(&mut self, now: Instant, quorum: Quorum, error: PutRecordError) -> QueryId {
+        let info = QueryInfo::PutRecord { key: error.key().clone(), quorum, stored: 0 };
+        self.at_once(now, info, QueryResult::PutRecord(Err(error)))
     }
 
     /// Removes a record from this node's store, and puts it no more: a put of it that runs is cancelled. Others keep it until
@@ -321,7 +330,7 @@ impl<S: RecordStore> Dht<S> {
                 Err(cause) => AskPeerError::Query { cause, peer },
             }
         };
-        self.at_once(now, QueryResult::AskPeer(Err(error)))
+        self.at_once(now, QueryInfo::AskPeer { peer }, QueryResult::AskPeer(Err(error)))
     }
 
     /// Begins a put for a command, whose error goes into the event.
@@ -334,9 +343,8 @@ impl<S: RecordStore> Dht<S> {
     ) -> QueryId {
         let copies = copies.unwrap_or(self.config.replication_factor());
         let key = record.key.clone();
-        self.put_record_to_n_closest(now, record, copies, quorum).unwrap_or_else(|error| {
-            self.at_once(now.instant, QueryResult::PutRecord(Err(why_not(key, error))))
-        })
+        let begun = self.put_record_to_n_closest(now, record, copies, quorum);
+        begun.unwrap_or_else(|error| self.not_put(now.instant, quorum, why_not(key, error)))
     }
 
     fn check_own(&self, wall: SystemTime, record: &Record) -> Result<(), store::Error> {

@@ -213,8 +213,10 @@ impl Index {
         owner: Owner,
         is_same: bool,
     ) -> (Vec<RecordKey>, Result<()>) {
-        if record.value.len() > self.limits.max_value_bytes {
-            return (Vec::new(), Err(Error::ValueTooLarge));
+        let Limits { max_records, max_bytes, max_value_bytes, .. } = self.limits;
+        let bytes = record.value.len();
+        if bytes > max_value_bytes {
+            return (Vec::new(), Err(Error::ValueTooLarge { bytes, most: max_value_bytes }));
         }
         let mut meta = Meta {
             distance: self.local.distance(&(self.limits.key_hash)(record.key.as_ref())),
@@ -234,7 +236,7 @@ impl Index {
         }
         let Some(evicted) = self.to_evict(&meta) else {
             before.into_iter().for_each(|meta| self.insert(record.key.clone(), meta));
-            return (gone, Err(Error::MaxRecords));
+            return (gone, Err(Error::MaxRecords { records: max_records, bytes: max_bytes }));
         };
         for key in &evicted {
             self.remove(key);

@@ -252,7 +252,7 @@ mod tests {
         };
         put(&mut store, 100).unwrap();
         put(&mut store, 200).unwrap();
-        assert!(matches!(put(&mut store, 201), Err(Error::MaxRecords)), "it would be the farthest");
+        assert!(matches!(put(&mut store, 201), Err(Error::MaxRecords { .. })), "it would be the farthest");
         put(&mut store, 150).unwrap();
         let mut left = [near[100], near[150]];
         left.sort_unstable();
@@ -260,7 +260,7 @@ mod tests {
         put(&mut store, 150).unwrap();
         assert!(matches!(
             store.put_from(WALL, record(near[0], b"long"), somebody()),
-            Err(Error::ValueTooLarge)
+            Err(Error::ValueTooLarge { .. })
         ));
         assert_eq!(keys(&store), left, "nothing has changed");
     }
@@ -272,7 +272,7 @@ mod tests {
         for at in [254, 255] {
             store.put(WALL, record(near[at], b"own")).unwrap();
         }
-        assert!(matches!(store.put(WALL, record(near[0], b"own")), Err(Error::MaxRecords)));
+        assert!(matches!(store.put(WALL, record(near[0], b"own")), Err(Error::MaxRecords { .. })));
         for nearest in &near[..10] {
             drop(store.put_from(WALL, record(*nearest, b"a"), somebody()));
             check(&store);
@@ -494,18 +494,18 @@ mod tests {
             store.add_provider_from(WALL, provider(key, 1), somebody()).unwrap();
         }
         let full = store.add_provider_from(WALL, provider(3, 1), somebody());
-        assert!(matches!(full, Err(Error::MaxProvidedKeys)));
+        assert!(matches!(full, Err(Error::MaxProvidedKeys { .. })));
         for key in [3, 4, 4] {
             store.add_provider(WALL, provider(key, 0)).unwrap();
         }
-        assert!(matches!(store.add_provider(WALL, provider(5, 0)), Err(Error::MaxProvidedKeys)));
+        assert!(matches!(store.add_provider(WALL, provider(5, 0)), Err(Error::MaxProvidedKeys { .. })));
         assert_eq!(store.provided().count(), 2);
         store.add_provider_from(WALL, provider(1, 2), somebody()).unwrap();
         store.add_provider_from(WALL, provider(1, 2), somebody()).unwrap();
         let full = store.add_provider_from(WALL, provider(1, 3), somebody());
-        assert!(matches!(full, Err(Error::MaxProviders)));
+        assert!(matches!(full, Err(Error::MaxProviders { .. })));
         let full = store.add_provider_from(WALL, provider(2, 3), somebody());
-        assert!(matches!(full, Err(Error::MaxProvidedKeys)), "of pairs there are enough");
+        assert!(matches!(full, Err(Error::MaxProvidedKeys { .. })), "of pairs there are enough");
         store.remove_provider(&RecordKey::new(&[3]), &peer(0)).unwrap();
         store.remove_provider(&RecordKey::new(&[2]), &peer(1)).unwrap();
         assert_eq!(store.provided().count(), 1);

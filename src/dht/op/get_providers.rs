@@ -8,7 +8,7 @@ use super::search::{Search, Want};
 use super::{Answer, End, Machine, Step, View};
 use crate::addrs::Addresses;
 use crate::error::{GetProvidersError, RequestError};
-use crate::event::{GetProvidersOk, ProgressStep, QueryInfo, QueryResult, QueryStats};
+use crate::event::{GetProvidersOk, ProgressStep, QueryInfo, QueryResult, QueryStats, Shortage};
 use crate::peer::PeerInfo;
 use crate::record::{ProviderRecord, RecordKey};
 use crate::time::Instant;
@@ -157,8 +157,14 @@ impl GetProviders {
             let (key, fates) = (self.found.key().clone(), search.fates(view));
             return QueryResult::GetProviders(Err(GetProvidersError::NoAnswer { key, fates }));
         }
-        let closest_peers = self.closest_peers(view);
-        QueryResult::GetProviders(Ok(GetProvidersOk::FinishedWithNoAdditionalRecord { closest_peers }))
+        let (closest_peers, wanted) = (self.closest_peers(view), view.config.replication_factor().get());
+        let failed = self.search.as_ref().map_or(0, Search::num_failed);
+        let why = if self.is_over { Shortage::NoMorePeers { failed } } else { Shortage::Finished };
+        let shortage = (closest_peers.len() < wanted).then_some(why);
+        QueryResult::GetProviders(Ok(GetProvidersOk::FinishedWithNoAdditionalRecord {
+            closest_peers,
+            shortage,
+        }))
     }
 }
 

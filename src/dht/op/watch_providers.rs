@@ -110,7 +110,10 @@ impl Machine for WatchProviders {
                 let key = self.found.key().clone();
                 Err(GetProvidersError::of_query(QueryError::Cancelled, key))
             }
-            End::Enough => Ok(GetProvidersOk::FinishedWithNoAdditionalRecord { closest_peers: Vec::new() }),
+            End::Enough => {
+                let (closest_peers, shortage) = (Vec::new(), None);
+                Ok(GetProvidersOk::FinishedWithNoAdditionalRecord { closest_peers, shortage })
+            }
         })
     }
 

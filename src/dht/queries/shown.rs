@@ -1,10 +1,11 @@
 //! What is seen of queries: of those that run, and of those that have ended until the driver has taken their last event.
 //!
-//! Changes nothing of them.
+//! Changes nothing of those that run.
 
 use super::super::{Dht, RecordStore};
 use super::{Asker, Last, Query};
-use crate::event::{QueryId, QueryInfo, QueryStats};
+use crate::event::{Event, ProgressStep, QueryId, QueryInfo, QueryResult, QueryStats};
+use crate::time::Instant;
 
 impl<S: RecordStore> Dht<S> {
     /// Iterates over the queries of the application that run, and those that have ended while their last event is still to be
@@ -18,6 +19,17 @@ impl<S: RecordStore> Dht<S> {
     pub fn query(&self, id: QueryId) -> Option<QueryRef> {
         let query = self.queries.get(id).filter(|query| query.asker == Asker::Application);
         query.map(|query| query.seen(id)).or_else(|| self.ended.get(&id).cloned())
+    }
+
+    /// Reports the result of a query that needed not begin, which is there until that is taken as any other is.
+    pub(in crate::dht) fn at_once(&mut self, now: Instant, info: QueryInfo, result: QueryResult) -> QueryId {
+        let id = self.queries.next_id();
+        let stats = QueryStats { start: Some(now), end: Some(now), ..QueryStats::empty() };
+        let step = ProgressStep::first().advance(true);
+        self.ended.insert(id, QueryRef { id, info, stats });
+        self.advise(&result);
+        self.event(Event::OutboundQueryProgressed { id, result, stats, step });
+        id
     }
 
     /// The driver has taken the last event of a query.

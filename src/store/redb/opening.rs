@@ -31,6 +31,9 @@ const MAX_TRIES: usize = 64;
 /// holds, so that two in a row take a crowd.
 const MAX_REPLACED: usize = 8;
 
+/// What stands in a table under a key.
+type Row = (Table, Vec<u8>, Sealed);
+
 /// A file that is open.
 pub(super) enum Handle {
     Open(Database, Backing),
@@ -180,10 +183,7 @@ fn open_locked(place: &Place, local: &PeerId, take: Take<'_>) -> io::Result<Opti
 }
 
 /// Hands rows on and keeps those that were taken.
-fn keeping<'a>(
-    rows: &'a mut Vec<(Table, Vec<u8>, Sealed)>,
-    take: Take<'a>,
-) -> impl FnMut(Table, &[u8], &Sealed) -> bool + 'a {
+fn keeping<'a>(rows: &'a mut Vec<Row>, take: Take<'a>) -> impl FnMut(Table, &[u8], &Sealed) -> bool + 'a {
     |table, key, row| {
         let is_taken = take(table, key, row);
         if is_taken {
@@ -231,18 +231,14 @@ pub(super) fn read_only(place: &Place) -> io::Result<ReadOnlyDatabase> {
 }
 
 /// Makes a database with some rows.
-pub(super) fn fill(
-    backing: Backing,
-    local: &PeerId,
-    rows: &[(Table, Vec<u8>, Sealed)],
-) -> io::Result<Database> {
+pub(super) fn fill(backing: Backing, local: &PeerId, rows: &[Row]) -> io::Result<Database> {
     let mut database = builder().create_with_backend(backing).map_err(fault)?;
     write(&database, local, rows)?;
     database.compact().map_err(fault)?;
     Ok(database)
 }
 
-fn write(database: &Database, local: &PeerId, rows: &[(Table, Vec<u8>, Sealed)]) -> io::Result<()> {
+fn write(database: &Database, local: &PeerId, rows: &[Row]) -> io::Result<()> {
     let write = database.begin_write().map_err(fault)?;
     write_format(&write, VERSION, local)?;
     for table in Table::ALL {
@@ -258,7 +254,7 @@ fn write(database: &Database, local: &PeerId, rows: &[(Table, Vec<u8>, Sealed)])
 fn write_anew(
     place: &Place,
     local: &PeerId,
-    (rows, mut found): (&[(Table, Vec<u8>, Sealed)], Found),
+    (rows, mut found): (&[Row], Found),
     why: &str,
 ) -> io::Result<Opened> {
     let anew = || {
