@@ -111,7 +111,8 @@ impl<S: RecordStore> Dht<S> {
     /// Makes a node that knows nobody.
     ///
     /// All its random choices follow from `seed`; a seed in the configuration goes before it.
-    pub fn new(local: PeerId, store: S, config: Config, seed: [u8; 32], now: Now) -> Self {
+    pub fn new(local: PeerId, mut store: S, config: Config, seed: [u8; 32], now: Now) -> Self {
+        store.set_key_hash(config.key_hash);
         let key = Key::of_peer(&local, config.key_hash);
         let mut this = Self {
             local: Local::new(local, key),

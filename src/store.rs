@@ -19,6 +19,7 @@ use std::sync::Arc;
 use libp2p_identity::PeerId;
 
 use crate::addrs::IpGroup;
+use crate::key::KeyHash;
 use crate::peer::PeerInfo;
 use crate::record::{ProviderRecord, Record, RecordKey};
 use crate::time::SystemTime;
@@ -315,6 +316,13 @@ pub trait RecordStore {
     /// of an earlier one. A store whose changes survive at once need not call it.
     fn on_progress(&mut self, call: Wake) {
         let _ = call;
+    }
+
+    /// Sets the hash of the network, by which records are near to this node or far from it. The node does so once, with that of
+    /// its configuration, before it uses the store; until then it is SHA-256. A store to which that is all the same need not
+    /// know.
+    fn set_key_hash(&mut self, hash: KeyHash) {
+        let _ = hash;
     }
 
     /// Removes the record of a key.

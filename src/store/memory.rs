@@ -13,7 +13,7 @@ use super::index::{Index, Limits, MAX_ENDED, Owner};
 use super::provided::{self, Provided};
 use super::providers::{ProviderLimits, Providers};
 use super::{Expired, Listed, RecordStore, Result, Source, not_theirs};
-use crate::key::Key;
+use crate::key::KeyHash;
 use crate::record::{ProviderRecord, Record, RecordKey};
 use crate::time::SystemTime;
 
@@ -46,10 +46,9 @@ impl MemoryStore {
 
     /// Makes an empty store of the node `local` with the given bounds.
     pub fn with_config(local: PeerId, config: MemoryStoreConfig) -> Self {
-        let key = Key::of_peer(&local, config.records.key_hash);
         Self {
             local,
-            index: Index::new(key, config.records),
+            index: Index::new(local, config.records),
             records: IndexMap::new(),
             provided: Provided::new(local, config.providers.max_own_keys),
             providers: Providers::new(config.providers),
@@ -105,6 +104,10 @@ impl RecordStore for MemoryStore {
     type RecordsIter<'a> =
         std::iter::Map<indexmap::map::Values<'a, RecordKey, Record>, fn(&Record) -> Cow<'_, Record>>;
     type ProvidedIter<'a> = provided::Iter<'a>;
+
+    fn set_key_hash(&mut self, hash: KeyHash) {
+        self.index.set_key_hash(hash);
+    }
 
     fn get(&self, wall: SystemTime, key: &RecordKey) -> Result<Option<Cow<'_, Record>>> {
         let record = self.records.get(key).filter(|record| !record.is_expired(wall));
@@ -197,6 +200,7 @@ impl RecordStore for MemoryStore {
 mod tests {
     use super::*;
     use crate::addrs::IpGroup;
+    use crate::key::Key;
     use crate::record::whole;
     use crate::store::Error;
     use crate::time::Duration;
@@ -239,6 +243,31 @@ mod tests {
     fn check(store: &MemoryStore) {
         store.index.check();
         assert_eq!(store.records.len(), store.index.keys().count());
+    }
+
+    #[test]
+    fn what_is_near_the_hash_of_the_network_says() {
+        /// Of the keys of one byte the least, or the greatest, is the nearest to any node.
+        fn least(bytes: &[u8]) -> Key {
+            Key::from_bytes([if let [key] = bytes { *key } else { 0 }; 32])
+        }
+        fn greatest(bytes: &[u8]) -> Key {
+            Key::from_bytes([if let [key] = bytes { !*key } else { 0 }; 32])
+        }
+        for (hash, left) in [(least as KeyHash, [1, 2]), (greatest, [2, 3])] {
+            // What is here already is measured anew.
+            for before in 0..3 {
+                let mut store = store();
+                for (n, key) in [1, 3, 2].into_iter().enumerate() {
+                    if n == before {
+                        store.set_key_hash(hash);
+                        check(&store);
+                    }
+                    store.put_from(WALL, record(key, b"a"), somebody()).unwrap();
+                }
+                assert_eq!(keys(&store), left, "{before}");
+            }
+        }
     }
 
     #[test]

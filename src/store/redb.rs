@@ -27,7 +27,7 @@ use super::index::{Index, MAX_ENDED, Owner};
 use super::{
     Expired, Listed, MemoryStoreConfig, Progress, RecordStore, Result, Source, Wake, not_theirs, provided,
 };
-use crate::key::Key;
+use crate::key::KeyHash;
 use crate::peer::PeerInfo;
 use crate::record::{ProviderRecord, Record, RecordKey};
 use crate::time::{Duration, SystemTime};
@@ -117,8 +117,8 @@ impl Redb {
 
     /// Opens the store of the node `local` at a path, with the given bounds.
     ///
-    /// If there are more records than the bounds allow, those farthest from the node are dropped with the next commit; so are
-    /// provider records beyond theirs.
+    /// If there are more records than the bounds allow, those farthest from the node, by SHA-256, are dropped with the next
+    /// commit; so are provider records beyond theirs.
     ///
     /// # Errors
     /// [`Error::Io`](super::Error::Io), which names the file, and the two nodes if it is another's.
@@ -134,7 +134,7 @@ impl Redb {
 
     fn open_at(place: Place, local: PeerId, config: &MemoryStoreConfig) -> Result<Self> {
         let mut contents = Contents {
-            index: Index::new(Key::of_peer(&local, config.records.key_hash), config.records.clone()),
+            index: Index::new(local, config.records.clone()),
             sums: BTreeMap::new(),
             dropped: Vec::new(),
             statements: Statements::new(local, config.providers.clone()),
@@ -377,6 +377,10 @@ impl<'a> Iterator for Records<'a> {
 impl RecordStore for Redb {
     type RecordsIter<'a> = Records<'a>;
     type ProvidedIter<'a> = provided::Iter<'a>;
+
+    fn set_key_hash(&mut self, hash: KeyHash) {
+        self.index.set_key_hash(hash);
+    }
 
     fn get(&self, wall: SystemTime, key: &RecordKey) -> Result<Option<Cow<'_, Record>>> {
         let record = self.load(key)?.filter(|record| !record.is_expired(wall));

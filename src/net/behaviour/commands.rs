@@ -11,7 +11,7 @@ use crate::addrs::Addresses;
 use crate::dht::{Dht, QueryRef};
 use crate::error::{AddressError, NoKnownPeers};
 use crate::event::{HeldId, Mode, Precision, QueryId, QueryInfo, QueryStats, RoutingUpdate};
-use crate::key::{KBucketKey, Key};
+use crate::key::{KBucketKey, Key, Preimage};
 use crate::net::timer;
 use crate::peer::{ConnectionType, KadPeer};
 use crate::record::Quorum;
@@ -287,12 +287,10 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     }
 
     /// Returns the bucket in which a peer, a record or any bytes belong, which may be empty; `None` if the key is the node's
-    /// own.
-    ///
-    /// The key is a SHA-256. Where the network has another hash, `dht().table().bucket(&key)` takes it.
-    pub fn kbucket<K: Into<KBucketKey<K>>>(&self, key: K) -> Option<KBucketRef<'_>> {
-        let table = self.dht.table();
-        table.bucket(key.into().key()).map(|bucket| KBucketRef::new(bucket.index(), Some(bucket)))
+    /// own. They are hashed as the configuration says.
+    pub fn kbucket<K: Preimage>(&self, key: K) -> Option<KBucketRef<'_>> {
+        let key = key.key_by(self.dht.config().key_hash);
+        self.dht.table().bucket(&key).map(|bucket| KBucketRef::new(bucket.index(), Some(bucket)))
     }
 
     /// Iterates over the peers of the routing table, with their keys, by their distance to a key, nearest first.
