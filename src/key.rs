@@ -304,6 +304,37 @@ impl BucketIndex {
     }
 }
 
+/// Something that has a place in the keyspace, which the hash of the network says.
+pub trait Preimage {
+    /// Returns its key.
+    fn key_by(&self, hash: KeyHash) -> Key;
+}
+
+impl Preimage for PeerId {
+    fn key_by(&self, hash: KeyHash) -> Key {
+        Key::of_peer(self, hash)
+    }
+}
+
+impl<const S: usize> Preimage for Multihash<S> {
+    fn key_by(&self, hash: KeyHash) -> Key {
+        hash(&self.to_bytes())
+    }
+}
+
+impl Preimage for Vec<u8> {
+    fn key_by(&self, hash: KeyHash) -> Key {
+        hash(self)
+    }
+}
+
+/// Its own key, whatever the hash.
+impl Preimage for Key {
+    fn key_by(&self, _: KeyHash) -> Key {
+        *self
+    }
+}
+
 /// A key together with the value it was hashed from.
 ///
 /// The counterpart of `libp2p-kad`'s type of this name, for code that moves over. Two are equal if their keys are.

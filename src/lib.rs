@@ -76,7 +76,7 @@ pub use event::{
     QueryStats, RoutingUpdate, Shortage,
 };
 pub use key::{
-    BucketIndex, Distance as KBucketDistance, KBucketKey, Key, KeyHash, MAX_PREIMAGE_PREFIX, U256,
+    BucketIndex, Distance as KBucketDistance, KBucketKey, Key, KeyHash, MAX_PREIMAGE_PREFIX, Preimage, U256,
 };
 pub use net::behaviour::{Behaviour, QueryMut};
 #[cfg(feature = "fuzzing")]
