@@ -17,13 +17,15 @@ mod bucket;
 mod diversity;
 pub(crate) mod probe;
 pub(crate) mod refresh;
+mod rules;
 mod snapshot;
 mod table;
 mod view;
 
 pub use bucket::{Bucket, Entry};
 pub use probe::Probe;
+pub use rules::TableConfig;
 pub use snapshot::{BucketSnapshot, EntrySnapshot, TableSnapshot};
 pub(crate) use table::Worth;
-pub use table::{Closest, Failed, Insert, Refusal, Table, TableConfig};
+pub use table::{Closest, Failed, Insert, Refusal, Table};
 pub use view::{EntryView, KBucketRef, Node, NodeStatus};

@@ -4,15 +4,11 @@
 
 use libp2p_identity::PeerId;
 
+use super::rules::{STALE_AFTER, TableConfig};
 use crate::addrs::{Addresses, IpGroup};
 use crate::key::{BucketIndex, Distance, Key};
 use crate::peer::PackedPeerId;
 use crate::time::{Instant, after};
-
-use super::table::TableConfig;
-
-/// So many failures in a row make an entry stale.
-pub(super) const STALE_AFTER: u8 = 5;
 
 /// A peer in the routing table.
 #[derive(Clone, Debug)]

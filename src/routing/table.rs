@@ -4,68 +4,16 @@
 //! told to it.
 
 use std::cmp::Reverse;
-use std::num::NonZeroU8;
 
 use libp2p_identity::PeerId;
 use smallvec::SmallVec;
 
 use super::bucket::{Bucket, Entry};
 use super::diversity;
+use super::rules::TableConfig;
 use crate::addrs::{Addresses, IpGroup};
-use crate::config::{Config, IpDiversity};
 use crate::key::{BucketIndex, Distance, Key};
-use crate::time::{Duration, Instant};
-
-/// The rules of a [`Table`].
-#[derive(Clone, Debug)]
-pub struct TableConfig {
-    /// How many peers a bucket holds.
-    pub bucket_size: NonZeroU8,
-    /// How many peers wait for a place in each full bucket.
-    pub replacements: u8,
-    /// For how long a peer may be silent before it is probed.
-    pub grace: Duration,
-    /// The limits per IP group, or none.
-    pub diversity: Option<IpDiversity>,
-    /// After a first failure the peer is probed again after this time, which doubles with each further failure.
-    pub first_retry: Duration,
-    /// The longest time between two probes of a failing peer.
-    pub longest_retry: Duration,
-}
-
-impl Default for TableConfig {
-    fn default() -> Self {
-        let config = Config::default();
-        Self::from(&config)
-    }
-}
-
-impl From<&Config> for TableConfig {
-    fn from(config: &Config) -> Self {
-        Self {
-            bucket_size: config.bucket_size,
-            replacements: config.replacements,
-            grace: config.grace,
-            diversity: config.diversity.clone(),
-            first_retry: FIRST_RETRY,
-            longest_retry: LONGEST_RETRY,
-        }
-    }
-}
-
-/// After a first failure a peer is probed again after 2 seconds: time enough for a lost packet, none for a dead peer.
-const FIRST_RETRY: Duration = Duration::from_secs(2);
-
-/// A failing peer that is kept because nobody answers is probed at least every minute, so that it
-/// is back soon after the network is.
-const LONGEST_RETRY: Duration = Duration::from_secs(60);
-
-impl TableConfig {
-    pub(super) fn max_doublings(&self) -> u32 {
-        let ratio = self.longest_retry.as_millis() / self.first_retry.as_millis().max(1);
-        ratio.max(1).ilog2().min(31)
-    }
-}
+use crate::time::Instant;
 
 /// What became of inserting a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -402,8 +350,13 @@ impl Table {
         let bucket = self.buckets.get(at)?;
         let others = |entry: &&Entry| !entry.is_of(peer);
         let fitting = bucket.replacements.iter().rposition(|waiting| {
-            let (in_bucket, in_table) = (bucket.entries.iter(), self.entries());
-            diversity::allows(limits, waiting.group(), in_bucket.filter(others), in_table.filter(others))
+            let (in_bucket, in_table) = (bucket.entries.iter().filter(others), self.entries().filter(others));
+            diversity::allows(
+                limits,
+                waiting.group(),
+                in_bucket.map(Entry::group),
+                in_table.map(Entry::group),
+            )
         })?;
         let bucket = self.buckets.get_mut(at)?;
         let place = bucket.position(peer)?;
@@ -416,7 +369,8 @@ impl Table {
     fn has_room_for(&self, index: BucketIndex, group: Option<IpGroup>) -> bool {
         let bucket = self.find(index).ok().and_then(|at| self.buckets.get(at));
         let in_bucket = bucket.into_iter().flat_map(|bucket| &bucket.entries);
-        diversity::allows(self.config.diversity.as_ref(), group, in_bucket, self.entries())
+        let (in_bucket, in_table) = (in_bucket.map(Entry::group), self.entries().map(Entry::group));
+        diversity::allows(self.config.diversity.as_ref(), group, in_bucket, in_table)
     }
 
     fn entry_mut(&mut self, key: &Key, peer: &PeerId) -> Option<&mut Entry> {

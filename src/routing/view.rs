@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 
 use libp2p_identity::PeerId;
 
-use super::{Bucket, Entry};
+use super::bucket::{Bucket, Entry};
 use crate::addrs::Addresses;
 use crate::key::{BucketIndex, Distance, KBucketKey, Key};
 use crate::peer::{ConnectionType, KadPeer};
