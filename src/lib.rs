@@ -43,6 +43,7 @@ mod key;
 pub mod message;
 mod net;
 mod peer;
+mod protobuf;
 mod query;
 mod record;
 mod rng;

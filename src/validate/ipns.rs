@@ -13,8 +13,8 @@ use std::cmp::Ordering;
 use libp2p_identity::{PeerId, PublicKey};
 
 use self::cbor::{Document, Value};
-use super::protobuf::Fields;
-use super::{InvalidRecord, Validator};
+use super::validator::{InvalidRecord, Validator};
+use crate::protobuf::Fields;
 use crate::record::RecordKey;
 use crate::time::SystemTime;
 
@@ -113,15 +113,15 @@ impl<'a> Envelope<'a> {
         for field in Fields::new(bytes) {
             let (number, content) = field?;
             match number {
-                1 => envelope.value = content.bytes()?,
-                2 => envelope.signature_v1 = content.bytes()?,
-                3 => envelope.validity_type = content.number()?,
-                4 => envelope.validity = content.bytes()?,
-                5 => envelope.sequence = content.number()?,
-                6 => envelope.ttl = content.number()?,
-                7 => envelope.public_key = content.bytes()?,
-                8 => envelope.signature_v2 = Some(content.bytes()?),
-                9 => envelope.data = content.bytes()?,
+                1 => envelope.value = content.bytes(number)?,
+                2 => envelope.signature_v1 = content.bytes(number)?,
+                3 => envelope.validity_type = content.number(number)?,
+                4 => envelope.validity = content.bytes(number)?,
+                5 => envelope.sequence = content.number(number)?,
+                6 => envelope.ttl = content.number(number)?,
+                7 => envelope.public_key = content.bytes(number)?,
+                8 => envelope.signature_v2 = Some(content.bytes(number)?),
+                9 => envelope.data = content.bytes(number)?,
                 _ => {}
             }
         }

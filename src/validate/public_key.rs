@@ -6,8 +6,8 @@ use std::cmp::Ordering;
 
 use sha2::{Digest, Sha256};
 
-use super::protobuf::Fields;
-use super::{InvalidRecord, Validator};
+use super::validator::{InvalidRecord, Validator};
+use crate::protobuf::Fields;
 use crate::record::RecordKey;
 use crate::time::SystemTime;
 
@@ -66,8 +66,8 @@ fn canonical(value: &[u8]) -> Result<Vec<u8>, InvalidRecord> {
     let (mut key_type, mut data) = (None, None);
     for field in Fields::new(value) {
         match field? {
-            (TYPE, value) => key_type = Some(value.number()?),
-            (DATA, value) => data = Some(value.bytes()?),
+            (TYPE, value) => key_type = Some(value.number(TYPE)?),
+            (DATA, value) => data = Some(value.bytes(DATA)?),
             _ => {}
         }
     }
@@ -281,7 +281,7 @@ mod tests {
         for name in ["rsa", "ecdsa"] {
             let vector = vectors().into_iter().find(|vector| vector.name == name).unwrap();
             let data = Fields::new(&vector.value).find_map(|field| match field {
-                Ok((2, value)) => value.bytes().ok(),
+                Ok((2, value)) => value.bytes(2).ok(),
                 _ => None,
             });
             let data = data.unwrap();

@@ -5,7 +5,8 @@
 use asynchronous_codec::{Decoder, Encoder};
 use bytes::{Buf as _, BytesMut};
 
-use super::{DecodeError, convert};
+use super::convert;
+use super::error::DecodeError;
 use crate::message::{Request, Response};
 
 /// The side that asks: writes requests, reads answers.

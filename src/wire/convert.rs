@@ -15,15 +15,23 @@ use quick_protobuf::sizeofs::sizeof_len;
 use quick_protobuf::{BytesReader, MessageRead as _, MessageWrite as _, Writer};
 
 use super::check::{MessageView, PeerView, field};
+use super::error::DecodeError;
 use super::generated::dht as pb;
 use super::generated::dht::mod_Message::{ConnectionType as PbConnection, MessageType as PbType};
-use super::{DecodeError, MAX_PEERS, SEND_LIMIT};
 use crate::addrs::{Addresses, MAX_ADDRESS_BYTES, MAX_ADDRESSES, is_dialable};
 use crate::key::{PeerBytes, peer_id_len};
 use crate::message::{MessageType, Request, Response, SentRecord};
 use crate::peer::{ConnectionType, KadPeer};
 use crate::record::RecordKey;
 use crate::time::Duration;
+
+/// How many peers of one list of a message are read: 256. The rest is skipped.
+pub const MAX_PEERS: usize = 256;
+
+/// How many bytes a message may have so that every implementation can read it: 16 KiB, the limit of `libp2p-kad`.
+///
+/// Longer lists of peers are sent with fewer addresses, then with fewer peers.
+pub const SEND_LIMIT: usize = 16 * 1024;
 
 /// What goes into the field `clusterLevelRaw`, which nobody uses: `go-libp2p-kad-dht` sends 1 and expects at least 1.
 const CLUSTER_LEVEL: u64 = 1;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::validate::InvalidRecord;
+use crate::validate::validator::InvalidRecord;
 
 /// How deep values may be nested. Documents of IPNS are flat.
 const MAX_DEPTH: usize = 128;
