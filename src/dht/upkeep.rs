@@ -16,7 +16,7 @@ use crate::event::Event;
 use crate::key::Key;
 use crate::message::Response;
 use crate::peer::PackedPeerId;
-use crate::query::rtt::Phase;
+use crate::query::timeout::Phase;
 use crate::routing::admission::Stranger;
 use crate::routing::{Entry, Failed, Insert, Worth};
 use crate::time::{Instant, after};

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use libp2p_identity::PeerId;
 
 use super::lookup::Outlook;
-use super::rtt::Phase;
+use super::timeout::Phase;
 use crate::error::RequestError;
 use crate::time::{Instant, after};
 

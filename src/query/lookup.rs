@@ -5,8 +5,8 @@
 use libp2p_identity::PeerId;
 use smallvec::SmallVec;
 
-use super::rtt::Phase;
 use super::silence::{OVERDUE, Patience, Seen, Silence};
+use super::timeout::{Phase, SoftTimeout};
 use crate::config::Parallelism;
 use crate::key::{BucketIndex, Distance, Key};
 use crate::time::{Duration, Instant, after};
@@ -47,19 +47,6 @@ pub(crate) struct Prospect {
     pub(crate) held: bool,
     /// How long to wait before the next one is asked, over a connection and without one.
     pub(crate) soft_timeout: SoftTimeout,
-}
-
-/// How long to wait for a peer before the next one is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SoftTimeout {
-    pub(crate) connected: Duration,
-    pub(crate) dialled: Duration,
-}
-
-impl SoftTimeout {
-    pub(super) const fn of(self, connected: bool) -> Duration {
-        if connected { self.connected } else { self.dialled }
-    }
 }
 
 /// Tells what is known of asking a peer.

@@ -4,8 +4,8 @@
 
 use std::ops::RangeInclusive;
 
-use super::lookup::SoftTimeout;
 use super::silence::{Patience, Silence};
+use super::timeout::{Phase, SoftTimeout};
 use crate::time::Duration;
 
 /// The round-trip time of one peer, smoothed (RFC 6298 §2, with its constants), in microseconds.
@@ -54,15 +54,6 @@ impl Rtt {
 
 fn micros(time: Duration) -> u32 {
     u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
-}
-
-/// What a lookup is about when it asks a peer: how long it pays to wait differs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// On the way to the target: another peer would do as well.
-    Hopping,
-    /// Among the closest, each of which is to answer.
-    Closing(Patience),
 }
 
 /// So many of the latest samples are kept.

@@ -1,5 +1,4 @@
 use std::collections::BTreeSet;
-
 use std::num::NonZeroU8;
 
 use proptest::prelude::*;
