@@ -1,10 +1,10 @@
-//! Timeouts: how long an answer takes, learnt from those that came.
+//! Round-trip times: how long an answer takes, estimated from those that came.
 //!
-//! Knows durations only. What a timeout leads to is the lookup's affair.
+//! Knows durations only. How sure a timeout is to be stands in `timeout`; what it leads to is the lookup's affair.
 
 use std::ops::RangeInclusive;
 
-use super::silence::{Patience, Silence};
+use super::silence::{SilencePrior, TailQuantile};
 use super::timeout::{Phase, SoftTimeout};
 use crate::time::Duration;
 
@@ -56,11 +56,11 @@ fn micros(time: Duration) -> u32 {
     u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
 }
 
-/// So many of the latest samples are kept.
+/// So many of the latest samples are kept. Chosen, not measured: enough to tell one in a hundred.
 const WINDOW: usize = 128;
 
-/// From so many samples on their quantile is trusted; before, the greatest is stretched.
-const ENOUGH: usize = 16;
+/// From so many samples on their quantile is trusted; before, the greatest is stretched by half. Chosen, not measured.
+const MIN_SAMPLES: usize = 16;
 
 /// The latest samples, and their order.
 #[derive(Clone, Debug, Default)]
@@ -89,11 +89,12 @@ impl Samples {
     /// Returns a little more than the sample above which `late` of ten thousand lie, or longer while there are few.
     ///
     /// Where so few are to be late that none of the samples tells, the greatest is stretched by a sixth for each halving,
-    /// at most to twice its length: a lognormal tail.
+    /// at most to twice its length: a lognormal tail. What the eighth and the sixth do is held by
+    /// `tests/sim/golden/silent-10000.txt`.
     fn quantile(&self, late: usize) -> Option<Duration> {
         let len = self.sorted.len();
         let greatest = Duration::from_micros((*self.sorted.last()?).into());
-        if len < ENOUGH {
+        if len < MIN_SAMPLES {
             return Some(greatest * 3 / 2);
         }
         let above = len * late / TEN_THOUSAND;
@@ -115,7 +116,7 @@ const TEN_THOUSAND: usize = 10_000;
 /// How long a lookup waits for a peer before it asks the next one: `srtt + 4·rttvar` of that peer if it is known well, with
 /// up to 18 variations among the closest; else a quantile of the latest answers of all peers, and an eighth more. While
 /// hopping, when another peer would do as well, one answer in seven may come late. Among the closest, each of which is to answer, a peer is given up when it is about
-/// as likely silent as slow, which depends on the share of silent peers: see [`Silence`]. Without a connection the
+/// as likely silent as slow, which depends on the share of silent peers: see [`SilencePrior`]. Without a connection the
 /// time of a dial comes on top, estimated likewise. Everything is clamped to the configured range.
 ///
 /// # Inputs
@@ -128,18 +129,24 @@ pub(crate) struct Estimator {
     range: RangeInclusive<Duration>,
     answers: Samples,
     dials: Samples,
-    silence: Silence,
+    silence: SilencePrior,
 }
 
 /// The soft timeout before there is any sample: 1 s, TCP's first (RFC 6298 §2.1).
 const FIRST_ANSWER: Duration = Duration::from_secs(1);
 
-/// How many of ten thousand answers may come after the soft timeout while hopping; the added eighth makes it fewer.
+/// How many of ten thousand answers may come after the soft timeout while hopping; the added eighth makes it fewer. Chosen;
+/// `tests/sim/golden/silent-10000.txt` holds what comes of it.
 const HOPPING_LATE: usize = 2000;
 
 impl Estimator {
     pub(crate) fn new(range: RangeInclusive<Duration>) -> Self {
-        Self { range, answers: Samples::default(), dials: Samples::default(), silence: Silence::default() }
+        Self {
+            range,
+            answers: Samples::default(),
+            dials: Samples::default(),
+            silence: SilencePrior::default(),
+        }
     }
 
     /// Takes note of the time from a request to its answer.
@@ -151,11 +158,11 @@ impl Estimator {
     ///
     /// Others do not count: a peer that has just connected is known to live.
     pub(crate) fn asked(&mut self, was_silent: bool) {
-        self.silence.note(was_silent);
+        self.silence.observe(was_silent);
     }
 
     /// Returns what is believed of the share of silent peers.
-    pub(crate) const fn silence(&self) -> Silence {
+    pub(crate) const fn silence(&self) -> SilencePrior {
         self.silence
     }
 
@@ -168,7 +175,7 @@ impl Estimator {
     pub(crate) fn soft_timeout(&self, peer: Option<&Rtt>, phase: Phase) -> SoftTimeout {
         let late = match phase {
             Phase::Hopping => HOPPING_LATE,
-            Phase::Closing(Patience(late)) => usize::from(late).clamp(1, HOPPING_LATE),
+            Phase::Closing(TailQuantile(late)) => usize::from(late).clamp(1, HOPPING_LATE),
         };
         let answer = peer.and_then(|rtt| rtt.timeout(late)).or_else(|| self.answers.quantile(late));
         let answer = answer.unwrap_or(FIRST_ANSWER);
@@ -181,14 +188,14 @@ impl Estimator {
 
 #[cfg(test)]
 mod tests {
-    use super::super::silence::Seen;
+    use super::super::silence::SilenceEvidence;
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
 
     /// How long the closest are awaited at the beginning of a lookup.
     fn closing(estimator: &Estimator) -> Duration {
-        let phase = Phase::Closing(estimator.silence().patience(&Seen::default()));
+        let phase = Phase::Closing(estimator.silence().tail_quantile(&SilenceEvidence::default()));
         estimator.soft_timeout(None, phase).connected
     }
 
@@ -238,13 +245,13 @@ mod tests {
         for n in 0..40 {
             peer.record(if n % 8 == 0 { 200 * MS } else { 20 * MS });
         }
-        let sure = Phase::Closing(estimator.silence().patience(&Seen::default()));
+        let sure = Phase::Closing(estimator.silence().tail_quantile(&SilenceEvidence::default()));
         let hopping = estimator.soft_timeout(Some(&peer), Phase::Hopping).connected;
         let closing = estimator.soft_timeout(Some(&peer), sure).connected;
         assert!(hopping < 200 * MS && closing > 250 * MS, "{hopping:?} {closing:?}");
         // Where many are silent nobody is awaited for long.
         (0..200).for_each(|n| estimator.asked(n % 3 == 0));
-        let unsure = Phase::Closing(estimator.silence().patience(&Seen::default()));
+        let unsure = Phase::Closing(estimator.silence().tail_quantile(&SilenceEvidence::default()));
         assert!(estimator.soft_timeout(Some(&peer), unsure).connected < 200 * MS);
     }
 
@@ -284,11 +291,11 @@ mod tests {
     #[test]
     fn a_dial_comes_on_top() {
         let mut estimator = estimator();
-        for _ in 0..ENOUGH {
+        for _ in 0..MIN_SAMPLES {
             estimator.answered(80 * MS);
         }
         assert_eq!(estimator.soft_timeout(None, Phase::Hopping).dialled, 450 * MS);
-        for _ in 0..ENOUGH {
+        for _ in 0..MIN_SAMPLES {
             estimator.dialled(240 * MS);
         }
         assert_eq!(estimator.soft_timeout(None, Phase::Hopping).dialled, 360 * MS);

@@ -2,13 +2,15 @@
 //!
 //! Knows durations and counts; whom they concern is the lookup's affair.
 
-use super::silence::Patience;
+use super::silence::TailQuantile;
 use crate::time::Duration;
 
-/// How long to wait for a peer before the next one is asked.
+/// The soft timeout of a request: how long its peer is awaited before the next one is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SoftTimeout {
+    /// Over a connection.
     pub(crate) connected: Duration,
+    /// Without one, the dial included.
     pub(crate) dialled: Duration,
 }
 
@@ -18,11 +20,11 @@ impl SoftTimeout {
     }
 }
 
-/// What a lookup is about when it asks a peer: how long it pays to wait differs.
+/// The phase of a lookup in which it asks a peer: how long it pays to wait differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// On the way to the target: another peer would do as well.
     Hopping,
     /// Among the closest, each of which is to answer.
-    Closing(Patience),
+    Closing(TailQuantile),
 }

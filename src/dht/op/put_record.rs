@@ -100,7 +100,7 @@ impl PutRecord {
 
     /// Returns how many have stored it.
     pub(in crate::dht) fn num_stored(&self) -> usize {
-        self.fanout.as_ref().map_or(0, Fanout::num_took)
+        self.fanout.as_ref().map_or(0, Fanout::num_accepted)
     }
 
     /// Returns whether it sends its record to a peer.
@@ -115,7 +115,7 @@ impl PutRecord {
     /// Iterates over those who have it now, or soon will, or do not want it.
     pub(in crate::dht) fn has_reached(&self) -> impl Iterator<Item = PeerId> {
         let has = |fate: &Fate| match fate {
-            Fate::Took | Fate::Refused | Fate::Waiting(_) => true,
+            Fate::Accepted | Fate::Refused | Fate::Waiting(_) => true,
             Fate::Failed(_) => false,
         };
         self.fanout.iter().flat_map(Fanout::fates).filter(move |(_, fate)| has(fate)).map(|(peer, _)| peer)
@@ -131,7 +131,7 @@ impl PutRecord {
         let mut report = PutReport { protocol, ..PutReport::default() };
         for (peer, fate) in self.fanout.iter().flat_map(Fanout::fates) {
             match fate {
-                Fate::Took => report.stored.push(peer),
+                Fate::Accepted => report.stored.push(peer),
                 Fate::Refused => report.refused.push(peer),
                 Fate::Failed(error) => report.failed.push((peer, error)),
                 Fate::Waiting(_) => report.pending.push(peer),
@@ -194,7 +194,7 @@ impl Machine for PutRecord {
             let quorum = self.quorum.of(peers.len().min(self.copies)).get();
             self.fanout = Some(Fanout::new(peers, self.copies, quorum));
         }
-        let outlook = |peer: &PeerId, phase| view.prospect(peer, phase);
+        let outlook = |peer: &PeerId, phase| view.peer_status(peer, phase);
         match self.fanout.as_mut().map_or(FanoutNext::Done, |fanout| fanout.next(now, &outlook)) {
             FanoutNext::Ask(peer) => self.store_at(peer),
             FanoutNext::Wait(until) => Step::Wait(until),
@@ -206,7 +206,7 @@ impl Machine for PutRecord {
 
     fn answered(&mut self, now: Instant, from: &PeerId, lookup: u16, answer: Answer) {
         match (lookup, &mut self.fanout, &mut self.search) {
-            (STORE, Some(fanout), _) => fanout.took(from),
+            (STORE, Some(fanout), _) => fanout.accepted(from),
             (_, _, Some(search)) => search.answered(now, from, answer),
             (_, _, None) => {}
         }
@@ -245,7 +245,7 @@ impl Machine for PutRecord {
         for (_, fate) in self.fanout.iter().flat_map(Fanout::fates) {
             stats.requests += 1;
             match fate {
-                Fate::Took => stats.success += 1,
+                Fate::Accepted => stats.success += 1,
                 Fate::Refused | Fate::Failed(_) => stats.failure += 1,
                 Fate::Waiting(_) => {}
             }
