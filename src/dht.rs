@@ -127,7 +127,7 @@ impl<S: RecordStore> Dht<S> {
             seeds: Seeds::new(config.max_seeds.get()),
             reported: Reported::default(),
             peers: Box::new(Peers::new(local, &config)),
-            estimator: Estimator::new(config.soft_timeout.clone()),
+            estimator: Estimator::new(config.soft_timeout.clone(), config.timeout_policy),
             queries: Pool::new(config.max_queries.get(), config.query_timeout),
             ended: BTreeMap::new(),
             kept: Box::default(),

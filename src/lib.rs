@@ -59,7 +59,7 @@ pub use addrs::Addresses;
 pub use client::{Client, Found};
 pub use config::{
     AddressFilter, BucketInserts, Caching, Config, IpDiversity, Joining, K_VALUE, KeepAlive, OwnRecords,
-    PROTOCOL_NAME, Parallelism, StoreInserts,
+    PROTOCOL_NAME, Parallelism, Percentile, StoreInserts, TimeoutPolicy,
 };
 pub use dht::QueryRef;
 pub use discovery::{Advertisement, rendezvous_key};

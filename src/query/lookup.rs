@@ -5,8 +5,8 @@
 use libp2p_identity::PeerId;
 use smallvec::SmallVec;
 
-use super::silence::{OVERDUE, SilenceEvidence, SilencePrior, TailQuantile};
-use super::timeout::{Phase, SoftTimeout};
+use super::silence::{OVERDUE, SilenceEvidence, TailQuantile};
+use super::timeout::{Phase, SoftTimeout, TailPolicy};
 use crate::config::Parallelism;
 use crate::key::{BucketIndex, Distance, Key};
 use crate::time::{Duration, Instant, after};
@@ -28,8 +28,8 @@ pub(crate) struct Rules {
     /// is enough where the next step is itself the check.
     pub(crate) must_answer: usize,
     pub(crate) parallelism: Parallelism,
-    /// The prior of silent peers when the lookup began.
-    pub(crate) silence: SilencePrior,
+    /// The policy of soft timeouts as it was when the lookup began.
+    pub(crate) policy: TailPolicy,
 }
 
 impl Rules {
@@ -329,9 +329,8 @@ impl Lookup {
             return Next::Done;
         }
         if let Some((at, slot)) = self.choose(now, status_of) {
-            let closing = self
-                .is_closing()
-                .then(|| Phase::Closing(self.rules.silence.tail_quantile(&self.evidence(now))));
+            let closing =
+                self.is_closing().then(|| Phase::Closing(self.rules.policy.closing(&self.evidence(now))));
             if let Some(candidate) = self.candidates.get_mut(at) {
                 let PeerStatus { connected, soft_timeout, .. } = status_of(&candidate.peer, Phase::Hopping);
                 let usual = soft_timeout.of(connected);
@@ -398,7 +397,7 @@ impl Lookup {
     /// less is waited for each.
     fn expire(&mut self, now: Instant, status_of: &StatusFn<'_>) {
         let closing = self.is_closing().then(|| self.evidence(now));
-        let silence = self.rules.silence;
+        let policy = self.rules.policy;
         let mut tails = [None::<TailQuantile>; OVERDUE + 1];
         let mut freed = SmallVec::<[Slot; 8]>::new();
         for candidate in &mut self.candidates {
@@ -412,8 +411,8 @@ impl Lookup {
                     *count -= 1;
                 }
                 let tail = match tails.get_mut(quarters.map_or(OVERDUE, |at| at)) {
-                    Some(known) => *known.get_or_insert_with(|| silence.tail_quantile(&evidence)),
-                    None => silence.tail_quantile(&evidence),
+                    Some(known) => *known.get_or_insert_with(|| policy.closing(&evidence)),
+                    None => policy.closing(&evidence),
                 };
                 let soft = status_of(&candidate.peer, Phase::Closing(tail)).soft_timeout;
                 waiting.soft = after(waiting.since, soft.of(waiting.connected));
@@ -542,7 +541,7 @@ impl Lookup {
     /// answered does, one that is overdue does not, and of the others it is the share of all, the evidence of this lookup
     /// included.
     pub(super) fn living(&self, now: Instant) -> impl Iterator<Item = (Distance, PeerId, f64)> {
-        let others = self.rules.silence.live_share(&self.evidence(now));
+        let others = self.rules.policy.live_share(&self.evidence(now));
         self.candidates.iter().filter_map(move |candidate| {
             let living = match candidate.state {
                 CandidateState::Answered => 1.0,

@@ -77,7 +77,7 @@ impl Search {
             Goal::Closest(Precision::Near) => beta.min(wanted),
             Goal::Anybody => 1,
         };
-        let rules = Rules { wanted, must_answer, parallelism, silence: view.estimator.silence() };
+        let rules = Rules { wanted, must_answer, parallelism, policy: view.estimator.policy() };
         let paths = usize::from(view.config.paths.get());
         // Twice as many as are wanted: they cost nothing unless the closer ones turn out to be silent.
         let k = 2 * view.config.bucket_size().get().max(wanted);

@@ -3,6 +3,7 @@ use std::num::NonZeroU8;
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::TimeoutPolicy;
 use crate::time::start;
 
 pub(in crate::query) const MS: Duration = Duration::from_millis(1);
@@ -34,7 +35,12 @@ pub(in crate::query) fn fixed(alpha: u8) -> Parallelism {
 }
 
 pub(in crate::query) fn exact(wanted: usize, alpha: u8) -> Rules {
-    Rules { wanted, must_answer: wanted, parallelism: fixed(alpha), silence: SilencePrior::default() }
+    Rules {
+        wanted,
+        must_answer: wanted,
+        parallelism: fixed(alpha),
+        policy: TailPolicy::new(TimeoutPolicy::Fitted),
+    }
 }
 
 /// A soft timeout that neither a dial nor what was seen of others changes.
