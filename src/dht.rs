@@ -37,9 +37,9 @@ use crate::query::pool::Pool;
 use crate::query::rtt::Estimator;
 use crate::rng::Rng;
 use crate::routing::admission::{Admission, Stranger};
-use crate::routing::bootstrap::Bootstrap;
+use crate::routing::bootstrap::BootstrapSchedule;
 use crate::routing::refresh::Refresh;
-use crate::routing::{Entry, Probe, Table, TableConfig, TableSnapshot, Worth};
+use crate::routing::{AdmissionPriority, Entry, Probe, Table, TableConfig, TableSnapshot};
 use crate::store::RecordStore;
 use crate::time::{Duration, Instant, Now};
 
@@ -88,7 +88,7 @@ pub struct Dht<S> {
     admission: Admission,
     probe: Probe,
     refresh: Refresh,
-    join: Bootstrap,
+    join: BootstrapSchedule,
     seeds: Seeds,
     reported: Reported,
     /// Apart as well.
@@ -123,7 +123,7 @@ impl<S: RecordStore> Dht<S> {
             admission: Admission::default(),
             probe: Probe::new(),
             refresh: Refresh::new(config.refresh_interval),
-            join: Bootstrap::new(config.joining),
+            join: BootstrapSchedule::new(config.joining),
             seeds: Seeds::new(config.max_seeds.get()),
             reported: Reported::default(),
             peers: Box::new(Peers::new(local, &config)),
@@ -345,7 +345,8 @@ impl<S: RecordStore> Dht<S> {
         if update == RoutingUpdate::Pending {
             let key = self.peers.key(&peer);
             self.admission.forget(&peer);
-            self.admission.offer(now, Stranger { key, peer, worth: Worth::Named, group: None });
+            self.admission
+                .offer(now, Stranger { key, peer, priority: AdmissionPriority::Named, group: None });
         }
         Ok(update)
     }

@@ -84,7 +84,7 @@ fn shown(name: &[u8]) -> String {
     format!("{}{dots}", String::from_utf8_lossy(beginning).escape_debug())
 }
 
-/// How many bytes of a namespace are shown.
+/// How many bytes of a namespace are shown. Chosen, not measured.
 const MAX_SHOWN: usize = 32;
 
 impl Validator for Namespaces {

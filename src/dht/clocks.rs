@@ -90,7 +90,7 @@ impl<S: RecordStore> Dht<S> {
         self.check_kept(now);
         let kept = &self.kept;
         self.table.probe_all(now, |peer| kept.binary_search(&PackedPeerId::from(peer)).is_err());
-        self.probe.hurry(now);
+        self.probe.schedule(now);
     }
 }
 

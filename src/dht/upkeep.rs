@@ -18,7 +18,7 @@ use crate::message::Response;
 use crate::peer::PackedPeerId;
 use crate::query::timeout::Phase;
 use crate::routing::admission::Stranger;
-use crate::routing::{Entry, Failed, Insert, Worth};
+use crate::routing::{AdmissionPriority, Entry, Failed, Insert};
 use crate::time::{Instant, after};
 
 use bytes::Bytes;
@@ -64,7 +64,7 @@ impl<S: RecordStore> Dht<S> {
         // Whoever closed a kept connection that was not idle for too long may be gone.
         if was_busy || (self.keeps_connected(&peer) && unexpected) {
             self.table.probe_at(now, &key, &peer);
-            self.probe.hurry(now);
+            self.probe.schedule(now);
         }
     }
 
@@ -105,7 +105,7 @@ impl<S: RecordStore> Dht<S> {
             Standing::Freed(peer) => {
                 let key = self.peers.key(&peer);
                 self.admission.forget(&peer);
-                self.offer(now, key, peer, Worth::Named);
+                self.offer(now, key, peer, AdmissionPriority::Named);
             }
         }
     }
@@ -132,7 +132,7 @@ impl<S: RecordStore> Dht<S> {
             self.ask_for_itself(now, peer, Owner::Probe);
         } else if self.table.is_waiting(&key, &peer) {
             self.admission.forget(&peer);
-            self.offer(now, key, peer, Worth::Named);
+            self.offer(now, key, peer, AdmissionPriority::Named);
         }
     }
 
@@ -161,18 +161,18 @@ impl<S: RecordStore> Dht<S> {
         }
         let key = self.peers.key(&peer);
         if self.table.entry(&key, &peer).is_none()
-            && let Some(worth) = self.table.worth(&key)
+            && let Some(priority) = self.table.admission_priority(&key)
         {
-            self.offer(now, key, peer, worth);
+            self.offer(now, key, peer, priority);
         }
     }
 
     /// Offers a stranger to be asked.
-    fn offer(&mut self, now: Instant, key: Key, peer: PeerId, worth: Worth) {
+    fn offer(&mut self, now: Instant, key: Key, peer: PeerId, priority: AdmissionPriority) {
         let group = self.peers.get(&peer).and_then(|known| {
             if known.is_connected() { known.group } else { known.addresses.first().and_then(IpGroup::of) }
         });
-        self.admission.offer(now, Stranger { key, peer, worth, group });
+        self.admission.offer(now, Stranger { key, peer, priority, group });
     }
 
     pub(super) fn is_low(&self) -> bool {
@@ -224,7 +224,7 @@ impl<S: RecordStore> Dht<S> {
             Some(known) if known.is_connected() => {}
             Some(known) if !is_in && !known.addresses.is_empty() => {
                 self.admission.forget(&peer);
-                self.offer(now, key, peer, Worth::Named);
+                self.offer(now, key, peer, AdmissionPriority::Named);
             }
             Some(_) | None => self.reported.remove(&peer),
         }
@@ -345,7 +345,7 @@ impl<S: RecordStore> Dht<S> {
         self.refresh.watch(now, &self.table, &mut self.rng);
         self.join.known(now);
         if let Some(entry) = self.table.entry(key, &peer) {
-            self.probe.hurry(entry.probe_at());
+            self.probe.schedule(entry.probe_at());
         }
         if let Some(known) = self.peers.get_mut(&peer) {
             known.reported = false;
@@ -396,12 +396,12 @@ impl<S: RecordStore> Dht<S> {
                 Failed::Doubted => {}
             }
             if let Some(entry) = self.table.entry(key, peer) {
-                self.probe.hurry(entry.probe_at());
+                self.probe.schedule(entry.probe_at());
             }
         } else if probe {
             let at = after(now, TRY_AGAIN);
             self.table.probe_at(at, key, peer);
-            self.probe.hurry(at);
+            self.probe.schedule(at);
         }
     }
 

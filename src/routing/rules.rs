@@ -7,7 +7,7 @@ use std::num::NonZeroU8;
 use crate::config::{Config, IpDiversity};
 use crate::time::Duration;
 
-/// The rules of a [`Table`](super::Table).
+/// The configuration of a [`Table`](super::Table).
 #[derive(Clone, Debug)]
 pub struct TableConfig {
     /// How many peers a bucket holds.

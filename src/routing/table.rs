@@ -15,7 +15,7 @@ use crate::addrs::{Addresses, IpGroup};
 use crate::key::{BucketIndex, Distance, Key};
 use crate::time::Instant;
 
-/// What became of inserting a peer.
+/// The outcome of inserting a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Insert {
@@ -32,7 +32,7 @@ pub enum Insert {
     Refused(Refusal),
 }
 
-/// Why a peer was not taken.
+/// The reason why a peer was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -42,11 +42,11 @@ pub enum Refusal {
     NoAddresses,
     /// Too many peers of its IP group are there.
     Diversity,
-    /// The bucket is full, and nobody may wait.
+    /// The bucket is full, and no peer may wait.
     Full,
 }
 
-/// What became of a peer that failed.
+/// The outcome of a failure for the entry of its peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Failed {
@@ -60,9 +60,9 @@ pub enum Failed {
     Removed,
 }
 
-/// How much the table would gain by a stranger; the more, the greater.
+/// The priority of a stranger: how much the table would gain by it; the more, the greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Worth {
+pub(crate) enum AdmissionPriority {
     /// Its bucket has room for so many.
     Room(u8),
     /// It would be among the `k` closest to the own key, at this distance.
@@ -74,7 +74,7 @@ pub(crate) enum Worth {
 /// The routing table.
 ///
 /// # What it decides
-/// Who stands in which bucket, who waits for a place, who may be named to others, who leaves.
+/// Which peer stands in which bucket, which waits for a place, which may be named to others, which leaves.
 ///
 /// # An entry's states
 /// ```text
@@ -82,7 +82,7 @@ pub(crate) enum Worth {
 ///  waiting ------------> live <---------------------> doubted ------------------> gone
 ///     ^     room            \      answered             |     a replacement waits
 ///     |                      silent for `grace`:        |     or the fifth failure
-///     +---- bucket full       to be probed              +--- nobody answers: kept, flagged stale
+///     +---- bucket full       to be probed              +--- no peer answers: kept, flagged stale
 /// ```
 ///
 /// # Inputs
@@ -100,7 +100,7 @@ pub(crate) enum Worth {
 /// At most 256 buckets of `k` entries and `replacements` waiting peers. A bucket exists only while it has either.
 ///
 /// # Invariants
-/// - An entry stands in the bucket of the highest bit of its distance; nobody stands twice; never this node.
+/// - An entry stands in the bucket of the highest bit of its distance; no peer stands twice; never this node.
 /// - A live entry is never displaced. One that failed leaves only if others have answered since it began to fail, and
 ///   failures count towards that only with answers of others between them: a node that has lost its own uplink keeps
 ///   its table, and the first answer after it does not cost the others their places.
@@ -270,7 +270,7 @@ impl Table {
 
     /// Notes that a request or a dial to a peer has failed; `probe` tells whether it was made to see if it still lives.
     ///
-    /// A peer that fails a probe, or fails again, gives its place to one that waits, if somebody else has answered since
+    /// A peer that fails a probe, or fails again, gives its place to one that waits, if another peer has answered since
     /// it began to fail; one that fails five times in a row, with answers of others between, leaves in any case.
     pub fn failed(&mut self, now: Instant, key: &Key, peer: &PeerId, probe: bool) -> Failed {
         let last_answer = self.last_answer;
@@ -315,11 +315,11 @@ impl Table {
     /// It is if it would be among the `k` closest to the own key, of which every one counts, or if its bucket has a stale
     /// entry or is less than a quarter full. The other places are filled by those that answer lookups, for nothing.
     pub fn wants(&self, key: &Key) -> bool {
-        self.worth(key).is_some()
+        self.admission_priority(key).is_some()
     }
 
-    /// Returns what a stranger at `key` is worth, groups aside, if it is worth a request of its own.
-    pub(crate) fn worth(&self, key: &Key) -> Option<Worth> {
+    /// Returns the priority of a stranger at `key`, groups aside, if it is worth a request of its own.
+    pub(crate) fn admission_priority(&self, key: &Key) -> Option<AdmissionPriority> {
         let k = usize::from(self.config.bucket_size.get());
         let distance = self.local.distance(key);
         distance.bucket()?;
@@ -329,10 +329,10 @@ impl Table {
             farthest.is_none_or(|entry| distance <= self.local.distance(entry.key()))
         };
         if entries.len() < k && is_near() {
-            Some(Worth::Near(Reverse(distance)))
+            Some(AdmissionPriority::Near(Reverse(distance)))
         } else if entries.len() < k / 4 || entries.is_empty() || entries.iter().any(Entry::is_stale) {
             let live = entries.iter().filter(|entry| !entry.is_stale()).count();
-            Some(Worth::Room(u8::try_from(k - live).unwrap_or(u8::MAX)))
+            Some(AdmissionPriority::Room(u8::try_from(k - live).unwrap_or(u8::MAX)))
         } else {
             None
         }
@@ -413,10 +413,10 @@ enum Walk {
     Up(usize),
 }
 
-/// Iterates over the entries of a [`Table`] by their distance to a key.
+/// An iterator over the entries of a [`Table`] by their distance to a key.
 ///
 /// The buckets whose bit is set in the distance from this node to the key come first, the farthest of them leading:
-/// whoever stands there agrees with the key where this node does not. The others follow, the nearest leading.
+/// a peer that stands there agrees with the key where this node does not. The others follow, the nearest leading.
 #[derive(Clone, Debug)]
 pub struct Closest<'a> {
     buckets: &'a [Bucket],

@@ -45,7 +45,7 @@ impl<'a> KBucketRef<'a> {
         self.index.random_distance(rng)
     }
 
-    /// Returns whether nobody is in the bucket.
+    /// Returns whether no peer is in the bucket.
     pub fn is_empty(&self) -> bool {
         self.num_entries() == 0
     }
@@ -55,7 +55,7 @@ impl<'a> KBucketRef<'a> {
         self.entries().len()
     }
 
-    /// Returns whether somebody waits for a place.
+    /// Returns whether a peer waits for a place.
     pub fn has_pending(&self) -> bool {
         !self.replacements().is_empty()
     }
@@ -73,7 +73,7 @@ impl<'a> KBucketRef<'a> {
         self.bucket.map_or(&[], Bucket::entries)
     }
 
-    /// Returns the peers that wait for a place, those that wait longest first.
+    /// Returns the replacement cache: the peers that wait for a place, those that wait longest first.
     pub fn replacements(&self) -> &'a [Entry] {
         self.bucket.map_or(&[], Bucket::replacements)
     }

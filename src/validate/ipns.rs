@@ -21,12 +21,13 @@ use crate::time::SystemTime;
 /// The longest record, in bytes (IPNS record, "Record Size Limit").
 const MAX_LEN: usize = 10 * 1024;
 
-/// What stands before the data that `signatureV2` signs.
+/// The prefix of the data that `signatureV2` signs (IPNS record, "Record Creation").
 const SIGNED_PREFIX: &[u8] = b"ipns-signature:";
 
-/// The only type of validity: the time at which the record ends.
+/// The only type of validity: the time at which the record ends (IPNS record, "Validity Type").
 const END_OF_LIFE: i64 = 0;
 
+// The keys of the signed data (IPNS record, "Extensible Data (DAG-CBOR)").
 const VALUE: &[u8] = b"Value";
 const VALIDITY_TYPE: &[u8] = b"ValidityType";
 const VALIDITY: &[u8] = b"Validity";
@@ -53,7 +54,7 @@ const TTL: &[u8] = b"TTL";
 /// - A negative `TTL` is refused.
 /// - A time is what Go's `time.Parse` reads: with a comma for the point, say, but not with small letters.
 ///
-/// Stricter than boxo, for records that nobody is known to write: known fields of the protobuf with another wire type and
+/// Stricter than boxo, for records that are not known to be written: known fields of the protobuf with another wire type and
 /// groups are refused instead of skipped; so are names with an inlined key of more than 42 bytes, tags of CBOR on anything
 /// but links, nesting of more than 128 levels, ECDSA keys on curves other than P-256, and what the implementations of
 /// signatures in `libp2p-identity` refuse.

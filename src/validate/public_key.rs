@@ -22,7 +22,7 @@ use crate::time::SystemTime;
 ///
 /// # Spec
 /// libp2p peer ids, "Keys"; the namespace is that of go-libp2p-record, whose verdicts it gives. Differs: that a point lies
-/// on its curve is not checked, since nobody has the private key of one that does not; and the DER of RSA and ECDSA keys
+/// on its curve is not checked, since there is no private key of one that does not; and the DER of RSA and ECDSA keys
 /// must hold nothing but the key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PublicKeys;
@@ -47,9 +47,10 @@ impl Validator for PublicKeys {
 
 /// Returns the bytes of the id of a peer whose key, in its canonical encoding, is this one.
 fn peer_id(encoded: &[u8]) -> Vec<u8> {
+    /// Of the multicodec table, as the other.
     const IDENTITY: u8 = 0x00;
     const SHA2_256: u8 = 0x12;
-    /// Keys of so many bytes stand in the id themselves.
+    /// Keys of so many bytes stand in the id themselves (peer ids, "Peer Ids").
     const MAX_INLINE: u8 = 42;
 
     match u8::try_from(encoded.len()) {
@@ -60,6 +61,7 @@ fn peer_id(encoded: &[u8]) -> Vec<u8> {
 
 /// Reads the protobuf encoding of a key and returns the only one that all implementations write.
 fn canonical(value: &[u8]) -> Result<Vec<u8>, InvalidRecord> {
+    // The fields of `PublicKey` (peer ids, "Keys").
     const TYPE: u32 = 1;
     const DATA: u32 = 2;
 
@@ -110,7 +112,7 @@ fn compressed(point: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// Keys as X.509 has them: a SubjectPublicKeyInfo in DER.
+/// Keys as X.509 has them: a SubjectPublicKeyInfo in DER. Tags are those of X.690, object ids those of RFC 3279 and RFC 5480.
 mod der {
     const INTEGER: u8 = 0x02;
     const BIT_STRING: u8 = 0x03;

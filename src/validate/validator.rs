@@ -6,7 +6,7 @@ use crate::protobuf::Malformed;
 use crate::record::RecordKey;
 use crate::time::SystemTime;
 
-/// Judges the records of one namespace.
+/// The validator of the records of one namespace: which are valid, and which of two is better.
 ///
 /// Called before a record is stored for others, before one that others sent is returned, and to choose the best of several.
 /// It must be quick: it runs where the node is polled.
