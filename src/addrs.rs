@@ -261,7 +261,7 @@ pub(crate) fn is_relayed(address: &Multiaddr) -> bool {
     address.iter().any(|protocol| protocol == Protocol::P2pCircuit)
 }
 
-/// How an address leads to a peer; ordered from the best.
+/// The way an address leads to a peer; ordered from the best.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Way {
     /// Straight to it.
@@ -286,7 +286,7 @@ impl Way {
     }
 }
 
-/// From how far away an address can be reached; ordered from near to far.
+/// The reach of an address: from how far away it can be dialled; ordered from near to far.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Reach {
     /// From nowhere that is known: ranges reserved for documentation, benchmarks, tunnels and the future (RFC 6890), which
@@ -359,7 +359,7 @@ const fn is_shared(ip: Ipv4Addr) -> bool {
     a == 100 && b & 0xc0 == 64
 }
 
-/// The owner of an address as far as its number tells: addresses of one group are taken to be of one hand.
+/// The IP group of an address: addresses of one group are taken to have one owner.
 ///
 /// IPv4 by /16, but by /8 in the blocks that one organisation has held since the class-A days; IPv6 by /32; a name by
 /// its last two labels, since its address is unknown here. Loopback, private, link-local and in-memory addresses

@@ -20,7 +20,7 @@ pub use self::ipns::Ipns;
 pub use self::public_key::PublicKeys;
 pub use self::validator::{InvalidRecord, Validator};
 
-/// Takes every value; the one seen first is the best.
+/// The validator that takes every value; the one seen first is the best.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AcceptAll;
 

@@ -1,4 +1,4 @@
-//! The wire: bytes of a stream to messages and back. Every check of foreign bytes is here.
+//! The wire: bytes of a stream to messages and back. Every check of the bytes of messages is here.
 //!
 //! ```text
 //! bytes --codec: one length-prefixed frame--> frame --check: one structural pass--> view

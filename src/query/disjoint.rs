@@ -27,7 +27,7 @@ enum Outcome {
 /// A lookup in one or more disjoint paths.
 ///
 /// # What it decides
-/// Which path asks a peer: the first that wants to. No peer is asked twice, and what a peer names is known only to the
+/// The path that asks a peer: the first that wants to. No peer is asked twice, and what a peer names is known only to the
 /// path that asked it. A path counts what became of a peer in another one, so that honest paths, which meet at the
 /// target, ask each of the closest only once.
 ///

@@ -113,7 +113,7 @@ impl Waiting {
     }
 }
 
-/// What a request in flight counts against.
+/// The slot that a request in flight takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Slot {
     /// The configured parallelism.

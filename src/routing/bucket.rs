@@ -10,7 +10,7 @@ use crate::key::{BucketIndex, Distance, Key};
 use crate::peer::PackedPeerId;
 use crate::time::{Instant, after};
 
-/// A peer in the routing table.
+/// An entry of the routing table: a peer, its addresses, and when it answered or failed.
 #[derive(Clone, Debug)]
 pub struct Entry {
     key: Key,
@@ -151,7 +151,7 @@ impl Entry {
     }
 }
 
-/// The peers whose distance has its highest bit at the bucket's index.
+/// A bucket: the peers whose distance has its highest bit at its index, and its replacement cache.
 ///
 /// Bounds: at most `k` entries and the configured number of replacements.
 #[derive(Clone, Debug)]

@@ -404,7 +404,7 @@ impl Table {
     }
 }
 
-/// Where a [`Closest`] goes next; the number is how many buckets are left below, or done above.
+/// The direction in which a [`Closest`] goes on; the number is how many buckets are left below, or done above.
 #[derive(Clone, Copy, Debug)]
 enum Walk {
     /// From far to near, over the buckets whose bit of the path is set.

@@ -79,7 +79,7 @@ impl<'a> KBucketRef<'a> {
     }
 }
 
-/// A peer of the routing table, as it was when it was asked for.
+/// An entry of the routing table, as it was when it was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntryView<K, V> {
     /// The peer and its addresses.
@@ -130,7 +130,7 @@ impl From<EntryView<KBucketKey<PeerId>, Addresses>> for KadPeer {
     }
 }
 
-/// Whether there is a connection to a peer. Whether it still answers is another thing: see [`Entry::is_live`].
+/// The status of a peer: whether there is a connection to it. Whether it still answers is another thing: see [`Entry::is_live`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeStatus {
     /// There is.

@@ -34,7 +34,7 @@ const VALIDITY: &[u8] = b"Validity";
 const SEQUENCE: &[u8] = b"Sequence";
 const TTL: &[u8] = b"TTL";
 
-/// Takes records of IPNS under `/ipns/` and the bytes of the peer id that is their name.
+/// The validator of IPNS: takes records under `/ipns/` and the bytes of the peer id that is their name.
 ///
 /// Register it as `ipns`. A record has at most 10 KiB and is signed, in `signatureV2`, by the key that stands in the name
 /// or, where the name is a hash, in the record. It is refused from the first nanosecond after its end.

@@ -11,7 +11,7 @@ use crate::protobuf::Fields;
 use crate::record::RecordKey;
 use crate::time::SystemTime;
 
-/// Takes public keys under `/pk/` and the bytes of the peer id that is made from them.
+/// The validator of public keys: takes them under `/pk/` and the bytes of the peer id that is made from them.
 ///
 /// Register it as `pk`. The value is the protobuf encoding of an Ed25519, RSA, secp256k1 or ECDSA key. It is written anew
 /// before its id is computed, so the order of the fields and unknown ones do not matter. RSA keys have 2,048 to 8,192

@@ -268,7 +268,7 @@ struct Outgoing<'a> {
     providers: &'a [KadPeer],
 }
 
-/// How much of the peers is sent.
+/// The cut of a message: how much of the peers is sent.
 #[derive(Clone, Copy)]
 struct Cut {
     addresses: usize,
@@ -345,7 +345,7 @@ fn peer_size(peer: &KadPeer, addresses: usize) -> usize {
     id + addresses + connection
 }
 
-/// Fields written one after another into a buffer that has room for them.
+/// A writer of fields, one after another, into a buffer that has room for them.
 struct FieldWriter<'a>(&'a mut BytesMut);
 
 impl FieldWriter<'_> {

@@ -31,7 +31,7 @@ pub(super) enum Value<'a> {
     Other,
 }
 
-/// A map by its keys, of which each stands once.
+/// A document: a map by its keys, of which each stands once.
 pub(super) type Document<'a> = BTreeMap<&'a [u8], Value<'a>>;
 
 /// Reads a document: a map, and nothing behind it.
@@ -54,7 +54,7 @@ struct Reader<'a> {
     rest: &'a [u8],
 }
 
-/// How an item begins.
+/// The head of an item.
 struct Head {
     major: u8,
     /// The low bits of the first byte: the argument, or how long it is.
