@@ -121,7 +121,7 @@ pub(crate) struct PeerBytes {
 }
 
 impl PeerBytes {
-    /// Two unsigned varints of ten bytes at most, and 64 bytes of digest.
+    /// Two unsigned varints of ten bytes at most, and 64 bytes of digest, as `PeerId` has room for.
     const ROOM: usize = 84;
 
     pub(crate) fn of(peer: &PeerId) -> Self {
@@ -217,8 +217,8 @@ impl Distance {
         Self(self.0.saturating_mul(factor.into()))
     }
 
-    /// Returns the first 64 bits: enough to tell a few hundred peers apart.
-    pub(crate) const fn mark(&self) -> u64 {
+    /// Returns the high 64 bits: enough to tell a few hundred peers apart.
+    pub(crate) const fn high_bits(&self) -> u64 {
         (self.0.high >> 64) as u64
     }
 

@@ -43,6 +43,7 @@ mod key;
 pub mod message;
 mod net;
 mod peer;
+mod protobuf;
 mod query;
 mod record;
 mod rng;
@@ -58,7 +59,7 @@ pub use addrs::Addresses;
 pub use client::{Client, Found};
 pub use config::{
     AddressFilter, BucketInserts, Caching, Config, IpDiversity, Joining, K_VALUE, KeepAlive, OwnRecords,
-    PROTOCOL_NAME, Parallelism, StoreInserts,
+    PROTOCOL_NAME, Parallelism, Percentile, StoreInserts, TimeoutPolicy,
 };
 pub use dht::QueryRef;
 pub use discovery::{Advertisement, rendezvous_key};
