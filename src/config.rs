@@ -5,6 +5,7 @@
 pub(crate) mod least;
 mod providers;
 mod records;
+mod storing;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -222,7 +223,7 @@ impl Default for Config {
             max_connection_buffer: nz(256 * 1024),
             max_node_buffer: nz(64 * 1024 * 1024),
             records: Records::default(),
-            providers: Providers::default(),
+            providers: Providers::new(K_VALUE),
         }
     }
 }
