@@ -420,8 +420,7 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
                 self.input(Input::StoreAdvanced { progress });
                 continue;
             }
-            let deadline = self.dht.poll_timeout().map(|deadline| deadline.at);
-            let now = timer::both();
+            let (deadline, now) = (self.dht.poll_timeout(), timer::both());
             if self.timer.poll(cx, now.instant, deadline).is_ready() {
                 self.dht.handle_timeout(now);
                 continue;

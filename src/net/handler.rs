@@ -26,6 +26,7 @@ use super::limits::Limits;
 use super::messages::{FromHandler, Purpose, ToHandler};
 use super::timer::{self, Timer};
 use super::upgrade::{Offer, Proposal, Refused};
+use crate::dht::Deadline;
 use crate::error::RequestError;
 use crate::event::Mode;
 use crate::time::{Duration, Instant, after, earliest};
@@ -136,6 +137,7 @@ impl ConnectionHandler for Handler {
             Poll::Pending => {
                 // If it has come, the streams were not done with their turns, and have woken the task.
                 let deadline = earliest(self.streams.deadline(), self.fresh_until);
+                let deadline = deadline.map(|at| Deadline { at, reason: "connection" });
                 let _ = self.timer.poll(cx, now, deadline);
                 Poll::Pending
             }
