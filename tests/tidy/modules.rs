@@ -333,7 +333,7 @@ fn resolve(
     };
     let file = files.get(&file_of(&here))?;
     if file.children.contains_key(name)
-        && files.contains_key(&file_of(&[&here[..], &[name.clone()]].concat()))
+        && files.contains_key(&file_of(&[&here[..], std::slice::from_ref(name)].concat()))
     {
         here.push(name.clone());
         let path = [&["self".to_owned()], behind].concat();
@@ -347,7 +347,7 @@ fn resolve(
         return resolve(files, &here, &[&known.path[..], behind].concat(), depth + 1);
     }
     for glob in file.uses.iter().filter(|known| known.name == "*") {
-        let found = resolve(files, &here, &[&glob.path[..], &[name.clone()]].concat(), depth + 1);
+        let found = resolve(files, &here, &[&glob.path[..], std::slice::from_ref(name)].concat(), depth + 1);
         if let Some((at, Some(name))) = found
             && files.get(&at).is_some_and(|file| file.items.contains_key(&name))
         {
@@ -441,7 +441,12 @@ fn public_of(files: &Files, module: &[String], prefix: &str, found: &mut BTreeSe
     );
     for (child, _) in file.children.iter().filter(|(_, is_public)| **is_public) {
         found.insert(format!("{prefix}{child}"));
-        public_of(files, &[module, &[child.clone()]].concat(), &format!("{prefix}{child}::"), found);
+        public_of(
+            files,
+            &[module, std::slice::from_ref(child)].concat(),
+            &format!("{prefix}{child}::"),
+            found,
+        );
     }
     for used in file.uses.iter().filter(|used| used.is_public) {
         if used.name == "*" {
