@@ -3,10 +3,10 @@
 use std::fmt;
 
 use super::measure::{Health, LookupOutcome, ratio};
-use super::world::Traffic;
+use super::network::Traffic;
 use crate::time::Duration;
 
-/// What came of a scenario.
+/// The report of a scenario that was run.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Report {
@@ -34,7 +34,7 @@ pub struct Report {
     pub hash: u64,
 }
 
-/// What some lookups cost and found.
+/// A summary of what some lookups cost and found.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Summary {
