@@ -17,6 +17,7 @@ mod peers;
 mod providing;
 mod queries;
 mod records;
+mod schedule;
 mod serving;
 mod storage;
 mod upkeep;
@@ -325,7 +326,7 @@ impl<S: RecordStore> Dht<S> {
             After::Joined(reached) => {
                 upkeep.joined(now, reached, cx);
                 if reached {
-                    providing.hurry(now);
+                    providing.retry_waiting(now);
                 }
             }
             After::Dialled => peers.forget_address(now, id, &mut cx.out),
