@@ -281,8 +281,8 @@ impl<S: RecordStore> Dht<S> {
                 if let Some((peer, address)) = node.queries.on_met(met) {
                     upkeep.on_met(now, peer, address, cx, peers);
                 }
-            } else if let Some(standing) = peers.next_standing() {
-                upkeep.on_standing(now, standing, cx, peers);
+            } else if let Some(event) = peers.next_block_event() {
+                upkeep.on_block_event(now, event, cx, peers);
             } else if let Some(id) = node.queries.next_ready() {
                 let ended = node.queries.step(now, id, &mut node.parts);
                 self.conclude(now, ended);
