@@ -43,7 +43,7 @@ use node::Node;
 use op::bootstrap::Bootstrap;
 use op::find_peers::FindPeers;
 use op::machine::After;
-use peers::{Outcome, Owner, Peers};
+use peers::{Outcome, Peers, Requester};
 use providing::Providing;
 use queries::{Asker, Ended, Queries};
 use records::Records;
@@ -305,8 +305,8 @@ impl<S: RecordStore> Dht<S> {
     fn settle(&mut self, now: Instant, outcome: Outcome) {
         let (_, Stock { node: Node { parts, queries, .. }, .. }) = self.split();
         parts.upkeep.on_outcome(now, &outcome, parts.cx, parts.peers);
-        let Outcome { owner, peer, result, .. } = outcome;
-        if let Owner::Query(id, lookup) = owner {
+        let Outcome { requester, peer, result, .. } = outcome;
+        if let Requester::Query(id, lookup) = requester {
             match result {
                 Ok(reply) => queries.on_reply(now, (id, lookup), &peer, reply, &parts),
                 Err(error) => queries.on_failed((id, lookup), &peer, error),

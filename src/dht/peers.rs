@@ -1,7 +1,7 @@
 //! Peers: connections, dials, requests in flight and waiting, and what is remembered of each peer.
 //!
 //! Knows ids, addresses, messages and time; knows neither tables nor queries. What came of a request is handed back
-//! with the owner it was made for.
+//! with the requester it was made for.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -48,7 +48,7 @@ const MAX_WAITING: usize = 1024;
 
 /// For whom a request is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Owner {
+pub(super) enum Requester {
     /// A query, and which of its lookups.
     Query(QueryId, u16),
     /// The check of a stranger.
@@ -81,7 +81,7 @@ pub(super) enum Reply {
 /// What came of a request.
 #[derive(Debug)]
 pub(super) struct Outcome {
-    pub(super) owner: Owner,
+    pub(super) requester: Requester,
     pub(super) peer: PeerId,
     pub(super) key: Key,
     pub(super) result: Result<Reply, RequestError>,
@@ -257,7 +257,7 @@ impl Peers {
         to: PeerId,
         addresses: &Addresses,
         request: Request,
-        (owner, urgency): (Owner, Urgency),
+        (requester, urgency): (Requester, Urgency),
         out: &mut VecDeque<Output>,
     ) {
         let deadline = after(now, self.request_timeout);
@@ -265,10 +265,10 @@ impl Peers {
         known.hints = known.hints.joined(addresses);
         if let Some(error) = known.refusal(now, urgency) {
             let key = self.key(&to);
-            self.outcomes.push_back(Outcome { owner, peer: to, key, result: Err(error) });
+            self.outcomes.push_back(Outcome { requester, peer: to, key, result: Err(error) });
             return;
         }
-        let id = self.requests.add(to, owner, request, deadline);
+        let id = self.requests.add(to, requester, request, deadline);
         if let Some(known) = self.known.get_mut(&to) {
             known.queue.push_back(id);
         }
@@ -337,7 +337,7 @@ impl Peers {
         let Some(pending) = self.requests.get_mut(id) else {
             return;
         };
-        if pending.owner == Owner::Pulse {
+        if pending.requester == Requester::Pulse {
             // What it was to show is known.
             self.requests.remove(id);
             return;
@@ -476,7 +476,7 @@ impl Peers {
             return;
         };
         let key = self.key(&pending.to);
-        self.outcomes.push_back(Outcome { owner: pending.owner, peer: pending.to, key, result });
+        self.outcomes.push_back(Outcome { requester: pending.requester, peer: pending.to, key, result });
     }
 
     /// Fails every request whose time is up.
@@ -530,17 +530,17 @@ impl Peers {
         outcome
     }
 
-    fn learn(&mut self, Outcome { owner, result, .. }: &Outcome) {
-        match (owner, result) {
-            (Owner::Query(..), Ok(Reply::Answer(..))) => self.estimator.asked(false),
-            (Owner::Query(..), Err(RequestError::Timeout)) => self.estimator.asked(true),
+    fn learn(&mut self, Outcome { requester, result, .. }: &Outcome) {
+        match (requester, result) {
+            (Requester::Query(..), Ok(Reply::Answer(..))) => self.estimator.asked(false),
+            (Requester::Query(..), Err(RequestError::Timeout)) => self.estimator.asked(true),
             // Whoever says no, or of whom another does, was not silent; and what is asked unasked is no sample of whom lookups
             // meet.
-            (Owner::Query(..) | Owner::Check | Owner::Probe | Owner::Pulse, _) => {}
+            (Requester::Query(..) | Requester::Check | Requester::Probe | Requester::Pulse, _) => {}
         }
         // Whoever is slow is checked, so that checks would make all seem slow.
         if let Ok(Reply::Answer(_, rtt)) = result
-            && *owner != Owner::Pulse
+            && *requester != Requester::Pulse
         {
             self.estimator.answered(*rtt);
             self.patience = self.estimator.soft_timeout(None, Phase::Hopping).connected;

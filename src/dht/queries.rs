@@ -13,7 +13,7 @@ use super::answer::{Contents, contents, filter, heard, valid_record};
 use super::io::Output;
 use super::op::Operation;
 use super::op::machine::{After, Answer, Ask, Elsewhere, End, Step};
-use super::peers::{Met, Owner, Reply};
+use super::peers::{Met, Reply, Requester};
 use super::view::Parts;
 use crate::addrs::Addresses;
 use crate::config::Config;
@@ -195,8 +195,8 @@ impl Queries {
                 Step::Ask(ask) => {
                     query.dials += u32::from(!parts.peers.is_connected(&ask.to));
                     let Ask { to, addresses, request, lookup, urgency } = ask;
-                    let owner = (Owner::Query(id, lookup), urgency);
-                    parts.peers.request(now, to, &addresses, request, owner, &mut parts.cx.out);
+                    let requester = (Requester::Query(id, lookup), urgency);
+                    parts.peers.request(now, to, &addresses, request, requester, &mut parts.cx.out);
                 }
                 Step::Dial(address) => parts.peers.dial_address(now, id, address, &mut parts.cx.out),
                 Step::Progress(result) => self.report(now, id, result, false, parts),

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use libp2p_identity::PeerId;
 
-use super::Owner;
+use super::Requester;
 use crate::dht::io::{ConnectionId, RequestId};
 use crate::event::QueryId;
 use crate::message::Request;
@@ -23,7 +23,7 @@ pub(super) struct Sent {
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) to: PeerId,
-    pub(super) owner: Owner,
+    pub(super) requester: Requester,
     pub(super) request: Request,
     /// When it was sent, and on which connection; `None` while it waits.
     pub(super) sent: Option<Sent>,
@@ -52,14 +52,21 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    pub(super) fn add(&mut self, to: PeerId, owner: Owner, request: Request, deadline: Instant) -> RequestId {
+    pub(super) fn add(
+        &mut self,
+        to: PeerId,
+        requester: Requester,
+        request: Request,
+        deadline: Instant,
+    ) -> RequestId {
         let id = RequestId(self.next);
         self.next += 1;
         self.deadlines.insert((deadline, id));
-        if let Owner::Query(query, _) = owner {
+        if let Requester::Query(query, _) = requester {
             self.by_query.entry(query).or_default().push(id);
         }
-        let pending = Pending { to, owner, request, sent: None, retried: false, sent_anew: false, deadline };
+        let pending =
+            Pending { to, requester, request, sent: None, retried: false, sent_anew: false, deadline };
         self.pending.insert(id, Box::new(pending));
         id
     }
@@ -79,7 +86,7 @@ impl Requests {
     pub(super) fn remove(&mut self, id: RequestId) -> Option<Pending> {
         let pending = *self.pending.remove(&id)?;
         self.deadlines.remove(&(pending.deadline, id));
-        if let Owner::Query(query, _) = pending.owner
+        if let Requester::Query(query, _) = pending.requester
             && let Some(open) = self.by_query.get_mut(&query)
         {
             open.retain(|open| *open != id);
@@ -97,7 +104,7 @@ impl Requests {
         self.next += 1;
         self.deadlines.remove(&(pending.deadline, old));
         self.deadlines.insert((pending.deadline, new));
-        if let Owner::Query(query, _) = pending.owner {
+        if let Requester::Query(query, _) = pending.requester {
             let open = self.by_query.entry(query).or_default();
             open.retain(|open| *open != old);
             open.push(new);
