@@ -56,7 +56,7 @@ pub(super) enum Requester {
     /// The probe of a peer of the table.
     Probe,
     /// A connection, to see whether anything comes through it.
-    Pulse,
+    Liveness,
 }
 
 /// Whether a request is made though the peer failed lately.
@@ -337,7 +337,7 @@ impl Peers {
         let Some(pending) = self.requests.get_mut(id) else {
             return;
         };
-        if pending.requester == Requester::Pulse {
+        if pending.requester == Requester::Liveness {
             // What it was to show is known.
             self.requests.remove(id);
             return;
@@ -536,11 +536,11 @@ impl Peers {
             (Requester::Query(..), Err(RequestError::Timeout)) => self.estimator.asked(true),
             // Whoever says no, or of whom another does, was not silent; and what is asked unasked is no sample of whom lookups
             // meet.
-            (Requester::Query(..) | Requester::Check | Requester::Probe | Requester::Pulse, _) => {}
+            (Requester::Query(..) | Requester::Check | Requester::Probe | Requester::Liveness, _) => {}
         }
         // Whoever is slow is checked, so that checks would make all seem slow.
         if let Ok(Reply::Answer(_, rtt)) = result
-            && *requester != Requester::Pulse
+            && *requester != Requester::Liveness
         {
             self.estimator.answered(*rtt);
             self.patience = self.estimator.soft_timeout(None, Phase::Hopping).connected;

@@ -252,7 +252,7 @@ impl Upkeep {
         match requester {
             Requester::Check => self.admission.done(peer),
             Requester::Probe => self.probe.done(now),
-            Requester::Pulse | Requester::Query(..) => {}
+            Requester::Liveness | Requester::Query(..) => {}
         }
         if !matches!(result, Ok(Reply::Sent)) {
             self.seeds.asked(now, peer, result.as_ref().map(|_| ()).map_err(|error| *error));

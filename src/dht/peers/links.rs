@@ -167,7 +167,7 @@ impl Peers {
     /// One of several connections ended: what went down with it goes to another, as often as that happens, which is no more
     /// often than the peer makes connections. Returns whether it does.
     fn send_elsewhere(&mut self, id: RequestId) -> bool {
-        if self.requests.get(id).is_none_or(|pending| pending.requester == Requester::Pulse) {
+        if self.requests.get(id).is_none_or(|pending| pending.requester == Requester::Liveness) {
             return false;
         }
         let Some(id) = self.requests.renumber(id) else {
@@ -186,7 +186,7 @@ impl Peers {
     /// A connection ended before it brought anything: what went down with it waits for another, without having been
     /// retried. Returns whether it does; it is done once.
     fn send_anew(&mut self, id: RequestId) -> bool {
-        let may_be = |pending: &&mut Pending| !pending.sent_anew && pending.requester != Requester::Pulse;
+        let may_be = |pending: &&mut Pending| !pending.sent_anew && pending.requester != Requester::Liveness;
         let Some(pending) = self.requests.get_mut(id).filter(may_be) else {
             return false;
         };
@@ -298,7 +298,7 @@ impl Peers {
         };
         let request = Request::FindNode { key: Bytes::from(peer.to_bytes()) };
         let deadline = after(now, self.request_timeout);
-        let id = self.requests.add(peer, Requester::Pulse, request.clone(), deadline);
+        let id = self.requests.add(peer, Requester::Liveness, request.clone(), deadline);
         known.queue.push_in_flight(id);
         if let Some(pending) = self.requests.get_mut(id) {
             pending.sent = Some(Sent { at: now, on });
@@ -358,7 +358,7 @@ impl Peers {
         let requests = &self.requests;
         let on_it = known.queue.take_in_flight(|id| {
             requests.get(id).is_some_and(|pending| {
-                pending.requester != Requester::Pulse && !pending.retried && pending.is_on(from)
+                pending.requester != Requester::Liveness && !pending.retried && pending.is_on(from)
             })
         });
         for id in on_it.into_iter().rev() {

@@ -305,10 +305,11 @@ impl Upkeep {
     pub(super) fn is_proof(&self, requester: Requester, response: &Response, config: &Config) -> bool {
         match (requester, response) {
             (Requester::Query(..), _) => true,
-            (Requester::Check | Requester::Probe | Requester::Pulse, Response::FindNode { closer_peers }) => {
-                !closer_peers.is_empty() || self.is_low(config)
-            }
-            (Requester::Check | Requester::Probe | Requester::Pulse, _) => false,
+            (
+                Requester::Check | Requester::Probe | Requester::Liveness,
+                Response::FindNode { closer_peers },
+            ) => !closer_peers.is_empty() || self.is_low(config),
+            (Requester::Check | Requester::Probe | Requester::Liveness, _) => false,
         }
     }
 
