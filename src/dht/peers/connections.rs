@@ -42,7 +42,7 @@ pub(super) enum Act {
 
 /// Whether anything comes through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum LivenessState {
     /// Nothing is awaited.
     Calm,
     /// Something was asked, nothing has been heard since, and nothing need have been until then.
@@ -83,36 +83,36 @@ pub(super) struct Liveness {
     heard: Instant,
     /// Whether anything ever came through.
     is_proven: bool,
-    state: State,
+    state: LivenessState,
 }
 
 impl Liveness {
     const fn new(now: Instant) -> Self {
-        Self { heard: now, is_proven: false, state: State::Calm }
+        Self { heard: now, is_proven: false, state: LivenessState::Calm }
     }
 
     /// Something was asked, to which the answer comes within `patience` as a rule.
     fn asked(&mut self, now: Instant, patience: Duration) {
         match &mut self.state {
-            State::Calm => self.state = State::Awaited(after(now, patience)),
-            State::Doubted { again, is_asked, .. } => {
+            LivenessState::Calm => self.state = LivenessState::Awaited(after(now, patience)),
+            LivenessState::Doubted { again, is_asked, .. } => {
                 if !std::mem::replace(is_asked, true) {
                     *again = (*again).max(after(now, patience));
                 }
             }
-            State::Awaited(_) | State::Checked(_) => {}
+            LivenessState::Awaited(_) | LivenessState::Checked(_) => {}
         }
     }
 
     /// Something has come through.
     const fn heard(&mut self, now: Instant) {
-        *self = Self { heard: now, is_proven: true, state: State::Calm };
+        *self = Self { heard: now, is_proven: true, state: LivenessState::Calm };
     }
 
     /// Nothing is asked of the peer at all.
     const fn rest(&mut self, now: Instant) {
         self.heard = now;
-        self.state = State::Calm;
+        self.state = LivenessState::Calm;
     }
 
     /// Returns whether something has come through since.
@@ -122,26 +122,26 @@ impl Liveness {
 
     /// Begins a check, whatever the time. Returns whether none was under way.
     const fn check(&mut self, now: Instant) -> bool {
-        let begins = matches!(self.state, State::Calm | State::Awaited(_));
+        let begins = matches!(self.state, LivenessState::Calm | LivenessState::Awaited(_));
         if begins {
-            self.state = State::Checked(now);
+            self.state = LivenessState::Checked(now);
         }
         begins
     }
 
     /// Whether nothing has come through though a check was made.
     const fn is_doubted(&self) -> bool {
-        matches!(self.state, State::Doubted { .. })
+        matches!(self.state, LivenessState::Doubted { .. })
     }
 
     /// Whether there is no reason to think that nothing comes through.
     fn is_sound(&self) -> bool {
-        matches!(self.state, State::Calm | State::Awaited(_))
+        matches!(self.state, LivenessState::Calm | LivenessState::Awaited(_))
     }
 
     /// There was nothing to turn to: that is to be tried again then, which lies ahead, in any case or if anything is asked.
     const fn put_off(&mut self, until: Instant, in_any_case: bool) {
-        if let State::Doubted { again, is_asked, .. } = &mut self.state {
+        if let LivenessState::Doubted { again, is_asked, .. } = &mut self.state {
             *again = until;
             *is_asked = in_any_case;
         }
@@ -150,10 +150,10 @@ impl Liveness {
     /// Returns when to call [`on_timeout`](Self::on_timeout). `kept` tells that the connection is kept.
     fn deadline(&self, kept: Option<Kept>) -> Option<Instant> {
         match self.state {
-            State::Calm => kept.map(|kept| after(self.heard.max(kept.since), kept.silent)),
-            State::Awaited(until) => Some(until),
-            State::Checked(since) => Some(after(since, CHECKED)),
-            State::Doubted { again, is_asked, .. } => is_asked.then_some(again),
+            LivenessState::Calm => kept.map(|kept| after(self.heard.max(kept.since), kept.silent)),
+            LivenessState::Awaited(until) => Some(until),
+            LivenessState::Checked(since) => Some(after(since, CHECKED)),
+            LivenessState::Doubted { again, is_asked, .. } => is_asked.then_some(again),
         }
     }
 
@@ -162,12 +162,12 @@ impl Liveness {
             return None;
         }
         match self.state {
-            State::Calm | State::Awaited(_) => {
-                self.state = State::Checked(now);
+            LivenessState::Calm | LivenessState::Awaited(_) => {
+                self.state = LivenessState::Checked(now);
                 Some(Act::Check)
             }
-            State::Checked(since) | State::Doubted { since, .. } => {
-                self.state = State::Doubted { since, again: now, is_asked: false };
+            LivenessState::Checked(since) | LivenessState::Doubted { since, .. } => {
+                self.state = LivenessState::Doubted { since, again: now, is_asked: false };
                 Some(Act::TurnAway)
             }
         }
@@ -337,8 +337,8 @@ impl Connections {
         let all = self.0.iter().flat_map(|open| &open.all);
         let since =
             all.clone().find(|connection| connection.id == id).and_then(|it| match it.liveness.state {
-                State::Doubted { since, .. } => Some(since),
-                State::Calm | State::Awaited(_) | State::Checked(_) => None,
+                LivenessState::Doubted { since, .. } => Some(since),
+                LivenessState::Calm | LivenessState::Awaited(_) | LivenessState::Checked(_) => None,
             });
         since.is_some_and(|since| {
             all.clone().any(|other| other.id != id && other.liveness.is_heard_since(since))
@@ -350,7 +350,7 @@ impl Connections {
         self.doubted().next()?;
         let best = self.best()?;
         let liveness = &mut self.get_mut(best)?.liveness;
-        (liveness.state == State::Calm && liveness.check(now)).then_some(best)
+        (liveness.state == LivenessState::Calm && liveness.check(now)).then_some(best)
     }
 
     /// Nothing is asked of the peer at all, so that nothing need come through.
