@@ -45,7 +45,7 @@ use op::find_peers::FindPeers;
 use op::machine::After;
 use peers::{Outcome, Peers, Requester};
 use providing::Providing;
-use queries::{Asker, Ended, Queries};
+use queries::{Ended, Origin, Queries};
 use records::Records;
 use serving::{Serving, Stock};
 use storage::Storage;
@@ -316,7 +316,7 @@ impl<S: RecordStore> Dht<S> {
 
     /// Does what is left to be done for a query that is over.
     fn conclude(&mut self, now: Instant, ended: Option<Ended>) {
-        let Some(Ended { id, asker, after }) = ended else {
+        let Some(Ended { id, origin, after }) = ended else {
             return;
         };
         let (_, Stock { mut node, records, providing }) = self.split();
@@ -331,8 +331,8 @@ impl<S: RecordStore> Dht<S> {
             }
             After::Dialled => peers.forget_address(now, id, &mut cx.out),
             After::Found(found) => records.on_found(now, found, &mut node),
-            After::Put(stored) => records.on_put(now, &stored, asker, cx),
-            After::Announced(announced) => providing.on_announced(now, announced, asker, &mut node),
+            After::Put(stored) => records.on_put(now, &stored, origin, cx),
+            After::Announced(announced) => providing.on_announced(now, announced, origin, &mut node),
             After::Told(to, is_told) => providing.on_told(&to, is_told),
         }
     }
@@ -352,7 +352,7 @@ impl<S: RecordStore> Dht<S> {
                     if let Some(search) = FindPeers::of_upkeep(now, target, &mut parts)
                         && !queries.is_full()
                     {
-                        queries.insert(now, search, Asker::Upkeep);
+                        queries.insert(now, search, Origin::Upkeep);
                     }
                 }
             }
