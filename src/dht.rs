@@ -277,8 +277,8 @@ impl<S: RecordStore> Dht<S> {
             let Parts { cx, peers, upkeep, .. } = &mut node.parts;
             if let Some(outcome) = peers.next_outcome() {
                 self.settle(now, outcome);
-            } else if let Some(met) = peers.next_met() {
-                if let Some((peer, address)) = node.queries.on_met(met) {
+            } else if let Some(outcome) = peers.next_address_outcome() {
+                if let Some((peer, address)) = node.queries.on_address_outcome(outcome) {
                     upkeep.on_met(now, peer, address, cx, peers);
                 }
             } else if let Some(event) = peers.next_block_event() {

@@ -89,7 +89,7 @@ pub(super) struct Outcome {
 
 /// What came of dialling an address without knowing who is there.
 #[derive(Debug)]
-pub(super) struct Met {
+pub(super) struct AddressOutcome {
     pub(super) query: QueryId,
     pub(super) result: Result<PeerId, DialFailure>,
 }
@@ -117,7 +117,7 @@ pub(super) struct Met {
 ///
 /// # Outputs
 /// Dials and requests, pushed to the caller's queue; outcomes by [`next_outcome`](Self::next_outcome) and
-/// [`next_met`](Self::next_met).
+/// [`next_address_outcome`](Self::next_address_outcome).
 ///
 /// # What time does
 /// A request fails when its time is up, dialling included; it is the peer's failure only if it was awaited for as long as an
@@ -142,7 +142,7 @@ pub(super) struct Peers {
     requests: Requests,
     dials: Dials,
     outcomes: VecDeque<Outcome>,
-    met: VecDeque<Met>,
+    address_outcomes: VecDeque<AddressOutcome>,
     blocked: Blocked,
     /// When which connection is to be looked at.
     due: BTreeSet<(Instant, ConnectionId, PackedPeerId)>,
@@ -165,7 +165,7 @@ impl Peers {
             diversity: config.diversity.clone(),
             requests: Requests::default(),
             outcomes: VecDeque::new(),
-            met: VecDeque::new(),
+            address_outcomes: VecDeque::new(),
             blocked: Blocked::default(),
             due: BTreeSet::new(),
             patience: *config.soft_timeout.end(),
@@ -547,8 +547,8 @@ impl Peers {
         }
     }
 
-    pub(super) fn next_met(&mut self) -> Option<Met> {
-        self.met.pop_front()
+    pub(super) fn next_address_outcome(&mut self) -> Option<AddressOutcome> {
+        self.address_outcomes.pop_front()
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {

@@ -13,7 +13,7 @@ use super::answer::{Contents, contents, filter, heard, valid_record};
 use super::io::Output;
 use super::op::Operation;
 use super::op::machine::{After, Answer, Ask, Elsewhere, End, Step};
-use super::peers::{Met, Reply, Requester};
+use super::peers::{AddressOutcome, Reply, Requester};
 use super::view::Parts;
 use crate::addrs::Addresses;
 use crate::config::Config;
@@ -366,10 +366,13 @@ impl Queries {
     }
 
     /// An address has been dialled, and somebody was there or not. Returns who was met, and where.
-    pub(super) fn on_met(&mut self, Met { query: id, result }: Met) -> Option<(PeerId, Multiaddr)> {
+    pub(super) fn on_address_outcome(
+        &mut self,
+        AddressOutcome { query: id, result }: AddressOutcome,
+    ) -> Option<(PeerId, Multiaddr)> {
         let machine = self.pool.get_mut(id)?.operation.machine();
         let met = result.as_ref().ok().copied().zip(machine.connects_to().cloned());
-        machine.met(result);
+        machine.address_dialled(result);
         self.pool.wake(id);
         met
     }

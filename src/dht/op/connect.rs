@@ -113,7 +113,7 @@ impl Machine for Connect {
         self.state = State::Over(Err(Failure::Request(*from, error)));
     }
 
-    fn met(&mut self, result: Result<PeerId, DialFailure>) {
+    fn address_dialled(&mut self, result: Result<PeerId, DialFailure>) {
         self.state = match result {
             Ok(peer) => State::Met(peer),
             Err(failure) => State::Over(Err(Failure::Dial(failure))),

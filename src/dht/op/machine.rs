@@ -101,7 +101,7 @@ pub(in crate::dht) trait Machine {
     fn failed(&mut self, from: &PeerId, lookup: u16, error: RequestError);
 
     /// An address that was to be dialled has been, and this is who was there.
-    fn met(&mut self, _result: Result<PeerId, DialFailure>) {}
+    fn address_dialled(&mut self, _result: Result<PeerId, DialFailure>) {}
 
     /// Returns the result of an operation that ends before it is done.
     fn end(&mut self, view: &View<'_>, why: End) -> QueryResult;

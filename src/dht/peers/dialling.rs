@@ -11,7 +11,7 @@ use libp2p_identity::PeerId;
 use super::blocked::BlockEvent;
 use super::dials::{Attempt, Dial, Whom};
 use super::route::MAX_HEARSAY;
-use super::{Known, Link, Met, Peers};
+use super::{AddressOutcome, Known, Link, Peers};
 use crate::addrs::{Addresses, ip_of};
 use crate::config::IpDiversity;
 use crate::dht::io::{DialFailure, DialId, Output, Unreached};
@@ -157,7 +157,7 @@ impl Peers {
                 self.address_denied(now, *query);
             }
             Some(Dial { whom: Whom::Anybody(query), .. }) => {
-                self.met.push_back(Met { query: *query, result: Err(error.clone()) });
+                self.address_outcomes.push_back(AddressOutcome { query: *query, result: Err(error.clone()) });
             }
             // The connection that there is stays as it is.
             Some(Dial { whom: Whom::Beside(_), .. }) => {}
@@ -277,7 +277,7 @@ impl Peers {
     /// The program does not let a dial to an address through.
     pub(super) fn address_denied(&mut self, now: Instant, query: QueryId) {
         if !self.dials.wait_again(now, Whom::Anybody(query), self.request_timeout) {
-            self.met.push_back(Met { query, result: Err(DialFailure::Denied) });
+            self.address_outcomes.push_back(AddressOutcome { query, result: Err(DialFailure::Denied) });
         }
     }
 
@@ -338,7 +338,7 @@ impl Peers {
         let peer = match dial.whom {
             Whom::Anybody(query) => {
                 let failure = DialFailure::unreachable(Unreached::Silent);
-                return self.met.push_back(Met { query, result: Err(failure) });
+                return self.address_outcomes.push_back(AddressOutcome { query, result: Err(failure) });
             }
             // The connection that there is stays as it is.
             Whom::Beside(_) => return,

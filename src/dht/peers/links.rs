@@ -12,7 +12,7 @@ use libp2p_identity::PeerId;
 use super::connections::Act;
 use super::dials::{Dial, Whom};
 use super::requests::{Pending, Sent};
-use super::{Known, Link, Met, Peers, Protocol, Requester};
+use super::{AddressOutcome, Known, Link, Peers, Protocol, Requester};
 use crate::addrs::{IpGroup, Reach};
 use crate::dht::io::{ConnectionId, DialId, Output, RequestId};
 use crate::message::Request;
@@ -67,7 +67,7 @@ impl Peers {
             self.let_through(now, &peer, dial.is_some());
         }
         if let Some(Dial { whom: Whom::Anybody(query), .. }) = dial {
-            self.met.push_back(Met { query, result: Ok(peer) });
+            self.address_outcomes.push_back(AddressOutcome { query, result: Ok(peer) });
         }
         self.opened(now, &peer, connection, out);
         self.serve(now, peer, out);
