@@ -80,7 +80,7 @@ impl Machine for AskPeer {
     }
 
     fn answered(&mut self, _: Instant, from: &PeerId, _: u16, answer: Answer) {
-        let info = |named: crate::dht::answer::Named| PeerInfo { peer_id: named.peer, addrs: named.addresses.into_vec() };
+        let info = |named: crate::dht::answer::CloserPeer| PeerInfo { peer_id: named.peer, addrs: named.addresses.into_vec() };
         let closer = answer.closer.into_iter().map(info).collect();
         let ok = AskPeerOk { peer: *from, closer, record: answer.record };
         self.state = State::Over(Box::new(Ok(ok)));
