@@ -11,7 +11,7 @@ use libp2p_identity::PeerId;
 
 use super::connections::Act;
 use super::dials::{Dial, Whom};
-use super::requests::{Pending, Sent};
+use super::requests::{PendingRequest, Sent};
 use super::{AddressOutcome, Known, Link, Peers, Protocol, Requester};
 use crate::addrs::{IpGroup, Reach};
 use crate::dht::io::{ConnectionId, DialId, Output, RequestId};
@@ -186,7 +186,8 @@ impl Peers {
     /// A connection ended before it brought anything: what went down with it waits for another, without having been
     /// retried. Returns whether it does; it is done once.
     fn send_anew(&mut self, id: RequestId) -> bool {
-        let may_be = |pending: &&mut Pending| !pending.sent_anew && pending.requester != Requester::Liveness;
+        let may_be =
+            |pending: &&mut PendingRequest| !pending.sent_anew && pending.requester != Requester::Liveness;
         let Some(pending) = self.requests.get_mut(id).filter(may_be) else {
             return false;
         };

@@ -21,7 +21,7 @@ pub(super) struct Sent {
 
 /// A request without an outcome.
 #[derive(Debug)]
-pub(super) struct Pending {
+pub(super) struct PendingRequest {
     pub(super) to: PeerId,
     pub(super) requester: Requester,
     pub(super) request: Request,
@@ -34,7 +34,7 @@ pub(super) struct Pending {
     deadline: Instant,
 }
 
-impl Pending {
+impl PendingRequest {
     /// Returns whether it was sent on a connection.
     pub(super) fn is_on(&self, connection: ConnectionId) -> bool {
         self.sent.is_some_and(|sent| sent.on == connection)
@@ -45,7 +45,7 @@ impl Pending {
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     /// Each in a place of its own, or the room for eleven would stay when there are none.
-    pending: BTreeMap<RequestId, Box<Pending>>,
+    pending: BTreeMap<RequestId, Box<PendingRequest>>,
     deadlines: BTreeSet<(Instant, RequestId)>,
     by_query: BTreeMap<QueryId, Vec<RequestId>>,
     next: u64,
@@ -66,7 +66,7 @@ impl Requests {
             self.by_query.entry(query).or_default().push(id);
         }
         let pending =
-            Pending { to, requester, request, sent: None, retried: false, sent_anew: false, deadline };
+            PendingRequest { to, requester, request, sent: None, retried: false, sent_anew: false, deadline };
         self.pending.insert(id, Box::new(pending));
         id
     }
@@ -75,15 +75,15 @@ impl Requests {
         self.pending.len()
     }
 
-    pub(super) fn get(&self, id: RequestId) -> Option<&Pending> {
+    pub(super) fn get(&self, id: RequestId) -> Option<&PendingRequest> {
         self.pending.get(&id).map(Box::as_ref)
     }
 
-    pub(super) fn get_mut(&mut self, id: RequestId) -> Option<&mut Pending> {
+    pub(super) fn get_mut(&mut self, id: RequestId) -> Option<&mut PendingRequest> {
         self.pending.get_mut(&id).map(Box::as_mut)
     }
 
-    pub(super) fn remove(&mut self, id: RequestId) -> Option<Pending> {
+    pub(super) fn remove(&mut self, id: RequestId) -> Option<PendingRequest> {
         let pending = *self.pending.remove(&id)?;
         self.deadlines.remove(&(pending.deadline, id));
         if let Requester::Query(query, _) = pending.requester
