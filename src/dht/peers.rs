@@ -36,7 +36,7 @@ pub(super) use blocked::BlockEvent;
 use blocked::Blocked;
 use dials::Dials;
 pub(super) use known::{Known, Link, Protocol};
-pub(super) use links::Left;
+pub(super) use links::Remaining;
 use memory::Memory;
 use requests::{Requests, Sent};
 

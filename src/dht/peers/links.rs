@@ -27,7 +27,7 @@ const SLOT_AGAIN: Duration = Duration::from_secs(1);
 
 /// What is left of a peer's connections when one is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::dht) enum Left {
+pub(in crate::dht) enum Remaining {
     Others,
     /// That was the last one; whether anything had not been answered.
     Nothing {
@@ -114,7 +114,7 @@ impl Peers {
         peer: PeerId,
         connection: ConnectionId,
         out: &mut VecDeque<Output>,
-    ) -> Left {
+    ) -> Remaining {
         let second = self.known.second(now);
         let ends_unexpectedly = |known: &Known| known.connections.ends_unexpectedly(now, connection);
         let unexpected = self.known.get(&peer).is_some_and(ends_unexpectedly);
@@ -122,10 +122,10 @@ impl Peers {
             // It counts as ended already; only its place in the program was taken until now.
             self.dials.end_pause();
             self.fill_slots(now, out);
-            return Left::Others;
+            return Remaining::Others;
         }
         let Some(known) = self.known.get_mut(&peer) else {
-            return Left::Others;
+            return Remaining::Others;
         };
         let is_last = known.connections.is_empty();
         if is_last {
@@ -152,7 +152,7 @@ impl Peers {
         self.dials.end_pause();
         self.serve(now, peer, out);
         self.fill_slots(now, out);
-        if is_last { Left::Nothing { was_busy, unexpected } } else { Left::Others }
+        if is_last { Remaining::Nothing { was_busy, unexpected } } else { Remaining::Others }
     }
 
     /// A connection is gone, and not looked at any more. Returns whether it was there.

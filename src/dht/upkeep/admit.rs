@@ -8,7 +8,7 @@ use crate::addrs::{Addresses, IpGroup, Reach, clean, without_peer};
 use crate::config::{BucketInserts, Config};
 use crate::dht::context::Context;
 use crate::dht::io::{ConnectionId, DialId};
-use crate::dht::peers::{Left, Peers, Protocol, Requester};
+use crate::dht::peers::{Peers, Protocol, Remaining, Requester};
 use crate::error::{AddressError, RequestError};
 use crate::event::{Event, RoutingUpdate};
 use crate::key::Key;
@@ -52,7 +52,7 @@ impl Upkeep {
         peers: &mut Peers,
     ) {
         let left = peers.disconnected(now, peer, connection, &mut cx.out);
-        let Left::Nothing { was_busy, unexpected } = left else {
+        let Remaining::Nothing { was_busy, unexpected } = left else {
             return;
         };
         let key = peers.key(&peer);
