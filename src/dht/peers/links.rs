@@ -10,7 +10,7 @@ use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use super::connections::Act;
-use super::dials::{Dial, Whom};
+use super::dials::{Dial, DialTarget};
 use super::requests::{PendingRequest, Sent};
 use super::{AddressOutcome, Known, Link, Peers, Protocol, Requester};
 use crate::addrs::{IpGroup, Reach};
@@ -66,7 +66,7 @@ impl Peers {
         if dialled || dial.is_some() {
             self.let_through(now, &peer, dial.is_some());
         }
-        if let Some(Dial { whom: Whom::Anybody(query), .. }) = dial {
+        if let Some(Dial { target: DialTarget::Anybody(query), .. }) = dial {
             self.address_outcomes.push_back(AddressOutcome { query, result: Ok(peer) });
         }
         self.opened(now, &peer, connection, out);
@@ -336,7 +336,7 @@ impl Peers {
         }
         known.connections.dialled_beside(now);
         tracing::debug!(%peer, "nothing comes through a connection; it is dialled beside it");
-        let id = self.dials.begin(now, Whom::Beside(peer), addresses.clone());
+        let id = self.dials.begin(now, DialTarget::Beside(peer), addresses.clone());
         out.push_back(Output::Dial { id, peer: Some(peer), addresses, beside: true });
     }
 
