@@ -21,7 +21,7 @@ use crate::validate::Validator as _;
 /// How many peers of one IP group in one answer count.
 const MAX_PER_GROUP: usize = 2;
 
-/// A peer that an answer names, ready for a lookup.
+/// A closer peer: one that an answer names, ready for a lookup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CloserPeer {
     pub(super) key: Key,

@@ -46,7 +46,7 @@ const MAX_IN_FLIGHT: usize = 32;
 /// How many requests wait for one peer; one more fails at once.
 const MAX_WAITING: usize = 1024;
 
-/// For whom a request is made.
+/// The requester: for whom a request is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Requester {
     /// A query, and which of its lookups.
@@ -87,7 +87,7 @@ pub(super) struct Outcome {
     pub(super) result: Result<Reply, RequestError>,
 }
 
-/// What came of dialling an address without knowing who is there.
+/// The outcome of dialling an address without knowing who is there.
 #[derive(Debug)]
 pub(super) struct AddressOutcome {
     pub(super) query: QueryId,

@@ -29,7 +29,7 @@ use crate::record::RecordKey;
 use crate::time::{Duration, Instant};
 pub use shown::QueryRef;
 
-/// Who is told what a query reaches.
+/// The origin of a query: who is told what it reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
     Application,

@@ -23,7 +23,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest such pause: a request that waits for a place has at least one more chance in its time.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// DialTarget a dial is to reach.
+/// The target of a dial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DialTarget {
     Peer(PeerId),

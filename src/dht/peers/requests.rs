@@ -19,7 +19,7 @@ pub(super) struct Sent {
     pub(super) on: ConnectionId,
 }
 
-/// A request without an outcome.
+/// A pending request: one without an outcome.
 #[derive(Debug)]
 pub(super) struct PendingRequest {
     pub(super) to: PeerId,

@@ -22,7 +22,7 @@ pub(super) struct Offer {
     pub(super) record: Record,
 }
 
-/// What may wait.
+/// A request that waits for the word of the application.
 #[derive(Debug)]
 pub(super) enum HeldRequest {
     Record(Offer),
@@ -30,7 +30,7 @@ pub(super) enum HeldRequest {
     Provider(PeerId, ProviderRecord),
 }
 
-/// All that waits for the word of the application.
+/// The requests that wait for the word of the application.
 ///
 /// # What time does
 /// Ends the wait; all wait equally long, so that the order of the numbers is that of the ends.
