@@ -117,7 +117,8 @@ pub(super) struct AddressOutcome {
 ///
 /// # Outputs
 /// Dials and requests, pushed to the caller's queue; outcomes by [`next_outcome`](Self::next_outcome) and
-/// [`next_address_outcome`](Self::next_address_outcome).
+/// [`next_address_outcome`](Self::next_address_outcome); whom the program blocks by
+/// [`next_block_event`](Self::next_block_event).
 ///
 /// # What time does
 /// A request fails when its time is up, dialling included; it is the peer's failure only if it was awaited for as long as an
