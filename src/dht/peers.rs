@@ -1,7 +1,7 @@
 //! Peers: connections, dials, requests in flight and waiting, and what is remembered of each peer.
 //!
 //! Knows ids, addresses, messages and time; knows neither tables nor queries. What came of a request is handed back
-//! with the owner it was made for.
+//! with the requester it was made for.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -21,21 +21,22 @@ use crate::query::rtt::{Estimator, Rtt};
 use crate::query::timeout::Phase;
 use crate::time::{Duration, Instant, after, earliest};
 
-mod attempts;
+mod blocked;
 mod connections;
+mod dialling;
 mod dials;
 mod known;
 mod links;
 mod memory;
-mod pulses;
 mod queue;
 mod requests;
 mod route;
 
-pub(super) use attempts::Standing;
+pub(super) use blocked::BlockEvent;
+use blocked::Blocked;
 use dials::Dials;
 pub(super) use known::{Known, Link, Protocol};
-pub(super) use links::Left;
+pub(super) use links::Remaining;
 use memory::Memory;
 use requests::{Requests, Sent};
 
@@ -45,9 +46,9 @@ const MAX_IN_FLIGHT: usize = 32;
 /// How many requests wait for one peer; one more fails at once.
 const MAX_WAITING: usize = 1024;
 
-/// For whom a request is made.
+/// The requester: for whom a request is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Owner {
+pub(super) enum Requester {
     /// A query, and which of its lookups.
     Query(QueryId, u16),
     /// The check of a stranger.
@@ -55,7 +56,7 @@ pub(super) enum Owner {
     /// The probe of a peer of the table.
     Probe,
     /// A connection, to see whether anything comes through it.
-    Pulse,
+    Liveness,
 }
 
 /// Whether a request is made though the peer failed lately.
@@ -80,15 +81,15 @@ pub(super) enum Reply {
 /// What came of a request.
 #[derive(Debug)]
 pub(super) struct Outcome {
-    pub(super) owner: Owner,
+    pub(super) requester: Requester,
     pub(super) peer: PeerId,
     pub(super) key: Key,
     pub(super) result: Result<Reply, RequestError>,
 }
 
-/// What came of dialling an address without knowing who is there.
+/// The outcome of dialling an address without knowing who is there.
 #[derive(Debug)]
-pub(super) struct Met {
+pub(super) struct AddressOutcome {
     pub(super) query: QueryId,
     pub(super) result: Result<PeerId, DialFailure>,
 }
@@ -116,7 +117,8 @@ pub(super) struct Met {
 ///
 /// # Outputs
 /// Dials and requests, pushed to the caller's queue; outcomes by [`next_outcome`](Self::next_outcome) and
-/// [`next_met`](Self::next_met).
+/// [`next_address_outcome`](Self::next_address_outcome); whom the program blocks by
+/// [`next_block_event`](Self::next_block_event).
 ///
 /// # What time does
 /// A request fails when its time is up, dialling included; it is the peer's failure only if it was awaited for as long as an
@@ -141,14 +143,12 @@ pub(super) struct Peers {
     requests: Requests,
     dials: Dials,
     outcomes: VecDeque<Outcome>,
-    met: VecDeque<Met>,
-    /// Who is blocked by the program, and until when he is left alone.
-    barred: BTreeSet<(Instant, PeerId)>,
+    address_outcomes: VecDeque<AddressOutcome>,
+    blocked: Blocked,
     /// When which connection is to be looked at.
     due: BTreeSet<(Instant, ConnectionId, PackedPeerId)>,
     /// For how long an answer is usually awaited.
     patience: Duration,
-    standings: VecDeque<Standing>,
     /// Who this node is, for those that it tells where it is.
     own: Local,
     /// How far away somebody may be who can use an address of this node.
@@ -166,11 +166,10 @@ impl Peers {
             diversity: config.diversity.clone(),
             requests: Requests::default(),
             outcomes: VecDeque::new(),
-            met: VecDeque::new(),
-            barred: BTreeSet::new(),
+            address_outcomes: VecDeque::new(),
+            blocked: Blocked::default(),
             due: BTreeSet::new(),
             patience: *config.soft_timeout.end(),
-            standings: VecDeque::new(),
             own: own.clone(),
             own_reach: None,
             estimator: Estimator::new(config.soft_timeout.clone(), config.timeout_policy),
@@ -259,7 +258,7 @@ impl Peers {
         to: PeerId,
         addresses: &Addresses,
         request: Request,
-        (owner, urgency): (Owner, Urgency),
+        (requester, urgency): (Requester, Urgency),
         out: &mut VecDeque<Output>,
     ) {
         let deadline = after(now, self.request_timeout);
@@ -267,10 +266,10 @@ impl Peers {
         known.hints = known.hints.joined(addresses);
         if let Some(error) = known.refusal(now, urgency) {
             let key = self.key(&to);
-            self.outcomes.push_back(Outcome { owner, peer: to, key, result: Err(error) });
+            self.outcomes.push_back(Outcome { requester, peer: to, key, result: Err(error) });
             return;
         }
-        let id = self.requests.add(to, owner, request, deadline);
+        let id = self.requests.add(to, requester, request, deadline);
         if let Some(known) = self.known.get_mut(&to) {
             known.queue.push_back(id);
         }
@@ -339,7 +338,7 @@ impl Peers {
         let Some(pending) = self.requests.get_mut(id) else {
             return;
         };
-        if pending.owner == Owner::Pulse {
+        if pending.requester == Requester::Liveness {
             // What it was to show is known.
             self.requests.remove(id);
             return;
@@ -478,7 +477,7 @@ impl Peers {
             return;
         };
         let key = self.key(&pending.to);
-        self.outcomes.push_back(Outcome { owner: pending.owner, peer: pending.to, key, result });
+        self.outcomes.push_back(Outcome { requester: pending.requester, peer: pending.to, key, result });
     }
 
     /// Fails every request whose time is up.
@@ -532,32 +531,32 @@ impl Peers {
         outcome
     }
 
-    fn learn(&mut self, Outcome { owner, result, .. }: &Outcome) {
-        match (owner, result) {
-            (Owner::Query(..), Ok(Reply::Answer(..))) => self.estimator.asked(false),
-            (Owner::Query(..), Err(RequestError::Timeout)) => self.estimator.asked(true),
+    fn learn(&mut self, Outcome { requester, result, .. }: &Outcome) {
+        match (requester, result) {
+            (Requester::Query(..), Ok(Reply::Answer(..))) => self.estimator.asked(false),
+            (Requester::Query(..), Err(RequestError::Timeout)) => self.estimator.asked(true),
             // Whoever says no, or of whom another does, was not silent; and what is asked unasked is no sample of whom lookups
             // meet.
-            (Owner::Query(..) | Owner::Check | Owner::Probe | Owner::Pulse, _) => {}
+            (Requester::Query(..) | Requester::Check | Requester::Probe | Requester::Liveness, _) => {}
         }
         // Whoever is slow is checked, so that checks would make all seem slow.
         if let Ok(Reply::Answer(_, rtt)) = result
-            && *owner != Owner::Pulse
+            && *requester != Requester::Liveness
         {
             self.estimator.answered(*rtt);
             self.patience = self.estimator.soft_timeout(None, Phase::Hopping).connected;
         }
     }
 
-    pub(super) fn next_met(&mut self) -> Option<Met> {
-        self.met.pop_front()
+    pub(super) fn next_address_outcome(&mut self) -> Option<AddressOutcome> {
+        self.address_outcomes.pop_front()
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         let dial = self.dials.oldest().map(|(_, since)| after(since, self.request_timeout));
-        let barred = self.barred.first().map(|(at, _)| *at);
         let connection = self.due.first().map(|(at, ..)| *at);
-        let due = [self.requests.deadline(), dial, self.dials.deadline(), barred, connection];
+        let due =
+            [self.requests.deadline(), dial, self.dials.deadline(), self.blocked.deadline(), connection];
         due.into_iter().fold(None, earliest)
     }
 

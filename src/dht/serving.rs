@@ -22,7 +22,7 @@ use crate::store::RecordStore;
 use crate::time::Instant;
 
 use closer::{closer, closer_to_node};
-use held::{Held, Waiting};
+use held::{HeldRequest, HeldRequests};
 
 /// What a node serves others, and what of that waits for the application.
 ///
@@ -42,7 +42,7 @@ use held::{Held, Waiting};
 /// As many held records as are configured.
 #[derive(Debug, Default)]
 pub(super) struct Serving {
-    held: Waiting,
+    held: HeldRequests,
 }
 
 /// The parts of the node that serving works with.
@@ -118,8 +118,8 @@ impl Serving {
 }
 
 /// Refuses what a peer has sent; an announcement has been taken as done already.
-fn refuse(what: Held, cx: &mut Context) {
-    if let Held::Record(offer) = what {
+fn refuse(what: HeldRequest, cx: &mut Context) {
+    if let HeldRequest::Record(offer) = what {
         cx.out.push_back(Output::RefuseRequest { to: offer.from, id: offer.id });
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use libp2p_identity::PeerId;
 
-use super::Owner;
+use super::Requester;
 use crate::dht::io::{ConnectionId, RequestId};
 use crate::event::QueryId;
 use crate::message::Request;
@@ -19,11 +19,11 @@ pub(super) struct Sent {
     pub(super) on: ConnectionId,
 }
 
-/// A request without an outcome.
+/// A pending request: one without an outcome.
 #[derive(Debug)]
-pub(super) struct Pending {
+pub(super) struct PendingRequest {
     pub(super) to: PeerId,
-    pub(super) owner: Owner,
+    pub(super) requester: Requester,
     pub(super) request: Request,
     /// When it was sent, and on which connection; `None` while it waits.
     pub(super) sent: Option<Sent>,
@@ -34,7 +34,7 @@ pub(super) struct Pending {
     deadline: Instant,
 }
 
-impl Pending {
+impl PendingRequest {
     /// Returns whether it was sent on a connection.
     pub(super) fn is_on(&self, connection: ConnectionId) -> bool {
         self.sent.is_some_and(|sent| sent.on == connection)
@@ -45,21 +45,28 @@ impl Pending {
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     /// Each in a place of its own, or the room for eleven would stay when there are none.
-    pending: BTreeMap<RequestId, Box<Pending>>,
+    pending: BTreeMap<RequestId, Box<PendingRequest>>,
     deadlines: BTreeSet<(Instant, RequestId)>,
     by_query: BTreeMap<QueryId, Vec<RequestId>>,
     next: u64,
 }
 
 impl Requests {
-    pub(super) fn add(&mut self, to: PeerId, owner: Owner, request: Request, deadline: Instant) -> RequestId {
+    pub(super) fn add(
+        &mut self,
+        to: PeerId,
+        requester: Requester,
+        request: Request,
+        deadline: Instant,
+    ) -> RequestId {
         let id = RequestId(self.next);
         self.next += 1;
         self.deadlines.insert((deadline, id));
-        if let Owner::Query(query, _) = owner {
+        if let Requester::Query(query, _) = requester {
             self.by_query.entry(query).or_default().push(id);
         }
-        let pending = Pending { to, owner, request, sent: None, retried: false, sent_anew: false, deadline };
+        let pending =
+            PendingRequest { to, requester, request, sent: None, retried: false, sent_anew: false, deadline };
         self.pending.insert(id, Box::new(pending));
         id
     }
@@ -68,18 +75,18 @@ impl Requests {
         self.pending.len()
     }
 
-    pub(super) fn get(&self, id: RequestId) -> Option<&Pending> {
+    pub(super) fn get(&self, id: RequestId) -> Option<&PendingRequest> {
         self.pending.get(&id).map(Box::as_ref)
     }
 
-    pub(super) fn get_mut(&mut self, id: RequestId) -> Option<&mut Pending> {
+    pub(super) fn get_mut(&mut self, id: RequestId) -> Option<&mut PendingRequest> {
         self.pending.get_mut(&id).map(Box::as_mut)
     }
 
-    pub(super) fn remove(&mut self, id: RequestId) -> Option<Pending> {
+    pub(super) fn remove(&mut self, id: RequestId) -> Option<PendingRequest> {
         let pending = *self.pending.remove(&id)?;
         self.deadlines.remove(&(pending.deadline, id));
-        if let Owner::Query(query, _) = pending.owner
+        if let Requester::Query(query, _) = pending.requester
             && let Some(open) = self.by_query.get_mut(&query)
         {
             open.retain(|open| *open != id);
@@ -97,7 +104,7 @@ impl Requests {
         self.next += 1;
         self.deadlines.remove(&(pending.deadline, old));
         self.deadlines.insert((pending.deadline, new));
-        if let Owner::Query(query, _) = pending.owner {
+        if let Requester::Query(query, _) = pending.requester {
             let open = self.by_query.entry(query).or_default();
             open.retain(|open| *open != old);
             open.push(new);

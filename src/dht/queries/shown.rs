@@ -2,20 +2,20 @@
 //!
 //! Changes nothing of them.
 
-use super::{Asker, Last, Queries, Query};
+use super::{Last, Origin, Queries, Query};
 use crate::event::{QueryId, QueryInfo, QueryStats};
 
 impl Queries {
     /// Iterates over the queries of the application that run, and those that have ended while their last event is still to be
     /// taken.
     pub(in crate::dht) fn iter(&self) -> impl Iterator<Item = QueryRef> {
-        let visible = self.pool.iter().filter(|(_, query)| query.asker == Asker::Application);
+        let visible = self.pool.iter().filter(|(_, query)| query.origin == Origin::Application);
         visible.map(|(id, query)| query.seen(id)).chain(self.ended.values().cloned())
     }
 
     /// Returns a query of the application that runs, or whose last event is still to be taken.
     pub(in crate::dht) fn get(&self, id: QueryId) -> Option<QueryRef> {
-        let query = self.pool.get(id).filter(|query| query.asker == Asker::Application);
+        let query = self.pool.get(id).filter(|query| query.origin == Origin::Application);
         query.map(|query| query.seen(id)).or_else(|| self.ended.get(&id).cloned())
     }
 
