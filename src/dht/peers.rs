@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, VecDeque};
 use libp2p_identity::PeerId;
 use smallvec::SmallVec;
 
-use super::io::{ConnectionId, DialFailure, Output, RequestId};
+use super::io::{ConnectionId, Output, RequestId};
 use super::local::Local;
 use crate::addrs::{Addresses, Reach};
 use crate::config::{Config, IpDiversity};
@@ -17,7 +17,7 @@ use crate::event::QueryId;
 use crate::key::Key;
 use crate::message::{Request, Response};
 use crate::peer::{ConnectionType, KadPeer, PackedPeerId};
-use crate::query::rtt::{Estimator, Rtt};
+use crate::query::rtt::Estimator;
 use crate::query::timeout::Phase;
 use crate::time::{Duration, Instant, after, earliest};
 
@@ -28,9 +28,11 @@ mod dials;
 mod known;
 mod links;
 mod memory;
+mod outcome;
 mod queue;
 mod requests;
 mod route;
+mod trouble;
 
 pub(super) use blocked::BlockEvent;
 use blocked::Blocked;
@@ -38,61 +40,11 @@ use dials::Dials;
 pub(super) use known::{Known, Link, Protocol};
 pub(super) use links::Remaining;
 use memory::Memory;
+pub(super) use outcome::{AddressOutcome, Outcome, Reply, Requester, Urgency};
 use requests::{Requests, Sent};
 
 /// How many requests to one peer are in flight at once: four streams of eight.
 const MAX_IN_FLIGHT: usize = 32;
-
-/// How many requests wait for one peer; one more fails at once.
-const MAX_WAITING: usize = 1024;
-
-/// The requester: for whom a request is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Requester {
-    /// A query, and which of its lookups.
-    Query(QueryId, u16),
-    /// The check of a stranger.
-    Check,
-    /// The probe of a peer of the table.
-    Probe,
-    /// A connection, to see whether anything comes through it.
-    Liveness,
-}
-
-/// Whether a request is made though the peer failed lately.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Urgency {
-    /// Not before its back-off is over.
-    Patient,
-    /// At once.
-    Forced,
-}
-
-/// What came of a request that did not fail.
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "used up as soon as it is made")]
-pub(super) enum Reply {
-    /// The answer and the time it took since the request was sent.
-    Answer(Response, Duration),
-    /// It was sent; nothing is answered.
-    Sent,
-}
-
-/// What came of a request.
-#[derive(Debug)]
-pub(super) struct Outcome {
-    pub(super) requester: Requester,
-    pub(super) peer: PeerId,
-    pub(super) key: Key,
-    pub(super) result: Result<Reply, RequestError>,
-}
-
-/// The outcome of dialling an address without knowing who is there.
-#[derive(Debug)]
-pub(super) struct AddressOutcome {
-    pub(super) query: QueryId,
-    pub(super) result: Result<PeerId, DialFailure>,
-}
 
 /// All peers this node has to do with.
 ///

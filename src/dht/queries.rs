@@ -104,6 +104,27 @@ impl Queries {
         Self { pool: Pool::new(limit, config.query_timeout), ended: BTreeMap::new(), limit }
     }
 
+    /// Iterates over the queries of the application that run, and those that have ended while their last event is still to be
+    /// taken.
+    pub(super) fn iter(&self) -> impl Iterator<Item = QueryRef> {
+        let visible = self.pool.iter().filter(|(_, query)| query.origin == Origin::Application);
+        visible.map(|(id, query)| query.seen(id)).chain(self.ended.values().cloned())
+    }
+
+    /// Returns a query of the application that runs, or whose last event is still to be taken.
+    pub(super) fn get(&self, id: QueryId) -> Option<QueryRef> {
+        let query = self.pool.get(id).filter(|query| query.origin == Origin::Application);
+        query.map(|query| query.seen(id)).or_else(|| self.ended.get(&id).cloned())
+    }
+
+    /// The driver has taken the last event of a query.
+    pub(super) fn last_was_taken(&mut self, id: QueryId) {
+        match self.pool.get_mut(id) {
+            Some(query) => query.last = Last::Taken,
+            None => drop(self.ended.remove(&id)),
+        }
+    }
+
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.pool.deadline()
     }
@@ -420,6 +441,10 @@ impl Query {
     const fn new(now: Instant, operation: Operation, origin: Origin) -> Self {
         let (step, last) = (ProgressStep::first(), Last::Ahead);
         Self { operation, origin, start: now, latest: now, dials: 0, step, last, room: None }
+    }
+
+    fn seen(&self, id: QueryId) -> QueryRef {
+        QueryRef::new(id, self.operation.state().info(self.step), self.stats())
     }
 
     fn stats(&self) -> QueryStats {

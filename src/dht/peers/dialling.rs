@@ -8,10 +8,12 @@ use std::collections::VecDeque;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
+use super::Peers;
 use super::blocked::BlockEvent;
 use super::dials::{Attempt, Dial, DialTarget};
+use super::known::{Known, Link};
+use super::outcome::AddressOutcome;
 use super::route::MAX_HEARSAY;
-use super::{AddressOutcome, Known, Link, Peers};
 use crate::addrs::{Addresses, ip_of};
 use crate::config::IpDiversity;
 use crate::dht::io::{DialFailure, DialId, Output, Unreached};

@@ -9,10 +9,12 @@ use bytes::Bytes;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
+use super::Peers;
 use super::connections::Act;
 use super::dials::{Dial, DialTarget};
+use super::known::{Known, Link, Protocol};
+use super::outcome::{AddressOutcome, Requester};
 use super::requests::{PendingRequest, Sent};
-use super::{AddressOutcome, Known, Link, Peers, Protocol, Requester};
 use crate::addrs::{IpGroup, Reach};
 use crate::dht::io::{ConnectionId, DialId, Output, RequestId};
 use crate::message::Request;

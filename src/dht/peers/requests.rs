@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use libp2p_identity::PeerId;
 
-use super::Requester;
+use super::outcome::Requester;
 use crate::dht::io::{ConnectionId, RequestId};
 use crate::event::QueryId;
 use crate::message::Request;
