@@ -28,7 +28,7 @@ use super::budget::NodeBuffer;
 use super::connections::{Connections, Delivery};
 use super::desk::Desk;
 use super::entropy;
-use super::handler::{FromHandler, Handler, Limits, ToHandler, connection_of};
+use super::handler::{FromHandler, Handler, Limits, ToHandler, Told, connection_of};
 use super::timer::{self, Timer};
 use super::watch::Watch;
 use crate::addrs::{Addresses, without_peer};
@@ -38,6 +38,7 @@ pub use commands::QueryMut;
 
 use crate::dht::{self, Dht, DialFailure, DialId, Input, Output, Unreached};
 use crate::event::{Event, QueryId};
+use crate::stats::{Statistic as _, Transport};
 use crate::store::{MemoryStore, RecordStore};
 use crate::time::Now;
 
@@ -80,6 +81,7 @@ pub struct Behaviour<S = MemoryStore> {
     desk: Desk,
     watch: Watch,
     waker: Option<Waker>,
+    counts: Transport,
 }
 
 impl<S: RecordStore + 'static> Behaviour<S> {
@@ -111,6 +113,7 @@ impl<S: RecordStore + 'static> Behaviour<S> {
             desk: Desk::default(),
             watch,
             waker: None,
+            counts: Transport::default(),
         }
     }
 
@@ -382,7 +385,12 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
         }
     }
 
-    fn on_connection_handler_event(&mut self, peer: PeerId, _: ConnectionId, event: THandlerOutEvent<Self>) {
+    fn on_connection_handler_event(&mut self, peer: PeerId, _: ConnectionId, told: THandlerOutEvent<Self>) {
+        let Told { event, counts } = told;
+        self.counts.merge(&counts);
+        let Some(event) = event else {
+            return;
+        };
         let input = match event {
             FromHandler::RequestReceived(id, request) => {
                 let connection = dht::ConnectionId(connection_of(id));
@@ -429,9 +437,12 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
                 self.input(Input::StoreAdvanced { progress });
                 continue;
             }
-            let deadline = self.dht.poll_timeout().map(|deadline| deadline.at);
+            let deadline = self.dht.poll_timeout();
             let now = timer::both();
-            if self.timer.poll(cx, now.instant, deadline).is_ready() {
+            let at = deadline.as_ref().map(|deadline| deadline.at);
+            if self.timer.poll(cx, now.instant, at).is_ready() {
+                let reason = deadline.map(|deadline| deadline.reason);
+                tracing::trace!(reason, "the node does what is due");
                 self.dht.handle_timeout(now);
                 continue;
             }
@@ -439,6 +450,7 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
             return Poll::Pending;
         }
         // Whatever is left, others have their turn first.
+        self.counts.poll_budget_exhausted += 1;
         cx.waker().wake_by_ref();
         Poll::Pending
     }

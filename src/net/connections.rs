@@ -175,6 +175,11 @@ impl Connections {
         None
     }
 
+    /// Returns how much waits for handlers to take what they have.
+    pub(super) fn waiting(&self) -> usize {
+        self.blocked.iter().filter_map(|number| self.lines.get(number)).map(|line| line.outbox.len()).sum()
+    }
+
     /// Returns the numbers of all connections.
     pub(super) fn all(&self) -> Vec<u64> {
         self.lines.keys().copied().collect()

@@ -20,6 +20,7 @@ use crate::event::{Event, Mode, QueryId, QueryResult, QueryStats, RoutingUpdate}
 use crate::peer::PeerInfo;
 use crate::record::{Record, RecordKey};
 use crate::routing::TableSnapshot;
+use crate::stats::Stats;
 use crate::store::RecordStore;
 
 /// How many calls wait to be carried out at most; one more is refused.
@@ -136,6 +137,7 @@ pub(crate) enum Call {
     More(Ticket, usize),
     RoutingTable(oneshot::Sender<TableSnapshot>),
     PeerCount(oneshot::Sender<usize>),
+    Stats(oneshot::Sender<Stats>),
     AddAddress(PeerId, Multiaddr, oneshot::Sender<Result<RoutingUpdate, AddressError>>),
     SetMode(Option<Mode>, oneshot::Sender<()>),
     StoreLocal(Record, oneshot::Sender<Result<(), StoreError>>),
@@ -178,6 +180,9 @@ impl Call {
             }
             Self::PeerCount(reply) => {
                 let _ = reply.send(node.peer_count());
+            }
+            Self::Stats(reply) => {
+                let _ = reply.send(node.stats());
             }
             Self::AddAddress(peer, address, reply) => {
                 let _ = reply.send(node.try_add_address(&peer, address));
@@ -247,6 +252,11 @@ impl Desk {
     /// Returns the sending end, for a client.
     pub(crate) fn calls(&self) -> Calls {
         self.sender.clone()
+    }
+
+    /// Returns how many calls wait to be carried out.
+    pub(super) fn waiting(&self) -> usize {
+        self.sender.shared.waiting.load(Ordering::Relaxed)
     }
 
     /// Returns the next call.

@@ -29,6 +29,7 @@ use crate::dht::{InboundId, RequestId};
 use crate::error::RequestError;
 use crate::event::Mode;
 use crate::message::{Request, Response};
+use crate::stats::Transport;
 use crate::time::{Duration, Instant, after, earliest};
 
 use streams::{Step, Streams};
@@ -68,6 +69,18 @@ pub enum FromHandler {
     /// Another behaviour says that the peer does not serve the protocol, or no longer.
     Doubted,
 }
+
+/// An event for the behaviour, and what the connection has counted since the one before: so counting costs no event, no
+/// lock and nothing shared. After [`TELL_AFTER`] bytes, and when the connection ends, it goes without an event.
+#[derive(Debug)]
+pub struct Told {
+    pub(super) event: Option<FromHandler>,
+    pub(super) counts: Transport,
+}
+
+/// A connection that has nothing else to tell tells what it has counted when it has moved so many bytes (chosen, not
+/// measured).
+const TELL_AFTER: u64 = 64 * 1024;
 
 /// What a stream of this node is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,6 +168,10 @@ impl Handler {
         }
     }
 
+    fn told(&mut self, event: Option<FromHandler>) -> Told {
+        Told { event, counts: self.streams.take_counts() }
+    }
+
     /// Takes note of what another behaviour, as a rule identify, says that the peer speaks.
     ///
     /// That it speaks this protocol is reason to ask it, and that it does not no more than that: the node asks, and
@@ -188,7 +205,7 @@ impl Handler {
 
 impl ConnectionHandler for Handler {
     type FromBehaviour = ToHandler;
-    type ToBehaviour = FromHandler;
+    type ToBehaviour = Told;
     type InboundProtocol = Offer;
     type OutboundProtocol = Proposal;
     type InboundOpenInfo = ();
@@ -210,12 +227,17 @@ impl ConnectionHandler for Handler {
         let now = timer::now();
         self.fresh_until.take_if(|until| *until <= now);
         match self.streams.poll(cx, now) {
-            Poll::Ready(Step::Tell(event)) => Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(event)),
+            Poll::Ready(Step::Tell(event)) => {
+                Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(self.told(Some(event))))
+            }
             Poll::Ready(Step::Open(purpose)) => {
                 let is_confirmed = purpose == Purpose::Introduce;
                 let proposal = Proposal { protocol: self.protocol.clone(), is_confirmed };
                 let protocol = SubstreamProtocol::new(proposal, purpose).with_timeout(self.stream_timeout);
                 Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol })
+            }
+            Poll::Pending if self.streams.uncounted_bytes() >= TELL_AFTER => {
+                Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(self.told(None)))
             }
             Poll::Pending => {
                 // If it has come, the streams were not done with their turns, and have woken the task.
@@ -226,8 +248,10 @@ impl ConnectionHandler for Handler {
         }
     }
 
-    fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<Option<FromHandler>> {
-        Poll::Ready(self.streams.close())
+    fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<Option<Told>> {
+        let event = self.streams.close();
+        let last = self.told(event);
+        Poll::Ready(Some(last).filter(|last| last.event.is_some() || last.counts != Transport::default()))
     }
 
     /// Takes what the behaviour has sent: the one place where it comes in, which never waits.

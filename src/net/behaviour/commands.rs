@@ -17,6 +17,7 @@ use crate::peer::{ConnectionType, KadPeer};
 use crate::record::Quorum;
 use crate::record::{Record, RecordKey};
 use crate::routing::{EntryView, KBucketRef, TableSnapshot};
+use crate::stats::{Stats, gauge};
 use crate::store::{self, RecordStore};
 
 impl<S: RecordStore + 'static> Behaviour<S> {
@@ -324,6 +325,18 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     /// Returns the number of peers in the routing table; 0 means that the node is not part of a network.
     pub fn peer_count(&self) -> usize {
         self.dht.table().len()
+    }
+
+    /// Returns what the node has done since it began, and what it holds now.
+    ///
+    /// Allocates nothing, but where the store does.
+    pub fn stats(&self) -> Stats {
+        let mut stats = self.dht.stats();
+        stats.transport = self.counts.clone();
+        stats.queues.swarm_events = gauge(self.events.len());
+        stats.queues.handler_events = gauge(self.connections.waiting());
+        stats.queues.calls = gauge(self.desk.waiting());
+        stats
     }
 
     /// Returns the node itself, for whatever this face does not show.

@@ -18,6 +18,7 @@ use super::{BATCH, FromHandler, Limits};
 use crate::dht::RequestId;
 use crate::error::RequestError;
 use crate::message::{MessageType, Request, Response};
+use crate::stats::Transport;
 use crate::time::{Duration, Instant, after};
 use crate::wire::{ClientCodec, DecodeError};
 
@@ -93,7 +94,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Channel<T> {
     }
 
     /// Puts the next requests into the buffer whenever it is empty, and writes them.
-    fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> std::io::Result<()> {
+    fn write(&mut self, cx: &mut Context<'_>, now: Instant, room: &mut Room) -> std::io::Result<()> {
         loop {
             let is_free = !self.exchange.is_writing();
             while is_free && self.unwritten > 0 && self.exchange.unwritten() < BATCH {
@@ -102,7 +103,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Channel<T> {
                 self.exchange.send(&next.request, now);
                 self.unwritten -= 1;
             }
-            match self.exchange.poll_flush(cx) {
+            match self.exchange.poll_flush(cx, room) {
                 Poll::Ready(Ok(())) if self.unwritten > 0 => {}
                 Poll::Ready(result) => return result,
                 Poll::Pending => return Ok(()),
@@ -142,8 +143,10 @@ enum End {
     Early,
     /// What was being written or read on it was not complete in time: the oldest request is suspected.
     Late,
-    /// It is of no more use, and nobody is to blame who has not been blamed.
+    /// It is of no more use, and nobody is to blame.
     Over,
+    /// What came on it cannot be trusted, and who is to blame has been blamed.
+    Bad,
     /// The peer does not speak the protocol, as a lazily negotiated stream shows only when it is read.
     Unsupported,
 }
@@ -181,6 +184,7 @@ pub(super) struct Outbound<T> {
     /// How many answers have come since that was changed.
     answers: u32,
     has_answers: bool,
+    pub(super) counts: Transport,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Outbound<T> {
@@ -194,6 +198,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Outbound<T> {
             allowed: MAX_SINGLE_STREAMS,
             answers: 0,
             has_answers: false,
+            counts: Transport::default(),
         }
     }
 
@@ -232,6 +237,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Outbound<T> {
         }
         if let Some(at) = self.channels.iter_mut().position(|channel| !channel.cancel(id)) {
             let channel = self.channels.swap_remove(at);
+            self.counts.streams_reset += 1;
             self.waiting.extend(channel.in_flight);
         }
     }
@@ -317,6 +323,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Outbound<T> {
                 return assigned;
             };
             if let Some(channel) = self.channels.get_mut(at) {
+                self.counts.outbound_streams_reused += u64::from(!channel.is_fresh());
                 channel.give(next, now);
             }
             assigned = true;
@@ -334,7 +341,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Outbound<T> {
         let Some(channel) = self.channels.get_mut(at) else {
             return Ok(());
         };
-        channel.write(cx, now).map_err(|error| end(&error))?;
+        channel.write(cx, now, room).map_err(|error| end(&error))?;
         loop {
             match channel.exchange.poll_read(cx, now, room) {
                 Poll::Pending => return Ok(()),
@@ -371,6 +378,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Outbound<T> {
             self.unsupported(events);
             return;
         }
+        let is_reset = matches!(end, End::Late | End::Bad) || !channel.in_flight.is_empty();
+        self.counts.streams_reset += u64::from(is_reset);
         if end == End::Early && channel.answered == 0 && !self.channels.is_empty() {
             // It was one too many for the peer, which serves on the others.
             self.allowed = self.allowed.min(self.channels.len());
@@ -427,11 +436,11 @@ fn take_answer<T: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<(), End> {
     // An answer that nobody awaits would shift every later one.
     let Some(first) = channel.pop_asked() else {
-        return Err(End::Over);
+        return Err(End::Bad);
     };
     if !response.answers(&first.request) {
         events.push_back(FromHandler::RequestFailed(first.id, RequestError::BadAnswer));
-        return Err(End::Over);
+        return Err(End::Bad);
     }
     events.push_back(FromHandler::ResponseReceived(first.id, response));
     channel.answered += 1;
@@ -448,7 +457,7 @@ fn fail_first<T: AsyncRead + AsyncWrite + Unpin>(
     if let Some(first) = channel.pop_asked() {
         events.push_back(FromHandler::RequestFailed(first.id, RequestError::BadAnswer));
     }
-    End::Over
+    End::Bad
 }
 
 fn end(error: &std::io::Error) -> End {
