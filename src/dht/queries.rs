@@ -26,6 +26,7 @@ use crate::message::Response;
 use crate::peer::PeerInfo;
 use crate::query::pool::Pool;
 use crate::record::RecordKey;
+use crate::stats::{self, QueryCosts};
 use crate::time::{Duration, Instant};
 pub use shown::QueryRef;
 
@@ -96,12 +97,14 @@ pub(super) struct Queries {
     /// Queries that have ended while their last event is still to be taken.
     ended: BTreeMap<QueryId, QueryRef>,
     limit: usize,
+    // Apart, so that a node does not grow too large to be moved.
+    counts: Box<stats::Queries>,
 }
 
 impl Queries {
     pub(super) fn new(config: &Config) -> Self {
         let limit = config.max_queries.get();
-        Self { pool: Pool::new(limit, config.query_timeout), ended: BTreeMap::new(), limit }
+        Self { pool: Pool::new(limit, config.query_timeout), ended: BTreeMap::new(), limit, counts: Box::default() }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -150,16 +153,19 @@ impl Queries {
 
     /// Begins a query. The caller sees to it that there is room.
     pub(super) fn insert(&mut self, now: Instant, operation: impl Into<Operation>, asker: Asker) -> QueryId {
+        self.counts_of(asker).started += 1;
         self.pool.insert(now, Query::new(now, operation.into(), asker))
     }
 
     /// Begins a query of the application that lasts until it is ended. The caller sees to it that there is room.
     pub(super) fn insert_lasting(&mut self, now: Instant, operation: impl Into<Operation>) -> QueryId {
+        self.counts_of(Asker::Application).started += 1;
         self.pool.insert_lasting(Query::new(now, operation.into(), Asker::Application))
     }
 
     /// Reports the result of a query that needed not begin.
     pub(super) fn at_once(&mut self, now: Instant, result: QueryResult, parts: &mut Parts<'_>) -> QueryId {
+        self.counts.immediate += 1;
         let id = self.pool.next_id();
         let stats = QueryStats { start: Some(now), end: Some(now), ..QueryStats::empty() };
         let step = ProgressStep::first().advance(true);
@@ -203,7 +209,7 @@ impl Queries {
                     self.pool.sleep(id, until);
                     return None;
                 }
-                Step::Done(result) => return self.end(now, id, result, false, parts),
+                Step::Done(result) => return self.end(now, id, result, None, parts),
             }
         }
     }
@@ -218,7 +224,7 @@ impl Queries {
     ) -> Option<Ended> {
         let query = self.pool.get_mut(id)?;
         let result = query.operation.machine().end(&parts.view(usize::MAX), why);
-        self.end(now, id, result, why == End::Cancelled, parts)
+        self.end(now, id, result, Some(why), parts)
     }
 
     fn end(
@@ -226,15 +232,17 @@ impl Queries {
         now: Instant,
         id: QueryId,
         result: QueryResult,
-        is_cancelled: bool,
+        early: Option<End>,
         parts: &mut Parts<'_>,
     ) -> Option<Ended> {
+        let (is_cancelled, is_ok) = (early == Some(End::Cancelled), is_ok(&result));
         let query = self.pool.get_mut(id).filter(|_| !is_cancelled);
         if let Some(rest) = query.and_then(|query| query.operation.machine().rest(&parts.view(usize::MAX))) {
             self.report(now, id, rest, false, parts);
         }
         self.report(now, id, result, true, parts);
         let query = self.pool.remove(id)?;
+        self.count(&query, early, is_ok);
         if query.last == Last::Told {
             self.ended.insert(id, query.seen(id));
         }
@@ -244,6 +252,37 @@ impl Queries {
         }
         let after = machine.after(now, &parts.view(usize::MAX));
         Some(Ended { id, asker: query.asker, after })
+    }
+
+    fn counts_of(&mut self, asker: Asker) -> &mut QueryCosts {
+        if asker == Asker::Application { &mut self.counts.application } else { &mut self.counts.maintenance }
+    }
+
+    /// Counts a query that is over.
+    fn count(&mut self, query: &Query, early: Option<End>, is_ok: bool) {
+        let costs = query.stats();
+        let counts = self.counts_of(query.asker);
+        *match early {
+            Some(End::Cancelled) => &mut counts.cancelled,
+            Some(End::Timeout) => &mut counts.timed_out,
+            Some(End::Enough | End::Refused { .. }) | None if is_ok => &mut counts.succeeded,
+            Some(End::Enough | End::Refused { .. }) | None => &mut counts.failed,
+        } += 1;
+        counts.duration.observe(costs.duration().unwrap_or_default());
+        counts.hops.observe(costs.hops().into());
+        counts.requests.observe(costs.num_requests().into());
+        counts.soft_timeouts.observe(costs.num_soft_timeouts().into());
+        counts.dials.observe(costs.num_dials().into());
+    }
+
+    /// Returns what has become of all queries so far; walks those that run.
+    pub(super) fn stats(&self) -> stats::Queries {
+        let mut stats = (*self.counts).clone();
+        for (_, query) in self.pool.iter() {
+            let is_applications = query.asker == Asker::Application;
+            *(if is_applications { &mut stats.application.running } else { &mut stats.maintenance.running }) += 1;
+        }
+        stats
     }
 
     /// Returns the announcements of a key that run.
@@ -360,6 +399,22 @@ impl Queries {
         machine.met(result);
         self.pool.wake(id);
         met
+    }
+}
+
+/// Returns whether a query has ended well.
+const fn is_ok(result: &QueryResult) -> bool {
+    match result {
+        QueryResult::Bootstrap(result) => result.is_ok(),
+        QueryResult::GetClosestPeers(result) => result.is_ok(),
+        QueryResult::FindPeer(result) => result.is_ok(),
+        QueryResult::Ping(result) => result.is_ok(),
+        QueryResult::Connect(result) => result.is_ok(),
+        QueryResult::GetRecord(result) => result.is_ok(),
+        QueryResult::PutRecord(result) => result.is_ok(),
+        QueryResult::AskPeer(result) => result.is_ok(),
+        QueryResult::StartProviding(result) => result.is_ok(),
+        QueryResult::GetProviders(result) => result.is_ok(),
     }
 }
 

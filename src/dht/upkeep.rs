@@ -24,6 +24,7 @@ use crate::routing::admission::{Admission, Stranger};
 use crate::routing::bootstrap::Bootstrap;
 use crate::routing::refresh::{Refresh, Target};
 use crate::routing::{Probe, Table, TableConfig, Worth};
+use crate::stats::{self, Stats, gauge};
 use crate::time::{Duration, Instant};
 
 use reported::Reported;
@@ -80,6 +81,9 @@ pub(super) struct Upkeep {
     /// Peers whose connections are to be kept.
     kept: Box<[PackedPeerId]>,
     kept_is_outdated: bool,
+    checks: stats::Checks,
+    probes: stats::Checks,
+    evicted: stats::Evictions,
 }
 
 impl Upkeep {
@@ -95,6 +99,9 @@ impl Upkeep {
             entered: Vec::new(),
             kept: Box::default(),
             kept_is_outdated: false,
+            checks: stats::Checks::default(),
+            probes: stats::Checks::default(),
+            evicted: stats::Evictions::default(),
         }
     }
 
@@ -111,6 +118,19 @@ impl Upkeep {
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         self.admission.handle_timeout(now);
+    }
+
+    /// Fills in what has become of the peers of the table, and of those that were asked.
+    pub(super) fn count(&self, stats: &mut Stats) {
+        stats.routing_table = self.table.stats();
+        let evicted = &mut stats.routing_table.evicted;
+        (evicted.unsupported, evicted.denied) = (self.evicted.unsupported, self.evicted.denied);
+        // The table has counted them, and does not know why they had to go.
+        evicted.removed -= evicted.unsupported + evicted.denied;
+        let pending = (self.admission.being_asked(), self.probe.being_asked());
+        stats.checks = stats::Checks { pending: gauge(pending.0), ..self.checks.clone() };
+        stats.probes = stats::Checks { pending: gauge(pending.1), ..self.probes.clone() };
+        stats.queues.strangers = gauge(self.admission.waiting());
     }
 
     /// Returns whether so few peers are in the table that anybody is welcome.
@@ -166,7 +186,8 @@ impl Upkeep {
     pub(super) fn on_standing(&mut self, now: Instant, standing: Standing, cx: &mut Context, peers: &Peers) {
         match standing {
             Standing::Barred(peer) => {
-                self.drop_from_table(now, &peer, cx, peers);
+                let dropped = self.drop_from_table(now, &peer, cx, peers);
+                self.evicted.denied += u64::from(dropped.is_some());
             }
             Standing::Freed(peer) => {
                 let key = peers.key(&peer);
@@ -198,8 +219,13 @@ impl Upkeep {
     }
 
     /// Asks a peer for itself, though it may have failed lately.
-    fn ask_for_itself(&self, now: Instant, peer: PeerId, owner: Owner, cx: &mut Context, peers: &mut Peers) {
+    fn ask_for_itself(&mut self, now: Instant, peer: PeerId, owner: Owner, cx: &mut Context, peers: &mut Peers) {
         let request = Request::FindNode { key: Bytes::from(peer.to_bytes()) };
+        match owner {
+            Owner::Check => self.checks.started += 1,
+            Owner::Probe => self.probes.started += 1,
+            Owner::Pulse | Owner::Query(..) => {}
+        }
         let seed = self.seeds.addresses(&peer).cloned().unwrap_or_default();
         peers.request(now, peer, &seed, request, (owner, Urgency::Forced), &mut cx.out);
     }
@@ -236,8 +262,14 @@ impl Upkeep {
     ) {
         let Outcome { owner, peer, key, result } = outcome;
         match owner {
-            Owner::Check => self.admission.done(peer),
-            Owner::Probe => self.probe.done(now),
+            Owner::Check => {
+                self.admission.done(peer);
+                *(if result.is_ok() { &mut self.checks.passed } else { &mut self.checks.failed }) += 1;
+            }
+            Owner::Probe => {
+                self.probe.done(now);
+                *(if result.is_ok() { &mut self.probes.passed } else { &mut self.probes.failed }) += 1;
+            }
             Owner::Pulse | Owner::Query(..) => {}
         }
         if !matches!(result, Ok(Reply::Sent)) {

@@ -10,6 +10,7 @@ use indexmap::IndexMap;
 use crate::key::Key;
 use crate::record::RecordKey;
 use crate::rng::Rng;
+use crate::stats::{self, gauge};
 use crate::time::{Duration, Instant, after};
 
 use super::catch_up::CatchUp;
@@ -98,6 +99,8 @@ pub(crate) struct Republish {
     places: Option<BTreeSet<(Key, RecordKey)>>,
     /// How many, the first ones, are yet to be renewed.
     to_renew: usize,
+    done: u64,
+    lateness: stats::Histogram<Duration>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -128,6 +131,8 @@ impl Republish {
             rests_until: None,
             places: None,
             to_renew: 0,
+            done: 0,
+            lateness: stats::Histogram::default(),
         }
     }
 
@@ -221,10 +226,11 @@ impl Republish {
         if self.due.first().is_some_and(|(at, _)| *at <= time) {
             let soon = after(time, self.replication.or(self.publication).unwrap_or_default() / self.together);
             for _ in 0..MAX_GATHERED {
-                let Some((_, record)) = self.due.first().filter(|(at, _)| *at <= soon).cloned() else {
+                let Some((at, record)) = self.due.first().filter(|(at, _)| *at <= soon).cloned() else {
                     break;
                 };
                 self.due.pop_first();
+                self.lateness.observe(time.saturating_duration_since(at));
                 if let Some(turn) = self.records.get_mut(&record) {
                     turn.due = None;
                     self.ready.insert((turn.key, record));
@@ -290,6 +296,7 @@ impl Republish {
 
     /// A record that [`next`](Self::next) has returned has been put.
     pub(crate) fn done(&mut self, now: Instant, record: &RecordKey, spread: Spread, rng: &mut Rng) {
+        self.done += 1;
         self.under_way = self.under_way.saturating_sub(1);
         self.was_put(now, record, spread, rng);
     }
@@ -346,6 +353,19 @@ impl Republish {
     /// Returns whether a record is put from time to time.
     pub(crate) fn knows(&self, record: &RecordKey) -> bool {
         self.records.contains_key(record)
+    }
+
+    /// Returns how much there is, waits, is being done and was.
+    pub(crate) fn stats(&self, now: Instant) -> stats::Schedule {
+        let time = self.clock.time(now);
+        let due = self.due.iter().take_while(|(at, _)| *at <= time).take(MAX_GATHERED).count();
+        stats::Schedule {
+            scheduled: gauge(self.records.len()),
+            due: gauge(self.ready.len() + due),
+            under_way: gauge(self.under_way),
+            done: self.done,
+            lateness: self.lateness.clone(),
+        }
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {

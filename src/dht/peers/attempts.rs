@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
-use super::dials::{Attempt, Dial, Whom};
+use super::dials::{Attempt, Dial, Ended, Whom};
 use super::route::MAX_HEARSAY;
 use super::{Known, Link, Met, Peers};
 use crate::addrs::{Addresses, ip_of};
@@ -268,7 +268,7 @@ impl Peers {
     }
 
     fn expire_dial(&mut self, id: DialId, relieved: &mut Vec<PeerId>) {
-        let Some(dial) = self.dials.end(id) else {
+        let Some(dial) = self.dials.end(id, Ended::Silent) else {
             return;
         };
         let peer = match dial.whom {

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
-use super::dials::{Dial, Whom};
+use super::dials::{Dial, Ended, Whom};
 use super::requests::Pending;
 use super::{Link, Met, Owner, Peers, Protocol};
 use crate::addrs::{IpGroup, Reach};
@@ -80,7 +80,7 @@ impl Peers {
             known.worked_at(address);
             known.learnt();
         }
-        let dial = dial.and_then(|id| self.dials.end(id));
+        let dial = dial.and_then(|id| self.dials.end(id, Ended::Connected(now)));
         // Whatever becomes of a dial of ours, nobody waits for it any more.
         self.dials.give_up_peer(peer);
         if dialled || dial.is_some() {
@@ -197,7 +197,7 @@ impl Peers {
         error: &DialFailure,
         out: &mut VecDeque<Output>,
     ) {
-        let (id, dial) = (dial, dial.and_then(|id| self.dials.end(id)));
+        let (id, dial) = (dial, dial.and_then(|id| self.dials.end(id, Ended::Failed(error))));
         if let (DialFailure::Denied, Some(id), Some(dial)) = (error, id, &dial)
             // That no second connection to a peer is let through says nothing of first ones.
             && !matches!(dial.whom, Whom::Beside(_))

@@ -9,7 +9,6 @@ use libp2p_identity::PeerId;
 
 use super::connections::Act;
 use super::dials::Whom;
-use super::requests::Sent;
 use super::{Known, Owner, Peers, Protocol};
 use crate::dht::io::{ConnectionId, Output, RequestId};
 use crate::message::Request;
@@ -32,8 +31,7 @@ impl Peers {
         let patience = self.patience(self.known.get(peer)?);
         let known = self.known.get_mut(peer)?;
         let on = known.connections.best()?;
-        let pending = self.requests.get_mut(id)?;
-        pending.sent = Some(Sent { at: now, on });
+        let pending = self.requests.send(id, now, on)?;
         if pending.request.is_answered() {
             known.connections.asked(now, on, patience);
             self.watch(peer, on);
@@ -125,9 +123,7 @@ impl Peers {
         let deadline = after(now, self.request_timeout);
         let id = self.requests.add(peer, Owner::Pulse, request.clone(), deadline);
         known.queue.push_in_flight(id);
-        if let Some(pending) = self.requests.get_mut(id) {
-            pending.sent = Some(Sent { at: now, on });
-        }
+        self.requests.send(id, now, on);
         out.push_back(Output::SendRequest { to: peer, connection: on, id, request });
     }
 
