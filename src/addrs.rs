@@ -11,10 +11,11 @@ use libp2p_core::multiaddr::Protocol;
 use libp2p_identity::PeerId;
 use sha2::{Digest as _, Sha256};
 
-/// How many addresses of one peer are kept: 16. More are dropped, those that were reported last first.
+/// How many addresses of one peer are kept: 16. More are dropped, those that were reported last first. Chosen, not measured.
 pub const MAX_ADDRESSES: usize = 16;
 
 /// How many bytes one address may have: 512. A longer one is dropped; relayed WebTransport addresses have some 250.
+/// Chosen, not measured.
 pub const MAX_ADDRESS_BYTES: usize = 512;
 
 /// The addresses of one peer: unique, in order of preference, at most [`MAX_ADDRESSES`], without a `/p2p` suffix.
@@ -121,7 +122,7 @@ impl Addresses {
     /// Returns the addresses that a peer can know of whose connection reaches so far; shares the list if it is all of them.
     #[must_use]
     pub(crate) fn within(&self, reach: Reach) -> Self {
-        // Whoever was met in a special range knows nothing of this machine or site for that.
+        // A peer of a special range knows nothing of this machine or site for that.
         let is_within = |address: &&Multiaddr| {
             let known = Reach::of(address);
             if reach == Reach::Special { known == reach || known == Reach::World } else { known >= reach }
@@ -211,7 +212,7 @@ impl<'a> IntoIterator for &'a Addresses {
 /// Returns an address of `peer` as it is kept, without a `/p2p` suffix, or `None` if it is none of that peer's.
 ///
 /// Refused are an empty address, one longer than [`MAX_ADDRESS_BYTES`], one that ends in another peer's id or in two, and
-/// one that nobody can dial: an unspecified, multicast or broadcast IP address, or port 0.
+/// one that cannot be dialled: an unspecified, multicast or broadcast IP address, or port 0.
 pub fn clean(address: Multiaddr, peer: &PeerId) -> Option<Multiaddr> {
     let (address, named) = without_peer(address);
     if named.is_some_and(|named| named != *peer) {
@@ -221,7 +222,7 @@ pub fn clean(address: Multiaddr, peer: &PeerId) -> Option<Multiaddr> {
     (fits && is_dialable(&address)).then_some(address)
 }
 
-/// Returns whether anybody could dial the address, which is without a `/p2p` suffix, as far as it tells.
+/// Returns whether the address, which is without a `/p2p` suffix, can be dialled at all, as far as it tells.
 pub(crate) fn is_dialable(address: &Multiaddr) -> bool {
     let somewhere = |ip: IpAddr| match ip.to_canonical() {
         IpAddr::V4(ip) => !(ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast()),
@@ -260,7 +261,7 @@ pub(crate) fn is_relayed(address: &Multiaddr) -> bool {
     address.iter().any(|protocol| protocol == Protocol::P2pCircuit)
 }
 
-/// How an address leads to a peer; ordered from the best.
+/// The way an address leads to a peer; ordered from the best.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Way {
     /// Straight to it.
@@ -285,7 +286,7 @@ impl Way {
     }
 }
 
-/// From how far away an address can be reached; ordered from near to far.
+/// The reach of an address: from how far away it can be dialled; ordered from near to far.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Reach {
     /// From nowhere that is known: ranges reserved for documentation, benchmarks, tunnels and the future (RFC 6890), which
@@ -333,7 +334,7 @@ impl Reach {
     }
 }
 
-/// Whether the address is of a range that is nobody's (RFC 6890), those of a machine or a site aside.
+/// Whether the address is of a reserved range (RFC 6890), those of a machine or a site aside.
 const fn is_special_v4(ip: Ipv4Addr) -> bool {
     match ip.octets() {
         // This network · protocol assignments, and an example · 6to4 relays · benchmarks · examples · multicast, reserved.
@@ -358,11 +359,11 @@ const fn is_shared(ip: Ipv4Addr) -> bool {
     a == 100 && b & 0xc0 == 64
 }
 
-/// The owner of an address as far as its number tells: addresses of one group are taken to be of one hand.
+/// The IP group of an address: addresses of one group are taken to have one owner.
 ///
 /// IPv4 by /16, but by /8 in the blocks that one organisation has held since the class-A days; IPv6 by /32; a name by
 /// its last two labels, since its address is unknown here. Loopback, private, link-local and in-memory addresses
-/// belong to no group; those of other special ranges do, so that nobody gets out of the limits by naming one.
+/// belong to no group; those of other special ranges do, so that naming one is no way out of the limits.
 ///
 /// # Spec
 /// IPFS Kademlia DHT, "Routing Table" (IP diversity). Without a table of autonomous systems an IPv6 group is a /32;

@@ -93,6 +93,11 @@ impl Client {
     /// A call that has not ended by then ends with [`QueryError::Timeout`] or [`ClientError::Timeout`], and its query is
     /// cancelled; what is to be provided goes on. A stream of records or providers ends so, counted from its beginning;
     /// [`discover`](Self::discover) has none.
+    ///
+    /// A put that has not ended by then sends its record to nobody more, and does not say who has it already. If the node had
+    /// taken the call, the record is stored here and this node's own all the same: it is put anew in its time, soon if nobody has
+    /// stored it, until it is [removed](Self::remove). If it had not, since nobody polled the swarm, nothing is stored.
+    /// [`try_put`](Self::try_put) has no deadline.
     #[must_use]
     pub fn with_deadline(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);

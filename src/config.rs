@@ -5,6 +5,7 @@
 pub(crate) mod least;
 mod providers;
 mod records;
+mod timeouts;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -17,6 +18,7 @@ use libp2p_core::Multiaddr;
 pub(crate) use providers::Providers;
 pub(crate) use records::Records;
 pub use records::{Caching, OwnRecords, StoreInserts};
+pub use timeouts::{Percentile, TimeoutPolicy};
 
 use crate::error::ConfigError;
 use crate::key::{Key, KeyHash};
@@ -158,6 +160,7 @@ pub struct Config {
     pub(crate) query_timeout: Duration,
     pub(crate) request_timeout: Duration,
     pub(crate) soft_timeout: RangeInclusive<Duration>,
+    pub(crate) timeout_policy: TimeoutPolicy,
     pub(crate) max_queries: NonZeroUsize,
     pub(crate) max_dials: NonZeroUsize,
     pub(crate) max_known_peers: NonZeroUsize,
@@ -205,6 +208,7 @@ impl Default for Config {
             query_timeout: 60 * SECOND,
             request_timeout: 10 * SECOND,
             soft_timeout: Duration::from_millis(50)..=5 * SECOND,
+            timeout_policy: TimeoutPolicy::Fitted,
             max_queries: nz(1024),
             max_dials: nz(64),
             max_known_peers: nz(1024),
@@ -396,6 +400,18 @@ impl Config {
         let start = least::span("soft timeout", least::SOFT, start)?;
         self.soft_timeout = start..=end.min(FAR);
         self.checked()
+    }
+
+    /// Sets the policy that decides how long a lookup waits for slow peers, within the range of the soft timeout.
+    ///
+    /// A fixed quantile costs nothing and is easily told beforehand. But the 90th percentile loses 2.5 % of the closest of a
+    /// healthy network, where the fitted policy loses 0.6 %; and with the 99th a lookup takes 1.19 s instead of 0.68 s in the
+    /// middle where three in ten are silent. Default: [`TimeoutPolicy::Fitted`] (measured:
+    /// `tests/sim/golden/timeout-policies.txt`).
+    #[must_use]
+    pub fn with_timeout_policy(mut self, policy: TimeoutPolicy) -> Self {
+        self.timeout_policy = policy;
+        self
     }
 
     fn checked(self) -> Result<Self, ConfigError> {

@@ -93,7 +93,8 @@ impl<S: RecordStore> Dht<S> {
     /// Makes a node that knows nobody.
     ///
     /// All its random choices follow from `seed`; a seed in the configuration goes before it.
-    pub fn new(local: PeerId, store: S, config: Config, seed: [u8; 32], now: Now) -> Self {
+    pub fn new(local: PeerId, mut store: S, config: Config, seed: [u8; 32], now: Now) -> Self {
+        store.set_key_hash(config.key_hash);
         let cx = Context::new(local, config, seed, now);
         let mut this = Self {
             peers: Box::new(Peers::new(&cx.local, &cx.config)),
@@ -369,7 +370,10 @@ impl<S: RecordStore> Dht<S> {
                 self.advance(now);
                 Ok(id)
             }
-            Err(result) => Ok(queries.at_once(now, *result, &mut parts)),
+            Err(result) => {
+                let info = Bootstrap::info_of(parts.cx.local.peer);
+                Ok(queries.at_once(now, info, *result, &mut parts))
+            }
         }
     }
 

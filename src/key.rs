@@ -121,7 +121,7 @@ pub(crate) struct PeerBytes {
 }
 
 impl PeerBytes {
-    /// Two unsigned varints of ten bytes at most, and 64 bytes of digest.
+    /// Two unsigned varints of ten bytes at most, and 64 bytes of digest, as `PeerId` has room for.
     const ROOM: usize = 84;
 
     pub(crate) fn of(peer: &PeerId) -> Self {
@@ -217,8 +217,8 @@ impl Distance {
         Self(self.0.saturating_mul(factor.into()))
     }
 
-    /// Returns the first 64 bits: enough to tell a few hundred peers apart.
-    pub(crate) const fn mark(&self) -> u64 {
+    /// Returns the high 64 bits: enough to tell a few hundred peers apart.
+    pub(crate) const fn high_bits(&self) -> u64 {
         (self.0.high >> 64) as u64
     }
 
@@ -301,6 +301,37 @@ impl BucketIndex {
         let mut bytes = [0; 32];
         rng.fill(&mut bytes);
         Distance::from_bytes(bytes).truncated_to(self)
+    }
+}
+
+/// Something that has a place in the keyspace, which the hash of the network says.
+pub trait Preimage {
+    /// Returns its key.
+    fn key_by(&self, hash: KeyHash) -> Key;
+}
+
+impl Preimage for PeerId {
+    fn key_by(&self, hash: KeyHash) -> Key {
+        Key::of_peer(self, hash)
+    }
+}
+
+impl<const S: usize> Preimage for Multihash<S> {
+    fn key_by(&self, hash: KeyHash) -> Key {
+        hash(&self.to_bytes())
+    }
+}
+
+impl Preimage for Vec<u8> {
+    fn key_by(&self, hash: KeyHash) -> Key {
+        hash(self)
+    }
+}
+
+/// Its own key, whatever the hash.
+impl Preimage for Key {
+    fn key_by(&self, _: KeyHash) -> Key {
+        *self
     }
 }
 

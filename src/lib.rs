@@ -43,6 +43,7 @@ mod key;
 pub mod message;
 mod net;
 mod peer;
+mod protobuf;
 mod query;
 mod record;
 mod rng;
@@ -59,7 +60,7 @@ pub use addrs::Addresses;
 pub use client::{Client, Found};
 pub use config::{
     AddressFilter, BucketInserts, Caching, Config, IpDiversity, Joining, K_VALUE, KeepAlive, OwnRecords,
-    PROTOCOL_NAME, Parallelism, StoreInserts,
+    PROTOCOL_NAME, Parallelism, Percentile, StoreInserts, TimeoutPolicy,
 };
 pub use dht::QueryRef;
 pub use discovery::{Advertisement, rendezvous_key};
@@ -77,7 +78,7 @@ pub use event::{
     QueryStats, RoutingUpdate, Shortage,
 };
 pub use key::{
-    BucketIndex, Distance as KBucketDistance, KBucketKey, Key, KeyHash, MAX_PREIMAGE_PREFIX, U256,
+    BucketIndex, Distance as KBucketDistance, KBucketKey, Key, KeyHash, MAX_PREIMAGE_PREFIX, Preimage, U256,
 };
 pub use net::behaviour::{Behaviour, QueryMut};
 #[cfg(feature = "fuzzing")]

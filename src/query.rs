@@ -9,3 +9,4 @@ pub(crate) mod lookup;
 pub(crate) mod pool;
 pub(crate) mod rtt;
 pub(crate) mod silence;
+pub(crate) mod timeout;

@@ -11,7 +11,7 @@ use libp2p_core::Multiaddr;
 use libp2p_core::multihash::Multihash;
 use libp2p_identity::PeerId;
 
-use crate::key::KBucketKey;
+use crate::key::{KBucketKey, Key, KeyHash, Preimage};
 use crate::time::SystemTime;
 
 /// The name of a record or of a provided content: any bytes. A clone shares them.
@@ -81,6 +81,12 @@ impl From<&str> for RecordKey {
 impl From<String> for RecordKey {
     fn from(text: String) -> Self {
         Self(text.into())
+    }
+}
+
+impl Preimage for RecordKey {
+    fn key_by(&self, hash: KeyHash) -> Key {
+        hash(self.as_ref())
     }
 }
 

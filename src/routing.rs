@@ -9,7 +9,7 @@
 //! | [`Probe`] | which peer of the table is to be asked whether it still lives |
 //! | `Admission` | which stranger is to be asked whether it is a server |
 //! | `Refresh` | which bucket is to be looked up |
-//! | `Bootstrap` | when the node joins, and joins again |
+//! | `BootstrapSchedule` | when the node joins, and joins again |
 
 pub(crate) mod admission;
 pub(crate) mod bootstrap;
@@ -17,13 +17,15 @@ mod bucket;
 mod diversity;
 pub(crate) mod probe;
 pub(crate) mod refresh;
+mod rules;
 mod snapshot;
 mod table;
 mod view;
 
 pub use bucket::{Bucket, Entry};
 pub use probe::Probe;
+pub use rules::TableConfig;
 pub use snapshot::{BucketSnapshot, EntrySnapshot, TableSnapshot};
-pub(crate) use table::Worth;
-pub use table::{Closest, Failed, Insert, Refusal, Table, TableConfig};
+pub(crate) use table::AdmissionPriority;
+pub use table::{Closest, Failed, Insert, Refusal, Table};
 pub use view::{EntryView, KBucketRef, Node, NodeStatus};

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use libp2p_identity::PeerId;
 
 use crate::addrs::IpGroup;
+use crate::key::KeyHash;
 use crate::peer::PeerInfo;
 use crate::record::{ProviderRecord, Record, RecordKey};
 use crate::time::SystemTime;
@@ -51,18 +52,36 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The store holds as many records as it may.
-    #[error("the store cannot hold any more records")]
-    MaxRecords,
-    /// The store holds as many provider records as it may, of all or of one IP group.
-    #[error("the store cannot hold any more provider records")]
-    MaxProvidedKeys,
+    /// The store holds as many records as it may, or as many bytes of them: of all, of one IP group or of one peer.
+    #[error(
+        "the store cannot hold any more records: at most {records} records of {bytes} bytes, of one network fewer"
+    )]
+    MaxRecords {
+        /// How many records it may hold in all.
+        records: usize,
+        /// How many bytes they may have together.
+        bytes: usize,
+    },
+    /// The store holds as many provider records, or keys of them, as it may: of all or of one IP group.
+    #[error("the store cannot hold any more provider records: at most {most}, of one network fewer")]
+    MaxProvidedKeys {
+        /// How many it may hold in all.
+        most: usize,
+    },
     /// The key has as many providers as it may, of all or of one IP group.
-    #[error("the key cannot have any more providers")]
-    MaxProviders,
+    #[error("the key cannot have any more providers: at most {most}, of one network fewer")]
+    MaxProviders {
+        /// How many it may have in all.
+        most: usize,
+    },
     /// The value is longer than the store takes.
-    #[error("the value is too large to be stored")]
-    ValueTooLarge,
+    #[error("the value is too large to be stored: {bytes} bytes of at most {most}")]
+    ValueTooLarge {
+        /// How many bytes it has.
+        bytes: usize,
+        /// How many it may have.
+        most: usize,
+    },
     /// More was changed than the disk takes; as soon as it has caught up the store takes more.
     #[error("the store cannot take any more before the disk has taken what was changed last")]
     Busy,
@@ -319,6 +338,13 @@ pub trait RecordStore {
     /// of an earlier one. A store whose changes survive at once need not call it.
     fn on_progress(&mut self, call: Wake) {
         let _ = call;
+    }
+
+    /// Sets the hash of the network, by which records are near to this node or far from it. The node does so once, with that of
+    /// its configuration, before it uses the store; until then it is SHA-256. A store to which that is all the same need not
+    /// know.
+    fn set_key_hash(&mut self, hash: KeyHash) {
+        let _ = hash;
     }
 
     /// Removes the record of a key.

@@ -4,8 +4,8 @@
 
 #[cfg(feature = "ipns")]
 mod ipns;
-mod protobuf;
 mod public_key;
+mod validator;
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -18,42 +18,9 @@ use crate::time::SystemTime;
 #[cfg(feature = "ipns")]
 pub use self::ipns::Ipns;
 pub use self::public_key::PublicKeys;
+pub use self::validator::{InvalidRecord, Validator};
 
-/// Judges the records of one namespace.
-///
-/// Called before a record is stored for others, before one that others sent is returned, and to choose the best of several.
-/// It must be quick: it runs where the node is polled.
-///
-/// # Spec
-/// libp2p kad-dht, "Entry validation". Differs: two values are compared instead of one being selected out of many, so that
-/// the order is the same whatever the set.
-pub trait Validator: Send + Sync {
-    /// Returns whether the value may stand under the key at `wall`.
-    ///
-    /// # Errors
-    /// [`InvalidRecord`], with the reason.
-    fn validate(&self, wall: SystemTime, key: &RecordKey, value: &[u8]) -> Result<(), InvalidRecord>;
-
-    /// Compares two values of a key that are valid: the greater is the better one, equal ones are as good as each other.
-    ///
-    /// A total preorder. Of values that are as good as each other a search takes the one seen first, and a holder keeps that
-    /// of the latest publisher; see [`OwnRecords`](crate::OwnRecords) for this node's own.
-    fn compare(&self, key: &RecordKey, a: &[u8], b: &[u8]) -> Ordering;
-}
-
-/// Why a record is not worth keeping.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct InvalidRecord(String);
-
-impl InvalidRecord {
-    /// Makes an error with a reason.
-    pub fn new(reason: impl Into<String>) -> Self {
-        Self(reason.into())
-    }
-}
-
-/// Takes every value; the one seen first is the best.
+/// The validator that takes every value; the one seen first is the best.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AcceptAll;
 
@@ -117,7 +84,7 @@ fn shown(name: &[u8]) -> String {
     format!("{}{dots}", String::from_utf8_lossy(beginning).escape_debug())
 }
 
-/// How many bytes of a namespace are shown.
+/// How many bytes of a namespace are shown. Chosen, not measured.
 const MAX_SHOWN: usize = 32;
 
 impl Validator for Namespaces {

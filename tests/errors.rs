@@ -94,7 +94,7 @@ fn explained() -> Vec<String> {
         PutRecordError::Invalid { key: key(), source: no_validator(b"name") }.to_string(),
         QueryError::NoKnownPeers.to_string(),
         Shortage::NoMorePeers { failed: 3 }.to_string(),
-        store::Error::MaxProviders.to_string(),
+        store::Error::MaxProviders { most: 64 }.to_string(),
         PutRecordError::Invalid { key: key(), source: ended }.to_string(),
         GetRecordError::NotFound { key: key(), closest_peers: answered(20) }.to_string(),
     ]
@@ -198,7 +198,7 @@ fn each_variant_names_its_cause() {
     use ConnectError as C;
     let (silent, key, records) = (fates(&[RequestError::Timeout]), key(), vec![]);
     let invalid = || InvalidRecord::new("it is odd");
-    let full = || StoreError::new(store::Error::MaxRecords);
+    let full = || StoreError::new(store::Error::MaxRecords { records: 3, bytes: 1000 });
     let why = "no answer came in time";
     let failed = RequestError::Timeout;
     let (at, met, two) = (address(), peer(), ONE.saturating_add(1));
@@ -262,12 +262,35 @@ fn each_variant_names_its_cause() {
 }
 
 #[test]
+fn what_a_store_refuses_names_the_limit() {
+    use store::Error as E;
+    for (error, limits) in [
+        (E::MaxRecords { records: 12, bytes: 34 }, &["12 records", "34 bytes"][..]),
+        (E::MaxProvidedKeys { most: 12 }, &["at most 12"]),
+        (E::MaxProviders { most: 12 }, &["at most 12"]),
+        (E::ValueTooLarge { bytes: 12, most: 10 }, &["12 bytes of at most 10"]),
+    ] {
+        let text = error.to_string();
+        assert!(limits.iter().all(|limit| text.contains(limit)), "{text}");
+    }
+    // Those that are configured.
+    let local = peer();
+    let mut config = store::MemoryStoreConfig::default();
+    config.records.max_value_bytes = 10;
+    let mut store = MemoryStore::with_config(local, config);
+    let record = libp2p_kademlia::Record::new("key", vec![0; 12]);
+    let refused = store::RecordStore::put(&mut store, SystemTime::UNIX_EPOCH, record);
+    assert!(matches!(refused, Err(E::ValueTooLarge { bytes: 12, most: 10 })), "{refused:?}");
+}
+
+#[test]
 fn sources_are_values() {
     let ping = PingError::Failed { peer: peer(), source: RequestError::Disconnected, protocol: protocol() };
     assert_eq!(ping.source().unwrap().downcast_ref(), Some(&RequestError::Disconnected));
-    let put = PutRecordError::Store { key: key(), source: StoreError::new(store::Error::ValueTooLarge) };
+    let too_large = store::Error::ValueTooLarge { bytes: 12, most: 10 };
+    let put = PutRecordError::Store { key: key(), source: StoreError::new(too_large) };
     let of_store = put.source().unwrap().source().unwrap().downcast_ref::<store::Error>();
-    assert!(matches!(of_store, Some(store::Error::ValueTooLarge)));
+    assert!(matches!(of_store, Some(store::Error::ValueTooLarge { bytes: 12, most: 10 })));
     let connect = ConnectError::Address { address: address(), source: AddressError::Filtered };
     assert_eq!(connect.source().unwrap().downcast_ref(), Some(&AddressError::Filtered));
 }

@@ -20,11 +20,12 @@ macro_rules! same {
 
 /// Compiles what is alike with one of the crates.
 macro_rules! with {
-    ($name:ident, $kad:ident) => {
+    ($(#[$meta:meta])* $name:ident, $kad:ident) => {
         #[expect(
             clippy::wildcard_enum_match_arm,
             reason = "a list of uses, which one of the crates has in another form"
         )]
+        $(#[$meta])*
         mod $name {
             use std::borrow::Borrow;
             use std::num::NonZeroUsize;
@@ -41,7 +42,11 @@ macro_rules! with {
     };
 }
 
-with!(theirs, libp2p_kad);
+with!(
+    #[expect(clippy::unneeded_struct_pattern, reason = "what has fields in the other crate only")]
+    theirs,
+    libp2p_kad
+);
 with!(ours, libp2p_kademlia);
 
 fn debug<T: std::fmt::Debug>() {}

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser};
 use libp2p_kademlia::sim::{Churn, Incident, Links, Lookups, Roles, RoundTrip, Scenario, Start, Transport};
-use libp2p_kademlia::{BucketInserts, Config, IpDiversity, Joining, KeepAlive, Parallelism, Precision};
+use libp2p_kademlia::{
+    BucketInserts, Config, IpDiversity, Joining, KeepAlive, Parallelism, Percentile, Precision, TimeoutPolicy,
+};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -181,6 +183,10 @@ fn one_by_one_in_the_config() -> Vec<(Scenario, &'static str)> {
             with_config(|config| patient(config).with_soft_timeout(MS..=seconds(30)).unwrap()),
             "--request-timeout 1m --soft-timeout 1ms-30s",
         ),
+        (
+            with_config(|config| config.with_timeout_policy(TimeoutPolicy::Quantile(Percentile::P90))),
+            "--timeout-policy p90",
+        ),
         (with_config(|config| config.with_max_queries(nz(7))), "--max-queries 7"),
         (with_config(|config| config.with_max_dials(nz(8))), "--max-dials 8"),
         (with_config(|config| config.with_max_known_peers(nz(9))), "--max-known-peers 9"),
@@ -295,6 +301,8 @@ fn what_makes_no_sense_is_refused_and_the_error_says_why() {
         ("--rtt regions:", "row 1"),
         ("--parallelism 0", "does not lie between 1 and 255"),
         ("--parallelism 6-4", "6 is more than 4"),
+        ("--timeout-policy p100", "write fitted, or p50 to p99"),
+        ("--timeout-policy 90", "write fitted, or p50 to p99"),
         ("--soft-timeout 1s", "write two times"),
         ("--soft-timeout 2s-1s", "must not begin after its end"),
         ("--soft-timeout 0s-1s", "the soft timeout must be at least 1ms"),

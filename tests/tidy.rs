@@ -76,7 +76,7 @@ fn room(path: &str) -> &str {
 /// The layer of a room, ground first.
 fn layer(room: &str) -> Option<u8> {
     Some(match room {
-        "time" | "rng" | "key" => 0,
+        "time" | "rng" | "key" | "protobuf" => 0,
         "addrs" | "peer" | "record" | "message" | "command" | "config" | "error" | "event" | "stats" | "validate" => 1,
         "wire" | "routing" | "query" | "store" => 2,
         "dht" => 3,

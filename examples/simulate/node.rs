@@ -6,9 +6,11 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use libp2p_kademlia::{BucketInserts, Config, ConfigError, IpDiversity, Joining, KeepAlive, Parallelism};
+use libp2p_kademlia::{
+    BucketInserts, Config, ConfigError, IpDiversity, Joining, KeepAlive, Parallelism, TimeoutPolicy,
+};
 
-use super::values::{OrNever, duration, network, or_never, parallelism, range, span};
+use super::values::{OrNever, duration, network, or_never, parallelism, range, span, timeout_policy};
 
 /// What a node is told; nothing means what [`Config`] says.
 #[derive(Args, Clone, Debug)]
@@ -56,6 +58,9 @@ pub(crate) struct Node {
     /// Between what times the next peer is asked though an answer is awaited [default: 50ms-5s].
     #[arg(long, value_name = "TIME-TIME", value_parser = range)]
     soft_timeout: Option<RangeInclusive<Duration>>,
+    /// How long slow peers are awaited: fitted to the share of silent ones, or a percentile of round trips [default: fitted].
+    #[arg(long, value_name = "fitted|pN", value_parser = timeout_policy)]
+    timeout_policy: Option<TimeoutPolicy>,
     /// How many queries run at once [default: 1024].
     #[arg(long, value_name = "QUERIES")]
     max_queries: Option<NonZeroUsize>,
@@ -98,6 +103,7 @@ impl Node {
         let config = with(config, self.parallelism, Config::with_parallelism);
         let config = with(config, self.beta, Config::with_beta);
         let config = with(config, self.disjoint_paths, Config::with_disjoint_paths);
+        let config = with(config, self.timeout_policy, Config::with_timeout_policy);
         let config = with(config, self.max_queries, Config::with_max_queries);
         let config = with(config, self.max_dials, Config::with_max_dials);
         let config = with(config, self.max_known_peers, Config::with_max_known_peers);

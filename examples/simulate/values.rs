@@ -5,8 +5,8 @@ use std::num::NonZeroU8;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use libp2p_kademlia::Parallelism;
 use libp2p_kademlia::sim::RoundTrip;
+use libp2p_kademlia::{Parallelism, Percentile, TimeoutPolicy};
 
 /// The units of spans of time, in nanoseconds.
 const UNITS: [(&str, u128); 7] = [
@@ -189,6 +189,16 @@ pub(crate) fn parallelism(text: &str) -> Result<Parallelism, String> {
     } else {
         Err(format!("{start} is more than {max}"))
     }
+}
+
+/// Reads `fitted`, or `p90`, a fixed percentile of round trips.
+pub(crate) fn timeout_policy(text: &str) -> Result<TimeoutPolicy, String> {
+    if text == "fitted" {
+        return Ok(TimeoutPolicy::Fitted);
+    }
+    let percent = text.strip_prefix('p').and_then(|number| number.parse().ok());
+    let percentile = percent.and_then(Percentile::new);
+    percentile.map(TimeoutPolicy::Quantile).ok_or_else(|| "write fitted, or p50 to p99".to_owned())
 }
 
 /// Reads `50ms-5s`.

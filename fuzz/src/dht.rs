@@ -576,7 +576,7 @@ impl World {
             let id = self.held.swap_remove(usize::from(n) % self.held.len());
             match arg % 3 {
                 0 => self.dht.refuse_record(id),
-                _ => self.dht.accept_record(self.now, id),
+                _ => self.dht.accept_record(self.now, id).is_ok(),
             };
         }
     }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use libp2p_identity::PeerId;
 use libp2p_kademlia::store::{Expired, MemoryStore, Progress, RecordStore, Result, Source};
 use libp2p_kademlia::time::SystemTime;
-use libp2p_kademlia::{ProviderRecord, Record, RecordKey};
+use libp2p_kademlia::{KeyHash, ProviderRecord, Record, RecordKey};
 
 /// Commits only when it is told to, and then perhaps fails.
 pub(crate) struct Slow {
@@ -31,6 +31,10 @@ impl Slow {
 impl RecordStore for Slow {
     type RecordsIter<'a> = <MemoryStore as RecordStore>::RecordsIter<'a>;
     type ProvidedIter<'a> = <MemoryStore as RecordStore>::ProvidedIter<'a>;
+
+    fn set_key_hash(&mut self, hash: KeyHash) {
+        self.inner.set_key_hash(hash);
+    }
 
     fn get(&self, wall: SystemTime, key: &RecordKey) -> Result<Option<Cow<'_, Record>>> {
         self.inner.get(wall, key)

@@ -82,7 +82,8 @@ pub enum OwnRecords {
     #[default]
     Keep,
     /// It makes way for what another publisher stores itself, and is this node's no more; for what is only handed on it does
-    /// not. `libp2p-kad` lets it make way for either.
+    /// not. `libp2p-kad` lets it make way for either. A put of it that runs goes on with its own value at those it tells, and
+    /// reports of that; here the newer stands, and is what this node serves and puts anew from then on.
     Yield,
 }
 

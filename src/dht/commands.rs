@@ -24,7 +24,7 @@ use super::view::Parts;
 use crate::addrs::clean;
 use crate::command::Command;
 use crate::error::{AddressError, NoKnownPeers};
-use crate::event::{Mode, Precision, QueryId, QueryResult, RoutingUpdate};
+use crate::event::{Mode, Precision, ProgressStep, QueryId, QueryInfo, QueryResult, RoutingUpdate};
 use crate::record::RecordKey;
 use crate::routing::Entry;
 use crate::store::RecordStore;
@@ -35,8 +35,8 @@ impl<S: RecordStore> Dht<S> {
     pub fn run(&mut self, now: Now, command: Command) -> QueryId {
         match command {
             Command::Bootstrap => self.bootstrap(now).unwrap_or_else(|error| {
-                let result = Bootstrap::refused(self.cx.local.peer, error.into());
-                self.tell(now.instant, result)
+                let peer = self.cx.local.peer;
+                self.tell(now.instant, Bootstrap::info_of(peer), Bootstrap::refused(peer, error.into()))
             }),
             Command::FindClosest { key, count, precision } => {
                 let count = count.unwrap_or(self.cx.config.bucket_size());
@@ -67,28 +67,34 @@ impl<S: RecordStore> Dht<S> {
     fn start<T: Into<Operation>>(
         &mut self,
         now: Instant,
+        info: QueryInfo,
         begun: impl FnOnce(&mut Parts<'_>) -> Result<T, Box<QueryResult>>,
     ) -> QueryId {
         let (_, Stock { node: Node { mut parts, queries, .. }, .. }) = self.split();
         let begun = begun(&mut parts).and_then(|begun| queries.begin(now, begun.into(), &mut parts));
-        self.started(now, begun)
+        self.started(now, info, begun)
     }
 
     /// Moves a query on that has begun, or tells the result of one that has not.
-    fn started(&mut self, now: Instant, begun: Result<QueryId, Box<QueryResult>>) -> QueryId {
+    fn started(
+        &mut self,
+        now: Instant,
+        info: QueryInfo,
+        begun: Result<QueryId, Box<QueryResult>>,
+    ) -> QueryId {
         match begun {
             Ok(id) => {
                 self.advance(now);
                 id
             }
-            Err(result) => self.tell(now, *result),
+            Err(result) => self.tell(now, info, *result),
         }
     }
 
     /// Tells the result of a query that needed not begin.
-    fn tell(&mut self, now: Instant, result: QueryResult) -> QueryId {
+    fn tell(&mut self, now: Instant, info: QueryInfo, result: QueryResult) -> QueryId {
         let (_, Stock { node: Node { mut parts, queries, .. }, .. }) = self.split();
-        queries.at_once(now, result, &mut parts)
+        queries.at_once(now, info, result, &mut parts)
     }
 
     /// Searches the `k` peers closest to the hash of `key`; see [`find_n_closest`](Self::find_n_closest).
@@ -106,8 +112,10 @@ impl<S: RecordStore> Dht<S> {
         count: NonZeroUsize,
         precision: Precision,
     ) -> QueryId {
-        let (now, key) = (self.tell_time(now), key.into());
-        self.start(now, |parts| FindPeers::begin(now, key, count, precision, parts))
+        let (now, key): (_, Vec<u8>) = (self.tell_time(now), key.into());
+        let num_results = count.min(self.cx.config.bucket_size());
+        let info = QueryInfo::GetClosestPeers { key: key.clone(), num_results, step: ProgressStep::first() };
+        self.start(now, info, |parts| FindPeers::begin(now, key, count, precision, parts))
     }
 
     /// Searches a peer and its addresses. Ends with one [`QueryResult::FindPeer`].
@@ -115,13 +123,13 @@ impl<S: RecordStore> Dht<S> {
     /// A connected peer and this node itself are found at once.
     pub fn find_peer(&mut self, now: Now, peer: PeerId) -> QueryId {
         let now = self.tell_time(now);
-        self.start(now, |parts| FindPeer::begin(now, peer, parts))
+        self.start(now, QueryInfo::FindPeer { peer }, |parts| FindPeer::begin(now, peer, parts))
     }
 
     /// Asks one peer for a sign of life, connected or not. Ends with one [`QueryResult::Ping`].
     pub fn ping(&mut self, now: Now, peer: PeerId) -> QueryId {
         let now = self.tell_time(now);
-        self.start(now, |parts| Ping::begin(peer, parts.cx))
+        self.start(now, QueryInfo::Ping { peer }, |parts| Ping::begin(peer, parts.cx))
     }
 
     /// Connects to an address and makes whoever is there a seed. Ends with one [`QueryResult::Connect`].
@@ -129,7 +137,8 @@ impl<S: RecordStore> Dht<S> {
     /// If the address ends in `/p2p/<id>`, only that peer will do.
     pub fn connect(&mut self, now: Now, address: Multiaddr) -> QueryId {
         let now = self.tell_time(now);
-        self.start(now, |parts| Connect::begin(address, parts.cx))
+        let info = QueryInfo::Connect { address: address.clone() };
+        self.start(now, info, |parts| Connect::begin(address, parts.cx))
     }
 
     /// Joins the network: looks up the own id, then every bucket that is farther than the closest neighbour.
@@ -146,13 +155,13 @@ impl<S: RecordStore> Dht<S> {
     /// Asks one peer for the peers closest to the hash of `key`. Ends with one [`QueryResult::AskPeer`].
     pub fn find_node_at(&mut self, now: Now, peer: PeerId, key: impl Into<Vec<u8>>) -> QueryId {
         let (now, key) = (self.tell_time(now), key.into());
-        self.start(now, |_| AskPeer::find_node(peer, key))
+        self.start(now, QueryInfo::AskPeer { peer }, |_| AskPeer::find_node(peer, key))
     }
 
     /// Asks one peer for the record of a key. Ends with one [`QueryResult::AskPeer`].
     pub fn get_record_at(&mut self, now: Now, peer: PeerId, key: RecordKey) -> QueryId {
         let now = self.tell_time(now);
-        self.start(now, |_| AskPeer::get_record(peer, key))
+        self.start(now, QueryInfo::AskPeer { peer }, |_| AskPeer::get_record(peer, key))
     }
 
     /// Ends a query. Its last event says that it was cancelled, unless it was told already. Returns whether there was such a

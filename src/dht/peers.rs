@@ -17,7 +17,8 @@ use crate::event::QueryId;
 use crate::key::Key;
 use crate::message::{Request, Response};
 use crate::peer::{ConnectionType, KadPeer, PackedPeerId};
-use crate::query::rtt::{Estimator, Phase, Rtt};
+use crate::query::rtt::{Estimator, Rtt};
+use crate::query::timeout::Phase;
 use crate::stats::Stats;
 use crate::time::{Duration, Instant, after, earliest};
 
@@ -173,7 +174,7 @@ impl Peers {
             standings: VecDeque::new(),
             own: own.clone(),
             own_reach: None,
-            estimator: Estimator::new(config.soft_timeout.clone()),
+            estimator: Estimator::new(config.soft_timeout.clone(), config.timeout_policy),
         }
     }
 

@@ -150,7 +150,7 @@ impl Providing {
         check_key(key)?;
         if !self.advertised.contains_key(key) {
             if self.advertised.len() >= MAX_ADVERTISED {
-                return Err(store::Error::MaxProvidedKeys);
+                return Err(store::Error::MaxProvidedKeys { most: MAX_ADVERTISED });
             }
             self.advertised.insert(key.clone(), Addresses::empty());
         }

@@ -19,8 +19,8 @@ use crate::addrs::Addresses;
 use crate::config::Config;
 use crate::error::{QueryError, RequestError};
 use crate::event::{
-    Event, Evidence, FindPeerOk, GetClosestPeersOk, GetProvidersOk, ProgressStep, QueryId, QueryResult,
-    QueryStats,
+    Event, Evidence, FindPeerOk, GetClosestPeersOk, GetProvidersOk, ProgressStep, QueryId, QueryInfo,
+    QueryResult, QueryStats,
 };
 use crate::message::Response;
 use crate::peer::PeerInfo;
@@ -163,12 +163,19 @@ impl Queries {
         self.pool.insert_lasting(Query::new(now, operation.into(), Asker::Application))
     }
 
-    /// Reports the result of a query that needed not begin.
-    pub(super) fn at_once(&mut self, now: Instant, result: QueryResult, parts: &mut Parts<'_>) -> QueryId {
+    /// Reports the result of a query that needed not begin, which is there until that is taken as any other is.
+    pub(super) fn at_once(
+        &mut self,
+        now: Instant,
+        info: QueryInfo,
+        result: QueryResult,
+        parts: &mut Parts<'_>,
+    ) -> QueryId {
         self.counts.immediate += 1;
         let id = self.pool.next_id();
         let stats = QueryStats { start: Some(now), end: Some(now), ..QueryStats::empty() };
         let step = ProgressStep::first().advance(true);
+        self.ended.insert(id, QueryRef::new(id, info, stats));
         parts.cx.advise(&result, || parts.peers.num_connected());
         parts.cx.event(Event::OutboundQueryProgressed { id, result, stats, step });
         id

@@ -19,11 +19,11 @@ use crate::event::RoutingUpdate;
 use crate::key::Key;
 use crate::message::Request;
 use crate::peer::PackedPeerId;
-use crate::query::rtt::Phase;
+use crate::query::timeout::Phase;
 use crate::routing::admission::{Admission, Stranger};
-use crate::routing::bootstrap::Bootstrap;
+use crate::routing::bootstrap::BootstrapSchedule;
 use crate::routing::refresh::{Refresh, Target};
-use crate::routing::{Probe, Table, TableConfig, Worth};
+use crate::routing::{AdmissionPriority, Probe, Table, TableConfig};
 use crate::stats::{self, Stats, gauge};
 use crate::time::{Duration, Instant};
 
@@ -75,7 +75,7 @@ pub(super) struct Upkeep {
     pub(super) refresh: Refresh,
     admission: Admission,
     probe: Probe,
-    join: Bootstrap,
+    join: BootstrapSchedule,
     reported: Reported,
     entered: Vec<Entered>,
     /// Peers whose connections are to be kept.
@@ -94,7 +94,7 @@ impl Upkeep {
             refresh: Refresh::new(config.refresh_interval),
             admission: Admission::default(),
             probe: Probe::new(),
-            join: Bootstrap::new(config.joining),
+            join: BootstrapSchedule::new(config.joining),
             reported: Reported::default(),
             entered: Vec::new(),
             kept: Box::default(),
@@ -162,7 +162,8 @@ impl Upkeep {
         if update == RoutingUpdate::Pending {
             self.admission.forget(&peer);
             let key = peers.key(&peer);
-            self.admission.offer(now, Stranger { key, peer, worth: Worth::Named, group: None });
+            self.admission
+                .offer(now, Stranger { key, peer, priority: AdmissionPriority::Named, group: None });
         }
         Ok(update)
     }
@@ -192,7 +193,7 @@ impl Upkeep {
             Standing::Freed(peer) => {
                 let key = peers.key(&peer);
                 self.admission.forget(&peer);
-                self.offer(now, key, peer, Worth::Named, peers);
+                self.offer(now, key, peer, AdmissionPriority::Named, peers);
             }
         }
     }
@@ -245,7 +246,7 @@ impl Upkeep {
             Some(known) if known.is_connected() => {}
             Some(known) if !is_in && !known.addresses.is_empty() => {
                 self.admission.forget(&peer);
-                self.offer(now, key, peer, Worth::Named, peers);
+                self.offer(now, key, peer, AdmissionPriority::Named, peers);
             }
             Some(_) | None => self.reported.remove(&peer),
         }
@@ -354,7 +355,7 @@ impl Upkeep {
         self.check_kept(now, cx, peers);
         let kept = &self.kept;
         self.table.probe_all(now, |peer| kept.binary_search(&PackedPeerId::from(peer)).is_err());
-        self.probe.hurry(now);
+        self.probe.schedule(now);
     }
 
     /// Brings the kept connections in line with the table, if that has changed.

@@ -11,8 +11,9 @@ use super::peers::Peers;
 use super::upkeep::{Seeds, Upkeep};
 use crate::config::Config;
 use crate::key::Key;
-use crate::query::lookup::Prospect;
-use crate::query::rtt::{Estimator, Phase};
+use crate::query::lookup::PeerStatus;
+use crate::query::rtt::Estimator;
+use crate::query::timeout::Phase;
 use crate::record::RecordKey;
 use crate::rng::Rng;
 use crate::routing::Table;
@@ -90,12 +91,12 @@ impl View<'_> {
     }
 
     /// Returns what is known of asking a peer.
-    pub(super) fn prospect(&self, peer: &PeerId, phase: Phase) -> Prospect {
+    pub(super) fn peer_status(&self, peer: &PeerId, phase: Phase) -> PeerStatus {
         let known = self.peers.get(peer);
         let connected = known.is_some_and(|known| known.is_connected());
         let rtt = known.map(|known| &known.rtt);
-        let (held, soft_timeout) = (self.peers.is_held(peer), self.estimator.soft_timeout(rtt, phase));
-        Prospect { connected, deferred: false, held, soft_timeout }
+        let (queued, soft_timeout) = (self.peers.is_held(peer), self.estimator.soft_timeout(rtt, phase));
+        PeerStatus { connected, deferred: false, queued, soft_timeout }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use libp2p_identity::PeerId;
 
+use super::Shortage;
 use crate::error::{AddProviderError, GetProvidersError, ProvideReport};
 use crate::peer::PeerInfo;
 use crate::record::RecordKey;
@@ -40,5 +41,8 @@ pub enum GetProvidersOk {
     FinishedWithNoAdditionalRecord {
         /// The closest peers that answered, nearest first.
         closest_peers: Vec<PeerId>,
+        /// Why fewer of the closest have answered than were to be asked, if fewer have: somebody who was not asked may know
+        /// more providers. `None` for a watch, which asks again and again.
+        shortage: Option<Shortage>,
     },
 }

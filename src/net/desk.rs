@@ -330,6 +330,14 @@ mod tests {
     use crate::time::Duration;
 
     #[test]
+    fn the_texts_name_how_many_calls_may_wait() {
+        let limit = format!("{},{:03} calls wait", MAX_CALLS / 1000, MAX_CALLS % 1000);
+        for text in [ClientError::Busy.to_string(), crate::error::QueryError::Busy.to_string()] {
+            assert!(text.starts_with(&limit), "{text}");
+        }
+    }
+
+    #[test]
     fn calls_without_end_do_not_put_off_what_is_due() {
         let [local, silent] = [(); 2].map(|()| Keypair::generate_ed25519().public().to_peer_id());
         let (soft, timeout) = (Duration::from_millis(1), Duration::from_millis(100));

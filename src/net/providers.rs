@@ -162,8 +162,8 @@ mod tests {
         }
         // There is room for what was known before, what was kept, and the last.
         for _ in 0..3 {
-            let closest_peers = Vec::new();
-            let last = GetProvidersOk::FinishedWithNoAdditionalRecord { closest_peers };
+            let (closest_peers, shortage) = (Vec::new(), None);
+            let last = GetProvidersOk::FinishedWithNoAdditionalRecord { closest_peers, shortage };
             reply.try_send(QueryResult::GetProviders(Ok(last))).unwrap();
         }
         for taken in 1..=MAX_WAITING {

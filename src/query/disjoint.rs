@@ -6,11 +6,11 @@ use indexmap::IndexMap;
 use libp2p_identity::PeerId;
 use smallvec::SmallVec;
 
-use super::lookup::{Counts, Lookup, Next, Outlook, Rules};
+use super::lookup::{Counts, Lookup, Next, Rules, StatusFn};
 use crate::key::{Distance, Key};
 use crate::time::{Instant, earliest};
 
-/// What became of a peer in the path that asked it.
+/// The claim of a path to a peer that it has asked, and what became of it.
 #[derive(Clone, Copy, Debug)]
 struct Claim {
     path: usize,
@@ -27,7 +27,7 @@ enum Outcome {
 /// A lookup in one or more disjoint paths.
 ///
 /// # What it decides
-/// Which path asks a peer: the first that wants to. No peer is asked twice, and what a peer names is known only to the
+/// The path that asks a peer: the first that wants to. No peer is asked twice, and what a peer names is known only to the
 /// path that asked it. A path counts what became of a peer in another one, so that honest paths, which meet at the
 /// target, ask each of the closest only once.
 ///
@@ -133,7 +133,7 @@ impl Disjoint {
     }
 
     /// Returns what the lookup wants now; the paths take turns.
-    pub(crate) fn next(&mut self, now: Instant, outlook: &Outlook<'_>) -> Next {
+    pub(crate) fn next(&mut self, now: Instant, status_of: &StatusFn<'_>) -> Next {
         let mut done = 0;
         for _ in 0..self.paths.len() {
             let turn = self.turn % self.paths.len();
@@ -141,7 +141,7 @@ impl Disjoint {
             let Some(path) = self.paths.get_mut(turn) else {
                 break;
             };
-            match path.next(now, outlook) {
+            match path.next(now, status_of) {
                 Next::Ask(peer, soft) => {
                     self.claim(&peer, turn, Outcome::Asked(soft));
                     for path in self.others(turn) {
@@ -156,9 +156,9 @@ impl Disjoint {
         if done == self.paths.len() { Next::Done } else { Next::Wait }
     }
 
-    /// Returns whether anybody has been asked who has neither answered nor failed, late or not.
-    pub(crate) fn is_owed(&self) -> bool {
-        self.paths.iter().any(Lookup::is_owed)
+    /// Returns whether a request is outstanding: neither answered nor failed, late or not.
+    pub(crate) fn has_outstanding(&self) -> bool {
+        self.paths.iter().any(Lookup::has_outstanding)
     }
 
     /// Wants so many more peers than before.
@@ -221,7 +221,7 @@ impl Disjoint {
         self.best().map_or(0, Lookup::hops)
     }
 
-    /// Returns who has led to the closest peer that answered, itself the last.
+    /// Returns the peers that have led to the closest one that answered, itself the last.
     pub(crate) fn path(&self) -> Vec<PeerId> {
         self.best().map_or_else(Vec::new, Lookup::path)
     }

@@ -1,4 +1,4 @@
-//! The fan-out: sends something to several peers, and counts who took it.
+//! The fan-out: sends one message to several peers, and counts those that accept it.
 //!
 //! Knows peer ids and what came of each; neither what is sent nor how.
 
@@ -6,22 +6,22 @@ use std::collections::VecDeque;
 
 use libp2p_identity::PeerId;
 
-use super::lookup::Outlook;
-use super::rtt::Phase;
+use super::lookup::StatusFn;
+use super::timeout::Phase;
 use crate::error::RequestError;
 use crate::time::{Instant, after};
 
-/// What became of one peer.
+/// The outcome of one peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// It was asked; it is overdue from this time on.
     Waiting(Instant),
-    Took,
+    Accepted,
     Refused,
     Failed(RequestError),
 }
 
-/// What a fan-out wants.
+/// The next step of a fan-out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FanoutNext {
     /// Send it to this peer.
@@ -32,14 +32,14 @@ pub(crate) enum FanoutNext {
     Done,
 }
 
-/// Sends something to the nearest of some peers.
+/// The sending of one message to the nearest of some peers.
 ///
 /// # What it decides
-/// To whom it is sent: to as many as are wanted at once, and to the next nearest for each that refuses, fails or is overdue,
-/// so that as many as are wanted have it in the end; but to no more than twice as many. And when nobody is awaited any more.
+/// Which peers it is sent to: as many as are wanted at once, and the next nearest for each that refuses, fails or is overdue,
+/// so that as many as are wanted have it in the end; but no more than twice as many. And when it ends.
 ///
 /// # Inputs
-/// [`took`](Self::took), [`refused`](Self::refused), [`failed`](Self::failed).
+/// [`accepted`](Self::accepted), [`refused`](Self::refused), [`failed`](Self::failed).
 ///
 /// # Outputs
 /// [`next`](Self::next), to be called until it wants nothing more.
@@ -48,7 +48,7 @@ pub(crate) enum FanoutNext {
 /// Makes peers overdue. Their answers still count until the end.
 ///
 /// # End
-/// All have answered or failed; or enough have taken it, and those that have not answered are overdue. Nothing is taken back
+/// All have answered or failed; or enough have accepted it, and those that have not answered are overdue. Nothing is taken back
 /// then: what was sent, or waits for a connection, still arrives.
 ///
 /// # Bounds
@@ -62,40 +62,40 @@ pub(crate) struct Fanout {
 }
 
 impl Fanout {
-    /// Begins with peers, nearest first: sends it to `wanted` of them, of whom `quorum` must take it.
+    /// Begins with peers, nearest first: sends it to `wanted` of them, `quorum` of which must accept it.
     pub(crate) fn new(peers: impl IntoIterator<Item = PeerId>, wanted: usize, quorum: usize) -> Self {
         let peers: VecDeque<_> = peers.into_iter().take(2 * wanted).collect();
         Self { wanted, quorum, peers, asked: Vec::new() }
     }
 
-    pub(crate) fn next(&mut self, now: Instant, outlook: &Outlook<'_>) -> FanoutNext {
+    pub(crate) fn next(&mut self, now: Instant, status_of: &StatusFn<'_>) -> FanoutNext {
         let hopeful = |fate: &Fate| match fate {
             Fate::Waiting(soft) => *soft > now,
-            Fate::Took => true,
+            Fate::Accepted => true,
             Fate::Refused | Fate::Failed(_) => false,
         };
         if self.asked.iter().filter(|(_, fate)| hopeful(fate)).count() < self.wanted
             && let Some(peer) = self.peers.pop_front()
         {
-            let prospect = outlook(&peer, Phase::Hopping);
+            let prospect = status_of(&peer, Phase::Hopping);
             let usual = prospect.soft_timeout.of(prospect.connected);
-            // To store takes a little longer than to look up.
+            // To store takes a little longer than to look up: by half, chosen, not measured.
             self.asked.push((peer, Fate::Waiting(after(now, usual + usual / 2))));
             return FanoutNext::Ask(peer);
         }
         let waiting = self.asked.iter().filter_map(|(_, fate)| match fate {
             Fate::Waiting(soft) => Some(*soft),
-            Fate::Took | Fate::Refused | Fate::Failed(_) => None,
+            Fate::Accepted | Fate::Refused | Fate::Failed(_) => None,
         });
         let until = waiting.clone().filter(|soft| *soft > now).min();
-        if waiting.count() == 0 || (until.is_none() && self.num_took() >= self.quorum) {
+        if waiting.count() == 0 || (until.is_none() && self.num_accepted() >= self.quorum) {
             return FanoutNext::Done;
         }
         FanoutNext::Wait(until)
     }
 
-    pub(crate) fn took(&mut self, peer: &PeerId) {
-        self.settle(peer, Fate::Took);
+    pub(crate) fn accepted(&mut self, peer: &PeerId) {
+        self.settle(peer, Fate::Accepted);
     }
 
     pub(crate) fn refused(&mut self, peer: &PeerId) {
@@ -114,9 +114,9 @@ impl Fanout {
         }
     }
 
-    /// Returns how many have taken it.
-    pub(crate) fn num_took(&self) -> usize {
-        self.asked.iter().filter(|(_, fate)| *fate == Fate::Took).count()
+    /// Returns how many have accepted it.
+    pub(crate) fn num_accepted(&self) -> usize {
+        self.asked.iter().filter(|(_, fate)| *fate == Fate::Accepted).count()
     }
 
     /// Iterates over those that were asked, with what became of each.
@@ -152,16 +152,16 @@ mod tests {
         let wait = FanoutNext::Wait(Some(start() + LATE));
         assert_eq!(fanout.next(start(), &cold), wait);
         for peer in peers(0..19) {
-            fanout.took(&peer);
+            fanout.accepted(&peer);
             assert_eq!(fanout.next(start() + MS, &cold), wait, "the last one is not given up yet");
         }
-        fanout.took(&peer(19));
+        fanout.accepted(&peer(19));
         assert_eq!(fanout.next(start() + MS, &cold), FanoutNext::Done);
-        assert_eq!(fanout.num_took(), 20);
+        assert_eq!(fanout.num_accepted(), 20);
     }
 
     #[test]
-    fn the_next_nearest_takes_the_place_of_who_refuses_fails_or_is_slow() {
+    fn the_next_nearest_takes_the_place_of_one_that_refuses_fails_or_is_slow() {
         let mut fanout = Fanout::new(peers(0..50), 3, 2);
         assert_eq!(asks(&mut fanout, start()), peers(0..3));
         fanout.refused(&peer(0));
@@ -169,20 +169,20 @@ mod tests {
         assert_eq!(asks(&mut fanout, start()), peers(3..5));
         assert_eq!(fanout.next(start(), &cold), FanoutNext::Wait(Some(start() + LATE)));
         assert_eq!(asks(&mut fanout, start() + LATE), peers(5..6), "six are the most");
-        fanout.took(&peer(2));
-        fanout.took(&peer(4));
+        fanout.accepted(&peer(2));
+        fanout.accepted(&peer(4));
         fanout.refused(&peer(2));
         let last = start() + LATE + LATE;
         assert_eq!(fanout.next(last, &cold), FanoutNext::Done);
         let pending = fanout.fates().filter(|(_, fate)| matches!(fate, Fate::Waiting(_))).count();
-        assert_eq!((fanout.num_took(), pending), (2, 2));
+        assert_eq!((fanout.num_accepted(), pending), (2, 2));
     }
 
     #[test]
     fn without_the_quorum_the_slow_ones_are_awaited_to_the_end() {
         let mut fanout = Fanout::new(peers(0..2), 3, 2);
         assert_eq!(asks(&mut fanout, start()), peers(0..2));
-        fanout.took(&peer(0));
+        fanout.accepted(&peer(0));
         let wait = FanoutNext::Wait(None);
         assert_eq!(fanout.next(start() + 100 * LATE, &cold), wait, "the request's own end will come");
         fanout.failed(&peer(1), RequestError::Timeout);

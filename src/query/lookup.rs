@@ -5,19 +5,21 @@
 use libp2p_identity::PeerId;
 use smallvec::SmallVec;
 
-use super::rtt::Phase;
-use super::silence::{OVERDUE, Patience, Seen, Silence};
+use super::silence::{OVERDUE, SilenceEvidence, TailQuantile};
+use super::timeout::{Phase, SoftTimeout, TailPolicy};
 use crate::config::Parallelism;
 use crate::key::{BucketIndex, Distance, Key};
 use crate::time::{Duration, Instant, after};
 
-/// How many candidates a lookup keeps; of more, the farthest that were not asked are dropped.
+/// How many candidates a lookup keeps; of more, the farthest that were not asked are dropped. Chosen, not measured: 25 full
+/// answers that name no peer twice.
 const MAX_CANDIDATES: usize = 512;
 
-/// So many more than are wanted an exact lookup asks at once in the end, at most, if as many are likely to be silent.
+/// So many more than are wanted an exact lookup asks at once in the end, at most, if as many are likely to be silent. Chosen;
+/// `tests/sim/golden/silent-10000.txt` holds what it costs.
 const MAX_SPARE: usize = 2;
 
-/// The rules of a lookup.
+/// The rules of a lookup: how many are wanted, and how it goes about it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
     /// How many peers are wanted: the window in which candidates are asked.
@@ -26,8 +28,8 @@ pub(crate) struct Rules {
     /// is enough where the next step is itself the check.
     pub(crate) must_answer: usize,
     pub(crate) parallelism: Parallelism,
-    /// What was believed of silent peers when the lookup began.
-    pub(crate) silence: Silence,
+    /// The policy of soft timeouts as it was when the lookup began.
+    pub(crate) policy: TailPolicy,
 }
 
 impl Rules {
@@ -36,36 +38,23 @@ impl Rules {
     }
 }
 
-/// What is known of asking a peer, before it is asked.
+/// The status of a peer that a query may ask: how it is reached, and how long it would be awaited.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Prospect {
+pub(crate) struct PeerStatus {
     /// Whether there is a connection.
     pub(crate) connected: bool,
-    /// Whether it is to be asked only when nobody else is left.
+    /// Whether it is to be asked only when no other peer is left.
     pub(crate) deferred: bool,
-    /// Whether it waits for a place of this node's own, so that its silence says nothing.
-    pub(crate) held: bool,
-    /// How long to wait before the next one is asked, over a connection and without one.
+    /// Whether its request is queued in this node for a place, so that its silence says nothing.
+    pub(crate) queued: bool,
+    /// How long it is awaited before the next one is asked.
     pub(crate) soft_timeout: SoftTimeout,
 }
 
-/// How long to wait for a peer before the next one is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SoftTimeout {
-    pub(crate) connected: Duration,
-    pub(crate) dialled: Duration,
-}
+/// The function that returns the status of a peer, as it is in a phase of the lookup.
+pub(crate) type StatusFn<'a> = dyn Fn(&PeerId, Phase) -> PeerStatus + 'a;
 
-impl SoftTimeout {
-    pub(super) const fn of(self, connected: bool) -> Duration {
-        if connected { self.connected } else { self.dialled }
-    }
-}
-
-/// Tells what is known of asking a peer.
-pub(crate) type Outlook<'a> = dyn Fn(&PeerId, Phase) -> Prospect + 'a;
-
-/// What a lookup wants.
+/// The next step of a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     /// This peer is to be asked; if nothing comes of it by the time, another will be.
@@ -77,9 +66,9 @@ pub(crate) enum Next {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum CandidateState {
     Unasked,
-    /// Asked. Once it is overdue nobody waits for it, but its answer still counts.
+    /// Asked. Once it is overdue the lookup does not wait for it, but its answer still counts.
     Asked(Waiting),
     Answered,
     /// Whether it was overdue before.
@@ -118,13 +107,13 @@ impl Waiting {
         Some(after(self.since, self.usual + self.usual * quarters / 4))
     }
 
-    /// Returns when patience ends where nobody else is left: as long after the soft timeout as that was after the request.
+    /// Returns when it is given up where no other peer is left: as long after the soft timeout as that was after the request.
     fn until(&self) -> Instant {
         after(self.soft, self.soft.saturating_duration_since(self.since))
     }
 }
 
-/// What a request in flight counts against.
+/// The slot that a request in flight takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Slot {
     /// The configured parallelism.
@@ -139,10 +128,10 @@ enum Slot {
 struct Candidate {
     distance: Distance,
     peer: PeerId,
-    state: State,
+    state: CandidateState,
     /// How many peers stand between this node and the candidate: 1 if it was known from the start.
     depth: u16,
-    /// The mark of the distance of who named it; zero if it was known from the start.
+    /// The high bits of the distance of the peer that named it; zero if it was known from the start.
     via: u64,
 }
 
@@ -150,14 +139,14 @@ impl Candidate {
     /// Neither failed nor overdue: what the stop rule and the window count.
     const fn is_promising(&self) -> bool {
         match self.state {
-            State::Unasked | State::Answered => true,
-            State::Asked(waiting) => !waiting.is_late,
-            State::Failed { .. } => false,
+            CandidateState::Unasked | CandidateState::Answered => true,
+            CandidateState::Asked(waiting) => !waiting.is_late,
+            CandidateState::Failed { .. } => false,
         }
     }
 }
 
-/// Numbers of one lookup.
+/// The counters of one lookup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) requests: u32,
@@ -192,13 +181,13 @@ pub(crate) struct Counts {
 ///
 /// # What time does
 /// A soft timeout frees the slot of a request and, if parallelism is adaptive, adds one. Overdue peers never hold a
-/// lookup back that has its answers; if nobody else is left, it waits for them for as long again as the soft timeout
-/// was, or until they fail if nobody has answered at all. Once the closest has answered, who is overdue is weighed anew
-/// with each answer and each quarter of a soft timeout: slow ones are awaited again, and the more are silent, the sooner
-/// they are given up.
+/// lookup back that has its answers; if no other peer is left, it waits for them for as long again as the soft timeout
+/// was, or until they fail if none has answered at all. Once the closest has answered, it is decided anew with each answer
+/// and each quarter of a soft timeout which peers are overdue: slow ones are awaited again, and the more are silent, the
+/// sooner they are given up.
 ///
 /// # End
-/// The closest `must_answer` peers that have neither failed nor are overdue have answered; or nobody is left to ask.
+/// The closest `must_answer` peers that have neither failed nor are overdue have answered; or no peer is left to ask.
 /// An exact lookup asks all that is left of the `wanted` closest at once when the closest of all has answered, and one
 /// or two more if as many are likely to be silent.
 ///
@@ -239,8 +228,8 @@ impl Lookup {
         self.counts
     }
 
-    /// Returns whether anybody has been asked who has neither answered nor failed, late or not.
-    pub(crate) fn is_owed(&self) -> bool {
+    /// Returns whether a request is outstanding: neither answered nor failed, late or not.
+    pub(crate) fn has_outstanding(&self) -> bool {
         self.waiting().next().is_some()
     }
 
@@ -248,14 +237,15 @@ impl Lookup {
     /// are, whatever had become of them.
     pub(crate) fn learn(&mut self, from: Option<&PeerId>, peers: impl IntoIterator<Item = (Key, PeerId)>) {
         let from = from.and_then(|peer| self.get(peer));
-        let (depth, via) = from.map_or((0, 0), |from| (from.depth, from.distance.mark()));
+        let (depth, via) = from.map_or((0, 0), |from| (from.depth, from.distance.high_bits()));
         let depth = depth + 1;
         for (key, peer) in peers {
             let distance = self.target.distance(&key);
             let place =
                 self.candidates.binary_search_by(|known| (known.distance, known.peer).cmp(&(distance, peer)));
             if let Err(at) = place {
-                self.candidates.insert(at, Candidate { distance, peer, state: State::Unasked, depth, via });
+                self.candidates
+                    .insert(at, Candidate { distance, peer, state: CandidateState::Unasked, depth, via });
             }
         }
         if self.candidates.len() > MAX_CANDIDATES {
@@ -264,7 +254,8 @@ impl Lookup {
             self.candidates.reverse();
             self.candidates.retain(|candidate| {
                 index -= 1;
-                let drop = excess > 0 && candidate.state == State::Unasked && index >= self.rules.wanted;
+                let drop =
+                    excess > 0 && candidate.state == CandidateState::Unasked && index >= self.rules.wanted;
                 excess -= usize::from(drop);
                 !drop
             });
@@ -279,13 +270,13 @@ impl Lookup {
 
     /// A peer has answered a request of this lookup, late or in time.
     pub(crate) fn answered(&mut self, peer: &PeerId) {
-        self.settle(peer, State::Answered);
+        self.settle(peer, CandidateState::Answered);
         self.counts.answered += 1;
     }
 
     /// A request of this lookup has failed for good.
     pub(crate) fn failed(&mut self, peer: &PeerId) {
-        self.settle(peer, State::Failed { was_late: false });
+        self.settle(peer, CandidateState::Failed { was_late: false });
         self.counts.failed += 1;
     }
 
@@ -293,25 +284,25 @@ impl Lookup {
     pub(crate) fn asked_elsewhere(&mut self, now: Instant, peer: &PeerId, soft: Instant) {
         let usual = soft.saturating_duration_since(now);
         let waiting = Waiting { since: now, connected: true, usual, soft, is_late: false, slot: Slot::Free };
-        self.settle(peer, State::Asked(waiting));
+        self.settle(peer, CandidateState::Asked(waiting));
     }
 
     /// The peer that another path had asked has answered there; what it named stays there.
     pub(crate) fn answered_elsewhere(&mut self, peer: &PeerId) {
-        self.settle(peer, State::Answered);
+        self.settle(peer, CandidateState::Answered);
     }
 
     /// The peer that another path had asked has failed there.
     pub(crate) fn failed_elsewhere(&mut self, peer: &PeerId) {
-        self.settle(peer, State::Failed { was_late: false });
+        self.settle(peer, CandidateState::Failed { was_late: false });
     }
 
-    fn settle(&mut self, peer: &PeerId, state: State) {
+    fn settle(&mut self, peer: &PeerId, state: CandidateState) {
         if let Some(candidate) = self.candidates.iter_mut().find(|candidate| candidate.peer == *peer)
-            && let State::Asked(Waiting { slot, is_late, .. }) =
+            && let CandidateState::Asked(Waiting { slot, is_late, .. }) =
                 std::mem::replace(&mut candidate.state, state)
         {
-            if let State::Failed { was_late } = &mut candidate.state {
+            if let CandidateState::Failed { was_late } = &mut candidate.state {
                 *was_late = is_late;
             }
             self.free(slot);
@@ -331,23 +322,23 @@ impl Lookup {
     }
 
     /// Returns what the lookup wants now. It is asked again after each [`Next::Ask`].
-    pub(crate) fn next(&mut self, now: Instant, outlook: &Outlook<'_>) -> Next {
-        self.expire(now, outlook);
+    pub(crate) fn next(&mut self, now: Instant, status_of: &StatusFn<'_>) -> Next {
+        self.expire(now, status_of);
         self.deadline = None;
         if self.has_ended() {
             return Next::Done;
         }
-        if let Some((at, slot)) = self.choose(now, outlook) {
+        if let Some((at, slot)) = self.choose(now, status_of) {
             let closing =
-                self.is_closing().then(|| Phase::Closing(self.rules.silence.patience(&self.seen(now))));
+                self.is_closing().then(|| Phase::Closing(self.rules.policy.closing(&self.evidence(now))));
             if let Some(candidate) = self.candidates.get_mut(at) {
-                let Prospect { connected, soft_timeout, .. } = outlook(&candidate.peer, Phase::Hopping);
+                let PeerStatus { connected, soft_timeout, .. } = status_of(&candidate.peer, Phase::Hopping);
                 let usual = soft_timeout.of(connected);
-                let soft =
-                    closing.map_or(usual, |phase| outlook(&candidate.peer, phase).soft_timeout.of(connected));
+                let soft = closing
+                    .map_or(usual, |phase| status_of(&candidate.peer, phase).soft_timeout.of(connected));
                 let soft = after(now, soft);
                 let waiting = Waiting { since: now, connected, usual, soft, is_late: false, slot };
-                candidate.state = State::Asked(waiting);
+                candidate.state = CandidateState::Asked(waiting);
                 match slot {
                     Slot::Burst => self.burst += 1,
                     Slot::Regular | Slot::Free => self.in_flight += 1,
@@ -358,7 +349,7 @@ impl Lookup {
         }
         let soft = self.waiting().filter(|waiting| !waiting.is_late).map(|waiting| waiting.soft).min();
         if let Some(soft) = soft {
-            // Among the closest time alone may tell that somebody is overdue, because others are.
+            // Among the closest time alone may tell that a peer is overdue, because others are.
             let closing = self.is_closing();
             let quarters = self.waiting().filter(|_| closing).filter_map(|waiting| waiting.next_quarter(now));
             self.deadline = quarters.chain([soft]).min();
@@ -369,17 +360,17 @@ impl Lookup {
 
     fn waiting(&self) -> impl Iterator<Item = Waiting> {
         self.candidates.iter().filter_map(|candidate| match candidate.state {
-            State::Asked(waiting) => Some(waiting),
-            State::Unasked | State::Answered | State::Failed { .. } => None,
+            CandidateState::Asked(waiting) => Some(waiting),
+            CandidateState::Unasked | CandidateState::Answered | CandidateState::Failed { .. } => None,
         })
     }
 
-    /// Nobody is left to ask, and nobody is awaited but those that are overdue.
+    /// No peer is left to ask, and only overdue ones are awaited.
     fn wait_for_late(&mut self, now: Instant) -> Next {
         match self.waiting().map(|waiting| waiting.until()).max() {
             None => Next::Done,
             // Until they fail: any answer is better than none.
-            Some(_) if !self.candidates.iter().any(|c| c.state == State::Answered) => Next::Wait,
+            Some(_) if !self.candidates.iter().any(|c| c.state == CandidateState::Answered) => Next::Wait,
             Some(until) if until <= now => Next::Done,
             Some(until) => {
                 self.deadline = Some(until);
@@ -399,34 +390,34 @@ impl Lookup {
         self.deadline
     }
 
-    /// Finds out who is overdue.
+    /// Finds the peers that are overdue.
     ///
-    /// On the way to the target that was settled when the peer was asked. Among the closest it follows what was seen since:
-    /// whoever was overdue on the way is awaited again, for each of the closest is to answer; and the more are silent, the
+    /// On the way to the target that was settled when the peer was asked. Among the closest it follows the evidence since:
+    /// a peer that was overdue on the way is awaited again, for each of the closest is to answer; and the more are silent, the
     /// less is waited for each.
-    fn expire(&mut self, now: Instant, outlook: &Outlook<'_>) {
-        let closing = self.is_closing().then(|| self.seen(now));
-        let silence = self.rules.silence;
-        let mut known = [None::<Patience>; OVERDUE + 1];
+    fn expire(&mut self, now: Instant, status_of: &StatusFn<'_>) {
+        let closing = self.is_closing().then(|| self.evidence(now));
+        let policy = self.rules.policy;
+        let mut tails = [None::<TailQuantile>; OVERDUE + 1];
         let mut freed = SmallVec::<[Slot; 8]>::new();
         for candidate in &mut self.candidates {
-            let State::Asked(waiting) = &mut candidate.state else {
+            let CandidateState::Asked(waiting) = &mut candidate.state else {
                 continue;
             };
-            if let Some(mut seen) = closing {
+            if let Some(mut evidence) = closing {
                 let quarters = waiting.quarters(now).map(|quarters| quarters.min(OVERDUE - 1));
                 // What it has done itself says nothing of the others.
-                if let Some(count) = quarters.and_then(|at| seen.overdue.get_mut(at)) {
+                if let Some(count) = quarters.and_then(|at| evidence.overdue.get_mut(at)) {
                     *count -= 1;
                 }
-                let patience = match known.get_mut(quarters.map_or(OVERDUE, |at| at)) {
-                    Some(known) => *known.get_or_insert_with(|| silence.patience(&seen)),
-                    None => silence.patience(&seen),
+                let tail = match tails.get_mut(quarters.map_or(OVERDUE, |at| at)) {
+                    Some(known) => *known.get_or_insert_with(|| policy.closing(&evidence)),
+                    None => policy.closing(&evidence),
                 };
-                let soft = outlook(&candidate.peer, Phase::Closing(patience)).soft_timeout;
+                let soft = status_of(&candidate.peer, Phase::Closing(tail)).soft_timeout;
                 waiting.soft = after(waiting.since, soft.of(waiting.connected));
             }
-            if waiting.soft <= now && !waiting.is_late && outlook(&candidate.peer, Phase::Hopping).held {
+            if waiting.soft <= now && !waiting.is_late && status_of(&candidate.peer, Phase::Hopping).queued {
                 waiting.soft = after(now, waiting.soft.saturating_duration_since(waiting.since));
                 waiting.since = now;
             }
@@ -451,18 +442,21 @@ impl Lookup {
     /// Whether the closest that are promising have answered, as many as must.
     fn has_ended(&self) -> bool {
         let mut closest = self.promising().take(self.rules.must_answer);
-        let answered = closest.by_ref().take_while(|(_, c)| c.state == State::Answered).count();
+        let answered = closest.by_ref().take_while(|(_, c)| c.state == CandidateState::Answered).count();
         answered == self.rules.must_answer
     }
 
     /// Whether the closest of all has answered and an exact lookup wants those beside it: from here on each counts.
     fn is_closing(&self) -> bool {
         self.rules.is_exact()
-            && self.promising().next().is_some_and(|(_, candidate)| candidate.state == State::Answered)
+            && self
+                .promising()
+                .next()
+                .is_some_and(|(_, candidate)| candidate.state == CandidateState::Answered)
     }
 
     /// Returns the position of the candidate to ask now, and what its request counts against.
-    fn choose(&self, now: Instant, outlook: &Outlook<'_>) -> Option<(usize, Slot)> {
+    fn choose(&self, now: Instant, status_of: &StatusFn<'_>) -> Option<(usize, Slot)> {
         let closing = self.is_closing();
         let window = self.rules.wanted + if closing { self.likely_silent(now) } else { 0 };
         let slot = if self.in_flight < self.width {
@@ -474,12 +468,14 @@ impl Lookup {
         };
         let mut first: Option<(usize, Option<BucketIndex>)> = None;
         let mut last_resort = None;
-        for (at, candidate) in self.promising().take(window).filter(|(_, c)| c.state == State::Unasked) {
+        for (at, candidate) in
+            self.promising().take(window).filter(|(_, c)| c.state == CandidateState::Unasked)
+        {
             let bucket = candidate.distance.bucket();
             if first.is_some_and(|(_, closest)| closest != bucket) {
                 break;
             }
-            let prospect = outlook(&candidate.peer, Phase::Hopping);
+            let prospect = status_of(&candidate.peer, Phase::Hopping);
             if prospect.deferred {
                 last_resort.get_or_insert(at);
             } else if prospect.connected {
@@ -491,64 +487,67 @@ impl Lookup {
         first.map(|(at, _)| at).or(last_resort).map(|at| (at, slot))
     }
 
-    /// How many of those still to answer are likely not to, by what was seen so far.
+    /// How many of those still to answer are likely not to, by the evidence so far.
     fn likely_silent(&self, now: Instant) -> usize {
-        let Seen { answered, silent, refused, overdue } = self.seen(now);
+        let SilenceEvidence { answered, silent, refused, overdue } = self.evidence(now);
         let silent =
             u32::from(silent) + u32::from(refused) + overdue.iter().copied().map(u32::from).sum::<u32>();
         let settled = u32::from(answered) + silent;
         let closest = self.promising().take(self.rules.wanted);
-        let open =
-            u32::try_from(closest.filter(|(_, c)| c.state != State::Answered).count()).unwrap_or(u32::MAX);
+        let open = u32::try_from(closest.filter(|(_, c)| c.state != CandidateState::Answered).count())
+            .unwrap_or(u32::MAX);
         // Rounded to the nearest whole number.
         let likely = (2 * open * silent + settled).checked_div(2 * settled).unwrap_or(0);
         usize::try_from(likely).unwrap_or(MAX_SPARE).min(MAX_SPARE)
     }
 
-    /// What became of the peers that were asked.
-    fn seen(&self, now: Instant) -> Seen {
-        let mut seen = Seen::default();
+    /// The outcomes of the requests so far.
+    fn evidence(&self, now: Instant) -> SilenceEvidence {
+        let mut evidence = SilenceEvidence::default();
         for candidate in &self.candidates {
             match candidate.state {
-                State::Answered => seen.answered += 1,
-                State::Failed { was_late: true } => seen.silent += 1,
-                State::Failed { was_late: false } => seen.refused += 1,
-                State::Asked(waiting) => {
+                CandidateState::Answered => evidence.answered += 1,
+                CandidateState::Failed { was_late: true } => evidence.silent += 1,
+                CandidateState::Failed { was_late: false } => evidence.refused += 1,
+                CandidateState::Asked(waiting) => {
                     if let Some(quarters) = waiting.quarters(now)
-                        && let Some(count) = seen.overdue.get_mut(quarters.min(OVERDUE - 1))
+                        && let Some(count) = evidence.overdue.get_mut(quarters.min(OVERDUE - 1))
                     {
                         *count += 1;
                     }
                 }
-                State::Unasked => {}
+                CandidateState::Unasked => {}
             }
         }
-        seen
+        evidence
     }
 
     /// Iterates over the peers that have answered, closest first.
     pub(crate) fn closest_answered(&self) -> impl Iterator<Item = (Distance, PeerId)> {
-        let answered = self.candidates.iter().filter(|candidate| candidate.state == State::Answered);
+        let answered = self.candidates.iter().filter(|candidate| candidate.state == CandidateState::Answered);
         answered.map(|candidate| (candidate.distance, candidate.peer))
     }
 
     /// Iterates over the peers that are not known to have failed, asked or not, closest first.
     pub(crate) fn closest_not_failed(&self) -> impl Iterator<Item = (Distance, PeerId)> {
-        let alive =
-            self.candidates.iter().filter(|candidate| !matches!(candidate.state, State::Failed { .. }));
+        let alive = self
+            .candidates
+            .iter()
+            .filter(|candidate| !matches!(candidate.state, CandidateState::Failed { .. }));
         alive.map(|candidate| (candidate.distance, candidate.peer))
     }
 
-    /// Iterates over the peers that are not known to have failed, closest first, with how likely each lives: whoever has
-    /// answered does, whoever is overdue does not, and of the others it is what is believed of all, this lookup's own evidence included.
+    /// Iterates over the peers that are not known to have failed, closest first, with how likely each lives: one that has
+    /// answered does, one that is overdue does not, and of the others it is the share of all, the evidence of this lookup
+    /// included.
     pub(super) fn living(&self, now: Instant) -> impl Iterator<Item = (Distance, PeerId, f64)> {
-        let others = self.rules.silence.share_of_living(&self.seen(now));
+        let others = self.rules.policy.live_share(&self.evidence(now));
         self.candidates.iter().filter_map(move |candidate| {
             let living = match candidate.state {
-                State::Answered => 1.0,
-                State::Asked(waiting) if waiting.is_late => 0.0,
-                State::Asked(_) | State::Unasked => others,
-                State::Failed { .. } => return None,
+                CandidateState::Answered => 1.0,
+                CandidateState::Asked(waiting) if waiting.is_late => 0.0,
+                CandidateState::Asked(_) | CandidateState::Unasked => others,
+                CandidateState::Failed { .. } => return None,
             };
             Some((candidate.distance, candidate.peer, living))
         })
@@ -557,10 +556,11 @@ impl Lookup {
     /// Returns who has led to the closest peer that answered: each has named the next, which is last itself.
     pub(crate) fn path(&self) -> Vec<PeerId> {
         let mut path: Vec<PeerId> = Vec::new();
-        let mut next = self.candidates.iter().find(|candidate| candidate.state == State::Answered);
+        let mut next = self.candidates.iter().find(|candidate| candidate.state == CandidateState::Answered);
         while let Some(Candidate { peer, via, .. }) = next.filter(|next| !path.contains(&next.peer)) {
             path.push(*peer);
-            next = self.candidates.iter().find(|candidate| *via != 0 && candidate.distance.mark() == *via);
+            next =
+                self.candidates.iter().find(|candidate| *via != 0 && candidate.distance.high_bits() == *via);
         }
         path.reverse();
         path
@@ -568,7 +568,7 @@ impl Lookup {
 
     /// Returns how many peers had to be asked one after another to know the closest one that answered.
     pub(crate) fn hops(&self) -> u32 {
-        let closest = self.candidates.iter().find(|candidate| candidate.state == State::Answered);
+        let closest = self.candidates.iter().find(|candidate| candidate.state == CandidateState::Answered);
         closest.map_or(0, |candidate| candidate.depth.into())
     }
 }

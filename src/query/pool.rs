@@ -10,7 +10,7 @@ use crate::time::{Duration, Instant, after, earliest};
 /// A bounded set of queries with a ready queue and an order of deadlines.
 ///
 /// # What it decides
-/// Whose turn it is. A query is ready when it is new, when something came of one of its requests, and when its own
+/// Which query's turn it is. A query is ready when it is new, when something came of one of its requests, and when its own
 /// deadline has come; the ready ones take turns. Nothing costs time in proportion to the queries that wait.
 ///
 /// # Inputs
@@ -27,7 +27,7 @@ use crate::time::{Duration, Instant, after, earliest};
 /// At most `max` queries; each has an end from the start, but for those that are to last.
 #[derive(Debug)]
 pub(crate) struct Pool<T> {
-    queries: BTreeMap<QueryId, Slot<T>>,
+    queries: BTreeMap<QueryId, Scheduled<T>>,
     ready: VecDeque<QueryId>,
     deadlines: BTreeSet<(Instant, QueryId)>,
     next_id: u64,
@@ -35,8 +35,9 @@ pub(crate) struct Pool<T> {
     timeout: Duration,
 }
 
+/// A query and when it is to be woken.
 #[derive(Debug)]
-struct Slot<T> {
+struct Scheduled<T> {
     /// Apart, so that the place of one query does not hold room for ten.
     query: Box<T>,
     /// `None` if it lasts until it is removed.
@@ -85,7 +86,7 @@ impl<T> Pool<T> {
     fn add(&mut self, query: T, end: Option<Instant>) -> QueryId {
         let id = self.next_id();
         self.deadlines.extend(end.map(|end| (end, id)));
-        self.queries.insert(id, Slot { query: Box::new(query), end, wake_at: end, is_ready: true });
+        self.queries.insert(id, Scheduled { query: Box::new(query), end, wake_at: end, is_ready: true });
         self.ready.push_back(id);
         id
     }

@@ -7,37 +7,40 @@ use std::collections::VecDeque;
 
 use libp2p_identity::PeerId;
 
-use super::table::Worth;
+use super::table::AdmissionPriority;
 use crate::addrs::IpGroup;
 use crate::key::Key;
 use crate::time::{Duration, Epoch, Instant, Second, after};
 
-/// How many strangers are asked at once; for each that is overdue, one more.
+/// How many strangers are asked at once; for each that is overdue, one more. Chosen; `tests/sim/golden/joining.txt` holds what
+/// it costs.
 const MAX_CHECKS: usize = 8;
 
-/// How many strangers wait to be asked, or are being asked, overdue ones included.
+/// How many strangers wait to be asked, or are being asked, overdue ones included. Chosen, not measured: more than a table
+/// usually holds.
 const MAX_WAITING: usize = 256;
 
-/// A stranger that has been asked is not asked again before this time.
+/// A stranger that has been asked is not asked again before this time: the interval of a refresh. Chosen, not measured.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(600);
 
-/// Of how many strangers it is remembered that they were asked; the earliest is forgotten for one more.
+/// Of how many strangers it is remembered that they were asked; the earliest is forgotten for one more. Chosen: twice as many
+/// as may wait.
 const MAX_REMEMBERED: usize = 512;
 
-/// Of how many lanes it is remembered when they had their last turn.
+/// Of how many lanes it is remembered when they had their last turn. Chosen, not measured.
 const MAX_LANES: usize = 64;
 
-/// A stranger, and what is known of it.
+/// A stranger: a peer that has not proved itself, and what is known of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stranger {
     pub(crate) key: Key,
     pub(crate) peer: PeerId,
-    pub(crate) worth: Worth,
+    pub(crate) priority: AdmissionPriority,
     /// The IP group of its address; all that are in none are one group here.
     pub(crate) group: Option<IpGroup>,
 }
 
-/// Those of whom one is asked in turn with others.
+/// A lane of fair queueing: one stranger of each is asked in turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lane {
     Named,
@@ -46,7 +49,7 @@ enum Lane {
 
 impl Stranger {
     fn lane(&self) -> Lane {
-        if self.worth == Worth::Named { Lane::Named } else { Lane::Group(self.group) }
+        if self.priority == AdmissionPriority::Named { Lane::Named } else { Lane::Group(self.group) }
     }
 }
 
@@ -58,7 +61,7 @@ struct Check {
     is_overdue: bool,
 }
 
-/// Decides which strangers are checked.
+/// The admission of strangers to the table: which of them are checked.
 ///
 /// # What it decides
 /// A peer enters the table only after it has answered a request of this node. Peers that are asked in the course of a
@@ -86,9 +89,9 @@ struct Check {
 ///
 /// # Bounds
 /// Eight checks at once, and as many more as there are overdue ones; 256 that wait, 256 that are being asked; 512
-/// remembered. When there is no room, the least worth of the lane in which most wait is displaced: whoever comes from
-/// many addresses of one group displaces its own. So 136 silent ones are through after four soft timeouts, however much
-/// they are worth.
+/// remembered. When there is no room, that of the least priority is displaced in the lane in which most wait: an
+/// attacker with many addresses of one group displaces its own. So 136 silent ones are through after four soft timeouts,
+/// whatever their priority.
 ///
 /// # Spec
 /// `go-libp2p-kad-dht`, "lookup check": FIND_NODE for the peer's own id must return at least one peer.
@@ -97,18 +100,18 @@ pub(crate) struct Admission {
     /// In the order in which they came.
     waiting: Vec<Stranger>,
     checks: Vec<Check>,
-    /// Whose turn it was, the latest last.
+    /// The lanes that had a turn, the latest last.
     turns: VecDeque<Lane>,
     /// Who was asked, and when, the earliest first.
-    asked: VecDeque<(Mark, Second)>,
+    asked: VecDeque<(Fingerprint, Second)>,
     epoch: Epoch,
 }
 
-/// What is remembered of an id: the beginning of its hash. Whoever makes an id with the mark of another's, which takes 2^64
-/// attempts, has that one checked ten minutes later.
-type Mark = [u8; 8];
+/// The fingerprint of an id, which is remembered in its place: the beginning of its hash. To make an id with the fingerprint
+/// of another's takes 2^64 attempts, and only delays the check of that one by ten minutes.
+type Fingerprint = [u8; 8];
 
-fn mark(peer: &PeerId) -> Mark {
+fn fingerprint(peer: &PeerId) -> Fingerprint {
     // Not the key, whose hash is the application's and may be a narrow one.
     Key::of_peer(peer, Key::sha256).as_bytes().first_chunk().copied().unwrap_or_default()
 }
@@ -123,17 +126,17 @@ impl Admission {
             return false;
         }
         self.epoch.begin(now);
-        let (mark, second) = (mark(&peer), self.epoch.second(now));
+        let (fingerprint, second) = (fingerprint(&peer), self.epoch.second(now));
         while self.asked.front().is_some_and(|(_, asked)| second.since(*asked) >= ASK_AGAIN_AFTER) {
             self.asked.pop_front();
         }
-        if self.asked.iter().any(|(known, _)| *known == mark) || !self.wait(stranger) {
+        if self.asked.iter().any(|(known, _)| *known == fingerprint) || !self.wait(stranger) {
             return false;
         }
         if self.asked.len() >= MAX_REMEMBERED {
             self.asked.pop_front();
         }
-        self.asked.push_back((mark, second));
+        self.asked.push_back((fingerprint, second));
         true
     }
 
@@ -145,7 +148,7 @@ impl Admission {
         }
         let in_lane = |lane: Lane| self.waiting.iter().filter(|waiting| waiting.lane() == lane).count();
         let crowd =
-            |(at, waiting): &(usize, &Stranger)| (in_lane(waiting.lane()), Reverse(waiting.worth), *at);
+            |(at, waiting): &(usize, &Stranger)| (in_lane(waiting.lane()), Reverse(waiting.priority), *at);
         let displaced = self.waiting.iter().enumerate().max_by_key(crowd).map(|(at, _)| at);
         let displaced = displaced.map(|at| self.waiting.remove(at));
         if let Some(other) = displaced.filter(|other| other.peer != stranger.peer) {
@@ -171,7 +174,8 @@ impl Admission {
             return None;
         }
         let since = |lane: Lane| self.turns.iter().position(|turn| *turn == lane);
-        let rank = |(at, waiting): &(usize, &Stranger)| (since(waiting.lane()), Reverse(waiting.worth), *at);
+        let rank =
+            |(at, waiting): &(usize, &Stranger)| (since(waiting.lane()), Reverse(waiting.priority), *at);
         let at = self.waiting.iter().enumerate().min_by_key(rank).map(|(at, _)| at)?;
         let next = self.waiting.remove(at);
         self.turns.retain(|turn| *turn != next.lane());
@@ -187,7 +191,7 @@ impl Admission {
         Some((next.key, next.peer))
     }
 
-    /// Somebody else asks this stranger: if it waits, it does so no more, and is remembered as asked.
+    /// Another part of the node asks this stranger: if it waits, it does so no more, and is remembered as asked.
     pub(crate) fn withdraw(&mut self, peer: &PeerId) {
         self.waiting.retain(|waiting| waiting.peer != *peer);
     }
@@ -212,7 +216,7 @@ impl Admission {
         self.checks.iter_mut().for_each(|check| check.is_overdue |= check.due <= now);
     }
 
-    /// Returns when a place becomes free for somebody who waits, if nobody answers before.
+    /// Returns when a place becomes free for a stranger that waits, if none answers before.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         if self.waiting.is_empty() || self.checks.len() >= MAX_WAITING {
             return None;
@@ -230,8 +234,8 @@ impl Admission {
 
     /// Lets a stranger be asked again at once: what is known of it has changed.
     pub(crate) fn forget(&mut self, peer: &PeerId) {
-        let mark = mark(peer);
-        self.asked.retain(|(known, _)| *known != mark);
+        let fingerprint = fingerprint(peer);
+        self.asked.retain(|(known, _)| *known != fingerprint);
     }
 }
 
@@ -250,7 +254,7 @@ mod tests {
 
     fn stranger(seed: u64, room: u8, second_octet: Option<u8>) -> Stranger {
         let group = second_octet.map(|octet| IpGroup::V4([1, octet]));
-        Stranger { key: key(seed), peer: peer(seed), worth: Worth::Room(room), group }
+        Stranger { key: key(seed), peer: peer(seed), priority: AdmissionPriority::Room(room), group }
     }
 
     fn offer(admission: &mut Admission, now: Instant, seed: u64) -> bool {
@@ -308,7 +312,7 @@ mod tests {
     fn the_worthiest_goes_first_and_then_who_came_first() {
         let (mut admission, now) = (Admission::default(), start());
         let near = |seed: u64, distance: &Distance| Stranger {
-            worth: Worth::Near(Reverse(*distance)),
+            priority: AdmissionPriority::Near(Reverse(*distance)),
             ..stranger(seed, 0, None)
         };
         let (close, closer) = (key(1).distance(&key(2)), key(1).distance(&key(1)));
@@ -333,7 +337,8 @@ mod tests {
         admission.offer(now, stranger(10, 1, Some(2)));
         admission.offer(now, stranger(20, 1, None));
         for seed in [30, 31] {
-            admission.offer(now, Stranger { worth: Worth::Named, ..stranger(seed, 1, Some(1)) });
+            admission
+                .offer(now, Stranger { priority: AdmissionPriority::Named, ..stranger(seed, 1, Some(1)) });
         }
         assert_eq!(all(&mut admission, now), [30, 0, 10, 20, 31, 1, 2, 3].map(peer));
     }
@@ -346,7 +351,7 @@ mod tests {
             admission.offer(now, stranger(seed, 20, Some(1)));
         }
         assert!(admission.offer(now, stranger(9_001, 1, None)), "there is room for another group");
-        assert!(!admission.offer(now, stranger(9_002, 1, Some(1))), "not for the least worth of the flood");
+        assert!(!admission.offer(now, stranger(9_002, 1, Some(1))), "not for the least of the flood");
         let first = all(&mut admission, now);
         assert!(first.contains(&peer(9_000)) && first.contains(&peer(9_001)), "{first:?}");
         // Who was displaced was not asked, and may come again.
@@ -360,7 +365,7 @@ mod tests {
         for seed in 0..136 {
             assert!(admission.offer(now, stranger(seed, 20, None)));
         }
-        assert!(admission.offer(now, stranger(1_000, 1, None)), "worth less than any of them");
+        assert!(admission.offer(now, stranger(1_000, 1, None)), "after any of them");
         let mut turns = 0;
         while !all(&mut admission, now).contains(&peer(1_000)) {
             let at = admission.deadline().expect("it waits for a place");

@@ -9,19 +9,20 @@ use crate::time::{Duration, Instant, after};
 
 use super::table::Table;
 
-/// After a join that reached nobody or left the table low the next begins after this time, which doubles each time.
+/// After a join that reached no peer or left the table low the next begins after this time, which doubles each time.
 ///
 /// Short, since nodes of a network that starts all at once see little of each other at first; a network that just is
-/// small costs a few requests.
+/// small costs a few requests. Chosen, not measured.
 const FIRST_RETRY: Duration = Duration::from_secs(2);
 
-/// The longest time between two attempts of a node that is alone or knows few peers.
+/// The longest time between two attempts of a node that is alone or knows few peers: as often as the specification asks for a
+/// refresh ("Bootstrap process").
 const LONGEST_RETRY: Duration = Duration::from_secs(600);
 
-/// Peers that appear together are joined by together: a join waits this long for more of them.
-const GATHER: Duration = Duration::from_millis(50);
+/// Peers that appear together are joined by together: a join waits this long for more of them. Chosen, not measured.
+const GATHER_TIME: Duration = Duration::from_millis(50);
 
-/// Decides when the node joins.
+/// The schedule by which the node joins, and joins again.
 ///
 /// # What it decides
 /// The time of each join.
@@ -31,7 +32,7 @@ const GATHER: Duration = Duration::from_millis(50);
 ///         a peer is known                 began              reached peers
 /// Alone -----------------> Due(at) -----------------> Running -----------> Joined
 ///                           ^   ^                        |                   |
-///                           |   +--- nobody answered ----+                   |
+///                           |   +--- no peer answered ---+                   |
 ///                           |        (2 s, doubling)                         |
 ///                           +------------ the table is low ------------------+
 ///                                     (at once, then 2 s, doubling)
@@ -49,16 +50,16 @@ const GATHER: Duration = Duration::from_millis(50);
 /// # Bounds
 /// One join at a time; waiting times of 10 minutes at most.
 #[derive(Clone, Debug)]
-pub(crate) struct Bootstrap {
+pub(crate) struct BootstrapSchedule {
     joining: Joining,
-    state: State,
+    state: JoinState,
     failures: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum JoinState {
     Alone,
-    /// `alone` if nobody has answered yet, so that somebody new is a reason not to wait any longer.
+    /// `alone` if no peer has answered yet, so that a new one is a reason not to wait any longer.
     Due {
         at: Instant,
         alone: bool,
@@ -67,43 +68,45 @@ enum State {
     Joined,
 }
 
-impl Bootstrap {
+impl BootstrapSchedule {
     pub(crate) const fn new(joining: Joining) -> Self {
-        Self { joining, state: State::Alone, failures: 0 }
+        Self { joining, state: JoinState::Alone, failures: 0 }
     }
 
     /// A seed or a peer of the table has appeared.
     pub(crate) fn known(&mut self, now: Instant) {
-        let soon = after(now, GATHER);
+        let soon = after(now, GATHER_TIME);
         match self.state {
-            State::Alone => self.state = State::Due { at: soon, alone: true },
-            State::Due { at, alone: true } => self.state = State::Due { at: at.min(soon), alone: true },
-            State::Due { alone: false, .. } | State::Running | State::Joined => {}
+            JoinState::Alone => self.state = JoinState::Due { at: soon, alone: true },
+            JoinState::Due { at, alone: true } => {
+                self.state = JoinState::Due { at: at.min(soon), alone: true }
+            }
+            JoinState::Due { alone: false, .. } | JoinState::Running | JoinState::Joined => {}
         }
     }
 
     /// The table has become low, though the node had joined.
     pub(crate) fn low(&mut self, now: Instant, rng: &mut Rng) {
-        if self.state == State::Joined {
-            self.state = State::Due { at: after(now, self.pause(rng)), alone: false };
+        if self.state == JoinState::Joined {
+            self.state = JoinState::Due { at: after(now, self.pause(rng)), alone: false };
             self.failures = self.failures.saturating_add(1);
         }
     }
 
     /// A join has begun, by itself or on request.
     pub(crate) const fn began(&mut self) {
-        self.state = State::Running;
+        self.state = JoinState::Running;
     }
 
-    /// A join has ended: whether anybody answered, and whether the table is still low.
+    /// A join has ended: whether any peer answered, and whether the table is still low.
     pub(crate) fn ended(&mut self, now: Instant, reached: bool, low: bool, rng: &mut Rng) {
         if reached && !low {
             self.failures = 0;
-            self.state = State::Joined;
+            self.state = JoinState::Joined;
             return;
         }
         self.failures = self.failures.saturating_add(1);
-        self.state = State::Due { at: after(now, self.pause(rng)), alone: !reached };
+        self.state = JoinState::Due { at: after(now, self.pause(rng)), alone: !reached };
     }
 
     /// Returns the time to wait after as many failures as there were: none after none.
@@ -121,7 +124,7 @@ impl Bootstrap {
 
     pub(crate) const fn deadline(&self) -> Option<Instant> {
         match (self.joining, self.state) {
-            (Joining::Automatic, State::Due { at, .. }) => Some(at),
+            (Joining::Automatic, JoinState::Due { at, .. }) => Some(at),
             (Joining::Automatic | Joining::OnRequest, _) => None,
         }
     }
@@ -150,22 +153,22 @@ mod tests {
 
     #[test]
     fn it_joins_when_the_first_peer_appears() {
-        let mut join = Bootstrap::new(Joining::Automatic);
+        let mut join = BootstrapSchedule::new(Joining::Automatic);
         assert_eq!(join.deadline(), None);
         join.known(start());
-        assert_eq!(join.deadline(), Some(start() + GATHER));
-        assert!(!join.is_due(start()) && join.is_due(start() + GATHER));
+        assert_eq!(join.deadline(), Some(start() + GATHER_TIME));
+        assert!(!join.is_due(start()) && join.is_due(start() + GATHER_TIME));
         join.began();
-        assert_eq!(join.state, State::Running);
+        assert_eq!(join.state, JoinState::Running);
         assert_eq!(join.deadline(), None);
-        join.ended(start() + GATHER, true, false, &mut Rng::from_u64(1));
+        join.ended(start() + GATHER_TIME, true, false, &mut Rng::from_u64(1));
         assert_eq!(join.deadline(), None);
     }
 
     #[test]
     fn while_alone_it_tries_again_with_back_off() {
         let mut rng = Rng::from_u64(1);
-        let mut join = Bootstrap::new(Joining::Automatic);
+        let mut join = BootstrapSchedule::new(Joining::Automatic);
         let mut now = start();
         join.known(now);
         let mut waits = Vec::new();
@@ -181,13 +184,13 @@ mod tests {
         assert!(seconds[13] >= 450.0, "{seconds:?}");
         // A new peer cuts the wait short.
         join.known(now);
-        assert_eq!(join.deadline(), Some(now + GATHER));
+        assert_eq!(join.deadline(), Some(now + GATHER_TIME));
     }
 
     #[test]
     fn a_low_table_is_a_reason_to_join_again() {
         let mut rng = Rng::from_u64(1);
-        let mut join = Bootstrap::new(Joining::Automatic);
+        let mut join = BootstrapSchedule::new(Joining::Automatic);
         let now = start();
         join.low(now, &mut rng);
         assert_eq!(join.deadline(), None, "nobody to ask");
@@ -204,7 +207,7 @@ mod tests {
 
     #[test]
     fn on_request_means_on_request() {
-        let mut join = Bootstrap::new(Joining::OnRequest);
+        let mut join = BootstrapSchedule::new(Joining::OnRequest);
         join.known(start());
         assert_eq!(join.deadline(), None);
         assert!(!join.is_due(start() + LONGEST_RETRY));

@@ -4,17 +4,13 @@
 
 use libp2p_identity::PeerId;
 
+use super::rules::{STALE_AFTER, TableConfig};
 use crate::addrs::{Addresses, IpGroup};
 use crate::key::{BucketIndex, Distance, Key};
 use crate::peer::PackedPeerId;
 use crate::time::{Instant, after};
 
-use super::table::TableConfig;
-
-/// So many failures in a row make an entry stale.
-pub(super) const STALE_AFTER: u8 = 5;
-
-/// A peer in the routing table.
+/// An entry of the routing table: a peer, its addresses, and when it answered or failed.
 #[derive(Clone, Debug)]
 pub struct Entry {
     key: Key,
@@ -28,13 +24,13 @@ pub struct Entry {
     connected: bool,
 }
 
-/// What is held against a peer that has failed since it last answered.
+/// The failures of a peer since it last answered.
 #[derive(Clone, Copy, Debug)]
 struct Doubt {
     since: Instant,
     failed_at: Instant,
     failures: u8,
-    /// How many of the failures have an answer of somebody else between them: those are not this node's own outage.
+    /// How many of the failures have an answer of another peer between them: those are not this node's own outage.
     proven: u8,
 }
 
@@ -155,7 +151,7 @@ impl Entry {
     }
 }
 
-/// The peers whose distance has its highest bit at the bucket's index.
+/// A bucket: the peers whose distance has its highest bit at its index, and its replacement cache.
 ///
 /// Bounds: at most `k` entries and the configured number of replacements.
 #[derive(Clone, Debug)]
@@ -166,7 +162,7 @@ pub struct Bucket {
     pub(super) replacements: Vec<Entry>,
 }
 
-/// What is shown where a table has no bucket.
+/// The empty buckets that are shown where a table has none.
 static EMPTY: [Bucket; 256] = {
     let mut all = [const { Bucket::new(BucketIndex::new(0)) }; 256];
     let mut index = 0;
@@ -180,7 +176,7 @@ static EMPTY: [Bucket; 256] = {
 };
 
 impl Bucket {
-    /// Returns a bucket with nobody in it.
+    /// Returns an empty bucket.
     pub(super) fn empty(index: BucketIndex) -> Option<&'static Self> {
         EMPTY.get(usize::from(index.get()))
     }
@@ -209,7 +205,7 @@ impl Bucket {
         &self.entries
     }
 
-    /// Returns the peers that wait for a place, those that wait longest first.
+    /// Returns the replacement cache: the peers that wait for a place, those that wait longest first.
     pub fn replacements(&self) -> &[Entry] {
         &self.replacements
     }

@@ -1,26 +1,25 @@
 //! IP diversity: how many peers of one group a bucket and the table take.
 //!
-//! Knows entries' groups; where groups come from is `addrs`' affair.
+//! Knows groups only; where they come from is `addrs`' affair, and whose they are the table's.
 
-use super::bucket::Entry;
 use crate::addrs::IpGroup;
 use crate::config::IpDiversity;
 
-/// Returns whether a newcomer of `group` may stand in a bucket of a table that has these entries.
+/// Returns whether a newcomer of `group` may stand in a bucket and a table that have entries of these groups.
 ///
-/// A newcomer without a group always may. `leaving` are entries that do not count because the newcomer replaces them.
-pub(super) fn allows<'a>(
+/// A newcomer without a group always may. An entry that the newcomer replaces is left out by the caller.
+pub(super) fn allows(
     limits: Option<&IpDiversity>,
     group: Option<IpGroup>,
-    bucket: impl Iterator<Item = &'a Entry>,
-    table: impl Iterator<Item = &'a Entry>,
+    mut bucket: impl Iterator<Item = Option<IpGroup>>,
+    mut table: impl Iterator<Item = Option<IpGroup>>,
 ) -> bool {
     let (Some(limits), Some(group)) = (limits, group) else {
         return true;
     };
-    let same = |entries: &mut dyn Iterator<Item = &'a Entry>| {
-        entries.filter(|entry| entry.group() == Some(group)).count()
+    let same = |groups: &mut dyn Iterator<Item = Option<IpGroup>>| {
+        groups.filter(|known| *known == Some(group)).count()
     };
-    same(&mut { bucket }) < usize::from(limits.per_bucket.get())
-        && same(&mut { table }) < usize::from(limits.per_table.get())
+    same(&mut bucket) < usize::from(limits.per_bucket.get())
+        && same(&mut table) < usize::from(limits.per_table.get())
 }

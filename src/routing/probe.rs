@@ -8,26 +8,29 @@ use super::table::Table;
 use crate::key::Key;
 use crate::time::{Duration, Instant, after};
 
-/// How many peers are probed at once: enough for a table of 200 peers within a few seconds, few enough to be no burst.
+/// How many peers are probed at once: enough for a table of 200 peers within a few seconds, few enough to be no burst. Chosen,
+/// not measured.
 const MAX_PROBES: usize = 8;
 
-/// A peer that is being probed is not probed again before this time, should its outcome be lost.
+/// A peer that is being probed is not probed again before this time, should its outcome be lost. Chosen, not
+/// measured: six request timeouts.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
-/// Watches the deadlines of a [`Table`] and says whom to probe.
+/// The probing of a [`Table`]: watches its deadlines and says which peer to ask whether it still lives.
 ///
 /// # What it decides
 /// Which peer is to be asked next, and when to look again.
 ///
 /// # Inputs
 /// [`next`](Self::next) with the table; [`done`](Self::done) for each peer it returned, whatever came of it (the table
-/// is told apart from that); [`hurry`](Self::hurry) when the table's deadlines have moved forward.
+/// is told apart from that); [`schedule`](Self::schedule) when the table's deadlines have moved forward.
 ///
 /// # Outputs
 /// A peer to probe; [`deadline`](Self::deadline).
 ///
 /// # Bounds
-/// Eight probes at once, beside one for each peer whose support for the protocol is doubted. A look at the table costs one pass over its entries, and happens only when a deadline has come.
+/// Eight probes at once, beside one for each peer whose support for the protocol is doubted. A look at the table costs one pass
+/// over its entries, and happens only when a deadline has come.
 #[derive(Clone, Debug)]
 pub struct Probe {
     in_flight: usize,
@@ -41,13 +44,13 @@ impl Default for Probe {
 }
 
 impl Probe {
-    /// Makes a probe that has nothing to do before it is told to [`hurry`](Self::hurry).
+    /// Makes a probe that has nothing to do before it is told to [`schedule`](Self::schedule).
     pub const fn new() -> Self {
         Self { in_flight: 0, look_at: None }
     }
 
     /// Looks at the table not later than `at`: an entry is new, or its deadline has moved forward.
-    pub fn hurry(&mut self, at: Instant) {
+    pub fn schedule(&mut self, at: Instant) {
         self.look_at = Some(self.look_at.map_or(at, |known| known.min(at)));
     }
 
@@ -74,7 +77,7 @@ impl Probe {
     /// Notes that a probe has ended.
     pub fn done(&mut self, now: Instant) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.hurry(now);
+        self.schedule(now);
     }
 
     /// Returns how many are being asked.
@@ -103,7 +106,7 @@ mod tests {
         let mut probe = Probe::new();
         let now = start();
         let (key, id) = fixture.add(now, 1);
-        probe.hurry(now);
+        probe.schedule(now);
         assert_eq!(probe.next(now, &mut fixture.table), None);
         assert_eq!(probe.deadline(), Some(now + 60 * SECOND));
         let due = now + 60 * SECOND;
@@ -126,7 +129,7 @@ mod tests {
         for (failures, wait) in [(1, 2), (2, 4), (3, 8), (4, 16), (5, 32)] {
             assert_eq!(fixture.table.failed(at, &key, &id, true), Failed::Doubted, "nobody else answers");
             assert_eq!(fixture.table.entry(&key, &id).unwrap().failures(), failures);
-            probe.hurry(at);
+            probe.schedule(at);
             assert_eq!(probe.next(at, &mut fixture.table), None);
             assert_eq!(probe.deadline(), Some(at + wait * SECOND));
             at += wait * SECOND;
@@ -144,7 +147,7 @@ mod tests {
         }
         let mut probe = Probe::new();
         let due = now + SECOND;
-        probe.hurry(due);
+        probe.schedule(due);
         let probed: Vec<_> = std::iter::from_fn(|| probe.next(due, &mut fixture.table)).collect();
         assert_eq!(probed.len(), MAX_PROBES);
         assert_eq!(probe.deadline(), None, "an outcome wakes it, not time");
@@ -159,7 +162,7 @@ mod tests {
         let now = start();
         let (key, id) = fixture.add(now, 1);
         let mut probe = Probe::new();
-        probe.hurry(now + SECOND);
+        probe.schedule(now + SECOND);
         assert!(probe.next(now + SECOND, &mut fixture.table).is_some());
         probe.done(now + SECOND);
         let again = now + SECOND + FORGOTTEN_AFTER;

@@ -7,13 +7,15 @@ use crate::key::{BucketIndex, MAX_PREIMAGE_PREFIX};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant, after};
 
-/// By how much the interval of each bucket varies, so that nodes that started together drift apart: 10 per cent.
+/// By how much the interval of each bucket varies, so that nodes that started together drift apart: 10 per cent. Chosen, not
+/// measured.
 const JITTER_PERCENT: u32 = 10;
 
 /// When the table has doubled since the neighbours were looked up, they are looked up again after this time.
-const GROWN: Duration = Duration::from_secs(1);
+/// Chosen, not measured.
+const GROWTH_DELAY: Duration = Duration::from_secs(1);
 
-/// What is to be looked up.
+/// The target of a refresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     /// The own id, for the neighbours.
@@ -22,7 +24,7 @@ pub(crate) enum Target {
     Bucket(BucketIndex),
 }
 
-/// Decides what is looked up next.
+/// The refresh of the table: which target is looked up next, and when.
 ///
 /// # What it decides
 /// The own id, and every bucket that can be non-empty, are looked up once in the configured interval unless another
@@ -84,7 +86,7 @@ impl Refresh {
             self.buckets.push(after(now, rng.jitter(interval, JITTER_PERCENT)));
         }
         if table.len() >= 2 * self.peers.max(1) {
-            let soon = after(now, rng.jitter(GROWN, JITTER_PERCENT));
+            let soon = after(now, rng.jitter(GROWTH_DELAY, JITTER_PERCENT));
             self.own = self.own.map(|due| due.min(soon));
         }
     }
@@ -176,13 +178,13 @@ mod tests {
             fixture.add(start(), seed);
         }
         refresh.watch(start(), &fixture.table, &mut rng);
-        let soon = start() + GROWN * 2;
+        let soon = start() + GROWTH_DELAY * 2;
         assert_eq!(drain(&mut refresh, soon, &fixture.table, &mut rng), [0u32; 0], "not yet doubled");
         fixture.add(start(), 20);
         refresh.watch(start(), &fixture.table, &mut rng);
         assert_eq!(drain(&mut refresh, soon, &fixture.table, &mut rng), [OWN]);
         refresh.watch(soon, &fixture.table, &mut rng);
-        assert_eq!(drain(&mut refresh, soon + GROWN * 2, &fixture.table, &mut rng), [0u32; 0]);
+        assert_eq!(drain(&mut refresh, soon + GROWTH_DELAY * 2, &fixture.table, &mut rng), [0u32; 0]);
         assert!(drain(&mut refresh, soon + INTERVAL * 11 / 10, &fixture.table, &mut rng).contains(&OWN));
     }
 

@@ -1,4 +1,4 @@
-//! A picture of the routing table for diagnostics: plain data, made once, printed by whoever wants it.
+//! A picture of the routing table for diagnostics: plain data, made once, to be printed or drawn.
 
 use std::fmt;
 

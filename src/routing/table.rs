@@ -4,71 +4,19 @@
 //! told to it.
 
 use std::cmp::Reverse;
-use std::num::NonZeroU8;
 
 use libp2p_identity::PeerId;
 use smallvec::SmallVec;
 
 use super::bucket::{Bucket, Entry};
 use super::diversity;
+use super::rules::TableConfig;
 use crate::addrs::{Addresses, IpGroup};
-use crate::config::{Config, IpDiversity};
 use crate::key::{BucketIndex, Distance, Key};
 use crate::stats::{self, gauge};
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 
-/// The rules of a [`Table`].
-#[derive(Clone, Debug)]
-pub struct TableConfig {
-    /// How many peers a bucket holds.
-    pub bucket_size: NonZeroU8,
-    /// How many peers wait for a place in each full bucket.
-    pub replacements: u8,
-    /// For how long a peer may be silent before it is probed.
-    pub grace: Duration,
-    /// The limits per IP group, or none.
-    pub diversity: Option<IpDiversity>,
-    /// After a first failure the peer is probed again after this time, which doubles with each further failure.
-    pub first_retry: Duration,
-    /// The longest time between two probes of a failing peer.
-    pub longest_retry: Duration,
-}
-
-impl Default for TableConfig {
-    fn default() -> Self {
-        let config = Config::default();
-        Self::from(&config)
-    }
-}
-
-impl From<&Config> for TableConfig {
-    fn from(config: &Config) -> Self {
-        Self {
-            bucket_size: config.bucket_size,
-            replacements: config.replacements,
-            grace: config.grace,
-            diversity: config.diversity.clone(),
-            first_retry: FIRST_RETRY,
-            longest_retry: LONGEST_RETRY,
-        }
-    }
-}
-
-/// After a first failure a peer is probed again after 2 seconds: time enough for a lost packet, none for a dead peer.
-const FIRST_RETRY: Duration = Duration::from_secs(2);
-
-/// A failing peer that is kept because nobody answers is probed at least every minute, so that it
-/// is back soon after the network is.
-const LONGEST_RETRY: Duration = Duration::from_secs(60);
-
-impl TableConfig {
-    pub(super) fn max_doublings(&self) -> u32 {
-        let ratio = self.longest_retry.as_millis() / self.first_retry.as_millis().max(1);
-        ratio.max(1).ilog2().min(31)
-    }
-}
-
-/// What became of inserting a peer.
+/// The outcome of inserting a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Insert {
@@ -85,7 +33,7 @@ pub enum Insert {
     Refused(Refusal),
 }
 
-/// Why a peer was not taken.
+/// The reason why a peer was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -95,11 +43,11 @@ pub enum Refusal {
     NoAddresses,
     /// Too many peers of its IP group are there.
     Diversity,
-    /// The bucket is full, and nobody may wait.
+    /// The bucket is full, and no peer may wait.
     Full,
 }
 
-/// What became of a peer that failed.
+/// The outcome of a failure for the entry of its peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Failed {
@@ -113,9 +61,9 @@ pub enum Failed {
     Removed,
 }
 
-/// How much the table would gain by a stranger; the more, the greater.
+/// The priority of a stranger: how much the table would gain by it; the more, the greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Worth {
+pub(crate) enum AdmissionPriority {
     /// Its bucket has room for so many.
     Room(u8),
     /// It would be among the `k` closest to the own key, at this distance.
@@ -127,7 +75,7 @@ pub(crate) enum Worth {
 /// The routing table.
 ///
 /// # What it decides
-/// Who stands in which bucket, who waits for a place, who may be named to others, who leaves.
+/// Which peer stands in which bucket, which waits for a place, which may be named to others, which leaves.
 ///
 /// # An entry's states
 /// ```text
@@ -135,7 +83,7 @@ pub(crate) enum Worth {
 ///  waiting ------------> live <---------------------> doubted ------------------> gone
 ///     ^     room            \      answered             |     a replacement waits
 ///     |                      silent for `grace`:        |     or the fifth failure
-///     +---- bucket full       to be probed              +--- nobody answers: kept, flagged stale
+///     +---- bucket full       to be probed              +--- no peer answers: kept, flagged stale
 /// ```
 ///
 /// # Inputs
@@ -153,7 +101,7 @@ pub(crate) enum Worth {
 /// At most 256 buckets of `k` entries and `replacements` waiting peers. A bucket exists only while it has either.
 ///
 /// # Invariants
-/// - An entry stands in the bucket of the highest bit of its distance; nobody stands twice; never this node.
+/// - An entry stands in the bucket of the highest bit of its distance; no peer stands twice; never this node.
 /// - A live entry is never displaced. One that failed leaves only if others have answered since it began to fail, and
 ///   failures count towards that only with answers of others between them: a node that has lost its own uplink keeps
 ///   its table, and the first answer after it does not cost the others their places.
@@ -362,7 +310,7 @@ impl Table {
 
     /// Notes that a request or a dial to a peer has failed; `probe` tells whether it was made to see if it still lives.
     ///
-    /// A peer that fails a probe, or fails again, gives its place to one that waits, if somebody else has answered since
+    /// A peer that fails a probe, or fails again, gives its place to one that waits, if another peer has answered since
     /// it began to fail; one that fails five times in a row, with answers of others between, leaves in any case.
     pub fn failed(&mut self, now: Instant, key: &Key, peer: &PeerId, probe: bool) -> Failed {
         let last_answer = self.last_answer;
@@ -416,11 +364,11 @@ impl Table {
     /// It is if it would be among the `k` closest to the own key, of which every one counts, or if its bucket has a stale
     /// entry or is less than a quarter full. The other places are filled by those that answer lookups, for nothing.
     pub fn wants(&self, key: &Key) -> bool {
-        self.worth(key).is_some()
+        self.admission_priority(key).is_some()
     }
 
-    /// Returns what a stranger at `key` is worth, groups aside, if it is worth a request of its own.
-    pub(crate) fn worth(&self, key: &Key) -> Option<Worth> {
+    /// Returns the priority of a stranger at `key`, groups aside, if it is worth a request of its own.
+    pub(crate) fn admission_priority(&self, key: &Key) -> Option<AdmissionPriority> {
         let k = usize::from(self.config.bucket_size.get());
         let distance = self.local.distance(key);
         distance.bucket()?;
@@ -430,10 +378,10 @@ impl Table {
             farthest.is_none_or(|entry| distance <= self.local.distance(entry.key()))
         };
         if entries.len() < k && is_near() {
-            Some(Worth::Near(Reverse(distance)))
+            Some(AdmissionPriority::Near(Reverse(distance)))
         } else if entries.len() < k / 4 || entries.is_empty() || entries.iter().any(Entry::is_stale) {
             let live = entries.iter().filter(|entry| !entry.is_stale()).count();
-            Some(Worth::Room(u8::try_from(k - live).unwrap_or(u8::MAX)))
+            Some(AdmissionPriority::Room(u8::try_from(k - live).unwrap_or(u8::MAX)))
         } else {
             None
         }
@@ -451,8 +399,13 @@ impl Table {
         let bucket = self.buckets.get(at)?;
         let others = |entry: &&Entry| !entry.is_of(peer);
         let fitting = bucket.replacements.iter().rposition(|waiting| {
-            let (in_bucket, in_table) = (bucket.entries.iter(), self.entries());
-            diversity::allows(limits, waiting.group(), in_bucket.filter(others), in_table.filter(others))
+            let (in_bucket, in_table) = (bucket.entries.iter().filter(others), self.entries().filter(others));
+            diversity::allows(
+                limits,
+                waiting.group(),
+                in_bucket.map(Entry::group),
+                in_table.map(Entry::group),
+            )
         })?;
         let bucket = self.buckets.get_mut(at)?;
         let place = bucket.position(peer)?;
@@ -465,7 +418,8 @@ impl Table {
     fn has_room_for(&self, index: BucketIndex, group: Option<IpGroup>) -> bool {
         let bucket = self.find(index).ok().and_then(|at| self.buckets.get(at));
         let in_bucket = bucket.into_iter().flat_map(|bucket| &bucket.entries);
-        diversity::allows(self.config.diversity.as_ref(), group, in_bucket, self.entries())
+        let (in_bucket, in_table) = (in_bucket.map(Entry::group), self.entries().map(Entry::group));
+        diversity::allows(self.config.diversity.as_ref(), group, in_bucket, in_table)
     }
 
     fn entry_mut(&mut self, key: &Key, peer: &PeerId) -> Option<&mut Entry> {
@@ -499,7 +453,7 @@ impl Table {
     }
 }
 
-/// Where a [`Closest`] goes next; the number is how many buckets are left below, or done above.
+/// The direction in which a [`Closest`] goes on; the number is how many buckets are left below, or done above.
 #[derive(Clone, Copy, Debug)]
 enum Walk {
     /// From far to near, over the buckets whose bit of the path is set.
@@ -508,10 +462,10 @@ enum Walk {
     Up(usize),
 }
 
-/// Iterates over the entries of a [`Table`] by their distance to a key.
+/// An iterator over the entries of a [`Table`] by their distance to a key.
 ///
 /// The buckets whose bit is set in the distance from this node to the key come first, the farthest of them leading:
-/// whoever stands there agrees with the key where this node does not. The others follow, the nearest leading.
+/// a peer that stands there agrees with the key where this node does not. The others follow, the nearest leading.
 #[derive(Clone, Debug)]
 pub struct Closest<'a> {
     buckets: &'a [Bucket],

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 
 use libp2p_identity::PeerId;
 
-use super::{Bucket, Entry};
+use super::bucket::{Bucket, Entry};
 use crate::addrs::Addresses;
 use crate::key::{BucketIndex, Distance, KBucketKey, Key};
 use crate::peer::{ConnectionType, KadPeer};
@@ -45,7 +45,7 @@ impl<'a> KBucketRef<'a> {
         self.index.random_distance(rng)
     }
 
-    /// Returns whether nobody is in the bucket.
+    /// Returns whether no peer is in the bucket.
     pub fn is_empty(&self) -> bool {
         self.num_entries() == 0
     }
@@ -55,7 +55,7 @@ impl<'a> KBucketRef<'a> {
         self.entries().len()
     }
 
-    /// Returns whether somebody waits for a place.
+    /// Returns whether a peer waits for a place.
     pub fn has_pending(&self) -> bool {
         !self.replacements().is_empty()
     }
@@ -73,13 +73,13 @@ impl<'a> KBucketRef<'a> {
         self.bucket.map_or(&[], Bucket::entries)
     }
 
-    /// Returns the peers that wait for a place, those that wait longest first.
+    /// Returns the replacement cache: the peers that wait for a place, those that wait longest first.
     pub fn replacements(&self) -> &'a [Entry] {
         self.bucket.map_or(&[], Bucket::replacements)
     }
 }
 
-/// A peer of the routing table, as it was when it was asked for.
+/// An entry of the routing table, as it was when it was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntryView<K, V> {
     /// The peer and its addresses.
@@ -130,7 +130,7 @@ impl From<EntryView<KBucketKey<PeerId>, Addresses>> for KadPeer {
     }
 }
 
-/// Whether there is a connection to a peer. Whether it still answers is another thing: see [`Entry::is_live`].
+/// The status of a peer: whether there is a connection to it. Whether it still answers is another thing: see [`Entry::is_live`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeStatus {
     /// There is.

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use super::links::{Links, RoundTrip, Transport};
 use super::scenario::{Churn, Incident, Lookups, Roles, Scenario, Start};
-use crate::config::{BucketInserts, Config, IpDiversity, Joining, KeepAlive, Parallelism};
+use crate::config::{BucketInserts, Config, IpDiversity, Joining, KeepAlive, Parallelism, TimeoutPolicy};
 use crate::event::Precision;
 use crate::time::Duration;
 
@@ -167,6 +167,7 @@ impl Line {
             query_timeout,
             request_timeout,
             soft_timeout,
+            timeout_policy,
             max_queries,
             max_dials,
             max_known_peers,
@@ -205,6 +206,12 @@ impl Line {
         if *soft_timeout != default.soft_timeout {
             let (start, end) = (span(*soft_timeout.start()), span(*soft_timeout.end()));
             self.option("soft-timeout", format_args!("{start}-{end}"));
+        }
+        match timeout_policy {
+            TimeoutPolicy::Fitted => {}
+            TimeoutPolicy::Quantile(percentile) => {
+                self.option("timeout-policy", format_args!("p{}", percentile.get()));
+            }
         }
         self.differing("max-queries", *max_queries, default.max_queries);
         self.differing("max-dials", *max_dials, default.max_dials);

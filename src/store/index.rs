@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use indexmap::{IndexMap, IndexSet};
+use libp2p_identity::PeerId;
 
 use super::charge::{self, Amount, Beyond, Charge, SHARE, Taken};
 use super::{Error, Listed, Result};
@@ -30,18 +31,11 @@ pub struct Limits {
     pub max_bytes: usize,
     /// How many bytes a value may have. Default: 65,536.
     pub max_value_bytes: usize,
-    /// The hash by which records are near to the node or far from it. Default: SHA-256.
-    pub key_hash: KeyHash,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            max_records: 16 * 1024,
-            max_bytes: 64 << 20,
-            max_value_bytes: 64 * 1024,
-            key_hash: Key::sha256,
-        }
+        Self { max_records: 16 * 1024, max_bytes: 64 << 20, max_value_bytes: 64 * 1024 }
     }
 }
 
@@ -104,7 +98,9 @@ impl Room {
 /// The rooms, the groups, the peers and the ends are those of the records; no room holds more than its limits.
 #[derive(Debug)]
 pub(super) struct Index {
+    peer: PeerId,
     local: Key,
+    hash: KeyHash,
     pub(super) limits: Limits,
     records: IndexMap<RecordKey, Meta>,
     own: Room,
@@ -119,9 +115,12 @@ pub(super) struct Index {
 static NOTHING: Room = Room { taken: Amount::of(0), records: BTreeMap::new() };
 
 impl Index {
-    pub(super) fn new(local: Key, limits: Limits) -> Self {
+    pub(super) fn new(peer: PeerId, limits: Limits) -> Self {
+        let hash = Key::sha256;
         Self {
-            local,
+            peer,
+            local: Key::of_peer(&peer, hash),
+            hash,
             limits,
             records: IndexMap::new(),
             own: Room::default(),
@@ -130,6 +129,25 @@ impl Index {
             by_peer: BTreeMap::new(),
             ends: BTreeSet::new(),
         }
+    }
+
+    /// Measures how far records are by the hash of the network, those too that are here already.
+    pub(super) fn set_key_hash(&mut self, hash: KeyHash) {
+        if std::ptr::fn_addr_eq(self.hash, hash) {
+            return;
+        }
+        (self.hash, self.local) = (hash, Key::of_peer(&self.peer, hash));
+        let keys: Vec<_> = self.records.keys().cloned().collect();
+        for key in keys {
+            if let Some(mut meta) = self.remove(&key) {
+                meta.distance = self.distance(&key);
+                self.insert(key, meta);
+            }
+        }
+    }
+
+    fn distance(&self, key: &RecordKey) -> Distance {
+        self.local.distance(&(self.hash)(key.as_ref()))
     }
 
     pub(super) fn get(&self, key: &RecordKey) -> Option<&Meta> {
@@ -219,11 +237,13 @@ impl Index {
         owner: Owner,
         is_same: bool,
     ) -> (Vec<RecordKey>, Result<()>) {
-        if record.value.len() > self.limits.max_value_bytes {
-            return (Vec::new(), Err(Error::ValueTooLarge));
+        let Limits { max_records, max_bytes, max_value_bytes, .. } = self.limits;
+        let bytes = record.value.len();
+        if bytes > max_value_bytes {
+            return (Vec::new(), Err(Error::ValueTooLarge { bytes, most: max_value_bytes }));
         }
         let mut meta = Meta {
-            distance: self.local.distance(&(self.limits.key_hash)(record.key.as_ref())),
+            distance: self.distance(&record.key),
             bytes: record.key.as_ref().len() + record.value.len(),
             ends: record.expires,
             owner,
@@ -240,7 +260,7 @@ impl Index {
         }
         let Some(evicted) = self.to_evict(&meta) else {
             before.into_iter().for_each(|meta| self.insert(record.key.clone(), meta));
-            return (gone, Err(Error::MaxRecords));
+            return (gone, Err(Error::MaxRecords { records: max_records, bytes: max_bytes }));
         };
         for key in &evicted {
             self.remove(key);

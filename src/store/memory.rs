@@ -13,7 +13,7 @@ use super::index::{Index, Limits, MAX_ENDED, Owner};
 use super::provided::{self, Provided};
 use super::providers::{ProviderLimits, Providers};
 use super::{Expired, Listed, RecordStore, Result, Source, Usage, not_theirs};
-use crate::key::Key;
+use crate::key::KeyHash;
 use crate::record::{ProviderRecord, Record, RecordKey};
 use crate::time::SystemTime;
 
@@ -46,10 +46,9 @@ impl MemoryStore {
 
     /// Makes an empty store of the node `local` with the given bounds.
     pub fn with_config(local: PeerId, config: MemoryStoreConfig) -> Self {
-        let key = Key::of_peer(&local, config.records.key_hash);
         Self {
             local,
-            index: Index::new(key, config.records),
+            index: Index::new(local, config.records),
             records: IndexMap::new(),
             provided: Provided::new(local, config.providers.max_own_keys),
             providers: Providers::new(config.providers),
@@ -105,6 +104,10 @@ impl RecordStore for MemoryStore {
     type RecordsIter<'a> =
         std::iter::Map<indexmap::map::Values<'a, RecordKey, Record>, fn(&Record) -> Cow<'_, Record>>;
     type ProvidedIter<'a> = provided::Iter<'a>;
+
+    fn set_key_hash(&mut self, hash: KeyHash) {
+        self.index.set_key_hash(hash);
+    }
 
     fn get(&self, wall: SystemTime, key: &RecordKey) -> Result<Option<Cow<'_, Record>>> {
         let record = self.records.get(key).filter(|record| !record.is_expired(wall));
@@ -203,6 +206,7 @@ impl RecordStore for MemoryStore {
 mod tests {
     use super::*;
     use crate::addrs::IpGroup;
+    use crate::key::Key;
     use crate::record::whole;
     use crate::store::Error;
     use crate::time::Duration;
@@ -248,6 +252,31 @@ mod tests {
     }
 
     #[test]
+    fn what_is_near_the_hash_of_the_network_says() {
+        /// Of the keys of one byte the least, or the greatest, is the nearest to any node.
+        fn least(bytes: &[u8]) -> Key {
+            Key::from_bytes([if let [key] = bytes { *key } else { 0 }; 32])
+        }
+        fn greatest(bytes: &[u8]) -> Key {
+            Key::from_bytes([if let [key] = bytes { !*key } else { 0 }; 32])
+        }
+        for (hash, left) in [(least as KeyHash, [1, 2]), (greatest, [2, 3])] {
+            // What is here already is measured anew.
+            for before in 0..3 {
+                let mut store = store();
+                for (n, key) in [1, 3, 2].into_iter().enumerate() {
+                    if n == before {
+                        store.set_key_hash(hash);
+                        check(&store);
+                    }
+                    store.put_from(WALL, record(key, b"a"), somebody()).unwrap();
+                }
+                assert_eq!(keys(&store), left, "{before}");
+            }
+        }
+    }
+
+    #[test]
     fn when_there_is_no_room_the_farthest_makes_way_for_a_nearer_one() {
         let mut store = store();
         let near = by_distance(&store);
@@ -258,7 +287,7 @@ mod tests {
         };
         put(&mut store, 100).unwrap();
         put(&mut store, 200).unwrap();
-        assert!(matches!(put(&mut store, 201), Err(Error::MaxRecords)), "it would be the farthest");
+        assert!(matches!(put(&mut store, 201), Err(Error::MaxRecords { .. })), "it would be the farthest");
         put(&mut store, 150).unwrap();
         let mut left = [near[100], near[150]];
         left.sort_unstable();
@@ -266,7 +295,7 @@ mod tests {
         put(&mut store, 150).unwrap();
         assert!(matches!(
             store.put_from(WALL, record(near[0], b"long"), somebody()),
-            Err(Error::ValueTooLarge)
+            Err(Error::ValueTooLarge { .. })
         ));
         assert_eq!(keys(&store), left, "nothing has changed");
     }
@@ -278,7 +307,7 @@ mod tests {
         for at in [254, 255] {
             store.put(WALL, record(near[at], b"own")).unwrap();
         }
-        assert!(matches!(store.put(WALL, record(near[0], b"own")), Err(Error::MaxRecords)));
+        assert!(matches!(store.put(WALL, record(near[0], b"own")), Err(Error::MaxRecords { .. })));
         for nearest in &near[..10] {
             drop(store.put_from(WALL, record(*nearest, b"a"), somebody()));
             check(&store);
@@ -500,18 +529,18 @@ mod tests {
             store.add_provider_from(WALL, provider(key, 1), somebody()).unwrap();
         }
         let full = store.add_provider_from(WALL, provider(3, 1), somebody());
-        assert!(matches!(full, Err(Error::MaxProvidedKeys)));
+        assert!(matches!(full, Err(Error::MaxProvidedKeys { .. })));
         for key in [3, 4, 4] {
             store.add_provider(WALL, provider(key, 0)).unwrap();
         }
-        assert!(matches!(store.add_provider(WALL, provider(5, 0)), Err(Error::MaxProvidedKeys)));
+        assert!(matches!(store.add_provider(WALL, provider(5, 0)), Err(Error::MaxProvidedKeys { .. })));
         assert_eq!(store.provided().count(), 2);
         store.add_provider_from(WALL, provider(1, 2), somebody()).unwrap();
         store.add_provider_from(WALL, provider(1, 2), somebody()).unwrap();
         let full = store.add_provider_from(WALL, provider(1, 3), somebody());
-        assert!(matches!(full, Err(Error::MaxProviders)));
+        assert!(matches!(full, Err(Error::MaxProviders { .. })));
         let full = store.add_provider_from(WALL, provider(2, 3), somebody());
-        assert!(matches!(full, Err(Error::MaxProvidedKeys)), "of pairs there are enough");
+        assert!(matches!(full, Err(Error::MaxProvidedKeys { .. })), "of pairs there are enough");
         store.remove_provider(&RecordKey::new(&[3]), &peer(0)).unwrap();
         store.remove_provider(&RecordKey::new(&[2]), &peer(1)).unwrap();
         assert_eq!(store.provided().count(), 1);

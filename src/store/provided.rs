@@ -53,7 +53,7 @@ impl Provided {
     pub(super) fn add(&mut self, record: &ProviderRecord) -> Result<()> {
         let key = PackedKey::new(record.key.as_ref());
         if self.keys.len() >= self.max_keys && !self.keys.contains_key(&key) {
-            return Err(Error::MaxProvidedKeys);
+            return Err(Error::MaxProvidedKeys { most: self.max_keys });
         }
         let addresses = kept_addresses(&self.local, record.addresses.iter().cloned());
         self.addresses = addresses.shared_with(&self.addresses);
@@ -120,7 +120,7 @@ mod tests {
         let mut lists = provided.keys.values().map(|own| own.addresses.iter().as_slice().as_ptr());
         let first = lists.next().unwrap();
         assert!(lists.all(|list| list == first));
-        assert!(matches!(provided.add(&record("four")), Err(Error::MaxProvidedKeys)));
+        assert!(matches!(provided.add(&record("four")), Err(Error::MaxProvidedKeys { most: 3 })));
         assert_eq!(provided.iter().len(), 3);
         assert!(provided.remove(&"two".into()) && !provided.remove(&"two".into()));
         provided.add(&record("four")).unwrap();

@@ -250,15 +250,16 @@ impl Providers {
 
     /// Returns the statement of a key that has to make way so that one more fits, if one has to.
     fn room(&self, all: &[Statement], group: Option<IpGroup>) -> Result<Option<Statement>> {
+        let ProviderLimits { max_keys, max_pairs, max_per_key, .. } = self.limits;
+        let (full, of_key) =
+            (|most| Error::MaxProvidedKeys { most }, Error::MaxProviders { most: max_per_key });
         match self.charge(all, group) {
-            [Err(Beyond::Group | Beyond::Peer), _] => Err(Error::MaxProvidedKeys),
-            [_, Err(Beyond::Group | Beyond::Peer)] => Err(Error::MaxProviders),
+            [Err(Beyond::Group | Beyond::Peer), _] => Err(full(max_pairs)),
+            [_, Err(Beyond::Group | Beyond::Peer)] => Err(of_key),
             // Whoever takes the place of another needs no more room.
-            [_, Err(Beyond::Room)] => self.to_evict(all, group).map(Some).ok_or(Error::MaxProviders),
-            [Err(Beyond::Room), Ok(())] => Err(Error::MaxProvidedKeys),
-            [Ok(()), Ok(())] if all.is_empty() && self.keys.len() >= self.limits.max_keys => {
-                Err(Error::MaxProvidedKeys)
-            }
+            [_, Err(Beyond::Room)] => self.to_evict(all, group).map(Some).ok_or(of_key),
+            [Err(Beyond::Room), Ok(())] => Err(full(max_pairs)),
+            [Ok(()), Ok(())] if all.is_empty() && self.keys.len() >= max_keys => Err(full(max_keys)),
             [Ok(()), Ok(())] => Ok(None),
         }
     }
@@ -537,11 +538,11 @@ mod tests {
         for n in 0..3 {
             providers.add(WALL, &record(b"a", n, 2), None).unwrap();
         }
-        assert!(matches!(providers.add(WALL, &record(b"a", 9, 2), None), Err(Error::MaxProviders)));
+        assert!(matches!(providers.add(WALL, &record(b"a", 9, 2), None), Err(Error::MaxProviders { .. })));
         providers.add(WALL, &record(b"a", 2, 3), None).unwrap();
         providers.add(WALL, &record(b"b", 9, 2), None).unwrap();
-        assert!(matches!(providers.add(WALL, &record(b"c", 1, 2), None), Err(Error::MaxProvidedKeys)));
-        assert!(matches!(providers.add(WALL, &record(b"b", 1, 2), None), Err(Error::MaxProvidedKeys)));
+        assert!(matches!(providers.add(WALL, &record(b"c", 1, 2), None), Err(Error::MaxProvidedKeys { .. })));
+        assert!(matches!(providers.add(WALL, &record(b"b", 1, 2), None), Err(Error::MaxProvidedKeys { .. })));
         providers.check();
         assert_eq!(ids(&providers, WALL, b"a"), [peer(0), peer(1), peer(2)]);
         assert!(providers.remove(&b"a".into(), &peer(1)));
@@ -563,11 +564,17 @@ mod tests {
         for n in 0..2 {
             providers.add(WALL, &record(b"a", n, 2), group(1)).unwrap();
         }
-        assert!(matches!(providers.add(WALL, &record(b"a", 2, 2), group(1)), Err(Error::MaxProviders)));
+        assert!(matches!(
+            providers.add(WALL, &record(b"a", 2, 2), group(1)),
+            Err(Error::MaxProviders { .. })
+        ));
         for n in 0..2 {
             providers.add(WALL, &record(b"b", n, 2), group(1)).unwrap();
         }
-        assert!(matches!(providers.add(WALL, &record(b"c", 0, 2), group(1)), Err(Error::MaxProvidedKeys)));
+        assert!(matches!(
+            providers.add(WALL, &record(b"c", 0, 2), group(1)),
+            Err(Error::MaxProvidedKeys { .. })
+        ));
         // Those that are there are renewed, others and those of no group are taken.
         assert_eq!(providers.add(WALL, &record(b"b", 1, 9), group(1)).unwrap(), None);
         for n in 10..14 {
@@ -591,7 +598,10 @@ mod tests {
         // Its group has fewer than the others now and may come back once, but no more.
         let (_, gone) = providers.add(WALL, &record(b"a", 9, 1), group(0)).unwrap().unwrap();
         assert!(gone.is(&peer(2)));
-        assert!(matches!(providers.add(WALL, &record(b"a", 10, 1), group(0)), Err(Error::MaxProviders)));
+        assert!(matches!(
+            providers.add(WALL, &record(b"a", 10, 1), group(0)),
+            Err(Error::MaxProviders { .. })
+        ));
         providers.check();
         assert_eq!(providers.len(), (1, 8));
         // Those of no group count as one, and what has no end goes last.
@@ -600,7 +610,7 @@ mod tests {
             let endless = ProviderRecord { expires: None, ..record(b"a", n, 0) };
             providers.add(WALL, &if n == 2 { record(b"a", 2, 9) } else { endless }, None).unwrap();
         }
-        assert!(matches!(providers.add(WALL, &record(b"a", 5, 9), None), Err(Error::MaxProviders)));
+        assert!(matches!(providers.add(WALL, &record(b"a", 5, 9), None), Err(Error::MaxProviders { .. })));
         let (_, gone) = providers.add(WALL, &record(b"a", 5, 9), group(1)).unwrap().unwrap();
         assert!(gone.is(&peer(2)));
         providers.check();

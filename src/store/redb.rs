@@ -27,7 +27,7 @@ use super::index::{Index, MAX_ENDED, Owner};
 use super::{
     Expired, Listed, MemoryStoreConfig, Progress, RecordStore, Result, Source, Usage, Wake, not_theirs, provided,
 };
-use crate::key::Key;
+use crate::key::KeyHash;
 use crate::peer::PeerInfo;
 use crate::record::{ProviderRecord, Record, RecordKey};
 use crate::time::{Duration, SystemTime};
@@ -56,7 +56,7 @@ const ENDED_AT_ONCE: usize = 64;
 ///
 /// The file is at most twice as long as the pages need that hold what is stored, and 1 MiB: if it is longer it is written
 /// anew, little by little, while nothing else is to be written, which takes as much room once more beside it, in a file of
-/// the same name and `.new`.
+/// the same name and `.kademlia-rewriting`, which no store may be called.
 ///
 /// # Damage
 /// Each row is checked against a checksum of its table, its key and itself. One that is damaged or not there any more is
@@ -68,7 +68,11 @@ const ENDED_AT_ONCE: usize = 64;
 ///
 /// # The file
 /// It says of which format and of which node it is. One of the first format, of which neither was so, is brought to the
-/// present one; a newer one, another node's and another program's are not opened, and no byte of them changes.
+/// present one; a newer one, another node's and another program's are not opened, and no byte of them changes. One in which
+/// nothing stands is taken for new, which a `warn` in the log says.
+///
+/// One process has it at a time. That another has not put a new file in its place between its opening and its lock is made
+/// sure of by the number that the system gives each file, on Unix; elsewhere do not let two processes open one at a time.
 ///
 /// # Errors
 /// [`Error::Io`](super::Error::Io), which names the file. After the disk has failed, the file is opened anew with the next commit.
@@ -113,8 +117,8 @@ impl Redb {
 
     /// Opens the store of the node `local` at a path, with the given bounds.
     ///
-    /// If there are more records than the bounds allow, those farthest from the node are dropped with the next commit; so are
-    /// provider records beyond theirs.
+    /// If there are more records than the bounds allow, those farthest from the node, by SHA-256, are dropped with the next
+    /// commit; so are provider records beyond theirs.
     ///
     /// # Errors
     /// [`Error::Io`](super::Error::Io), which names the file, and the two nodes if it is another's.
@@ -130,7 +134,7 @@ impl Redb {
 
     fn open_at(place: Place, local: PeerId, config: &MemoryStoreConfig) -> Result<Self> {
         let mut contents = Contents {
-            index: Index::new(Key::of_peer(&local, config.records.key_hash), config.records.clone()),
+            index: Index::new(local, config.records.clone()),
             sums: BTreeMap::new(),
             dropped: Vec::new(),
             statements: Statements::new(local, config.providers.clone()),
@@ -373,6 +377,10 @@ impl<'a> Iterator for Records<'a> {
 impl RecordStore for Redb {
     type RecordsIter<'a> = Records<'a>;
     type ProvidedIter<'a> = provided::Iter<'a>;
+
+    fn set_key_hash(&mut self, hash: KeyHash) {
+        self.index.set_key_hash(hash);
+    }
 
     fn get(&self, wall: SystemTime, key: &RecordKey) -> Result<Option<Cow<'_, Record>>> {
         let record = self.load(key)?.filter(|record| !record.is_expired(wall));

@@ -13,27 +13,28 @@ use std::cmp::Ordering;
 use libp2p_identity::{PeerId, PublicKey};
 
 use self::cbor::{Document, Value};
-use super::protobuf::Fields;
-use super::{InvalidRecord, Validator};
+use super::validator::{InvalidRecord, Validator};
+use crate::protobuf::Fields;
 use crate::record::RecordKey;
 use crate::time::SystemTime;
 
 /// The longest record, in bytes (IPNS record, "Record Size Limit").
 const MAX_LEN: usize = 10 * 1024;
 
-/// What stands before the data that `signatureV2` signs.
+/// The prefix of the data that `signatureV2` signs (IPNS record, "Record Creation").
 const SIGNED_PREFIX: &[u8] = b"ipns-signature:";
 
-/// The only type of validity: the time at which the record ends.
+/// The only type of validity: the time at which the record ends (IPNS record, "Validity Type").
 const END_OF_LIFE: i64 = 0;
 
+// The keys of the signed data (IPNS record, "Extensible Data (DAG-CBOR)").
 const VALUE: &[u8] = b"Value";
 const VALIDITY_TYPE: &[u8] = b"ValidityType";
 const VALIDITY: &[u8] = b"Validity";
 const SEQUENCE: &[u8] = b"Sequence";
 const TTL: &[u8] = b"TTL";
 
-/// Takes records of IPNS under `/ipns/` and the bytes of the peer id that is their name.
+/// The validator of IPNS: takes records under `/ipns/` and the bytes of the peer id that is their name.
 ///
 /// Register it as `ipns`. A record has at most 10 KiB and is signed, in `signatureV2`, by the key that stands in the name
 /// or, where the name is a hash, in the record. It is refused from the first nanosecond after its end.
@@ -53,7 +54,7 @@ const TTL: &[u8] = b"TTL";
 /// - A negative `TTL` is refused.
 /// - A time is what Go's `time.Parse` reads: with a comma for the point, say, but not with small letters.
 ///
-/// Stricter than boxo, for records that nobody is known to write: known fields of the protobuf with another wire type and
+/// Stricter than boxo, for records that are not known to be written: known fields of the protobuf with another wire type and
 /// groups are refused instead of skipped; so are names with an inlined key of more than 42 bytes, tags of CBOR on anything
 /// but links, nesting of more than 128 levels, ECDSA keys on curves other than P-256, and what the implementations of
 /// signatures in `libp2p-identity` refuse.
@@ -113,15 +114,15 @@ impl<'a> Envelope<'a> {
         for field in Fields::new(bytes) {
             let (number, content) = field?;
             match number {
-                1 => envelope.value = content.bytes()?,
-                2 => envelope.signature_v1 = content.bytes()?,
-                3 => envelope.validity_type = content.number()?,
-                4 => envelope.validity = content.bytes()?,
-                5 => envelope.sequence = content.number()?,
-                6 => envelope.ttl = content.number()?,
-                7 => envelope.public_key = content.bytes()?,
-                8 => envelope.signature_v2 = Some(content.bytes()?),
-                9 => envelope.data = content.bytes()?,
+                1 => envelope.value = content.bytes(number)?,
+                2 => envelope.signature_v1 = content.bytes(number)?,
+                3 => envelope.validity_type = content.number(number)?,
+                4 => envelope.validity = content.bytes(number)?,
+                5 => envelope.sequence = content.number(number)?,
+                6 => envelope.ttl = content.number(number)?,
+                7 => envelope.public_key = content.bytes(number)?,
+                8 => envelope.signature_v2 = Some(content.bytes(number)?),
+                9 => envelope.data = content.bytes(number)?,
                 _ => {}
             }
         }

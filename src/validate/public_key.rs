@@ -6,12 +6,12 @@ use std::cmp::Ordering;
 
 use sha2::{Digest, Sha256};
 
-use super::protobuf::Fields;
-use super::{InvalidRecord, Validator};
+use super::validator::{InvalidRecord, Validator};
+use crate::protobuf::Fields;
 use crate::record::RecordKey;
 use crate::time::SystemTime;
 
-/// Takes public keys under `/pk/` and the bytes of the peer id that is made from them.
+/// The validator of public keys: takes them under `/pk/` and the bytes of the peer id that is made from them.
 ///
 /// Register it as `pk`. The value is the protobuf encoding of an Ed25519, RSA, secp256k1 or ECDSA key. It is written anew
 /// before its id is computed, so the order of the fields and unknown ones do not matter. RSA keys have 2,048 to 8,192
@@ -22,7 +22,7 @@ use crate::time::SystemTime;
 ///
 /// # Spec
 /// libp2p peer ids, "Keys"; the namespace is that of go-libp2p-record, whose verdicts it gives. Differs: that a point lies
-/// on its curve is not checked, since nobody has the private key of one that does not; and the DER of RSA and ECDSA keys
+/// on its curve is not checked, since there is no private key of one that does not; and the DER of RSA and ECDSA keys
 /// must hold nothing but the key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PublicKeys;
@@ -47,9 +47,10 @@ impl Validator for PublicKeys {
 
 /// Returns the bytes of the id of a peer whose key, in its canonical encoding, is this one.
 fn peer_id(encoded: &[u8]) -> Vec<u8> {
+    /// Of the multicodec table, as the other.
     const IDENTITY: u8 = 0x00;
     const SHA2_256: u8 = 0x12;
-    /// Keys of so many bytes stand in the id themselves.
+    /// Keys of so many bytes stand in the id themselves (peer ids, "Peer Ids").
     const MAX_INLINE: u8 = 42;
 
     match u8::try_from(encoded.len()) {
@@ -60,14 +61,15 @@ fn peer_id(encoded: &[u8]) -> Vec<u8> {
 
 /// Reads the protobuf encoding of a key and returns the only one that all implementations write.
 fn canonical(value: &[u8]) -> Result<Vec<u8>, InvalidRecord> {
+    // The fields of `PublicKey` (peer ids, "Keys").
     const TYPE: u32 = 1;
     const DATA: u32 = 2;
 
     let (mut key_type, mut data) = (None, None);
     for field in Fields::new(value) {
         match field? {
-            (TYPE, value) => key_type = Some(value.number()?),
-            (DATA, value) => data = Some(value.bytes()?),
+            (TYPE, value) => key_type = Some(value.number(TYPE)?),
+            (DATA, value) => data = Some(value.bytes(DATA)?),
             _ => {}
         }
     }
@@ -110,7 +112,7 @@ fn compressed(point: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// Keys as X.509 has them: a SubjectPublicKeyInfo in DER.
+/// Keys as X.509 has them: a SubjectPublicKeyInfo in DER. Tags are those of X.690, object ids those of RFC 3279 and RFC 5480.
 mod der {
     const INTEGER: u8 = 0x02;
     const BIT_STRING: u8 = 0x03;
@@ -281,7 +283,7 @@ mod tests {
         for name in ["rsa", "ecdsa"] {
             let vector = vectors().into_iter().find(|vector| vector.name == name).unwrap();
             let data = Fields::new(&vector.value).find_map(|field| match field {
-                Ok((2, value)) => value.bytes().ok(),
+                Ok((2, value)) => value.bytes(2).ok(),
                 _ => None,
             });
             let data = data.unwrap();

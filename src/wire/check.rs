@@ -1,12 +1,13 @@
 //! The structural check: foreign bytes to a view whose fields can be trusted to lie within it.
 //!
-//! Knows protobuf's wire format and the numbers of our fields; knows nothing of peers, keys or addresses.
+//! Knows the numbers of our fields and what kind each is; knows nothing of peers, keys or addresses.
 //!
 //! `quick-protobuf` must not see bytes that did not pass here: a nested length past its parent makes it panic, tags of
 //! more than five bytes are cut (`8a 80 80 80 10` reads as field 1), and an unknown enum value becomes the default, so
 //! that an unknown type would read as PUT_VALUE.
 
-use super::DecodeError;
+use super::error::DecodeError;
+use crate::protobuf::{Fields, Value};
 
 /// The field numbers of proto/dht.proto.
 pub(super) mod field {
@@ -32,106 +33,6 @@ pub(super) mod field {
             RECORD_TTL => Some(false),
             _ => None,
         }
-    }
-}
-
-/// The content of one field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Value<'a> {
-    Number(u64),
-    Bytes(&'a [u8]),
-    /// A fixed-width number; no known field is one.
-    Fixed,
-}
-
-impl<'a> Value<'a> {
-    fn number(self, field: u32) -> Result<u64, DecodeError> {
-        match self {
-            Value::Number(number) => Ok(number),
-            Value::Bytes(_) | Value::Fixed => Err(DecodeError::FieldType(field)),
-        }
-    }
-
-    fn bytes(self, field: u32) -> Result<&'a [u8], DecodeError> {
-        match self {
-            Value::Bytes(bytes) => Ok(bytes),
-            Value::Number(_) | Value::Fixed => Err(DecodeError::FieldType(field)),
-        }
-    }
-}
-
-/// Iterates over the fields of one message; ends after the first error.
-#[derive(Clone)]
-pub(super) struct Fields<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Fields<'a> {
-    pub(super) const fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes }
-    }
-
-    fn varint(&mut self, longest: usize) -> Result<u64, DecodeError> {
-        let mut value = 0u64;
-        for (index, byte) in self.rest.iter().take(longest).enumerate() {
-            let bits = u64::from(byte & 0x7f);
-            // The tenth byte of a 64-bit number has room for one bit.
-            if index == 9 && bits > 1 {
-                return Err(DecodeError::Varint);
-            }
-            value |= bits << (7 * index);
-            if byte & 0x80 == 0 {
-                self.rest = self.rest.get(index + 1..).unwrap_or_default();
-                return Ok(value);
-            }
-        }
-        Err(DecodeError::Varint)
-    }
-
-    /// A tag or a length: five bytes and 32 bits at most.
-    fn short(&mut self) -> Result<u32, DecodeError> {
-        u32::try_from(self.varint(5)?).map_err(|_| DecodeError::Varint)
-    }
-
-    fn take(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
-        let (taken, rest) = self.rest.split_at_checked(len).ok_or(DecodeError::Length)?;
-        self.rest = rest;
-        Ok(taken)
-    }
-
-    fn field(&mut self) -> Result<(u32, Value<'a>), DecodeError> {
-        let tag = self.short()?;
-        let number = tag >> 3;
-        if number == 0 {
-            return Err(DecodeError::FieldNumber);
-        }
-        let value = match tag & 7 {
-            0 => Value::Number(self.varint(10)?),
-            1 => self.take(8).map(|_| Value::Fixed)?,
-            2 => {
-                let len = usize::try_from(self.short()?).map_err(|_| DecodeError::Length)?;
-                Value::Bytes(self.take(len)?)
-            }
-            5 => self.take(4).map(|_| Value::Fixed)?,
-            #[expect(clippy::cast_possible_truncation, reason = "three bits")]
-            other => return Err(DecodeError::WireType(other as u8)),
-        };
-        Ok((number, value))
-    }
-}
-
-impl<'a> Iterator for Fields<'a> {
-    type Item = Result<(u32, Value<'a>), DecodeError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.rest.is_empty() {
-            return None;
-        }
-        let field = self.field();
-        if field.is_err() {
-            self.rest = &[];
-        }
-        Some(field)
     }
 }
 

@@ -5,16 +5,17 @@
 use asynchronous_codec::{Decoder, Encoder};
 use bytes::{Buf as _, BytesMut};
 
-use super::{DecodeError, convert};
+use super::convert;
+use super::error::DecodeError;
 use crate::message::{Request, Response};
 
-/// The side that asks: writes requests, reads answers.
+/// The codec of the side that asks: writes requests, reads answers.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientCodec {
     max_frame: usize,
 }
 
-/// The side that serves: reads requests, writes answers.
+/// The codec of the side that serves: reads requests, writes answers.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerCodec {
     max_frame: usize,

@@ -15,9 +15,9 @@ use quick_protobuf::sizeofs::sizeof_len;
 use quick_protobuf::{BytesReader, MessageRead as _, MessageWrite as _, Writer};
 
 use super::check::{MessageView, PeerView, field};
+use super::error::DecodeError;
 use super::generated::dht as pb;
 use super::generated::dht::mod_Message::{ConnectionType as PbConnection, MessageType as PbType};
-use super::{DecodeError, MAX_PEERS, SEND_LIMIT};
 use crate::addrs::{Addresses, MAX_ADDRESS_BYTES, MAX_ADDRESSES, is_dialable};
 use crate::key::{PeerBytes, peer_id_len};
 use crate::message::{MessageType, Request, Response, SentRecord};
@@ -25,7 +25,15 @@ use crate::peer::{ConnectionType, KadPeer};
 use crate::record::RecordKey;
 use crate::time::Duration;
 
-/// What goes into the field `clusterLevelRaw`, which nobody uses: `go-libp2p-kad-dht` sends 1 and expects at least 1.
+/// How many peers of one list of a message are read: 256. The rest is skipped. Chosen, not measured.
+pub const MAX_PEERS: usize = 256;
+
+/// How many bytes a message may have so that every implementation can read it: 16 KiB, the limit of `libp2p-kad`.
+///
+/// Longer lists of peers are sent with fewer addresses, then with fewer peers.
+pub const SEND_LIMIT: usize = 16 * 1024;
+
+/// The value of the field `clusterLevelRaw`, which is no longer used: `go-libp2p-kad-dht` sends 1 and expects at least 1.
 const CLUSTER_LEVEL: u64 = 1;
 
 /// Reads a request from the bytes of one frame.
@@ -62,7 +70,7 @@ pub fn decode_request(body: &[u8]) -> Result<Request, DecodeError> {
 ///
 /// # Errors
 /// Any [`DecodeError`] but those of frames; an answer to ADD_PROVIDER, which py-libp2p sends, reads as
-/// [`DecodeError::UnknownType`] since nobody awaits it.
+/// [`DecodeError::UnknownType`] since none is awaited.
 pub fn decode_response(body: &[u8]) -> Result<Response, DecodeError> {
     let view = MessageView::check(body)?;
     let key = (!view.key.is_empty()).then(|| record_key(view.key));
@@ -159,7 +167,7 @@ fn peer(view: PeerView<'_>, scratch: &mut Vec<Multiaddr>) -> Option<KadPeer> {
     Some(KadPeer { node_id, multiaddrs: Addresses::from_clean(scratch), connection_ty })
 }
 
-/// The number of the protocol `/p2p` as an unsigned varint.
+/// The number of the protocol `/p2p` as an unsigned varint (multicodec table: 0x01a5).
 const P2P: [u8; 2] = [0xa5, 0x03];
 
 /// Reads one address of the peer with the id `id`, without its `/p2p` suffix, or nothing if it is unusable.
@@ -260,7 +268,7 @@ struct Outgoing<'a> {
     providers: &'a [KadPeer],
 }
 
-/// How much of the peers is sent.
+/// The cut of a message: how much of the peers is sent.
 #[derive(Clone, Copy)]
 struct Cut {
     addresses: usize,
@@ -273,7 +281,7 @@ impl Outgoing<'_> {
         let (cut, len) = self.cut();
         buffer.reserve(sizeof_len(len));
         let start = buffer.len();
-        let mut out = Writing(buffer);
+        let mut out = FieldWriter(buffer);
         out.varint(len as u64);
         if self.message_type != PbType::PUT_VALUE {
             out.number(field::TYPE, self.message_type as u64);
@@ -337,10 +345,10 @@ fn peer_size(peer: &KadPeer, addresses: usize) -> usize {
     id + addresses + connection
 }
 
-/// Fields written one after another into a buffer that has room for them.
-struct Writing<'a>(&'a mut BytesMut);
+/// A writer of fields, one after another, into a buffer that has room for them.
+struct FieldWriter<'a>(&'a mut BytesMut);
 
-impl Writing<'_> {
+impl FieldWriter<'_> {
     fn varint(&mut self, value: u64) {
         let mut bytes = unsigned_varint::encode::u64_buffer();
         self.0.extend_from_slice(unsigned_varint::encode::u64(value, &mut bytes));
@@ -371,7 +379,7 @@ impl Writing<'_> {
 
     fn record(&mut self, record: &pb::Record<'_>) {
         self.length(field::RECORD, record.get_size());
-        // Writing into a buffer that grows cannot fail.
+        // FieldWriter into a buffer that grows cannot fail.
         let written = record.write_message(&mut Writer::new((&mut *self.0).writer()));
         debug_assert!(written.is_ok());
     }

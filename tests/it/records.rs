@@ -104,7 +104,7 @@ async fn the_application_decides_what_it_stores_for_others() {
                 send.send((source, record.value.clone())).unwrap();
                 let kademlia = &mut swarm.behaviour_mut().kademlia;
                 let waited = if record.value == "good" {
-                    kademlia.accept_record(id)
+                    kademlia.accept_record(id).unwrap()
                 } else {
                     kademlia.refuse_record(id)
                 };

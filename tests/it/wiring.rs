@@ -406,6 +406,27 @@ async fn a_bucket_is_there_for_every_peer_but_the_own() {
 }
 
 #[tokio::test]
+async fn a_bucket_is_that_of_the_hash_of_the_network() {
+    use libp2p_kademlia::{Key, RecordKey};
+    fn twice(bytes: &[u8]) -> Key {
+        Key::sha256(Key::sha256(bytes).as_bytes())
+    }
+    let config = Config::default().with_key_hash(twice);
+    let alone = swarm(Carrier::Memory, Version::V1Lazy, |keypair| node(keypair, config));
+    let own = Key::of_peer(alone.local_peer_id(), twice);
+    let kademlia = &alone.behaviour().kademlia;
+    let index = |key: Key| own.distance(&key).bucket();
+    for n in 0..20u8 {
+        let (peer, bytes) = (libp2p::PeerId::random(), vec![n; 5]);
+        let at = kademlia.kbucket(peer).map(|bucket| bucket.index());
+        assert_eq!(at, index(Key::of_peer(&peer, twice)));
+        let at = kademlia.kbucket(RecordKey::new(&bytes)).map(|bucket| bucket.index());
+        assert_eq!(at, index(twice(&bytes)));
+        assert_eq!(kademlia.kbucket(twice(&bytes)).map(|bucket| bucket.index()), at);
+    }
+}
+
+#[tokio::test]
 async fn tcp_quic_and_memory_on_one_node() {
     use libp2p::core::Transport as _;
     use libp2p::core::transport::MemoryTransport;

@@ -170,8 +170,12 @@ same! {
     "GetProvidersOk::FinishedWithNoAdditionalRecord" => |ok: kad::GetProvidersOk| {
         matches!(ok, kad::GetProvidersOk::FinishedWithNoAdditionalRecord { .. })
     };
-    "GetProvidersOk::FinishedWithNoAdditionalRecord.closest_peers" => |closest_peers: Vec<PeerId>| {
-        kad::GetProvidersOk::FinishedWithNoAdditionalRecord { closest_peers }
+    "GetProvidersOk::FinishedWithNoAdditionalRecord.closest_peers" => |ok: kad::GetProvidersOk| -> Vec<PeerId> {
+        if let kad::GetProvidersOk::FinishedWithNoAdditionalRecord { closest_peers, .. } = ok {
+            closest_peers
+        } else {
+            Vec::new()
+        }
     };
     "GetProvidersError" => debug::<kad::GetProvidersError>;
     "AddProviderResult" => |r: kad::AddProviderResult| -> Result<kad::AddProviderOk, kad::AddProviderError> { r };
@@ -311,9 +315,9 @@ same! {
 
     "store::Result" => |result: kad::store::Result<u8>| -> Result<u8, kad::store::Error> { result };
     "store::Error" => error::<kad::store::Error>;
-    "store::Error::MaxRecords" => kad::store::Error::MaxRecords;
-    "store::Error::MaxProvidedKeys" => kad::store::Error::MaxProvidedKeys;
-    "store::Error::ValueTooLarge" => kad::store::Error::ValueTooLarge;
+    "store::Error::MaxRecords" => |e: kad::store::Error| matches!(e, kad::store::Error::MaxRecords { .. });
+    "store::Error::MaxProvidedKeys" => |e: kad::store::Error| matches!(e, kad::store::Error::MaxProvidedKeys { .. });
+    "store::Error::ValueTooLarge" => |e: kad::store::Error| matches!(e, kad::store::Error::ValueTooLarge { .. });
     "store::RecordStore" => <Store as kad::store::RecordStore>::records;
     "store::RecordStore::RecordsIter" => |iter: <Store as kad::store::RecordStore>::RecordsIter<'_>| iter.count();
     "store::RecordStore::ProvidedIter" => |iter: <Store as kad::store::RecordStore>::ProvidedIter<'_>| iter.count();

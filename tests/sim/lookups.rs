@@ -1,7 +1,7 @@
 //! What lookups cost and find, in sickness and in health.
 
 use libp2p_kademlia::sim::{Incident, Links, Lookups, Report, RoundTrip, Scenario, Start};
-use libp2p_kademlia::{Config, Parallelism, Precision};
+use libp2p_kademlia::{Config, Parallelism, Percentile, Precision, TimeoutPolicy};
 use std::fmt::Write as _;
 use std::num::NonZeroU8;
 use std::time::Duration;
@@ -70,6 +70,36 @@ fn silent_peers_among_five_hundred() {
         assert!(sum.of_closest >= 0.97 && sum.p99 <= 1800 * MS, "{sum:?}");
     }
     golden("silent-500.txt", &table);
+}
+
+/// What the fitted policy of soft timeouts is for: with a fixed quantile either a healthy network loses peers of its
+/// results, or a sick one is slow.
+#[test]
+fn timeout_policies_among_three_hundred() {
+    let policies = [
+        ("fitted", TimeoutPolicy::Fitted),
+        ("p90", TimeoutPolicy::Quantile(Percentile::P90)),
+        ("p99", TimeoutPolicy::Quantile(Percentile::P99)),
+    ];
+    let mut table = head("silent, policy");
+    let mut all = Vec::new();
+    for share in [0.0, 0.1, 0.3] {
+        for (name, policy) in policies {
+            let scenario = silent(300, share, Precision::Exact, 101);
+            let report = run(&Scenario {
+                config: Config::default().with_timeout_policy(policy),
+                lookups: Lookups { count: 300, ..scenario.lookups },
+                ..scenario
+            });
+            let sum = report.summary();
+            table += &row(&format!("{share} {name}"), &sum, report.bytes_per_lookup(), sum.of_closest);
+            all.push(sum);
+        }
+    }
+    golden("timeout-policies.txt", &table);
+    let [fitted, p90, _, .., sick_fitted, _, sick_p99] = &all[..] else { unreachable!() };
+    assert!(fitted.of_closest >= p90.of_closest + 0.01, "it keeps what a low quantile loses");
+    assert!(2 * sick_fitted.p99 < sick_p99.p99, "it does not wait where a high quantile does");
 }
 
 /// How α and β trade requests for time: the source of their defaults.

@@ -14,8 +14,8 @@ use crate::dht::op::watch_providers::WatchProviders;
 use crate::dht::providing::Providing;
 use crate::dht::records::{check, sent};
 use crate::dht::serving::Stock;
-use crate::error::{AddProviderError, GetProvidersError, PutRecordError, StoreError};
-use crate::event::{HeldId, QueryId, QueryResult};
+use crate::error::{AddProviderError, GetProvidersError, ProvideReport, PutRecordError, StoreError};
+use crate::event::{HeldId, ProgressStep, QueryId, QueryInfo, QueryResult};
 use crate::record::{Quorum, Record, RecordKey};
 use crate::store::{self, RecordStore, Source};
 use crate::time::{Instant, Now, wall_after};
@@ -28,12 +28,13 @@ impl<S: RecordStore> Dht<S> {
     /// answered.
     pub fn get_record(&mut self, now: Now, key: RecordKey, quorum: Option<Quorum>) -> QueryId {
         let now = self.tell_time(now);
+        let info = QueryInfo::GetRecord { key: key.clone(), quorum, found: 0, step: ProgressStep::first() };
         if let Err(result) = GetRecord::check(&key, &self.cx.config) {
-            return self.tell(now, *result);
+            return self.tell(now, info, *result);
         }
         // A store that cannot be read is as good as none: others may have the record.
         let own = self.storage.store.get(self.cx.wall_at(now), &key).ok().flatten().map(Cow::into_owned);
-        self.start(now, |parts| GetRecord::begin(now, key, quorum, own, parts))
+        self.start(now, info, |parts| GetRecord::begin(now, key, quorum, own, parts))
     }
 
     /// Stores a record here and at as many of the closest peers to its key as are configured. Ends with one [`QueryResult::PutRecord`], which does not
@@ -63,9 +64,10 @@ impl<S: RecordStore> Dht<S> {
     ) -> Result<QueryId, store::Error> {
         let now = self.tell_time(now);
         let copies = copies.min(self.cx.config.bucket_size()).get();
+        let info = QueryInfo::PutRecord { key: record.key.clone(), quorum, stored: 0 };
         let (_, Stock { mut node, records, .. }) = self.split();
         let begun = records.put(now, record, (copies, quorum), &mut node)?;
-        Ok(self.started(now, begun))
+        Ok(self.started(now, info, begun))
     }
 
     /// Begins a put for a command, whose error goes into the event.
@@ -78,8 +80,10 @@ impl<S: RecordStore> Dht<S> {
     ) -> QueryId {
         let copies = copies.unwrap_or(self.cx.config.replication_factor());
         let key = record.key.clone();
-        self.put_record_to_n_closest(now, record, copies, quorum)
-            .unwrap_or_else(|error| self.tell(now.instant, QueryResult::PutRecord(Err(not_put(key, error)))))
+        self.put_record_to_n_closest(now, record, copies, quorum).unwrap_or_else(|error| {
+            let info = QueryInfo::PutRecord { key: key.clone(), quorum, stored: 0 };
+            self.tell(now.instant, info, QueryResult::PutRecord(Err(not_put(key, error))))
+        })
     }
 
     /// Stores a record here, in place of any of its key, and nowhere else: this node is not its publisher, but serves it and
@@ -121,7 +125,8 @@ impl<S: RecordStore> Dht<S> {
                 to.push(peer);
             }
         }
-        self.start(now, |parts| {
+        let info = QueryInfo::PutRecord { key: record.key.clone(), quorum, stored: 0 };
+        self.start(now, info, |parts| {
             let (wall, config) = (parts.cx.wall_at(now), &parts.cx.config);
             match check(wall, &record, config) {
                 Ok(()) => Ok(PutRecord::to(sent(wall, record, true, config), quorum, to)),
@@ -147,7 +152,11 @@ impl<S: RecordStore> Dht<S> {
     /// Stores what waits for the word of the application, of which no second event tells. Returns whether it still waited.
     ///
     /// A better record may have come meanwhile: then it is refused after all.
-    pub fn accept_record(&mut self, now: Now, id: HeldId) -> bool {
+    ///
+    /// # Errors
+    /// [`store::Error::Invalid`] if the record has ended while it waited; else whatever keeps it from being stored. Then nothing
+    /// has been stored, the peer is refused, and it waits no more: as it is it would not be taken later either.
+    pub fn accept_record(&mut self, now: Now, id: HeldId) -> Result<bool, store::Error> {
         let now = self.tell_time(now);
         let (serving, mut stock) = self.split();
         serving.accept_record(now, id, &mut stock)
@@ -155,11 +164,13 @@ impl<S: RecordStore> Dht<S> {
 
     /// Stores another record in place of one that waits for the word of the application. Returns whether that still waited.
     ///
-    /// Value, publisher and end are as given. The peer is answered as if what it has sent had been stored.
+    /// Value, publisher and end are as given, but that one which names no publisher, or this node, is of the peer. The peer is
+    /// answered as if what it has sent had been stored. A better record may have come meanwhile: then the peer is refused.
     ///
     /// # Errors
     /// [`store::Error::Invalid`] if the other has another key, has ended or is not valid, or if what waits is a provider
-    /// record; it still waits then.
+    /// record; else whatever keeps it from being stored, as that it is too large. Then nothing has been stored, the peer has no
+    /// answer yet, and what it has sent still waits: for another, for a refusal, or for the end of its time.
     pub fn accept_record_as(&mut self, now: Now, id: HeldId, record: Record) -> Result<bool, store::Error> {
         let now = self.tell_time(now);
         let (serving, mut stock) = self.split();
@@ -202,14 +213,16 @@ impl<S: RecordStore> Dht<S> {
 
     fn provide(&mut self, now: Instant, key: RecordKey) -> QueryId {
         let (_, Stock { mut node, providing, .. }) = self.split();
+        let info = QueryInfo::AddProvider { key: key.clone(), sent: 0, report: ProvideReport::default() };
         let begun = providing.begin(now, key, &mut node);
-        self.started(now, begun)
+        self.started(now, info, begun)
     }
 
     /// Tells why a command to provide a key could not be carried out.
     pub(super) fn not_provided(&mut self, now: Now, key: RecordKey, error: store::Error) -> QueryId {
+        let info = QueryInfo::AddProvider { key: key.clone(), sent: 0, report: ProvideReport::default() };
         let error = AddProviderError::Store { key, source: StoreError::new(error) };
-        self.tell(now.instant, QueryResult::StartProviding(Err(error)))
+        self.tell(now.instant, info, QueryResult::StartProviding(Err(error)))
     }
 
     /// Tells nobody any more that this node provides a key, unless it is [advertised](Self::advertise): an announcement that
@@ -246,7 +259,7 @@ impl<S: RecordStore> Dht<S> {
         let now = self.tell_time(now);
         // A store that cannot be read is as good as none: others know, too.
         let known = self.providing.providers_of(now, &key, &self.storage, &self.cx).unwrap_or_default();
-        self.start(now, |parts| GetProviders::begin(now, key, known, parts))
+        self.start(now, searching(&key, false), |parts| GetProviders::begin(now, key, known, parts))
     }
 
     /// Watches who provides a key: searches its providers at once, again after a second, and then after twice as long each
@@ -259,7 +272,7 @@ impl<S: RecordStore> Dht<S> {
             self.queries.has_room().err().map(|cause| GetProvidersError::of_query(cause, key.clone()))
         };
         if let Some(error) = refused {
-            return self.tell(now, QueryResult::GetProviders(Err(error)));
+            return self.tell(now, searching(&key, true), QueryResult::GetProviders(Err(error)));
         }
         let known = self.providing.providers_of(now, &key, &self.storage, &self.cx).unwrap_or_default();
         let (_, Stock { node: Node { mut parts, queries, .. }, .. }) = self.split();
@@ -268,6 +281,11 @@ impl<S: RecordStore> Dht<S> {
         self.advance(now);
         id
     }
+}
+
+/// Returns what is seen of a search for providers that has not begun.
+fn searching(key: &RecordKey, is_watch: bool) -> QueryInfo {
+    QueryInfo::GetProviders { key: key.clone(), providers_found: 0, is_watch, step: ProgressStep::first() }
 }
 
 /// Returns what the store's word means for a put.

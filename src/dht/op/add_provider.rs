@@ -80,7 +80,7 @@ impl AddProvider {
 
     /// Returns how many have been told.
     fn num_sent(&self) -> usize {
-        self.fanout.as_ref().map_or(0, Fanout::num_took)
+        self.fanout.as_ref().map_or(0, Fanout::num_accepted)
     }
 
     /// Returns whether too few were told because this node has no address that the others could use.
@@ -98,7 +98,7 @@ impl AddProvider {
         let mut report = ProvideReport { protocol, ..ProvideReport::default() };
         for (peer, fate) in self.fates() {
             match fate {
-                Fate::Took => report.sent.push(peer),
+                Fate::Accepted => report.sent.push(peer),
                 Fate::Refused => report.failed.push((peer, RequestError::Refused)),
                 Fate::Failed(error) => report.failed.push((peer, error)),
                 Fate::Waiting(_) => report.pending.push(peer),
@@ -138,11 +138,11 @@ impl Machine for AddProvider {
                 fanout.insert(Fanout::new(peers, wanted, usize::MAX))
             }
         };
-        if !self.is_reported && fanout.num_took() >= self.enough.get() {
+        if !self.is_reported && fanout.num_accepted() >= self.enough.get() {
             self.is_reported = true;
             return Step::Told(self.result());
         }
-        match fanout.next(now, &|peer: &PeerId, phase| view.prospect(peer, phase)) {
+        match fanout.next(now, &|peer: &PeerId, phase| view.peer_status(peer, phase)) {
             FanoutNext::Ask(peer) => {
                 // Who provides is filled in as it is sent: only then is it known which addresses the peer can use.
                 let request = Request::AddProvider { key: self.key.clone(), providers: Vec::new() };
@@ -161,7 +161,7 @@ impl Machine for AddProvider {
 
     fn sent(&mut self, from: &PeerId, _: u16) {
         if let Some(fanout) = &mut self.fanout {
-            fanout.took(from);
+            fanout.accepted(from);
         }
     }
 
@@ -215,7 +215,7 @@ impl Machine for AddProvider {
         for (_, fate) in self.fates() {
             stats.requests += 1;
             match fate {
-                Fate::Took => stats.success += 1,
+                Fate::Accepted => stats.success += 1,
                 Fate::Refused | Fate::Failed(_) => stats.failure += 1,
                 Fate::Waiting(_) => {}
             }

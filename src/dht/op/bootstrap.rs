@@ -65,6 +65,11 @@ impl Bootstrap {
         })
     }
 
+    /// Returns what is seen of a join that cannot begin.
+    pub(in crate::dht) const fn info_of(peer: PeerId) -> QueryInfo {
+        QueryInfo::Bootstrap { peer, remaining: None, step: ProgressStep::first() }
+    }
+
     /// Returns the result of a join that cannot begin.
     pub(in crate::dht) fn refused(peer: PeerId, cause: QueryError) -> QueryResult {
         QueryResult::Bootstrap(Err(BootstrapError::Query { cause, peer, num_remaining: None }))

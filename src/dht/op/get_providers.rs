@@ -9,7 +9,7 @@ use super::machine::{Answer, End, Machine, Step, View};
 use crate::addrs::Addresses;
 use crate::dht::view::Parts;
 use crate::error::{GetProvidersError, NoKnownPeers, RequestError};
-use crate::event::{GetProvidersOk, Precision, ProgressStep, QueryInfo, QueryResult, QueryStats};
+use crate::event::{GetProvidersOk, Precision, ProgressStep, QueryInfo, QueryResult, QueryStats, Shortage};
 use crate::message::Request;
 use crate::peer::PeerInfo;
 use crate::record::{ProviderRecord, RecordKey};
@@ -184,8 +184,14 @@ impl GetProviders {
             let (key, fates) = (self.found.key().clone(), search.fates(view));
             return QueryResult::GetProviders(Err(GetProvidersError::NoAnswer { key, fates }));
         }
-        let closest_peers = self.closest_peers(view);
-        QueryResult::GetProviders(Ok(GetProvidersOk::FinishedWithNoAdditionalRecord { closest_peers }))
+        let (closest_peers, wanted) = (self.closest_peers(view), view.config.replication_factor().get());
+        let failed = self.search.as_ref().map_or(0, Search::num_failed);
+        let why = if self.is_over { Shortage::NoMorePeers { failed } } else { Shortage::Finished };
+        let shortage = (closest_peers.len() < wanted).then_some(why);
+        QueryResult::GetProviders(Ok(GetProvidersOk::FinishedWithNoAdditionalRecord {
+            closest_peers,
+            shortage,
+        }))
     }
 }
 

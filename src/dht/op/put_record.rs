@@ -81,7 +81,7 @@ impl PutRecord {
 
     /// Returns how many have stored it.
     fn num_stored(&self) -> usize {
-        self.fanout.as_ref().map_or(0, Fanout::num_took)
+        self.fanout.as_ref().map_or(0, Fanout::num_accepted)
     }
 
     fn report(&self, view: &View<'_>) -> PutReport {
@@ -89,7 +89,7 @@ impl PutRecord {
         let mut report = PutReport { protocol, ..PutReport::default() };
         for (peer, fate) in self.fanout.iter().flat_map(Fanout::fates) {
             match fate {
-                Fate::Took => report.stored.push(peer),
+                Fate::Accepted => report.stored.push(peer),
                 Fate::Refused => report.refused.push(peer),
                 Fate::Failed(error) => report.failed.push((peer, error)),
                 Fate::Waiting(_) => report.pending.push(peer),
@@ -152,7 +152,7 @@ impl Machine for PutRecord {
             let quorum = self.quorum.of(peers.len().min(self.copies)).get();
             self.fanout = Some(Fanout::new(peers, self.copies, quorum));
         }
-        let outlook = |peer: &PeerId, phase| view.prospect(peer, phase);
+        let outlook = |peer: &PeerId, phase| view.peer_status(peer, phase);
         match self.fanout.as_mut().map_or(FanoutNext::Done, |fanout| fanout.next(now, &outlook)) {
             FanoutNext::Ask(peer) => self.store_at(peer),
             FanoutNext::Wait(until) => Step::Wait(until),
@@ -164,7 +164,7 @@ impl Machine for PutRecord {
 
     fn answered(&mut self, now: Instant, from: &PeerId, lookup: u16, answer: Answer) {
         match (lookup, &mut self.fanout, &mut self.search) {
-            (STORE, Some(fanout), _) => fanout.took(from),
+            (STORE, Some(fanout), _) => fanout.accepted(from),
             (_, _, Some(search)) => search.answered(now, from, answer),
             (_, _, None) => {}
         }
@@ -216,7 +216,7 @@ impl Machine for PutRecord {
         let (mut reached, mut has_failed) = (Vec::new(), false);
         for (peer, fate) in self.fanout.iter().flat_map(Fanout::fates) {
             match fate {
-                Fate::Took | Fate::Refused | Fate::Waiting(_) => reached.push(peer),
+                Fate::Accepted | Fate::Refused | Fate::Waiting(_) => reached.push(peer),
                 Fate::Failed(_) => has_failed = true,
             }
         }
@@ -235,7 +235,7 @@ impl Machine for PutRecord {
         for (_, fate) in self.fanout.iter().flat_map(Fanout::fates) {
             stats.requests += 1;
             match fate {
-                Fate::Took => stats.success += 1,
+                Fate::Accepted => stats.success += 1,
                 Fate::Refused | Fate::Failed(_) => stats.failure += 1,
                 Fate::Waiting(_) => {}
             }

@@ -18,7 +18,7 @@ use crate::key::Key;
 use crate::message::Request;
 use crate::peer::PeerInfo;
 use crate::query::disjoint::Disjoint;
-use crate::query::lookup::{Next, Prospect, Rules};
+use crate::query::lookup::{Next, PeerStatus, Rules};
 use crate::time::{Duration, Instant, after};
 
 /// What a search wants.
@@ -78,7 +78,7 @@ impl Search {
             Goal::Closest(Precision::Near) => beta.min(wanted),
             Goal::Anybody => 1,
         };
-        let rules = Rules { wanted, must_answer, parallelism, silence: view.estimator.silence() };
+        let rules = Rules { wanted, must_answer, parallelism, policy: view.estimator.policy() };
         let paths = usize::from(view.config.paths.get());
         // Twice as many as are wanted: they cost nothing unless the closer ones turn out to be silent.
         let k = 2 * view.config.bucket_size().get().max(wanted);
@@ -159,14 +159,14 @@ impl Search {
     pub(in crate::dht) fn next(&mut self, now: Instant, view: &View<'_>, lookup: u16) -> Want {
         let (addresses, dialled) = (&self.addresses, &self.dialled);
         let is_crowded = dialled.values().any(|count| *count >= MAX_PER_GROUP);
-        let outlook = |peer: &PeerId, phase| {
+        let status_of = |peer: &PeerId, phase| {
             let deferred = is_crowded && {
                 let groups = hearsay_groups(view, peer, addresses.get(peer));
                 groups.iter().any(|group| dialled.get(group).is_some_and(|count| *count >= MAX_PER_GROUP))
             };
-            Prospect { deferred, ..view.prospect(peer, phase) }
+            PeerStatus { deferred, ..view.peer_status(peer, phase) }
         };
-        match self.lookup.next(now, &outlook) {
+        match self.lookup.next(now, &status_of) {
             Next::Ask(to, _) => {
                 for group in hearsay_groups(view, &to, self.addresses.get(&to)) {
                     *self.dialled.entry(group).or_default() += 1;
@@ -240,7 +240,7 @@ impl Search {
     /// Returns until when somebody slow is awaited who may still have what nobody else has: it is worth three seconds more,
     /// once. `None` if nobody is awaited, or not any more.
     pub(in crate::dht) fn last_chance(&mut self, now: Instant) -> Option<Instant> {
-        if !self.lookup.is_owed() {
+        if !self.lookup.has_outstanding() {
             return None;
         }
         let until = *self.last_chance.get_or_insert_with(|| after(now, LAST_CHANCE));

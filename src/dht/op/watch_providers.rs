@@ -118,7 +118,10 @@ impl Machine for WatchProviders {
             End::Timeout | End::Cancelled | End::Refused { .. } => {
                 Err(GetProvidersError::of_query(why.cause(), self.found.key().clone()))
             }
-            End::Enough => Ok(GetProvidersOk::FinishedWithNoAdditionalRecord { closest_peers: Vec::new() }),
+            End::Enough => {
+                let (closest_peers, shortage) = (Vec::new(), None);
+                Ok(GetProvidersOk::FinishedWithNoAdditionalRecord { closest_peers, shortage })
+            }
         })
     }
 

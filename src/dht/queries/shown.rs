@@ -43,6 +43,10 @@ pub struct QueryRef {
 }
 
 impl QueryRef {
+    pub(super) const fn new(id: QueryId, info: QueryInfo, stats: QueryStats) -> Self {
+        Self { id, info, stats }
+    }
+
     /// Returns the number of the query.
     pub const fn id(&self) -> QueryId {
         self.id

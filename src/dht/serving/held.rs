@@ -13,7 +13,7 @@ use crate::time::Instant;
 use super::writers::Way;
 
 /// A record that a peer wants stored.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Offer {
     pub(super) from: PeerId,
     /// The request that is answered then.

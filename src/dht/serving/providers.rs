@@ -18,7 +18,7 @@ use crate::event::{Event, InboundRequest};
 use crate::message::{MessageType, Response};
 use crate::peer::KadPeer;
 use crate::record::{ProviderRecord, RecordKey};
-use crate::store::{RecordStore, Source, kept_addresses};
+use crate::store::{self, RecordStore, Source, kept_addresses};
 use crate::time::{Instant, after, wall_after};
 
 impl Serving {
@@ -48,7 +48,7 @@ impl Serving {
         let addresses = kept_addresses(&from, addresses).into_vec();
         let record = ProviderRecord::new(key, from, addresses);
         match cx.config.records.inserts {
-            StoreInserts::Unfiltered => add_provider_for(now, from, record, true, stock),
+            StoreInserts::Unfiltered => drop(add_provider_for(now, from, record, true, stock)),
             StoreInserts::FilterBoth => self.hold_provider(now, from, record, cx),
         }
     }
@@ -104,13 +104,16 @@ impl Serving {
 }
 
 /// Takes note of what a peer provides; the application is told unless it was asked.
+///
+/// # Errors
+/// Whatever keeps it from being stored.
 pub(super) fn add_provider_for<S: RecordStore>(
     now: Instant,
     from: PeerId,
     record: ProviderRecord,
     tells: bool,
     stock: &mut Stock<'_, S>,
-) {
+) -> Result<(), store::Error> {
     let Parts { peers, cx, .. } = &mut stock.node.parts;
     // What ends by itself is dropped first.
     stock.records.expire(now, stock.node.storage, cx);
@@ -121,16 +124,15 @@ pub(super) fn add_provider_for<S: RecordStore>(
     let ends = wall_after(wall, stock.node.parts.shrunk(&key, stock.node.parts.cx.config.providers.ttl));
     let record = ProviderRecord { expires: Some(ends), ..record };
     let (storage, cx) = (&mut *stock.node.storage, &mut *stock.node.parts.cx);
-    if let Err(error) = storage.add_provider_from(wall, record, source) {
-        tracing::debug!(%from, %error, "an announcement is not taken");
-        return;
-    }
+    let added = storage.add_provider_from(wall, record, source);
+    added.inspect_err(|error| tracing::debug!(%from, %error, "an announcement is not taken"))?;
     storage.ends(now, Some(ends), cx);
     storage.commit_soon(now);
     if tells {
         let request = InboundRequest::AddProvider { source: from, key, record: None };
         cx.event(Event::InboundRequest { request });
     }
+    Ok(())
 }
 
 /// Returns a provider with the addresses that somebody can use whose connection reaches so far: those it has announced,

@@ -55,7 +55,11 @@ impl Serving {
             StoreInserts::Unfiltered | StoreInserts::FilterBoth if verdict == Verdict::Own => {
                 acknowledge(now, &offer, true, stock);
             }
-            StoreInserts::Unfiltered => store_for(now, &offer, offer.record.clone(), (verdict, true), stock),
+            StoreInserts::Unfiltered => {
+                if let Err(error) = store_for(now, &offer, offer.record.clone(), (verdict, true), stock) {
+                    refuse(from, id, &error, stock.node.parts.cx);
+                }
+            }
             StoreInserts::FilterBoth => self.hold(now, offer, stock.node.parts.cx),
         }
     }
@@ -74,28 +78,32 @@ impl Serving {
     }
 
     /// Stores what waits for the word of the application, of which no second event tells. Returns whether it still waited.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being stored; then the peer is refused, and it waits no more.
     pub(in crate::dht) fn accept_record<S: RecordStore>(
         &mut self,
         now: Instant,
         id: HeldId,
         stock: &mut Stock<'_, S>,
-    ) -> bool {
+    ) -> Result<bool, store::Error> {
         match self.held.remove(id) {
-            None => return false,
+            None => return Ok(false),
             Some(Held::Record(offer)) => {
                 let record = offer.record.clone();
-                accepted(now, &offer, record, stock);
+                let accepted = accepted(now, &offer, record, stock);
+                let cx = &mut *stock.node.parts.cx;
+                accepted.inspect_err(|error| refuse(offer.from, offer.id, error, cx))?;
             }
-            Some(Held::Provider(from, record)) => add_provider_for(now, from, record, false, stock),
+            Some(Held::Provider(from, record)) => add_provider_for(now, from, record, false, stock)?,
         }
-        true
+        Ok(true)
     }
 
     /// Stores another record in place of one that waits for the word of the application. Returns whether that still waited.
     ///
     /// # Errors
-    /// [`store::Error::Invalid`] if the other has another key, has ended or is not valid, or if what waits is a provider
-    /// record; it still waits then.
+    /// Whatever keeps it from being stored; then the peer has no answer yet, and what it has sent still waits.
     pub(in crate::dht) fn accept_record_as<S: RecordStore>(
         &mut self,
         now: Instant,
@@ -117,9 +125,8 @@ impl Serving {
         check(cx.wall_at(now), &record, &cx.config)?;
         let publisher = record.publisher.filter(|publisher| *publisher != cx.local.peer);
         record.publisher = publisher.or(Some(offer.from));
-        if let Some(Held::Record(offer)) = self.held.remove(id) {
-            accepted(now, &offer, record, stock);
-        }
+        accepted(now, offer, record, stock)?;
+        self.held.remove(id);
         Ok(true)
     }
 }
@@ -169,40 +176,56 @@ fn judged<S: RecordStore>(
     }
 }
 
-/// The application wants a record stored in answer to an offer.
-fn accepted<S: RecordStore>(now: Instant, offer: &Offer, record: Record, stock: &mut Stock<'_, S>) {
+/// The application wants a record stored in answer to an offer, which is answered.
+///
+/// # Errors
+/// Whatever keeps the record from being stored; then there is no answer yet.
+fn accepted<S: RecordStore>(
+    now: Instant,
+    offer: &Offer,
+    record: Record,
+    stock: &mut Stock<'_, S>,
+) -> Result<(), store::Error> {
+    if record.is_expired(stock.node.parts.cx.wall_at(now)) {
+        return Err(InvalidRecord::new("the record has ended").into());
+    }
+    if stock.node.storage.is_full() {
+        return Err(store::Error::Busy);
+    }
     let Offer { from, id, way, .. } = *offer;
     let mut offer_as = Offer { from, id, way, record };
     let Some((verdict, known)) = judged(now, &offer_as, stock) else {
-        return;
+        return Ok(());
     };
     if verdict == Verdict::Own {
-        return acknowledge(now, offer, false, stock);
+        acknowledge(now, offer, false, stock);
+        return Ok(());
     }
     if let (Verdict::Renew, Some(known)) = (verdict, known)
         && offer_as.record == offer.record
     {
         renew(&mut offer_as, &known);
     }
-    store_for(now, offer, offer_as.record, (verdict, false), stock);
+    store_for(now, offer, offer_as.record, (verdict, false), stock)
 }
 
 /// Stores a record for another peer, and answers.
+///
+/// # Errors
+/// Whatever keeps it from being stored; then there is no answer yet.
 fn store_for<S: RecordStore>(
     now: Instant,
     offer: &Offer,
     record: Record,
     (verdict, tells): (Verdict, bool),
     stock: &mut Stock<'_, S>,
-) {
-    let Offer { from, id, way, .. } = *offer;
+) -> Result<(), store::Error> {
+    let Offer { from, way, .. } = *offer;
     let group = stock.node.parts.peers.get(&from).and_then(|known| known.group);
     let source = Source { peer: from, group, hands_on: way != Way::Direct };
     let key = record.key.clone();
     let (records, cx) = (&mut *stock.records, &mut *stock.node.parts.cx);
-    if let Err(error) = records.keep(now, record, source, stock.node.storage, cx) {
-        return refuse(from, id, &error, cx);
-    }
+    records.keep(now, record, source, stock.node.storage, cx)?;
     match (way, verdict) {
         (Way::Direct, _) => records.publishers.stored(now, key),
         // It is what a publisher has stored.
@@ -213,6 +236,7 @@ fn store_for<S: RecordStore>(
         cx.event(Event::RecordConflict { source: from, record: offer.record.clone(), kept: false });
     }
     acknowledge(now, offer, tells, stock);
+    Ok(())
 }
 
 /// Acknowledges a record, once it would survive a crash; the application is told unless it was asked.
@@ -232,11 +256,10 @@ fn refuse(from: PeerId, id: InboundId, why: &dyn std::fmt::Display, cx: &mut Con
     cx.refuse(from, id, MessageType::PutValue);
 }
 
-/// A record that is here already lasts as long as either says, and is still of whoever was its publisher.
+/// A record that is here already lasts as long as either says, and is still of whoever was its publisher: to put the same is no
+/// reason to be named in its place.
 fn renew(offer: &mut Offer, known: &Record) {
     // A copy that somebody had cached for a short time does not shorten the others.
     offer.record.expires = offer.record.expires.and_then(|end| known.expires.map(|known| known.max(end)));
-    if offer.way != Way::Direct {
-        offer.record.publisher = known.publisher;
-    }
+    offer.record.publisher = known.publisher.or(offer.record.publisher);
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::StoreInserts;
 use crate::error::{AddProviderError, GetProvidersError, ProvideReport, QueryError};
-use crate::event::{AddProviderOk, GetProvidersOk, InboundRequest};
+use crate::event::{AddProviderOk, GetProvidersOk, InboundRequest, Shortage};
 use crate::peer::{ConnectionType, KadPeer};
 use crate::record::{ProviderRecord, RecordKey};
 use crate::store::RecordStore as _;
@@ -467,7 +467,7 @@ fn the_application_may_decide_what_is_taken() {
     assert!(known(&dht, b"k").is_empty());
     assert_eq!((held[0].1.provider, held[0].2), (peer(1), peer(1)));
     assert!(dht.refuse_record(held[1].0));
-    assert!(dht.accept_record(now, held[0].0) && !dht.accept_record(now, held[0].0));
+    assert!(dht.accept_record(now, held[0].0).unwrap() && !dht.accept_record(now, held[0].0).unwrap());
     assert_eq!(known(&dht, b"k").iter().map(|record| record.provider).collect::<Vec<_>>(), [peer(1)]);
     assert!(!outputs(&mut dht).iter().any(|o| matches!(o, Output::RefuseRequest { .. })));
 }
@@ -600,6 +600,33 @@ fn disjoint_paths_find_providers_too() {
     }
 }
 
+/// How many of the closest have answered a search that is over, and why no more.
+fn finished(result: QueryResult) -> (usize, Option<Shortage>) {
+    match result {
+        QueryResult::GetProviders(Ok(GetProvidersOk::FinishedWithNoAdditionalRecord {
+            closest_peers,
+            shortage,
+        })) => (closest_peers.len(), shortage),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_search_that_has_asked_fewer_than_were_wanted_says_why() {
+    for (nodes, expected) in [(10, (9, Some(Shortage::NoMorePeers { failed: 0 }))), (60, (20, None))] {
+        let mut net = net(nodes, &Config::default());
+        let id = net.with(5, |dht, now| dht.get_providers(now, content()));
+        assert_eq!(finished(net.result(5, id).0), expected, "of {nodes}");
+    }
+    // Nobody was asked, and what this node knows itself is told.
+    let mut dht = new_dht(0, quiet());
+    dht.start_providing(start(), content()).unwrap();
+    outputs(&mut dht);
+    let id = dht.get_providers(start(), content());
+    let result = result_of(&outputs(&mut dht), id).unwrap();
+    assert_eq!(finished(result), (0, Some(Shortage::NoMorePeers { failed: 0 })));
+}
+
 #[test]
 fn the_caller_ends_a_search_when_it_has_enough() {
     let mut net = net(60, &Config::default());
@@ -613,11 +640,9 @@ fn the_caller_ends_a_search_when_it_has_enough() {
     let sent = net.requests_sent;
     assert!(net.with(asker, |dht, now| dht.finish(now, id)));
     net.run_for(5 * SECOND);
-    assert!(matches!(
-        net.result(asker, id).0,
-        QueryResult::GetProviders(Ok(GetProvidersOk::FinishedWithNoAdditionalRecord { .. }))
-    ));
     assert!(net.requests_sent <= sent + 2, "nothing is asked any more");
+    let (closest, shortage) = finished(net.result(asker, id).0);
+    assert_eq!(shortage, (closest < 20).then_some(Shortage::Finished));
 }
 
 #[test]

@@ -716,7 +716,7 @@ fn the_application_may_refuse_before_anything_is_answered() {
     };
     let (mut dht, now) = (new_dht(0, config), start());
     let id = offer(&mut dht, now).unwrap();
-    assert!(dht.accept_record(now, id) && !dht.accept_record(now, id));
+    assert!(dht.accept_record(now, id).unwrap() && !dht.accept_record(now, id).unwrap());
     assert_eq!(verdict(&outputs(&mut dht), &sent(b"1")), Some(true));
     dht.remove_record(now, &record_key()).unwrap();
     let id = offer(&mut dht, now).unwrap();
@@ -727,7 +727,7 @@ fn the_application_may_refuse_before_anything_is_answered() {
     assert!(dht.due().unwrap().at <= now + 5 * SECOND);
     dht.handle_timeout(now + 5 * SECOND);
     assert_eq!(verdict(&outputs(&mut dht), &sent(b"1")), Some(false));
-    assert!(!dht.accept_record(now, id));
+    assert!(!dht.accept_record(now, id).unwrap());
     // More than can be held are refused at once.
     let later = now + 6 * SECOND;
     assert_eq!((0..100).filter(|_| offer(&mut dht, later).is_some()).count(), 64);
@@ -882,9 +882,9 @@ fn what_was_accepted_too_late_does_not_take_the_place_of_a_better_one() {
         }));
     }
     let [worse, better] = held_ids[..] else { panic!("both are held") };
-    assert!(dht.accept_record(now, better));
+    assert!(dht.accept_record(now, better).unwrap());
     assert!(outputs(&mut dht).iter().any(|out| matches!(out, Output::SendResponse { id: InboundId(1), .. })));
-    assert!(dht.accept_record(now, worse));
+    assert!(dht.accept_record(now, worse).unwrap());
     assert!(
         outputs(&mut dht).iter().any(|out| matches!(out, Output::RefuseRequest { id: InboundId(0), .. }))
     );

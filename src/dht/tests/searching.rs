@@ -778,6 +778,45 @@ fn a_query_is_there_until_its_last_event_has_been_taken() {
 }
 
 #[test]
+fn a_query_that_ends_with_its_first_call_is_there_until_its_event_has_been_taken() {
+    use crate::command::Command;
+    let mut dht = new_dht(0, quiet());
+    let key = || crate::record::RecordKey::new(b"key");
+    let invalid = crate::record::Record::new(b"", "value");
+    let quorum = crate::record::Quorum::One;
+    let precision = Precision::Exact;
+    for command in [
+        Command::Bootstrap,
+        Command::FindClosest { key: b"key".to_vec(), count: None, precision },
+        Command::FindClosest { key: vec![], count: NonZeroUsize::new(3), precision },
+        Command::FindPeer(peer(0)),
+        Command::FindPeer(peer(1)),
+        Command::Ping(peer(0)),
+        Command::Connect("/ip4/127.0.0.1".parse().unwrap()),
+        Command::GetRecord { key: key(), quorum: Some(quorum) },
+        Command::PutRecord { record: invalid.clone(), copies: None, quorum },
+        Command::PutRecordTo { record: invalid, peers: vec![peer(1)], quorum },
+        Command::StartProviding { key: crate::record::RecordKey::new(b"") },
+        Command::Advertise { key: crate::record::RecordKey::new(b"") },
+        Command::GetProviders { key: key() },
+        Command::WatchProviders { key: crate::record::RecordKey::new(b"") },
+        Command::FindNodeAt { peer: peer(1), key: vec![] },
+        Command::GetRecordAt { peer: peer(1), key: crate::record::RecordKey::new(b"") },
+    ] {
+        let text = format!("{command:?}");
+        let id = dht.run(start(), command);
+        let seen = dht.query(id).unwrap_or_else(|| panic!("{text}: it is there"));
+        assert_eq!(dht.queries().map(|query| query.id()).collect::<Vec<_>>(), [id], "{text}");
+        assert_eq!((seen.id(), seen.stats().num_requests()), (id, 0), "{text}");
+        assert!(!dht.finish(start(), id) && !dht.cancel(start(), id), "{text}: it has ended");
+        let steps: Vec<_> =
+            progress(&outputs(&mut dht), id).into_iter().map(|(.., step)| step.last).collect();
+        assert_eq!(steps, [true], "{text}");
+        assert!(dht.query(id).is_none(), "{text}");
+    }
+}
+
+#[test]
 fn what_others_have_reported_is_not_announced_back_to_them() {
     let mut dht = node(3);
     learn(&mut dht, start(), 2, &[address(2)]);

@@ -184,7 +184,7 @@ fn what_is_held_may_be_stored_changed() {
     assert!(dht.accept_record_as(now, id, changed.clone()).unwrap());
     assert_eq!(verdict(&outputs(&mut dht), &sent(b"1")), Some(true), "as if it had been stored as it came");
     assert_eq!(held(&dht, WALL), Some(changed.clone()));
-    assert!(!dht.accept_record_as(now, id, changed).unwrap() && !dht.accept_record(now, id));
+    assert!(!dht.accept_record_as(now, id, changed).unwrap() && !dht.accept_record(now, id).unwrap());
     // It is never this node's own.
     let id = hold(&mut dht, now, 1, put_request(b"3")).unwrap();
     let ours = Record { publisher: Some(peer(0)), ..record(b"4") };
@@ -198,7 +198,105 @@ fn what_is_held_may_be_stored_changed() {
     assert_eq!(verdict(&outputs(&mut dht), &sent(b"7")), Some(false));
     let provider = hold(&mut dht, now, 1, provide_request(1)).unwrap();
     assert!(matches!(dht.accept_record_as(now, provider, record(b"1")), Err(Error::Invalid(_))));
-    assert!(dht.accept_record(now, provider));
+    assert!(dht.accept_record(now, provider).unwrap());
+}
+
+#[test]
+fn what_the_store_refuses_is_told_to_whoever_accepts_it() {
+    let (mut dht, now) = (new_dht(0, quiet().with_record_filtering(StoreInserts::FilterBoth)), start());
+    let id = hold(&mut dht, now, 1, put_request(b"1")).unwrap();
+    let large = Record::new(record_key(), vec![0; 65_537]);
+    assert!(matches!(dht.accept_record_as(now, id, large.clone()), Err(Error::ValueTooLarge { .. })));
+    assert!(outputs(&mut dht).is_empty() && held(&dht, WALL).is_none(), "it waits still");
+    assert!(dht.accept_record_as(now, id, record(b"2")).unwrap());
+    assert_eq!(verdict(&outputs(&mut dht), &sent(b"1")), Some(true));
+    assert_eq!(value(&dht, WALL), b"2");
+    // What is accepted as it came is refused: it will not become any smaller.
+    let large = SentRecord::of(large, WALL);
+    let id = hold(&mut dht, now, 1, Request::PutValue { record: large.clone() }).unwrap();
+    assert!(matches!(dht.accept_record(now, id), Err(Error::ValueTooLarge { .. })));
+    assert_eq!(verdict(&outputs(&mut dht), &large), Some(false));
+    assert!(!dht.accept_record(now, id).unwrap());
+    assert_eq!(value(&dht, WALL), b"2");
+}
+
+#[test]
+fn what_ends_while_it_is_held_is_refused() {
+    let (mut dht, now) = (new_dht(0, quiet().with_record_filtering(StoreInserts::FilterBoth)), start());
+    let short = Record { expires: Some(WALL + SECOND), ..record(b"1") };
+    let request = Request::PutValue { record: SentRecord::of(short, WALL) };
+    let id = hold(&mut dht, now, 1, request).unwrap();
+    let later = now + SECOND;
+    let accepted = dht.accept_record(later, id);
+    assert_eq!(verdict(&outputs(&mut dht), &sent(b"1")), Some(false));
+    assert_eq!(accepted.unwrap_err().to_string(), "the record is not valid: the record has ended");
+    assert_eq!(dht.store().records().count(), 0);
+}
+
+#[test]
+fn whoever_puts_the_same_does_not_become_its_publisher() {
+    for inserts in [StoreInserts::Unfiltered, StoreInserts::FilterBoth] {
+        let (mut dht, now) = (new_dht(0, quiet().with_record_filtering(inserts)), start());
+        let put = |dht: &mut Dht<MemoryStore>, from, record| match inserts {
+            StoreInserts::Unfiltered => assert!(put(dht, now, from, record)),
+            StoreInserts::FilterBoth => {
+                let id = hold(dht, now, from, Request::PutValue { record }).unwrap();
+                assert!(dht.accept_record(now, id).unwrap());
+                outputs(dht);
+            }
+        };
+        // Of whom each is, and of whom the record is then.
+        for (from, record, publisher) in [
+            (1, sent(b"put"), 1),
+            (2, sent(b"put"), 1),
+            (2, of(2, b"put"), 1),
+            (3, of(2, b"put"), 1),
+            (1, of(1, b"put"), 1),
+            (2, of(2, b"another"), 2),
+            (1, of(2, b"another"), 2),
+            (1, sent(b"another"), 2),
+        ] {
+            put(&mut dht, from, record);
+            assert_eq!(held(&dht, WALL).unwrap().publisher, Some(peer(publisher)));
+        }
+        // Nor of what was only handed on.
+        dht.remove_record(now, &record_key()).unwrap();
+        put(&mut dht, 3, of(1, b"handed on"));
+        put(&mut dht, 2, sent(b"handed on"));
+        assert_eq!(held(&dht, WALL).unwrap().publisher, Some(peer(1)));
+    }
+}
+
+#[test]
+fn a_put_goes_on_with_its_own_value_though_the_record_has_made_way_here() {
+    let (mut dht, now) = (new_dht(0, quiet().with_own_records(OwnRecords::Yield)), start());
+    admit(&mut dht, now, 1..=3);
+    let id = dht.put_record(now, record(b"own"), Quorum::All).unwrap();
+    let mut out = outputs(&mut dht);
+    let told = vec![(peer(1), b"other".to_vec(), false)];
+    assert_eq!(offer(&mut dht, now, 1, sent(b"other")), (true, told));
+    let mut put = Vec::new();
+    let result = loop {
+        for (to, id, request) in asked(&out) {
+            let response = match request {
+                Request::PutValue { record } => {
+                    put.push((to, record.value.to_vec()));
+                    Response::PutValue { key: record.key, value: None }
+                }
+                _ => Response::FindNode { closer_peers: vec![] },
+            };
+            dht.handle_input(now, Input::ResponseReceived { id, response });
+        }
+        out = outputs(&mut dht);
+        if let Some(result) = result_of(&out, id) {
+            break result;
+        }
+    };
+    let QueryResult::PutRecord(Ok(ok)) = result else { panic!("{result:?}") };
+    assert_eq!(ok.report.stored.len(), 3);
+    assert!(put.len() == 3 && put.iter().all(|(_, value)| value == b"own"), "{put:?}");
+    assert_eq!((value(&dht, WALL), dht.store().is_own(&record_key())), (b"other".to_vec(), false));
+    assert_eq!(dht.records.republish_is_own(&record_key()), Some(false), "it is put anew as the other's");
 }
 
 #[test]
@@ -207,14 +305,14 @@ fn whoever_was_asked_is_not_told_again() {
     for as_it_is in [true, false] {
         let id = hold(&mut dht, now, 1, put_request(b"1")).unwrap();
         let waited = if as_it_is {
-            dht.accept_record(now, id)
+            dht.accept_record(now, id).unwrap()
         } else {
             dht.accept_record_as(now, id, record(b"2")).unwrap()
         };
         assert!(waited);
         assert_eq!(events(&outputs(&mut dht)).len(), 0);
         let id = hold(&mut dht, now, 1, provide_request(1)).unwrap();
-        assert!(dht.accept_record(now, id));
+        assert!(dht.accept_record(now, id).unwrap());
         assert_eq!(events(&outputs(&mut dht)).len(), 0);
     }
     // But of what it was not asked for: that is here already, as its own.
@@ -239,7 +337,7 @@ fn how_much_is_held_and_for_how_long_is_configured() {
     assert_eq!(verdict(&outputs(&mut dht), &sent(b"1")), None);
     dht.handle_timeout(now + 2 * SECOND);
     assert_eq!(verdict(&outputs(&mut dht), &sent(b"1")), Some(false));
-    assert!(!dht.accept_record(now + 2 * SECOND, held[0]));
+    assert!(!dht.accept_record(now + 2 * SECOND, held[0]).unwrap());
     assert!(hold(&mut dht, now + 2 * SECOND, 1, put_request(b"1")).is_some());
 }
 

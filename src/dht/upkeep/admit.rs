@@ -14,7 +14,7 @@ use crate::event::{Event, RoutingUpdate};
 use crate::key::Key;
 use crate::message::Response;
 use crate::routing::admission::Stranger;
-use crate::routing::{Entry, Failed, Insert, Worth};
+use crate::routing::{AdmissionPriority, Entry, Failed, Insert};
 use crate::time::{Instant, after};
 
 impl Upkeep {
@@ -63,7 +63,7 @@ impl Upkeep {
         // Whoever closed a kept connection that was not idle for too long may be gone.
         if was_busy || (self.keeps_connected(&peer) && unexpected) {
             self.table.probe_at(now, &key, &peer);
-            self.probe.hurry(now);
+            self.probe.schedule(now);
         }
     }
 
@@ -146,7 +146,7 @@ impl Upkeep {
             self.ask_for_itself(now, peer, Owner::Probe, cx, peers);
         } else if self.table.is_waiting(&key, &peer) {
             self.admission.forget(&peer);
-            self.offer(now, key, peer, Worth::Named, peers);
+            self.offer(now, key, peer, AdmissionPriority::Named, peers);
         }
     }
 
@@ -196,18 +196,25 @@ impl Upkeep {
         }
         let key = peers.key(&peer);
         if self.table.entry(&key, &peer).is_none()
-            && let Some(worth) = self.table.worth(&key)
+            && let Some(priority) = self.table.admission_priority(&key)
         {
-            self.offer(now, key, peer, worth, peers);
+            self.offer(now, key, peer, priority, peers);
         }
     }
 
     /// Offers a stranger to be asked.
-    pub(super) fn offer(&mut self, now: Instant, key: Key, peer: PeerId, worth: Worth, peers: &Peers) {
+    pub(super) fn offer(
+        &mut self,
+        now: Instant,
+        key: Key,
+        peer: PeerId,
+        priority: AdmissionPriority,
+        peers: &Peers,
+    ) {
         let group = peers.get(&peer).and_then(|known| {
             if known.is_connected() { known.group } else { known.addresses.first().and_then(IpGroup::of) }
         });
-        self.admission.offer(now, Stranger { key, peer, worth, group });
+        self.admission.offer(now, Stranger { key, peer, priority, group });
     }
 
     /// Makes a peer that the application has named a seed.
@@ -361,7 +368,7 @@ impl Upkeep {
         self.refresh.watch(now, &self.table, &mut cx.rng);
         self.join.known(now);
         if let Some(entry) = self.table.entry(key, &peer) {
-            self.probe.hurry(entry.probe_at());
+            self.probe.schedule(entry.probe_at());
         }
         if let Some(known) = peers.get_mut(&peer) {
             known.reported = false;
@@ -423,12 +430,12 @@ impl Upkeep {
                 Failed::Doubted => {}
             }
             if let Some(entry) = self.table.entry(key, peer) {
-                self.probe.hurry(entry.probe_at());
+                self.probe.schedule(entry.probe_at());
             }
         } else if is_probe {
             let at = after(now, TRY_AGAIN);
             self.table.probe_at(at, key, peer);
-            self.probe.hurry(at);
+            self.probe.schedule(at);
         }
     }
 

@@ -11,7 +11,7 @@ use crate::addrs::Addresses;
 use crate::dht::{Dht, QueryRef};
 use crate::error::{AddressError, NoKnownPeers};
 use crate::event::{HeldId, Mode, Precision, QueryId, QueryInfo, QueryStats, RoutingUpdate};
-use crate::key::{KBucketKey, Key};
+use crate::key::{KBucketKey, Key, Preimage};
 use crate::net::timer;
 use crate::peer::{ConnectionType, KadPeer};
 use crate::record::Quorum;
@@ -208,18 +208,24 @@ impl<S: RecordStore + 'static> Behaviour<S> {
 
     /// Stores what another peer wants stored and the application was asked about, of which no second event tells. Returns
     /// whether it still waited.
-    pub fn accept_record(&mut self, id: HeldId) -> bool {
+    ///
+    /// # Errors
+    /// [`store::Error::Invalid`] if the record has ended while it waited; else whatever keeps it from being stored. Then nothing
+    /// has been stored, the peer is refused, and it waits no more.
+    pub fn accept_record(&mut self, id: HeldId) -> Result<bool, store::Error> {
         self.call(|dht, now| dht.accept_record(now, id))
     }
 
     /// Stores another record in place of one that another peer wants stored and the application was asked about. Returns
     /// whether that still waited.
     ///
-    /// Value, publisher and end are as given. The peer is answered as if what it has sent had been stored.
+    /// Value, publisher and end are as given, but that one which names no publisher, or this node, is of the peer. The peer is
+    /// answered as if what it has sent had been stored.
     ///
     /// # Errors
     /// [`store::Error::Invalid`] if the other has another key, has ended or is not valid, or if what waits is a provider
-    /// record; it still waits then.
+    /// record; else whatever keeps it from being stored, as that it is too large. Then nothing has been stored, and what the
+    /// peer has sent still waits.
     pub fn accept_record_as(&mut self, id: HeldId, record: Record) -> Result<bool, store::Error> {
         self.call(|dht, now| dht.accept_record_as(now, id, record))
     }
@@ -282,12 +288,10 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     }
 
     /// Returns the bucket in which a peer, a record or any bytes belong, which may be empty; `None` if the key is the node's
-    /// own.
-    ///
-    /// The key is a SHA-256. Where the network has another hash, `dht().table().bucket(&key)` takes it.
-    pub fn kbucket<K: Into<KBucketKey<K>>>(&self, key: K) -> Option<KBucketRef<'_>> {
-        let table = self.dht.table();
-        table.bucket(key.into().key()).map(|bucket| KBucketRef::new(bucket.index(), Some(bucket)))
+    /// own. They are hashed as the configuration says.
+    pub fn kbucket<K: Preimage>(&self, key: K) -> Option<KBucketRef<'_>> {
+        let key = key.key_by(self.dht.config().key_hash);
+        self.dht.table().bucket(&key).map(|bucket| KBucketRef::new(bucket.index(), Some(bucket)))
     }
 
     /// Iterates over the peers of the routing table, with their keys, by their distance to a key, nearest first.

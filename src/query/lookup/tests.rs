@@ -3,6 +3,7 @@ use std::num::NonZeroU8;
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::TimeoutPolicy;
 use crate::time::start;
 
 pub(in crate::query) const MS: Duration = Duration::from_millis(1);
@@ -34,14 +35,19 @@ pub(in crate::query) fn fixed(alpha: u8) -> Parallelism {
 }
 
 pub(in crate::query) fn exact(wanted: usize, alpha: u8) -> Rules {
-    Rules { wanted, must_answer: wanted, parallelism: fixed(alpha), silence: Silence::default() }
+    Rules {
+        wanted,
+        must_answer: wanted,
+        parallelism: fixed(alpha),
+        policy: TailPolicy::new(TimeoutPolicy::Fitted),
+    }
 }
 
 /// A soft timeout that neither a dial nor what was seen of others changes.
 const EVEN: SoftTimeout = SoftTimeout { connected: SOFT, dialled: SOFT };
 
-pub(in crate::query) fn cold(_: &PeerId, _: Phase) -> Prospect {
-    Prospect { connected: false, deferred: false, held: false, soft_timeout: EVEN }
+pub(in crate::query) fn cold(_: &PeerId, _: Phase) -> PeerStatus {
+    PeerStatus { connected: false, deferred: false, queued: false, soft_timeout: EVEN }
 }
 
 fn asks(lookup: &mut Lookup, now: Instant) -> Vec<PeerId> {
@@ -220,11 +226,11 @@ fn a_connection_goes_before_closeness_within_a_bucket() {
         let mut lookup = Lookup::new(target(), exact(200, 1));
         lookup.learn(None, peers[60..].iter().copied());
         let warm = peers[connected].1;
-        let outlook = move |peer: &PeerId, _: Phase| Prospect {
+        let status_of = move |peer: &PeerId, _: Phase| PeerStatus {
             connected: *peer == warm,
             ..cold(peer, Phase::Hopping)
         };
-        lookup.next(start(), &outlook)
+        lookup.next(start(), &status_of)
     };
     assert_eq!(ask_first(last_alike), Next::Ask(peers[last_alike].1, start() + SOFT));
     assert_eq!(
@@ -235,15 +241,15 @@ fn a_connection_goes_before_closeness_within_a_bucket() {
 }
 
 #[test]
-fn whoever_waits_for_a_place_of_ours_is_not_silent() {
+fn a_request_that_is_queued_in_this_node_is_no_silence() {
     let peers = by_distance(1);
     let mut lookup = Lookup::new(target(), exact(20, 3));
     lookup.learn(None, peers.iter().copied());
-    let held = |peer: &PeerId, phase: Phase| Prospect { held: true, ..cold(peer, phase) };
-    assert!(matches!(lookup.next(start(), &held), Next::Ask(..)));
+    let queued = |peer: &PeerId, phase: Phase| PeerStatus { queued: true, ..cold(peer, phase) };
+    assert!(matches!(lookup.next(start(), &queued), Next::Ask(..)));
     let mut now = start();
     for _ in 0..50 {
-        assert_eq!(lookup.next(now, &held), Next::Wait);
+        assert_eq!(lookup.next(now, &queued), Next::Wait);
         now = lookup.deadline().expect("somebody is awaited");
     }
     assert_eq!((lookup.counts().soft_timeouts, now), (0, start() + 50 * SOFT));
@@ -252,14 +258,14 @@ fn whoever_waits_for_a_place_of_ours_is_not_silent() {
 }
 
 #[test]
-fn whoever_is_deferred_is_asked_when_nobody_else_is_left() {
+fn a_deferred_peer_is_asked_when_no_other_is_left() {
     let peers = by_distance(4);
     let mut lookup = Lookup::new(target(), exact(20, 4));
     lookup.learn(None, peers.iter().copied());
     let last = [peers[0].1, peers[2].1];
-    let outlook =
-        |peer: &PeerId, phase: Phase| Prospect { deferred: last.contains(peer), ..cold(peer, phase) };
-    let asked = std::iter::from_fn(|| match lookup.next(start(), &outlook) {
+    let status_of =
+        |peer: &PeerId, phase: Phase| PeerStatus { deferred: last.contains(peer), ..cold(peer, phase) };
+    let asked = std::iter::from_fn(|| match lookup.next(start(), &status_of) {
         Next::Ask(peer, _) => Some(peer),
         Next::Wait | Next::Done => None,
     });
@@ -309,7 +315,7 @@ fn candidates_are_bounded_and_the_closest_are_kept() {
     }
     assert_eq!(lookup.candidates.iter().take(20).map(|c| c.peer).collect::<Vec<_>>(), ids(&peers[..20]));
     assert_eq!(
-        lookup.candidates.iter().filter(|c| c.state != State::Unasked).count(),
+        lookup.candidates.iter().filter(|c| c.state != CandidateState::Unasked).count(),
         3,
         "asked ones are kept"
     );
@@ -398,7 +404,7 @@ proptest! {
         let answered: Vec<_> = lookup.closest_answered().collect();
         prop_assert!(answered.windows(2).all(|pair| pair[0] < pair[1]));
         prop_assert!(lookup.candidates.windows(2).all(|p| (p[0].distance, p[0].peer) < (p[1].distance, p[1].peer)));
-        let waiting = lookup.candidates.iter().filter(|c| matches!(c.state, State::Asked(w) if !w.is_late && w.slot != Slot::Free)).count();
+        let waiting = lookup.candidates.iter().filter(|c| matches!(c.state, CandidateState::Asked(w) if !w.is_late && w.slot != Slot::Free)).count();
         prop_assert_eq!(waiting, lookup.in_flight + lookup.burst);
     }
 }

@@ -1,8 +1,10 @@
 use std::collections::BTreeSet;
+use std::num::NonZeroU8;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::routing::rules::FIRST_RETRY;
 use crate::time::{Duration, start};
 
 /// A peer whose id is made from a small number.

@@ -13,6 +13,30 @@ use ::redb::{BackendError, StorageBackend};
 
 use super::format::fault;
 
+/// What is to take the place of a file is written where this stands behind its name. No store may have such a name, so that none is
+/// taken for what was left over.
+pub(super) const REWRITING: &str = ".kademlia-rewriting";
+
+/// With what a file of the database begins.
+///
+/// Source: redb's description of its format.
+const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
+
+/// Which file one is, whatever its name: its device, and its number there.
+type Identity = (u64, u64);
+
+/// Returns which file one is, where the system numbers them.
+#[cfg(unix)]
+fn identity(of: &fs::Metadata) -> Option<Identity> {
+    use std::os::unix::fs::MetadataExt as _;
+    Some((of.dev(), of.ino()))
+}
+
+#[cfg(not(unix))]
+const fn identity(_: &fs::Metadata) -> Option<Identity> {
+    None
+}
+
 /// Where a file is.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
@@ -48,11 +72,39 @@ impl Place {
     pub(super) fn backing(&self, mode: Mode, create: bool) -> io::Result<Backing> {
         #[cfg(test)]
         if let Some(disk) = &self.disk {
-            return Ok(Backing::new(disk.clone(), mode));
+            return Ok(Backing::new(disk.clone(), mode, None));
         }
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(create).truncate(false).open(&self.path)?;
-        Ok(Backing::new(FileBackend::new(file).map_err(fault)?, mode))
+        let identity = identity(&file.metadata()?);
+        #[cfg(test)]
+        super::tests::meanwhile();
+        Ok(Backing::new(FileBackend::new(file).map_err(fault)?, mode, identity))
+    }
+
+    /// Returns whether a file that was opened here, and is locked, still stands here: before it was locked another process may
+    /// have put a new one in its place, and what is written to the old one is lost.
+    ///
+    /// Where the system does not number files it is taken for granted.
+    pub(super) fn has(&self, opened: &Backing) -> bool {
+        let Some(opened) = opened.0.identity else {
+            return true;
+        };
+        fs::metadata(&self.path).ok().as_ref().and_then(identity) == Some(opened)
+    }
+
+    /// Returns whether there is a file in which nothing stands.
+    pub(super) fn has_empty_file(&self) -> bool {
+        fs::metadata(&self.path).is_ok_and(|there| there.is_file() && there.len() == 0)
+    }
+
+    /// Returns whether this is where what is to take the place of another file is written.
+    pub(super) fn is_beside_another(&self) -> bool {
+        let real = self.real();
+        let name = real.as_os_str().as_encoded_bytes();
+        let end = name.len().checked_sub(REWRITING.len()).and_then(|at| name.get(at..));
+        // There are systems to which large letters are as good as small ones.
+        end.is_some_and(|end| end.eq_ignore_ascii_case(REWRITING.as_bytes()))
     }
 
     /// Returns the place beside this one where what is to take its place is written.
@@ -62,20 +114,25 @@ impl Place {
             return Err(io::ErrorKind::Unsupported.into());
         }
         let mut path = self.real().into_os_string();
-        path.push(".new");
+        path.push(REWRITING);
         Ok(Self::new(Path::new(&path)))
     }
 
     /// Removes what a process has left beside the file that ended while it wrote there.
     ///
-    /// What another store has open is not that.
+    /// What another process has open is not that, nor what is no file of the database: it is left as it is, and logged.
     pub(super) fn clean(&self) {
         if let Ok(beside) = self.beside()
             && let Ok(left) = beside.backing(Mode::Held, false)
             && left.lock()
         {
-            drop(left);
-            drop(fs::remove_file(beside.path));
+            if left.is_of_database().unwrap_or(false) {
+                drop(left);
+                drop(fs::remove_file(beside.path));
+            } else {
+                let file = beside.path.display();
+                tracing::warn!(%file, "what is in the way of the store is not its own, and is left as it is");
+            }
         }
     }
 
@@ -147,6 +204,8 @@ pub(super) struct Backing(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     below: Box<dyn StorageBackend>,
+    /// Which file it is, if it is one and the system says so.
+    identity: Option<Identity>,
     state: Mutex<State>,
 }
 
@@ -157,13 +216,22 @@ const FLAGS_AT: u64 = 9;
 const NOT_CLOSED: u8 = 2;
 
 impl Backing {
-    fn new(below: impl StorageBackend, mode: Mode) -> Self {
+    fn new(below: impl StorageBackend, mode: Mode, identity: Option<Identity>) -> Self {
         let state = match mode {
             Mode::Through => State::Through,
             Mode::Held => State::Held(Vec::new()),
             Mode::ReadOnly => State::ReadOnly,
         };
-        Self(Arc::new(Inner { below: Box::new(below), state: Mutex::new(state) }))
+        Self(Arc::new(Inner { below: Box::new(below), identity, state: Mutex::new(state) }))
+    }
+
+    /// Returns whether it is a file of the database, be it one that has only been begun.
+    fn is_of_database(&self) -> io::Result<bool> {
+        let mut begins = [0; MAGIC.len()];
+        let len = usize::try_from(self.0.below.len()?).unwrap_or(usize::MAX).min(begins.len());
+        self.0.below.read(0, &mut begins[..len])?;
+        // It is marked as one when the rest of its head stands there.
+        Ok(begins == MAGIC || begins == [0; MAGIC.len()])
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

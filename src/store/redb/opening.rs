@@ -11,7 +11,7 @@ use ::redb::{
 };
 use libp2p_identity::PeerId;
 
-use super::backing::{Backing, Mode, Place};
+use super::backing::{Backing, Mode, Place, REWRITING};
 use super::format::{
     Definition, Found, Kind, Pair, Sealed, Table, Take, VERSION, caught, damaged, fault, kind, whole,
     write_format,
@@ -26,6 +26,13 @@ const CACHE: usize = if cfg!(test) { 64 << 10 } else { 8 << 20 };
 /// So often a damaged file is opened anew for a table after the database has failed on it; what has not been read by then is
 /// lost. Two times are enough for what stands before and behind one damaged page, and the others for what stands in it.
 const MAX_TRIES: usize = 64;
+
+/// So often a file is opened anew that another process has replaced before it was locked. Each time that one has written all it
+/// holds, so that two in a row take a crowd.
+const MAX_REPLACED: usize = 8;
+
+/// What stands in a table under a key.
+type Row = (Table, Vec<u8>, Sealed);
 
 /// A file that is open.
 pub(super) enum Handle {
@@ -78,17 +85,55 @@ fn builder() -> Builder {
 /// Opens the file of a node, or makes one if there is none, and hands on each row that is whole.
 ///
 /// A file of the first format is brought to the present one, and a damaged one is written anew without what is damaged: beside
-/// it, and then put in its place.
+/// it, and then put in its place. An empty one is taken for new, which is logged.
 ///
 /// # Errors
-/// If it cannot be read, is damaged so that nothing can be said of it, or is none of this node's; then no byte has changed.
+/// If it cannot be read, is damaged so that nothing can be said of it or it cannot be written anew, has a name that is kept for
+/// what is written beside another, or is none of this node's; then no byte has changed.
 pub(super) fn open(place: &Place, local: &PeerId, take: Take<'_>) -> io::Result<Opened> {
+    if place.is_beside_another() {
+        let text =
+            format!("a name that ends in {REWRITING} is kept for what takes the place of another file");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    for _ in 0..MAX_REPLACED {
+        if let Some(opened) = open_locked(place, local, take)? {
+            place.clean();
+            return Ok(opened);
+        }
+    }
+    Err(replaced())
+}
+
+fn replaced() -> io::Error {
+    io::Error::other("another process has put another file in its place")
+}
+
+/// Makes a file where there is none; `None` if another process has done so meanwhile.
+fn make(place: &Place, local: &PeerId) -> io::Result<Option<Opened>> {
+    let backing = place.backing(Mode::Through, true)?;
+    if backing.len()? != 0 {
+        return Ok(None);
+    }
+    let database = caught(|| fill(backing.clone(), local, &[]))?;
+    if !place.has(&backing) {
+        return Ok(None);
+    }
+    Ok(Some(Opened { handle: Handle::Open(database, backing), found: Found::default() }))
+}
+
+/// Opens the file; `None` if another process has put another in its place before it was locked. No row was handed on then.
+fn open_locked(place: &Place, local: &PeerId, take: Take<'_>) -> io::Result<Option<Opened>> {
+    let was_empty = place.has_empty_file();
     let backing = place.backing(Mode::Held, true)?;
     if backing.len()? == 0 {
         drop(backing);
-        let backing = place.backing(Mode::Through, true)?;
-        let database = caught(|| fill(backing.clone(), local, &[]))?;
-        return Ok(Opened { handle: Handle::Open(database, backing), found: Found::default() });
+        let made = make(place, local)?;
+        if made.is_some() && was_empty {
+            let file = place.path().display();
+            tracing::warn!(%file, "the file of the store was empty, and is taken for a new one");
+        }
+        return Ok(made);
     }
     let checked = caught(|| {
         let database = builder()
@@ -98,11 +143,18 @@ pub(super) fn open(place: &Place, local: &PeerId, take: Take<'_>) -> io::Result<
         let read = database.begin_read().map_err(fault)?;
         Ok((database, read))
     });
+    if !place.has(&backing) {
+        if let Ok((database, read)) = checked {
+            drop(read);
+            Handle::Open(database, backing).abandon();
+        }
+        return Ok(None);
+    }
     let (database, read) = match checked {
         Ok(whole) => whole,
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
             drop(backing);
-            return salvage(place, local, take, error);
+            return salvage(place, local, take, error).map(Some);
         }
         Err(error) => return Err(error),
     };
@@ -124,18 +176,14 @@ pub(super) fn open(place: &Place, local: &PeerId, take: Take<'_>) -> io::Result<
             let mut rows = Vec::new();
             let found = caught(|| Found::all_old(&read, &mut keeping(&mut rows, take)))?;
             // The old file stays locked until the new one is in its place.
-            write_anew(place, local, &rows, found)?
+            write_anew(place, local, (&rows, found), "it is of an earlier format")?
         }
     };
-    place.clean();
-    Ok(opened)
+    Ok(Some(opened))
 }
 
 /// Hands rows on and keeps those that were taken.
-fn keeping<'a>(
-    rows: &'a mut Vec<(Table, Vec<u8>, Sealed)>,
-    take: Take<'a>,
-) -> impl FnMut(Table, &[u8], &Sealed) -> bool + 'a {
+fn keeping<'a>(rows: &'a mut Vec<Row>, take: Take<'a>) -> impl FnMut(Table, &[u8], &Sealed) -> bool + 'a {
     |table, key, row| {
         let is_taken = take(table, key, row);
         if is_taken {
@@ -157,6 +205,9 @@ pub(super) fn again(place: &Place, local: &PeerId) -> io::Result<Handle> {
             Kind::Current => {}
             Kind::Empty | Kind::First => return Err(damaged("the file is another")),
         }
+        if !place.has(&backing) {
+            return Err(replaced());
+        }
         backing.release()?;
         Ok(Handle::Open(database, backing))
     })
@@ -168,6 +219,9 @@ pub(super) fn read_only(place: &Place) -> io::Result<ReadOnlyDatabase> {
     if !backing.lock() {
         return Err(io::Error::other("another process has the file"));
     }
+    if !place.has(&backing) {
+        return Err(replaced());
+    }
     // In this mode the database does not ask for more than the rows: neither that the file was closed nor what is free.
     caught(|| {
         let mut builder = builder();
@@ -177,18 +231,14 @@ pub(super) fn read_only(place: &Place) -> io::Result<ReadOnlyDatabase> {
 }
 
 /// Makes a database with some rows.
-pub(super) fn fill(
-    backing: Backing,
-    local: &PeerId,
-    rows: &[(Table, Vec<u8>, Sealed)],
-) -> io::Result<Database> {
+pub(super) fn fill(backing: Backing, local: &PeerId, rows: &[Row]) -> io::Result<Database> {
     let mut database = builder().create_with_backend(backing).map_err(fault)?;
     write(&database, local, rows)?;
     database.compact().map_err(fault)?;
     Ok(database)
 }
 
-fn write(database: &Database, local: &PeerId, rows: &[(Table, Vec<u8>, Sealed)]) -> io::Result<()> {
+fn write(database: &Database, local: &PeerId, rows: &[Row]) -> io::Result<()> {
     let write = database.begin_write().map_err(fault)?;
     write_format(&write, VERSION, local)?;
     for table in Table::ALL {
@@ -200,17 +250,23 @@ fn write(database: &Database, local: &PeerId, rows: &[(Table, Vec<u8>, Sealed)])
     write.commit().map_err(fault)
 }
 
-/// Writes a file anew, and puts it in the place of the one that is there.
+/// Writes a file anew, and puts it in the place of the one that is there, of which is said why.
 fn write_anew(
     place: &Place,
     local: &PeerId,
-    rows: &[(Table, Vec<u8>, Sealed)],
-    mut found: Found,
+    (rows, mut found): (&[Row], Found),
+    why: &str,
 ) -> io::Result<Opened> {
-    place.clean();
-    let backing = place.begin_beside()?;
-    let database = caught(|| fill(backing.clone(), local, rows))?;
-    place.replace()?;
+    let anew = || {
+        place.clean();
+        let backing = place.begin_beside()?;
+        let database = caught(|| fill(backing.clone(), local, rows))?;
+        place.replace()?;
+        Ok((database, backing))
+    };
+    let (database, backing) = anew().map_err(|error: io::Error| {
+        io::Error::new(error.kind(), format!("{why}, and cannot be written anew: {error}"))
+    })?;
     // What is damaged is not in it.
     found.damaged.clear();
     Ok(Opened { handle: Handle::Open(database, backing), found })
@@ -231,7 +287,7 @@ fn salvage(place: &Place, local: &PeerId, take: Take<'_>, error: io::Error) -> i
     }
     let mut rows = Vec::new();
     let found = salvage.all(&mut keeping(&mut rows, take));
-    write_anew(place, local, &rows, found)
+    write_anew(place, local, (&rows, found), "the file is damaged")
 }
 
 /// Reads what can be read of a damaged file.

@@ -464,27 +464,140 @@ fn a_refused_provider_record_changes_nothing_and_what_has_ended_goes_by_and_by()
     assert_eq!(file.open().statements.others.len(), (0, 0));
 }
 
+/// Does something, and returns the `warn` lines that it has written.
+fn warned(deed: impl FnOnce()) -> Vec<String> {
+    let log = File::new();
+    let writer = std::sync::Arc::new(fs::File::create(&log.0).unwrap());
+    let subscriber = tracing_subscriber::fmt().with_writer(writer).with_max_level(tracing::Level::WARN);
+    tracing::subscriber::with_default(subscriber.with_ansi(false).finish(), deed);
+    fs::read_to_string(&log.0).unwrap().lines().map(ToOwned::to_owned).collect()
+}
+
 #[test]
-fn the_file_of_another_node_beside_is_not_taken_for_what_was_left_over() {
+fn an_empty_file_is_taken_for_new_with_one_warning_that_names_it() {
+    let file = File::new();
+    assert!(warned(|| drop(file.open())).is_empty(), "there was none");
+    assert!(warned(|| drop(file.open())).is_empty(), "it is one");
+    fs::write(&file.0, "").unwrap();
+    let warned = warned(|| assert_eq!(file.open().records().count(), 0));
+    assert!(matches!(&warned[..], [line] if line.contains(file.0.to_str().unwrap())), "{warned:?}");
+}
+
+#[test]
+fn a_damaged_file_that_cannot_be_written_anew_is_named_with_both_reasons() {
+    let file = File::new();
+    let mut store = file.open();
+    for n in 0..500u32 {
+        store.put(WALL, Record::new(n.to_be_bytes().to_vec(), vec![7; 100])).unwrap();
+    }
+    drop(store);
+    let good = fs::read(&file.0).unwrap();
+    // As in a folder that may not be written, which nothing is for some users.
+    let beside = Place::new(&file.0).beside().unwrap().path().to_owned();
+    fs::create_dir(&beside).unwrap();
+    let errors: Vec<_> = (8192..good.len())
+        .step_by(4096)
+        .filter_map(|at| {
+            let mut bad = good.clone();
+            bad[at..][..64].fill(0xa5);
+            fs::write(&file.0, &bad).unwrap();
+            let error = Redb::open(&file.0, peer(0)).map(drop).err()?.to_string();
+            assert_eq!(fs::read(&file.0).unwrap(), bad, "no byte has changed");
+            Some(error)
+        })
+        .take(4)
+        .collect();
+    fs::remove_dir(&beside).unwrap();
+    // Of some of them nothing is whole.
+    let both = format!(
+        "{}: the file is damaged, and cannot be written anew: {}",
+        file.0.display(),
+        beside.display()
+    );
+    assert!(errors.iter().any(|error| error.starts_with(&both)), "{errors:?}");
+}
+
+#[test]
+fn a_store_beside_another_is_never_taken_for_what_was_left_over() {
     let (file, mut beside) = (File::new(), File::new());
     beside.0 = PathBuf::from(format!("{}.new", file.0.display()));
+    for node in [peer(0), peer(1)] {
+        drop(fs::remove_file(&beside.0));
+        let mut other = Redb::open(&beside.0, node).unwrap();
+        other.put(WALL, Record::new("k", "v")).unwrap();
+        drop(other);
+        drop(file.open());
+        assert_eq!(Redb::open(&beside.0, node).unwrap().records().count(), 1);
+    }
+}
+
+#[test]
+fn what_was_left_over_beside_a_file_is_removed_and_nothing_else() {
+    let file = File::new();
     drop(file.open());
-    fs::write(&beside.0, "left over").unwrap();
-    drop(file.open());
-    assert!(!beside.0.exists(), "of a process that has ended");
-    let mut other = Redb::open(&beside.0, peer(1)).unwrap();
-    other.put(WALL, Record::new("k", "v")).unwrap();
-    other.sync().unwrap();
-    drop(file.open());
-    drop(other);
-    assert_eq!(Redb::open(&beside.0, peer(1)).unwrap().records().count(), 1);
+    let place = Place::new(&file.0);
+    let beside = place.beside().unwrap().path().to_owned();
+    let begun = || place.begin_beside().unwrap();
+    let filled = || opening::fill(begun(), &peer(0), &[]).unwrap();
+    // Of a process that has ended before it wrote anything, or later.
+    drop(begun());
+    assert!(warned(|| drop(file.open())).is_empty() && !beside.exists());
+    drop(filled());
+    assert!(warned(|| drop(file.open())).is_empty() && !beside.exists());
+    // Of one that writes there now.
+    let writes = filled();
+    assert!(warned(|| drop(file.open())).is_empty() && beside.exists());
+    drop(writes);
+    fs::write(&beside, "Dear diary").unwrap();
+    let warned = warned(|| drop(file.open()));
+    assert!(matches!(&warned[..], [line] if line.contains(beside.to_str().unwrap())), "{warned:?}");
+    assert_eq!(fs::read(&beside).unwrap(), b"Dear diary");
+    fs::remove_file(&beside).unwrap();
+    // Nor can anybody have a store there.
+    for name in [beside.clone(), PathBuf::from(beside.to_str().unwrap().to_uppercase())] {
+        let error = Redb::open(&name, peer(0)).map(drop).unwrap_err().to_string();
+        assert!(error.starts_with(name.to_str().unwrap()) && error.contains("is kept for"), "{error}");
+        assert!(!name.exists());
+    }
+}
+
+thread_local! {
+    static MEANWHILE: std::cell::RefCell<Option<Box<dyn FnOnce()>>> = const { std::cell::RefCell::new(None) };
+}
+
+/// Lets another process do something between the opening of a file and its lock.
+pub(super) fn meanwhile() {
+    if let Some(act) = MEANWHILE.take() {
+        act();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_is_replaced_before_it_is_locked_is_opened_anew() {
+    for before in ["filled", "empty", "damaged"] {
+        let (file, other) = (File::new(), File::new());
+        match before {
+            "filled" => file.open().put(WALL, Record::new("old", "")).unwrap(),
+            "empty" => fs::write(&file.0, "").unwrap(),
+            _ => fs::write(&file.0, vec![7; 100_000]).unwrap(),
+        }
+        other.open().put(WALL, Record::new("new", "")).unwrap();
+        let (from, to) = (other.0.clone(), file.0.clone());
+        MEANWHILE.set(Some(Box::new(move || fs::rename(from, to).unwrap())));
+        let mut store = file.open();
+        assert_eq!(all(&store), [Record::new("new", "")], "{before}");
+        store.put(WALL, Record::new("more", "")).unwrap();
+        drop(store);
+        assert_eq!(all(&file.open()).len(), 2, "{before}");
+    }
 }
 
 #[test]
 fn what_is_in_the_way_of_the_new_file_is_named() {
     let file = File::new();
     let place = Place::new(&file.0);
-    let beside = format!("{}.new", file.0.display());
+    let beside = place.beside().unwrap().path().display().to_string();
     fs::create_dir(&beside).unwrap();
     let error = place.begin_beside().err().unwrap().to_string();
     fs::remove_dir(&beside).unwrap();

@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::validate::InvalidRecord;
+use crate::validate::validator::InvalidRecord;
 
-/// How deep values may be nested. Documents of IPNS are flat.
+/// How deep values may be nested. Documents of IPNS are flat. Chosen, not measured.
 const MAX_DEPTH: usize = 128;
 
+// The major types of RFC 8949 §3.1.
 const UNSIGNED: u8 = 0;
 const NEGATIVE: u8 = 1;
 const BYTES: u8 = 2;
@@ -18,7 +19,7 @@ const LIST: u8 = 4;
 const MAP: u8 = 5;
 const TAG: u8 = 6;
 
-/// The tag of a link, the only one there is.
+/// The tag of a link, the only one there is (DAG-CBOR, "Links").
 const LINK: u64 = 42;
 
 /// The value of a key, as far as IPNS asks.
@@ -30,7 +31,7 @@ pub(super) enum Value<'a> {
     Other,
 }
 
-/// A map by its keys, of which each stands once.
+/// A document: a map by its keys, of which each stands once.
 pub(super) type Document<'a> = BTreeMap<&'a [u8], Value<'a>>;
 
 /// Reads a document: a map, and nothing behind it.
@@ -53,7 +54,7 @@ struct Reader<'a> {
     rest: &'a [u8],
 }
 
-/// How an item begins.
+/// The head of an item.
 struct Head {
     major: u8,
     /// The low bits of the first byte: the argument, or how long it is.

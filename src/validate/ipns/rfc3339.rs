@@ -4,6 +4,7 @@
 
 use crate::time::SystemTime;
 
+/// A second.
 const NANOSECONDS: i128 = 1_000_000_000;
 
 /// Returns the nanoseconds from 1970 to a time of the wall clock.

@@ -215,7 +215,7 @@ fn bad_ids_and_addresses_are_skipped_and_the_rest_is_read() {
 fn a_thousand_peers_are_cut() {
     // By hand, since we would not send so many.
     let mut fields = BytesMut::new();
-    let mut out = Writing(&mut fields);
+    let mut out = FieldWriter(&mut fields);
     out.number(field::TYPE, PbType::FIND_NODE as u64);
     (0..=255).cycle().take(1000).for_each(|n| out.peer(field::CLOSER_PEERS, &named(n, &[]), 1));
     let Response::FindNode { closer_peers } = decode_response(&fields).unwrap() else { panic!() };
