@@ -17,6 +17,7 @@ mod peers;
 mod providing;
 mod queries;
 mod records;
+mod schedule;
 mod serving;
 mod storage;
 mod upkeep;
@@ -283,8 +284,8 @@ impl<S: RecordStore> Dht<S> {
                 if let Some((peer, address)) = node.queries.on_met(met) {
                     upkeep.on_met(now, peer, address, cx, peers);
                 }
-            } else if let Some(standing) = peers.next_standing() {
-                upkeep.on_standing(now, standing, cx, peers);
+            } else if let Some(event) = peers.next_block_event() {
+                upkeep.on_block_event(now, event, cx, peers);
             } else if let Some(id) = node.queries.next_ready() {
                 let ended = node.queries.step(now, id, &mut node.parts);
                 self.conclude(now, ended);
@@ -328,7 +329,7 @@ impl<S: RecordStore> Dht<S> {
             After::Joined(reached) => {
                 upkeep.joined(now, reached, cx);
                 if reached {
-                    providing.hurry(now);
+                    providing.retry_waiting(now);
                 }
             }
             After::Dialled => peers.forget_address(now, id, &mut cx.out),

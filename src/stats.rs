@@ -20,7 +20,8 @@ pub(crate) trait Statistic {
     fn show(&self, f: &mut fmt::Formatter<'_>, name: &dyn fmt::Display) -> fmt::Result;
 }
 
-/// The groups of numbers. A `counter` only rises; a `gauge` is what it is now; a `group` is made of others.
+/// The groups of numbers. A `counter` only rises; a `gauge` is what it is now, and so is the `longest` time of something; a
+/// `group` is made of others.
 macro_rules! groups {
     ($(
         $(#[$doc:meta])*
@@ -49,11 +50,18 @@ macro_rules! groups {
         }
     )*};
     (@merge group $own:expr, $other:expr) => { $own.merge(&$other) };
+    (@merge longest $own:expr, $other:expr) => { $own = $own.max($other) };
     (@merge $kind:ident $own:expr, $other:expr) => { $own += $other };
     (@since group $own:expr, $earlier:expr) => { $own.since(&$earlier) };
     (@since counter $own:expr, $earlier:expr) => { $own.saturating_sub($earlier) };
+    (@since longest $own:expr, $earlier:expr) => { $own };
     (@since gauge $own:expr, $earlier:expr) => { $own };
     (@show group $own:expr, $f:ident, $name:expr) => { $own.show($f, &$name)? };
+    (@show longest $own:expr, $f:ident, $name:expr) => {
+        if !$own.is_zero() {
+            writeln!($f, "{} {:?}", $name, $own)?;
+        }
+    };
     (@show $kind:ident $own:expr, $f:ident, $name:expr) => {
         if $own > 0 {
             writeln!($f, "{} {}", $name, $own)?;
@@ -356,15 +364,12 @@ groups! {
     Schedule {
         /// All that is.
         gauge scheduled: u64,
-        /// What waits though its time has come, or is to be done along with that; of a long backlog, up to 1,024 more than what
-        /// is gathered.
+        /// What waits though its time has come, or is near that of others; of a long backlog, 1,024 beyond what is at hand.
         gauge due: u64,
-        /// What is being done.
-        gauge under_way: u64,
-        /// What was done.
+        /// What was done, or turned out to need nothing.
         counter done: u64,
-        /// How long after its time each was gathered to be done.
-        group lateness: Histogram<Duration>,
+        /// For how long the one has been due that should have been done first.
+        longest lateness: Duration,
     }
 
     /// How much waits where.

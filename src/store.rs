@@ -2,7 +2,6 @@
 //!
 //! Knows records and wall-clock times that are passed in; knows nothing of messages, queries or who may store what.
 
-mod catch_up;
 mod charge;
 mod compact;
 mod index;
@@ -11,7 +10,6 @@ mod provided;
 mod providers;
 #[cfg(feature = "redb")]
 mod redb;
-pub(crate) mod republish;
 
 use std::borrow::Cow;
 use std::sync::Arc;

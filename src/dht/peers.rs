@@ -22,18 +22,19 @@ use crate::query::timeout::Phase;
 use crate::stats::Stats;
 use crate::time::{Duration, Instant, after, earliest};
 
-mod attempts;
+mod blocked;
 mod connections;
+mod dialling;
 mod dials;
 mod known;
 mod links;
 mod memory;
-mod pulses;
 mod queue;
 mod requests;
 mod route;
 
-pub(super) use attempts::Standing;
+pub(super) use blocked::BlockEvent;
+use blocked::Blocked;
 use dials::Dials;
 pub(super) use known::{Known, Link, Protocol};
 pub(super) use links::Left;
@@ -143,13 +144,11 @@ pub(super) struct Peers {
     dials: Dials,
     outcomes: VecDeque<Outcome>,
     met: VecDeque<Met>,
-    /// Who is blocked by the program, and until when he is left alone.
-    barred: BTreeSet<(Instant, PeerId)>,
+    blocked: Blocked,
     /// When which connection is to be looked at.
     due: BTreeSet<(Instant, ConnectionId, PackedPeerId)>,
     /// For how long an answer is usually awaited.
     patience: Duration,
-    standings: VecDeque<Standing>,
     /// Who this node is, for those that it tells where it is.
     own: Local,
     /// How far away somebody may be who can use an address of this node.
@@ -168,10 +167,9 @@ impl Peers {
             requests: Requests::default(),
             outcomes: VecDeque::new(),
             met: VecDeque::new(),
-            barred: BTreeSet::new(),
+            blocked: Blocked::default(),
             due: BTreeSet::new(),
             patience: *config.soft_timeout.end(),
-            standings: VecDeque::new(),
             own: own.clone(),
             own_reach: None,
             estimator: Estimator::new(config.soft_timeout.clone(), config.timeout_policy),
@@ -557,9 +555,9 @@ impl Peers {
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         let dial = self.dials.oldest().map(|(_, since)| after(since, self.request_timeout));
-        let barred = self.barred.first().map(|(at, _)| *at);
         let connection = self.due.first().map(|(at, ..)| *at);
-        let due = [self.requests.deadline(), dial, self.dials.deadline(), barred, connection];
+        let due =
+            [self.requests.deadline(), dial, self.dials.deadline(), self.blocked.deadline(), connection];
         due.into_iter().fold(None, earliest)
     }
 

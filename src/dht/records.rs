@@ -6,6 +6,7 @@
 mod handing;
 mod looking;
 mod publishers;
+mod republish;
 
 use std::borrow::Cow;
 
@@ -17,6 +18,7 @@ use super::op::machine::{FollowUp, Stored};
 use super::op::put_record::PutRecord;
 use super::op::search::Search;
 use super::queries::Asker;
+use super::schedule::{Coverage, MAX_SPARED};
 use super::storage::Storage;
 use crate::config::Config;
 use crate::error::{NoKnownPeers, PutRecordError};
@@ -25,20 +27,14 @@ use crate::key::Key;
 use crate::message::SentRecord;
 use crate::record::{Quorum, Record, RecordKey};
 use crate::stats;
-use crate::store::republish::{Republish, Spread};
 use crate::store::{self, RecordStore, Source};
-use crate::time::{Duration, Instant, SystemTime, after, earliest, wall_after};
+use crate::time::{Duration, Instant, SystemTime, earliest, wall_after};
 use crate::validate::{InvalidRecord, Validator as _};
 
 use handing::{Handing, Next};
 use looking::{Looking, MAX_LOOKED_AT};
 use publishers::Publishers;
-
-/// So many that are due and need not be put are done with at once; then it rests (chosen, not measured).
-const MAX_SPARED: usize = 256;
-
-/// How long it rests: others have their turn.
-const REST: Duration = Duration::from_millis(20);
+use republish::Republish;
 
 /// The records of a node, beside the store.
 ///
@@ -69,7 +65,7 @@ pub(super) struct Records {
 impl Records {
     pub(super) fn new(config: &crate::config::Records) -> Self {
         Self {
-            republish: Republish::new(config.publication, config.replication).with_places(),
+            republish: Republish::new(config.publication, config.replication),
             publishers: Publishers::default(),
             handing: Handing::default(),
             looking: Looking::default(),
@@ -214,7 +210,7 @@ impl Records {
         let begun = put.and_then(|put| queries.begin(now, put.safe_with(change).into(), parts));
         match &begun {
             Ok(id) => storage.wake_when_safe(now, change, *id),
-            Err(_) => self.republish.was_put(now, &name, Spread::Nowhere, &mut parts.cx.rng),
+            Err(_) => self.republish.was_put(now, &name, Coverage::None, &mut parts.cx.rng),
         }
         Ok(begun)
     }
@@ -265,10 +261,10 @@ impl Records {
     /// A put is over.
     pub(super) fn on_put(&mut self, now: Instant, put: &Stored, asker: Asker, cx: &mut Context) {
         let Stored { key, is_stored, reached, has_failed } = put;
-        let spread = if *is_stored { Spread::Wide } else { Spread::Nowhere };
+        let coverage = if *is_stored { Coverage::Full } else { Coverage::None };
         self.handing.put_is_over(key, reached);
         match asker {
-            Asker::Republish => self.republish.done(now, key, spread, &mut cx.rng),
+            Asker::Republish => self.republish.done(now, key, coverage, &mut cx.rng),
             Asker::HandOver(to) => {
                 self.handing.done();
                 if *has_failed {
@@ -277,7 +273,7 @@ impl Records {
                 }
             }
             Asker::Application if !is_stored && self.republish.is_own(key) == Some(true) => {
-                self.republish.was_put(now, key, spread, &mut cx.rng);
+                self.republish.was_put(now, key, coverage, &mut cx.rng);
             }
             Asker::Application | Asker::Upkeep => {}
         }
@@ -296,7 +292,7 @@ impl Records {
                 return true;
             }
         }
-        self.republish.rest(after(now, REST));
+        self.republish.rest(now);
         false
     }
 
@@ -306,7 +302,7 @@ impl Records {
         let record = node.storage.store.get(wall, &key).ok().flatten().map(Cow::into_owned);
         let Some(record) = record else {
             self.forget(&key);
-            self.republish.done(now, &key, Spread::Nowhere, &mut node.parts.cx.rng);
+            self.republish.done(now, &key, Coverage::None, &mut node.parts.cx.rng);
             return false;
         };
         let target = (key.bytes().clone(), node.parts.cx.hash(key.as_ref()));
@@ -314,7 +310,7 @@ impl Records {
         let is_own = node.storage.is_own(&record, &node.parts.cx.local.peer);
         if !is_own && node.parts.num_closer(&target.1) > copies {
             // A copy, cached or left over: those it belongs to see to it, and it ends here.
-            self.republish.done(now, &key, Spread::Wide, &mut node.parts.cx.rng);
+            self.republish.done(now, &key, Coverage::Full, &mut node.parts.cx.rng);
             return false;
         }
         match Search::begin(now, target, copies, Precision::Near, &mut node.parts) {
@@ -323,7 +319,7 @@ impl Records {
                 node.queries.insert(now, PutRecord::new(sent, Quorum::All, search), Asker::Republish);
             }
             Err(NoKnownPeers()) => {
-                self.republish.done(now, &key, Spread::Nowhere, &mut node.parts.cx.rng);
+                self.republish.done(now, &key, Coverage::None, &mut node.parts.cx.rng);
             }
         }
         true

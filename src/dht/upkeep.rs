@@ -12,7 +12,7 @@ use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use super::context::Context;
-use super::peers::{Known, Outcome, Owner, Peers, Reply, Standing, Urgency};
+use super::peers::{BlockEvent, Known, Outcome, Owner, Peers, Reply, Urgency};
 use crate::config::{Config, KeepAlive};
 use crate::error::AddressError;
 use crate::event::RoutingUpdate;
@@ -184,13 +184,19 @@ impl Upkeep {
     }
 
     /// A peer that the program blocks leaves the table, and with it all answers; later it is tried as a stranger is.
-    pub(super) fn on_standing(&mut self, now: Instant, standing: Standing, cx: &mut Context, peers: &Peers) {
-        match standing {
-            Standing::Barred(peer) => {
+    pub(super) fn on_block_event(
+        &mut self,
+        now: Instant,
+        event: BlockEvent,
+        cx: &mut Context,
+        peers: &Peers,
+    ) {
+        match event {
+            BlockEvent::Blocked(peer) => {
                 let dropped = self.drop_from_table(now, &peer, cx, peers);
                 self.evicted.denied += u64::from(dropped.is_some());
             }
-            Standing::Freed(peer) => {
+            BlockEvent::Released(peer) => {
                 let key = peers.key(&peer);
                 self.admission.forget(&peer);
                 self.offer(now, key, peer, AdmissionPriority::Named, peers);

@@ -184,7 +184,7 @@ impl Known {
     pub(super) fn refusal(&self, now: Instant, urgency: Urgency) -> Option<RequestError> {
         if self.protocol == Protocol::Unsupported {
             Some(RequestError::Unsupported)
-        } else if urgency == Urgency::Patient && (self.is_backed_off(now) || self.is_barred(now)) {
+        } else if urgency == Urgency::Patient && (self.is_backed_off(now) || self.is_blocked(now)) {
             Some(RequestError::BackedOff)
         } else if self.queue.waiting() >= MAX_WAITING {
             Some(RequestError::Overloaded)
