@@ -54,8 +54,10 @@ macro_rules! groups {
     (@merge $kind:ident $own:expr, $other:expr) => { $own += $other };
     (@since group $own:expr, $earlier:expr) => { $own.since(&$earlier) };
     (@since counter $own:expr, $earlier:expr) => { $own.saturating_sub($earlier) };
-    (@since longest $own:expr, $earlier:expr) => { $own };
-    (@since gauge $own:expr, $earlier:expr) => { $own };
+    (@since $kind:ident $own:expr, $earlier:expr) => {{
+        let _ = $earlier;
+        $own
+    }};
     (@show group $own:expr, $f:ident, $name:expr) => { $own.show($f, &$name)? };
     (@show longest $own:expr, $f:ident, $name:expr) => {
         if !$own.is_zero() {
@@ -585,4 +587,77 @@ impl Evictions {
 pub(crate) const fn gauge(len: usize) -> u64 {
     // No collection has more than 2^64 members.
     len as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Statistics in which some numbers of each kind have happened.
+    fn some(times: u64) -> Stats {
+        let mut stats = Stats::default();
+        for kind in KINDS {
+            let requests = stats.outbound_requests.of_mut(kind);
+            requests.started += times;
+            requests.in_flight = times;
+            (0..times).for_each(|n| requests.latency.observe(Duration::from_millis(n)));
+        }
+        stats.routing_table.entries = 7 * times;
+        stats.republish.lateness = Duration::from_secs(times);
+        stats.transport.bytes_sent += 1000 * times;
+        stats
+    }
+
+    #[test]
+    fn what_has_happened_since_is_the_difference_of_counters_and_gauges_are_as_they_are() {
+        let since = some(5).since(&some(2));
+        assert_eq!((since.outbound_requests.ping.started, since.transport.bytes_sent), (3, 3000));
+        assert_eq!((since.outbound_requests.add_provider.in_flight, since.routing_table.entries), (5, 35));
+        assert_eq!((since.outbound_requests.get_value.latency.count(), since.republish.lateness.as_secs()), (3, 5));
+        let mut sum = some(2);
+        sum.merge(&since);
+        assert_eq!((sum.outbound_requests.ping.started, sum.routing_table.entries), (5, 49));
+        assert_eq!(sum.republish.lateness, some(5).republish.lateness, "the longest of both");
+        assert_eq!(sum.since(&Stats::default()), sum);
+    }
+
+    #[test]
+    fn each_number_that_is_not_zero_is_shown_under_a_name_of_its_own() {
+        assert_eq!(Stats::default().to_string(), "");
+        let shown = some(2).to_string();
+        let mut names: Vec<_> = shown.lines().filter_map(|line| line.split(' ').next()).collect();
+        let is_name = |name: &&str| name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        assert!(names.iter().all(is_name), "{shown}");
+        assert!(shown.contains("libp2p_kademlia_transport_bytes_sent 2000\n"), "{shown}");
+        assert!(shown.contains("libp2p_kademlia_outbound_requests_find_node_latency_count 2\n"), "{shown}");
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn every_failure_has_a_number_of_its_own_that_is_in_the_sum() {
+        let all = [
+            RequestError::NoAddresses,
+            RequestError::DialRefused,
+            RequestError::Unreachable,
+            RequestError::BackedOff,
+            RequestError::Timeout,
+            RequestError::Disconnected,
+            RequestError::StreamEnded,
+            RequestError::Unsupported,
+            RequestError::Refused,
+            RequestError::BadAnswer,
+            RequestError::Overloaded,
+            RequestError::NoOwnAddress,
+        ];
+        let mut failures = RequestFailures::default();
+        for (sum, error) in (1..).zip(all) {
+            let count = failures.of_mut(error);
+            assert_eq!(*count, 0, "{error:?}");
+            *count += 1;
+            assert_eq!(failures.total(), sum, "{error:?}");
+        }
+    }
 }
