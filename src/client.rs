@@ -1,7 +1,7 @@
 //! The client: a handle to a node whose swarm runs elsewhere.
 //!
-//! Knows the behaviour only as the place where calls are carried out. A call goes through a bounded channel with its
-//! own return path; the node's queries do the rest.
+//! Knows the behaviour only as where its commands are executed. Each goes through the bounded command channel with its own
+//! return path; the node's queries do the rest.
 
 pub(crate) mod providers;
 
@@ -27,7 +27,7 @@ use crate::event::{
     QueryStats, RoutingUpdate, Shortage,
 };
 use crate::net::behaviour::Behaviour;
-use crate::net::desk::{Call, Calls, CancelOnDrop, MAX_RESULTS, ReplyTo};
+use crate::net::command_channel::{CancelOnDrop, ClientCommand, CommandSender, MAX_RESULTS, ReplySender};
 use crate::net::timer::{self, Sleep};
 use crate::peer::PeerInfo;
 use crate::record::{PeerRecord, Quorum, Record, RecordKey};
@@ -62,7 +62,7 @@ use crate::time::Duration;
 /// ```
 #[derive(Clone)]
 pub struct Client {
-    calls: Calls,
+    commands: CommandSender,
     local: PeerId,
     /// How long each call may take.
     limit: Option<Duration>,
@@ -77,7 +77,7 @@ impl fmt::Debug for Client {
 impl<S: RecordStore + 'static> Behaviour<S> {
     /// Returns a handle to this node.
     pub fn client(&self) -> Client {
-        Client { calls: self.desk().calls(), local: *self.dht().local_peer_id(), limit: None }
+        Client { commands: self.command_sender(), local: *self.dht().local_peer_id(), limit: None }
     }
 }
 
@@ -115,8 +115,8 @@ impl Client {
         }
     }
 
-    pub(crate) const fn calls(&self) -> &Calls {
-        &self.calls
+    pub(crate) const fn commands(&self) -> &CommandSender {
+        &self.commands
     }
 
     /// Joins the network, and returns when the last bucket has been looked up.
@@ -270,8 +270,8 @@ impl Client {
     pub fn try_put(&self, key: impl Into<RecordKey>, value: impl Into<Bytes>) -> Result<(), ClientError> {
         let (record, copies) = (Record::new(key, value), None);
         let command = Command::PutRecord { record, copies, quorum: Quorum::One };
-        let ticket = self.calls.next_ticket();
-        self.calls.send(Call::Query { ticket, command, reply: ReplyTo::Nobody })
+        let id = self.commands.next_id();
+        self.commands.send(ClientCommand::Query { id, command, reply: ReplySender::Nobody })
     }
 
     /// Searches the record of a key, and returns the first valid one. One that this node holds needs no network.
@@ -310,12 +310,12 @@ impl Client {
         key: impl Into<RecordKey>,
     ) -> BoxStream<'static, Result<PeerRecord, GetRecordError>> {
         let (reply, results) = mpsc::channel(MAX_RESULTS);
-        let ticket = self.calls.next_ticket();
+        let id = self.commands.next_id();
         let key = key.into();
         let command = Command::GetRecord { key: key.clone(), quorum: None };
-        let sent = self.calls.send(Call::Query { ticket, command, reply: ReplyTo::Each(reply) });
+        let sent = self.commands.send(ClientCommand::Query { id, command, reply: ReplySender::Each(reply) });
         let error = sent.err().map(|error| GetRecordError::of_query(error, key.clone()));
-        let guard = CancelOnDrop::new(&self.calls, error.is_none().then_some(ticket));
+        let guard = CancelOnDrop::new(&self.commands, error.is_none().then_some(id));
         let limit = self.limit.map(timer::sleep);
         let begin = Some(Finding { key, results, error, limit, guard });
         stream::unfold(begin, |finding| async { finding?.next().await }).boxed()
@@ -327,7 +327,7 @@ impl Client {
     /// [`PutRecordError::Store`] with what keeps it from being stored.
     pub async fn store_local(&self, record: Record) -> Result<(), PutRecordError> {
         let key = record.key.clone();
-        match self.ask(|reply| Call::StoreLocal(record, reply)).await {
+        match self.ask(|reply| ClientCommand::StoreLocal(record, reply)).await {
             Ok(result) => result.map_err(|source| PutRecordError::Store { key, source }),
             Err(error) => Err(PutRecordError::of_query(error, key)),
         }
@@ -339,7 +339,7 @@ impl Client {
     /// [`PutRecordError::Store`] if this node's store cannot.
     pub async fn remove(&self, key: impl Into<RecordKey>) -> Result<(), PutRecordError> {
         let key = key.into();
-        match self.ask(|reply| Call::RemoveRecord(key.clone(), reply)).await {
+        match self.ask(|reply| ClientCommand::RemoveRecord(key.clone(), reply)).await {
             Ok(result) => result.map_err(|source| PutRecordError::Store { key, source }),
             Err(error) => Err(PutRecordError::of_query(error, key)),
         }
@@ -381,7 +381,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn routing_table(&self) -> Result<TableSnapshot, ClientError> {
-        self.ask(Call::RoutingTable).await
+        self.ask(ClientCommand::RoutingTable).await
     }
 
     /// Returns the number of peers in the routing table; 0 means that the node is not part of a network.
@@ -389,7 +389,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn peer_count(&self) -> Result<usize, ClientError> {
-        self.ask(Call::PeerCount).await
+        self.ask(ClientCommand::PeerCount).await
     }
 
     /// Returns what the node has done since it began, and what it holds now: requests, queries, the routing table, dials, the
@@ -410,7 +410,7 @@ impl Client {
     /// # Ok(()) }
     /// ```
     pub async fn stats(&self) -> Result<Stats, ClientError> {
-        self.ask(Call::Stats).await
+        self.ask(ClientCommand::Stats).await
     }
 
     /// Adds an address of a peer; see [`Behaviour::add_address`].
@@ -418,7 +418,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn add_address(&self, peer: PeerId, address: Multiaddr) -> Result<RoutingUpdate, ClientError> {
-        let added = self.ask(|reply| Call::AddAddress(peer, address, reply)).await?;
+        let added = self.ask(|reply| ClientCommand::AddAddress(peer, address, reply)).await?;
         Ok(added.unwrap_or(RoutingUpdate::Failed))
     }
 
@@ -431,7 +431,7 @@ impl Client {
         peer: PeerId,
         address: Multiaddr,
     ) -> Result<RoutingUpdate, AddAddressError> {
-        Ok(self.ask(|reply| Call::AddAddress(peer, address, reply)).await??)
+        Ok(self.ask(|reply| ClientCommand::AddAddress(peer, address, reply)).await??)
     }
 
     /// Sets whether the node serves others; see [`Behaviour::set_mode`].
@@ -439,7 +439,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn set_mode(&self, mode: Option<Mode>) -> Result<(), ClientError> {
-        self.ask(|reply| Call::SetMode(mode, reply)).await
+        self.ask(|reply| ClientCommand::SetMode(mode, reply)).await
     }
 
     /// Returns the live peers of the routing table with their addresses.
@@ -449,7 +449,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn export_peers(&self) -> Result<Vec<PeerInfo>, ClientError> {
-        self.ask(Call::ExportPeers).await
+        self.ask(ClientCommand::ExportPeers).await
     }
 
     /// Adds peers that an earlier run exported, as seeds. Returns how many were taken.
@@ -457,12 +457,12 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn import_peers(&self, peers: Vec<PeerInfo>) -> Result<usize, ClientError> {
-        self.ask(|reply| Call::ImportPeers(peers, reply)).await
+        self.ask(|reply| ClientCommand::ImportPeers(peers, reply)).await
     }
 
-    async fn ask<T>(&self, call: impl FnOnce(oneshot::Sender<T>) -> Call) -> Result<T, ClientError> {
+    async fn ask<T>(&self, call: impl FnOnce(oneshot::Sender<T>) -> ClientCommand) -> Result<T, ClientError> {
         let (reply, answer) = oneshot::channel();
-        self.calls.send(call(reply))?;
+        self.commands.send(call(reply))?;
         self.within(answer.map_err(|_| ClientError::Closed)).await
     }
 
@@ -473,12 +473,12 @@ impl Client {
     /// Begins a query and waits for its last result; cancels it if the wait is dropped.
     async fn query_with_stats(&self, command: Command) -> Result<(QueryResult, QueryStats), ClientError> {
         let (reply, answer) = oneshot::channel();
-        let ticket = self.calls.next_ticket();
-        self.calls.send(Call::Query { ticket, command, reply: ReplyTo::Last(reply) })?;
-        let mut guard = CancelOnDrop::new(&self.calls, Some(ticket));
+        let id = self.commands.next_id();
+        self.commands.send(ClientCommand::Query { id, command, reply: ReplySender::Last(reply) })?;
+        let mut guard = CancelOnDrop::new(&self.commands, Some(id));
         let result = self.within(answer.map_err(|_| ClientError::Closed)).await;
         if !matches!(result, Err(ClientError::Timeout)) {
-            guard.ticket = None;
+            guard.id = None;
         }
         result
     }
@@ -533,11 +533,11 @@ impl Finding {
                 Some((Ok(found), Some(self)))
             }
             Some(QueryResult::GetRecord(Err(error))) => {
-                self.guard.ticket = None;
+                self.guard.id = None;
                 Some((Err(error), None))
             }
             Some(_) => {
-                self.guard.ticket = None;
+                self.guard.id = None;
                 None
             }
             None => Some((Err(GetRecordError::of_query(ClientError::Closed, self.key.clone())), None)),

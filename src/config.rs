@@ -5,6 +5,7 @@
 pub(crate) mod least;
 mod providers;
 mod records;
+mod storing;
 mod timeouts;
 
 use std::fmt;
@@ -226,7 +227,7 @@ impl Default for Config {
             max_connection_buffer: nz(256 * 1024),
             max_node_buffer: nz(64 * 1024 * 1024),
             records: Records::default(),
-            providers: Providers::default(),
+            providers: Providers::new(K_VALUE),
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::client::Client;
 use crate::command::Command;
 use crate::error::{AddProviderError, ProvideReport, QueryError};
 use crate::key::Key;
-use crate::net::desk::{Call, Calls};
+use crate::net::command_channel::{ClientCommand, CommandSender};
 use crate::net::providers::Providers;
 use crate::record::RecordKey;
 
@@ -27,7 +27,7 @@ pub fn rendezvous_key(name: &str) -> RecordKey {
 pub struct Advertisement {
     name: String,
     key: RecordKey,
-    calls: Calls,
+    commands: CommandSender,
     first: Result<ProvideReport, AddProviderError>,
 }
 
@@ -57,7 +57,7 @@ impl fmt::Debug for Advertisement {
 impl Drop for Advertisement {
     fn drop(&mut self) {
         // Nothing to take back if the swarm is gone.
-        let _ = self.calls.send(Call::Retire(self.key.clone()));
+        let _ = self.commands.send(ClientCommand::Retire(self.key.clone()));
     }
 }
 
@@ -77,12 +77,12 @@ impl Client {
     /// As go-libp2p's routing discovery.
     pub async fn advertise(&self, name: impl Into<String>) -> Result<Advertisement, AddProviderError> {
         let name = name.into();
-        let (key, calls) = (rendezvous_key(&name), self.calls().clone());
-        let sent = calls.send(Call::Advertise(key.clone()));
+        let (key, commands) = (rendezvous_key(&name), self.commands().clone());
+        let sent = commands.send(ClientCommand::Advertise(key.clone()));
         sent.map_err(|error| AddProviderError::of_query(error, key.clone()))?;
         // From here on dropping takes it back.
         let pending = AddProviderError::of_query(QueryError::NoKnownPeers, key.clone());
-        let mut this = Advertisement { name, key: key.clone(), calls, first: Err(pending) };
+        let mut this = Advertisement { name, key: key.clone(), commands, first: Err(pending) };
         this.first = self.provide_by(Command::Advertise { key: key.clone() }, key).await;
         match &this.first {
             Err(

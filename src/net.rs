@@ -4,11 +4,13 @@
 
 pub(crate) mod behaviour;
 mod budget;
+pub(crate) mod command_channel;
 mod connections;
-pub(crate) mod desk;
 mod entropy;
 mod exchange;
 pub(crate) mod handler;
+mod limits;
+mod messages;
 pub(crate) mod providers;
 pub(crate) mod timer;
 mod upgrade;

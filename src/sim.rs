@@ -2,7 +2,7 @@
 //!
 //! It drives the very [`Dht`](crate::dht::Dht) that the swarm's [`Behaviour`](crate::Behaviour) drives, thousands of
 //! them, and has no second implementation of any rule: what it measures is what runs in production. Everything outside a
-//! node is simulated: links with their delays and losses, dials, connections that end when nobody uses them, nodes that
+//! node is simulated: links with their delays and losses, dials, connections that end when they are idle, nodes that
 //! come, go, fall silent, lie, or sit behind routers.
 //!
 //! [`Scenario`] says what is simulated, [`World`] is the network, [`Report`] what came of it:
@@ -34,21 +34,32 @@
 //! Bandwidth and processor time: a message takes as long as its link, however long it is and however busy the nodes are.
 //! Streams: requests overtake each other where links jitter.
 
+mod adversaries;
 mod checks;
 mod command;
+mod connections;
+mod event_queue;
+mod ideal;
 mod ids;
 mod links;
+mod lookups;
 mod measure;
+mod network;
+mod nodes;
+mod records;
 mod report;
 mod roles;
 mod run;
 mod scenario;
+mod sessions;
 mod trace;
 mod world;
 
 pub use checks::Violation;
 pub use links::{Links, RoundTrip, Transport};
 pub use measure::{Health, LookupOutcome};
+pub use network::Traffic;
+pub use records::{Reached, RecordOutcome};
 pub use report::{Report, Summary};
 pub use scenario::{Churn, Incident, Lookups, Roles, Scenario, Start};
-pub use world::{Reached, RecordOutcome, Traffic, World};
+pub use world::World;

@@ -2,14 +2,15 @@
 //!
 //! Knows kinds of messages and of errors. Each machine counts what it alone knows; who asks for all of it adds it up.
 
+mod by_message_type;
 mod histogram;
 
 use std::fmt;
 
+pub use by_message_type::ByMessageType;
 pub use histogram::{BUCKETS, Histogram, Observed};
 
 use crate::error::RequestError;
-use crate::message::MessageType;
 use crate::time::Duration;
 
 /// What can be added up, compared with what it was, and shown.
@@ -17,6 +18,7 @@ pub(crate) trait Statistic {
     fn merge(&mut self, other: &Self);
     #[must_use]
     fn since(&self, earlier: &Self) -> Self;
+    fn clear_gauges(&mut self);
     fn show(&self, f: &mut fmt::Formatter<'_>, name: &dyn fmt::Display) -> fmt::Result;
 }
 
@@ -43,6 +45,10 @@ macro_rules! groups {
                 Self { $( $field: groups!(@since $kind self.$field, earlier.$field), )* }
             }
 
+            fn clear_gauges(&mut self) {
+                $( groups!(@clear $kind self.$field); )*
+            }
+
             fn show(&self, f: &mut fmt::Formatter<'_>, name: &dyn fmt::Display) -> fmt::Result {
                 $( groups!(@show $kind self.$field, f, format_args!("{name}_{}", stringify!($field))); )*
                 Ok(())
@@ -58,6 +64,9 @@ macro_rules! groups {
         let _ = $earlier;
         $own
     }};
+    (@clear group $own:expr) => { $own.clear_gauges() };
+    (@clear counter $own:expr) => {};
+    (@clear $kind:ident $own:expr) => { $own = Default::default() };
     (@show group $own:expr, $f:ident, $name:expr) => { $own.show($f, &$name)? };
     (@show longest $own:expr, $f:ident, $name:expr) => {
         if !$own.is_zero() {
@@ -431,6 +440,13 @@ impl Stats {
         Statistic::merge(self, other);
     }
 
+    /// Returns what a node has done, without what it holds: of one that is gone.
+    #[must_use]
+    pub fn without_gauges(mut self) -> Self {
+        self.clear_gauges();
+        self
+    }
+
     /// Returns what has happened since `earlier`, statistics of the same node: counters and histograms without what they had
     /// then, gauges and maxima as they are now.
     #[must_use]
@@ -442,88 +458,6 @@ impl Stats {
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.show(f, &"libp2p_kademlia")
-    }
-}
-
-/// One group of numbers for each kind of message.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ByMessageType<T> {
-    /// Of PING.
-    pub ping: T,
-    /// Of FIND_NODE.
-    pub find_node: T,
-    /// Of GET_VALUE.
-    pub get_value: T,
-    /// Of PUT_VALUE.
-    pub put_value: T,
-    /// Of GET_PROVIDERS.
-    pub get_providers: T,
-    /// Of ADD_PROVIDER.
-    pub add_provider: T,
-}
-
-impl<T> ByMessageType<T> {
-    /// Returns the group of a kind.
-    pub const fn of(&self, kind: MessageType) -> &T {
-        match kind {
-            MessageType::Ping => &self.ping,
-            MessageType::FindNode => &self.find_node,
-            MessageType::GetValue => &self.get_value,
-            MessageType::PutValue => &self.put_value,
-            MessageType::GetProviders => &self.get_providers,
-            MessageType::AddProvider => &self.add_provider,
-        }
-    }
-
-    pub(crate) const fn of_mut(&mut self, kind: MessageType) -> &mut T {
-        match kind {
-            MessageType::Ping => &mut self.ping,
-            MessageType::FindNode => &mut self.find_node,
-            MessageType::GetValue => &mut self.get_value,
-            MessageType::PutValue => &mut self.put_value,
-            MessageType::GetProviders => &mut self.get_providers,
-            MessageType::AddProvider => &mut self.add_provider,
-        }
-    }
-
-    /// Iterates over the groups of all kinds, with their names.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &T)> {
-        [
-            ("ping", &self.ping),
-            ("find_node", &self.find_node),
-            ("get_value", &self.get_value),
-            ("put_value", &self.put_value),
-            ("get_providers", &self.get_providers),
-            ("add_provider", &self.add_provider),
-        ]
-        .into_iter()
-    }
-}
-
-/// All kinds of message.
-const KINDS: [MessageType; 6] = [
-    MessageType::Ping,
-    MessageType::FindNode,
-    MessageType::GetValue,
-    MessageType::PutValue,
-    MessageType::GetProviders,
-    MessageType::AddProvider,
-];
-
-impl<T: Statistic> Statistic for ByMessageType<T> {
-    fn merge(&mut self, other: &Self) {
-        KINDS.into_iter().for_each(|kind| self.of_mut(kind).merge(other.of(kind)));
-    }
-
-    fn since(&self, earlier: &Self) -> Self {
-        let since = |kind| self.of(kind).since(earlier.of(kind));
-        let [ping, find_node, get_value, put_value, get_providers, add_provider] = KINDS.map(since);
-        Self { ping, find_node, get_value, put_value, get_providers, add_provider }
-    }
-
-    fn show(&self, f: &mut fmt::Formatter<'_>, name: &dyn fmt::Display) -> fmt::Result {
-        self.iter().try_for_each(|(kind, group)| group.show(f, &format_args!("{name}_{kind}")))
     }
 }
 
@@ -591,6 +525,7 @@ pub(crate) const fn gauge(len: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::by_message_type::KINDS;
     use super::*;
 
     /// Statistics in which some numbers of each kind have happened.
@@ -619,6 +554,9 @@ mod tests {
         assert_eq!((sum.outbound_requests.ping.started, sum.routing_table.entries), (5, 49));
         assert_eq!(sum.republish.lateness, some(5).republish.lateness, "the longest of both");
         assert_eq!(sum.since(&Stats::default()), sum);
+        let gone = some(4).without_gauges();
+        assert_eq!((gone.outbound_requests.ping.started, gone.routing_table.entries), (4, 0));
+        assert!(gone.republish.lateness.is_zero());
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The house rules: who may import whom, how long a file is, who reads clocks, and that generated code is not stale.
+//! The house rules: who may import whom, how long a file is, who reads clocks, what is public, and that generated code is not
+//! stale.
 //!
 //! Each rule is a function from a file's path and text to what is wrong with it, so that it can be shown to bite.
 
@@ -7,6 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::{env, fs};
+
+#[path = "tidy/modules.rs"]
+mod modules;
 
 const MAX_LINES: usize = 600;
 
@@ -366,4 +370,136 @@ fn acceptance_rows_and_quirks_are_all_there_and_name_tests_that_exist() {
     let dependable = fs::read_to_string(root().join("tests/dependable.md")).unwrap();
     assert!(dependable.lines().filter(|line| line.starts_with("| ")).count() > 20);
     assert_eq!(missing(&dependable, &functions).collect::<Vec<_>>(), Vec::<&str>::new());
+}
+
+/// Rooms that still have circles of files. One without is to be struck: the list only gets shorter.
+const CIRCULAR: &[&str] = &["dht", "query", "routing"];
+
+/// Types whose `impl` blocks still stand in more files than [`MAX_IMPL_FILES`]. One that does no more is to be struck.
+const SCATTERED: &[&str] = &["dht.rs: Dht", "dht/peers.rs: Peers"];
+
+const MAX_IMPL_FILES: usize = 3;
+
+/// Returns circles of files beyond those of some rooms, and rooms that have none.
+fn circular(files: &modules::Files, allowed: &[&str]) -> Vec<String> {
+    let circles = modules::circles(files);
+    let is_in = |circle: &[String], allowed: &str| circle.iter().any(|path| room(path) == allowed);
+    let new = circles.iter().filter(|circle| !allowed.iter().any(|allowed| is_in(circle, allowed)));
+    let mut wrong: Vec<_> = new.map(|circle| format!("a circle: {}", circle.join(", "))).collect();
+    let opened = allowed.iter().filter(|allowed| !circles.iter().any(|circle| is_in(circle, allowed)));
+    wrong.extend(opened.map(|room| format!("`{room}` has no circle any more: strike it from the list")));
+    wrong
+}
+
+/// Returns types beyond some whose `impl` blocks stand in too many files, and those of them that do not.
+fn scattered(files: &modules::Files, allowed: &[&str]) -> Vec<String> {
+    let impls = modules::impls(files).into_iter();
+    let many = impls.filter(|(_, places)| places.len() > MAX_IMPL_FILES);
+    let many: BTreeMap<_, _> =
+        many.map(|((path, name), places)| (format!("{path}: {name}"), places)).collect();
+    let new = many.iter().filter(|(name, _)| !allowed.contains(&name.as_str()));
+    let mut wrong: Vec<_> = new.map(|(name, places)| format!("`impl` of {name} in {places:?}")).collect();
+    let gathered = allowed.iter().filter(|allowed| !many.contains_key(**allowed));
+    wrong.extend(gathered.map(|name| format!("{name} is in few files now: strike it from the list")));
+    wrong
+}
+
+fn read_all<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> modules::Files {
+    files.into_iter().map(|(path, text)| (path.to_owned(), modules::File::read(text))).collect()
+}
+
+fn modules() -> modules::Files {
+    let sources = sources();
+    read_all(sources.iter().map(|(path, text)| (path.as_str(), text.as_str())))
+}
+
+#[test]
+fn no_files_know_each_other_in_a_circle() {
+    assert_eq!(circular(&modules(), CIRCULAR), Vec::<String>::new());
+}
+
+#[test]
+fn the_impl_blocks_of_a_type_stand_in_three_files_at_most() {
+    assert_eq!(scattered(&modules(), SCATTERED), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_public_stands_in_the_list() {
+    let path = root().join("tests/tidy/public.txt");
+    let public: Vec<_> = modules::public(&modules()).into_iter().collect();
+    if std::env::var_os("UPDATE_PUBLIC").is_some() {
+        fs::write(&path, public.join("\n") + "\n").unwrap();
+    }
+    let listed = fs::read_to_string(&path).unwrap_or_default();
+    let listed: Vec<_> = listed.lines().collect();
+    let new: Vec<_> = public.iter().filter(|item| !listed.contains(&item.as_str())).collect();
+    let gone: Vec<_> = listed.iter().filter(|item| !public.iter().any(|there| there == *item)).collect();
+    let why = "if that is meant, run this test with UPDATE_PUBLIC=1";
+    assert!(new.is_empty() && gone.is_empty(), "new: {new:?}, gone: {gone:?}; {why}");
+    assert!(listed.is_sorted() && public.len() == listed.len());
+}
+
+#[test]
+fn a_circle_of_files_is_found_however_the_path_is_written() {
+    let circle = |files: &[(&str, &str)]| {
+        let root = ("lib.rs", "mod a;\nmod x;\nmod y;\nmod z;\n");
+        circular(&read_all(files.iter().copied().chain([root])), &[]).len()
+    };
+    let b = ("a/b.rs", "use super::A;\npub struct B;\n");
+    for a in [
+        "mod b;\npub struct A;\nuse b::B;\n",
+        "mod b;\npub struct A(b::B);\n",
+        "mod b;\npub struct A;\nfn f() { crate::a::b::B; }\n",
+        "mod b;\npub struct A(B);\npub(crate) use self::b::B;\n",
+        "mod b;\npub struct A;\nuse b::{B as C, self};\n",
+    ] {
+        assert_eq!(circle(&[("a.rs", a), b]), 1, "{a}");
+    }
+    for a in [
+        "mod b;\npub struct A;\n",
+        "mod b;\npub struct A;\npub use b::B;\n",
+        "mod b;\npub struct A;\n// use b::B;\nconst TEXT: &str = \"b::B\";\n",
+        "mod b;\npub struct A;\n#[cfg(test)]\nmod tests {\n    use super::b::B;\n}\n",
+    ] {
+        assert_eq!(circle(&[("a.rs", a), b]), 0, "{a}");
+    }
+    // Siblings, one of them by what their parent hands on, and three in a ring.
+    let parent = ("a.rs", "mod b;\nmod c;\npub(crate) use c::C;\n");
+    let c = ("a/c.rs", "use super::super::a::b;\npub struct C(b::B);\n");
+    assert_eq!(circle(&[parent, ("a/b.rs", "use super::C;\npub struct B;\n"), c]), 1);
+    assert_eq!(circle(&[parent, ("a/b.rs", "pub struct B;\n"), c]), 0);
+    let ring = [
+        ("x.rs", "use crate::y::Y;\npub struct X;\n"),
+        ("y.rs", "pub struct Y(crate::z::Z);\n"),
+        ("z.rs", "use super::x::*;\npub struct Z(X);\n"),
+    ];
+    assert_eq!(circle(&ring[..]), 1);
+    let files = read_all(ring.into_iter().chain([("lib.rs", "mod x;\nmod y;\nmod z;\n")]));
+    assert!(circular(&files, &["y"]).is_empty(), "it is allowed where one of its rooms is");
+    assert_eq!(circular(&files, &["y", "w"]).len(), 1, "a room without a circle is struck");
+}
+
+#[test]
+fn a_type_whose_impl_blocks_stand_in_many_files_is_found() {
+    let a = ("a.rs", "mod b;\nmod c;\nmod d;\npub struct A<T>(T);\nimpl<T: Into<u8>> A<T> {}\n");
+    let b = ("a/b.rs", "use super::A;\nimpl<'a, T> Iterator for A<&'a T> where T: Clone {}\n");
+    let c = ("a/c.rs", "impl super::A<u8> {}\n");
+    let d = ("a/d.rs", "use super::A as Other;\nimpl Other<u16> {}\n");
+    let tested = ("a/d.rs", "use super::A;\n#[cfg(test)]\nimpl A<u16> {}\n");
+    assert_eq!(scattered(&read_all([a, b, c]), &[]).len(), 0);
+    assert_eq!(scattered(&read_all([a, b, c, tested]), &[]).len(), 0);
+    assert_eq!(scattered(&read_all([a, b, c, d]), &[]).len(), 1);
+    assert_eq!(scattered(&read_all([a, b, c, d]), &["a.rs: A"]).len(), 0);
+    assert_eq!(scattered(&read_all([a, b, c]), &["a.rs: A"]).len(), 1, "it is to be struck");
+}
+
+#[test]
+fn an_item_is_public_if_it_can_be_named_from_outside() {
+    let files = read_all([
+        ("lib.rs", "pub mod open;\nmod shut;\npub use shut::{Shown, Inner as Renamed};\nfn f() {}\n"),
+        ("open.rs", "pub const fn f() {}\npub(crate) struct Own;\n#[doc(hidden)]\npub struct Hidden;\n"),
+        ("shut.rs", "pub struct Shown;\npub struct Inner;\npub struct Unseen;\n"),
+    ]);
+    let public: Vec<_> = modules::public(&files).into_iter().collect();
+    assert_eq!(public, ["Renamed", "Shown", "open", "open::f"]);
 }

@@ -8,7 +8,9 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::BytesMut;
 use libp2p_kademlia::dht::{InboundId, RequestId};
-use libp2p_kademlia::fuzzing::{Connection, FromHandler, Node, Purpose, Script, Step, ToHandler};
+use libp2p_kademlia::fuzzing::{
+    Action, Connection, FromHandler, Node, OutboundRequest, Purpose, Script, ToHandler,
+};
 use libp2p_kademlia::message::{Request, Response, SentRecord};
 use libp2p_kademlia::time::{Duration, Instant};
 use libp2p_kademlia::wire::{encode_request, encode_response};
@@ -151,8 +153,8 @@ impl World {
             assert!(turn < 10_000, "it never comes to rest");
             self.flag.0.store(false, Ordering::Relaxed);
             match self.connection.poll(&mut Context::from_waker(&self.waker), self.now) {
-                Poll::Ready(Step::Tell(event)) => self.told(event),
-                Poll::Ready(Step::Open(purpose)) => self.wanted.push(purpose),
+                Poll::Ready(Action::Tell(event)) => self.told(event),
+                Poll::Ready(Action::Open(purpose)) => self.wanted.push(purpose),
                 Poll::Pending if self.flag.0.load(Ordering::Relaxed) => {}
                 Poll::Pending => break,
             }
@@ -230,7 +232,8 @@ impl World {
                 self.connection.accept(script, self.now);
             }
             1 | 2 => {
-                self.connection.take(ToHandler::Request(RequestId::new(self.next), request(arg)));
+                self.connection
+                    .take(ToHandler::Request(OutboundRequest::new(RequestId::new(self.next), request(arg))));
                 self.asked.insert(self.next, ());
                 self.next += 1;
             }

@@ -8,7 +8,7 @@ use super::Client;
 use crate::command::Command;
 use crate::error::{AddProviderError, ClientError, ProvideReport};
 use crate::event::QueryResult;
-use crate::net::desk::{Call, CancelOnDrop, MAX_RESULTS, ReplyTo};
+use crate::net::command_channel::{CancelOnDrop, ClientCommand, MAX_RESULTS, ReplySender};
 use crate::net::providers::Providers;
 use crate::net::timer;
 use crate::record::RecordKey;
@@ -36,8 +36,8 @@ impl Client {
         key: RecordKey,
     ) -> Result<ProvideReport, AddProviderError> {
         let (reply, answer) = oneshot::channel();
-        let ticket = self.calls.next_ticket();
-        let sent = self.calls.send(Call::Query { ticket, command, reply: ReplyTo::First(reply) });
+        let id = self.commands.next_id();
+        let sent = self.commands.send(ClientCommand::Query { id, command, reply: ReplySender::First(reply) });
         sent.map_err(|error| AddProviderError::of_query(error, key.clone()))?;
         match self.within(answer.map_err(|_| ClientError::Closed)).await {
             Ok(QueryResult::StartProviding(result)) => result.map(|ok| ok.report),
@@ -51,7 +51,7 @@ impl Client {
     /// [`AddProviderError::Store`] if this node's store cannot.
     pub async fn stop_providing(&self, key: impl Into<RecordKey>) -> Result<(), AddProviderError> {
         let key = key.into();
-        match self.ask(|reply| Call::StopProviding(key.clone(), reply)).await {
+        match self.ask(|reply| ClientCommand::StopProviding(key.clone(), reply)).await {
             Ok(result) => result.map_err(|source| AddProviderError::Store { key, source }),
             Err(error) => Err(AddProviderError::of_query(error, key)),
         }
@@ -71,9 +71,9 @@ impl Client {
         // Who watches waits for whoever may come.
         let is_watch = matches!(command, Command::WatchProviders { .. });
         let limit = self.limit.filter(|_| !is_watch).map(timer::sleep);
-        let ticket = self.calls.next_ticket();
-        let begun = self.calls.send(Call::Query { ticket, command, reply: ReplyTo::Each(reply) });
-        let guard = CancelOnDrop::new(&self.calls, begun.is_ok().then_some(ticket));
+        let id = self.commands.next_id();
+        let begun = self.commands.send(ClientCommand::Query { id, command, reply: ReplySender::Each(reply) });
+        let guard = CancelOnDrop::new(&self.commands, begun.is_ok().then_some(id));
         Providers::new(key, (results, limit), guard, but, begun)
     }
 }

@@ -2,7 +2,7 @@
 
 use libp2p_identity::PeerId;
 
-use super::Shortage;
+use super::shortage::Shortage;
 use crate::error::{GetRecordError, PutRecordError, PutReport};
 use crate::peer::PeerInfo;
 use crate::record::{PeerRecord, Record, RecordKey};

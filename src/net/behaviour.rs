@@ -25,24 +25,25 @@ use libp2p_swarm::{
 };
 
 use super::budget::NodeBuffer;
+use super::command_channel::{AdvertisedKeys, ClientQueries, CommandReceiver, CommandSender};
 use super::connections::{Connections, Delivery};
-use super::desk::Desk;
 use super::entropy;
-use super::handler::{FromHandler, Handler, Limits, ToHandler, Told, connection_of};
+use super::handler::Handler;
+use super::limits::Limits;
+use super::messages::{FromHandler, OutboundRequest, ToHandler, Told, connection_of};
 use super::timer::{self, Timer};
 use super::watch::Watch;
 use crate::addrs::{Addresses, without_peer};
-use crate::command::Command;
 use crate::config::Config;
 pub use commands::QueryMut;
 
 use crate::dht::{self, Dht, DialFailure, DialId, Input, Output, Unreached};
-use crate::event::{Event, QueryId};
+use crate::event::Event;
 use crate::stats::{Statistic as _, Transport};
 use crate::store::{MemoryStore, RecordStore};
 use crate::time::Now;
 
-/// How many turns one call of `poll` takes at most, before it lets others have theirs.
+/// How many turns one call of `poll` takes at most, before it lets others have theirs. Chosen, not measured.
 const MAX_TURNS: usize = 256;
 
 /// A Kademlia DHT as a behaviour of a swarm.
@@ -78,7 +79,9 @@ pub struct Behaviour<S = MemoryStore> {
     events: VecDeque<ToSwarm<Event, ToHandler>>,
     /// The address of a peer that was just made known, which the swarm tells everybody, this behaviour included.
     echo: Option<(PeerId, Multiaddr)>,
-    desk: Desk,
+    commands: CommandReceiver,
+    client_queries: ClientQueries,
+    advertised: AdvertisedKeys,
     watch: Watch,
     waker: Option<Waker>,
     counts: Transport,
@@ -110,7 +113,9 @@ impl<S: RecordStore + 'static> Behaviour<S> {
             dials: IndexMap::new(),
             events: VecDeque::new(),
             echo: None,
-            desk: Desk::default(),
+            commands: CommandReceiver::default(),
+            client_queries: ClientQueries::default(),
+            advertised: AdvertisedKeys::default(),
             watch,
             waker: None,
             counts: Transport::default(),
@@ -126,23 +131,9 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         result
     }
 
-    /// Returns the desk at which clients leave their calls.
-    pub(crate) fn desk(&self) -> &Desk {
-        &self.desk
-    }
-
-    pub(crate) fn desk_mut(&mut self) -> &mut Desk {
-        &mut self.desk
-    }
-
-    /// Begins the query of a command.
-    pub(crate) fn run(&mut self, command: Command) -> QueryId {
-        self.call(|dht, now| dht.run(now, command))
-    }
-
-    /// Lets a query tell so many providers more.
-    pub(crate) fn make_room(&mut self, id: QueryId, more: usize) {
-        self.call(|dht, now| dht.make_room(now, id, more));
+    /// Returns the sending end of the command channel, for a client.
+    pub(crate) fn command_sender(&self) -> CommandSender {
+        self.commands.sender()
     }
 
     fn input(&mut self, input: Input) {
@@ -164,10 +155,10 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     /// query may be there only until then.
     fn output(&mut self, output: Output) -> Option<Event> {
         match output {
-            Output::Event(event) => return self.desk.claim(event),
+            Output::Event(event) => return self.client_queries.deliver(event),
             Output::Dial { id, peer, addresses, beside } => self.dial(id, peer, addresses, beside),
             Output::SendRequest { connection, id, request, .. } => {
-                self.tell(connection.0, ToHandler::Request(id, request));
+                self.tell(connection.0, ToHandler::Request(OutboundRequest::new(id, request)));
             }
             Output::CancelRequest { connection, id, .. } => self.tell(connection.0, ToHandler::Cancel(id)),
             Output::SendResponse { id, response, .. } => {
@@ -424,25 +415,21 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
                 self.deliver(delivery);
                 continue;
             }
-            if let Poll::Ready(call) = self.desk.poll(cx) {
-                // Calls without end do not put off what is due.
+            if let Poll::Ready(command) = self.commands.poll(cx) {
+                // Commands without end do not put off what is due.
                 let now = timer::both();
                 if self.dht.poll_timeout().is_some_and(|deadline| deadline.at <= now.instant) {
                     self.dht.handle_timeout(now);
                 }
-                call.carry_out(self);
+                self.execute(command);
                 continue;
             }
             if let Some(progress) = self.watch.poll(cx, self.dht.store()) {
                 self.input(Input::StoreAdvanced { progress });
                 continue;
             }
-            let deadline = self.dht.poll_timeout();
-            let now = timer::both();
-            let at = deadline.as_ref().map(|deadline| deadline.at);
-            if self.timer.poll(cx, now.instant, at).is_ready() {
-                let reason = deadline.map(|deadline| deadline.reason);
-                tracing::trace!(reason, "the node does what is due");
+            let (deadline, now) = (self.dht.poll_timeout(), timer::both());
+            if self.timer.poll(cx, now.instant, deadline).is_ready() {
                 self.dht.handle_timeout(now);
                 continue;
             }
@@ -458,7 +445,12 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
 
 #[cfg(test)]
 mod tests {
+    use futures::channel::oneshot;
+    use libp2p_identity::Keypair;
+
     use super::*;
+    use crate::net::command_channel::ClientCommand;
+    use crate::time::Duration;
 
     /// An error of a transport as a swarm has it.
     #[derive(Debug)]
@@ -490,5 +482,28 @@ mod tests {
         assert_eq!(unreached(&name, &nameless), Unreached::NotResolved("no records found".into()));
         let broken = io::Error::other(Boxed::Transport(io::Error::other("no handshake")));
         assert_eq!(unreached(&name, &broken), Unreached::Other("no handshake".into()));
+    }
+
+    #[test]
+    fn commands_without_end_do_not_put_off_what_is_due() {
+        let [local, silent] = [(); 2].map(|()| Keypair::generate_ed25519().public().to_peer_id());
+        let (soft, timeout) = (Duration::from_millis(1), Duration::from_millis(100));
+        let config = Config::default().with_soft_timeout(soft..=soft).unwrap();
+        let config = config.with_request_timeout(timeout).unwrap();
+        let mut node = Behaviour::with_config(local, MemoryStore::new(local), config);
+        node.add_address(&silent, "/ip4/127.0.0.1/tcp/4001".parse().unwrap());
+        node.ping(silent);
+        let (since, commands) = (timer::now(), node.command_sender());
+        let mut cx = Context::from_waker(Waker::noop());
+        loop {
+            while commands.send(ClientCommand::PeerCount(oneshot::channel().0)).is_ok() {}
+            let polled = node.poll(&mut cx);
+            let passed = timer::now() - since;
+            if let Poll::Ready(ToSwarm::GenerateEvent(Event::OutboundQueryProgressed { .. })) = polled {
+                assert!(passed >= timeout);
+                return;
+            }
+            assert!(passed < 20 * timeout, "time stands still");
+        }
     }
 }

@@ -1,11 +1,11 @@
 //! How many bytes may wait: half messages of a connection, answers of a connection and of the node.
 //!
-//! Knows numbers only. Whoever takes part in a sum says how much; the sum says whether there is room for more.
+//! Knows numbers only. Each part of a sum says how much it holds; the sum says whether there is room for more.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What the answers of all connections hold together.
+/// The bytes that the answers of all connections hold together.
 #[derive(Clone, Debug)]
 pub(super) struct NodeBuffer {
     used: Arc<AtomicUsize>,
@@ -28,7 +28,7 @@ impl NodeBuffer {
     }
 }
 
-/// What the answers of one connection hold of the node's buffer; given back when it is dropped.
+/// The share of one connection in the node's buffer: what its answers hold; given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Share {
     node: NodeBuffer,
@@ -61,22 +61,22 @@ impl Drop for Share {
     }
 }
 
-/// What the half messages of a connection hold, large ones only.
+/// The bytes that incomplete messages of a connection may hold, large ones only.
 ///
 /// A message takes its whole length before more than its beginning is read, and so can always be read to its end; who
-/// finds no room waits until another is complete. One message always has room.
+/// finds no room waits until another is complete. One message always has budget.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct ReadBudget {
     taken: usize,
     limit: usize,
-    /// How much was taken when somebody was last refused.
+    /// How much was reserved when a message was last refused.
     refused_at: Option<usize>,
     /// How many bytes were read and written, whatever they were of, since that was told last.
     pub(super) received: u64,
     pub(super) sent: u64,
 }
 
-impl Room {
+impl ReadBudget {
     pub(super) const fn new(limit: usize) -> Self {
         Self { taken: 0, limit, refused_at: None, received: 0, sent: 0 }
     }
@@ -87,8 +87,8 @@ impl Room {
         self.refused_at = None;
     }
 
-    /// Takes room for a message, or returns `false`.
-    pub(super) const fn take(&mut self, bytes: usize) -> bool {
+    /// Reserves the bytes of a message, or returns `false`.
+    pub(super) const fn reserve(&mut self, bytes: usize) -> bool {
         let has_room = self.taken == 0 || self.taken.saturating_add(bytes) <= self.limit;
         if has_room {
             self.taken += bytes;
@@ -98,11 +98,11 @@ impl Room {
         has_room
     }
 
-    pub(super) const fn give_back(&mut self, bytes: usize) {
+    pub(super) const fn release(&mut self, bytes: usize) {
         self.taken = self.taken.saturating_sub(bytes);
     }
 
-    /// Returns whether somebody was refused in this round who may have room with so much taken.
+    /// Returns whether a message was refused in this round that may have room with so much reserved.
     pub(super) fn may_retry(&self, taken: usize) -> bool {
         self.refused_at.is_some_and(|then| taken < then)
     }
@@ -130,13 +130,13 @@ mod tests {
 
     #[test]
     fn one_message_always_has_room_and_whoever_is_refused_may_retry_when_less_is_taken() {
-        let mut room = Room::new(100);
-        assert!(room.take(150), "the only one");
-        assert!(!room.take(1));
-        assert!(!room.may_retry(150) && room.may_retry(149));
-        room.give_back(150);
-        assert!(room.take(60) && room.take(40) && !room.take(1));
-        room.begin(100);
-        assert!(!room.may_retry(0), "nobody was refused in this round");
+        let mut budget = ReadBudget::new(100);
+        assert!(budget.reserve(150), "the only one");
+        assert!(!budget.reserve(1));
+        assert!(!budget.may_retry(150) && budget.may_retry(149));
+        budget.release(150);
+        assert!(budget.reserve(60) && budget.reserve(40) && !budget.reserve(1));
+        budget.begin(100);
+        assert!(!budget.may_retry(0), "nobody was refused in this round");
     }
 }

@@ -12,15 +12,15 @@ use indexmap::IndexMap;
 use libp2p_identity::PeerId;
 use libp2p_swarm::ConnectionId;
 
-use super::handler::ToHandler;
+use super::messages::ToHandler;
 
 /// So much may be handed to a handler and not taken: half of what the queue of a connection holds by the swarm's default
 /// (32), so that the swarm is never left with something that it cannot deliver.
 const MAX_HANDED: u64 = 16;
 
-/// What tells the behaviour that a handler has taken something.
+/// The wakeup of the behaviour by a handler that has taken something.
 #[derive(Debug, Default)]
-struct Bell {
+struct Wakeup {
     is_awaited: AtomicBool,
     waker: AtomicWaker,
 }
@@ -29,22 +29,22 @@ struct Bell {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Credit {
     taken: Arc<AtomicU64>,
-    bell: Arc<Bell>,
+    wakeup: Arc<Wakeup>,
 }
 
 impl Credit {
     /// The handler has taken what it was handed.
     pub(super) fn take(&self) {
         self.taken.fetch_add(1, Ordering::AcqRel);
-        if self.bell.is_awaited.swap(false, Ordering::AcqRel) {
-            self.bell.waker.wake();
+        if self.wakeup.is_awaited.swap(false, Ordering::AcqRel) {
+            self.wakeup.waker.wake();
         }
     }
 }
 
 /// A connection that is established.
 #[derive(Debug)]
-struct Line {
+struct Connection {
     peer: PeerId,
     id: ConnectionId,
     credit: Credit,
@@ -55,7 +55,7 @@ struct Line {
     is_listed: bool,
 }
 
-impl Line {
+impl Connection {
     fn has_credit(&self) -> bool {
         self.handed.wrapping_sub(self.credit.taken.load(Ordering::Acquire)) < MAX_HANDED
     }
@@ -65,7 +65,7 @@ impl Line {
         match &event {
             ToHandler::Cancel(id) => {
                 let is_it =
-                    |waiting: &ToHandler| matches!(waiting, ToHandler::Request(other, _) if other == id);
+                    |waiting: &ToHandler| matches!(waiting, ToHandler::Request(asked) if asked.id == *id);
                 if let Some(at) = self.outbox.iter().position(is_it) {
                     self.outbox.remove(at);
                     return;
@@ -94,14 +94,14 @@ pub(super) struct Delivery {
 ///
 /// # What it decides
 /// When something is handed to a handler: at once, or when the handler has taken enough of what it has. So a connection
-/// whose task does not run holds up itself and nobody else: the swarm polls no behaviour while it cannot deliver something.
+/// whose task does not run holds up itself and no other: the swarm polls no behaviour while it cannot deliver something.
 ///
 /// # Bounds
 /// Sixteen events of a connection are on their way. What waits is bounded by what the node has in flight on it: 32
 /// requests and as many cancellations, and an answer to each request that its streams let in.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
-    lines: BTreeMap<u64, Line>,
+    open: BTreeMap<u64, Connection>,
     /// The numbers of all connections, those being made included.
     numbers: IndexMap<ConnectionId, (u64, Credit)>,
     next_number: u64,
@@ -109,7 +109,7 @@ pub(super) struct Connections {
     blocked: VecDeque<u64>,
     /// Those that the node closes and that have not ended yet.
     closing: BTreeMap<u64, PeerId>,
-    bell: Arc<Bell>,
+    wakeup: Arc<Wakeup>,
 }
 
 impl Connections {
@@ -117,7 +117,7 @@ impl Connections {
     pub(super) fn begin(&mut self, id: ConnectionId) -> (u64, Credit) {
         let number = self.next_number;
         self.next_number += 1;
-        let credit = Credit { taken: Arc::default(), bell: Arc::clone(&self.bell) };
+        let credit = Credit { taken: Arc::default(), wakeup: Arc::clone(&self.wakeup) };
         self.numbers.insert(id, (number, credit.clone()));
         (number, credit)
     }
@@ -130,24 +130,26 @@ impl Connections {
     /// A connection is established. Returns its number.
     pub(super) fn established(&mut self, peer: PeerId, id: ConnectionId) -> Option<u64> {
         let (number, credit) = self.numbers.get(&id)?.clone();
-        self.lines
-            .insert(number, Line { peer, id, credit, handed: 0, outbox: VecDeque::new(), is_listed: false });
+        self.open.insert(
+            number,
+            Connection { peer, id, credit, handed: 0, outbox: VecDeque::new(), is_listed: false },
+        );
         Some(number)
     }
 
     /// A connection has ended. Returns its number; what waited for its handler is dropped.
     pub(super) fn closed(&mut self, id: ConnectionId) -> Option<u64> {
         let (number, _) = self.numbers.swap_remove(&id)?;
-        self.lines.remove(&number);
+        self.open.remove(&number);
         self.closing.remove(&number);
         Some(number)
     }
 
     /// The node closes a connection, which may take long to end. Returns the swarm's own name of it.
     pub(super) fn close(&mut self, number: u64) -> Option<ConnectionId> {
-        let line = self.lines.get(&number)?;
-        self.closing.insert(number, line.peer);
-        Some(line.id)
+        let connection = self.open.get(&number)?;
+        self.closing.insert(number, connection.peer);
+        Some(connection.id)
     }
 
     /// Returns whether a connection to a peer, which the node closes, has not ended yet.
@@ -163,15 +165,15 @@ impl Connections {
     /// Tells the handler of a connection something. Returns it if it is to be delivered now; otherwise it waits. If the
     /// connection is gone it is dropped: the node has been told.
     pub(super) fn tell(&mut self, number: u64, event: ToHandler) -> Option<Delivery> {
-        let line = self.lines.get_mut(&number)?;
-        if line.outbox.is_empty() && line.has_credit() {
-            line.handed = line.handed.wrapping_add(1);
-            return Some(Delivery { peer: line.peer, connection: line.id, event });
+        let connection = self.open.get_mut(&number)?;
+        if connection.outbox.is_empty() && connection.has_credit() {
+            connection.handed = connection.handed.wrapping_add(1);
+            return Some(Delivery { peer: connection.peer, connection: connection.id, event });
         }
-        if !std::mem::replace(&mut line.is_listed, true) {
+        if !std::mem::replace(&mut connection.is_listed, true) {
             self.blocked.push_back(number);
         }
-        line.push(event);
+        connection.push(event);
         None
     }
 
@@ -182,7 +184,7 @@ impl Connections {
 
     /// Returns the numbers of all connections.
     pub(super) fn all(&self) -> Vec<u64> {
-        self.lines.keys().copied().collect()
+        self.open.keys().copied().collect()
     }
 
     /// Returns something that has waited and can be delivered now; if nothing can, the task is woken when it may be.
@@ -190,16 +192,16 @@ impl Connections {
         if self.blocked.is_empty() {
             return None;
         }
-        self.bell.waker.register(cx.waker());
-        // Whoever takes something does so before it looks at the bell: with an exchange on either side, it finds the bell set, or
-        // what it took is seen here. If it is still set, nobody has taken anything since all were looked at.
-        if self.bell.is_awaited.swap(true, Ordering::AcqRel) {
+        self.wakeup.waker.register(cx.waker());
+        // A handler takes something before it looks whether that is awaited: with an exchange on either side, it finds that it
+        // is, or what it took is seen here. If it still is, nothing has been taken since all were looked at.
+        if self.wakeup.is_awaited.swap(true, Ordering::AcqRel) {
             return None;
         }
         let delivery = self.next_delivery();
         if delivery.is_some() {
             // There may be more.
-            self.bell.is_awaited.store(false, Ordering::Release);
+            self.wakeup.is_awaited.store(false, Ordering::Release);
         }
         delivery
     }
@@ -207,19 +209,19 @@ impl Connections {
     fn next_delivery(&mut self) -> Option<Delivery> {
         for _ in 0..self.blocked.len() {
             let number = self.blocked.pop_front()?;
-            let Some(line) = self.lines.get_mut(&number) else {
+            let Some(connection) = self.open.get_mut(&number) else {
                 continue;
             };
-            let event = if line.has_credit() { line.outbox.pop_front() } else { None };
-            line.is_listed = !line.outbox.is_empty();
-            if line.is_listed {
+            let event = if connection.has_credit() { connection.outbox.pop_front() } else { None };
+            connection.is_listed = !connection.outbox.is_empty();
+            if connection.is_listed {
                 self.blocked.push_back(number);
             }
             let Some(event) = event else {
                 continue;
             };
-            line.handed = line.handed.wrapping_add(1);
-            return Some(Delivery { peer: line.peer, connection: line.id, event });
+            connection.handed = connection.handed.wrapping_add(1);
+            return Some(Delivery { peer: connection.peer, connection: connection.id, event });
         }
         None
     }
@@ -231,6 +233,7 @@ mod tests {
     use crate::dht::RequestId;
     use crate::event::Mode;
     use crate::message::Request;
+    use crate::net::messages::OutboundRequest;
     use std::sync::atomic::AtomicUsize;
     use std::task::{Wake, Waker};
 
@@ -248,7 +251,7 @@ mod tests {
     }
 
     fn request(n: u64) -> ToHandler {
-        ToHandler::Request(RequestId::new(n), Request::Ping)
+        ToHandler::Request(OutboundRequest::new(RequestId::new(n), Request::Ping))
     }
 
     fn open(connections: &mut Connections, id: usize) -> (u64, Credit) {
@@ -273,7 +276,10 @@ mod tests {
         credit.take();
         assert_eq!(count.0.load(Ordering::Relaxed), 1, "the behaviour is woken");
         let next = connections.poll(&cx).unwrap();
-        assert!(matches!(next.event, ToHandler::Request(id, _) if id == RequestId::new(16)), "in order");
+        assert!(
+            matches!(next.event, ToHandler::Request(asked) if asked.id == RequestId::new(16)),
+            "in order"
+        );
         assert!(connections.poll(&cx).is_none());
     }
 

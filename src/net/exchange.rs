@@ -1,6 +1,6 @@
 //! One stream: messages in, messages out.
 //!
-//! Knows streams and the codec; knows neither requests in flight nor who is at the other end.
+//! Knows streams and the codec; knows neither requests in flight nor the peer at the other end.
 //!
 //! A stream that is idle holds no buffer to speak of. `asynchronous-codec`'s `Framed` holds 16 KiB for each from the
 //! start, which is 320 MB for the 20,000 connections of a large server.
@@ -13,21 +13,22 @@ use asynchronous_codec::{Decoder, Encoder};
 use bytes::{Buf as _, BytesMut};
 use futures::{AsyncRead, AsyncWrite};
 
-use super::budget::Room;
+use super::budget::ReadBudget;
 use crate::stats::gauge;
 use crate::time::{Duration, Instant, after, earliest};
 use crate::wire::{DecodeError, frame_len};
 
-/// So much is read at once.
+/// How many bytes are read at once. Chosen, not measured: a page.
 const CHUNK: usize = 4096;
 
-/// How often a stream is read or written in one call; then the task is woken, and others have their turn.
+/// How often a stream is read or written in one call; then the task is woken, and others have their turn. Chosen, not
+/// measured.
 const TURNS: usize = 16;
 
-/// A message up to this length needs no room of the connection: its first chunk may be all of it.
+/// A message up to this length reserves nothing of the connection: its first chunk may be all of it.
 pub(super) const SMALL: usize = CHUNK;
 
-/// A buffer that has grown beyond this is given back when it is empty.
+/// A buffer that has grown beyond this is given back when it is empty. Chosen, not measured: two chunks.
 const KEPT_BUFFER: usize = 8192;
 
 /// Messages over a stream of bytes.
@@ -35,11 +36,11 @@ const KEPT_BUFFER: usize = 8192;
 /// # What time does
 /// A message that arrives has its time from its first byte on, but for what passes while it is not read by our own choice
 /// ([`pause`](Self::pause)). What is written has its time from when the first of it was put into the empty buffer until
-/// all of it is flushed: whoever writes puts in little at once. [`deadline`](Self::deadline) names both; whoever is told
-/// that it has passed ends the stream.
+/// all of it is flushed: little is put in at once. [`deadline`](Self::deadline) names both; when it has passed, the caller
+/// ends the stream.
 ///
 /// # Bounds
-/// Reading: a message and [`CHUNK`]; one longer than [`SMALL`] only if the connection has [`Room`] for it. Writing: what is
+/// Reading: a message and [`CHUNK`]; one longer than [`SMALL`] only if the connection has [`ReadBudget`] for it. Writing: what is
 /// put in. A call reads and writes [`TURNS`] times at most.
 #[derive(Debug)]
 pub(super) struct Exchange<T, C> {
@@ -55,7 +56,7 @@ pub(super) struct Exchange<T, C> {
     paused: Option<Instant>,
     /// Since when something waits to be written, flushed or closed.
     writing: Option<Instant>,
-    /// How much room of the connection the message that is arriving has taken.
+    /// How many bytes the message that is arriving has reserved of the connection.
     reserved: usize,
 }
 
@@ -84,7 +85,7 @@ where
         &mut self,
         cx: &mut Context<'_>,
         now: Instant,
-        room: &mut Room,
+        budget: &mut ReadBudget,
     ) -> Poll<Result<Option<<C as Decoder>::Item>, DecodeError>> {
         self.resume(now);
         for _ in 0..TURNS {
@@ -92,12 +93,12 @@ where
                 && let Some(message) = self.codec.decode(&mut self.read).transpose()
             {
                 // One that cannot be read is over, too.
-                room.give_back(std::mem::take(&mut self.reserved));
+                budget.release(std::mem::take(&mut self.reserved));
                 self.reading = (!self.read.is_empty()).then_some(now);
                 give_back(&mut self.read);
                 return Poll::Ready(message.map(Some));
             }
-            if !self.has_room(room) {
+            if !self.has_room(budget) {
                 self.pause(now);
                 return Poll::Pending;
             }
@@ -107,7 +108,7 @@ where
                 None | Some([]) if self.read.is_empty() => return Poll::Ready(Ok(None)),
                 None | Some([]) => return Poll::Ready(Err(DecodeError::Truncated)),
                 Some(bytes) => {
-                    room.received += gauge(len);
+                    budget.received += gauge(len);
                     self.read.extend_from_slice(bytes);
                 }
             }
@@ -118,10 +119,10 @@ where
     }
 
     /// Returns whether more of the message may be read that is arriving.
-    fn has_room(&mut self, room: &mut Room) -> bool {
+    fn has_room(&mut self, budget: &mut ReadBudget) -> bool {
         let wanted = frame_len(&self.read).filter(|len| self.reserved == 0 && *len > SMALL);
         if let Some(len) = wanted {
-            if !room.take(len) {
+            if !budget.reserve(len) {
                 return false;
             }
             self.reserved = len;
@@ -162,7 +163,7 @@ where
         self.write.len()
     }
 
-    /// Returns how much room of the connection the message that is arriving has taken.
+    /// Returns how many bytes the message that is arriving has reserved of the connection.
     pub(super) const fn reserved(&self) -> usize {
         self.reserved
     }
@@ -196,13 +197,13 @@ where
     }
 
     /// Writes what is in the buffer, and flushes.
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>, room: &mut Room) -> Poll<io::Result<()>> {
-        ready!(self.poll_write_out(cx, room))?;
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>, budget: &mut ReadBudget) -> Poll<io::Result<()>> {
+        ready!(self.poll_write_out(cx, budget))?;
         self.writing = None;
         Poll::Ready(Ok(()))
     }
 
-    fn poll_write_out(&mut self, cx: &mut Context<'_>, room: &mut Room) -> Poll<io::Result<()>> {
+    fn poll_write_out(&mut self, cx: &mut Context<'_>, budget: &mut ReadBudget) -> Poll<io::Result<()>> {
         let mut turns = 0;
         while !self.write.is_empty() {
             if turns == TURNS {
@@ -214,7 +215,7 @@ where
             if len == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            room.sent += gauge(len);
+            budget.sent += gauge(len);
             self.write.advance(len);
             self.unflushed = true;
         }
@@ -231,10 +232,10 @@ where
         &mut self,
         cx: &mut Context<'_>,
         now: Instant,
-        room: &mut Room,
+        budget: &mut ReadBudget,
     ) -> Poll<io::Result<()>> {
         self.writing.get_or_insert(now);
-        ready!(self.poll_write_out(cx, room))?;
+        ready!(self.poll_write_out(cx, budget))?;
         Pin::new(&mut self.stream).poll_close(cx)
     }
 }
@@ -269,7 +270,7 @@ mod tests {
     type Server = Exchange<Cursor<Vec<u8>>, ServerCodec>;
 
     fn read(exchange: &mut Server) -> Result<Option<Request>, DecodeError> {
-        block_on(poll_fn(|cx| exchange.poll_read(cx, start(), &mut Room::new(0))))
+        block_on(poll_fn(|cx| exchange.poll_read(cx, start(), &mut ReadBudget::new(0))))
     }
 
     #[test]
@@ -299,9 +300,9 @@ mod tests {
         assert!(exchange.read.capacity() <= KEPT_BUFFER);
         exchange.send(&Response::Pong, start());
         assert!(exchange.is_writing());
-        let mut room = Room::new(0);
-        block_on(poll_fn(|cx| exchange.poll_close(cx, start(), &mut room))).unwrap();
-        assert_eq!(room.sent, 5, "what was written is counted");
+        let mut budget = ReadBudget::new(0);
+        block_on(poll_fn(|cx| exchange.poll_close(cx, start(), &mut budget))).unwrap();
+        assert_eq!(budget.sent, 5, "what was written is counted");
         assert_eq!(exchange.unwritten(), 0);
         assert!(exchange.stream.into_inner().ends_with(&[4, 8, 5, 0x50, 1]));
     }

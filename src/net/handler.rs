@@ -22,104 +22,21 @@ use libp2p_swarm::{ConnectionHandler, ConnectionHandlerEvent, Stream, StreamProt
 
 use super::budget::NodeBuffer;
 use super::connections::Credit;
+use super::limits::Limits;
+use super::messages::{FromHandler, Purpose, ToHandler, Told};
 use super::timer::{self, Timer};
 use super::upgrade::{Offer, Proposal, Refused};
-use crate::config::Config;
-use crate::dht::{InboundId, RequestId};
+use crate::dht::Deadline;
 use crate::error::RequestError;
 use crate::event::Mode;
-use crate::message::{Request, Response};
 use crate::stats::Transport;
 use crate::time::{Duration, Instant, after, earliest};
 
-use streams::{Step, Streams};
+use streams::{Action, Streams};
 
-/// What the behaviour tells a handler.
-#[derive(Debug)]
-pub enum ToHandler {
-    /// Send a request.
-    Request(RequestId, Request),
-    /// Nobody waits for the answer any more; its stream ends.
-    Cancel(RequestId),
-    /// Answer a request of the peer.
-    Respond(InboundId, Response),
-    /// A request of the peer that is not answered has been dealt with.
-    Accept(InboundId),
-    /// Refuse a request of the peer.
-    Refuse(InboundId),
-    /// Keep the connection open though nobody uses it, or no longer.
-    KeepAlive(bool),
-    /// Serve from now on, or stop it.
-    Mode(Mode),
-}
-
-/// What a handler tells the behaviour.
-#[derive(Debug)]
-pub enum FromHandler {
-    /// The peer asks something.
-    RequestReceived(InboundId, Request),
-    /// A request that is not answered is out.
-    RequestSent(RequestId),
-    /// The peer has answered.
-    ResponseReceived(RequestId, Response),
-    /// The peer will not answer.
-    RequestFailed(RequestId, RequestError),
-    /// The peer is said to serve the protocol, or has shown that it does not.
-    Protocol(bool),
-    /// Another behaviour says that the peer does not serve the protocol, or no longer.
-    Doubted,
-}
-
-/// An event for the behaviour, and what the connection has counted since the one before: so counting costs no event, no
-/// lock and nothing shared. After [`TELL_AFTER`] bytes, and when the connection ends, it goes without an event.
-#[derive(Debug)]
-pub struct Told {
-    pub(super) event: Option<FromHandler>,
-    pub(super) counts: Transport,
-}
-
-/// A connection that has nothing else to tell tells what it has counted when it has moved so many bytes (chosen, not
-/// measured).
+/// A connection that has no event for the behaviour tells what it has counted when it has moved so many bytes. Chosen, not
+/// measured.
 const TELL_AFTER: u64 = 64 * 1024;
-
-/// What a stream of this node is opened for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// To ask.
-    Ask,
-    /// To announce, which is not answered, to a peer that is known to speak the protocol.
-    Announce,
-    /// To announce to one that is not known to: its word is awaited.
-    Introduce,
-}
-
-/// The limits of a connection.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    max_frame: usize,
-    max_inbound: usize,
-    inbound_idle: Duration,
-    outbound_idle: Duration,
-    stream_timeout: Duration,
-    max_connection_buffer: usize,
-}
-
-impl From<&Config> for Limits {
-    fn from(config: &Config) -> Self {
-        Self {
-            max_frame: config.max_frame.get(),
-            max_inbound: config.max_inbound_streams.get(),
-            inbound_idle: config.inbound_idle,
-            outbound_idle: config.outbound_idle,
-            stream_timeout: config.stream_timeout,
-            max_connection_buffer: config.max_connection_buffer.get(),
-        }
-    }
-}
-
-/// A message is put into the buffer of a stream while less than so much is in it, and then all of it is written before
-/// more is: small ones share a write, and each has its time.
-const BATCH: usize = 4096;
 
 /// The handler of one connection: what the swarm tells it becomes a call of [`Streams`], with the time.
 ///
@@ -129,7 +46,7 @@ pub struct Handler {
     protocol: StreamProtocol,
     stream_timeout: Duration,
     keep_alive: bool,
-    /// Until then it is kept in any case: whoever has dialled is about to ask.
+    /// Until then it is kept in any case: a peer that has dialled is about to ask.
     fresh_until: Option<Instant>,
     streams: Streams<Stream>,
     timer: Timer,
@@ -137,16 +54,8 @@ pub struct Handler {
 }
 
 /// A new connection is kept for so long though nothing has come over it, or one that closes what is idle at once would close it
-/// before its first request arrives.
+/// before its first request arrives. Chosen, not measured: longer than most round trips.
 const FRESH: Duration = Duration::from_secs(1);
-
-/// How many bits of an [`InboundId`] count the requests of one connection.
-const SEQUENCE_BITS: u32 = 24;
-
-/// Returns the number of the connection that an inbound request came on.
-pub(super) const fn connection_of(id: InboundId) -> u64 {
-    id.0 >> SEQUENCE_BITS
-}
 
 impl Handler {
     pub(super) fn new(
@@ -227,10 +136,10 @@ impl ConnectionHandler for Handler {
         let now = timer::now();
         self.fresh_until.take_if(|until| *until <= now);
         match self.streams.poll(cx, now) {
-            Poll::Ready(Step::Tell(event)) => {
+            Poll::Ready(Action::Tell(event)) => {
                 Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(self.told(Some(event))))
             }
-            Poll::Ready(Step::Open(purpose)) => {
+            Poll::Ready(Action::Open(purpose)) => {
                 let is_confirmed = purpose == Purpose::Introduce;
                 let proposal = Proposal { protocol: self.protocol.clone(), is_confirmed };
                 let protocol = SubstreamProtocol::new(proposal, purpose).with_timeout(self.stream_timeout);
@@ -242,6 +151,7 @@ impl ConnectionHandler for Handler {
             Poll::Pending => {
                 // If it has come, the streams were not done with their turns, and have woken the task.
                 let deadline = earliest(self.streams.deadline(), self.fresh_until);
+                let deadline = deadline.map(|at| Deadline { at, reason: "connection" });
                 let _ = self.timer.poll(cx, now, deadline);
                 Poll::Pending
             }

@@ -1,6 +1,6 @@
 //! The providers that a query finds, as a stream.
 //!
-//! Knows the desk, which hands on what the query tells; how providers are found is the node's affair.
+//! Knows the command channel, which hands on what the query tells; how providers are found is the node's affair.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -12,7 +12,7 @@ use futures::channel::mpsc;
 use futures::{Stream, StreamExt as _};
 use libp2p_identity::PeerId;
 
-use super::desk::{Call, CancelOnDrop, MAX_WAITING};
+use super::command_channel::{CancelOnDrop, ClientCommand, MAX_WAITING};
 use super::timer::Sleep;
 use crate::error::{ClientError, GetProvidersError};
 use crate::event::{GetProvidersOk, QueryResult};
@@ -34,7 +34,7 @@ pub struct Providers {
     ready: VecDeque<PeerInfo>,
     /// How many were taken since the search was told last.
     taken: usize,
-    /// Who is left out.
+    /// The peer that is left out.
     but: Option<PeerId>,
     error: Option<GetProvidersError>,
     is_over: bool,
@@ -63,11 +63,11 @@ impl Providers {
     fn took_one(&mut self) {
         self.taken += 1;
         if self.taken >= MAX_WAITING / 2
-            && let Some(ticket) = self.guard.ticket
+            && let Some(id) = self.guard.id
         {
             let taken = std::mem::take(&mut self.taken);
             // Whoever is gone tells no more anyway.
-            let _ = self.guard.send(Call::More(ticket, taken));
+            let _ = self.guard.send(ClientCommand::MakeRoom(id, taken));
         }
     }
 
@@ -84,7 +84,7 @@ impl Providers {
         }
         self.is_over = true;
         // There is nothing left to cancel.
-        self.guard.ticket = None;
+        self.guard.id = None;
     }
 }
 
@@ -116,9 +116,9 @@ impl Stream for Providers {
                     self.is_over = true;
                     // Nobody waits for it any more, though the stream may be kept.
                     self.results.close();
-                    if let Some(ticket) = self.guard.ticket.take() {
+                    if let Some(id) = self.guard.id.take() {
                         // Nothing to cancel if the swarm is gone.
-                        let _ = self.guard.send(Call::Cancel(ticket));
+                        let _ = self.guard.send(ClientCommand::Cancel(id));
                     }
                 }
                 Some(Poll::Pending) | None => return Poll::Pending,
@@ -137,19 +137,19 @@ impl fmt::Debug for Providers {
 mod tests {
     use std::task::Waker;
 
-    use super::super::desk::Desk;
+    use super::super::command_channel::CommandReceiver;
     use super::*;
     use crate::record::RecordKey;
 
     #[test]
     fn the_search_is_told_of_room_when_half_of_it_was_taken() {
-        let mut desk = Desk::default();
-        let (mut reply, results) = mpsc::channel(super::super::desk::MAX_RESULTS);
-        let ticket = desk.calls().next_ticket();
+        let mut receiver = CommandReceiver::default();
+        let (mut reply, results) = mpsc::channel(super::super::command_channel::MAX_RESULTS);
+        let id = receiver.sender().next_id();
         let mut providers = Providers::new(
             RecordKey::new(b"k"),
             (results, None),
-            CancelOnDrop::new(&desk.calls(), Some(ticket)),
+            CancelOnDrop::new(&receiver.sender(), Some(id)),
             None,
             Ok(()),
         );
@@ -168,8 +168,8 @@ mod tests {
         }
         for taken in 1..=MAX_WAITING {
             assert!(matches!(providers.poll_next_unpin(&mut cx), Poll::Ready(Some(_))));
-            let more = match desk.poll(&mut cx) {
-                Poll::Ready(Call::More(of, more)) if of == ticket => Some(more),
+            let more = match receiver.poll(&mut cx) {
+                Poll::Ready(ClientCommand::MakeRoom(of, more)) if of == id => Some(more),
                 Poll::Ready(other) => panic!("{other:?}"),
                 Poll::Pending => None,
             };
@@ -181,16 +181,16 @@ mod tests {
 
     #[test]
     fn a_search_whose_time_is_up_is_cancelled_though_the_stream_is_kept() {
-        let mut desk = Desk::default();
+        let mut receiver = CommandReceiver::default();
         let (_reply, results) = mpsc::channel(1);
-        let ticket = desk.calls().next_ticket();
-        let guard = CancelOnDrop::new(&desk.calls(), Some(ticket));
+        let id = receiver.sender().next_id();
+        let guard = CancelOnDrop::new(&receiver.sender(), Some(id));
         let limit = Some(super::super::timer::sleep(std::time::Duration::ZERO));
         let mut providers = Providers::new(RecordKey::new(b"k"), (results, limit), guard, None, Ok(()));
         assert_eq!(futures::executor::block_on(providers.next()), None);
         let mut cx = Context::from_waker(Waker::noop());
-        assert!(matches!(desk.poll(&mut cx), Poll::Ready(Call::Cancel(of)) if of == ticket));
+        assert!(matches!(receiver.poll(&mut cx), Poll::Ready(ClientCommand::Cancel(of)) if of == id));
         drop(providers);
-        assert!(desk.poll(&mut cx).is_pending(), "once");
+        assert!(receiver.poll(&mut cx).is_pending(), "once");
     }
 }

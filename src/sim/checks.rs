@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::world::{Node, World};
+use super::network::Network;
+use super::nodes::Node;
 use crate::dht::Dht;
+use crate::stats::Stats;
 use crate::store::MemoryStore;
 use crate::time::Duration;
 
-/// Something that must never happen has happened.
+/// A violation of an invariant: a bug of this library.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("at {at:?}, node {node}: {what}{repeat}")]
 #[non_exhaustive]
@@ -30,91 +32,96 @@ impl Violation {
 }
 
 /// So many peers beyond its bounds a node may remember, until it next forgets some; those it was connected to at once, at
-/// most, come on top, since they go only when it looks.
+/// most, come on top, since they go only when it looks. Chosen, not measured.
 const SLACK: usize = 128;
 
-impl World {
-    /// Checks every node that lives.
-    ///
-    /// Buckets hold at most `k` peers, each where its distance belongs, none twice, never the node itself; IP groups keep
-    /// their limits; it knows of all its connections; dials, requests and memory keep theirs; no query is older than it may be, and no deadline is overdue.
-    ///
-    /// # Errors
-    /// The first [`Violation`].
-    pub fn check(&self) -> Result<(), Violation> {
-        for (n, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.is_alive()) {
-            let Some(dht) = node.dht.as_deref() else {
-                continue;
-            };
-            let wrong = self.check_table(node, dht).or_else(|| self.check_bounds(node, dht));
-            let wrong = wrong.or_else(|| self.check_connections(node, dht));
-            if let Some(what) = wrong {
-                return Err(Violation { at: self.now(), node: n, what, repeat: String::new() });
-            }
+/// Checks every node that lives, and fails with the first [`Violation`].
+pub(super) fn check(network: &Network) -> Result<(), Violation> {
+    for (n, node) in network.nodes.iter().enumerate().filter(|(_, node)| node.is_alive()) {
+        let Some(dht) = node.dht.as_deref() else {
+            continue;
+        };
+        let wrong = check_table(network, node, dht).or_else(|| check_bounds(network, node, dht));
+        let wrong = wrong.or_else(|| check_connections(network, node, dht));
+        if let Some(what) = wrong {
+            return Err(Violation { at: network.since_start(), node: n, what, repeat: String::new() });
         }
-        Ok(())
     }
+    Ok(())
+}
 
-    fn check_table(&self, node: &Node, dht: &Dht<MemoryStore>) -> Option<String> {
-        let k = self.config.bucket_size().get();
-        let mut in_table: BTreeMap<_, u16> = BTreeMap::new();
-        for bucket in dht.table().buckets() {
-            let index = bucket.index();
-            if bucket.entries().len() > k || bucket.entries().is_empty() {
-                return Some(format!("bucket {} holds {} peers", index.get(), bucket.entries().len()));
-            }
-            let mut in_bucket: BTreeMap<_, u16> = BTreeMap::new();
-            let mut peers: Vec<_> = bucket.entries().iter().map(crate::routing::Entry::peer).collect();
-            peers.sort_unstable();
-            if peers.windows(2).any(|two| two.first() == two.last()) {
-                return Some(format!("bucket {} holds a peer twice", index.get()));
-            }
-            for entry in bucket.entries() {
-                if entry.peer() == node.peer || node.key.distance(entry.key()).bucket() != Some(index) {
-                    return Some(format!("{} does not belong into bucket {}", entry.peer(), index.get()));
-                }
-                if let Some(group) = entry.group() {
-                    *in_bucket.entry(group).or_default() += 1;
-                    *in_table.entry(group).or_default() += 1;
-                }
-            }
-            let limit = self.config.diversity.as_ref().map(|limits| u16::from(limits.per_bucket.get()));
-            if let Some((group, count)) =
-                in_bucket.iter().find(|(_, count)| limit.is_some_and(|at| **count > at))
-            {
-                return Some(format!("bucket {} holds {count} of {group:?}", index.get()));
-            }
-        }
-        let limit = self.config.diversity.as_ref().map(|limits| limits.per_table.get());
-        let many = in_table.iter().find(|(_, count)| limit.is_some_and(|at| **count > at));
-        many.map(|(group, count)| format!("the table holds {count} of {group:?}"))
+/// Checks that what all nodes say they have sent is what the network was given, and fails with a [`Violation`] of no node in
+/// particular.
+pub(super) fn check_stats(network: &Network, stats: &Stats) -> Result<(), Violation> {
+    let (requests, traffic) = (&stats.outbound_requests, &network.traffic);
+    let sent: u64 = requests.iter().map(|(_, requests)| requests.sent).sum();
+    let counted = (sent, requests.add_provider.sent, stats.dials.started);
+    let seen = (traffic.requests, traffic.announcements, traffic.dials);
+    if counted == seen {
+        return Ok(());
     }
+    let what = format!("requests, announcements and dials: {counted:?} are counted, {seen:?} were sent");
+    Err(Violation { at: network.since_start(), node: 0, what, repeat: String::new() })
+}
 
-    fn check_connections(&self, node: &Node, dht: &Dht<MemoryStore>) -> Option<String> {
-        let others = node.peers.iter().filter_map(|other| self.nodes.get(*other));
-        let unknown = others.map(|other| other.peer).find(|peer| !dht.is_connected(peer));
-        unknown.map(|peer| format!("it does not know of its connection to {peer}"))
+fn check_table(network: &Network, node: &Node, dht: &Dht<MemoryStore>) -> Option<String> {
+    let k = network.config.bucket_size().get();
+    let mut in_table: BTreeMap<_, u16> = BTreeMap::new();
+    for bucket in dht.table().buckets() {
+        let index = bucket.index();
+        if bucket.entries().len() > k || bucket.entries().is_empty() {
+            return Some(format!("bucket {} holds {} peers", index.get(), bucket.entries().len()));
+        }
+        let mut in_bucket: BTreeMap<_, u16> = BTreeMap::new();
+        let mut peers: Vec<_> = bucket.entries().iter().map(crate::routing::Entry::peer).collect();
+        peers.sort_unstable();
+        if peers.windows(2).any(|two| two.first() == two.last()) {
+            return Some(format!("bucket {} holds a peer twice", index.get()));
+        }
+        for entry in bucket.entries() {
+            if entry.peer() == node.peer || node.key.distance(entry.key()).bucket() != Some(index) {
+                return Some(format!("{} does not belong into bucket {}", entry.peer(), index.get()));
+            }
+            if let Some(group) = entry.group() {
+                *in_bucket.entry(group).or_default() += 1;
+                *in_table.entry(group).or_default() += 1;
+            }
+        }
+        let limit = network.config.diversity.as_ref().map(|limits| u16::from(limits.per_bucket.get()));
+        if let Some((group, count)) = in_bucket.iter().find(|(_, count)| limit.is_some_and(|at| **count > at))
+        {
+            return Some(format!("bucket {} holds {count} of {group:?}", index.get()));
+        }
     }
+    let limit = network.config.diversity.as_ref().map(|limits| limits.per_table.get());
+    let many = in_table.iter().find(|(_, count)| limit.is_some_and(|at| **count > at));
+    many.map(|(group, count)| format!("the table holds {count} of {group:?}"))
+}
 
-    fn check_bounds(&self, node: &Node, dht: &Dht<MemoryStore>) -> Option<String> {
-        if dht.num_dials() > self.config.max_dials.get() {
-            return Some(format!("{} dials are under way", dht.num_dials()));
-        }
-        let table = dht.table();
-        let waiting: usize = table.buckets().map(|bucket| bucket.replacements().len()).sum();
-        let may_know = self.config.max_known_peers.get() + table.len() + waiting + node.most_peers;
-        let may_know = may_know + dht.num_requests() + self.config.max_seeds.get() + SLACK;
-        if dht.num_known_peers() > may_know {
-            return Some(format!("{} peers are remembered, {may_know} may be", dht.num_known_peers()));
-        }
-        let deadline = dht.poll_timeout();
-        let now = self.now.checked_sub(node.slept).unwrap_or(self.now);
-        if let Some(deadline) = deadline.filter(|deadline| deadline.at < now) {
-            let late = now.saturating_duration_since(deadline.at);
-            return Some(format!("its {} deadline is overdue by {late:?}", deadline.reason));
-        }
-        let began = dht.queries().filter_map(|query| query.stats().start).min()?;
-        let age = now.saturating_duration_since(began);
-        (age > self.config.query_timeout).then(|| format!("a query runs for {age:?}"))
+fn check_connections(network: &Network, node: &Node, dht: &Dht<MemoryStore>) -> Option<String> {
+    let others = node.peers.iter().filter_map(|other| network.nodes.get(*other));
+    let unknown = others.map(|other| other.peer).find(|peer| !dht.is_connected(peer));
+    unknown.map(|peer| format!("it does not know of its connection to {peer}"))
+}
+
+fn check_bounds(network: &Network, node: &Node, dht: &Dht<MemoryStore>) -> Option<String> {
+    if dht.num_dials() > network.config.max_dials.get() {
+        return Some(format!("{} dials are under way", dht.num_dials()));
     }
+    let table = dht.table();
+    let waiting: usize = table.buckets().map(|bucket| bucket.replacements().len()).sum();
+    let may_know = network.config.max_known_peers.get() + table.len() + waiting + node.most_peers;
+    let may_know = may_know + dht.num_requests() + network.config.max_seeds.get() + SLACK;
+    if dht.num_known_peers() > may_know {
+        return Some(format!("{} peers are remembered, {may_know} may be", dht.num_known_peers()));
+    }
+    let deadline = dht.poll_timeout();
+    let now = network.now().checked_sub(node.slept).unwrap_or(network.now());
+    if let Some(deadline) = deadline.filter(|deadline| deadline.at < now) {
+        let late = now.saturating_duration_since(deadline.at);
+        return Some(format!("its {} deadline is overdue by {late:?}", deadline.reason));
+    }
+    let began = dht.queries().filter_map(|query| query.stats().start).min()?;
+    let age = now.saturating_duration_since(began);
+    (age > network.config.query_timeout).then(|| format!("a query runs for {age:?}"))
 }

@@ -1,4 +1,4 @@
-//! Who is who: the id, the address and the key of the node with a number.
+//! Identities: the id, the address and the key of the node with a number.
 //!
 //! All of them follow from the number and the seed of the simulation, and an address leads back to its number.
 
@@ -12,15 +12,17 @@ use libp2p_identity::PeerId;
 use super::links::Transport;
 use crate::key::Key;
 
-/// First octets of addresses: neither private nor shared, nor of a block that one organisation holds.
+/// First octets of addresses: neither private nor shared, nor of a block that one organisation holds (the
+/// registry of IANA).
 const OCTETS: [(u8, u8); 3] = [(77, 99), (101, 126), (130, 168)];
 
-/// How many IP groups there are.
+/// How many IP groups there are: 88 first octets with 256 second ones.
 const GROUPS: usize = 88 * 256;
 
+/// The port of every node: the one that IPFS nodes listen on by default.
 const PORT: u16 = 4001;
 
-/// Returns the id of a node: it looks like that of an ed25519 key, which nobody has.
+/// Returns the id of a node: it looks like that of an ed25519 key, which does not exist.
 pub(super) fn peer_id(seed: u64, n: usize) -> PeerId {
     let mut preimage = [0; 16];
     preimage[..8].copy_from_slice(&seed.to_le_bytes());

@@ -1,12 +1,12 @@
 //! Links: how long a message takes from one node to another, and what it costs to connect.
 //!
-//! Knows node numbers, randomness and time; neither what is sent nor who is alive.
+//! Knows node numbers, randomness and time; neither what is sent nor which nodes live.
 
 use crate::key::Key;
 use crate::rng::Rng;
 use crate::time::Duration;
 
-/// How long a message and its answer take, between any two nodes.
+/// The round-trip times between nodes.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum RoundTrip {
@@ -23,7 +23,7 @@ pub enum RoundTrip {
     Regions(Vec<Vec<Duration>>),
 }
 
-/// Over what nodes connect, which decides how many round trips that takes.
+/// The transport over which nodes connect, which decides how many round trips that takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Transport {
@@ -43,7 +43,7 @@ impl Transport {
     }
 }
 
-/// What lies between the nodes.
+/// The links between the nodes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Links {
     /// How long a message and its answer take.
@@ -60,7 +60,7 @@ pub struct Links {
     pub lazy: bool,
     /// Whether all nodes are connected to each other from the beginning and stay so: nothing is ever dialled.
     pub warm: bool,
-    /// How long a connection that nobody uses, and not both ends want to keep, stays open.
+    /// How long an idle connection that not both ends want to keep stays open.
     pub idle_timeout: Duration,
 }
 
@@ -80,7 +80,7 @@ impl Default for Links {
     }
 }
 
-/// How often a message is sent again before the simulation takes it for arrived.
+/// How often a message is sent again before the simulation takes it for arrived. Chosen, not measured.
 const MAX_RETRANSMISSIONS: u32 = 6;
 
 impl Links {

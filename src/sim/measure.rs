@@ -1,7 +1,8 @@
 //! Measures: what lookups and tables are held against, by looking at all nodes at once.
 
+use super::network::Network;
+use super::nodes::{Life, Node};
 use super::roles::Role;
-use super::world::{Life, World};
 use crate::error::GetClosestPeersError;
 use crate::event::{GetClosestPeersOk, Mode, QueryStats};
 use crate::key::Key;
@@ -9,16 +10,16 @@ use crate::time::{Duration, Instant};
 
 /// A lookup under way.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asked {
+pub(super) struct RunningLookup {
     pub(super) target: Key,
     pub(super) began: Instant,
 }
 
-/// What came of a lookup.
+/// The outcome of a lookup.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct LookupOutcome {
-    /// Who asked.
+    /// The node that asked.
     pub asker: usize,
     /// When it began, since the beginning of the world.
     pub began: Duration,
@@ -44,7 +45,7 @@ pub struct LookupOutcome {
     pub success: bool,
 }
 
-/// How good the routing tables are, at one time.
+/// The health of the routing tables, at one time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Health {
@@ -60,7 +61,7 @@ pub struct Health {
     pub entries: f64,
 }
 
-/// So long a peer may be gone before an entry for it is stale.
+/// So long a peer may be gone before an entry for it is stale. Chosen, not measured.
 const STALE_AFTER: Duration = Duration::from_secs(60);
 
 #[expect(clippy::cast_precision_loss, reason = "numbers of nodes and requests")]
@@ -68,96 +69,90 @@ pub(super) fn ratio(part: usize, whole: usize) -> f64 {
     if whole == 0 { 1.0 } else { part as f64 / whole as f64 }
 }
 
-impl World {
-    /// Takes note of what came of a lookup.
-    pub(super) fn answered(
-        &mut self,
-        n: usize,
-        asked: Asked,
-        result: Result<GetClosestPeersOk, GetClosestPeersError>,
-        stats: QueryStats,
-    ) {
-        let success = result.is_ok();
-        let found = match result {
-            Ok(ok) => ok.peers,
-            Err(GetClosestPeersError::Query { peers, .. }) => peers,
-            Err(_) => Vec::new(),
-        };
-        let found: Vec<_> = found.iter().filter_map(|peer| self.number_of(&peer.peer_id)).collect();
-        let k = self.config.bucket_size().get();
-        let asker = self.nodes.get(n).map(|node| node.peer);
-        let counts = |node: &super::world::Node| {
-            node.is_findable() && node.born <= asked.began && Some(node.peer) != asker
-        };
-        let truth = self.closest(&asked.target, k, |node| node.role.is_honest() && counts(node));
-        let hits = truth.iter().filter(|n| found.contains(n)).count();
-        let frozen_too = |node: &super::world::Node| {
-            counts(node)
-                || (node.life == Life::Frozen && node.mode == Mode::Server && node.born <= asked.began)
-        };
-        let closest = self.closest(&asked.target, k, |node| node.role.is_honest() && frozen_too(node));
-        let living = closest.iter().filter(|n| truth.contains(n)).count();
-        let of_closest = closest.iter().filter(|n| truth.contains(n) && found.contains(n)).count();
-        let all = self.closest(&asked.target, k, counts);
-        let is_honest = |n: &usize| self.nodes.get(*n).is_some_and(|node| node.role.is_honest());
-        let honest = all.iter().any(|n| is_honest(n) && found.contains(n));
-        self.trace.note(self.now, 13, hits, found.len());
-        self.outcomes.push(LookupOutcome {
-            asker: n,
-            began: asked.began.saturating_duration_since(self.origin),
-            took: self.now.saturating_duration_since(asked.began),
-            requests: stats.num_requests(),
-            soft_timeouts: stats.num_soft_timeouts(),
-            dials: stats.num_dials(),
-            hops: stats.hops(),
-            recall: ratio(hits, truth.len()),
-            of_closest: ratio(of_closest, living),
-            honest,
-            success,
-        });
+/// Measures what came of a lookup.
+pub(super) fn outcome(
+    network: &mut Network,
+    n: usize,
+    asked: RunningLookup,
+    result: Result<GetClosestPeersOk, GetClosestPeersError>,
+    stats: &QueryStats,
+) -> LookupOutcome {
+    let success = result.is_ok();
+    let found = match result {
+        Ok(ok) => ok.peers,
+        Err(GetClosestPeersError::Query { peers, .. }) => peers,
+        Err(_) => Vec::new(),
+    };
+    let found: Vec<_> = found.iter().filter_map(|peer| network.nodes.number_of(&peer.peer_id)).collect();
+    let k = network.config.bucket_size().get();
+    let asker = network.nodes.get(n).map(|node| node.peer);
+    let counts = |node: &Node| node.is_findable() && node.born <= asked.began && Some(node.peer) != asker;
+    let truth = network.nodes.closest(&asked.target, k, |node| node.role.is_honest() && counts(node));
+    let hits = truth.iter().filter(|n| found.contains(n)).count();
+    let frozen_too = |node: &Node| {
+        counts(node) || (node.life == Life::Frozen && node.mode == Mode::Server && node.born <= asked.began)
+    };
+    let closest = network.nodes.closest(&asked.target, k, |node| node.role.is_honest() && frozen_too(node));
+    let living = closest.iter().filter(|n| truth.contains(n)).count();
+    let of_closest = closest.iter().filter(|n| truth.contains(n) && found.contains(n)).count();
+    let all = network.nodes.closest(&asked.target, k, counts);
+    let is_honest = |n: &usize| network.nodes.get(*n).is_some_and(|node| node.role.is_honest());
+    let honest = all.iter().any(|n| is_honest(n) && found.contains(n));
+    network.note(13, hits, found.len());
+    LookupOutcome {
+        asker: n,
+        began: asked.began.saturating_duration_since(network.queue.origin()),
+        took: network.now().saturating_duration_since(asked.began),
+        requests: stats.num_requests(),
+        soft_timeouts: stats.num_soft_timeouts(),
+        dials: stats.num_dials(),
+        hops: stats.hops(),
+        recall: ratio(hits, truth.len()),
+        of_closest: ratio(of_closest, living),
+        honest,
+        success,
     }
+}
 
-    /// Returns what came of the lookups that have ended, in the order in which they did.
-    pub fn outcomes(&self) -> &[LookupOutcome] {
-        &self.outcomes
-    }
-
-    /// Looks at all routing tables.
-    pub fn health(&self) -> Health {
-        let k = self.config.bucket_size().get();
-        let (mut near, mut servers, mut stale, mut entries) = (0, 0, 0, 0);
-        for (n, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.is_alive()) {
-            let Some(dht) = node.dht.as_deref() else {
-                continue;
+/// Measures all routing tables.
+pub(super) fn health(network: &Network) -> Health {
+    let k = network.config.bucket_size().get();
+    let (mut near, mut servers, mut stale, mut entries) = (0, 0, 0, 0);
+    for (n, node) in network.nodes.iter().enumerate().filter(|(_, node)| node.is_alive()) {
+        let Some(dht) = node.dht.as_deref() else {
+            continue;
+        };
+        for entry in dht.table().entries() {
+            entries += 1;
+            let life = network
+                .nodes
+                .number_of(&entry.peer())
+                .and_then(|n| network.nodes.get(n))
+                .map(|node| node.life);
+            if let Some(Life::Gone(since, _)) = life {
+                stale += usize::from(network.now().saturating_duration_since(since) > STALE_AFTER);
+            }
+        }
+        if node.role == Role::Honest {
+            servers += 1;
+            let id = node.peer;
+            let nearest =
+                network.nodes.closest(&node.key, k, |other| other.is_findable() && other.peer != id);
+            let knows = |other: &usize| {
+                let other = network.nodes.get(*other);
+                other.is_some_and(|other| dht.table().entry(&other.key, &other.peer).is_some())
             };
-            for entry in dht.table().entries() {
-                entries += 1;
-                let life =
-                    self.number_of(&entry.peer()).and_then(|n| self.nodes.get(n)).map(|node| node.life);
-                if let Some(Life::Gone(since, _)) = life {
-                    stale += usize::from(self.now.saturating_duration_since(since) > STALE_AFTER);
-                }
-            }
-            if node.role == Role::Honest {
-                servers += 1;
-                let id = node.peer;
-                let nearest = self.closest(&node.key, k, |other| other.is_findable() && other.peer != id);
-                let knows = |other: &usize| {
-                    let other = self.nodes.get(*other);
-                    other.is_some_and(|other| dht.table().entry(&other.key, &other.peer).is_some())
-                };
-                let known = nearest.iter().filter(|other| knows(other)).count();
-                near += usize::from(known + 2 >= nearest.len());
-                debug_assert!(!nearest.contains(&n));
-            }
+            let known = nearest.iter().filter(|other| knows(other)).count();
+            near += usize::from(known + 2 >= nearest.len());
+            debug_assert!(!nearest.contains(&n));
         }
-        let alive = self.alive().count();
-        Health {
-            at: self.now(),
-            alive,
-            near: ratio(near, servers),
-            stale: if entries == 0 { 0.0 } else { ratio(stale, entries) },
-            entries: if alive == 0 { 0.0 } else { ratio(entries, alive) },
-        }
+    }
+    let alive = network.nodes.alive().count();
+    Health {
+        at: network.since_start(),
+        alive,
+        near: ratio(near, servers),
+        stale: if entries == 0 { 0.0 } else { ratio(stale, entries) },
+        entries: if alive == 0 { 0.0 } else { ratio(entries, alive) },
     }
 }

@@ -3,10 +3,11 @@
 use std::fmt;
 
 use super::measure::{Health, LookupOutcome, ratio};
-use super::world::Traffic;
+use super::network::Traffic;
+use crate::stats::Stats;
 use crate::time::Duration;
 
-/// What came of a scenario.
+/// The report of a scenario that was run.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Report {
@@ -30,11 +31,13 @@ pub struct Report {
     pub health: Vec<Health>,
     /// How many entries of tables were replaced though their peers could be reached.
     pub displaced: u64,
+    /// What the nodes have counted since the network came to be, all together, and what they held at the end.
+    pub stats: Stats,
     /// The hash of everything that has happened: the same for the same scenario.
     pub hash: u64,
 }
 
-/// What some lookups cost and found.
+/// A summary of what some lookups cost and found.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Summary {

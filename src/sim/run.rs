@@ -1,13 +1,15 @@
 //! Runs: a scenario from its beginning to its report.
 
 use super::checks::Violation;
+use super::network::Traffic;
+use super::nodes::Node;
 use super::report::Report;
 use super::roles::shuffle;
 use super::scenario::{Incident, Scenario, Start};
-use super::world::{Traffic, World};
-use crate::time::{Duration, Instant};
+use super::world::World;
+use crate::time::Duration;
 
-/// Something that is to happen at some time.
+/// An act of a scenario.
 #[derive(Clone, Copy, Debug)]
 enum Act {
     Incident(Incident),
@@ -15,7 +17,7 @@ enum Act {
     Sample,
 }
 
-/// How many acts pass between two checks of the whole world.
+/// How many acts pass between two checks of the whole world. Chosen, not measured: a check costs as much as some lookups.
 const CHECK_EVERY: usize = 64;
 
 impl Scenario {
@@ -35,7 +37,8 @@ impl Scenario {
         let repeated = |violation: Violation| violation.repeated_by(&self.command());
         let mut world = World::new(self);
         world.check().map_err(repeated)?;
-        let (setup, zero) = (world.traffic(), world.now);
+        let (setup, zero) = (world.traffic(), world.network.now());
+        let setup_stats = world.stats();
         let mut health = Vec::new();
         let mut askers = Vec::new();
         let acts = self.acts();
@@ -54,23 +57,26 @@ impl Scenario {
         world.run_until_answered(self.config_timeout());
         world.run_until(zero + self.lasts);
         world.check().map_err(repeated)?;
+        let stats = world.stats();
+        super::checks::check_stats(&world.network, &stats).map_err(repeated)?;
         health.push(world.health());
         watch(&world, 1.0);
         let joined = match self.start {
             Start::Ideal => world.len(),
-            Start::Join { .. } => world.nodes.iter().filter(|node| node.joined).count(),
+            Start::Join { .. } => world.network.nodes.iter().filter(|node| node.joined).count(),
         };
         Ok(Report {
             nodes: self.nodes,
             alive: world.alive().count(),
             joined,
             setup,
-            setup_took: zero.saturating_duration_since(world.origin),
+            setup_took: zero.saturating_duration_since(world.network.queue.origin()),
             traffic: since(world.traffic(), setup),
-            took: world.now.saturating_duration_since(zero),
-            lookups: std::mem::take(&mut world.outcomes),
+            took: world.network.now().saturating_duration_since(zero),
+            lookups: std::mem::take(&mut world.lookups.outcomes),
             health,
             displaced: world.displaced,
+            stats: stats.since(&setup_stats),
             hash: world.hash(),
         })
     }
@@ -105,25 +111,19 @@ impl Scenario {
     fn look_up(&self, world: &mut World, askers: &mut Vec<usize>) {
         let asker = loop {
             match askers.pop() {
-                Some(n) if world.nodes.get(n).is_some_and(super::world::Node::is_alive) => break n,
+                Some(n) if world.network.nodes.get(n).is_some_and(Node::is_alive) => break n,
                 Some(_) => {}
                 None => {
                     askers.extend(world.alive());
                     if askers.is_empty() {
                         return;
                     }
-                    shuffle(askers, &mut world.rng);
+                    shuffle(askers, &mut world.network.rng);
                 }
             }
         };
-        let key = world.any_key();
+        let key = world.random_key();
         world.look_up_as(asker, &key, self.lookups.precision);
-    }
-}
-
-impl World {
-    fn run_until(&mut self, at: Instant) {
-        self.run_for(at.saturating_duration_since(self.now));
     }
 }
 

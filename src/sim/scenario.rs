@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::event::Precision;
 use crate::time::Duration;
 
-/// What is simulated: a network, what happens to it, and what it is asked.
+/// A scenario: a network, what happens to it, and what it is asked.
 ///
 /// [`Default`] is 1,000 nodes with ideal tables that are well, and 1,000 lookups. Time counts from when the network stands:
 /// when all have joined and [`settle`](Self::settle) has passed.
@@ -23,7 +23,7 @@ pub struct Scenario {
     pub links: Links,
     /// How the network comes to be.
     pub start: Start,
-    /// Who does not play along from the beginning.
+    /// Which nodes do not play along from the beginning.
     pub roles: Roles,
     /// Whether nodes come and go all the time.
     pub churn: Option<Churn>,
@@ -44,7 +44,7 @@ pub struct Scenario {
 #[non_exhaustive]
 pub enum Start {
     /// Each node has a perfect table: in each bucket `k` random nodes of those that belong there, or all of them; and is
-    /// connected to them and knows their round-trip times. Joins and refreshes are off, nobody is probed.
+    /// connected to them and knows their round-trip times. Joins and refreshes are off, no peer is probed.
     Ideal,
     /// The nodes come one after another, each knowing only one of the first.
     Join {
@@ -58,13 +58,13 @@ pub enum Start {
 /// The shares of nodes that do not play along from the beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
 pub struct Roles {
-    /// Clients behind a router: they ask, serve nobody and cannot be dialled.
+    /// Clients behind a router: they ask, do not serve and cannot be dialled.
     pub clients: f64,
     /// Servers that cannot be dialled: dials to them hang.
     pub undialable: f64,
     /// Name only each other, those nearest to what is asked for.
     pub colluders: f64,
-    /// Name made-up peers that are nearest to what is asked for, at addresses where nobody answers.
+    /// Name made-up peers that are nearest to what is asked for, at addresses where no node answers.
     pub poisoners: f64,
     /// Name the right peers at addresses of others.
     pub liars: f64,
@@ -78,7 +78,7 @@ pub struct Roles {
 /// Nodes come and go: their sessions are Weibull distributed with shape 0.5, as measured in BitTorrent and IPFS, so that
 /// most are short and some are very long.
 ///
-/// Whoever is there at the beginning is in the midst of a session. For each that leaves another comes at once.
+/// A node that is there at the beginning is in the midst of a session. For each that leaves another comes at once.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Churn {
     /// The mean of all sessions.
@@ -95,7 +95,7 @@ impl Default for Churn {
     }
 }
 
-/// What happens to a network.
+/// An incident that a network suffers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Incident {
@@ -117,7 +117,7 @@ pub enum Incident {
     Heal,
 }
 
-/// What the nodes are asked: lookups of random keys.
+/// The lookups that the nodes are asked for, of random keys.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Lookups {
     /// How many.

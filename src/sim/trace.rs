@@ -1,4 +1,4 @@
-//! The trace: one number that tells whether two runs were the same.
+//! The trace of a run: one number that tells whether two runs were the same.
 
 use super::links::mix;
 use crate::time::{Duration, Instant};

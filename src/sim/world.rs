@@ -1,179 +1,35 @@
-//! The world: many nodes, one virtual clock, one queue of what happens next.
+//! The world: real nodes on a virtual clock, and what they are asked.
 //!
-//! Does what the nodes put out and tells them what comes of it; decides nothing that a node decides.
+//! Calls nodes when events say so, and hands what they put out to the network; decides nothing that a node decides.
 
-mod clocks;
-mod connections;
-mod people;
-mod questions;
-mod records;
-mod sybils;
-mod transit;
+mod arrivals;
+mod population;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
-
-use bytes::BytesMut;
-use indexmap::{IndexMap, IndexSet};
-use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
-use smallvec::SmallVec;
 
-use super::ids::{address, peer_id};
-use super::links::{Links, mix, seed_of};
-use super::measure::{Asked, LookupOutcome};
-use super::roles::{Role, deal};
-use super::scenario::{Churn, Scenario};
-use super::trace::Trace;
-use crate::config::Config;
-use crate::dht::{Dht, InboundId, Input, Output, RequestId};
-use crate::event::{Mode, QueryId};
-use crate::key::Key;
-use crate::rng::Rng;
-use crate::store::{MemoryStore, MemoryStoreConfig};
+use super::checks::{self, Violation};
+use super::event_queue::SimEvent;
+use super::lookups::LookupLog;
+use super::measure::{self, Health, LookupOutcome, RunningLookup};
+use super::network::{Network, Traffic};
+use super::nodes::Node;
+use super::records::{RecordLog, RecordOutcome};
+use super::scenario::Scenario;
+use super::sessions::Sessions;
+use crate::dht::{Dht, Input, Output, RequestId};
+use crate::event::{Event, Precision, QueryId, QueryResult};
+use crate::message::Request;
+use crate::record::{Quorum, Record, RecordKey};
+use crate::stats::Stats;
+use crate::store::{MemoryStore, MemoryStoreConfig, RecordStore as _};
 use crate::time::{Duration, Instant, Now, SystemTime};
-
-use connections::Connection;
-pub use records::{Reached, RecordOutcome};
-
-/// How a node lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Life {
-    Alive,
-    /// Does nothing and answers nothing; its connections stay, dials to it hang.
-    Frozen,
-    /// Since when; whether dials to it are refused, or hang.
-    Gone(Instant, Refuses),
-}
-
-/// Whether dials to a node that is gone are refused at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refuses {
-    AtOnce,
-    Never,
-}
-
-/// A node and what is around it.
-#[derive(Debug)]
-pub(super) struct Node {
-    pub(super) dht: Option<Box<Dht<MemoryStore>>>,
-    pub(super) peer: PeerId,
-    /// Shared by all who know it.
-    pub(super) address: Multiaddr,
-    pub(super) key: Key,
-    pub(super) life: Life,
-    pub(super) role: Role,
-    pub(super) mode: Mode,
-    pub(super) born: Instant,
-    /// Counts how often it has begun anew; what was under way for an earlier life is void.
-    pub(super) incarnation: u32,
-    /// On which side of a partition it is; 0 is the side of the many.
-    pub(super) side: usize,
-    /// Those it is connected to, in no particular order.
-    pub(super) peers: Vec<usize>,
-    /// The most it was ever connected to at once.
-    pub(super) most_peers: usize,
-    pub(super) joined: bool,
-    /// For how long its monotonic clock has stood still.
-    pub(super) slept: Duration,
-    /// Since when it sleeps.
-    asleep_since: Option<Instant>,
-    /// By how many seconds its wall clock is ahead of the world's.
-    pub(super) clock_set: i64,
-    wake_at: Option<Instant>,
-}
-
-impl Node {
-    pub(super) fn is_alive(&self) -> bool {
-        self.life == Life::Alive
-    }
-
-    /// Whether it is a server that lives and can be dialled: one that a lookup ought to find.
-    pub(super) fn is_findable(&self) -> bool {
-        self.is_alive() && self.mode == Mode::Server && self.role.is_dialable()
-    }
-}
-
-/// What happens at some time.
-#[derive(Debug)]
-enum Happening {
-    Wake(usize),
-    Input {
-        to: usize,
-        life: u32,
-        input: Box<Input>,
-    },
-    Dialled {
-        from: usize,
-        life: u32,
-        dial: crate::dht::DialId,
-        to: usize,
-    },
-    Request {
-        link: u64,
-        from: usize,
-        to: usize,
-        id: RequestId,
-        request: Box<crate::message::Request>,
-    },
-    /// A request that is not answered is out.
-    Sent {
-        link: u64,
-        from: usize,
-        to: usize,
-        id: RequestId,
-    },
-    Response {
-        link: u64,
-        from: usize,
-        to: usize,
-        id: RequestId,
-        response: Option<Box<crate::message::Response>>,
-    },
-    Identified {
-        link: u64,
-        who: usize,
-        by: usize,
-    },
-    Idle {
-        link: u64,
-        a: usize,
-        b: usize,
-    },
-    Lost {
-        link: u64,
-        a: usize,
-        b: usize,
-    },
-    Born(usize),
-    Leaves {
-        who: usize,
-        life: u32,
-    },
-}
-
-/// What was sent, by all nodes together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Traffic {
-    /// Requests.
-    pub requests: u64,
-    /// Answers.
-    pub responses: u64,
-    /// Bytes of both, as they stand on the wire.
-    pub bytes: u64,
-    /// Dials.
-    pub dials: u64,
-    /// Those of the requests that announce a provider.
-    pub announcements: u64,
-}
 
 /// A network of real nodes on a virtual clock, in one thread.
 ///
 /// It drives the very [`Dht`] that the swarm's [`Behaviour`](crate::Behaviour) drives; it has no rule of the protocol of
 /// its own. What a swarm would do is simulated: dials, connections that end when idle, identify, lost uplinks.
 ///
-/// A [`Scenario`] makes one and runs it; whoever wants to do more than a scenario can say drives it himself:
+/// A [`Scenario`] makes one and runs it; what a scenario cannot say is done by driving it directly:
 ///
 /// ```
 /// use libp2p_kademlia::sim::{Scenario, World};
@@ -189,262 +45,361 @@ pub struct Traffic {
 /// Memory is that of the nodes, some 100 kB each in a network of 10,000, and of what is under way.
 #[derive(Debug)]
 pub struct World {
-    pub(super) seed: u64,
-    pub(super) config: Config,
+    pub(super) network: Network,
+    pub(super) lookups: LookupLog,
+    records: RecordLog,
+    sessions: Sessions,
     stores: MemoryStoreConfig,
-    pub(super) links: Links,
-    pub(super) churn: Option<Churn>,
-    pub(super) origin: Instant,
-    pub(super) now: Instant,
-    pub(super) rng: Rng,
-    pub(super) nodes: Vec<Node>,
-    pub(super) ids: IndexSet<PeerId>,
-    /// Nodes whose addresses are not those of their numbers.
-    elsewhere: BTreeMap<usize, usize>,
-    pub(super) asked: BTreeMap<(usize, QueryId), Asked>,
-    pub(super) outcomes: Vec<LookupOutcome>,
-    open_records: BTreeMap<(usize, QueryId), records::Open>,
-    record_outcomes: Vec<RecordOutcome>,
-    pub(super) trace: Trace,
     /// How many entries of tables were replaced though their peers could be reached.
     pub(super) displaced: u64,
-    /// How many of the first nodes are told to newcomers.
-    pub(super) seeds: usize,
-    /// Those that are away and may come back.
-    away: Vec<usize>,
-    /// The side from which nothing arrives elsewhere though what is sent to it does, or the other way round.
-    deaf: Option<usize>,
-    traffic: Traffic,
-    connections: IndexMap<(usize, usize), SmallVec<[Connection; 1]>>,
-    /// Requests that nodes are answering.
-    answering: IndexMap<u64, (u64, usize, RequestId)>,
-    queue: BinaryHeap<Reverse<(Instant, u64, usize)>>,
-    slots: Vec<Option<Happening>>,
-    free: Vec<usize>,
-    numbers: u64,
-    buffer: BytesMut,
 }
 
 impl World {
-    /// Makes the network of a scenario, ready for what happens to it.
-    ///
-    /// # Panics
-    /// If the network breaks one of its invariants while it comes to be.
-    pub fn new(scenario: &Scenario) -> Self {
-        Self::with_stores(scenario, MemoryStoreConfig::default())
-    }
-
-    /// Makes the network of a scenario, each node with a store of the given bounds; see [`new`](Self::new).
-    ///
-    /// # Panics
-    /// If the network breaks one of its invariants while it comes to be.
-    pub fn with_stores(scenario: &Scenario, stores: MemoryStoreConfig) -> Self {
-        let mut world = Self { stores, ..Self::empty(scenario) };
-        world.people(scenario);
-        world
-    }
-
-    fn empty(scenario: &Scenario) -> Self {
+    fn empty(scenario: &Scenario, stores: MemoryStoreConfig) -> Self {
         // Where virtual time begins is of no matter; no clock is read after this.
         let origin = crate::net::timer::now();
         Self {
-            seed: scenario.seed,
-            config: scenario.config.clone(),
-            stores: MemoryStoreConfig::default(),
-            links: scenario.links.clone(),
-            churn: scenario.churn,
-            origin,
-            now: origin,
-            rng: Rng::from_u64(scenario.seed),
-            nodes: Vec::new(),
-            ids: IndexSet::new(),
-            elsewhere: BTreeMap::new(),
-            asked: BTreeMap::new(),
-            outcomes: Vec::new(),
-            open_records: BTreeMap::new(),
-            record_outcomes: Vec::new(),
-            trace: Trace::default(),
+            network: Network::new(scenario, origin),
+            lookups: LookupLog::default(),
+            records: RecordLog::default(),
+            sessions: Sessions::new(scenario.churn),
+            stores,
             displaced: 0,
-            seeds: 1,
-            away: Vec::new(),
-            deaf: None,
-            traffic: Traffic::default(),
-            connections: IndexMap::new(),
-            answering: IndexMap::new(),
-            queue: BinaryHeap::new(),
-            slots: Vec::new(),
-            free: Vec::new(),
-            numbers: 0,
-            buffer: BytesMut::new(),
         }
     }
 
     /// Returns the virtual time that has passed since the beginning.
     pub fn now(&self) -> Duration {
-        self.now.saturating_duration_since(self.origin)
+        self.network.since_start()
     }
 
     /// Returns the wall-clock time, which began at 1970 with the world.
     pub fn wall(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + self.now()
-    }
-
-    /// Ends a node's life: it is found to be gone at once.
-    pub fn kill(&mut self, n: usize) {
-        if self.nodes.get(n).is_some_and(Node::is_alive) {
-            self.die(n, Refuses::AtOnce);
-        }
-    }
-
-    /// Adds a node that joins now, and returns its number.
-    pub fn join(&mut self) -> usize {
-        let n = self.add_node(Role::Honest);
-        self.arrive(n);
-        n
+        self.network.wall()
     }
 
     /// Returns how many nodes there have been, the present ones included. They are numbered from 0.
     pub fn len(&self) -> usize {
-        self.nodes.len()
+        self.network.nodes.len()
     }
 
     /// Returns whether there are no nodes.
     pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
+        self.len() == 0
     }
 
     /// Returns the numbers of the nodes that live.
     pub fn alive(&self) -> impl Iterator<Item = usize> {
-        self.nodes.iter().enumerate().filter(|(_, node)| node.is_alive()).map(|(n, _)| n)
+        self.network.nodes.alive()
     }
 
     /// Returns a node, if it has not gone.
     pub fn node(&self, n: usize) -> Option<&Dht<MemoryStore>> {
-        self.nodes.get(n)?.dht.as_deref()
+        self.network.nodes.get(n)?.dht.as_deref()
     }
 
     /// Returns the number of the node with an id.
     pub fn number_of(&self, peer: &PeerId) -> Option<usize> {
-        self.ids.get_index_of(peer)
+        self.network.nodes.number_of(peer)
     }
 
     /// Returns what was sent so far.
     pub const fn traffic(&self) -> Traffic {
-        self.traffic
+        self.network.traffic
+    }
+
+    /// Returns what all nodes have counted together, those included that are gone.
+    pub fn stats(&self) -> Stats {
+        self.network.nodes.stats()
     }
 
     /// Returns whether a node plays along, be it a server or a client.
     pub fn is_honest(&self, n: usize) -> bool {
-        self.nodes.get(n).is_some_and(|node| node.role.is_honest())
+        self.network.nodes.get(n).is_some_and(|node| node.role.is_honest())
     }
 
     /// Returns how many connections are open.
     pub fn num_connections(&self) -> usize {
-        self.connections.values().map(SmallVec::len).sum()
+        self.network.connections.len()
+    }
+
+    /// Returns the round-trip time between two nodes.
+    pub fn round_trip(&self, a: usize, b: usize) -> Duration {
+        self.network.round_trip(a, b)
     }
 
     /// Returns the hash of everything that has happened so far, and when: the same for the same scenario, always.
     pub const fn hash(&self) -> u64 {
-        self.trace.hash()
+        self.network.hash()
     }
 
-    /// Adds a node that does nothing yet.
-    pub(super) fn add_node(&mut self, role: Role) -> usize {
-        let n = self.nodes.len();
-        self.add_node_as(role, peer_id(self.seed, n), address(n, self.links.transport))
-    }
-
-    fn add_node_as(&mut self, role: Role, peer: PeerId, address: Multiaddr) -> usize {
-        let n = self.nodes.len();
-        let key = Key::of_peer(&peer, self.config.key_hash);
-        self.ids.insert(peer);
-        self.nodes.push(Node {
-            dht: None,
-            peer,
-            address,
-            key,
-            life: Life::Gone(self.now, Refuses::AtOnce),
-            role,
-            mode: Mode::Client,
-            born: self.now,
-            incarnation: 0,
-            side: 0,
-            peers: Vec::new(),
-            most_peers: 0,
-            joined: false,
-            slept: Duration::ZERO,
-            asleep_since: None,
-            clock_set: 0,
-            wake_at: None,
-        });
-        n
-    }
-
-    /// Brings a node to life, for the first time or again, with nothing but its id.
+    /// Checks every node that lives.
     ///
-    /// What connections it had in an earlier life are reset: whoever still holds one hears of it now.
-    pub(super) fn give_birth(&mut self, n: usize) {
-        self.reset_all(n);
-        let clocks = self.clocks(n);
-        let Some(node) = self.nodes.get_mut(n) else {
-            return;
-        };
-        node.incarnation += 1;
-        let mut seed = [0; 32];
-        seed[..8].copy_from_slice(&mix(self.seed).to_le_bytes());
-        seed[8..16].copy_from_slice(&seed_of(&node.key).to_le_bytes());
-        seed[16..20].copy_from_slice(&node.incarnation.to_le_bytes());
-        let store = MemoryStore::with_config(node.peer, self.stores.clone());
-        let dht = Dht::new(node.peer, store, self.config.clone(), seed, clocks);
-        node.dht = Some(Box::new(dht));
-        node.life = Life::Alive;
-        node.born = self.now;
-        node.joined = false;
-        node.most_peers = 0;
-        node.wake_at = None;
-        let (role, listening) = (node.role, vec![node.address.clone()]);
-        self.trace.note(self.now, 1, n, usize::from(role.is_dialable()));
-        let external = if role.is_dialable() { listening.clone() } else { Vec::new() };
-        self.input(n, Input::LocalAddresses { external, listening });
-        if role == Role::Undialable {
-            self.with(n, |dht, now| dht.set_mode(now, Some(Mode::Server)));
+    /// Buckets hold at most `k` peers, each where its distance belongs, none twice, never the node itself; IP groups keep
+    /// their limits; it knows of all its connections; dials, requests and memory keep theirs; no query is older than it may be,
+    /// and no deadline is overdue.
+    ///
+    /// # Errors
+    /// The first [`Violation`]: a bug of this library. It names the node and the time.
+    pub fn check(&self) -> Result<(), Violation> {
+        checks::check(&self.network)
+    }
+
+    /// Measures all routing tables.
+    pub fn health(&self) -> Health {
+        measure::health(&self.network)
+    }
+
+    /// Returns what came of the lookups that have ended, in the order in which they did.
+    pub fn outcomes(&self) -> &[LookupOutcome] {
+        &self.lookups.outcomes
+    }
+
+    /// Returns what came of puts and gets, in the order in which they ended.
+    pub fn record_outcomes(&self) -> &[RecordOutcome] {
+        self.records.outcomes()
+    }
+
+    /// Returns the lookups that run, with their askers.
+    pub fn running(&self) -> impl Iterator<Item = (usize, QueryId)> {
+        self.lookups.running()
+    }
+
+    /// Lets a node look up the peers closest to the hash of `key`. [`outcomes`](Self::outcomes) tells what came of it.
+    ///
+    /// A node that does not live is not asked.
+    pub fn look_up(&mut self, n: usize, key: &[u8]) {
+        self.look_up_as(n, key, Precision::Exact);
+    }
+
+    /// Lets a node look up as precisely as is asked for.
+    pub fn look_up_as(&mut self, n: usize, key: &[u8], precision: Precision) {
+        let target = (self.network.config.key_hash)(key);
+        let count = self.network.config.bucket_size();
+        let begun = self.with_quietly(n, |dht, now| dht.find_n_closest(now, key, count, precision));
+        if let Some(id) = begun {
+            self.network.note(11, n, 0);
+            self.lookups.begin(n, id, RunningLookup { target, began: self.network.now() });
+            self.drain(n);
         }
     }
 
+    /// Returns random bytes to look up.
+    pub(super) fn random_key(&mut self) -> [u8; 16] {
+        let mut key = [0; 16];
+        self.network.rng.fill(&mut key);
+        key
+    }
+
+    /// Lets a node put a record, and returns whether it does; its outcome will be among
+    /// [`record_outcomes`](Self::record_outcomes).
+    pub fn put_record(&mut self, n: usize, record: Record, quorum: Quorum) -> bool {
+        let key = record.key.clone();
+        let put = self.with_quietly(n, |dht, now| dht.put_record(now, record, quorum).ok());
+        self.watch(n, put.flatten(), key)
+    }
+
+    /// Lets a node store a record at some others, and not at itself. What comes of it is not kept.
+    pub fn put_record_to(&mut self, n: usize, record: &Record, to: &[usize]) {
+        let peers: Vec<_> = to.iter().filter_map(|n| Some(self.network.nodes.get(*n)?.peer)).collect();
+        self.with(n, |dht, now| dht.put_record_to(now, record.clone(), peers, Quorum::All));
+    }
+
+    /// Lets a node search a record, and returns whether it does; its outcome will be among
+    /// [`record_outcomes`](Self::record_outcomes).
+    pub fn get_record(&mut self, n: usize, key: RecordKey, quorum: Option<Quorum>) -> bool {
+        let get = self.with_quietly(n, |dht, now| dht.get_record(now, key.clone(), quorum));
+        self.watch(n, get, key)
+    }
+
+    /// Lets a node provide a key, and returns whether it does; its outcome will be among
+    /// [`record_outcomes`](Self::record_outcomes).
+    pub fn provide(&mut self, n: usize, key: RecordKey) -> bool {
+        let provide = self.with_quietly(n, |dht, now| dht.start_providing(now, key.clone()).ok());
+        self.watch(n, provide.flatten(), key)
+    }
+
+    /// Lets a node search the providers of a key, and returns whether it does; its outcome will be among
+    /// [`record_outcomes`](Self::record_outcomes).
+    pub fn find_providers(&mut self, n: usize, key: RecordKey) -> bool {
+        let get = self.with_quietly(n, |dht, now| dht.get_providers(now, key.clone()));
+        self.watch(n, get, key)
+    }
+
+    /// Waits for a query's end. What it has said already is drained only now, so that nothing is missed.
+    fn watch(&mut self, n: usize, query: Option<QueryId>, key: RecordKey) -> bool {
+        if let Some(query) = query {
+            self.records.begin(self.network.now(), n, query, key);
+        }
+        self.drain(n);
+        query.is_some()
+    }
+
+    /// Returns the numbers of the nodes that live and would name a provider of a key.
+    pub fn holders_of_provider(&self, key: &RecordKey, provider: usize) -> Vec<usize> {
+        let wall = self.wall();
+        let Some(peer) = self.network.nodes.get(provider).map(|node| node.peer) else {
+            return Vec::new();
+        };
+        let names = |n: &usize| {
+            let known = self.node(*n).and_then(|dht| dht.store().providers(wall, key).ok());
+            *n != provider && known.is_some_and(|known| known.iter().any(|record| record.provider == peer))
+        };
+        self.alive().filter(names).collect()
+    }
+
+    /// Returns the numbers of the nodes that live and hold a record that has not ended.
+    pub fn holders(&self, key: &RecordKey) -> Vec<usize> {
+        let wall = self.wall();
+        let holds =
+            |n: &usize| self.node(*n).is_some_and(|dht| matches!(dht.store().get(wall, key), Ok(Some(_))));
+        self.alive().filter(holds).collect()
+    }
+
+    /// Returns the numbers of the living servers that are truly the closest to the hash of some bytes, nearest first.
+    pub fn closest_alive(&self, bytes: &[u8], count: usize) -> Vec<usize> {
+        let target = (self.network.config.key_hash)(bytes);
+        self.network.nodes.closest(&target, count, Node::is_findable)
+    }
+
+    /// Lets nothing pass any more over the connections that there are between two nodes, which neither is told: a gateway
+    /// between them has forgotten them. A new one works.
+    pub fn silence(&mut self, a: usize, b: usize) {
+        self.network.silence(a, b);
+    }
+
+    /// Lets nothing pass any more over the connections of a node; see [`silence`](Self::silence).
+    pub fn silence_all(&mut self, n: usize) {
+        for other in self.network.nodes.get(n).map(|node| node.peers.clone()).unwrap_or_default() {
+            self.silence(n, other);
+        }
+    }
+
+    /// Ends the connections that there are between two nodes; both are told at once.
+    pub fn cut(&mut self, a: usize, b: usize) {
+        let (a, b) = super::connections::pair(a, b);
+        for link in self.network.connections.numbers(a, b) {
+            self.lost(link, a, b);
+        }
+    }
+
+    /// Ends the connections of a node; see [`cut`](Self::cut).
+    pub fn cut_all(&mut self, n: usize) {
+        self.reset_all(n);
+    }
+
+    /// Lets everything happen that happens within `time`.
+    ///
+    /// # Panics
+    /// If a node breaks an invariant: it does not come to rest, or sends to a peer it is not connected to.
+    pub fn run_for(&mut self, time: Duration) {
+        let end = self.network.now() + time;
+        while self.network.queue.next_at().is_some_and(|at| at <= end) {
+            self.step();
+        }
+        self.network.queue.set_now(end);
+    }
+
+    pub(super) fn run_until(&mut self, at: Instant) {
+        self.run_for(at.saturating_duration_since(self.network.now()));
+    }
+
+    /// Lets time pass until all lookups have ended, but for no longer than `at_most`. Returns whether they have.
+    pub fn run_until_answered(&mut self, at_most: Duration) -> bool {
+        self.run_while(|world| world.lookups.has_running(), at_most)
+    }
+
+    /// Lets time pass until all puts and gets have ended, but for no longer than `at_most`. Returns whether they have.
+    pub fn run_until_records_settle(&mut self, at_most: Duration) -> bool {
+        self.run_while(|world| world.records.has_running(), at_most)
+    }
+
+    fn run_while(&mut self, is_running: impl Fn(&Self) -> bool, at_most: Duration) -> bool {
+        let end = self.network.now() + at_most;
+        while is_running(self) {
+            match self.network.queue.next_at() {
+                Some(at) if at <= end => self.step(),
+                Some(_) | None => return false,
+            }
+        }
+        true
+    }
+
+    /// Lets the next event happen.
+    fn step(&mut self) {
+        let Some(event) = self.network.queue.pop() else {
+            return;
+        };
+        match event {
+            SimEvent::Wake(n) => self.wake(n),
+            SimEvent::Input { to, life, input } => {
+                if self.network.nodes.has_life(to, life) {
+                    self.network.note(2, to, 0);
+                    self.input(to, *input);
+                }
+            }
+            SimEvent::Dialled { from, life, dial, to } => {
+                if self.network.nodes.has_life(from, life) {
+                    self.dialled(from, dial, to);
+                }
+            }
+            SimEvent::Request { link, from, to, id, request } => {
+                self.deliver_request(link, (from, to), id, *request);
+            }
+            SimEvent::Response { link, from, to, id, response } => {
+                self.deliver_response(link, (from, to), id, response);
+            }
+            SimEvent::Sent { link, from, to, id } => self.sent(link, (from, to), id),
+            SimEvent::Identified { link, who, by } => self.identified(link, who, by),
+            SimEvent::Idle { link, a, b } => self.idle(link, a, b),
+            SimEvent::Lost { link, a, b } => self.lost(link, a, b),
+            SimEvent::Joins(n) => self.join_as(n),
+            SimEvent::Leaves { who, life } => self.leave(who, life),
+        }
+    }
+
+    fn wake(&mut self, n: usize) {
+        let now = self.network.now();
+        let Some(node) = self.network.nodes.get_mut(n) else {
+            return;
+        };
+        if node.wake_at.is_none_or(|at| at > now) || !node.is_alive() {
+            // It has changed its mind, or has no mind now.
+            return;
+        }
+        node.wake_at = None;
+        self.network.note(3, n, 0);
+        self.with(n, |dht, now| dht.handle_timeout(now));
+        let (due, now) = (self.node(n).and_then(Dht::poll_timeout), self.network.clocks(n).instant);
+        assert!(due.is_none_or(|due| due.at > now), "time does not move on for node {n}: {due:?}");
+    }
+
     /// Calls a node that lives, and does what comes of it.
-    pub(super) fn with<T>(
-        &mut self,
-        n: usize,
-        call: impl FnOnce(&mut Dht<MemoryStore>, Now) -> T,
-    ) -> Option<T> {
-        let clocks = self.clocks(n);
-        let node = self.nodes.get_mut(n).filter(|node| node.is_alive())?;
-        let result = call(node.dht.as_deref_mut()?, clocks);
+    fn with<T>(&mut self, n: usize, call: impl FnOnce(&mut Dht<MemoryStore>, Now) -> T) -> Option<T> {
+        let result = self.with_quietly(n, call)?;
         self.drain(n);
         Some(result)
     }
 
     /// Calls a node that lives, and leaves what comes of it for later.
     fn with_quietly<T>(&mut self, n: usize, call: impl FnOnce(&mut Dht<MemoryStore>, Now) -> T) -> Option<T> {
-        let now = self.clocks(n);
-        let node = self.nodes.get_mut(n).filter(|node| node.is_alive())?;
+        let now = self.network.clocks(n);
+        let node = self.network.nodes.get_mut(n).filter(|node| node.is_alive())?;
         Some(call(node.dht.as_deref_mut()?, now))
     }
 
-    pub(super) fn input(&mut self, n: usize, input: Input) {
+    fn input(&mut self, n: usize, input: Input) {
         self.with(n, |dht, now| dht.handle_input(now, input));
     }
 
     /// Tells a node something, and returns what it asks of others instead of sending it.
-    fn input_alone(&mut self, n: usize, input: Input) -> Vec<(RequestId, crate::message::Request)> {
-        let (mut asked, clocks) = (Vec::new(), self.clocks(n));
-        let Some(dht) = self.nodes.get_mut(n).and_then(|node| node.dht.as_deref_mut()) else {
+    fn input_alone(&mut self, n: usize, input: Input) -> Vec<(RequestId, Request)> {
+        let (mut asked, clocks) = (Vec::new(), self.network.clocks(n));
+        let Some(dht) = self.network.nodes.get_mut(n).and_then(|node| node.dht.as_deref_mut()) else {
             return asked;
         };
         dht.handle_input(clocks, input);
-        while let Some(output) =
-            self.nodes.get_mut(n).and_then(|node| node.dht.as_deref_mut()).and_then(Dht::poll_output)
-        {
+        while let Some(output) = self.poll_output(n) {
             if let Output::SendRequest { id, request, .. } = output {
                 asked.push((id, request));
             } else {
@@ -454,13 +409,16 @@ impl World {
         asked
     }
 
+    fn poll_output(&mut self, n: usize) -> Option<Output> {
+        self.network.nodes.get_mut(n)?.dht.as_deref_mut()?.poll_output()
+    }
+
+    /// Does what a node puts out, and schedules its deadline.
     fn drain(&mut self, n: usize) {
-        while let Some(output) =
-            self.nodes.get_mut(n).and_then(|node| node.dht.as_deref_mut()).and_then(Dht::poll_output)
-        {
+        while let Some(output) = self.poll_output(n) {
             self.output(n, output);
         }
-        let Some(node) = self.nodes.get_mut(n) else {
+        let Some(node) = self.network.nodes.get_mut(n) else {
             return;
         };
         let due = node.dht.as_deref().and_then(Dht::poll_timeout).map(|deadline| deadline.at + node.slept);
@@ -468,132 +426,65 @@ impl World {
             && node.wake_at.is_none_or(|known| known > at)
         {
             node.wake_at = Some(at);
-            self.schedule(at, Happening::Wake(n));
+            self.network.queue.schedule(at, SimEvent::Wake(n));
         }
     }
 
     fn output(&mut self, n: usize, output: Output) {
+        let network = &mut self.network;
         match output {
-            Output::Dial { id, peer, addresses, .. } => self.dial(n, id, peer, &addresses),
+            Output::Dial { id, peer, addresses, .. } => network.dial(n, id, peer, &addresses),
             Output::SendRequest { to, connection, id, request } => {
-                self.send_request((n, &to), connection, id, request);
+                network.send_request((n, &to), connection, id, request);
             }
-            Output::SendResponse { id, response, .. } => self.send_response(n, id, Some(response)),
-            Output::RefuseRequest { id, .. } => self.send_response(n, id, None),
-            Output::AcceptRequest { id, .. } => drop(self.answering.swap_remove(&id.0)),
-            Output::CancelRequest { to, connection, id } => self.cancel_request(n, &to, connection, id),
-            Output::KeepAlive { peer, connection, keep } => self.keep_alive(n, &peer, connection, keep),
-            Output::CloseConnection { peer, connection } => self.close(n, &peer, connection),
-            Output::SetMode(mode) => self.mode_changed(n, mode),
-            Output::Event(event) => self.heard(n, event),
+            Output::SendResponse { id, response, .. } => network.send_response(n, id, Some(response)),
+            Output::RefuseRequest { id, .. } => network.send_response(n, id, None),
+            Output::AcceptRequest { id, .. } => network.end_answer(id),
+            Output::CancelRequest { to, connection, id } => network.cancel_request(n, &to, connection, id),
+            Output::KeepAlive { peer, connection, keep } => network.keep_alive(n, &peer, connection, keep),
+            Output::CloseConnection { peer, connection } => network.close(n, &peer, connection),
+            Output::SetMode(mode) => network.set_mode(n, mode),
+            Output::Event(event) => self.on_event(n, event),
             // There are no other behaviours.
             Output::AnnounceAddresses { .. } => {}
         }
     }
 
-    fn schedule(&mut self, at: Instant, happening: Happening) {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            self.slots.len() - 1
-        });
-        if let Some(place) = self.slots.get_mut(slot) {
-            *place = Some(happening);
+    /// A node tells its application something.
+    fn on_event(&mut self, n: usize, event: Event) {
+        if let Event::RoutingUpdated { old_peer: Some(old), .. } = &event {
+            let old = self.number_of(old).filter(|old| !self.network.is_cut(n, *old));
+            let old = old.and_then(|old| self.network.nodes.get(old));
+            self.displaced += u64::from(old.is_some_and(Node::is_findable));
         }
-        let number = self.number();
-        self.queue.push(Reverse((at.max(self.now), number, slot)));
-    }
-
-    fn later(&mut self, delay: Duration, happening: Happening) {
-        self.schedule(self.now + delay, happening);
-    }
-
-    const fn number(&mut self) -> u64 {
-        self.numbers += 1;
-        self.numbers
-    }
-
-    /// Lets everything happen that happens within `time`.
-    ///
-    /// # Panics
-    /// If a node breaks an invariant: it does not come to rest, or sends to somebody it is not connected to.
-    pub fn run_for(&mut self, time: Duration) {
-        let end = self.now + time;
-        while self.next_at().is_some_and(|at| at <= end) {
-            self.step();
-        }
-        self.now = end;
-    }
-
-    /// Returns when the next thing happens.
-    pub(super) fn next_at(&self) -> Option<Instant> {
-        self.queue.peek().map(|Reverse((at, _, _))| *at)
-    }
-
-    /// Lets the next thing happen.
-    pub(super) fn step(&mut self) {
-        let Some(Reverse((at, _, slot))) = self.queue.pop() else {
+        let Event::OutboundQueryProgressed { id, result, stats, step } = event else {
             return;
         };
-        self.now = at;
-        let happening = self.slots.get_mut(slot).and_then(Option::take);
-        self.free.push(slot);
-        if let Some(happening) = happening {
-            self.happen(happening);
-        }
-    }
-
-    fn happen(&mut self, happening: Happening) {
-        match happening {
-            Happening::Wake(n) => self.wake(n),
-            Happening::Input { to, life, input } => {
-                if self.nodes.get(to).is_some_and(|node| node.incarnation == life) {
-                    self.trace.note(self.now, 2, to, 0);
-                    self.input(to, *input);
+        match result {
+            QueryResult::GetClosestPeers(result) if step.last => {
+                self.lookups.end(&mut self.network, (n, id), result, &stats);
+            }
+            QueryResult::Bootstrap(result) if step.last => {
+                if let Some(node) = self.network.nodes.get_mut(n) {
+                    node.joined |= result.is_ok();
+                }
+                self.network.note(12, n, 0);
+            }
+            QueryResult::GetRecord(_)
+            | QueryResult::PutRecord(_)
+            | QueryResult::StartProviding(_)
+            | QueryResult::GetProviders(_) => {
+                let now = self.network.now();
+                if self.records.on_result(now, (n, id, step.last), result, &stats) {
+                    self.network.note(14, n, 0);
                 }
             }
-            Happening::Dialled { from, life, dial, to } => {
-                if self.nodes.get(from).is_some_and(|node| node.incarnation == life) {
-                    self.dialled(from, dial, to);
-                }
-            }
-            Happening::Request { link, from, to, id, request } => {
-                self.deliver_request(link, (from, to), id, *request);
-            }
-            Happening::Response { link, from, to, id, response } => {
-                self.deliver_response(link, (from, to), id, response);
-            }
-            Happening::Sent { link, from, to, id } => self.sent(link, (from, to), id),
-            Happening::Identified { link, who, by } => self.identified(link, who, by),
-            Happening::Idle { link, a, b } => self.idle(link, a, b),
-            Happening::Lost { link, a, b } => self.lost(link, a, b),
-            Happening::Born(n) => self.arrive(n),
-            Happening::Leaves { who, life } => self.leave(who, life),
+            QueryResult::GetClosestPeers(_)
+            | QueryResult::Bootstrap(_)
+            | QueryResult::FindPeer(_)
+            | QueryResult::Ping(_)
+            | QueryResult::Connect(_)
+            | QueryResult::AskPeer(_) => {}
         }
-    }
-
-    fn wake(&mut self, n: usize) {
-        let Some(node) = self.nodes.get_mut(n) else {
-            return;
-        };
-        if node.wake_at.is_none_or(|at| at > self.now) || !node.is_alive() {
-            // It has changed its mind, or has no mind now.
-            return;
-        }
-        node.wake_at = None;
-        self.trace.note(self.now, 3, n, 0);
-        self.with(n, |dht, now| dht.handle_timeout(now));
-        let (due, now) = (self.node(n).and_then(Dht::poll_timeout), self.clocks(n).instant);
-        assert!(due.is_none_or(|due| due.at > now), "time does not move on for node {n}: {due:?}");
-    }
-
-    /// The number of an answer that a node owes, for the driver's side.
-    fn owe(&mut self, link: u64, asker: usize, id: RequestId) -> InboundId {
-        let number = self.number();
-        self.answering.insert(number, (link, asker, id));
-        InboundId(number)
-    }
-
-    pub(super) fn deal_roles(&mut self, scenario: &Scenario) -> Vec<Role> {
-        deal(&scenario.roles, scenario.nodes, &mut self.rng)
     }
 }

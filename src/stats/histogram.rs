@@ -139,6 +139,8 @@ impl<T: Observed> Statistic for Histogram<T> {
         Self { counts, sum: self.sum.minus(earlier.sum), max: self.max }
     }
 
+    fn clear_gauges(&mut self) {}
+
     fn show(&self, f: &mut fmt::Formatter<'_>, name: &dyn fmt::Display) -> fmt::Result {
         let count = self.count();
         if count > 0 {

@@ -3,7 +3,9 @@
 //! Knows the trait it implements, and files. What takes how much room, and what has to go, stands in the index, in memory.
 
 mod backing;
+mod batch;
 mod compaction;
+mod fields;
 mod format;
 mod opening;
 mod providers;
@@ -18,9 +20,10 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 
 use self::backing::Place;
+use self::fields::{end_millis, from_end_millis, read_addresses, short, write_addresses};
 use self::format::{Sealed, Sum, Table};
 use self::opening::{Opened, open};
-use self::providers::{Statements, read_addresses, write_addresses};
+use self::providers::Statements;
 use self::writer::Writer;
 use super::charge::Charge;
 use super::index::{Index, MAX_ENDED, Owner};
@@ -30,7 +33,7 @@ use super::{
 use crate::key::KeyHash;
 use crate::peer::PeerInfo;
 use crate::record::{ProviderRecord, Record, RecordKey};
-use crate::time::{Duration, SystemTime};
+use crate::time::SystemTime;
 
 /// So many that have ended are dropped between two looks at how much waits to be written.
 const ENDED_AT_ONCE: usize = 64;
@@ -288,32 +291,6 @@ impl Contents {
 /// Returns about how many bytes a statement takes in the file.
 fn statement_len(record: &ProviderRecord) -> usize {
     record.key.as_ref().len() + record.addresses.iter().map(|address| 2 + address.len()).sum::<usize>()
-}
-
-/// Returns a time in milliseconds since 1970.
-fn millis(time: SystemTime) -> u64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Reads what [`millis`] has returned; `None` if there is no such time.
-fn from_millis(bytes: [u8; 8]) -> Option<SystemTime> {
-    SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(u64::from_be_bytes(bytes)))
-}
-
-/// Returns an end in milliseconds since 1970, 0 for none.
-fn end_millis(end: Option<SystemTime>) -> u64 {
-    end.map_or(0, |end| millis(end).max(1))
-}
-
-/// Reads what [`end_millis`] has returned; `None` if there is no such time.
-fn from_end_millis(bytes: [u8; 8]) -> Option<Option<SystemTime>> {
-    if bytes == [0; 8] { Some(None) } else { from_millis(bytes).map(Some) }
-}
-
-/// Returns the length of a part that leads it, one byte.
-fn short(part: &[u8]) -> u8 {
-    u8::try_from(part.len()).unwrap_or(0)
 }
 
 /// Returns a record as it stands in the file, without its key:

@@ -1,4 +1,5 @@
-//! What an application calls: each method begins a query, changes something of the node, or looks at it.
+//! The commands of an application: each method begins a query, changes something of the node, or looks at it. Clients' are
+//! executed by the same methods.
 
 use std::num::NonZeroUsize;
 
@@ -8,12 +9,14 @@ use libp2p_swarm::StreamProtocol;
 
 use super::Behaviour;
 use crate::addrs::Addresses;
+use crate::command::Command;
 use crate::dht::{Dht, QueryRef};
-use crate::error::{AddressError, NoKnownPeers};
+use crate::error::{AddressError, NoKnownPeers, StoreError};
 use crate::event::{HeldId, Mode, Precision, QueryId, QueryInfo, QueryStats, RoutingUpdate};
 use crate::key::{KBucketKey, Key, Preimage};
+use crate::net::command_channel::{ClientCommand, CommandId, MAX_WAITING, ReplySender};
 use crate::net::timer;
-use crate::peer::{ConnectionType, KadPeer};
+use crate::peer::{ConnectionType, KadPeer, PeerInfo};
 use crate::record::Quorum;
 use crate::record::{Record, RecordKey};
 use crate::routing::{EntryView, KBucketRef, TableSnapshot};
@@ -67,7 +70,7 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         self.call(|dht, now| dht.remove_peer(now, peer)).as_ref().map(EntryView::of)
     }
 
-    /// Connects to an address and makes whoever is there a seed.
+    /// Connects to an address and makes the peer there a seed.
     pub fn connect(&mut self, address: Multiaddr) -> QueryId {
         self.call(|dht, now| dht.connect(now, address))
     }
@@ -150,7 +153,7 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         self.call(|dht, now| dht.put_record_to(now, record, peers, quorum))
     }
 
-    /// Removes a record from this node's store, whoever has published it, and puts it no more: a put of it that runs is
+    /// Removes a record from this node's store, whichever node has published it, and puts it no more: a put of it that runs is
     /// cancelled. Others keep it until it ends there.
     ///
     /// # Errors
@@ -200,7 +203,7 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         self.call(|dht, now| dht.get_providers(now, key))
     }
 
-    /// Watches who provides a key: searches again and again, ever more rarely, until the query is ended. Each provider is
+    /// Watches the providers of a key: searches again and again, ever more rarely, until the query is ended. Each provider is
     /// told once.
     pub fn watch_providers(&mut self, key: RecordKey) -> QueryId {
         self.call(|dht, now| dht.watch_providers(now, key))
@@ -339,7 +342,7 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         stats.transport = self.counts.clone();
         stats.queues.swarm_events = gauge(self.events.len());
         stats.queues.handler_events = gauge(self.connections.waiting());
-        stats.queues.calls = gauge(self.desk.waiting());
+        stats.queues.calls = gauge(self.commands.waiting());
         stats
     }
 
@@ -365,6 +368,75 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     /// [`put_record`](Self::put_record) and [`store_local`](Self::store_local) do so at once.
     pub fn store_mut(&mut self) -> &mut S {
         self.dht_mut().store_mut()
+    }
+
+    /// Executes a command of a client. A reply that the client no longer waits for is dropped.
+    pub(super) fn execute(&mut self, command: ClientCommand) {
+        match command {
+            ClientCommand::Query { id, command, reply } => self.begin_query(id, command, reply),
+            ClientCommand::Cancel(id) => {
+                if let Some(query) = self.client_queries.of_command(id) {
+                    self.cancel(&query);
+                }
+            }
+            ClientCommand::MakeRoom(id, more) => {
+                if let Some(query) = self.client_queries.of_command(id) {
+                    self.call(|dht, now| dht.make_room(now, query, more));
+                }
+            }
+            ClientCommand::RoutingTable(reply) => {
+                let _ = reply.send(self.routing_table());
+            }
+            ClientCommand::PeerCount(reply) => {
+                let _ = reply.send(self.peer_count());
+            }
+            ClientCommand::Stats(reply) => {
+                let _ = reply.send(self.stats());
+            }
+            ClientCommand::AddAddress(peer, address, reply) => {
+                let _ = reply.send(self.try_add_address(&peer, address));
+            }
+            ClientCommand::SetMode(mode, reply) => {
+                self.set_mode(mode);
+                let _ = reply.send(());
+            }
+            ClientCommand::StoreLocal(record, reply) => {
+                let _ = reply.send(self.store_local(record).map_err(StoreError::new));
+            }
+            ClientCommand::RemoveRecord(key, reply) => {
+                let _ = reply.send(self.remove_record(&key).map_err(StoreError::new));
+            }
+            ClientCommand::StopProviding(key, reply) => {
+                let _ = reply.send(self.stop_providing(&key).map_err(StoreError::new));
+            }
+            ClientCommand::Advertise(key) => self.advertised.add(key),
+            ClientCommand::Retire(key) => {
+                if self.advertised.remove(&key) {
+                    self.retire(&key);
+                }
+            }
+            ClientCommand::ExportPeers(reply) => {
+                let _ = reply.send(self.dht().export_peers());
+            }
+            ClientCommand::ImportPeers(peers, reply) => {
+                let taken = |peer: &PeerInfo| {
+                    let add = |address| self.add_address(&peer.peer_id, address) != RoutingUpdate::Failed;
+                    peer.addrs.iter().cloned().map(add).filter(|added| *added).count() > 0
+                };
+                let _ = reply.send(peers.iter().map(taken).filter(|taken| *taken).count());
+            }
+        }
+    }
+
+    fn begin_query(&mut self, id: CommandId, command: Command, reply: ReplySender) {
+        if reply.is_gone() {
+            return;
+        }
+        let query = self.call(|dht, now| dht.run(now, command));
+        if matches!(reply, ReplySender::Each(_)) {
+            self.call(|dht, now| dht.make_room(now, query, MAX_WAITING));
+        }
+        self.client_queries.insert(query, id, reply);
     }
 }
 

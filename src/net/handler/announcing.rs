@@ -1,20 +1,20 @@
 //! The stream on which this node sends what is not answered.
 //!
-//! Nobody awaits an answer to an announcement, yet some peers send one: on the streams of other requests it would take the
-//! place of the next answer. So announcements have a stream of their own, on which whatever comes back is thrown away.
+//! No answer to an announcement is awaited, yet some peers send one: on the streams of other requests it would take the place
+//! of the next answer. So announcements have a stream of their own, on which whatever comes back is thrown away.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::task::{Context, Poll};
 
 use futures::{AsyncRead, AsyncWrite};
 
-use super::super::budget::Room;
-use super::super::exchange::Exchange;
 use super::outbound::is_unsupported;
-use super::{BATCH, FromHandler, Limits};
 use crate::dht::RequestId;
 use crate::error::RequestError;
-use crate::message::Request;
+use crate::net::budget::ReadBudget;
+use crate::net::exchange::Exchange;
+use crate::net::limits::{Limits, WRITE_BATCH};
+use crate::net::messages::{FromHandler, OutboundRequest};
 use crate::stats::Transport;
 use crate::time::{Duration, Instant, after, earliest};
 use crate::wire::{ClientCodec, DecodeError};
@@ -24,23 +24,15 @@ use crate::wire::{ClientCodec, DecodeError};
 const IDLE: Duration = Duration::from_secs(5);
 
 /// What was sent within so long before the stream has ended is sent again, once: the peer may not have read it.
+/// Chosen, not measured: longer than most round trips.
 const RECENT: Duration = Duration::from_secs(2);
 
-/// Of what was sent within [`RECENT`] so many are remembered, the last ones: some 300 bytes each.
+/// Of what was sent within [`RECENT`] so many are remembered, the last ones: some 300 bytes each. Chosen, not measured.
 const MAX_RECENT: usize = 1024;
 
-/// So many times the buffer is filled, and so many answers are thrown away, in one call; then others have their turn.
+/// So many times the buffer is filled, and so many answers are thrown away, in one call; then others have their turn. Chosen,
+/// not measured.
 const TURNS: usize = 16;
-
-#[derive(Debug)]
-struct Pending {
-    id: RequestId,
-    request: Request,
-    /// Whether a stream has ended behind it.
-    retried: bool,
-    /// Whether the node was told that it is sent.
-    reported: bool,
-}
 
 /// The stream, what was written to it, and what waits for it.
 ///
@@ -62,7 +54,7 @@ struct Pending {
 /// not used for five.
 ///
 /// # Bounds
-/// One stream, whose buffer takes one announcement more than [`BATCH`]. What waits is bounded by what the node sends, what is
+/// One stream, whose buffer takes one announcement more than [`WRITE_BATCH`]. What waits is bounded by what the node sends, what is
 /// remembered by [`MAX_RECENT`]. A call looks only at what it moves on, a cancellation costs the logarithm of what there is.
 #[derive(Debug)]
 pub(super) struct Announcing<T> {
@@ -71,11 +63,11 @@ pub(super) struct Announcing<T> {
     is_opening: bool,
     /// Whether anything was sent on the stream.
     is_used: bool,
-    queue: BTreeMap<RequestId, Pending>,
+    queue: BTreeMap<RequestId, OutboundRequest>,
     /// In the buffer, not flushed.
-    written: Vec<Pending>,
+    written: Vec<OutboundRequest>,
     /// Flushed, and when.
-    recent: VecDeque<(Instant, Pending)>,
+    recent: VecDeque<(Instant, OutboundRequest)>,
     /// When the stream was used last.
     since: Instant,
     has_failed_to_open: bool,
@@ -106,7 +98,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Announcing<T> {
         !self.queue.is_empty() || !self.written.is_empty()
     }
 
-    /// Returns how much room a half message has taken.
+    /// Returns how many bytes an incomplete message has reserved.
     pub(super) fn reserved(&self) -> usize {
         self.stream.as_ref().map_or(0, Exchange::reserved)
     }
@@ -116,8 +108,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Announcing<T> {
         self.stream.as_ref().map_or(0, Exchange::unread)
     }
 
-    pub(super) fn enqueue(&mut self, id: RequestId, request: Request) {
-        self.queue.insert(id, Pending { id, request, retried: false, reported: false });
+    pub(super) fn enqueue(&mut self, request: OutboundRequest) {
+        self.queue.insert(request.id, request);
     }
 
     /// Forgets an announcement whose time is up.
@@ -164,10 +156,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Announcing<T> {
         &mut self,
         cx: &mut Context<'_>,
         now: Instant,
-        room: &mut Room,
+        budget: &mut ReadBudget,
         events: &mut VecDeque<FromHandler>,
     ) -> bool {
-        if let Err(error) = self.poll_stream(cx, now, room, events) {
+        if let Err(error) = self.poll_stream(cx, now, budget, events) {
             self.ended(&error, events);
         }
         self.forget(now);
@@ -179,7 +171,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Announcing<T> {
         &mut self,
         cx: &mut Context<'_>,
         now: Instant,
-        room: &mut Room,
+        budget: &mut ReadBudget,
         events: &mut VecDeque<FromHandler>,
     ) -> Result<(), DecodeError> {
         let Some(stream) = &mut self.stream else {
@@ -191,7 +183,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Announcing<T> {
                 break;
             }
             if !stream.is_writing() {
-                while stream.unwritten() < BATCH
+                while stream.unwritten() < WRITE_BATCH
                     && let Some((_, pending)) = self.queue.pop_first()
                 {
                     stream.send(&pending.request, now);
@@ -200,19 +192,19 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Announcing<T> {
                     self.written.push(pending);
                 }
             }
-            if !stream.is_writing() || stream.poll_flush(cx, room)?.is_pending() {
+            if !stream.is_writing() || stream.poll_flush(cx, budget)?.is_pending() {
                 break;
             }
             self.since = now;
             for mut pending in self.written.drain(..) {
-                if !std::mem::replace(&mut pending.reported, true) {
+                if !std::mem::replace(&mut pending.is_reported, true) {
                     events.push_back(FromHandler::RequestSent(pending.id));
                 }
                 self.recent.push_back((now, pending));
             }
         }
         for _ in 0..TURNS {
-            match stream.poll_read(cx, now, room) {
+            match stream.poll_read(cx, now, budget) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Ok(None)) => return Err(DecodeError::Truncated),
                 // py-libp2p answers an announcement; it is none of the answers that there are.
@@ -245,9 +237,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Announcing<T> {
         self.counts.streams_reset += u64::from(!is_unsupported && !is_in_order);
         let recent = self.recent.drain(..).map(|(_, pending)| pending);
         for pending in recent.chain(self.written.drain(..)) {
-            if !pending.retried {
-                self.queue.insert(pending.id, Pending { retried: true, ..pending });
-            } else if !pending.reported {
+            if !pending.is_retried {
+                self.queue.insert(pending.id, OutboundRequest { is_retried: true, ..pending });
+            } else if !pending.is_reported {
                 events.push_back(FromHandler::RequestFailed(pending.id, RequestError::StreamEnded));
             }
         }
@@ -288,6 +280,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Announcing<T> {
         self.recent.clear();
         let queue = std::mem::take(&mut self.queue).into_values();
         let all = self.written.drain(..).chain(queue);
-        all.filter(|pending| !pending.reported).map(|pending| pending.id).collect()
+        all.filter(|pending| !pending.is_reported).map(|pending| pending.id).collect()
     }
 }

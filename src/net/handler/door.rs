@@ -2,22 +2,22 @@
 
 use std::task::{Context, Poll};
 
-use super::Limits;
 use super::streams::{self, Streams};
 use crate::config::Config;
 use crate::dht::RequestId;
 use crate::error::RequestError;
 use crate::event::Mode;
 use crate::net::budget::NodeBuffer;
+use crate::net::limits::Limits;
 use crate::time::Instant;
 
 pub use super::script::Script;
-pub use super::{FromHandler, Purpose, ToHandler};
+pub use crate::net::messages::{FromHandler, OutboundRequest, Purpose, ToHandler};
 
-/// What the connection wants next.
+/// An action that the connection wants done.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "it is handed on at once")]
-pub enum Step {
+pub enum Action {
     /// The behaviour is told something.
     Tell(FromHandler),
     /// A stream is opened.
@@ -76,10 +76,10 @@ impl Connection {
     }
 
     /// Moves everything on.
-    pub fn poll(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Step> {
+    pub fn poll(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Action> {
         self.0.poll(cx, now).map(|step| match step {
-            streams::Step::Tell(event) => Step::Tell(event),
-            streams::Step::Open(purpose) => Step::Open(purpose),
+            streams::Action::Tell(event) => Action::Tell(event),
+            streams::Action::Open(purpose) => Action::Open(purpose),
         })
     }
 

@@ -9,15 +9,16 @@ use std::task::{Context, Poll};
 use bytes::BytesMut;
 use futures::{AsyncRead, AsyncWrite};
 
-use super::super::budget::Room;
-use super::super::exchange::Exchange;
-use super::{BATCH, Limits};
 use crate::dht::InboundId;
 use crate::message::{Request, Response};
+use crate::net::budget::ReadBudget;
+use crate::net::exchange::Exchange;
+use crate::net::limits::{Limits, WRITE_BATCH};
 use crate::time::{Instant, after, earliest};
 use crate::wire::{SEND_LIMIT, ServerCodec, encode_response};
 
 /// How many requests of one stream are being answered at once; while there are so many, no more are read.
+/// Chosen, not measured: what this node itself has in flight on one.
 const MAX_ANSWERING: usize = 8;
 
 /// How much longer than peers alone an answer with a record is taken to be: the longest value that stores take by default.
@@ -50,7 +51,7 @@ enum Slot {
 /// the node's hands and what is being written have the stream's timeout each.
 ///
 /// # Bounds
-/// Eight requests being answered; of what is encoded, one answer more than [`BATCH`] at once is in the buffer of the stream.
+/// Eight requests being answered; of what is encoded, one answer more than [`WRITE_BATCH`] at once is in the buffer of the stream.
 /// [`held`](Self::held) says how much that is.
 #[derive(Debug)]
 pub(super) struct Inbound<T> {
@@ -98,7 +99,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Inbound<T> {
         self.exchange.unwritten() + self.slots.iter().map(held).sum::<usize>()
     }
 
-    /// Returns how much room a half message has taken.
+    /// Returns how many bytes an incomplete message has reserved.
     pub(super) const fn reserved(&self) -> usize {
         self.exchange.reserved()
     }
@@ -158,7 +159,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Inbound<T> {
         if self.exchange.is_writing() {
             return;
         }
-        while self.exchange.unwritten() < BATCH
+        while self.exchange.unwritten() < WRITE_BATCH
             && let Some(slot) = self.slots.pop_front()
         {
             match slot {
@@ -183,15 +184,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Inbound<T> {
         cx: &mut Context<'_>,
         now: Instant,
         may_read: bool,
-        room: &mut Room,
+        budget: &mut ReadBudget,
     ) -> Poll<Option<Request>> {
         loop {
             self.write_answers(now);
             let was_writing = self.exchange.is_writing();
             if self.half_closed && self.slots.is_empty() {
-                return self.exchange.poll_close(cx, now, room).map(|_| None);
+                return self.exchange.poll_close(cx, now, budget).map(|_| None);
             }
-            match self.exchange.poll_flush(cx, room) {
+            match self.exchange.poll_flush(cx, budget) {
                 Poll::Ready(Ok(())) if was_writing => {
                     self.since = now;
                     continue;
@@ -211,7 +212,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Inbound<T> {
                 self.exchange.pause(now);
                 return Poll::Pending;
             }
-            match self.exchange.poll_read(cx, now, room) {
+            match self.exchange.poll_read(cx, now, budget) {
                 Poll::Ready(Ok(Some(request))) => {
                     self.since = now;
                     return Poll::Ready(Some(request));

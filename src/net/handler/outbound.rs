@@ -3,7 +3,7 @@
 //! A stream is reused for many requests, several of them in flight; answers are matched by their order and checked.
 //! A reused stream may have gone stale, and a peer may close after each answer: neither is a failure of the peer.
 
-mod waiting;
+mod queue;
 
 use std::collections::VecDeque;
 use std::error::Error as _;
@@ -12,41 +12,46 @@ use std::task::{Context, Poll};
 use futures::{AsyncRead, AsyncWrite};
 use libp2p_core::upgrade::NegotiationError;
 
-use super::super::budget::Room;
-use super::super::exchange::Exchange;
-use super::{BATCH, FromHandler, Limits};
 use crate::dht::RequestId;
 use crate::error::RequestError;
-use crate::message::{MessageType, Request, Response};
+use crate::message::Response;
+use crate::net::budget::ReadBudget;
+use crate::net::exchange::Exchange;
+use crate::net::limits::{Limits, WRITE_BATCH};
+use crate::net::messages::{FromHandler, OutboundRequest};
 use crate::stats::Transport;
 use crate::time::{Duration, Instant, after};
 use crate::wire::{ClientCodec, DecodeError};
 
-use waiting::{Pending, Waiting};
+use queue::{RequestQueue, wants_stream_alone};
 
-/// How many requests are in flight on one stream.
+/// How many requests are in flight on one stream. Chosen, not measured: four such streams carry the 32 that the node has in
+/// flight with a peer.
 const MAX_IN_FLIGHT: usize = 8;
 
-/// How many streams are open or being opened at once.
+/// How many streams are open or being opened at once. Chosen, not measured; see [`MAX_IN_FLIGHT`].
 const MAX_STREAMS: usize = 4;
 
-/// The same where each serves for one request only.
+/// The same where each serves for one request only. Chosen, not measured.
 const MAX_SINGLE_STREAMS: usize = 8;
 
-/// A stream that ends so soon after its first answer was closed because of it, and not because it was idle.
+/// A stream that ends so soon after its first answer was closed because of it, and not because it was
+/// idle. Chosen, not measured: the shortest idle limits of others are ten seconds.
 const AFTER_ANSWER: Duration = Duration::from_secs(1);
 
 /// After so many answers a peer that seemed to allow fewer streams is tried with one more: what one costs in vain is little
-/// beside them.
+/// beside them. Chosen, not measured.
 const ANSWERS_TO_TRY: u32 = 64;
 
-/// After so many streams on which the peer closed behind its first answer, each request gets its own.
+/// After so many streams on which the peer closed behind its first answer, each request gets its own. Chosen, not
+/// measured: one may be chance.
 const CLOSES_TO_BELIEVE: u32 = 2;
 
+/// A stream, and the requests that are in flight on it, oldest first.
 #[derive(Debug)]
-struct Channel<T> {
+struct OutboundStream<T> {
     exchange: Exchange<T, ClientCodec>,
-    in_flight: VecDeque<Pending>,
+    in_flight: VecDeque<OutboundRequest>,
     /// How many of them, the last ones, are not in the buffer yet.
     unwritten: usize,
     answered: u32,
@@ -56,7 +61,7 @@ struct Channel<T> {
     exclusive: bool,
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Channel<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> OutboundStream<T> {
     fn new(stream: T, max_frame: usize, now: Instant) -> Self {
         Self {
             exchange: Exchange::new(stream, ClientCodec::new(max_frame)),
@@ -77,33 +82,32 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Channel<T> {
         self.in_flight.is_empty() && self.exchange.is_quiet()
     }
 
-    fn has_room_for(&self, request: &Pending, single: bool) -> bool {
-        if single || request.retried {
+    fn has_room_for(&self, request: &OutboundRequest, single: bool) -> bool {
+        if single || request.is_retried {
             return self.is_fresh();
         }
-        // A stored value may be large, and a refusal ends the stream: it takes one for itself.
-        let limit = if request.wants_stream_alone() { 1 } else { MAX_IN_FLIGHT };
+        let limit = if wants_stream_alone(request) { 1 } else { MAX_IN_FLIGHT };
         !self.exclusive && self.in_flight.len() < limit
     }
 
-    fn give(&mut self, request: Pending, now: Instant) {
-        self.exclusive = request.request.message_type() == MessageType::PutValue;
+    fn give(&mut self, request: OutboundRequest, now: Instant) {
+        self.exclusive = wants_stream_alone(&request);
         self.since = now;
         self.in_flight.push_back(request);
         self.unwritten += 1;
     }
 
     /// Puts the next requests into the buffer whenever it is empty, and writes them.
-    fn write(&mut self, cx: &mut Context<'_>, now: Instant, room: &mut Room) -> std::io::Result<()> {
+    fn write(&mut self, cx: &mut Context<'_>, now: Instant, budget: &mut ReadBudget) -> std::io::Result<()> {
         loop {
             let is_free = !self.exchange.is_writing();
-            while is_free && self.unwritten > 0 && self.exchange.unwritten() < BATCH {
+            while is_free && self.unwritten > 0 && self.exchange.unwritten() < WRITE_BATCH {
                 let next = self.in_flight.len() - self.unwritten;
                 let Some(next) = self.in_flight.get(next) else { break };
                 self.exchange.send(&next.request, now);
                 self.unwritten -= 1;
             }
-            match self.exchange.poll_flush(cx, room) {
+            match self.exchange.poll_flush(cx, budget) {
                 Poll::Ready(Ok(())) if self.unwritten > 0 => {}
                 Poll::Ready(result) => return result,
                 Poll::Pending => return Ok(()),
@@ -112,7 +116,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Channel<T> {
     }
 
     /// Takes out the oldest request, if it has been put into the buffer: a peer may answer what it has not been asked.
-    fn pop_asked(&mut self) -> Option<Pending> {
+    fn pop_asked(&mut self) -> Option<OutboundRequest> {
         if self.in_flight.len() > self.unwritten { self.in_flight.pop_front() } else { None }
     }
 
@@ -143,7 +147,7 @@ enum End {
     Early,
     /// What was being written or read on it was not complete in time: the oldest request is suspected.
     Late,
-    /// It is of no more use, and nobody is to blame.
+    /// It is of no more use, and no request is suspected that has not been dealt with.
     Over,
     /// What came on it cannot be trusted, and who is to blame has been blamed.
     Bad,
@@ -175,9 +179,9 @@ enum End {
 #[derive(Debug)]
 pub(super) struct Outbound<T> {
     limits: Limits,
-    channels: Vec<Channel<T>>,
+    streams: Vec<OutboundStream<T>>,
     opening: usize,
-    waiting: Waiting,
+    queue: RequestQueue,
     closes_after_answer: u32,
     /// How many streams the peer seems to allow at once.
     allowed: usize,
@@ -191,9 +195,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Outbound<T> {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
             limits,
-            channels: Vec::new(),
+            streams: Vec::new(),
             opening: 0,
-            waiting: Waiting::default(),
+            queue: RequestQueue::default(),
             closes_after_answer: 0,
             allowed: MAX_SINGLE_STREAMS,
             answers: 0,
@@ -208,37 +212,37 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Outbound<T> {
     }
 
     pub(super) fn is_busy(&self) -> bool {
-        self.waiting.len() > 0 || self.channels.iter().any(|channel| !channel.in_flight.is_empty())
+        self.queue.len() > 0 || self.streams.iter().any(|stream| !stream.in_flight.is_empty())
     }
 
     const fn is_single(&self) -> bool {
         self.closes_after_answer >= CLOSES_TO_BELIEVE
     }
 
-    /// Returns how much room half messages have taken.
+    /// Returns how many bytes incomplete messages have reserved.
     pub(super) fn reserved(&self) -> usize {
-        self.channels.iter().map(|channel| channel.exchange.reserved()).sum()
+        self.streams.iter().map(|stream| stream.exchange.reserved()).sum()
     }
 
     #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn unread(&self) -> usize {
-        self.channels.iter().map(|channel| channel.exchange.unread()).sum()
+        self.streams.iter().map(|stream| stream.exchange.unread()).sum()
     }
 
-    pub(super) fn enqueue(&mut self, id: RequestId, request: Request) {
-        self.waiting.insert(Pending { id, request, retried: false });
+    pub(super) fn enqueue(&mut self, request: OutboundRequest) {
+        self.queue.insert(request);
     }
 
     /// Forgets a request whose time is up. If it is out, its stream ends, since the answers behind it would come in its
     /// place.
     pub(super) fn cancel(&mut self, id: RequestId) {
-        if self.waiting.remove(id) {
+        if self.queue.remove(id) {
             return;
         }
-        if let Some(at) = self.channels.iter_mut().position(|channel| !channel.cancel(id)) {
-            let channel = self.channels.swap_remove(at);
+        if let Some(at) = self.streams.iter_mut().position(|stream| !stream.cancel(id)) {
+            let stream = self.streams.swap_remove(at);
             self.counts.streams_reset += 1;
-            self.waiting.extend(channel.in_flight);
+            self.queue.extend(stream.in_flight);
         }
     }
 
@@ -246,16 +250,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Outbound<T> {
     pub(super) fn wants_stream(&mut self) -> bool {
         let (max, per_stream) =
             if self.is_single() { (MAX_SINGLE_STREAMS, 1) } else { (MAX_STREAMS, MAX_IN_FLIGHT) };
-        if self.waiting.len() <= self.opening * per_stream {
+        if self.queue.len() <= self.opening * per_stream {
             return false;
         }
-        if self.channels.len() + self.opening >= max.min(self.allowed) {
+        if self.streams.len() + self.opening >= max.min(self.allowed) {
             // A request that must have a fresh stream gets the place of an idle one.
-            let idle = self.channels.iter().position(|channel| channel.in_flight.is_empty());
+            let idle = self.streams.iter().position(|stream| stream.in_flight.is_empty());
             let Some(idle) = idle.filter(|_| self.opening == 0) else {
                 return false;
             };
-            self.channels.swap_remove(idle);
+            self.streams.swap_remove(idle);
         }
         self.opening += 1;
         true
@@ -263,7 +267,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Outbound<T> {
 
     pub(super) fn opened(&mut self, stream: T, now: Instant) {
         self.opening = self.opening.saturating_sub(1);
-        self.channels.push(Channel::new(stream, self.limits.max_frame, now));
+        self.streams.push(OutboundStream::new(stream, self.limits.max_frame, now));
     }
 
     /// A stream could not be opened.
@@ -271,25 +275,25 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Outbound<T> {
         self.opening = self.opening.saturating_sub(1);
         if error == RequestError::Unsupported {
             self.unsupported(events);
-        } else if let Some(first) = self.waiting.pop_first() {
+        } else if let Some(first) = self.queue.pop_first() {
             self.blame(first, events);
         }
     }
 
     /// The peer does not speak the protocol: nothing will be answered.
     fn unsupported(&mut self, events: &mut VecDeque<FromHandler>) {
-        for pending in self.waiting.take_all() {
+        for pending in self.queue.take_all() {
             events.push_back(FromHandler::RequestFailed(pending.id, RequestError::Unsupported));
         }
         events.push_back(FromHandler::Protocol(false));
     }
 
     /// A stream ended with this request at its front: it is tried once more, then it has failed.
-    fn blame(&mut self, first: Pending, events: &mut VecDeque<FromHandler>) {
-        if first.retried {
+    fn blame(&mut self, first: OutboundRequest, events: &mut VecDeque<FromHandler>) {
+        if first.is_retried {
             events.push_back(FromHandler::RequestFailed(first.id, RequestError::StreamEnded));
         } else {
-            self.waiting.insert(Pending { retried: true, ..first });
+            self.queue.insert(OutboundRequest { is_retried: true, ..first });
         }
     }
 
@@ -298,13 +302,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Outbound<T> {
         &mut self,
         cx: &mut Context<'_>,
         now: Instant,
-        room: &mut Room,
+        budget: &mut ReadBudget,
         events: &mut VecDeque<FromHandler>,
     ) -> bool {
         self.assign(now);
         let mut at = 0;
-        while at < self.channels.len() {
-            match self.poll_channel(at, cx, now, room, events) {
+        while at < self.streams.len() {
+            match self.poll_stream(at, cx, now, budget, events) {
                 Ok(()) => at += 1,
                 Err(end) => self.ended(at, end, now, events),
             }
@@ -317,42 +321,43 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Outbound<T> {
         let single = self.is_single();
         let mut assigned = false;
         loop {
-            let place_for =
-                |next: &Pending| self.channels.iter().position(|channel| channel.has_room_for(next, single));
-            let Some((next, at)) = self.waiting.pop_first_that(place_for) else {
+            let place_for = |next: &OutboundRequest| {
+                self.streams.iter().position(|stream| stream.has_room_for(next, single))
+            };
+            let Some((next, at)) = self.queue.pop_first_that(place_for) else {
                 return assigned;
             };
-            if let Some(channel) = self.channels.get_mut(at) {
-                self.counts.outbound_streams_reused += u64::from(!channel.is_fresh());
-                channel.give(next, now);
+            if let Some(stream) = self.streams.get_mut(at) {
+                self.counts.outbound_streams_reused += u64::from(!stream.is_fresh());
+                stream.give(next, now);
             }
             assigned = true;
         }
     }
 
-    fn poll_channel(
+    fn poll_stream(
         &mut self,
         at: usize,
         cx: &mut Context<'_>,
         now: Instant,
-        room: &mut Room,
+        budget: &mut ReadBudget,
         events: &mut VecDeque<FromHandler>,
     ) -> Result<(), End> {
-        let Some(channel) = self.channels.get_mut(at) else {
+        let Some(stream) = self.streams.get_mut(at) else {
             return Ok(());
         };
-        channel.write(cx, now, room).map_err(|error| end(&error))?;
+        stream.write(cx, now, budget).map_err(|error| end(&error))?;
         loop {
-            match channel.exchange.poll_read(cx, now, room) {
+            match stream.exchange.poll_read(cx, now, budget) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Ok(None)) => return Err(End::Early),
                 Poll::Ready(Err(DecodeError::Io(error))) => return Err(end(&error)),
                 Poll::Ready(Err(error)) => {
                     tracing::debug!(%error, "outbound stream ends");
-                    return Err(fail_first(channel, events));
+                    return Err(fail_first(stream, events));
                 }
                 Poll::Ready(Ok(Some(response))) => {
-                    take_answer(channel, response, now, events)?;
+                    take_answer(stream, response, now, events)?;
                     self.has_answers = true;
                     self.answers += 1;
                     if self.answers >= ANSWERS_TO_TRY {
@@ -361,10 +366,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Outbound<T> {
                     }
                 }
             }
-            if self.closes_after_answer >= CLOSES_TO_BELIEVE && channel.in_flight.is_empty() {
+            if self.closes_after_answer >= CLOSES_TO_BELIEVE && stream.in_flight.is_empty() {
                 return Err(End::Over);
             }
-            if channel.answered > 1 {
+            if stream.answered > 1 {
                 self.closes_after_answer = 0;
             }
         }
@@ -372,28 +377,28 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Outbound<T> {
 
     /// A stream has ended, and what was on it moves or fails.
     fn ended(&mut self, at: usize, end: End, now: Instant, events: &mut VecDeque<FromHandler>) {
-        let mut channel = self.channels.swap_remove(at);
+        let mut stream = self.streams.swap_remove(at);
         if end == End::Unsupported {
-            self.waiting.extend(channel.in_flight);
+            self.queue.extend(stream.in_flight);
             self.unsupported(events);
             return;
         }
-        let is_reset = matches!(end, End::Late | End::Bad) || !channel.in_flight.is_empty();
+        let is_reset = matches!(end, End::Late | End::Bad) || !stream.in_flight.is_empty();
         self.counts.streams_reset += u64::from(is_reset);
-        if end == End::Early && channel.answered == 0 && !self.channels.is_empty() {
+        if end == End::Early && stream.answered == 0 && !self.streams.is_empty() {
             // It was one too many for the peer, which serves on the others.
-            self.allowed = self.allowed.min(self.channels.len());
+            self.allowed = self.allowed.min(self.streams.len());
             self.answers = 0;
-            self.waiting.extend(channel.in_flight);
+            self.queue.extend(stream.in_flight);
             return;
         }
-        let soon = now.saturating_duration_since(channel.since) < AFTER_ANSWER;
-        if end != End::Late && channel.answered == 1 && soon && !self.is_single() {
+        let soon = now.saturating_duration_since(stream.since) < AFTER_ANSWER;
+        if end != End::Late && stream.answered == 1 && soon && !self.is_single() {
             self.closes_after_answer += 1;
         }
         let is_suspected = matches!(end, End::Early | End::Late);
-        let suspect = if is_suspected { channel.in_flight.pop_front() } else { None };
-        self.waiting.extend(channel.in_flight);
+        let suspect = if is_suspected { stream.in_flight.pop_front() } else { None };
+        self.queue.extend(stream.in_flight);
         if let Some(first) = suspect {
             self.blame(first, events);
         }
@@ -401,17 +406,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Outbound<T> {
 
     /// Returns when the first stream is to be closed unless something happens on it.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.channels.iter().filter_map(|channel| channel.deadline(&self.limits)).min()
+        self.streams.iter().filter_map(|stream| stream.deadline(&self.limits)).min()
     }
 
     /// Closes the streams whose time is up.
     pub(super) fn on_timeout(&mut self, now: Instant, events: &mut VecDeque<FromHandler>) {
         let mut at = 0;
-        while let Some(channel) = self.channels.get(at) {
-            if channel.deadline(&self.limits).is_none_or(|deadline| deadline > now) {
+        while let Some(stream) = self.streams.get(at) {
+            if stream.deadline(&self.limits).is_none_or(|deadline| deadline > now) {
                 at += 1;
-            } else if channel.is_idle() {
-                self.channels.swap_remove(at);
+            } else if stream.is_idle() {
+                self.streams.swap_remove(at);
             } else {
                 tracing::debug!("outbound stream ends: not written or not read in time");
                 self.ended(at, End::Late, now, events);
@@ -422,20 +427,20 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Outbound<T> {
     /// Returns all requests that are not answered, and forgets them.
     #[cfg(feature = "fuzzing")]
     pub(super) fn take_all(&mut self) -> Vec<RequestId> {
-        let in_flight = self.channels.drain(..).flat_map(|channel| channel.in_flight);
-        in_flight.chain(self.waiting.take_all()).map(|pending| pending.id).collect()
+        let in_flight = self.streams.drain(..).flat_map(|stream| stream.in_flight);
+        in_flight.chain(self.queue.take_all()).map(|pending| pending.id).collect()
     }
 }
 
 /// Matches an answer with the oldest request of its stream.
 fn take_answer<T: AsyncRead + AsyncWrite + Unpin>(
-    channel: &mut Channel<T>,
+    stream: &mut OutboundStream<T>,
     response: Response,
     now: Instant,
     events: &mut VecDeque<FromHandler>,
 ) -> Result<(), End> {
     // An answer that nobody awaits would shift every later one.
-    let Some(first) = channel.pop_asked() else {
+    let Some(first) = stream.pop_asked() else {
         return Err(End::Bad);
     };
     if !response.answers(&first.request) {
@@ -443,18 +448,18 @@ fn take_answer<T: AsyncRead + AsyncWrite + Unpin>(
         return Err(End::Bad);
     }
     events.push_back(FromHandler::ResponseReceived(first.id, response));
-    channel.answered += 1;
-    channel.exclusive = false;
-    channel.since = now;
+    stream.answered += 1;
+    stream.exclusive = false;
+    stream.since = now;
     Ok(())
 }
 
 /// What should answer the oldest request cannot be read; what is behind it on the stream cannot be trusted either.
 fn fail_first<T: AsyncRead + AsyncWrite + Unpin>(
-    channel: &mut Channel<T>,
+    stream: &mut OutboundStream<T>,
     events: &mut VecDeque<FromHandler>,
 ) -> End {
-    if let Some(first) = channel.pop_asked() {
+    if let Some(first) = stream.pop_asked() {
         events.push_back(FromHandler::RequestFailed(first.id, RequestError::BadAnswer));
     }
     End::Bad

@@ -9,8 +9,9 @@ use std::task::{Context, Poll};
 use bytes::{Buf as _, BytesMut};
 use futures::{AsyncRead, AsyncWrite};
 
+/// Both ends of the stream.
 #[derive(Debug, Default)]
-struct State {
+struct Ends {
     to_read: BytesMut,
     written: Vec<u8>,
     /// How many more bytes can be written.
@@ -22,7 +23,7 @@ struct State {
 
 /// One end of a stream, and the hand that moves the other; clones are the same stream.
 #[derive(Clone, Debug, Default)]
-pub struct Script(Rc<RefCell<State>>);
+pub struct Script(Rc<RefCell<Ends>>);
 
 impl Script {
     /// Makes a stream on which so many bytes can be written.
@@ -73,7 +74,7 @@ impl Script {
         self.0.borrow().is_closed
     }
 
-    /// Returns whether nobody else has the stream any more.
+    /// Returns whether the other end was dropped.
     pub fn is_dropped(&self) -> bool {
         Rc::strong_count(&self.0) == 1
     }

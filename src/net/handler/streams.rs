@@ -7,34 +7,36 @@ use std::task::{Context, Poll};
 
 use futures::{AsyncRead, AsyncWrite};
 
-use super::super::budget::{NodeBuffer, Room, Share};
 use super::announcing::Announcing;
 use super::inbound::Inbound;
 use super::outbound::Outbound;
-use super::{FromHandler, Limits, Purpose, SEQUENCE_BITS, ToHandler};
 use crate::dht::InboundId;
 use crate::error::RequestError;
 use crate::event::Mode;
+use crate::net::budget::{NodeBuffer, ReadBudget, Share};
+use crate::net::limits::Limits;
+use crate::net::messages::{FromHandler, Purpose, SEQUENCE_BITS, ToHandler};
 use crate::stats::{Statistic as _, Transport};
 use crate::time::{Duration, Instant, after, earliest};
 
-/// How often everything is moved on in one call; then the task is woken, and others have their turn.
+/// How often everything is moved on in one call; then the task is woken, and others have their turn. Chosen, not measured.
 const TURNS: usize = 32;
 
-/// A connection that is not read from because the answers of others fill the node's buffer looks again after so long.
+/// A connection that is not read from because the answers of others fill the node's buffer looks again after so long. Chosen,
+/// not measured.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// What the streams want next.
+/// An action that the streams want done.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "it is handed on at once")]
-pub(super) enum Step {
+pub(super) enum Action {
     /// The behaviour is told something.
     Tell(FromHandler),
     /// A stream is opened; [`opened`](Streams::opened) or [`opening_failed`](Streams::opening_failed) says what came of it.
     Open(Purpose),
 }
 
-/// The streams of a connection.
+/// The streams of a connection, and the requests on them.
 ///
 /// # What it decides
 /// On which stream a request goes, when a stream is opened and closed, when one is read from, and whom a stream's early
@@ -74,7 +76,7 @@ pub(super) struct Streams<T> {
     /// Whether the protocol was negotiated on a stream of this connection.
     is_negotiated: bool,
     events: VecDeque<FromHandler>,
-    room: Room,
+    budget: ReadBudget,
     /// What the answers hold.
     share: Share,
     /// What they held when a stream was last not read because of it.
@@ -97,7 +99,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Streams<T> {
             supported: None,
             is_negotiated: false,
             events: VecDeque::new(),
-            room: Room::new(limits.max_frame.saturating_mul(4)),
+            budget: ReadBudget::new(limits.max_frame.saturating_mul(4)),
             share: node.share(),
             refused_at: None,
             crowded: None,
@@ -131,8 +133,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Streams<T> {
     /// Takes what the behaviour sends; no matter what the streams do, there is always room.
     pub(super) fn take(&mut self, event: ToHandler) {
         match event {
-            ToHandler::Request(id, request) if request.is_answered() => self.outbound.enqueue(id, request),
-            ToHandler::Request(id, request) => self.announcing.enqueue(id, request),
+            ToHandler::Request(asked) if asked.request.is_answered() => self.outbound.enqueue(asked),
+            ToHandler::Request(announced) => self.announcing.enqueue(announced),
             ToHandler::Cancel(id) => {
                 self.outbound.cancel(id);
                 self.announcing.cancel(id);
@@ -205,16 +207,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Streams<T> {
     }
 
     /// Moves everything on, and returns what is to be done. Pending: when something happens, or at the deadline, more is.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Step> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Action> {
         for _ in 0..TURNS {
             if let Some(event) = self.events.pop_front() {
-                return Poll::Ready(Step::Tell(event));
+                return Poll::Ready(Action::Tell(event));
             }
             if self.turn(cx, now) {
                 continue;
             }
             if let Some(purpose) = self.wants_stream() {
-                return Poll::Ready(Step::Open(purpose));
+                return Poll::Ready(Action::Open(purpose));
             }
             // Only after what has come meanwhile was read: being late ourselves is nobody's fault.
             if self.deadline().is_none_or(|deadline| deadline > now) {
@@ -229,14 +231,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Streams<T> {
 
     /// Moves each stream on once. Returns whether that is worth repeating.
     fn turn(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        self.room.begin(self.reserved());
+        self.budget.begin(self.reserved());
         self.refused_at = None;
         let mut moved = self.poll_inbound(cx, now);
-        moved |= self.outbound.poll(cx, now, &mut self.room, &mut self.events);
-        moved |= self.announcing.poll(cx, now, &mut self.room, &mut self.events);
+        moved |= self.outbound.poll(cx, now, &mut self.budget, &mut self.events);
+        moved |= self.announcing.poll(cx, now, &mut self.budget, &mut self.events);
         // Whoever came before one that has made room would not be woken for it.
         let has_room_now = self.refused_at.is_some_and(|then| self.share.held() < then);
-        moved || has_room_now || self.room.may_retry(self.reserved())
+        moved || has_room_now || self.budget.may_retry(self.reserved())
     }
 
     fn poll_inbound(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
@@ -246,7 +248,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Streams<T> {
             let Some(mut stream) = self.inbound.pop_front() else { break };
             let before = stream.held();
             let may_read = self.may_read(now);
-            let polled = stream.poll(cx, now, may_read, &mut self.room);
+            let polled = stream.poll(cx, now, may_read, &mut self.budget);
             let request = match polled {
                 Poll::Ready(None) => {
                     self.counts.streams_reset += u64::from(stream.is_reset());
@@ -328,7 +330,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Streams<T> {
 
     /// Returns how many bytes have been moved that [`take_counts`](Self::take_counts) would return.
     pub(super) const fn uncounted_bytes(&self) -> u64 {
-        self.room.received + self.room.sent
+        self.budget.received + self.budget.sent
     }
 
     /// Returns what has happened since it was asked last.
@@ -336,8 +338,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Streams<T> {
         let mut counts = std::mem::take(&mut self.counts);
         counts.merge(&std::mem::take(&mut self.outbound.counts));
         counts.merge(&std::mem::take(&mut self.announcing.counts));
-        counts.bytes_received = std::mem::take(&mut self.room.received);
-        counts.bytes_sent = std::mem::take(&mut self.room.sent);
+        counts.bytes_received = std::mem::take(&mut self.budget.received);
+        counts.bytes_sent = std::mem::take(&mut self.budget.sent);
         counts
     }
 
@@ -354,7 +356,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Streams<T> {
         all
     }
 
-    /// Returns how much room half messages have taken.
+    /// Returns how many bytes incomplete messages have reserved.
     fn reserved(&self) -> usize {
         let inbound: usize = self.inbound.iter().map(Inbound::reserved).sum();
         inbound + self.outbound.reserved() + self.announcing.reserved()

@@ -10,9 +10,9 @@ use ::redb::{Database, ReadTransaction};
 use libp2p_identity::PeerId;
 
 use super::backing::{Backing, Place};
+use super::batch::{Batch, MAX_QUEUED};
 use super::format::{Pair, Table, fault, whole};
 use super::opening::{Handle, fill};
-use super::writer::{Batch, MAX_QUEUED};
 
 /// One step reads and writes so many rows at most, and no more than one beyond so many bytes: whoever wants something written
 /// meanwhile waits for it.

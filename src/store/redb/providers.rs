@@ -2,14 +2,15 @@
 //!
 //! Knows how a row looks; when it is written is the store's affair.
 
-use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use super::super::provided::{self, Provided};
 use super::super::providers::Providers;
 use super::super::{ProviderLimits, Result, not_theirs};
-use super::writer::Row;
-use super::{end_millis, from_end_millis, from_millis, millis, short};
+use super::batch::Row;
+use super::fields::{
+    end_millis, from_end_millis, from_millis, millis, read_addresses, short, write_addresses,
+};
 use crate::addrs::IpGroup;
 use crate::record::{ProviderRecord, RecordKey};
 use crate::time::SystemTime;
@@ -66,29 +67,6 @@ impl Statement {
         let announced = from_millis(*announced)?;
         (*owner <= 1).then_some(Self { record, is_own: *owner == 1, group, announced })
     }
-}
-
-/// Writes addresses, each led by its length, two bytes.
-pub(super) fn write_addresses(addresses: &[Multiaddr], bytes: &mut Vec<u8>) {
-    for address in addresses {
-        // One that is longer would not be kept by anybody.
-        if let Ok(len) = u16::try_from(address.len()) {
-            bytes.extend_from_slice(&len.to_be_bytes());
-            bytes.extend_from_slice(address.as_ref());
-        }
-    }
-}
-
-/// Reads what [`write_addresses`] has written.
-pub(super) fn read_addresses(mut bytes: &[u8]) -> Option<Vec<Multiaddr>> {
-    let mut addresses = Vec::new();
-    while !bytes.is_empty() {
-        let (len, rest) = bytes.split_first_chunk::<2>()?;
-        let (address, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*len)))?;
-        addresses.push(Multiaddr::try_from(address.to_vec()).ok()?);
-        bytes = rest;
-    }
-    Some(addresses)
 }
 
 /// The provider records of a file.

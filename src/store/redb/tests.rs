@@ -9,6 +9,7 @@ use ::redb::{Database, ReadableTable as _, TableDefinition};
 
 use crate::addrs::IpGroup;
 use crate::record::whole;
+use crate::time::Duration;
 use libp2p_core::Multiaddr;
 use std::fs;
 use std::path::PathBuf;

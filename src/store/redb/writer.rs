@@ -6,113 +6,22 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::{Builder, JoinHandle};
 
-use ::redb::Database;
 use bytes::Bytes;
-use indexmap::IndexMap;
 use libp2p_identity::PeerId;
 
 use super::super::{Error, Progress, Result, Wake};
 use super::backing::Place;
+use super::batch::{Batch, MAX_QUEUED, OVERHEAD, Row};
 use super::compaction::Compaction;
-use super::format::{Pair, Sealed, Sum, Table, caught, damaged, fault, whole};
+use super::format::{Sealed, Sum, Table, caught, damaged, fault, whole};
 use super::opening::{Handle, again, read_only};
 use crate::record::RecordKey;
-
-/// What waits to be written takes so many bytes at most, unless another bound is set.
-///
-/// Source: issue 12 §7; a second's worth of a slow disk.
-pub(super) const MAX_QUEUED: usize = 4 << 20;
-
-/// What a change takes beside its key and its value.
-const OVERHEAD: usize = 64;
 
 /// So many changes wait for a commit to be asked for; one more asks for it.
 const MAX_UNASKED: usize = 1024;
 
 /// A file that is smaller is not made smaller: the database itself takes as much.
 const MIN_LOOSE: u64 = 1 << 20;
-
-/// A key and what is to stand there, or nothing.
-pub(super) type Row = (Vec<u8>, Option<Vec<u8>>);
-
-/// What one commit writes.
-#[derive(Debug, Default)]
-pub(super) struct Batch {
-    records: IndexMap<RecordKey, Option<Sealed>>,
-    providers: IndexMap<Vec<u8>, Option<Sealed>>,
-    peers: Option<Vec<(Vec<u8>, Sealed)>>,
-    bytes: usize,
-}
-
-fn size(key: usize, row: Option<&Sealed>) -> usize {
-    OVERHEAD + key + row.map_or(0, |row| row.row.len())
-}
-
-impl Batch {
-    fn record(&mut self, key: RecordKey, row: Option<Sealed>) {
-        let len = key.as_ref().len();
-        self.bytes += size(len, row.as_ref());
-        if let Some(before) = self.records.insert(key, row) {
-            self.bytes -= size(len, before.as_ref());
-        }
-    }
-
-    fn provider(&mut self, key: Vec<u8>, row: Option<Sealed>) {
-        let len = key.len();
-        self.bytes += size(len, row.as_ref());
-        if let Some(before) = self.providers.insert(key, row) {
-            self.bytes -= size(len, before.as_ref());
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.records.len() + self.providers.len() + usize::from(self.peers.is_some())
-    }
-
-    pub(super) const fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// Puts what could not be written beneath what was changed since.
-    fn is_preceded_by(&mut self, earlier: &Self) {
-        for (key, row) in &earlier.records {
-            if !self.records.contains_key(key) {
-                self.record(key.clone(), row.clone());
-            }
-        }
-        for (key, row) in &earlier.providers {
-            if !self.providers.contains_key(key) {
-                self.provider(key.clone(), row.clone());
-            }
-        }
-        self.peers = self.peers.take().or_else(|| earlier.peers.clone());
-    }
-
-    /// Writes it, and returns how many bytes more and less the file holds.
-    pub(super) fn write(&self, database: &Database) -> io::Result<(u64, u64)> {
-        let write = database.begin_write().map_err(fault)?;
-        let mut held = (0, 0);
-        let mut set = |pair: &mut Pair<'_>, key: &[u8], row: Option<&Sealed>| {
-            let (more, less) = pair.set(key, row)?;
-            held = (held.0 + more, held.1 + less);
-            io::Result::Ok(())
-        };
-        let mut pair = Pair::open(&write, Table::Records)?;
-        self.records.iter().try_for_each(|(key, row)| set(&mut pair, key.as_ref(), row.as_ref()))?;
-        drop(pair);
-        let mut pair = Pair::open(&write, Table::Providers)?;
-        self.providers.iter().try_for_each(|(key, row)| set(&mut pair, key, row.as_ref()))?;
-        drop(pair);
-        if let Some(peers) = &self.peers {
-            let mut pair = Pair::open(&write, Table::Peers)?;
-            pair.clear()?;
-            // They are few, and are not counted.
-            peers.iter().try_for_each(|(key, row)| pair.set(key, Some(row)).map(drop))?;
-        }
-        write.commit().map_err(fault)?;
-        Ok(held)
-    }
-}
 
 /// Why the file cannot be written.
 #[derive(Clone, Debug)]
@@ -433,7 +342,7 @@ impl Writer {
         if let Some(failure) = state.failure.as_ref().filter(|failure| failure.is_final) {
             return Err(failure.error());
         }
-        let queued = state.pending.bytes + state.writing.bytes;
+        let queued = state.pending.bytes() + state.writing.bytes();
         if queued == 0 || queued + OVERHEAD + bytes <= self.max_queued {
             return Ok(());
         }
@@ -447,7 +356,7 @@ impl Writer {
     pub(super) fn has_room(&self) -> bool {
         let state = self.shared.state();
         // Where nothing is written any more nothing waits.
-        state.is_broken() || state.pending.bytes + state.writing.bytes < self.max_queued
+        state.is_broken() || state.pending.bytes() + state.writing.bytes() < self.max_queued
     }
 
     fn change(&self, change: impl FnOnce(&mut Batch)) {
@@ -481,7 +390,7 @@ impl Writer {
             (key, row)
         };
         let peers = peers.into_iter().map(seal).collect();
-        self.change(|batch| batch.peers = Some(peers));
+        self.change(|batch| batch.set_peers(peers));
     }
 
     /// Returns what stands or will stand in the file under the key of a record: nothing if that does not have the checksum.
@@ -490,7 +399,7 @@ impl Writer {
     /// If the file cannot be read. If the database has panicked on it, nothing more is written.
     pub(super) fn read(&self, key: &RecordKey, sum: Sum) -> io::Result<Option<Bytes>> {
         let state = self.shared.state();
-        let waits = state.pending.records.get(key).or_else(|| state.writing.records.get(key)).cloned();
+        let waits = state.pending.get_record(key).or_else(|| state.writing.get_record(key)).cloned();
         let failure = state.failure.clone();
         drop(state);
         if let Some(row) = waits {
@@ -576,7 +485,7 @@ impl Writer {
     #[cfg(test)]
     pub(super) fn queued(&self) -> usize {
         let state = self.shared.state();
-        state.pending.bytes + state.writing.bytes
+        state.pending.bytes() + state.writing.bytes()
     }
 }
 

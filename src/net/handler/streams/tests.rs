@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::dht::RequestId;
 use crate::message::{Request, Response, SentRecord};
 use crate::net::handler::script::Script;
+use crate::net::messages::OutboundRequest;
 use crate::record::RecordKey;
 use crate::time::start;
 use crate::wire::{encode_request, encode_response};
@@ -62,8 +63,8 @@ impl Net {
             let woken = self.woken.0.load(Ordering::Relaxed);
             self.polls += 1;
             match self.streams.poll(&mut Context::from_waker(&waker), self.now) {
-                Poll::Ready(Step::Tell(event)) => self.told.push(event),
-                Poll::Ready(Step::Open(purpose)) => self.opens.push(purpose),
+                Poll::Ready(Action::Tell(event)) => self.told.push(event),
+                Poll::Ready(Action::Open(purpose)) => self.opens.push(purpose),
                 Poll::Pending if self.woken.0.load(Ordering::Relaxed) == woken => {
                     let deadline = self.streams.deadline();
                     assert!(deadline.is_none_or(|deadline| deadline > self.now), "overdue and not woken");
@@ -101,7 +102,7 @@ impl Net {
     }
 
     fn ask(&mut self, id: u64, request: Request) {
-        self.streams.take(ToHandler::Request(RequestId::new(id), request));
+        self.streams.take(ToHandler::Request(OutboundRequest::new(RequestId::new(id), request)));
         self.run();
     }
 
@@ -252,7 +253,7 @@ fn a_half_message_has_its_time_from_its_first_byte_on() {
 fn a_stream_of_announcements_that_is_not_read_ends_and_costs_no_turns() {
     let mut net = Net::new();
     for n in 0..6000 {
-        net.streams.take(ToHandler::Request(RequestId::new(n), announcement(n)));
+        net.streams.take(ToHandler::Request(OutboundRequest::new(RequestId::new(n), announcement(n))));
     }
     net.run();
     net.streams.set_supported(true);
@@ -595,7 +596,7 @@ fn a_call_takes_a_bounded_number_of_turns_and_wakes_itself() {
     other.push(&bytes_of(&find(3)));
     let first: Vec<_> = (0..2).map(|_| net.streams.poll(&mut cx, net.now)).collect();
     let finds = first.iter().filter(|step| {
-        matches!(step, Poll::Ready(Step::Tell(FromHandler::RequestReceived(_, Request::FindNode { .. }))))
+        matches!(step, Poll::Ready(Action::Tell(FromHandler::RequestReceived(_, Request::FindNode { .. }))))
     });
     assert_eq!(finds.count(), 1, "{first:?}");
 }

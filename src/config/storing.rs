@@ -1,0 +1,150 @@
+//! The setters of what is done with records and providers.
+
+use std::num::{NonZeroU8, NonZeroUsize};
+
+use super::records::{Caching, OwnRecords, StoreInserts};
+use super::{Config, least};
+use crate::error::ConfigError;
+use crate::time::Duration;
+use crate::validate::Validator;
+
+impl Config {
+    /// Adds the validator of a namespace: of the keys that begin with `/namespace/`.
+    ///
+    /// Without any validator every record is taken. With one, records of all other namespaces are refused; name
+    /// [`AcceptAll`](crate::validate::AcceptAll) for those that are to be taken unseen. Default: none.
+    #[must_use]
+    pub fn with_validator(mut self, namespace: &str, validator: impl Validator + 'static) -> Self {
+        self.records.validators = self.records.validators.with(namespace, validator);
+        self
+    }
+
+    /// Sets how long a record lasts that came without an end, and how long one lasts at most that others want stored.
+    ///
+    /// Longer survives a longer absence of the publisher; holders keep what nobody wants for as long. `None` sets no end.
+    /// Default: 48 hours (`spec`, "Entry validation"). At least 1 second.
+    ///
+    /// # Errors
+    /// [`ConfigError::TooShort`] if it is shorter.
+    pub fn with_record_ttl(mut self, ttl: Option<Duration>) -> Result<Self, ConfigError> {
+        self.records.ttl = least::interval("record TTL", least::TTL, ttl)?;
+        Ok(self)
+    }
+
+    /// Sets how often this node puts its own records anew; `None` leaves that to the application.
+    ///
+    /// Should be less than half of the time that a record lasts. Each costs a lookup and `k` requests. Default: 22 hours
+    /// (`spec`). At least 1 minute.
+    ///
+    /// # Errors
+    /// [`ConfigError::TooShort`] if it is shorter.
+    pub fn with_publication_interval(mut self, interval: Option<Duration>) -> Result<Self, ConfigError> {
+        self.records.publication = least::interval("publication interval", least::PUBLICATION, interval)?;
+        Ok(self)
+    }
+
+    /// Sets how often the records of others that this node holds are put anew where they belong now; `None` never.
+    ///
+    /// Skipped if somebody else has done so meanwhile: with `k` holders one of them does it each time. Shorter survives
+    /// faster churn. Default: an hour (Maymounkov & Mazières §2.5). At least 1 minute.
+    ///
+    /// # Errors
+    /// [`ConfigError::TooShort`] if it is shorter.
+    pub fn with_replication_interval(mut self, interval: Option<Duration>) -> Result<Self, ConfigError> {
+        self.records.replication = least::interval("replication interval", least::PUBLICATION, interval)?;
+        Ok(self)
+    }
+
+    /// Sets whether records that were found are cached at peers that lacked them. Default: at one.
+    #[must_use]
+    pub fn with_caching(mut self, caching: Caching) -> Self {
+        self.records.caching = caching;
+        self
+    }
+
+    /// Sets whether the application sees what others want stored before it is. Default: [`StoreInserts::Unfiltered`].
+    #[must_use]
+    pub fn with_record_filtering(mut self, inserts: StoreInserts) -> Self {
+        self.records.inserts = inserts;
+        self
+    }
+
+    /// Sets what becomes of a record of this node's own when somebody else stores another value under its key. Default:
+    /// [`OwnRecords::Keep`].
+    #[must_use]
+    pub fn with_own_records(mut self, own: OwnRecords) -> Self {
+        self.records.own = own;
+        self
+    }
+
+    /// Sets how long something waits for the word of the application where that decides what is stored for others.
+    ///
+    /// Longer than the stream timeout, or than the ten seconds for which most peers await an answer, is no use. Default: 5
+    /// seconds (half of those ten). At least 100 ms.
+    ///
+    /// # Errors
+    /// [`ConfigError::TooShort`] if it is shorter.
+    pub fn with_held_for(mut self, time: Duration) -> Result<Self, ConfigError> {
+        self.records.held_for = least::span("time for which records are held", least::ANSWER, time)?;
+        Ok(self)
+    }
+
+    /// Sets how many records and provider records wait for the word of the application at once; one more is refused.
+    ///
+    /// More takes the memory of so many values. Default: 64 (4 MiB of the longest values).
+    #[must_use]
+    pub fn with_max_held(mut self, records: NonZeroUsize) -> Self {
+        self.records.max_held = records;
+        self
+    }
+
+    /// Sets how long this node believes others that they provide something; `None` means until there is no room.
+    ///
+    /// Longer survives a longer absence of the provider; finders meet more of those that are gone. Addresses are handed on
+    /// for 24 hours whatever this is. Default: 48 hours (`spec`, "Content provider advertisement and discovery"). At least 1 second.
+    ///
+    /// # Errors
+    /// [`ConfigError::TooShort`] if it is shorter.
+    pub fn with_provider_ttl(mut self, ttl: impl Into<Option<Duration>>) -> Result<Self, ConfigError> {
+        let ttl = ttl.into().unwrap_or(Duration::MAX);
+        self.providers.ttl = least::span("provider TTL", least::TTL, ttl)?;
+        Ok(self)
+    }
+
+    /// Sets how often this node tells others anew what it provides; `None` leaves that to the application.
+    ///
+    /// Should be less than half of the time for which others believe it. Each key costs a lookup and `k` messages. Default:
+    /// 22 hours (`spec`). At least 1 minute.
+    ///
+    /// # Errors
+    /// [`ConfigError::TooShort`] if it is shorter.
+    pub fn with_provider_publication_interval(
+        mut self,
+        interval: Option<Duration>,
+    ) -> Result<Self, ConfigError> {
+        self.providers.publication =
+            least::interval("provider publication interval", least::PUBLICATION, interval)?;
+        Ok(self)
+    }
+
+    /// Sets what percentage of `k` peers must have been told when an announcement returns; the others are told in the
+    /// background. More than 100 counts as 100.
+    ///
+    /// More waits longer for the slowest; less returns before the provider can be found from everywhere. Default: 75
+    /// (`go-libp2p-kad-dht`'s optimistic provide; measured: `tests/sim/golden/providers.txt`).
+    #[must_use]
+    pub fn with_provided_percent(mut self, percent: NonZeroU8) -> Self {
+        self.providers.enough = percent;
+        self
+    }
+
+    /// Sets how many providers of one answer count.
+    ///
+    /// More finds more at once in large swarms; fewer leaves less to a peer that makes providers up. Default: 20 (the `k` of
+    /// the specification, as many as this library names in an answer).
+    #[must_use]
+    pub fn with_max_providers_per_answer(mut self, providers: NonZeroUsize) -> Self {
+        self.providers.max_of_answer = providers;
+        self
+    }
+}

@@ -1,0 +1,336 @@
+//! The population: how a network comes to be, which nodes come and go, and what happens to them.
+
+use libp2p_core::Multiaddr;
+use libp2p_identity::PeerId;
+
+use super::{SimEvent, World};
+use crate::config::{Config, Joining};
+use crate::dht::{Dht, Input};
+use crate::event::Mode;
+use crate::key::Key;
+use crate::message::{Request, Response};
+use crate::peer::{ConnectionType, KadPeer};
+use crate::sim::ideal;
+use crate::sim::ids::{address, in_group, peer_id};
+use crate::sim::links::{mix, seed_of};
+use crate::sim::nodes::{Life, Node, Refuses};
+use crate::sim::roles::{Role, below, deal, part, shuffle};
+use crate::sim::scenario::{Incident, Scenario, Start};
+use crate::sim::sessions::Next;
+use crate::store::{MemoryStore, MemoryStoreConfig};
+use crate::time::Duration;
+
+/// While the tables of an ideal network are filled, and a while longer, so that nothing of it is still under way. Chosen, not
+/// measured.
+const FILLING: Duration = Duration::from_secs(600);
+
+impl World {
+    /// Makes the network of a scenario, ready for what happens to it.
+    ///
+    /// # Panics
+    /// If the network breaks one of its invariants while it comes to be.
+    pub fn new(scenario: &Scenario) -> Self {
+        Self::with_stores(scenario, MemoryStoreConfig::default())
+    }
+
+    /// Makes the network of a scenario, each node with a store of the given bounds; see [`new`](Self::new).
+    ///
+    /// # Panics
+    /// If the network breaks one of its invariants while it comes to be.
+    pub fn with_stores(scenario: &Scenario, stores: MemoryStoreConfig) -> Self {
+        let mut world = Self::empty(scenario, stores);
+        for role in deal(&scenario.roles, scenario.nodes, &mut world.network.rng) {
+            world.add_node(role);
+        }
+        match scenario.start {
+            Start::Ideal => world.make_ideal(),
+            Start::Join { every, seeds } => {
+                world.sessions.seeds = seeds.clamp(1, scenario.nodes.max(1));
+                for n in 0..scenario.nodes {
+                    let at = every * u32::try_from(n).unwrap_or(u32::MAX);
+                    world.network.queue.later(at, SimEvent::Joins(n));
+                }
+                world.run_for(every * u32::try_from(scenario.nodes).unwrap_or(u32::MAX));
+            }
+        }
+        world.run_for(scenario.settle);
+        if world.sessions.churn.is_some() {
+            for n in world.alive().collect::<Vec<_>>() {
+                let left = world.sessions.draw(true, &mut world.network.rng);
+                world.leaves_in(left, n);
+            }
+        }
+        world
+    }
+
+    /// Adds a node that joins now, and returns its number.
+    pub fn join(&mut self) -> usize {
+        let n = self.add_node(Role::Honest);
+        self.join_as(n);
+        n
+    }
+
+    /// Ends a node's life: it is found to be gone at once.
+    pub fn kill(&mut self, n: usize) {
+        if self.network.nodes.get(n).is_some_and(Node::is_alive) {
+            self.stop(n, Refuses::AtOnce);
+        }
+    }
+
+    /// Lets nodes join that are nearer to the hash of some bytes than any other, from a few IP groups, and returns their
+    /// numbers.
+    ///
+    /// Asked for providers they name twenty that do not exist, and beside them the true closest peers; else they play along.
+    pub fn surround(&mut self, bytes: &[u8], count: usize, groups: usize) -> Vec<usize> {
+        let key_hash = self.network.config.key_hash;
+        let target = (key_hash)(bytes);
+        let distance = |n| Some(target.distance(&self.network.nodes.get(n)?.key));
+        let nearest = self.alive().filter_map(distance).min();
+        let mut tried = 0;
+        let mut sybils = Vec::new();
+        let first = self.network.nodes.len();
+        while sybils.len() < count {
+            let peer = peer_id(self.network.seed ^ 0x5b11, tried);
+            tried += 1;
+            let key = Key::of_peer(&peer, key_hash);
+            if nearest.is_some_and(|nearest| target.distance(&key) >= nearest) {
+                continue;
+            }
+            let place = in_group(first + sybils.len() % groups.max(1), 1 + sybils.len() / groups.max(1));
+            let n = self.add_node_as(Role::Sybil, peer, address(place, self.network.links.transport));
+            self.network.nodes.set_address_of(place, n);
+            self.join_as(n);
+            sybils.push(n);
+        }
+        sybils
+    }
+
+    /// Sends the machine of a node to sleep: it does nothing and answers nothing, and its monotonic clock stands still. Its
+    /// connections stay as far as it is concerned.
+    pub fn suspend(&mut self, n: usize) {
+        let now = self.network.now();
+        if let Some(node) = self.network.nodes.get_mut(n).filter(|node| node.is_alive()) {
+            node.life = Life::Frozen;
+            node.asleep_since = Some(now);
+        }
+    }
+
+    /// Wakes the machine of a node up. That time has passed only its wall clock tells the node.
+    pub fn resume(&mut self, n: usize) {
+        let now = self.network.now();
+        let Some(node) = self.network.nodes.get_mut(n).filter(|node| node.life == Life::Frozen) else {
+            return;
+        };
+        if let Some(since) = node.asleep_since.take() {
+            node.slept += now.saturating_duration_since(since);
+            node.life = Life::Alive;
+            // What was to wake it counts from its own clock.
+            node.wake_at = Some(now);
+            self.network.queue.later(Duration::ZERO, SimEvent::Wake(n));
+        }
+    }
+
+    /// Sets the wall clock of a node: so many seconds ahead of the true time, or behind it.
+    pub fn set_clock(&mut self, n: usize, ahead: i64) {
+        if let Some(node) = self.network.nodes.get_mut(n) {
+            node.clock_set = ahead;
+        }
+    }
+
+    /// Lets something happen to the network.
+    pub fn incident(&mut self, incident: Incident) {
+        match incident {
+            Incident::Freeze(share) => {
+                self.change_some(share, |_, node| node.life = Life::Frozen);
+            }
+            Incident::Kill(share) => {
+                for n in self.some(share) {
+                    self.stop(n, Refuses::AtOnce);
+                }
+            }
+            Incident::CutUplinks(share) => {
+                self.change_some(share, |n, node| node.side = n + 1);
+                self.network.lose_cut();
+            }
+            Incident::Partition { share, one_way } => {
+                let side = self.network.nodes.len() + 1;
+                self.change_some(share, |_, node| node.side = side);
+                self.network.deaf = one_way.then_some(side);
+                self.network.lose_cut();
+            }
+            Incident::Heal => self.heal(),
+        }
+    }
+
+    fn heal(&mut self) {
+        let now = self.network.now();
+        self.network.deaf = None;
+        let mut thawed = Vec::new();
+        for (n, node) in self.network.nodes.iter_mut().enumerate() {
+            node.side = 0;
+            if node.life == Life::Frozen {
+                node.life = Life::Alive;
+                node.wake_at = Some(now);
+                thawed.push(n);
+            }
+        }
+        thawed.into_iter().for_each(|n| self.network.queue.later(Duration::ZERO, SimEvent::Wake(n)));
+    }
+
+    fn change_some(&mut self, share: f64, change: impl Fn(usize, &mut Node)) {
+        for n in self.some(share) {
+            if let Some(node) = self.network.nodes.get_mut(n) {
+                change(n, node);
+            }
+        }
+    }
+
+    /// Returns a random share of those that live, but never of the first, through which others join.
+    fn some(&mut self, share: f64) -> Vec<usize> {
+        let mut alive: Vec<_> = self.alive().filter(|n| *n >= self.sessions.seeds).collect();
+        let count = part(alive.len(), share);
+        shuffle(&mut alive, &mut self.network.rng);
+        alive.truncate(count);
+        self.network.note(10, count, 0);
+        alive
+    }
+
+    /// Adds a node that does nothing yet.
+    fn add_node(&mut self, role: Role) -> usize {
+        let n = self.network.nodes.len();
+        self.add_node_as(role, peer_id(self.network.seed, n), address(n, self.network.links.transport))
+    }
+
+    fn add_node_as(&mut self, role: Role, peer: PeerId, address: Multiaddr) -> usize {
+        let key = Key::of_peer(&peer, self.network.config.key_hash);
+        let node = Node::new(role, peer, address, key, self.network.now());
+        self.network.nodes.push(node)
+    }
+
+    /// Starts a node, for the first time or again, with nothing but its id.
+    ///
+    /// What connections it had in an earlier life are reset: a node that still holds one hears of it now.
+    fn start(&mut self, n: usize) {
+        self.reset_all(n);
+        let (clocks, now) = (self.network.clocks(n), self.network.now());
+        let (seed_of_world, config) = (self.network.seed, self.network.config.clone());
+        let Some(node) = self.network.nodes.get_mut(n) else {
+            return;
+        };
+        node.incarnation += 1;
+        let mut seed = [0; 32];
+        seed[..8].copy_from_slice(&mix(seed_of_world).to_le_bytes());
+        seed[8..16].copy_from_slice(&seed_of(&node.key).to_le_bytes());
+        seed[16..20].copy_from_slice(&node.incarnation.to_le_bytes());
+        let store = MemoryStore::with_config(node.peer, self.stores.clone());
+        node.dht = Some(Box::new(Dht::new(node.peer, store, config, seed, clocks)));
+        node.life = Life::Alive;
+        node.born = now;
+        node.joined = false;
+        node.most_peers = 0;
+        node.wake_at = None;
+        let (role, listening) = (node.role, vec![node.address.clone()]);
+        self.network.note(1, n, usize::from(role.is_dialable()));
+        let external = if role.is_dialable() { listening.clone() } else { Vec::new() };
+        self.input(n, Input::LocalAddresses { external, listening });
+        if role == Role::Undialable {
+            self.with(n, |dht, now| dht.set_mode(now, Some(Mode::Server)));
+        }
+    }
+
+    /// Stops a node, whose connections are lost.
+    fn stop(&mut self, n: usize, refuses: Refuses) {
+        self.network.note(9, n, 0);
+        self.network.lose_all(n, refuses == Refuses::AtOnce);
+        let now = self.network.now();
+        self.network.nodes.end(n, Life::Gone(now, refuses));
+        self.lookups.forget(n);
+    }
+
+    /// Starts a node and tells it one of those that were first.
+    pub(super) fn join_as(&mut self, n: usize) {
+        self.start(n);
+        let first = 0..self.sessions.seeds;
+        let seeds: Vec<_> = first.filter(|seed| *seed != n).collect();
+        let drawn = below(&mut self.network.rng, seeds.len());
+        let seed = seeds.get(drawn).and_then(|seed| self.network.nodes.get(*seed));
+        if let Some((peer, at)) = seed.map(|node| (node.peer, node.address.clone())) {
+            self.with(n, |dht, now| dht.add_address(now, peer, at));
+        }
+    }
+
+    fn leaves_in(&mut self, time: Duration, n: usize) {
+        let life = self.network.nodes.life(n);
+        self.network.queue.later(time, SimEvent::Leaves { who: n, life });
+    }
+
+    /// The session of a node ends, and another comes.
+    pub(super) fn leave(&mut self, n: usize, life: u32) {
+        let Some(churn) = self.sessions.churn else {
+            return;
+        };
+        if !self.network.nodes.get(n).is_some_and(|node| node.is_alive() && node.incarnation == life) {
+            return;
+        }
+        let crashes = self.network.rng.unit() < churn.crashes;
+        self.stop(n, if crashes { Refuses::Never } else { Refuses::AtOnce });
+        let next = match self.sessions.next(n, churn, &mut self.network.rng) {
+            Next::New => self.add_node(Role::Honest),
+            Next::Returns(n) => n,
+        };
+        self.join_as(next);
+        let time = self.sessions.draw(false, &mut self.network.rng);
+        self.leaves_in(time, next);
+    }
+
+    /// Gives each node the table it would have if it knew all the others.
+    fn make_ideal(&mut self) {
+        let grace = Duration::from_secs(365 * 24 * 60 * 60);
+        let config = self.network.config.clone().with_joining(Joining::OnRequest).with_low_peers(0);
+        self.network.config = Config { grace, refresh_interval: None, ..config };
+        let origin = self.network.now();
+        let servers = ideal::servers_by_key(&self.network.nodes);
+        let k = self.network.config.bucket_size().get();
+        for n in 0..self.network.nodes.len() {
+            self.network.queue.set_now(origin);
+            self.start(n);
+            let network = &mut self.network;
+            for other in ideal::peers(&network.nodes, &mut network.rng, k, n, &servers) {
+                self.introduce(n, other);
+            }
+        }
+        self.network.queue.set_now(origin + FILLING);
+        self.settle_ideal();
+    }
+
+    /// Lets a node meet another as it would have before: connected, identified, asked once.
+    fn introduce(&mut self, n: usize, other: usize) {
+        let Some(node) = self.network.nodes.get(other) else {
+            return;
+        };
+        let (peer, key, addresses) = (node.peer, node.key, vec![node.address.clone()]);
+        let mut asked = self.meet_ideally(n, other);
+        asked.extend(self.input_alone(n, Input::AddressesLearned { peer, addresses }));
+        asked.extend(self.input_alone(n, Input::ProtocolConfirmed { peer }));
+        for (id, request) in asked {
+            let answered = self.network.now() + self.round_trip(n, other);
+            self.network.queue.set_now(answered);
+            let named = KadPeer {
+                node_id: peer,
+                multiaddrs: self.network.nodes.addresses_of(other),
+                connection_ty: ConnectionType::CanConnect,
+            };
+            let response = match request {
+                Request::FindNode { .. } => Response::FindNode { closer_peers: vec![named] },
+                Request::Ping
+                | Request::GetValue { .. }
+                | Request::PutValue { .. }
+                | Request::GetProviders { .. }
+                | Request::AddProvider { .. } => Response::Pong,
+            };
+            self.input_alone(n, Input::ResponseReceived { id, response });
+        }
+        let is_known = self.node(n).is_some_and(|dht| dht.table().entry(&key, &peer).is_some());
+        assert!(is_known, "node {n} has no room for node {other} in its ideal table");
+    }
+}
