@@ -34,6 +34,7 @@ use crate::error::NoKnownPeers;
 use crate::event::{Event, Mode, QueryId};
 use crate::peer::PeerInfo;
 use crate::routing::{Table, TableSnapshot};
+use crate::stats::{Stats, gauge};
 use crate::store::RecordStore;
 use crate::time::{Instant, Now};
 
@@ -158,7 +159,7 @@ impl<S: RecordStore> Dht<S> {
             }
             Input::ProtocolUnsupported { peer } => {
                 peers.unsupported(now, peer);
-                upkeep.drop_from_table(now, &peer, cx, peers);
+                upkeep.on_unsupported(now, &peer, cx, peers);
             }
             Input::ProtocolDoubted { peer } => {
                 cx.advice.heard();
@@ -197,6 +198,8 @@ impl<S: RecordStore> Dht<S> {
 
     /// Does what is due by time alone.
     pub fn handle_timeout(&mut self, now: Now) {
+        let due = self.poll_timeout().map(|deadline| deadline.at);
+        self.cx.clocks.called(now.instant, due);
         let now = self.tell_time(now);
         let Self { cx, peers, upkeep, queries, .. } = self;
         peers.handle_timeout(now, &mut cx.out);
@@ -399,6 +402,31 @@ impl<S: RecordStore> Dht<S> {
         storage.clock_has_jumped(now, jump);
         records.expire(now, storage, cx);
         upkeep.check_all(now, cx, peers);
+    }
+
+    /// Returns what the node has done since it began, and what it holds now. [`transport`](Stats::transport) is the driver's to
+    /// fill in.
+    ///
+    /// Allocates nothing, but where the store does. Schedules are those of the latest call that took the time.
+    pub fn stats(&self) -> Stats {
+        let now = self.cx.clocks.latest();
+        let (mut held, records_held) = self.serving.stats();
+        (held.disk, held.disk_waiting) = self.storage.held();
+        let mut stats = Stats {
+            inbound_requests: (*self.cx.served).clone(),
+            queries: self.queries.stats(),
+            store: self.storage.stats(),
+            republish: self.records.stats(now),
+            reprovide: self.providing.stats(now),
+            clock: self.cx.clocks.stats(),
+            ..Stats::default()
+        };
+        stats.inbound_requests.put_value.pending = held.disk_waiting + records_held;
+        stats.held = held;
+        stats.queues.outputs = gauge(self.cx.out.len());
+        self.peers.count(&mut stats);
+        self.upkeep.count(&mut stats);
+        stats
     }
 
     /// Returns whether the node serves others.

@@ -50,6 +50,7 @@ mod rng;
 pub mod routing;
 #[cfg(feature = "simulator")]
 pub mod sim;
+pub mod stats;
 pub mod store;
 pub mod time;
 pub mod validate;
@@ -88,6 +89,7 @@ pub use peer::{ConnectionType, KadPeer, PeerInfo};
 pub use record::{PeerRecord, ProviderRecord, Quorum, Record, RecordKey};
 pub use rng::Rng;
 pub use routing::{EntryView, KBucketRef, NodeStatus};
+pub use stats::Stats;
 
 /// The code of the README compiles.
 #[cfg(doctest)]

@@ -19,6 +19,7 @@ use crate::message::{Request, Response};
 use crate::peer::{ConnectionType, KadPeer, PackedPeerId};
 use crate::query::rtt::Estimator;
 use crate::query::timeout::Phase;
+use crate::stats::Stats;
 use crate::time::{Duration, Instant, after, earliest};
 
 mod blocked;
@@ -217,6 +218,7 @@ impl Peers {
         let known = self.remember(now, to);
         known.hints = known.hints.joined(addresses);
         if let Some(error) = known.refusal(now, urgency) {
+            self.requests.refused(request.message_type(), error);
             let key = self.key(&to);
             self.outcomes.push_back(Outcome { requester, peer: to, key, result: Err(error) });
             return;
@@ -292,7 +294,7 @@ impl Peers {
         };
         if pending.requester == Requester::Liveness {
             // What it was to show is known.
-            self.requests.remove(id);
+            self.requests.cancel(id);
             return;
         }
         if std::mem::replace(&mut pending.retried, true) {
@@ -425,7 +427,7 @@ impl Peers {
     }
 
     fn finish(&mut self, id: RequestId, result: Result<Reply, RequestError>) {
-        let Some(pending) = self.requests.remove(id) else {
+        let Some(pending) = self.requests.end(id, &result) else {
             return;
         };
         let key = self.key(&pending.to);
@@ -515,7 +517,7 @@ impl Peers {
     /// Drops what a query that is over has not asked yet; answers that are under way still tell of the peers.
     pub(super) fn abandon(&mut self, query: QueryId) {
         for id in self.requests.unsent_of(query) {
-            if let Some(pending) = self.requests.remove(id)
+            if let Some(pending) = self.requests.cancel(id)
                 && let Some(known) = self.known.get_mut(&pending.to)
             {
                 known.queue.remove(id);
@@ -534,6 +536,11 @@ impl Peers {
 
     pub(super) fn len(&self) -> usize {
         self.known.len()
+    }
+
+    /// Fills in what has become of requests and dials.
+    pub(super) fn count(&self, stats: &mut Stats) {
+        (stats.outbound_requests, stats.dials) = (self.requests.stats(), self.dials.stats());
     }
 
     /// Forgets peers; see [`Memory::sweep`].

@@ -21,6 +21,7 @@ use crate::error::{AddProviderError, ProvideReport};
 use crate::event::{QueryId, QueryResult};
 use crate::key::Key;
 use crate::record::{ProviderRecord, RecordKey};
+use crate::stats;
 use crate::store::{self, RecordStore};
 use crate::time::{Duration, Instant, SystemTime, after, earliest, wall_after};
 use crate::validate::InvalidRecord;
@@ -88,6 +89,11 @@ impl Providing {
     pub(super) fn deadline(&self, can_announce: bool) -> Option<Instant> {
         let announced = earliest(self.reprovide.deadline(), self.newcomers.deadline());
         earliest(self.renew_at, announced.filter(|_| can_announce))
+    }
+
+    /// Returns what is announced anew.
+    pub(super) fn stats(&self, now: Instant) -> stats::Schedule {
+        self.reprovide.stats(now)
     }
 
     /// Returns whether there are addresses to tell others.

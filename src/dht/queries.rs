@@ -26,6 +26,7 @@ use crate::message::Response;
 use crate::peer::PeerInfo;
 use crate::query::pool::Pool;
 use crate::record::RecordKey;
+use crate::stats::{self, QueryCosts};
 use crate::time::{Duration, Instant};
 pub use shown::QueryRef;
 
@@ -51,7 +52,7 @@ pub(super) struct Query {
     dials: u32,
     step: ProgressStep,
     last: Last,
-    /// How many providers more the asker has room for; `None` if for all.
+    /// How many providers more the origin has room for; `None` if for all.
     room: Option<usize>,
 }
 
@@ -96,12 +97,14 @@ pub(super) struct Queries {
     /// Queries that have ended while their last event is still to be taken.
     ended: BTreeMap<QueryId, QueryRef>,
     limit: usize,
+    // Apart, so that a node does not grow too large to be moved.
+    counts: Box<stats::Queries>,
 }
 
 impl Queries {
     pub(super) fn new(config: &Config) -> Self {
         let limit = config.max_queries.get();
-        Self { pool: Pool::new(limit, config.query_timeout), ended: BTreeMap::new(), limit }
+        Self { pool: Pool::new(limit, config.query_timeout), ended: BTreeMap::new(), limit, counts: Box::default() }
     }
 
     /// Iterates over the queries of the application that run, and those that have ended while their last event is still to be
@@ -170,17 +173,14 @@ impl Queries {
     }
 
     /// Begins a query. The caller sees to it that there is room.
-    pub(super) fn insert(
-        &mut self,
-        now: Instant,
-        operation: impl Into<Operation>,
-        origin: Origin,
-    ) -> QueryId {
+    pub(super) fn insert(&mut self, now: Instant, operation: impl Into<Operation>, origin: Origin) -> QueryId {
+        self.counts_of(origin).started += 1;
         self.pool.insert(now, Query::new(now, operation.into(), origin))
     }
 
     /// Begins a query of the application that lasts until it is ended. The caller sees to it that there is room.
     pub(super) fn insert_lasting(&mut self, now: Instant, operation: impl Into<Operation>) -> QueryId {
+        self.counts_of(Origin::Application).started += 1;
         self.pool.insert_lasting(Query::new(now, operation.into(), Origin::Application))
     }
 
@@ -192,6 +192,7 @@ impl Queries {
         result: QueryResult,
         parts: &mut Parts<'_>,
     ) -> QueryId {
+        self.counts.immediate += 1;
         let id = self.pool.next_id();
         let stats = QueryStats { start: Some(now), end: Some(now), ..QueryStats::empty() };
         let step = ProgressStep::first().advance(true);
@@ -236,7 +237,7 @@ impl Queries {
                     self.pool.sleep(id, until);
                     return None;
                 }
-                Step::Done(result) => return self.end(now, id, result, false, parts),
+                Step::Done(result) => return self.end(now, id, result, None, parts),
             }
         }
     }
@@ -251,7 +252,7 @@ impl Queries {
     ) -> Option<Ended> {
         let query = self.pool.get_mut(id)?;
         let result = query.operation.machine().end(&parts.view(usize::MAX), why);
-        self.end(now, id, result, why == End::Cancelled, parts)
+        self.end(now, id, result, Some(why), parts)
     }
 
     fn end(
@@ -259,15 +260,17 @@ impl Queries {
         now: Instant,
         id: QueryId,
         result: QueryResult,
-        is_cancelled: bool,
+        early: Option<End>,
         parts: &mut Parts<'_>,
     ) -> Option<Ended> {
+        let (is_cancelled, is_ok) = (early == Some(End::Cancelled), is_ok(&result));
         let query = self.pool.get_mut(id).filter(|_| !is_cancelled);
         if let Some(rest) = query.and_then(|query| query.operation.machine().rest(&parts.view(usize::MAX))) {
             self.report(now, id, rest, false, parts);
         }
         self.report(now, id, result, true, parts);
         let query = self.pool.remove(id)?;
+        self.count(&query, early, is_ok);
         if query.last == Last::Told {
             self.ended.insert(id, query.seen(id));
         }
@@ -277,6 +280,37 @@ impl Queries {
         }
         let after = machine.after(now, &parts.view(usize::MAX));
         Some(Ended { id, origin: query.origin, after })
+    }
+
+    fn counts_of(&mut self, origin: Origin) -> &mut QueryCosts {
+        if origin == Origin::Application { &mut self.counts.application } else { &mut self.counts.maintenance }
+    }
+
+    /// Counts a query that is over.
+    fn count(&mut self, query: &Query, early: Option<End>, is_ok: bool) {
+        let costs = query.stats();
+        let counts = self.counts_of(query.origin);
+        *match early {
+            Some(End::Cancelled) => &mut counts.cancelled,
+            Some(End::Timeout) => &mut counts.timed_out,
+            Some(End::Enough | End::Refused { .. }) | None if is_ok => &mut counts.succeeded,
+            Some(End::Enough | End::Refused { .. }) | None => &mut counts.failed,
+        } += 1;
+        counts.duration.observe(costs.duration().unwrap_or_default());
+        counts.hops.observe(costs.hops().into());
+        counts.requests.observe(costs.num_requests().into());
+        counts.soft_timeouts.observe(costs.num_soft_timeouts().into());
+        counts.dials.observe(costs.num_dials().into());
+    }
+
+    /// Returns what has become of all queries so far; walks those that run.
+    pub(super) fn stats(&self) -> stats::Queries {
+        let mut stats = (*self.counts).clone();
+        for (_, query) in self.pool.iter() {
+            let is_applications = query.origin == Origin::Application;
+            *(if is_applications { &mut stats.application.running } else { &mut stats.maintenance.running }) += 1;
+        }
+        stats
     }
 
     /// Returns the announcements of a key that run.
@@ -396,6 +430,22 @@ impl Queries {
         machine.address_dialled(result);
         self.pool.wake(id);
         met
+    }
+}
+
+/// Returns whether a query has ended well.
+const fn is_ok(result: &QueryResult) -> bool {
+    match result {
+        QueryResult::Bootstrap(result) => result.is_ok(),
+        QueryResult::GetClosestPeers(result) => result.is_ok(),
+        QueryResult::FindPeer(result) => result.is_ok(),
+        QueryResult::Ping(result) => result.is_ok(),
+        QueryResult::Connect(result) => result.is_ok(),
+        QueryResult::GetRecord(result) => result.is_ok(),
+        QueryResult::PutRecord(result) => result.is_ok(),
+        QueryResult::AskPeer(result) => result.is_ok(),
+        QueryResult::StartProviding(result) => result.is_ok(),
+        QueryResult::GetProviders(result) => result.is_ok(),
     }
 }
 

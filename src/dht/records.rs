@@ -26,6 +26,7 @@ use crate::event::{Precision, QueryId, QueryResult};
 use crate::key::Key;
 use crate::message::SentRecord;
 use crate::record::{Quorum, Record, RecordKey};
+use crate::stats;
 use crate::store::{self, RecordStore, Source};
 use crate::time::{Duration, Instant, SystemTime, earliest, wall_after};
 use crate::validate::{InvalidRecord, Validator as _};
@@ -75,6 +76,11 @@ impl Records {
     pub(super) fn deadline(&self, can_put: bool) -> Option<Instant> {
         let put = earliest(self.republish.deadline(), self.handing.deadline()).filter(|_| can_put);
         earliest(put, self.looking.deadline())
+    }
+
+    /// Returns what is put anew.
+    pub(super) fn stats(&self, now: Instant) -> stats::Schedule {
+        self.republish.stats(now)
     }
 
     /// The application has the store in its hands.
@@ -184,7 +190,7 @@ impl Records {
         record.publisher = Some(parts.cx.local.peer);
         check(wall, &record, &parts.cx.config)?;
         self.expire(now, storage, parts.cx);
-        storage.store.put(wall, record.clone())?;
+        storage.put(wall, record.clone())?;
         let (name, key) = (record.key.clone(), parts.cx.hash(record.key.as_ref()));
         self.republish.stored(now, name.clone(), key, true, &mut parts.cx.rng);
         self.publishers.forget(&name);
@@ -221,7 +227,7 @@ impl Records {
         // What ends by itself is dropped first, and known to be.
         self.expire(now, storage, cx);
         let (name, ends) = (record.key.clone(), record.expires);
-        let gone = storage.store.put_from(cx.wall_at(now), record, source)?;
+        let gone = storage.put_from(cx.wall_at(now), record, source)?;
         gone.iter().for_each(|key| self.forget(key));
         let key = cx.hash(name.as_ref());
         self.republish.stored(now, name, key, false, &mut cx.rng);

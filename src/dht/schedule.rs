@@ -11,6 +11,7 @@ use indexmap::IndexMap;
 
 use crate::key::Key;
 use crate::record::RecordKey;
+use crate::stats::{self, gauge};
 use crate::time::{Duration, Instant, after};
 
 use catch_up::CatchUp;
@@ -335,22 +336,29 @@ impl<T: Copy> Schedule<T> {
         self.entries.len()
     }
 
-    /// Returns how many are due now, whether they are ready or not; walks those that are not.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for statistics"))]
+    /// Returns how many are due now, whether they are ready or not; of those that are not, 1,024 at most.
     pub(super) fn num_due(&self, now: Instant) -> usize {
         let time = self.clock.time(now);
-        self.ready.len() + self.due.iter().take_while(|(at, _)| *at <= time).count()
+        self.ready.len() + self.due.iter().take_while(|(at, _)| *at <= time).take(MAX_GATHERED).count()
     }
 
     /// Returns how late the one is that should have been under way for longest; nothing if none should.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for statistics"))]
     pub(super) fn lateness(&self, now: Instant) -> Duration {
         let earliest = self.late.first().into_iter().chain(self.due.first()).map(|(at, _)| *at).min();
         earliest.map_or(Duration::ZERO, |at| self.clock.time(now).saturating_duration_since(at))
     }
 
+    /// Returns how many there are, are due and were done, and how late the latest is.
+    pub(super) fn stats(&self, now: Instant) -> stats::Schedule {
+        stats::Schedule {
+            scheduled: gauge(self.len()),
+            due: gauge(self.num_due(now)),
+            done: self.num_done(),
+            lateness: self.lateness(now),
+        }
+    }
+
     /// Returns how many were done in all, those included that turned out to need nothing.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for statistics"))]
     pub(super) const fn num_done(&self) -> u64 {
         self.num_done
     }

@@ -11,13 +11,14 @@ mod writers;
 use libp2p_identity::PeerId;
 
 use super::context::Context;
-use super::io::{InboundId, Output};
+use super::io::InboundId;
 use super::node::Node;
 use super::providing::Providing;
 use super::records::Records;
 use crate::event::{Event, HeldId, InboundRequest, Mode};
-use crate::message::{Request, Response, SentRecord};
+use crate::message::{MessageType, Request, Response, SentRecord};
 use crate::record::RecordKey;
+use crate::stats;
 use crate::store::RecordStore;
 use crate::time::Instant;
 
@@ -58,6 +59,11 @@ impl Serving {
         self.held.deadline()
     }
 
+    /// Returns what was held for the application, and how many of the records among it wait.
+    pub(super) fn stats(&self) -> (stats::Held, u64) {
+        self.held.stats()
+    }
+
     /// Refuses what the application has not spoken of in time.
     pub(super) fn handle_timeout(&mut self, now: Instant, cx: &mut Context) {
         while let Some(what) = self.held.expired(now) {
@@ -81,9 +87,10 @@ impl Serving {
         request: Request,
         stock: &mut Stock<'_, S>,
     ) -> bool {
-        let node = &mut stock.node;
+        let (node, kind) = (&mut stock.node, request.message_type());
+        node.parts.cx.served.of_mut(kind).received += 1;
         if node.parts.cx.mode.mode() == Mode::Client {
-            node.parts.cx.out.push_back(Output::RefuseRequest { to: from, id });
+            node.parts.cx.refuse(from, id, kind);
             return false;
         }
         let answer = match request {
@@ -108,10 +115,10 @@ impl Serving {
         let cx = &mut *stock.node.parts.cx;
         match answer {
             Some((response, request)) => {
-                cx.out.push_back(Output::SendResponse { to: from, id, response });
+                cx.respond(from, id, response);
                 cx.event(Event::InboundRequest { request });
             }
-            None => cx.out.push_back(Output::RefuseRequest { to: from, id }),
+            None => cx.refuse(from, id, kind),
         }
         true
     }
@@ -120,7 +127,7 @@ impl Serving {
 /// Refuses what a peer has sent; an announcement has been taken as done already.
 fn refuse(what: HeldRequest, cx: &mut Context) {
     if let HeldRequest::Record(offer) = what {
-        cx.out.push_back(Output::RefuseRequest { to: offer.from, id: offer.id });
+        cx.refuse(offer.from, offer.id, MessageType::PutValue);
     }
 }
 

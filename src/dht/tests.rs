@@ -16,6 +16,7 @@ mod replication;
 mod requests;
 mod searching;
 mod settings;
+mod stats;
 mod stored;
 mod table;
 

@@ -24,6 +24,7 @@ use crate::routing::admission::{Admission, Stranger};
 use crate::routing::bootstrap::BootstrapSchedule;
 use crate::routing::refresh::{Refresh, Target};
 use crate::routing::{AdmissionPriority, Probe, Table, TableConfig};
+use crate::stats::{self, Stats, gauge};
 use crate::time::{Duration, Instant};
 
 use reported::Reported;
@@ -80,6 +81,9 @@ pub(super) struct Upkeep {
     /// Peers whose connections are to be kept.
     kept: Box<[PackedPeerId]>,
     kept_is_outdated: bool,
+    checks: stats::Checks,
+    probes: stats::Checks,
+    evicted: stats::Evictions,
 }
 
 impl Upkeep {
@@ -95,6 +99,9 @@ impl Upkeep {
             entered: Vec::new(),
             kept: Box::default(),
             kept_is_outdated: false,
+            checks: stats::Checks::default(),
+            probes: stats::Checks::default(),
+            evicted: stats::Evictions::default(),
         }
     }
 
@@ -111,6 +118,19 @@ impl Upkeep {
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         self.admission.handle_timeout(now);
+    }
+
+    /// Fills in what has become of the peers of the table, and of those that were asked.
+    pub(super) fn count(&self, stats: &mut Stats) {
+        stats.routing_table = self.table.stats();
+        let evicted = &mut stats.routing_table.evicted;
+        (evicted.unsupported, evicted.denied) = (self.evicted.unsupported, self.evicted.denied);
+        // The table has counted them, and does not know why they had to go.
+        evicted.removed -= evicted.unsupported + evicted.denied;
+        let pending = (self.admission.being_asked(), self.probe.being_asked());
+        stats.checks = stats::Checks { pending: gauge(pending.0), ..self.checks.clone() };
+        stats.probes = stats::Checks { pending: gauge(pending.1), ..self.probes.clone() };
+        stats.queues.strangers = gauge(self.admission.waiting());
     }
 
     /// Returns whether so few peers are in the table that anybody is welcome.
@@ -173,7 +193,8 @@ impl Upkeep {
     ) {
         match event {
             BlockEvent::Blocked(peer) => {
-                self.drop_from_table(now, &peer, cx, peers);
+                let dropped = self.drop_from_table(now, &peer, cx, peers);
+                self.evicted.denied += u64::from(dropped.is_some());
             }
             BlockEvent::Released(peer) => {
                 let key = peers.key(&peer);
@@ -205,15 +226,13 @@ impl Upkeep {
     }
 
     /// Asks a peer for itself, though it may have failed lately.
-    fn ask_for_itself(
-        &self,
-        now: Instant,
-        peer: PeerId,
-        requester: Requester,
-        cx: &mut Context,
-        peers: &mut Peers,
-    ) {
+    fn ask_for_itself(&mut self, now: Instant, peer: PeerId, requester: Requester, cx: &mut Context, peers: &mut Peers) {
         let request = Request::FindNode { key: Bytes::from(peer.to_bytes()) };
+        match requester {
+            Requester::Check => self.checks.started += 1,
+            Requester::Probe => self.probes.started += 1,
+            Requester::Liveness | Requester::Query(..) => {}
+        }
         let seed = self.seeds.addresses(&peer).cloned().unwrap_or_default();
         peers.request(now, peer, &seed, request, (requester, Urgency::Forced), &mut cx.out);
     }
@@ -250,8 +269,14 @@ impl Upkeep {
     ) {
         let Outcome { requester, peer, key, result } = outcome;
         match requester {
-            Requester::Check => self.admission.done(peer),
-            Requester::Probe => self.probe.done(now),
+            Requester::Check => {
+                self.admission.done(peer);
+                *(if result.is_ok() { &mut self.checks.passed } else { &mut self.checks.failed }) += 1;
+            }
+            Requester::Probe => {
+                self.probe.done(now);
+                *(if result.is_ok() { &mut self.probes.passed } else { &mut self.probes.failed }) += 1;
+            }
             Requester::Liveness | Requester::Query(..) => {}
         }
         if !matches!(result, Ok(Reply::Sent)) {

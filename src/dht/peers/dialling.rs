@@ -10,7 +10,7 @@ use libp2p_identity::PeerId;
 
 use super::Peers;
 use super::blocked::BlockEvent;
-use super::dials::{Attempt, Dial, DialTarget};
+use super::dials::{Attempt, Dial, DialTarget, Ended};
 use super::known::{Known, Link};
 use super::outcome::AddressOutcome;
 use super::route::MAX_HEARSAY;
@@ -147,7 +147,7 @@ impl Peers {
         error: &DialFailure,
         out: &mut VecDeque<Output>,
     ) {
-        let (id, dial) = (dial, dial.and_then(|id| self.dials.end(id)));
+        let (id, dial) = (dial, dial.and_then(|id| self.dials.end(id, Ended::Failed(error))));
         if let (DialFailure::Denied, Some(id), Some(dial)) = (error, id, &dial)
             // That no second connection to a peer is let through says nothing of first ones.
             && !matches!(dial.target, DialTarget::Beside(_))
@@ -336,7 +336,7 @@ impl Peers {
     }
 
     fn expire_dial(&mut self, id: DialId, relieved: &mut Vec<PeerId>) {
-        let Some(dial) = self.dials.end(id) else {
+        let Some(dial) = self.dials.end(id, Ended::Silent) else {
             return;
         };
         let peer = match dial.target {

@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
-use crate::dht::io::DialId;
+use crate::dht::io::{DialFailure, DialId};
 use crate::event::QueryId;
+use crate::stats;
 use crate::time::{Duration, Instant, after, earliest};
 
 /// After so long a peer that has not answered is dialled at its next addresses, too.
@@ -49,6 +50,16 @@ pub(super) struct Dial {
     pub(super) since: Instant,
     pub(super) target: DialTarget,
     pub(super) addresses: Vec<Multiaddr>,
+}
+
+/// How a dial has ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ended<'a> {
+    /// There is a connection now.
+    Connected(Instant),
+    Failed(&'a DialFailure),
+    /// It has held its slot for too long.
+    Silent,
 }
 
 /// What has become of dialling one peer so far: one batch of addresses after another.
@@ -108,10 +119,11 @@ pub(super) struct Dials {
     /// Who was denied last, while nobody else was being dialled.
     suspect: Option<PeerId>,
     next: u64,
+    counts: stats::Dials,
 }
 
 impl Dials {
-    pub(super) const fn new(max: usize) -> Self {
+    pub(super) fn new(max: usize) -> Self {
         Self {
             max,
             allowed: max,
@@ -125,6 +137,7 @@ impl Dials {
             known_until: 0,
             suspect: None,
             next: 0,
+            counts: stats::Dials::default(),
         }
     }
 
@@ -182,17 +195,51 @@ impl Dials {
                 self.due.remove(&(at, peer));
             }
         }
+        self.counts.started += 1;
         self.under_way.insert(id, Box::new(Dial { since: now, target, addresses }));
         id
     }
 
     /// A dial has ended, and gives its slot back; `None` if it had done so before.
-    pub(super) fn end(&mut self, id: DialId) -> Option<Dial> {
+    pub(super) fn end(&mut self, id: DialId, how: Ended<'_>) -> Option<Dial> {
         let dial = *self.under_way.remove(&id)?;
+        self.count(&dial, how);
         if let Some(attempt) = dial.target.peer().and_then(|peer| self.attempts.get_mut(&peer)) {
             attempt.open = attempt.open.saturating_sub(1);
         }
         Some(dial)
+    }
+
+    fn count(&mut self, dial: &Dial, how: Ended<'_>) {
+        let failed = &mut self.counts.failed;
+        let counter = match how {
+            Ended::Connected(now) => {
+                self.counts.duration.observe(now.saturating_duration_since(dial.since));
+                &mut self.counts.succeeded
+            }
+            Ended::Silent => &mut failed.timeout,
+            Ended::Failed(DialFailure::Unreachable { .. }) => &mut failed.unreachable,
+            Ended::Failed(DialFailure::WrongPeer { .. }) => &mut failed.wrong_peer,
+            Ended::Failed(DialFailure::Own { .. }) => &mut failed.own,
+            Ended::Failed(DialFailure::Refused) => &mut failed.refused,
+            Ended::Failed(DialFailure::Denied) => &mut failed.denied,
+            Ended::Failed(DialFailure::UnderWay) => &mut failed.under_way,
+            Ended::Failed(DialFailure::NoAddresses) => &mut failed.no_addresses,
+        };
+        *counter += 1;
+    }
+
+    /// Returns what has become of all dials so far.
+    pub(super) fn stats(&self) -> stats::Dials {
+        let in_progress = stats::gauge(self.under_way.len());
+        stats::Dials { in_progress, waiting: stats::gauge(self.waiting.len()), ..self.counts.clone() }
+    }
+
+    /// Drops dials for which nobody waits any more.
+    fn abandon(&mut self, target: DialTarget) {
+        let before = self.under_way.len();
+        self.under_way.retain(|_, dial| dial.target != target);
+        self.counts.abandoned += stats::gauge(before - self.under_way.len());
     }
 
     /// Returns whether a dial could begin now.
@@ -307,14 +354,14 @@ impl Dials {
     /// the peer was tried.
     pub(super) fn give_up_peer(&mut self, peer: PeerId) -> Option<Attempt> {
         self.waiting.retain(|target| *target != DialTarget::Peer(peer));
-        self.under_way.retain(|_, dial| dial.target != DialTarget::Peer(peer));
+        self.abandon(DialTarget::Peer(peer));
         self.end_attempt(&peer)
     }
 
     /// Nobody waits for the address of this query any more.
     pub(super) fn give_up_query(&mut self, query: QueryId) {
         self.addresses.remove(&query);
-        self.under_way.retain(|_, dial| dial.target != DialTarget::Anybody(query));
+        self.abandon(DialTarget::Anybody(query));
     }
 }
 

@@ -11,10 +11,10 @@ use libp2p_identity::PeerId;
 
 use super::Peers;
 use super::connections::Act;
-use super::dials::{Dial, DialTarget};
+use super::dials::{Dial, DialTarget, Ended};
 use super::known::{Known, Link, Protocol};
 use super::outcome::{AddressOutcome, Requester};
-use super::requests::{PendingRequest, Sent};
+use super::requests::PendingRequest;
 use crate::addrs::{IpGroup, Reach};
 use crate::dht::io::{ConnectionId, DialId, Output, RequestId};
 use crate::message::Request;
@@ -62,7 +62,7 @@ impl Peers {
             known.worked_at(address);
             known.learnt();
         }
-        let dial = dial.and_then(|id| self.dials.end(id));
+        let dial = dial.and_then(|id| self.dials.end(id, Ended::Connected(now)));
         // Whatever becomes of a dial of ours, nobody waits for it any more.
         self.dials.give_up_peer(peer);
         if dialled || dial.is_some() {
@@ -210,8 +210,7 @@ impl Peers {
         let patience = self.patience(self.known.get(peer)?);
         let known = self.known.get_mut(peer)?;
         let on = known.connections.best()?;
-        let pending = self.requests.get_mut(id)?;
-        pending.sent = Some(Sent { at: now, on });
+        let pending = self.requests.send(id, now, on)?;
         if pending.request.is_answered() {
             known.connections.asked(now, on, patience);
             self.watch(peer, on);
@@ -303,9 +302,7 @@ impl Peers {
         let deadline = after(now, self.request_timeout);
         let id = self.requests.add(peer, Requester::Liveness, request.clone(), deadline);
         known.queue.push_in_flight(id);
-        if let Some(pending) = self.requests.get_mut(id) {
-            pending.sent = Some(Sent { at: now, on });
-        }
+        self.requests.send(id, now, on);
         out.push_back(Output::SendRequest { to: peer, connection: on, id, request });
     }
 

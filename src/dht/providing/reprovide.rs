@@ -6,6 +6,7 @@ use crate::dht::schedule::{Coverage, FIRST_AGAIN, LONGEST_RETRY, MAX_GATHERED, S
 use crate::key::Key;
 use crate::record::RecordKey;
 use crate::rng::Rng;
+use crate::stats;
 use crate::time::{Duration, Instant};
 
 /// What is due within this part of an interval is announced together with what is due now.
@@ -152,6 +153,11 @@ impl Reprovide {
     /// There is somebody to tell, or an address to tell: keys that wait for it are due.
     pub(super) fn retry_waiting(&mut self, now: Instant) {
         self.schedule.retry_waiting(now);
+    }
+
+    /// Returns how many there are, are due and were done.
+    pub(super) fn stats(&self, now: Instant) -> stats::Schedule {
+        self.schedule.stats(now)
     }
 
     /// The machine has slept for so long, or its clock was set forward.

@@ -9,6 +9,7 @@ use crate::dht::schedule::{Coverage, LONGEST_RETRY, Schedule, Spans};
 use crate::key::Key;
 use crate::record::RecordKey;
 use crate::rng::Rng;
+use crate::stats;
 use crate::time::{Duration, Instant};
 
 /// What is due within this part of an interval is put together with what is due now (chosen, not measured).
@@ -126,6 +127,11 @@ impl Republish {
     /// Nothing is put for a while, so that others have their turn.
     pub(super) fn rest(&mut self, now: Instant) {
         self.schedule.rest(now);
+    }
+
+    /// Returns how many there are, are due and were done.
+    pub(super) fn stats(&self, now: Instant) -> stats::Schedule {
+        self.schedule.stats(now)
     }
 
     /// The machine has slept for so long, or its clock was set forward.

@@ -7,6 +7,7 @@ use libp2p_identity::PeerId;
 use crate::dht::io::InboundId;
 use crate::event::HeldId;
 use crate::record::{ProviderRecord, Record};
+use crate::stats;
 use crate::time::Instant;
 
 use super::writers::Way;
@@ -41,11 +42,26 @@ pub(super) enum HeldRequest {
 pub(super) struct HeldRequests {
     held: BTreeMap<HeldId, (HeldRequest, Instant)>,
     next: u64,
+    expired: u64,
 }
 
 impl HeldRequests {
     pub(super) fn len(&self) -> usize {
         self.held.len()
+    }
+
+    /// Returns what was held so far, and how many of the records among it wait.
+    pub(super) fn stats(&self) -> (stats::Held, u64) {
+        let is_record = |(held, _): &&(HeldRequest, Instant)| matches!(held, HeldRequest::Record(_));
+        let records = self.held.values().filter(is_record).count();
+        let held = stats::Held {
+            // Each has a number of its own.
+            application: self.next,
+            application_expired: self.expired,
+            application_waiting: stats::gauge(self.held.len()),
+            ..stats::Held::default()
+        };
+        (held, stats::gauge(records))
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -70,6 +86,7 @@ impl HeldRequests {
     /// Returns something that has waited for too long, and waits no more.
     pub(super) fn expired(&mut self, now: Instant) -> Option<HeldRequest> {
         let first = self.held.first_entry().filter(|first| first.get().1 <= now)?;
+        self.expired += 1;
         Some(first.remove().0)
     }
 }

@@ -12,10 +12,10 @@ use super::writers::{Known, Verdict, Way, judge};
 use super::{Serving, Stock};
 use crate::config::StoreInserts;
 use crate::dht::context::Context;
-use crate::dht::io::{InboundId, Output};
+use crate::dht::io::InboundId;
 use crate::dht::records::check;
 use crate::event::{Event, HeldId, InboundRequest};
-use crate::message::{Response, SentRecord};
+use crate::message::{MessageType, Response, SentRecord};
 use crate::record::Record;
 use crate::store::{self, RecordStore, Source};
 use crate::time::{Instant, after, wall_after};
@@ -253,7 +253,7 @@ fn acknowledge<S: RecordStore>(now: Instant, offer: &Offer, tells: bool, stock: 
 
 fn refuse(from: PeerId, id: InboundId, why: &dyn std::fmt::Display, cx: &mut Context) {
     tracing::debug!(%from, %why, "a record is refused");
-    cx.out.push_back(Output::RefuseRequest { to: from, id });
+    cx.refuse(from, id, MessageType::PutValue);
 }
 
 /// A record that is here already lasts as long as either says, and is still of whoever was its publisher: to put the same is no

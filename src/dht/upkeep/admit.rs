@@ -408,7 +408,7 @@ impl Upkeep {
     ) {
         if error == RequestError::Unsupported {
             self.reported.remove(peer);
-            self.drop_from_table(now, peer, cx, peers);
+            self.on_unsupported(now, peer, cx, peers);
         } else if error.is_peers_fault() {
             let again = |entry: &Entry| !entry.is_live() && entry.probe_at() > now;
             if !is_probe && self.table.entry(key, peer).is_some_and(again) {
@@ -440,8 +440,20 @@ impl Upkeep {
         }
     }
 
+    /// A peer does not speak the protocol, or no longer: it leaves the table.
+    pub(in crate::dht) fn on_unsupported(
+        &mut self,
+        now: Instant,
+        peer: &PeerId,
+        cx: &mut Context,
+        peers: &Peers,
+    ) {
+        let dropped = self.drop_from_table(now, peer, cx, peers);
+        self.evicted.unsupported += u64::from(dropped.is_some());
+    }
+
     /// Removes a peer from the table, and returns its entry if it was there.
-    pub(in crate::dht) fn drop_from_table(
+    pub(super) fn drop_from_table(
         &mut self,
         now: Instant,
         peer: &PeerId,
