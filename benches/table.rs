@@ -85,7 +85,7 @@ fn closest_20_near(bencher: Bencher<'_, '_>) {
 /// `libp2p-kad` shows its table only through its behaviour, whose keys must be hashed from something.
 fn kad_behaviour() -> kad::Behaviour<kad::store::MemoryStore> {
     let local = peer(LOCAL);
-    let mut config = kad::Config::new(libp2p_swarm::StreamProtocol::new("/ipfs/kad/1.0.0"));
+    let mut config = kad::Config::new(libp2p::StreamProtocol::new("/ipfs/kad/1.0.0"));
     config.set_periodic_bootstrap_interval(None);
     let mut kad = kad::Behaviour::with_config(local, kad::store::MemoryStore::new(local), config);
     for n in 1..=100_000 {
