@@ -1,6 +1,6 @@
 //! The routing table: the key of a peer id, and the closest 20 of a table filled from 100,000 random ids.
 //!
-//! Figures of one run stand in benches/README.md.
+//! Figures of one run stand in docs/costs.md.
 
 #![expect(clippy::unwrap_used, reason = "a bench")]
 

@@ -103,7 +103,7 @@ impl Chatter {
         let mut this = Self { child, stdin, lines, bootstrap: String::new(), started, deadline };
         let (_, invitation) = this.until(|line| line.starts_with("cargo run "));
         let words: Vec<_> = invitation.split_whitespace().collect();
-        assert_eq!(words[..5], ["cargo", "run", "--example", "chat", "--"]);
+        assert_eq!(words[..6], ["cargo", "run", "--release", "--example", "chat", "--"]);
         assert_eq!(words[words.len() - 2], "--bootstrap");
         this.bootstrap = words[words.len() - 1].to_owned();
         this

@@ -74,8 +74,8 @@ impl Node {
         node.greeting = node.ask("");
         let invitation = node.greeting.iter().find(|line| line.starts_with("cargo run ")).unwrap();
         let words: Vec<_> = invitation.split_whitespace().collect();
-        assert_eq!(words[..6], ["cargo", "run", "--example", "node", "--", "--bootstrap"]);
-        node.bootstrap = words[6].to_owned();
+        assert_eq!(words[..7], ["cargo", "run", "--release", "--example", "node", "--", "--bootstrap"]);
+        node.bootstrap = words[7].to_owned();
         node.id = node.bootstrap.rsplit('/').next().unwrap().to_owned();
         node
     }

@@ -300,6 +300,45 @@ fn the_diagram_of_the_readme_is_that_of_the_code() {
     assert_eq!(lines(&readme).len(), 5);
 }
 
+/// What is wrong with the commands of the README: all share one build, and the test command runs everything.
+fn commands(readme: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for line in readme.lines().filter(|line| line.starts_with("cargo run")) {
+        if !line.starts_with("cargo run --release --example ") {
+            wrong.push(format!("{line}: is built in another profile than the others"));
+        }
+    }
+    if !readme.lines().any(|line| line == "cargo test --all-features") {
+        wrong.push("no command runs all tests".to_owned());
+    }
+    wrong
+}
+
+/// Features of all members add up: one that a member turned on would be built by everybody's first command.
+fn member(path: &str, manifest: &str) -> Vec<String> {
+    let shared = ["libp2p ", "libp2p.", "tokio ", "tokio.", "clap ", "clap.", "tracing-subscriber "];
+    let dependencies = manifest.lines().filter(|line| shared.iter().any(|name| line.starts_with(name)));
+    let own = dependencies.filter(|line| !line.ends_with("{ workspace = true }"));
+    own.map(|line| format!("{path}: `{line}` is not that of the workspace")).collect()
+}
+
+#[test]
+fn the_first_command_builds_little_and_the_others_share_it() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
+    assert_eq!(commands(&read("README.md")), Vec::<String>::new());
+    assert_eq!(commands("cargo run --example node\n").len(), 2);
+    let workspace = read("Cargo.toml");
+    let members = workspace.lines().find_map(|line| line.strip_prefix("members = "));
+    let members: Vec<_> = members.unwrap().split('"').skip(1).step_by(2).collect();
+    assert!(members.len() >= 6, "{members:?}");
+    let default = workspace.lines().find(|line| line.starts_with("default-members = ")).unwrap();
+    for path in members {
+        assert!(default.contains(&format!("\"{path}\"")), "{path} is left out of `cargo test`");
+        assert_eq!(member(path, &read(&format!("{path}/Cargo.toml"))), Vec::<String>::new());
+    }
+    assert_eq!(member("a", "libp2p = { workspace = true, features = [\"quic\"] }").len(), 1);
+}
+
 /// What is wrong with a list of acceptance rows, given the names of all functions there are.
 fn rows(text: &str, functions: &BTreeSet<&str>) -> Vec<String> {
     let mut wrong = Vec::new();
