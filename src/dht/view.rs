@@ -96,7 +96,7 @@ impl View<'_> {
         let connected = known.is_some_and(|known| known.is_connected());
         let rtt = known.map(|known| &known.rtt);
         let (queued, soft_timeout) =
-            (self.peers.awaits_dial_slot(peer), self.estimator.soft_timeout(rtt, phase));
+            (self.peers.waits_for_dial_slot(peer), self.estimator.soft_timeout(rtt, phase));
         PeerStatus { connected, deferred: false, queued, soft_timeout }
     }
 }

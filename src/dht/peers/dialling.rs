@@ -99,7 +99,7 @@ impl Peers {
     }
 
     /// Returns whether a peer waits for a place that the program will give, as far as it looks.
-    pub(in crate::dht) fn awaits_dial_slot(&self, peer: &PeerId) -> bool {
+    pub(in crate::dht) fn waits_for_dial_slot(&self, peer: &PeerId) -> bool {
         self.dials.trickle() && self.get(peer).is_some_and(|known| known.link == Link::Queued)
     }
 
