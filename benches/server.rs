@@ -2,7 +2,7 @@
 //! echo of canned bytes in the same run.
 //!
 //! The server has a thread to itself, connection tasks included; what is counted is that thread's processor time and
-//! allocations. Prints a table; figures of one run stand in benches/README.md. `--quick` makes a short run.
+//! allocations. Prints a table; figures of one run stand in docs/costs.md. `--quick` makes a short run.
 
 #![expect(
     clippy::print_stdout,

@@ -1,6 +1,6 @@
 //! The routing table: the key of a peer id, and the closest 20 of a table filled from 100,000 random ids.
 //!
-//! Figures of one run stand in benches/README.md.
+//! Figures of one run stand in docs/costs.md.
 
 #![expect(clippy::unwrap_used, reason = "a bench")]
 
@@ -85,7 +85,7 @@ fn closest_20_near(bencher: Bencher<'_, '_>) {
 /// `libp2p-kad` shows its table only through its behaviour, whose keys must be hashed from something.
 fn kad_behaviour() -> kad::Behaviour<kad::store::MemoryStore> {
     let local = peer(LOCAL);
-    let mut config = kad::Config::new(libp2p_swarm::StreamProtocol::new("/ipfs/kad/1.0.0"));
+    let mut config = kad::Config::new(libp2p::StreamProtocol::new("/ipfs/kad/1.0.0"));
     config.set_periodic_bootstrap_interval(None);
     let mut kad = kad::Behaviour::with_config(local, kad::store::MemoryStore::new(local), config);
     for n in 1..=100_000 {

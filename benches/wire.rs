@@ -1,6 +1,6 @@
 //! The wire: a FIND_NODE answer of 20 peers with 3 addresses each, read and written, beside `prost` in the same run.
 //!
-//! Figures of one run, and how to count instructions, stand in benches/README.md.
+//! Figures of one run, and how to count instructions, stand in docs/costs.md.
 
 #![expect(clippy::unwrap_used, reason = "a bench")]
 

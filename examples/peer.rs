@@ -29,6 +29,9 @@ use libp2p_kademlia::{
 };
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt;
+use tracing_subscriber::prelude::*;
 
 use protocol::{Command, Options, hex, named};
 
@@ -285,8 +288,9 @@ async fn run(options: &Options) -> Result<ExitCode, Error> {
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = Options::parse();
-    let filter = tracing_subscriber::EnvFilter::from_default_env();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let said = std::env::var("RUST_LOG").ok().and_then(|said| said.parse::<Targets>().ok());
+    let print = fmt::layer().with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(said.unwrap_or_default()).with(print).init();
     match run(&options).await {
         Ok(code) => code,
         Err(error) => {

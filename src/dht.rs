@@ -44,9 +44,9 @@ use node::Node;
 use op::bootstrap::Bootstrap;
 use op::find_peers::FindPeers;
 use op::machine::After;
-use peers::{Outcome, Owner, Peers};
+use peers::{Outcome, Peers, Requester};
 use providing::Providing;
-use queries::{Asker, Ended, Queries};
+use queries::{Ended, Origin, Queries};
 use records::Records;
 use serving::{Serving, Stock};
 use storage::Storage;
@@ -280,8 +280,8 @@ impl<S: RecordStore> Dht<S> {
             let Parts { cx, peers, upkeep, .. } = &mut node.parts;
             if let Some(outcome) = peers.next_outcome() {
                 self.settle(now, outcome);
-            } else if let Some(met) = peers.next_met() {
-                if let Some((peer, address)) = node.queries.on_met(met) {
+            } else if let Some(outcome) = peers.next_address_outcome() {
+                if let Some((peer, address)) = node.queries.on_address_outcome(outcome) {
                     upkeep.on_met(now, peer, address, cx, peers);
                 }
             } else if let Some(event) = peers.next_block_event() {
@@ -308,8 +308,8 @@ impl<S: RecordStore> Dht<S> {
     fn settle(&mut self, now: Instant, outcome: Outcome) {
         let (_, Stock { node: Node { parts, queries, .. }, .. }) = self.split();
         parts.upkeep.on_outcome(now, &outcome, parts.cx, parts.peers);
-        let Outcome { owner, peer, result, .. } = outcome;
-        if let Owner::Query(id, lookup) = owner {
+        let Outcome { requester, peer, result, .. } = outcome;
+        if let Requester::Query(id, lookup) = requester {
             match result {
                 Ok(reply) => queries.on_reply(now, (id, lookup), &peer, reply, &parts),
                 Err(error) => queries.on_failed((id, lookup), &peer, error),
@@ -319,7 +319,7 @@ impl<S: RecordStore> Dht<S> {
 
     /// Does what is left to be done for a query that is over.
     fn conclude(&mut self, now: Instant, ended: Option<Ended>) {
-        let Some(Ended { id, asker, after }) = ended else {
+        let Some(Ended { id, origin, after }) = ended else {
             return;
         };
         let (_, Stock { mut node, records, providing }) = self.split();
@@ -334,8 +334,8 @@ impl<S: RecordStore> Dht<S> {
             }
             After::Dialled => peers.forget_address(now, id, &mut cx.out),
             After::Found(found) => records.on_found(now, found, &mut node),
-            After::Put(stored) => records.on_put(now, &stored, asker, cx),
-            After::Announced(announced) => providing.on_announced(now, announced, asker, &mut node),
+            After::Put(stored) => records.on_put(now, &stored, origin, cx),
+            After::Announced(announced) => providing.on_announced(now, announced, origin, &mut node),
             After::Told(to, is_told) => providing.on_told(&to, is_told),
         }
     }
@@ -355,7 +355,7 @@ impl<S: RecordStore> Dht<S> {
                     if let Some(search) = FindPeers::of_upkeep(now, target, &mut parts)
                         && !queries.is_full()
                     {
-                        queries.insert(now, search, Asker::Upkeep);
+                        queries.insert(now, search, Origin::Upkeep);
                     }
                 }
             }

@@ -75,6 +75,66 @@ impl Rng {
     }
 }
 
+/// Properties: what holds for whatever is drawn.
+#[cfg(test)]
+pub(crate) mod cases {
+    use std::ops::Range;
+
+    use super::Rng;
+
+    /// Tells which case failed while the test unwinds.
+    struct Case(u64);
+
+    impl Drop for Case {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                eprintln!("it is case {}: Rng::from_u64({}) draws it again", self.0, self.0);
+            }
+        }
+    }
+
+    /// Holds a property against so many cases, each drawn from a generator of its own.
+    pub(crate) fn cases(count: u64, mut property: impl FnMut(&mut Rng)) {
+        for seed in 0..count {
+            let _case = Case(seed);
+            property(&mut Rng::from_u64(seed));
+        }
+    }
+
+    impl Rng {
+        /// Returns a uniform number of a range.
+        pub(crate) fn within(&mut self, range: Range<u64>) -> u64 {
+            range.start + self.below(range.end - range.start)
+        }
+
+        /// Returns a place in something of this length.
+        pub(crate) fn place(&mut self, length: usize) -> usize {
+            usize::try_from(self.below(length as u64)).unwrap()
+        }
+
+        pub(crate) fn byte(&mut self) -> u8 {
+            self.next_u64().to_le_bytes()[0]
+        }
+
+        /// Returns fewer bytes than `end`, of any value.
+        pub(crate) fn bytes(&mut self, end: usize) -> Vec<u8> {
+            let mut bytes = vec![0; self.place(end)];
+            self.fill(&mut bytes);
+            bytes
+        }
+    }
+
+    #[test]
+    fn all_cases_are_drawn_and_differ() {
+        let mut drawn = std::collections::BTreeSet::new();
+        cases(100, |rng| {
+            assert!((3..7).contains(&rng.within(3..7)) && rng.place(5) < 5 && rng.bytes(9).len() < 9);
+            drawn.insert(rng.next_u64());
+        });
+        assert_eq!(drawn.len(), 100);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -24,12 +24,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
-use libp2p::gossipsub::{self, IdentTopic, MessageAuthenticity};
 use libp2p::identity::Keypair;
 use libp2p::swarm::{NetworkBehaviour, Swarm, SwarmEvent};
 use libp2p::{SwarmBuilder, identify, noise, tcp, yamux};
+use libp2p_gossipsub::{self as gossipsub, IdentTopic, MessageAuthenticity};
 use libp2p_kademlia::store::MemoryStore;
 use libp2p_kademlia::{Behaviour, Mode};
+use libp2p_quic as quic;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -102,7 +103,7 @@ impl Chatter {
         let mut this = Self { child, stdin, lines, bootstrap: String::new(), started, deadline };
         let (_, invitation) = this.until(|line| line.starts_with("cargo run "));
         let words: Vec<_> = invitation.split_whitespace().collect();
-        assert_eq!(words[..5], ["cargo", "run", "--example", "chat", "--"]);
+        assert_eq!(words[..6], ["cargo", "run", "--release", "--example", "chat", "--"]);
         assert_eq!(words[words.len() - 2], "--bootstrap");
         this.bootstrap = words[words.len() - 1].to_owned();
         this
@@ -166,7 +167,8 @@ fn swarm() -> Swarm<Node> {
         .with_tokio()
         .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
         .unwrap()
-        .with_quic()
+        .with_other_transport(|keypair| quic::tokio::Transport::new(quic::Config::new(keypair)))
+        .unwrap()
         .with_behaviour(|keypair: &Keypair| {
             let peer_id = keypair.public().to_peer_id();
             let authenticity = MessageAuthenticity::Signed(keypair.clone());

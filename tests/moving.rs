@@ -58,7 +58,7 @@ fn copy<T: Copy>() {}
 fn behaviour<B: libp2p::swarm::NetworkBehaviour<ToSwarm = E>, E>() {}
 
 fn read(path: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap_or_default()
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)).unwrap_or_default()
 }
 
 /// The left cells of the README's table.

@@ -74,8 +74,8 @@ impl Node {
         node.greeting = node.ask("");
         let invitation = node.greeting.iter().find(|line| line.starts_with("cargo run ")).unwrap();
         let words: Vec<_> = invitation.split_whitespace().collect();
-        assert_eq!(words[..6], ["cargo", "run", "--example", "node", "--", "--bootstrap"]);
-        node.bootstrap = words[6].to_owned();
+        assert_eq!(words[..7], ["cargo", "run", "--release", "--example", "node", "--", "--bootstrap"]);
+        node.bootstrap = words[7].to_owned();
         node.id = node.bootstrap.rsplit('/').next().unwrap().to_owned();
         node
     }
@@ -453,7 +453,7 @@ fn without_options_it_prints_what_another_one_is_started_with() {
     assert!(a.status("address").starts_with("/ip4/"));
     // Both ports of another one are bound by name, and its id stands apart.
     let (address, id) = a.bootstrap.split_once("/p2p/").unwrap();
-    let bind = ["--bind", "/ip4/127.0.0.1/udp/0/quic-v1", "--bind", "/ip4/127.0.0.1/tcp/0"];
+    let bind = ["--bind", "/ip4/127.0.0.1/tcp/0", "--bind", "/ip4/127.0.0.1/tcp/0"];
     let mut c = Node::start(&[&bind[..], &["--bootstrap", address, "--bootstrap-id", id]].concat());
     assert!(c.tell(&format!("ping {id}")).contains(" answered in "));
     let addresses: Vec<_> = c.ask("status").into_iter().filter(|line| line.starts_with("address")).collect();

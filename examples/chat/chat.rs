@@ -6,10 +6,11 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
-use libp2p::gossipsub::{self, IdentTopic, MessageAcceptance, MessageId, PublishError};
 use libp2p::swarm::SwarmEvent;
-use libp2p::{PeerId, Swarm, mdns};
+use libp2p::{PeerId, Swarm};
+use libp2p_gossipsub::{self as gossipsub, IdentTopic, MessageAcceptance, MessageId, PublishError};
 use libp2p_kademlia::PeerInfo;
+use libp2p_mdns as mdns;
 use tokio::sync::mpsc;
 
 use crate::message::{Deed, Message, checked_text};

@@ -29,12 +29,13 @@ use std::time::{Duration, Instant};
 use clap::Parser as _;
 use futures::StreamExt as _;
 use libp2p::Multiaddr;
-use libp2p::gossipsub::IdentTopic;
 use libp2p::multiaddr::Protocol;
+use libp2p_gossipsub::IdentTopic;
 use libp2p_kademlia::Client;
 use tokio::sync::mpsc;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt;
+use tracing_subscriber::prelude::*;
 
 use chat::{Chat, Fault, News, Task};
 use options::Options;
@@ -148,12 +149,10 @@ async fn run(options: &Options) -> Result<(), Error> {
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = Options::parse();
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::ERROR.into()).from_env_lossy();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .init();
+    let said = std::env::var("RUST_LOG").ok().and_then(|said| said.parse::<Targets>().ok());
+    let filter = said.unwrap_or_else(|| Targets::new().with_default(LevelFilter::ERROR));
+    let print = fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    tracing_subscriber::registry().with(filter).with(print).init();
     match run(&options).await {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads has gone.

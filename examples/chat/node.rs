@@ -5,17 +5,17 @@ use std::time::{Duration, Instant};
 
 use futures::{FutureExt as _, StreamExt as _};
 use libp2p::core::upgrade::Version;
-use libp2p::gossipsub::{IdentTopic, IdentityTransform, MessageAuthenticity, WhitelistSubscriptionFilter};
 use libp2p::identity::Keypair;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
-use libp2p::{
-    Multiaddr, PeerId, Swarm, SwarmBuilder, TransportError, gossipsub, identify, mdns, noise, ping, tcp,
-    yamux,
+use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, TransportError, identify, noise, ping, tcp, yamux};
+use libp2p_gossipsub::{
+    self as gossipsub, IdentTopic, IdentityTransform, MessageAuthenticity, WhitelistSubscriptionFilter,
 };
 use libp2p_kademlia::store::MemoryStore;
 use libp2p_kademlia::{Behaviour, Mode};
+use {libp2p_mdns as mdns, libp2p_quic as quic};
 
 use crate::Error;
 
@@ -85,7 +85,7 @@ fn swarm(keypair: Keypair, topic: &IdentTopic, mdns: bool) -> Result<Swarm<Node>
     let swarm = SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()
         .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)?
-        .with_quic()
+        .with_other_transport(|keypair| quic::tokio::Transport::new(quic::Config::new(keypair)))?
         .with_behaviour(|keypair| {
             let peer_id = keypair.public().to_peer_id();
             let identify = identify::Config::new("/chat/1.0.0".into(), keypair.public());

@@ -87,7 +87,7 @@ impl Options {
 
     /// Returns the command that starts another one in the same room, which joins through the first of these addresses.
     pub(crate) fn invitation(&self, addresses: &[Multiaddr], peer: PeerId) -> String {
-        let mut command = "cargo run --example chat --".to_owned();
+        let mut command = "cargo run --release --example chat --".to_owned();
         if self.room != ROOM {
             command += &format!(" --room {}", quoted(&self.room));
         }

@@ -220,7 +220,7 @@ impl Session {
         let address = addresses.iter().min_by_key(|address| paste_first(address));
         let bootstrap = address
             .map_or_else(String::new, |address| format!(" --bootstrap {}", with_id(address, self.peer_id)));
-        format!("cargo run --example node --{bootstrap}{}", self.network)
+        format!("cargo run --release --example node --{bootstrap}{}", self.network)
     }
 
     /// Carries out a line.

@@ -1,6 +1,6 @@
 //! A node for hands-on use: start two in two terminals, put on one, get on the other.
 //!
-//! Without options it has a random id, listens on random ports of all interfaces, over TCP and QUIC, serves others and
+//! Without options it has a random id, listens on a random TCP port of all interfaces, serves others and
 //! stores whatever they put. It prints the command that starts another node which joins it, then reads commands: from a
 //! terminal with line editing and history, from a pipe line by line, one after another. `help` lists them.
 //!
@@ -25,8 +25,9 @@ use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId};
 use libp2p_kademlia::store::{MemoryStore, RecordStore, Redb};
 use libp2p_kademlia::{Client, Key};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt;
+use tracing_subscriber::prelude::*;
 
 use commands::{Fault, Session};
 use options::{Friend, Options};
@@ -112,12 +113,10 @@ async fn serve(session: &Session, friends: Vec<Friend>) -> io::Result<()> {
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = Options::parse();
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).from_env_lossy();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .init();
+    let said = std::env::var("RUST_LOG").ok().and_then(|said| said.parse::<Targets>().ok());
+    let filter = said.unwrap_or_else(|| Targets::new().with_default(LevelFilter::WARN));
+    let print = fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    tracing_subscriber::registry().with(filter).with(print).init();
     let ends = match options.keypair() {
         Ok(keypair) => {
             let peer_id = keypair.public().to_peer_id();

@@ -103,7 +103,6 @@ fn swarm<S: RecordStore + Send + 'static>(
     let swarm = SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()
         .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)?
-        .with_quic()
         .with_behaviour(|keypair| {
             let peer_id = keypair.public().to_peer_id();
             let identify = identify::Config::new("/node/1.0.0".into(), keypair.public());
@@ -131,7 +130,6 @@ fn note<S: RecordStore + Send + 'static>(
                     Protocol::Ip4(v4) => ip = v4.to_string(),
                     Protocol::Ip6(v6) => ip = v6.to_string(),
                     Protocol::Tcp(tcp) => port = format!("{tcp}/tcp"),
-                    Protocol::Udp(udp) => port = format!("{udp}/udp"),
                     _ => {}
                 }
             }

@@ -27,7 +27,7 @@ pub(crate) struct Options {
     /// Have the id of the private key in this file, which is made if there is none.
     #[arg(long, value_name = "PATH")]
     key_file: Option<PathBuf>,
-    /// Listen here; any number of times [default: random TCP and UDP ports of all IPv4 interfaces].
+    /// Listen here; any number of times [default: a random TCP port of all IPv4 interfaces].
     #[arg(long, value_name = "ADDRESS")]
     bind: Vec<Multiaddr>,
     /// Join through the node at this address, with or without /p2p/<id>; any number of times.
@@ -119,8 +119,7 @@ impl Options {
         if !self.bind.is_empty() {
             return self.bind.clone();
         }
-        let any = || Multiaddr::empty().with(Protocol::Ip4([0, 0, 0, 0].into()));
-        vec![any().with(Protocol::Tcp(0)), any().with(Protocol::Udp(0)).with(Protocol::QuicV1)]
+        vec![Multiaddr::empty().with(Protocol::Ip4([0, 0, 0, 0].into())).with(Protocol::Tcp(0))]
     }
 
     /// Returns whom to join through.

@@ -13,6 +13,7 @@ use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, identify, i
 use libp2p_kademlia::message::{Request, Response};
 use libp2p_kademlia::wire::{ServerCodec, encode_request, encode_response};
 use libp2p_kademlia::{Addresses, ConnectionType, KadPeer};
+use libp2p_quic as quic;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -199,7 +200,7 @@ fn swarm(keypair: identity::Keypair) -> Result<Swarm<Raw>, Error> {
     let swarm = SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()
         .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)?
-        .with_quic()
+        .with_other_transport(|keypair| quic::tokio::Transport::new(quic::Config::new(keypair)))?
         .with_behaviour(|keypair| Raw {
             stream: libp2p_stream::Behaviour::new(),
             identify: identify::Behaviour::new(identify::Config::new("/soak/1.0.0".into(), keypair.public())),

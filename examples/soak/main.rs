@@ -32,6 +32,9 @@ use cpu_time::ProcessTime;
 use libp2p::identity;
 use libp2p_kademlia::{Key, Precision, Quorum, Record, RecordKey, Rng};
 use tokio::time::sleep;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt;
+use tracing_subscriber::prelude::*;
 
 use hostile::{Hostile, Scheme, Trap};
 use node::Running;
@@ -381,6 +384,7 @@ fn broken(tallies: &Tallies, scheme: &Scheme, machine: &Machine, costs: &Costs) 
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, Error> {
-    tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
+    let said = std::env::var("RUST_LOG").ok().and_then(|said| said.parse::<Targets>().ok());
+    tracing_subscriber::registry().with(said.unwrap_or_default()).with(fmt::layer()).init();
     soak(&Options::parse()).await
 }

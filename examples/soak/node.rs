@@ -9,6 +9,7 @@ use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, identify, identity, noise, tcp, yamux};
 use libp2p_kademlia::store::MemoryStore;
 use libp2p_kademlia::{Behaviour, Client, Key, Mode};
+use libp2p_quic as quic;
 use tokio::sync::mpsc;
 
 use super::Error;
@@ -87,7 +88,7 @@ fn swarm(keypair: identity::Keypair) -> Result<Swarm<Node>, Error> {
     let swarm = SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()
         .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)?
-        .with_quic()
+        .with_other_transport(|keypair| quic::tokio::Transport::new(quic::Config::new(keypair)))?
         .with_behaviour(|keypair| {
             let peer_id = keypair.public().to_peer_id();
             // Only the proxy is told to others.

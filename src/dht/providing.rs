@@ -12,7 +12,7 @@ use super::node::Node;
 use super::op::add_provider::AddProvider;
 use super::op::machine::Announced;
 use super::op::tell_one::TellOne;
-use super::queries::Asker;
+use super::queries::Origin;
 use super::schedule::{Coverage, MAX_SPARED};
 use super::storage::Storage;
 use super::view::Parts;
@@ -250,7 +250,7 @@ impl Providing {
             }
             self.reprovide.begun(&key);
             match self.announcement(now, &key, &mut node.parts) {
-                Ok(add) => drop(node.queries.insert(now, add, Asker::Republish)),
+                Ok(add) => drop(node.queries.insert(now, add, Origin::Republish)),
                 Err((_, coverage)) => self.reprovide.done(now, &key, coverage, &mut node.parts.cx.rng),
             }
             return true;
@@ -274,7 +274,7 @@ impl Providing {
         &mut self,
         now: Instant,
         announced: Announced,
-        asker: Asker,
+        origin: Origin,
         node: &mut Node<'_, S>,
     ) {
         let Announced { key, sent, enough, lacks_address, asked, addresses } = announced;
@@ -285,7 +285,7 @@ impl Providing {
             _ => Coverage::Full,
         };
         let Node { parts, storage, .. } = node;
-        if asker == Asker::Republish {
+        if origin == Origin::Republish {
             self.reprovide.done(now, &key, coverage, &mut parts.cx.rng);
         } else {
             self.reprovide.was_announced(now, &key, coverage, &mut parts.cx.rng);
@@ -335,7 +335,7 @@ impl Providing {
         for _ in 0..MAX_SPARED {
             match self.newcomers.next(now, &node.parts.upkeep.table, k) {
                 Next::Tell(to, key) => {
-                    node.queries.insert(now, TellOne::new(key, to), Asker::HandOver(to));
+                    node.queries.insert(now, TellOne::new(key, to), Origin::HandOver(to));
                     return true;
                 }
                 Next::Announce(key) => self.reprovide.outgrown(now, &key),

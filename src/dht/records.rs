@@ -17,7 +17,7 @@ use super::node::Node;
 use super::op::machine::{FollowUp, Stored};
 use super::op::put_record::PutRecord;
 use super::op::search::Search;
-use super::queries::Asker;
+use super::queries::Origin;
 use super::schedule::{Coverage, MAX_SPARED};
 use super::storage::Storage;
 use crate::config::Config;
@@ -247,7 +247,7 @@ impl Records {
         let mut send_to = |record, peers| {
             if !node.queries.is_full() {
                 let put = PutRecord::to(SentRecord::of(record, wall), Quorum::All, peers);
-                node.queries.insert(now, put, Asker::Upkeep);
+                node.queries.insert(now, put, Origin::Upkeep);
             }
         };
         if !correct.is_empty() {
@@ -259,23 +259,23 @@ impl Records {
     }
 
     /// A put is over.
-    pub(super) fn on_put(&mut self, now: Instant, put: &Stored, asker: Asker, cx: &mut Context) {
+    pub(super) fn on_put(&mut self, now: Instant, put: &Stored, origin: Origin, cx: &mut Context) {
         let Stored { key, is_stored, reached, has_failed } = put;
         let coverage = if *is_stored { Coverage::Full } else { Coverage::None };
         self.handing.put_is_over(key, reached);
-        match asker {
-            Asker::Republish => self.republish.done(now, key, coverage, &mut cx.rng),
-            Asker::HandOver(to) => {
+        match origin {
+            Origin::Republish => self.republish.done(now, key, coverage, &mut cx.rng),
+            Origin::HandOver(to) => {
                 self.handing.done();
                 if *has_failed {
                     // It does not answer, or not yet: what it lacks it gets when that is next put anew.
                     self.handing.failed(&to);
                 }
             }
-            Asker::Application if !is_stored && self.republish.is_own(key) == Some(true) => {
+            Origin::Application if !is_stored && self.republish.is_own(key) == Some(true) => {
                 self.republish.was_put(now, key, coverage, &mut cx.rng);
             }
-            Asker::Application | Asker::Upkeep => {}
+            Origin::Application | Origin::Upkeep => {}
         }
     }
 
@@ -316,7 +316,7 @@ impl Records {
         match Search::begin(now, target, copies, Precision::Near, &mut node.parts) {
             Ok(search) => {
                 let sent = sent(wall, record, is_own, &node.parts.cx.config);
-                node.queries.insert(now, PutRecord::new(sent, Quorum::All, search), Asker::Republish);
+                node.queries.insert(now, PutRecord::new(sent, Quorum::All, search), Origin::Republish);
             }
             Err(NoKnownPeers()) => {
                 self.republish.done(now, &key, Coverage::None, &mut node.parts.cx.rng);
@@ -348,7 +348,7 @@ impl Records {
         {
             let is_own = node.storage.is_own(&record, &node.parts.cx.local.peer);
             let sent = sent(wall, record, is_own, &node.parts.cx.config);
-            node.queries.insert(now, PutRecord::to(sent, Quorum::All, vec![to]), Asker::HandOver(to));
+            node.queries.insert(now, PutRecord::to(sent, Quorum::All, vec![to]), Origin::HandOver(to));
         } else {
             self.handing.done();
         }

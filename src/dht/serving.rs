@@ -23,7 +23,7 @@ use crate::store::RecordStore;
 use crate::time::Instant;
 
 use closer::{closer, closer_to_node};
-use held::{Held, Waiting};
+use held::{HeldRequest, HeldRequests};
 
 /// What a node serves others, and what of that waits for the application.
 ///
@@ -43,7 +43,7 @@ use held::{Held, Waiting};
 /// As many held records as are configured.
 #[derive(Debug, Default)]
 pub(super) struct Serving {
-    held: Waiting,
+    held: HeldRequests,
 }
 
 /// The parts of the node that serving works with.
@@ -125,8 +125,8 @@ impl Serving {
 }
 
 /// Refuses what a peer has sent; an announcement has been taken as done already.
-fn refuse(what: Held, cx: &mut Context) {
-    if let Held::Record(offer) = what {
+fn refuse(what: HeldRequest, cx: &mut Context) {
+    if let HeldRequest::Record(offer) = what {
         cx.refuse(offer.from, offer.id, MessageType::PutValue);
     }
 }

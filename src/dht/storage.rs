@@ -18,7 +18,7 @@ use crate::stats::{self, gauge};
 use crate::store::{self, Progress, RecordStore, Source};
 use crate::time::{Duration, Instant, SystemTime, after, earliest, wall_after};
 
-use disk::Disk;
+use disk::{Disk, TRY_AGAIN};
 
 /// So many peers of the table are saved (chosen, not measured).
 const MAX_SAVED: usize = 64;
@@ -26,9 +26,6 @@ const MAX_SAVED: usize = 64;
 /// So long after somebody has entered the table its peers are saved, and no more often than so (chosen, not measured).
 const SAVE_AFTER: Duration = Duration::from_secs(1);
 const SAVE_EVERY: Duration = Duration::from_secs(60);
-
-/// What could not be dropped is tried again after this time (chosen, not measured).
-const TRY_AGAIN: Duration = Duration::from_secs(30);
 
 /// How long it rests after it has dropped something: others have their turn.
 const REST: Duration = Duration::from_millis(20);

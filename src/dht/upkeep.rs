@@ -12,7 +12,7 @@ use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use super::context::Context;
-use super::peers::{BlockEvent, Known, Outcome, Owner, Peers, Reply, Urgency};
+use super::peers::{BlockEvent, Known, Outcome, Peers, Reply, Requester, Urgency};
 use crate::config::{Config, KeepAlive};
 use crate::error::AddressError;
 use crate::event::RoutingUpdate;
@@ -215,10 +215,10 @@ impl Upkeep {
             if self.table.entry(&key, &peer).is_some() {
                 self.admission.done(&peer);
             } else {
-                self.ask_for_itself(now, peer, Owner::Check, cx, peers);
+                self.ask_for_itself(now, peer, Requester::Check, cx, peers);
             }
         } else if let Some((_, peer)) = self.probe.next(now, &mut self.table) {
-            self.ask_for_itself(now, peer, Owner::Probe, cx, peers);
+            self.ask_for_itself(now, peer, Requester::Probe, cx, peers);
         } else {
             return false;
         }
@@ -226,15 +226,15 @@ impl Upkeep {
     }
 
     /// Asks a peer for itself, though it may have failed lately.
-    fn ask_for_itself(&mut self, now: Instant, peer: PeerId, owner: Owner, cx: &mut Context, peers: &mut Peers) {
+    fn ask_for_itself(&mut self, now: Instant, peer: PeerId, requester: Requester, cx: &mut Context, peers: &mut Peers) {
         let request = Request::FindNode { key: Bytes::from(peer.to_bytes()) };
-        match owner {
-            Owner::Check => self.checks.started += 1,
-            Owner::Probe => self.probes.started += 1,
-            Owner::Pulse | Owner::Query(..) => {}
+        match requester {
+            Requester::Check => self.checks.started += 1,
+            Requester::Probe => self.probes.started += 1,
+            Requester::Liveness | Requester::Query(..) => {}
         }
         let seed = self.seeds.addresses(&peer).cloned().unwrap_or_default();
-        peers.request(now, peer, &seed, request, (owner, Urgency::Forced), &mut cx.out);
+        peers.request(now, peer, &seed, request, (requester, Urgency::Forced), &mut cx.out);
     }
 
     /// Tries one peer that was reported and not met, if one is due and few are known. Returns whether there was one.
@@ -267,17 +267,17 @@ impl Upkeep {
         cx: &mut Context,
         peers: &mut Peers,
     ) {
-        let Outcome { owner, peer, key, result } = outcome;
-        match owner {
-            Owner::Check => {
+        let Outcome { requester, peer, key, result } = outcome;
+        match requester {
+            Requester::Check => {
                 self.admission.done(peer);
                 *(if result.is_ok() { &mut self.checks.passed } else { &mut self.checks.failed }) += 1;
             }
-            Owner::Probe => {
+            Requester::Probe => {
                 self.probe.done(now);
                 *(if result.is_ok() { &mut self.probes.passed } else { &mut self.probes.failed }) += 1;
             }
-            Owner::Pulse | Owner::Query(..) => {}
+            Requester::Liveness | Requester::Query(..) => {}
         }
         if !matches!(result, Ok(Reply::Sent)) {
             self.seeds.asked(now, peer, result.as_ref().map(|_| ()).map_err(|error| *error));
@@ -289,14 +289,14 @@ impl Upkeep {
                 self.reported.remove(peer);
                 if self.table.answered(now, key, peer) {
                     // In the table already, and live again if it was doubted.
-                } else if self.is_proof(*owner, response, &cx.config) {
+                } else if self.is_proof(*requester, response, &cx.config) {
                     self.admit(now, *key, *peer, cx, peers);
                 }
             }
             Err(error) => {
-                tracing::debug!(%peer, %error, ?owner, "request failed");
-                self.on_failed(now, (key, peer), (*error, *owner == Owner::Probe), cx, peers);
-                if *owner == Owner::Check && !error.is_peers_fault() {
+                tracing::debug!(%peer, %error, ?requester, "request failed");
+                self.on_failed(now, (key, peer), (*error, *requester == Requester::Probe), cx, peers);
+                if *requester == Requester::Check && !error.is_peers_fault() {
                     self.admission.forget(peer);
                 }
             }

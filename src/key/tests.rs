@@ -1,64 +1,78 @@
-use proptest::prelude::*;
-
 use super::*;
 use crate::rng::Rng;
+use crate::rng::cases::cases;
 
-fn key() -> impl Strategy<Value = Key> {
-    any::<[u8; 32]>().prop_map(Key::from_bytes)
+fn keys<const N: usize>(rng: &mut Rng) -> [Key; N] {
+    [(); N].map(|()| {
+        let mut bytes = [0; 32];
+        rng.fill(&mut bytes);
+        Key::from_bytes(bytes)
+    })
 }
 
 fn hex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()
 }
 
-proptest! {
-    #[test]
-    fn distance_is_a_metric(a in key(), b in key(), c in key()) {
-        prop_assert_eq!(a.distance(&a), Distance::ZERO);
-        prop_assert_eq!(a.distance(&b), b.distance(&a));
-        prop_assert_eq!(a == b, a.distance(&b) == Distance::ZERO);
+#[test]
+fn distance_is_a_metric() {
+    cases(256, |rng| {
+        let [a, b, c] = keys(rng);
+        assert_eq!(a.distance(&a), Distance::ZERO);
+        assert_eq!(a.distance(&b), b.distance(&a));
+        assert_eq!(a == b, a.distance(&b) == Distance::ZERO);
         // d(a, c) ≤ d(a, b) + d(b, c), as 256-bit numbers: XOR is addition without the carries.
         let sum = add(a.distance(&b), b.distance(&c));
-        prop_assert!(sum.is_none_or(|sum| a.distance(&c) <= sum));
-    }
+        assert!(sum.is_none_or(|sum| a.distance(&c) <= sum));
+    });
+}
 
-    #[test]
-    fn for_a_distance_there_is_one_key(a in key(), b in key()) {
-        prop_assert_eq!(a.at(a.distance(&b)), b);
-    }
+#[test]
+fn for_a_distance_there_is_one_key() {
+    cases(256, |rng| {
+        let [a, b] = keys(rng);
+        assert_eq!(a.at(a.distance(&b)), b);
+    });
+}
 
-    #[test]
-    fn order_bucket_and_prefix_agree(a in key(), b in key(), c in key()) {
+#[test]
+fn order_bucket_and_prefix_agree() {
+    cases(256, |rng| {
+        let [a, b, c] = keys(rng);
         // One order for everything: whoever is in a nearer bucket is nearer.
         if let (Some(near), Some(far)) = (a.distance(&b).bucket(), a.distance(&c).bucket())
             && near < far
         {
-            prop_assert!(a.distance(&b) < a.distance(&c));
+            assert!(a.distance(&b) < a.distance(&c));
         }
         if let Some(bucket) = a.distance(&b).bucket() {
-            prop_assert_eq!(bucket.prefix(), a.common_prefix(&b));
-            prop_assert_eq!(BucketIndex::with_prefix(a.common_prefix(&b)), Some(bucket));
+            assert_eq!(bucket.prefix(), a.common_prefix(&b));
+            assert_eq!(BucketIndex::with_prefix(a.common_prefix(&b)), Some(bucket));
             let (least, greatest) = bucket.range();
-            prop_assert!(least <= a.distance(&b) && a.distance(&b) <= greatest);
+            assert!(least <= a.distance(&b) && a.distance(&b) <= greatest);
         }
-    }
+    });
+}
 
-    #[test]
-    fn a_random_key_lies_in_its_bucket(own in key(), index in any::<u8>(), seed in any::<u64>()) {
-        let bucket = BucketIndex::new(index);
-        let random = own.random_in_bucket(bucket, &mut Rng::from_u64(seed));
-        prop_assert_eq!(own.distance(&random).bucket(), Some(bucket));
-    }
+#[test]
+fn a_random_key_lies_in_its_bucket() {
+    cases(256, |rng| {
+        let ([own], bucket) = (keys(rng), BucketIndex::new(rng.byte()));
+        let random = own.random_in_bucket(bucket, rng);
+        assert_eq!(own.distance(&random).bucket(), Some(bucket));
+    });
+}
 
-    #[test]
-    fn a_preimage_hashes_into_its_bucket(own in key(), prefix in 0u32..11, seed in any::<u64>()) {
+#[test]
+fn a_preimage_hashes_into_its_bucket() {
+    cases(256, |rng| {
+        let ([own], prefix) = (keys(rng), u32::from(rng.byte() % 11));
         let bucket = BucketIndex::with_prefix(prefix).unwrap();
-        let found = own.preimage_in_bucket(bucket, Key::sha256, &mut Rng::from_u64(seed));
-        if let Some((bytes, key)) = found {
-            prop_assert_eq!(Key::sha256(&bytes), key);
-            prop_assert_eq!(own.distance(&key).bucket(), Some(bucket));
+        if let Some((bytes, key)) = own.preimage_in_bucket(bucket, Key::sha256, rng) {
+            assert_eq!(Key::sha256(&bytes), key);
+            assert_eq!(own.distance(&key).bucket(), Some(bucket));
         }
-    }
+    });
 }
 
 fn add(a: Distance, b: Distance) -> Option<Distance> {

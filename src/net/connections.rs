@@ -179,7 +179,7 @@ impl Connections {
 
     /// Returns how much waits for handlers to take what they have.
     pub(super) fn waiting(&self) -> usize {
-        self.blocked.iter().filter_map(|number| self.open.get(number)).map(|open| open.outbox.len()).sum()
+        self.blocked.iter().filter_map(|number| self.open.get(number)).map(|line| line.outbox.len()).sum()
     }
 
     /// Returns the numbers of all connections.

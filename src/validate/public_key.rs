@@ -187,10 +187,10 @@ mod der {
 #[cfg(test)]
 mod tests {
     use libp2p_identity::Keypair;
-    use proptest::prelude::*;
     use serde_json::Value;
 
     use super::*;
+    use crate::rng::cases::cases;
     use crate::validate::tests::hex;
 
     const WALL: SystemTime = SystemTime::UNIX_EPOCH;
@@ -316,29 +316,27 @@ mod tests {
         }
     }
 
-    proptest! {
-        #[test]
-        fn no_bytes_panic(key in prop::collection::vec(any::<u8>(), 0..80), value in prop::collection::vec(any::<u8>(), 0..400)) {
-            prop_assert!(!is_valid(&key.into(), &value));
-        }
+    #[test]
+    fn no_bytes_panic() {
+        cases(256, |rng| assert!(!is_valid(&rng.bytes(80).into(), &rng.bytes(400))));
+    }
 
-        #[test]
-        fn of_a_changed_key_only_the_encoding_may_differ(
-            index in 0..7usize,
-            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
-            cut in prop::option::of(any::<prop::sample::Index>()),
-        ) {
-            let vector = vectors().into_iter().filter(|vector| vector.is_valid).nth(index).unwrap();
+    #[test]
+    fn of_a_changed_key_only_the_encoding_may_differ() {
+        let valid: Vec<_> = vectors().into_iter().filter(|vector| vector.is_valid).collect();
+        cases(256, |rng| {
+            let vector = &valid[rng.place(valid.len())];
             let mut value = vector.value.clone();
-            for (position, byte) in changes {
-                *position.get_mut(&mut value) = byte;
+            for _ in 0..rng.within(1..4) {
+                let place = rng.place(value.len());
+                value[place] = rng.byte();
             }
-            if let Some(cut) = cut {
-                value.truncate(cut.index(value.len()));
+            if rng.below(2) == 0 {
+                value.truncate(rng.place(value.len()));
             }
             if is_valid(&vector.key, &value) {
-                prop_assert_eq!(canonical(&value), canonical(&vector.value));
+                assert_eq!(canonical(&value), canonical(&vector.value));
             }
-        }
+        });
     }
 }

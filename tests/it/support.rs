@@ -65,6 +65,11 @@ pub(crate) fn raw(keypair: &identity::Keypair) -> Raw {
 /// A connection that is kept open by nobody closes after this time.
 const IDLE: Duration = Duration::from_secs(30);
 
+/// QUIC, which the facade would bring with a feature that everybody's first build would pay for.
+pub(crate) fn quic(keypair: &identity::Keypair) -> libp2p_quic::tokio::Transport {
+    libp2p_quic::tokio::Transport::new(libp2p_quic::Config::new(keypair))
+}
+
 /// Builds a swarm over the carrier.
 pub(crate) fn swarm<B: NetworkBehaviour>(
     carrier: Carrier,
@@ -101,7 +106,8 @@ pub(crate) fn swarm_with_idle<B: NetworkBehaviour>(
             .with_tokio()
             .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
             .unwrap()
-            .with_quic()
+            .with_other_transport(quic)
+            .unwrap()
             .with_behaviour(behaviour)
             .unwrap()
             .with_swarm_config(settings)
@@ -260,7 +266,8 @@ fn log() {
     use tracing_subscriber::prelude::*;
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let said = std::env::var("RUST_LOG").ok().and_then(|said| said.parse().ok());
+        let filter: tracing_subscriber::filter::Targets = said.unwrap_or_default();
         let print = tracing_subscriber::fmt::layer().with_test_writer().with_filter(filter);
         tracing_subscriber::registry().with(Ear).with(print).init();
     });

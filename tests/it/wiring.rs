@@ -435,7 +435,8 @@ async fn tcp_quic_and_memory_on_one_node() {
         .with_tokio()
         .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
         .unwrap()
-        .with_quic()
+        .with_other_transport(quic)
+        .unwrap()
         .with_other_transport(|keypair| {
             MemoryTransport::new()
                 .upgrade(Version::V1)

@@ -26,7 +26,8 @@ fn program(example: &str) -> PathBuf {
     program
 }
 
-/// Builds the example beside this test, as a user would: what this run of cargo says of itself would build all anew.
+/// Builds the example beside this test, as a user would, whichever member the test is of: what this run of cargo says of itself
+/// would build all anew.
 fn build(directory: &Path, example: &str) {
     let profile = match directory.file_name().and_then(|name| name.to_str()).unwrap() {
         "debug" => "dev",
@@ -41,7 +42,9 @@ fn build(directory: &Path, example: &str) {
             build.env_remove(name);
         }
     }
-    build.args(["build", "--quiet", "--locked", "--example", example, "--profile", profile]);
-    build.args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"), "--target-dir"]);
-    assert!(build.arg(directory.parent().unwrap()).status().unwrap().success());
+    let mut above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let root = above.find(|directory| directory.join("Cargo.lock").exists()).unwrap();
+    build.args(["build", "--quiet", "--example", example, "--features", "redb", "--profile", profile]);
+    build.arg("--target-dir").arg(directory.parent().unwrap()).current_dir(root);
+    assert!(build.status().unwrap().success());
 }

@@ -8,10 +8,12 @@ use std::collections::VecDeque;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
+use super::Peers;
 use super::blocked::BlockEvent;
-use super::dials::{Attempt, Dial, Ended, Whom};
+use super::dials::{Attempt, Dial, DialTarget, Ended};
+use super::known::{Known, Link};
+use super::outcome::AddressOutcome;
 use super::route::MAX_HEARSAY;
-use super::{Known, Link, Met, Peers};
 use crate::addrs::{Addresses, ip_of};
 use crate::config::IpDiversity;
 use crate::dht::io::{DialFailure, DialId, Output, Unreached};
@@ -40,18 +42,18 @@ impl Peers {
 
     /// Begins dials as long as there are slots.
     pub(super) fn fill_slots(&mut self, now: Instant, out: &mut VecDeque<Output>) {
-        while let Some(whom) = self.dials.next(now) {
-            match whom {
-                Whom::Peer(peer) => self.dial_peer(now, peer, out),
-                Whom::Anybody(query) => {
+        while let Some(target) = self.dials.next(now) {
+            match target {
+                DialTarget::Peer(peer) => self.dial_peer(now, peer, out),
+                DialTarget::Anybody(query) => {
                     if let Some(address) = self.dials.address(query) {
                         let addresses = vec![address];
-                        let id = self.dials.begin(now, whom, addresses.clone());
+                        let id = self.dials.begin(now, target, addresses.clone());
                         out.push_back(Output::Dial { id, peer: None, addresses, beside: false });
                     }
                 }
                 // It does not wait: it begins at once or later.
-                Whom::Beside(_) => {}
+                DialTarget::Beside(_) => {}
             }
         }
     }
@@ -80,7 +82,7 @@ impl Peers {
             return;
         }
         known.link = Link::Dialling;
-        let id = self.dials.begin(now, Whom::Peer(peer), addresses.clone());
+        let id = self.dials.begin(now, DialTarget::Peer(peer), addresses.clone());
         if let Some(attempt) = self.dials.attempt(&peer) {
             let hearsay = addresses.iter().filter(|address| known.is_hearsay(address));
             attempt.hearsay.extend(hearsay.cloned());
@@ -97,7 +99,7 @@ impl Peers {
     }
 
     /// Returns whether a peer waits for a place that the program will give, as far as it looks.
-    pub(in crate::dht) fn is_held(&self, peer: &PeerId) -> bool {
+    pub(in crate::dht) fn waits_for_dial_slot(&self, peer: &PeerId) -> bool {
         self.dials.trickle() && self.get(peer).is_some_and(|known| known.link == Link::Queued)
     }
 
@@ -148,20 +150,22 @@ impl Peers {
         let (id, dial) = (dial, dial.and_then(|id| self.dials.end(id, Ended::Failed(error))));
         if let (DialFailure::Denied, Some(id), Some(dial)) = (error, id, &dial)
             // That no second connection to a peer is let through says nothing of first ones.
-            && !matches!(dial.whom, Whom::Beside(_))
+            && !matches!(dial.target, DialTarget::Beside(_))
         {
-            self.dials.denied(now, id, dial.whom);
+            self.dials.denied(now, id, dial.target);
         }
         match &dial {
-            Some(Dial { whom: Whom::Anybody(query), .. }) if *error == DialFailure::Denied => {
+            Some(Dial { target: DialTarget::Anybody(query), .. }) if *error == DialFailure::Denied => {
                 self.address_denied(now, *query);
             }
-            Some(Dial { whom: Whom::Anybody(query), .. }) => {
-                self.met.push_back(Met { query: *query, result: Err(error.clone()) });
+            Some(Dial { target: DialTarget::Anybody(query), .. }) => {
+                self.address_outcomes.push_back(AddressOutcome { query: *query, result: Err(error.clone()) });
             }
             // The connection that there is stays as it is.
-            Some(Dial { whom: Whom::Beside(_), .. }) => {}
-            Some(dial @ Dial { whom: Whom::Peer(peer), .. }) => self.own_dial_failed(now, *peer, dial, error),
+            Some(Dial { target: DialTarget::Beside(_), .. }) => {}
+            Some(dial @ Dial { target: DialTarget::Peer(peer), .. }) => {
+                self.own_dial_failed(now, *peer, dial, error)
+            }
             None => {
                 if let Some(known) = peer.and_then(|peer| self.known.get_mut(&peer))
                     && known.link == Link::Awaiting
@@ -171,7 +175,7 @@ impl Peers {
                 }
             }
         }
-        if let Some(peer) = peer.or(dial.and_then(|dial| dial.whom.peer())) {
+        if let Some(peer) = peer.or(dial.and_then(|dial| dial.target.peer())) {
             self.serve(now, peer, out);
         }
         self.fill_slots(now, out);
@@ -271,13 +275,13 @@ impl Peers {
             return self.fail_waiting(&peer, RequestError::DialRefused);
         }
         known.link = Link::Queued;
-        self.dials.wait_again(now, Whom::Peer(peer), self.request_timeout);
+        self.dials.wait_again(now, DialTarget::Peer(peer), self.request_timeout);
     }
 
     /// The program does not let a dial to an address through.
     pub(super) fn address_denied(&mut self, now: Instant, query: QueryId) {
-        if !self.dials.wait_again(now, Whom::Anybody(query), self.request_timeout) {
-            self.met.push_back(Met { query, result: Err(DialFailure::Denied) });
+        if !self.dials.wait_again(now, DialTarget::Anybody(query), self.request_timeout) {
+            self.address_outcomes.push_back(AddressOutcome { query, result: Err(DialFailure::Denied) });
         }
     }
 
@@ -335,14 +339,14 @@ impl Peers {
         let Some(dial) = self.dials.end(id, Ended::Silent) else {
             return;
         };
-        let peer = match dial.whom {
-            Whom::Anybody(query) => {
+        let peer = match dial.target {
+            DialTarget::Anybody(query) => {
                 let failure = DialFailure::unreachable(Unreached::Silent);
-                return self.met.push_back(Met { query, result: Err(failure) });
+                return self.address_outcomes.push_back(AddressOutcome { query, result: Err(failure) });
             }
             // The connection that there is stays as it is.
-            Whom::Beside(_) => return,
-            Whom::Peer(peer) => peer,
+            DialTarget::Beside(_) => return,
+            DialTarget::Peer(peer) => peer,
         };
         let Some(known) = self.known.get_mut(&peer).filter(|known| known.link == Link::Dialling) else {
             return;

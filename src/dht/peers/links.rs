@@ -9,10 +9,12 @@ use bytes::Bytes;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
+use super::Peers;
 use super::connections::Act;
-use super::dials::{Dial, Ended, Whom};
-use super::requests::Pending;
-use super::{Known, Link, Met, Owner, Peers, Protocol};
+use super::dials::{Dial, DialTarget, Ended};
+use super::known::{Known, Link, Protocol};
+use super::outcome::{AddressOutcome, Requester};
+use super::requests::PendingRequest;
 use crate::addrs::{IpGroup, Reach};
 use crate::dht::io::{ConnectionId, DialId, Output, RequestId};
 use crate::message::Request;
@@ -27,7 +29,7 @@ const SLOT_AGAIN: Duration = Duration::from_secs(1);
 
 /// What is left of a peer's connections when one is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::dht) enum Left {
+pub(in crate::dht) enum Remaining {
     Others,
     /// That was the last one; whether anything had not been answered.
     Nothing {
@@ -66,8 +68,8 @@ impl Peers {
         if dialled || dial.is_some() {
             self.let_through(now, &peer, dial.is_some());
         }
-        if let Some(Dial { whom: Whom::Anybody(query), .. }) = dial {
-            self.met.push_back(Met { query, result: Ok(peer) });
+        if let Some(Dial { target: DialTarget::Anybody(query), .. }) = dial {
+            self.address_outcomes.push_back(AddressOutcome { query, result: Ok(peer) });
         }
         self.opened(now, &peer, connection, out);
         self.serve(now, peer, out);
@@ -114,7 +116,7 @@ impl Peers {
         peer: PeerId,
         connection: ConnectionId,
         out: &mut VecDeque<Output>,
-    ) -> Left {
+    ) -> Remaining {
         let second = self.known.second(now);
         let ends_unexpectedly = |known: &Known| known.connections.ends_unexpectedly(now, connection);
         let unexpected = self.known.get(&peer).is_some_and(ends_unexpectedly);
@@ -122,10 +124,10 @@ impl Peers {
             // It counts as ended already; only its place in the program was taken until now.
             self.dials.end_pause();
             self.fill_slots(now, out);
-            return Left::Others;
+            return Remaining::Others;
         }
         let Some(known) = self.known.get_mut(&peer) else {
-            return Left::Others;
+            return Remaining::Others;
         };
         let is_last = known.connections.is_empty();
         if is_last {
@@ -152,7 +154,7 @@ impl Peers {
         self.dials.end_pause();
         self.serve(now, peer, out);
         self.fill_slots(now, out);
-        if is_last { Left::Nothing { was_busy, unexpected } } else { Left::Others }
+        if is_last { Remaining::Nothing { was_busy, unexpected } } else { Remaining::Others }
     }
 
     /// A connection is gone, and not looked at any more. Returns whether it was there.
@@ -167,7 +169,7 @@ impl Peers {
     /// One of several connections ended: what went down with it goes to another, as often as that happens, which is no more
     /// often than the peer makes connections. Returns whether it does.
     fn send_elsewhere(&mut self, id: RequestId) -> bool {
-        if self.requests.get(id).is_none_or(|pending| pending.owner == Owner::Pulse) {
+        if self.requests.get(id).is_none_or(|pending| pending.requester == Requester::Liveness) {
             return false;
         }
         let Some(id) = self.requests.renumber(id) else {
@@ -186,7 +188,8 @@ impl Peers {
     /// A connection ended before it brought anything: what went down with it waits for another, without having been
     /// retried. Returns whether it does; it is done once.
     fn send_anew(&mut self, id: RequestId) -> bool {
-        let may_be = |pending: &&mut Pending| !pending.sent_anew && pending.owner != Owner::Pulse;
+        let may_be =
+            |pending: &&mut PendingRequest| !pending.sent_anew && pending.requester != Requester::Liveness;
         let Some(pending) = self.requests.get_mut(id).filter(may_be) else {
             return false;
         };
@@ -297,7 +300,7 @@ impl Peers {
         };
         let request = Request::FindNode { key: Bytes::from(peer.to_bytes()) };
         let deadline = after(now, self.request_timeout);
-        let id = self.requests.add(peer, Owner::Pulse, request.clone(), deadline);
+        let id = self.requests.add(peer, Requester::Liveness, request.clone(), deadline);
         known.queue.push_in_flight(id);
         self.requests.send(id, now, on);
         out.push_back(Output::SendRequest { to: peer, connection: on, id, request });
@@ -332,7 +335,7 @@ impl Peers {
         }
         known.connections.dialled_beside(now);
         tracing::debug!(%peer, "nothing comes through a connection; it is dialled beside it");
-        let id = self.dials.begin(now, Whom::Beside(peer), addresses.clone());
+        let id = self.dials.begin(now, DialTarget::Beside(peer), addresses.clone());
         out.push_back(Output::Dial { id, peer: Some(peer), addresses, beside: true });
     }
 
@@ -355,7 +358,7 @@ impl Peers {
         let requests = &self.requests;
         let on_it = known.queue.take_in_flight(|id| {
             requests.get(id).is_some_and(|pending| {
-                pending.owner != Owner::Pulse && !pending.retried && pending.is_on(from)
+                pending.requester != Requester::Liveness && !pending.retried && pending.is_on(from)
             })
         });
         for id in on_it.into_iter().rev() {

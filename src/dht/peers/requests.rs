@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use libp2p_identity::PeerId;
 
-use super::{Owner, Reply};
+use super::outcome::{Reply, Requester};
 use crate::dht::io::{ConnectionId, RequestId};
 use crate::error::RequestError;
 use crate::event::QueryId;
@@ -21,11 +21,11 @@ pub(super) struct Sent {
     pub(super) on: ConnectionId,
 }
 
-/// A request without an outcome.
+/// A pending request: one without an outcome.
 #[derive(Debug)]
-pub(super) struct Pending {
+pub(super) struct PendingRequest {
     pub(super) to: PeerId,
-    pub(super) owner: Owner,
+    pub(super) requester: Requester,
     pub(super) request: Request,
     /// When it was sent, and on which connection; `None` while it waits.
     pub(super) sent: Option<Sent>,
@@ -36,7 +36,7 @@ pub(super) struct Pending {
     deadline: Instant,
 }
 
-impl Pending {
+impl PendingRequest {
     /// Returns whether it was sent on a connection.
     pub(super) fn is_on(&self, connection: ConnectionId) -> bool {
         self.sent.is_some_and(|sent| sent.on == connection)
@@ -47,7 +47,7 @@ impl Pending {
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     /// Each in a place of its own, or the room for eleven would stay when there are none.
-    pending: BTreeMap<RequestId, Box<Pending>>,
+    pending: BTreeMap<RequestId, Box<PendingRequest>>,
     deadlines: BTreeSet<(Instant, RequestId)>,
     by_query: BTreeMap<QueryId, Vec<RequestId>>,
     next: u64,
@@ -55,15 +55,22 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    pub(super) fn add(&mut self, to: PeerId, owner: Owner, request: Request, deadline: Instant) -> RequestId {
+    pub(super) fn add(
+        &mut self,
+        to: PeerId,
+        requester: Requester,
+        request: Request,
+        deadline: Instant,
+    ) -> RequestId {
         let id = RequestId(self.next);
         self.next += 1;
         self.counts.of_mut(request.message_type()).started += 1;
         self.deadlines.insert((deadline, id));
-        if let Owner::Query(query, _) = owner {
+        if let Requester::Query(query, _) = requester {
             self.by_query.entry(query).or_default().push(id);
         }
-        let pending = Pending { to, owner, request, sent: None, retried: false, sent_anew: false, deadline };
+        let pending =
+            PendingRequest { to, requester, request, sent: None, retried: false, sent_anew: false, deadline };
         self.pending.insert(id, Box::new(pending));
         id
     }
@@ -72,11 +79,11 @@ impl Requests {
         self.pending.len()
     }
 
-    pub(super) fn get(&self, id: RequestId) -> Option<&Pending> {
+    pub(super) fn get(&self, id: RequestId) -> Option<&PendingRequest> {
         self.pending.get(&id).map(Box::as_ref)
     }
 
-    pub(super) fn get_mut(&mut self, id: RequestId) -> Option<&mut Pending> {
+    pub(super) fn get_mut(&mut self, id: RequestId) -> Option<&mut PendingRequest> {
         self.pending.get_mut(&id).map(Box::as_mut)
     }
 
@@ -88,7 +95,7 @@ impl Requests {
     }
 
     /// A request goes out, for the first time or again.
-    pub(super) fn send(&mut self, id: RequestId, at: Instant, on: ConnectionId) -> Option<&Pending> {
+    pub(super) fn send(&mut self, id: RequestId, at: Instant, on: ConnectionId) -> Option<&PendingRequest> {
         let pending = self.pending.get_mut(&id)?;
         pending.sent = Some(Sent { at, on });
         self.counts.of_mut(pending.request.message_type()).sent += 1;
@@ -96,7 +103,7 @@ impl Requests {
     }
 
     /// A request has its outcome.
-    pub(super) fn end(&mut self, id: RequestId, result: &Result<Reply, RequestError>) -> Option<Pending> {
+    pub(super) fn end(&mut self, id: RequestId, result: &Result<Reply, RequestError>) -> Option<PendingRequest> {
         let pending = self.remove(id)?;
         let counts = self.counts.of_mut(pending.request.message_type());
         match result {
@@ -112,16 +119,16 @@ impl Requests {
     }
 
     /// A request has no outcome: nobody waits for it any more.
-    pub(super) fn cancel(&mut self, id: RequestId) -> Option<Pending> {
+    pub(super) fn cancel(&mut self, id: RequestId) -> Option<PendingRequest> {
         let pending = self.remove(id)?;
         self.counts.of_mut(pending.request.message_type()).cancelled += 1;
         Some(pending)
     }
 
-    fn remove(&mut self, id: RequestId) -> Option<Pending> {
+    fn remove(&mut self, id: RequestId) -> Option<PendingRequest> {
         let pending = *self.pending.remove(&id)?;
         self.deadlines.remove(&(pending.deadline, id));
-        if let Owner::Query(query, _) = pending.owner
+        if let Requester::Query(query, _) = pending.requester
             && let Some(open) = self.by_query.get_mut(&query)
         {
             open.retain(|open| *open != id);
@@ -139,7 +146,7 @@ impl Requests {
         self.next += 1;
         self.deadlines.remove(&(pending.deadline, old));
         self.deadlines.insert((pending.deadline, new));
-        if let Owner::Query(query, _) = pending.owner {
+        if let Requester::Query(query, _) = pending.requester {
             let open = self.by_query.entry(query).or_default();
             open.retain(|open| *open != old);
             open.push(new);

@@ -4,8 +4,8 @@
 
 use libp2p_core::Multiaddr;
 
-use super::Known;
 use super::dials::Attempt;
+use super::known::Known;
 use crate::addrs::{IpGroup, MAX_ADDRESSES, Reach, Way};
 use crate::time::{Duration, Instant, after};
 
@@ -26,19 +26,6 @@ const FIRST_BLOCK: Duration = Duration::from_secs(600);
 
 /// The longest time for which it is left alone.
 const LONGEST_BLOCK: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// What went wrong when a peer was dialled, since it was connected last.
-#[derive(Debug, Default)]
-pub(super) struct Trouble {
-    /// Addresses at which nobody answered, the earliest first.
-    failed: Vec<Multiaddr>,
-    /// Whether the program has denied the dial that is waited for.
-    is_denied: bool,
-    /// How often it was denied while others were let through.
-    denials: u8,
-    blocks: u8,
-    blocked_until: Option<Instant>,
-}
 
 impl Known {
     /// Returns where to dial the peer next: at most six addresses that were not tried in this attempt.

@@ -5,7 +5,7 @@
 use libp2p_identity::PeerId;
 
 use super::closer::{closer, connection};
-use super::held::Held;
+use super::held::HeldRequest;
 use super::{Serving, Stock};
 use crate::addrs::{Addresses, Reach};
 use crate::config::StoreInserts;
@@ -61,7 +61,7 @@ impl Serving {
         }
         let (key, asked) = (record.key.clone(), record.clone());
         let until = after(now, cx.config.records.held_for);
-        let held = self.held.insert(Held::Provider(from, record), until);
+        let held = self.held.insert(HeldRequest::Provider(from, record), until);
         let request = InboundRequest::AddProvider { source: from, key, record: Some((held, asked)) };
         cx.event(Event::InboundRequest { request });
     }

@@ -6,7 +6,6 @@ use std::collections::VecDeque;
 
 use libp2p_identity::PeerId;
 
-use super::TRY_AGAIN;
 use crate::dht::context::Context;
 use crate::dht::io::InboundId;
 use crate::event::QueryId;
@@ -17,6 +16,9 @@ use crate::time::{Duration, Instant, after, earliest};
 
 /// How long what was changed waits for a commit, together with what is changed meanwhile (chosen, not measured).
 const COMMIT_AFTER: Duration = Duration::from_millis(50);
+
+/// What could not be written or dropped is tried again after this time (chosen, not measured).
+pub(super) const TRY_AGAIN: Duration = Duration::from_secs(30);
 
 /// After a commit has failed it is tried again so soon if somebody waits for it (chosen, not measured).
 const AGAIN_AFTER: Duration = Duration::from_secs(1);

@@ -1,10 +1,9 @@
 use std::collections::BTreeMap;
 
-use proptest::prelude::*;
-
 use super::*;
 use crate::query::lookup::tests::{MS, by_distance, cold, exact, fixed, peer, target};
 use crate::rng::Rng;
+use crate::rng::cases::cases;
 use crate::time::start;
 
 fn asks(query: &mut Disjoint) -> Vec<PeerId> {
@@ -130,14 +129,12 @@ fn honest_paths_meet_and_share_the_closest() {
     assert!(query.hops() >= 2);
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
-
-    #[test]
-    fn nobody_is_asked_twice_whatever_happens(paths in 1..8usize, liars in 0..50u64, seed in any::<u64>()) {
-        let (query, asked, _) = run(paths, liars, seed);
-        prop_assert!(asked.values().all(|times| *times == 1));
-        prop_assert_eq!(query.counts().requests as usize, asked.len());
-        prop_assert!(!query.knows(&peer(100_000)));
-    }
+#[test]
+fn nobody_is_asked_twice_whatever_happens() {
+    cases(32, |rng| {
+        let (query, asked, _) = run(1 + rng.place(7), rng.below(50), rng.next_u64());
+        assert!(asked.values().all(|times| *times == 1));
+        assert_eq!(query.counts().requests as usize, asked.len());
+        assert!(!query.knows(&peer(100_000)));
+    });
 }

@@ -1,9 +1,8 @@
 use std::num::NonZeroU8;
 
-use proptest::prelude::*;
-
 use super::*;
 use crate::config::TimeoutPolicy;
+use crate::rng::cases::cases;
 use crate::time::start;
 
 pub(in crate::query) const MS: Duration = Duration::from_millis(1);
@@ -393,18 +392,21 @@ fn without_silent_peers_the_result_is_the_truth() {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
-    #[test]
-    fn it_always_ends_with_the_closest_that_live(
-        n in 1..200u64, silent in 0..60u64, wanted in 1..30usize, alpha in 1..12u8, seed in any::<u64>(),
-    ) {
-        let (lookup, _, _) = run(n, silent, exact(wanted, alpha), seed);
+#[test]
+fn it_always_ends_with_the_closest_that_live() {
+    cases(64, |rng| {
+        let (n, silent, wanted) = (rng.within(1..200), rng.below(60), 1 + rng.place(29));
+        let (lookup, _, _) = run(n, silent, exact(wanted, 1 + rng.byte() % 11), rng.next_u64());
         let answered: Vec<_> = lookup.closest_answered().collect();
-        prop_assert!(answered.windows(2).all(|pair| pair[0] < pair[1]));
-        prop_assert!(lookup.candidates.windows(2).all(|p| (p[0].distance, p[0].peer) < (p[1].distance, p[1].peer)));
-        let waiting = lookup.candidates.iter().filter(|c| matches!(c.state, CandidateState::Asked(w) if !w.is_late && w.slot != Slot::Free)).count();
-        prop_assert_eq!(waiting, lookup.in_flight + lookup.burst);
-    }
+        assert!(answered.windows(2).all(|pair| pair[0] < pair[1]));
+        assert!(
+            lookup.candidates.windows(2).all(|p| (p[0].distance, p[0].peer) < (p[1].distance, p[1].peer))
+        );
+        let waiting = lookup
+            .candidates
+            .iter()
+            .filter(|c| matches!(c.state, CandidateState::Asked(w) if !w.is_late && w.slot != Slot::Free))
+            .count();
+        assert_eq!(waiting, lookup.in_flight + lookup.burst);
+    });
 }

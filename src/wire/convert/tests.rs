@@ -1,9 +1,9 @@
 use std::fmt::Write as _;
 
-use proptest::prelude::*;
 use quick_protobuf::{BytesReader, MessageRead};
 
 use super::*;
+use crate::rng::cases::cases;
 use crate::wire::ClientCodec;
 
 fn hex(text: &str) -> Vec<u8> {
@@ -277,38 +277,46 @@ fn reference(bytes: &[u8]) -> pb::Message<'_> {
     pb::Message::from_reader(&mut BytesReader::from_bytes(bytes), bytes).unwrap()
 }
 
-proptest! {
-    #[test]
-    fn decoding_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+#[test]
+fn decoding_never_panics() {
+    cases(256, |rng| {
+        let bytes = rng.bytes(300);
         let _ = decode_request(&bytes);
         let _ = decode_response(&bytes);
         let mut buffer = BytesMut::from(&bytes[..]);
         let _ = asynchronous_codec::Decoder::decode(&mut ClientCodec::new(200), &mut buffer);
-    }
+    });
+}
 
-    #[test]
-    fn what_passes_the_check_the_generated_reader_reads_alike(
-        seed in any::<u8>(), flip in any::<prop::sample::Index>(), to in any::<u8>(),
-    ) {
-        let peers = vec![named(seed, &["/ip4/1.2.3.4/tcp/1"]), named(seed.wrapping_add(1), &["/memory/7", "/ip6/::1/tcp/2"])];
+#[test]
+fn what_passes_the_check_the_generated_reader_reads_alike() {
+    cases(256, |rng| {
+        let seed = rng.byte();
+        let peers = vec![
+            named(seed, &["/ip4/1.2.3.4/tcp/1"]),
+            named(seed.wrapping_add(1), &["/memory/7", "/ip6/::1/tcp/2"]),
+        ];
         let response = Response::GetProviders {
-            key: Some(RecordKey::new(b"key")), provider_peers: peers.clone(), closer_peers: peers,
+            key: Some(RecordKey::new(b"key")),
+            provider_peers: peers.clone(),
+            closer_peers: peers,
         };
         let mut bytes = body(&response_frame(&response)).to_vec();
-        let at = flip.index(bytes.len());
-        bytes[at] = to;
+        let at = rng.place(bytes.len());
+        bytes[at] = rng.byte();
         if let Ok(view) = MessageView::check(&bytes) {
             let reference = reference(&bytes);
-            prop_assert_eq!(view.key, &*reference.key);
-            for (list, expected) in
-                [(field::CLOSER_PEERS, &reference.closerPeers), (field::PROVIDER_PEERS, &reference.providerPeers)]
-            {
-                prop_assert_eq!(view.peers(list).count(), expected.len());
+            assert_eq!(view.key, &*reference.key);
+            for (list, expected) in [
+                (field::CLOSER_PEERS, &reference.closerPeers),
+                (field::PROVIDER_PEERS, &reference.providerPeers),
+            ] {
+                assert_eq!(view.peers(list).count(), expected.len());
                 for (found, expected) in view.peers(list).zip(expected) {
-                    prop_assert_eq!(found.id_and_connection().0, &*expected.id);
-                    prop_assert!(found.addrs().eq(expected.addrs.iter().map(|address| &**address)));
+                    assert_eq!(found.id_and_connection().0, &*expected.id);
+                    assert!(found.addrs().eq(expected.addrs.iter().map(|address| &**address)));
                 }
             }
         }
-    }
+    });
 }
