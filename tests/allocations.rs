@@ -228,6 +228,18 @@ fn serving_costs_one_list() {
 }
 
 #[test]
+fn statistics_cost_no_allocation() {
+    let (mut dht, now) = server();
+    dht.find_closest(now, b"anything".to_vec());
+    let mut stats = None;
+    assert_eq!(measure(|| stats = Some(dht.stats())).count_total, 0);
+    let stats = stats.unwrap();
+    assert!(stats.routing_table.entries > 100 && stats.outbound_requests.find_node.pending() > 0);
+    let mut sum = stats.clone();
+    assert_eq!(measure(|| sum.merge(&stats.since(&stats))).count_total, 0);
+}
+
+#[test]
 fn queries_that_wait_cost_others_nothing() {
     let (mut dht, now) = server();
     let ask = |dht: &mut Dht<MemoryStore>| {

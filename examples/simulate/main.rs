@@ -1,7 +1,8 @@
 //! Thousands of nodes on a virtual clock: what lookups cost and find in whatever network the options describe.
 //!
 //! `simulate --nodes 10000 --silent 0.1` runs one scenario and prints its report. With `--compare OPTIONS` it runs one more
-//! for each, which is the first with these options besides, and prints them side by side. With `--plots DIR` it draws them.
+//! for each, which is the first with these options besides, and prints them side by side. With `--plots DIR` it draws them,
+//! with `--stats` it prints what the nodes have counted, too.
 //! The exit code is 0 only if no node ever broke one of its invariants.
 //!
 //! The last line is `hash` and 16 hexadecimal digits: the same options have the same hash on every machine. It is that of
@@ -42,6 +43,9 @@ struct CommandLine {
     /// Draw latencies, hops and, if it was sampled, the health of the tables into this directory.
     #[arg(long, value_name = "DIRECTORY", help_heading = "What comes of it")]
     plots: Option<PathBuf>,
+    /// Print what the nodes have counted, too, all together: a line for each number that is not zero.
+    #[arg(long, help_heading = "What comes of it")]
+    stats: bool,
 }
 
 /// A scenario and what it is called.
@@ -71,7 +75,7 @@ fn settings(line: &CommandLine, args: &[String]) -> Result<Vec<Setting>, clap::E
             let why = text.split("\n\n").next().unwrap_or_default();
             within(&why.trim_start_matches("error: "))
         })?;
-        if other.compare != line.compare || other.plots != line.plots {
+        if other.compare != line.compare || other.plots != line.plots || other.stats != line.stats {
             return Err(within(&"only options of a scenario, and --label"));
         }
         let scenario = other.options.scenario().map_err(|why| within(&why))?;
@@ -133,6 +137,9 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
         plots::draw(directory, &runs)?;
     }
     let mut out = std::io::stdout().lock();
+    for run in runs.iter().filter(|_| line.stats) {
+        writeln!(out, "{}:\n{}", run.label, run.report.stats)?;
+    }
     if let [run] = &runs[..] {
         write!(out, "{}", run.report)?;
     } else {

@@ -19,6 +19,7 @@ mod pairs;
 mod providers;
 mod records;
 mod round_trips;
+mod stats;
 mod streams;
 mod support;
 mod untroubled;

@@ -678,3 +678,45 @@ fn a_peer_that_refused_a_stream_is_tried_with_one_more_after_many_answers() {
     }
     panic!("it stays with one stream for ever");
 }
+
+#[test]
+fn streams_and_bytes_are_counted_until_they_are_told() {
+    let config = Config::default().with_max_inbound_streams(NonZeroUsize::new(1).unwrap());
+    let mut net = Net::with(config);
+    let (mut ping, mut pong) = (BytesMut::new(), BytesMut::new());
+    encode_request(&Request::Ping, &mut ping);
+    encode_response(&Response::Pong, &mut pong);
+    let inbound = net.accept(1000);
+    inbound.push(&ping);
+    net.run();
+    // The only one is busy.
+    net.accept(1000);
+    assert_eq!(net.streams.uncounted_bytes(), ping.len() as u64);
+    assert_eq!(net.answer(&Response::Pong), 1);
+    net.ask(1, Request::Ping);
+    let outbound = net.open(1000);
+    outbound.push(&pong);
+    net.run();
+    net.ask(2, Request::Ping);
+    inbound.reset();
+    net.run();
+    let counts = net.streams.take_counts();
+    let expected = Transport {
+        bytes_received: (ping.len() + pong.len()) as u64,
+        bytes_sent: (pong.len() + 2 * ping.len()) as u64,
+        inbound_streams_opened: 1,
+        inbound_streams_refused: 1,
+        outbound_streams_opened: 1,
+        outbound_streams_reused: 1,
+        streams_reset: 1,
+        ..Transport::default()
+    };
+    assert_eq!(counts, expected);
+    assert_eq!((net.streams.take_counts(), net.streams.uncounted_bytes()), (Transport::default(), 0));
+    // The peer ends the stream on which an answer is awaited.
+    outbound.end();
+    net.run();
+    net.streams.opening_failed(net.opens.pop().unwrap(), RequestError::StreamEnded);
+    let counts = net.streams.take_counts();
+    assert_eq!((counts.streams_reset, counts.outbound_streams_failed), (1, 1));
+}
