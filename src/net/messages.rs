@@ -64,7 +64,7 @@ pub enum FromHandler {
 /// own nor anything that tasks share. Without an event it goes when much has been counted, and when the connection ends.
 #[derive(Debug)]
 pub struct Told {
-    pub(super) event: Option<FromHandler>,
+    pub event: Option<FromHandler>,
     pub(super) counts: Transport,
 }
 
