@@ -32,6 +32,7 @@ use crate::net::timer::{self, Sleep};
 use crate::peer::PeerInfo;
 use crate::record::{PeerRecord, Quorum, Record, RecordKey};
 use crate::routing::TableSnapshot;
+use crate::stats::Stats;
 use crate::store::RecordStore;
 use crate::time::Duration;
 
@@ -408,6 +409,27 @@ impl Client {
     /// [`ClientError`].
     pub async fn peer_count(&self) -> Result<usize, ClientError> {
         self.ask(ClientCommand::PeerCount).await
+    }
+
+    /// Returns what the node has done since it began, and what it holds now: requests, queries, the routing table, dials, the
+    /// store, streams and bytes, and how late it was.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    ///
+    /// ```no_run
+    /// # async fn example(client: libp2p_kademlia::Client) -> Result<(), libp2p_kademlia::ClientError> {
+    /// let before = client.stats().await?;
+    /// // … a minute later
+    /// let minute = client.stats().await?.since(&before);
+    /// let asked = &minute.outbound_requests.find_node;
+    /// println!("{} FIND_NODE, {} without an answer in time", asked.started, asked.failed.timeout);
+    /// println!("{} bytes out, {:?} late at most", minute.transport.bytes_sent, minute.clock.lateness.max());
+    /// println!("{minute}"); // whatever is not zero, a line each
+    /// # Ok(()) }
+    /// ```
+    pub async fn stats(&self) -> Result<Stats, ClientError> {
+        self.ask(ClientCommand::Stats).await
     }
 
     /// Adds an address of a peer; see [`Behaviour::add_address`].

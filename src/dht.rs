@@ -17,6 +17,7 @@ mod peers;
 mod providing;
 mod queries;
 mod records;
+mod schedule;
 mod serving;
 mod storage;
 mod upkeep;
@@ -33,6 +34,7 @@ use crate::error::NoKnownPeers;
 use crate::event::{Event, Mode, QueryId};
 use crate::peer::PeerInfo;
 use crate::routing::{Table, TableSnapshot};
+use crate::stats::{Stats, gauge};
 use crate::store::RecordStore;
 use crate::time::{Instant, Now};
 
@@ -42,9 +44,9 @@ use node::Node;
 use op::bootstrap::Bootstrap;
 use op::find_peers::FindPeers;
 use op::machine::After;
-use peers::{Outcome, Owner, Peers};
+use peers::{Outcome, Peers, Requester};
 use providing::Providing;
-use queries::{Asker, Ended, Queries};
+use queries::{Ended, Origin, Queries};
 use records::Records;
 use serving::{Serving, Stock};
 use storage::Storage;
@@ -181,7 +183,7 @@ impl<S: RecordStore> Dht<S> {
             }
             Input::ProtocolUnsupported { peer } => {
                 peers.unsupported(now, peer);
-                upkeep.drop_from_table(now, &peer, cx, peers);
+                upkeep.on_unsupported(now, &peer, cx, peers);
             }
             Input::ProtocolDoubted { peer } => {
                 cx.advice.heard();
@@ -220,6 +222,8 @@ impl<S: RecordStore> Dht<S> {
 
     /// Does what is due by time alone.
     pub fn handle_timeout(&mut self, now: Now) {
+        let due = self.poll_timeout().map(|deadline| deadline.at);
+        self.cx.clocks.called(now.instant, due);
         let now = self.tell_time(now);
         let Self { cx, peers, upkeep, queries, .. } = self;
         peers.handle_timeout(now, &mut cx.out);
@@ -300,12 +304,12 @@ impl<S: RecordStore> Dht<S> {
             let Parts { cx, peers, upkeep, .. } = &mut node.parts;
             if let Some(outcome) = peers.next_outcome() {
                 self.settle(now, outcome);
-            } else if let Some(met) = peers.next_met() {
-                if let Some((peer, address)) = node.queries.on_met(met) {
+            } else if let Some(outcome) = peers.next_address_outcome() {
+                if let Some((peer, address)) = node.queries.on_address_outcome(outcome) {
                     upkeep.on_met(now, peer, address, cx, peers);
                 }
-            } else if let Some(standing) = peers.next_standing() {
-                upkeep.on_standing(now, standing, cx, peers);
+            } else if let Some(event) = peers.next_block_event() {
+                upkeep.on_block_event(now, event, cx, peers);
             } else if let Some(id) = node.queries.next_ready() {
                 let ended = node.queries.step(now, id, &mut node.parts);
                 self.conclude(now, ended);
@@ -328,8 +332,8 @@ impl<S: RecordStore> Dht<S> {
     fn settle(&mut self, now: Instant, outcome: Outcome) {
         let (_, Stock { node: Node { parts, queries, .. }, .. }) = self.split();
         parts.upkeep.on_outcome(now, &outcome, parts.cx, parts.peers);
-        let Outcome { owner, peer, result, .. } = outcome;
-        if let Owner::Query(id, lookup) = owner {
+        let Outcome { requester, peer, result, .. } = outcome;
+        if let Requester::Query(id, lookup) = requester {
             match result {
                 Ok(reply) => queries.on_reply(now, (id, lookup), &peer, reply, &parts),
                 Err(error) => queries.on_failed((id, lookup), &peer, error),
@@ -339,7 +343,7 @@ impl<S: RecordStore> Dht<S> {
 
     /// Does what is left to be done for a query that is over.
     fn conclude(&mut self, now: Instant, ended: Option<Ended>) {
-        let Some(Ended { id, asker, after }) = ended else {
+        let Some(Ended { id, origin, after }) = ended else {
             return;
         };
         let (_, Stock { mut node, records, providing }) = self.split();
@@ -349,13 +353,13 @@ impl<S: RecordStore> Dht<S> {
             After::Joined(reached) => {
                 upkeep.joined(now, reached, cx);
                 if reached {
-                    providing.hurry(now);
+                    providing.retry_waiting(now);
                 }
             }
             After::Dialled => peers.forget_address(now, id, &mut cx.out),
             After::Found(found) => records.on_found(now, found, &mut node),
-            After::Put(stored) => records.on_put(now, &stored, asker, cx),
-            After::Announced(announced) => providing.on_announced(now, announced, asker, &mut node),
+            After::Put(stored) => records.on_put(now, &stored, origin, cx),
+            After::Announced(announced) => providing.on_announced(now, announced, origin, &mut node),
             After::Told(to, is_told) => providing.on_told(&to, is_told),
         }
     }
@@ -375,7 +379,7 @@ impl<S: RecordStore> Dht<S> {
                     if let Some(search) = FindPeers::of_upkeep(now, target, &mut parts)
                         && !queries.is_full()
                     {
-                        queries.insert(now, search, Asker::Upkeep);
+                        queries.insert(now, search, Origin::Upkeep);
                     }
                 }
             }
@@ -422,6 +426,31 @@ impl<S: RecordStore> Dht<S> {
         storage.clock_has_jumped(now, jump);
         records.expire(now, storage, cx);
         upkeep.check_all(now, cx, peers);
+    }
+
+    /// Returns what the node has done since it began, and what it holds now. [`transport`](Stats::transport) is the driver's to
+    /// fill in.
+    ///
+    /// Allocates nothing, but where the store does. Schedules are those of the latest call that took the time.
+    pub fn stats(&self) -> Stats {
+        let now = self.cx.clocks.latest();
+        let (mut held, records_held) = self.serving.stats();
+        (held.disk, held.disk_waiting) = self.storage.held();
+        let mut stats = Stats {
+            inbound_requests: (*self.cx.served).clone(),
+            queries: self.queries.stats(),
+            store: self.storage.stats(),
+            republish: self.records.stats(now),
+            reprovide: self.providing.stats(now),
+            clock: self.cx.clocks.stats(),
+            ..Stats::default()
+        };
+        stats.inbound_requests.put_value.pending = held.disk_waiting + records_held;
+        stats.held = held;
+        stats.queues.outputs = gauge(self.cx.out.len());
+        self.peers.count(&mut stats);
+        self.upkeep.count(&mut stats);
+        stats
     }
 
     /// Returns whether the node serves others.

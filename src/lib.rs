@@ -34,7 +34,8 @@
 //! 2. **Keep values**: [`Client::put`] and [`Client::get`]; a [`Validator`](validate::Validator) says which are valid and
 //!    which of two stands. A [`RecordStore`](store::RecordStore) keeps those of others: [`MemoryStore`](store::MemoryStore),
 //!    `store::Redb` on disk (feature `redb`), or your own.
-//! 3. **Watch**: [`Event`] says what happens, [`Client::routing_table`] who is known, and each error what became of every peer
+//! 3. **Watch**: [`Event`] says what happens, [`Client::routing_table`] who is known, [`Client::stats`] how much of everything
+//!    there was, and each error what became of every peer
 //!    that was asked.
 //! 4. **Configure**: [`Config`] has every number with its default and where that comes from, value by value or in groups
 //!    ([`config::Routing`], [`config::Lookups`], [`config::Records`], [`config::Providers`], [`config::Limits`]).
@@ -80,6 +81,7 @@ pub mod routing;
 #[cfg(feature = "simulator")]
 #[cfg_attr(docsrs, doc(cfg(feature = "simulator")))]
 pub mod sim;
+pub mod stats;
 pub mod store;
 pub mod time;
 pub mod validate;
@@ -118,6 +120,7 @@ pub use peer::{ConnectionType, KadPeer, PeerInfo};
 pub use record::{PeerRecord, ProviderRecord, Quorum, Record, RecordKey};
 pub use rng::Rng;
 pub use routing::{EntryView, KBucketRef, NodeStatus};
+pub use stats::Stats;
 
 /// The code of the README compiles.
 #[cfg(doctest)]

@@ -2,7 +2,6 @@
 //!
 //! Knows records and wall-clock times that are passed in; knows nothing of messages, queries or who may store what.
 
-mod catch_up;
 mod charge;
 mod compact;
 mod index;
@@ -11,7 +10,6 @@ mod provided;
 mod providers;
 #[cfg(feature = "redb")]
 mod redb;
-pub(crate) mod republish;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -137,6 +135,17 @@ pub struct Listed {
     pub before: Option<usize>,
 }
 
+/// How much a store holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Records, the node's own and others'.
+    pub records: usize,
+    /// Bytes of their keys and values.
+    pub record_bytes: usize,
+    /// Provider records, the node's own and others'.
+    pub provider_records: usize,
+}
+
 /// Keeps records and provider records.
 ///
 /// Differs from `libp2p-kad`'s trait of this name: everything may fail, and the wall-clock time is passed in, so that an
@@ -258,6 +267,17 @@ pub trait RecordStore {
         let mut keys: Vec<_> = some.map(|record| (record.key.clone(), record.expires)).collect();
         keys.reverse();
         Listed { keys, before: Some(from).filter(|from| *from > 0) }
+    }
+
+    /// Returns how much is stored.
+    ///
+    /// Unless a store says otherwise it walks its records, and those of what this node provides: others' are not known to be
+    /// there. One that holds much counts as it goes.
+    fn usage(&self) -> Usage {
+        let bytes = |record: Cow<'_, Record>| record.key.as_ref().len() + record.value.len();
+        let (records, record_bytes) =
+            self.records().map(bytes).fold((0, 0), |(count, sum), bytes| (count + 1, sum + bytes));
+        Usage { records, record_bytes, provider_records: self.provided().count() }
     }
 
     /// Lets no record and no provider record of another peer end later than `latest`: the clock was wrong when it was stored.

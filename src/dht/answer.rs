@@ -21,9 +21,9 @@ use crate::validate::Validator as _;
 /// How many peers of one IP group in one answer count.
 const MAX_PER_GROUP: usize = 2;
 
-/// A peer that an answer names, ready for a lookup.
+/// A closer peer: one that an answer names, ready for a lookup.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Named {
+pub(super) struct CloserPeer {
     pub(super) key: Key,
     pub(super) peer: PeerId,
     pub(super) addresses: Addresses,
@@ -72,9 +72,9 @@ pub(super) fn filter(
     local: &Local,
     config: &Config,
     is_known: impl Fn(&PeerId) -> bool,
-) -> Vec<Named> {
+) -> Vec<CloserPeer> {
     let k = config.bucket_size().get();
-    let mut named: Vec<Named> = Vec::with_capacity(k.min(answer.len()));
+    let mut named: Vec<CloserPeer> = Vec::with_capacity(k.min(answer.len()));
     let mut groups: SmallVec<[(IpGroup, usize); 24]> = SmallVec::new();
     for KadPeer { node_id: peer, multiaddrs, .. } in answer {
         if named.len() == k {
@@ -90,7 +90,7 @@ pub(super) fn filter(
         if config.routing.ip_diversity.is_some() && !has_room(&mut groups, &addresses, config) {
             continue;
         }
-        named.push(Named { key: Key::of_peer(&peer, config.key_hash), peer, addresses });
+        named.push(CloserPeer { key: Key::of_peer(&peer, config.key_hash), peer, addresses });
     }
     named
 }

@@ -3,6 +3,7 @@
 //! Knows both clocks as they are told; what a jump means for records, schedules and connections is decided here, what is
 //! done about it by their own machines.
 
+use crate::stats;
 use crate::time::{Duration, Instant, Now, SystemTime, wall_after};
 
 /// A wall clock that differs by more from what the monotonic one lets expect was set, or the machine has slept. NTP slews
@@ -26,14 +27,16 @@ pub(super) enum Jump {
 ///
 /// # Bounds
 /// A jump of up to five seconds is taken over and not noticed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Clocks {
     latest: Now,
+    // Apart, so that a node does not grow too large to be moved.
+    counts: Box<stats::Clock>,
 }
 
 impl Clocks {
-    pub(super) const fn new(now: Now) -> Self {
-        Self { latest: now }
+    pub(super) fn new(now: Now) -> Self {
+        Self { latest: now, counts: Box::default() }
     }
 
     /// Takes a reading, and returns how the wall clock has jumped since the one before.
@@ -45,7 +48,26 @@ impl Clocks {
             Err(behind) => Jump::Back(behind.duration()),
         };
         let (Jump::Forward(by) | Jump::Back(by)) = jump;
-        (by > JUMP).then_some(jump)
+        if by <= JUMP {
+            return None;
+        }
+        match jump {
+            Jump::Forward(_) => self.counts.jumps_forward += 1,
+            Jump::Back(_) => self.counts.jumps_backward += 1,
+        }
+        Some(jump)
+    }
+
+    /// The node is called at `now` though it had asked for `due`; earlier does not count.
+    pub(super) fn called(&mut self, now: Instant, due: Option<Instant>) {
+        if let Some(late) = due.and_then(|due| now.checked_duration_since(due)) {
+            self.counts.lateness.observe(late);
+        }
+    }
+
+    /// Returns how late the node was called, and how often a clock has jumped.
+    pub(super) fn stats(&self) -> stats::Clock {
+        (*self.counts).clone()
     }
 
     /// Returns when it was read last.

@@ -10,14 +10,16 @@ use libp2p_identity::PeerId;
 use super::advice::Advice;
 use super::answer;
 use super::clocks::Clocks;
-use super::io::Output;
+use super::io::{InboundId, Output};
 use super::local::Local;
 use super::mode::ModeMachine;
 use crate::config::Config;
 use crate::error::AddressError;
 use crate::event::{Event, Mode, QueryResult};
 use crate::key::Key;
+use crate::message::{MessageType, Response};
 use crate::rng::Rng;
+use crate::stats::{ByMessageType, InboundRequests};
 use crate::time::{Instant, Now, SystemTime};
 
 /// The configuration, who this node is, what time it is, its random choices, and what goes out.
@@ -33,6 +35,8 @@ pub(super) struct Context {
     pub(super) mode: ModeMachine,
     pub(super) advice: Advice,
     pub(super) out: VecDeque<Output>,
+    /// What others have asked.
+    pub(super) served: Box<ByMessageType<InboundRequests>>,
 }
 
 /// Room for so many outputs is kept while there are none (chosen, not measured).
@@ -47,6 +51,7 @@ impl Context {
             mode: ModeMachine::new(),
             advice: Advice::default(),
             out: VecDeque::new(),
+            served: Box::default(),
             config,
         }
     }
@@ -63,6 +68,24 @@ impl Context {
     /// Tells the application.
     pub(super) fn event(&mut self, event: Event) {
         self.out.push_back(Output::Event(event));
+    }
+
+    /// Answers a request of a peer.
+    pub(super) fn respond(&mut self, to: PeerId, id: InboundId, response: Response) {
+        self.served.of_mut(response.message_type()).answered += 1;
+        self.out.push_back(Output::SendResponse { to, id, response });
+    }
+
+    /// Takes a request of a peer that is not answered.
+    pub(super) fn accept(&mut self, to: PeerId, id: InboundId, kind: MessageType) {
+        self.served.of_mut(kind).answered += 1;
+        self.out.push_back(Output::AcceptRequest { to, id });
+    }
+
+    /// Refuses a request of a peer.
+    pub(super) fn refuse(&mut self, to: PeerId, id: InboundId, kind: MessageType) {
+        self.served.of_mut(kind).refused += 1;
+        self.out.push_back(Output::RefuseRequest { to, id });
     }
 
     /// Returns what the wall clock shows at an instant, if it is not set.

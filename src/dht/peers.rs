@@ -1,14 +1,14 @@
 //! Peers: connections, dials, requests in flight and waiting, and what is remembered of each peer.
 //!
 //! Knows ids, addresses, messages and time; knows neither tables nor queries. What came of a request is handed back
-//! with the owner it was made for.
+//! with the requester it was made for.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use libp2p_identity::PeerId;
 use smallvec::SmallVec;
 
-use super::io::{ConnectionId, DialFailure, Output, RequestId};
+use super::io::{ConnectionId, Output, RequestId};
 use super::local::Local;
 use crate::addrs::{Addresses, Reach};
 use crate::config::{Config, IpDiversity};
@@ -17,81 +17,35 @@ use crate::event::QueryId;
 use crate::key::Key;
 use crate::message::{Request, Response};
 use crate::peer::{ConnectionType, KadPeer, PackedPeerId};
-use crate::query::rtt::{Estimator, Rtt};
+use crate::query::rtt::Estimator;
 use crate::query::timeout::Phase;
+use crate::stats::Stats;
 use crate::time::{Duration, Instant, after, earliest};
 
-mod attempts;
+mod blocked;
 mod connections;
+mod dialling;
 mod dials;
 mod known;
 mod links;
 mod memory;
-mod pulses;
+mod outcome;
 mod queue;
 mod requests;
 mod route;
+mod trouble;
 
-pub(super) use attempts::Standing;
+pub(super) use blocked::BlockEvent;
+use blocked::Blocked;
 use dials::Dials;
 pub(super) use known::{Known, Link, Protocol};
-pub(super) use links::Left;
+pub(super) use links::Remaining;
 use memory::Memory;
+pub(super) use outcome::{AddressOutcome, Outcome, Reply, Requester, Urgency};
 use requests::{Requests, Sent};
 
 /// How many requests to one peer are in flight at once: four streams of eight.
 const MAX_IN_FLIGHT: usize = 32;
-
-/// How many requests wait for one peer; one more fails at once.
-const MAX_WAITING: usize = 1024;
-
-/// For whom a request is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Owner {
-    /// A query, and which of its lookups.
-    Query(QueryId, u16),
-    /// The check of a stranger.
-    Check,
-    /// The probe of a peer of the table.
-    Probe,
-    /// A connection, to see whether anything comes through it.
-    Pulse,
-}
-
-/// Whether a request is made though the peer failed lately.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Urgency {
-    /// Not before its back-off is over.
-    Patient,
-    /// At once.
-    Forced,
-}
-
-/// What came of a request that did not fail.
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "used up as soon as it is made")]
-pub(super) enum Reply {
-    /// The answer and the time it took since the request was sent.
-    Answer(Response, Duration),
-    /// It was sent; nothing is answered.
-    Sent,
-}
-
-/// What came of a request.
-#[derive(Debug)]
-pub(super) struct Outcome {
-    pub(super) owner: Owner,
-    pub(super) peer: PeerId,
-    pub(super) key: Key,
-    pub(super) result: Result<Reply, RequestError>,
-}
-
-/// What came of dialling an address without knowing who is there.
-#[derive(Debug)]
-pub(super) struct Met {
-    pub(super) query: QueryId,
-    pub(super) result: Result<PeerId, DialFailure>,
-}
 
 /// All peers this node has to do with.
 ///
@@ -116,7 +70,8 @@ pub(super) struct Met {
 ///
 /// # Outputs
 /// Dials and requests, pushed to the caller's queue; outcomes by [`next_outcome`](Self::next_outcome) and
-/// [`next_met`](Self::next_met).
+/// [`next_address_outcome`](Self::next_address_outcome); whom the program blocks by
+/// [`next_block_event`](Self::next_block_event).
 ///
 /// # What time does
 /// A request fails when its time is up, dialling included; it is the peer's failure only if it was awaited for as long as an
@@ -141,14 +96,12 @@ pub(super) struct Peers {
     requests: Requests,
     dials: Dials,
     outcomes: VecDeque<Outcome>,
-    met: VecDeque<Met>,
-    /// Who is blocked by the program, and until when he is left alone.
-    barred: BTreeSet<(Instant, PeerId)>,
+    address_outcomes: VecDeque<AddressOutcome>,
+    blocked: Blocked,
     /// When which connection is to be looked at.
     due: BTreeSet<(Instant, ConnectionId, PackedPeerId)>,
     /// For how long an answer is usually awaited.
     patience: Duration,
-    standings: VecDeque<Standing>,
     /// Who this node is, for those that it tells where it is.
     own: Local,
     /// How far away somebody may be who can use an address of this node.
@@ -166,11 +119,10 @@ impl Peers {
             diversity: config.routing.ip_diversity.clone(),
             requests: Requests::default(),
             outcomes: VecDeque::new(),
-            met: VecDeque::new(),
-            barred: BTreeSet::new(),
+            address_outcomes: VecDeque::new(),
+            blocked: Blocked::default(),
             due: BTreeSet::new(),
             patience: *config.lookups.soft_timeout.end(),
-            standings: VecDeque::new(),
             own: own.clone(),
             own_reach: None,
             estimator: Estimator::new(config.lookups.soft_timeout.clone(), config.lookups.timeout_policy),
@@ -259,18 +211,19 @@ impl Peers {
         to: PeerId,
         addresses: &Addresses,
         request: Request,
-        (owner, urgency): (Owner, Urgency),
+        (requester, urgency): (Requester, Urgency),
         out: &mut VecDeque<Output>,
     ) {
         let deadline = after(now, self.request_timeout);
         let known = self.remember(now, to);
         known.hints = known.hints.joined(addresses);
         if let Some(error) = known.refusal(now, urgency) {
+            self.requests.refused(request.message_type(), error);
             let key = self.key(&to);
-            self.outcomes.push_back(Outcome { owner, peer: to, key, result: Err(error) });
+            self.outcomes.push_back(Outcome { requester, peer: to, key, result: Err(error) });
             return;
         }
-        let id = self.requests.add(to, owner, request, deadline);
+        let id = self.requests.add(to, requester, request, deadline);
         if let Some(known) = self.known.get_mut(&to) {
             known.queue.push_back(id);
         }
@@ -339,9 +292,9 @@ impl Peers {
         let Some(pending) = self.requests.get_mut(id) else {
             return;
         };
-        if pending.owner == Owner::Pulse {
+        if pending.requester == Requester::Liveness {
             // What it was to show is known.
-            self.requests.remove(id);
+            self.requests.cancel(id);
             return;
         }
         if std::mem::replace(&mut pending.retried, true) {
@@ -474,11 +427,11 @@ impl Peers {
     }
 
     fn finish(&mut self, id: RequestId, result: Result<Reply, RequestError>) {
-        let Some(pending) = self.requests.remove(id) else {
+        let Some(pending) = self.requests.end(id, &result) else {
             return;
         };
         let key = self.key(&pending.to);
-        self.outcomes.push_back(Outcome { owner: pending.owner, peer: pending.to, key, result });
+        self.outcomes.push_back(Outcome { requester: pending.requester, peer: pending.to, key, result });
     }
 
     /// Fails every request whose time is up.
@@ -532,39 +485,39 @@ impl Peers {
         outcome
     }
 
-    fn learn(&mut self, Outcome { owner, result, .. }: &Outcome) {
-        match (owner, result) {
-            (Owner::Query(..), Ok(Reply::Answer(..))) => self.estimator.asked(false),
-            (Owner::Query(..), Err(RequestError::Timeout)) => self.estimator.asked(true),
+    fn learn(&mut self, Outcome { requester, result, .. }: &Outcome) {
+        match (requester, result) {
+            (Requester::Query(..), Ok(Reply::Answer(..))) => self.estimator.asked(false),
+            (Requester::Query(..), Err(RequestError::Timeout)) => self.estimator.asked(true),
             // Whoever says no, or of whom another does, was not silent; and what is asked unasked is no sample of whom lookups
             // meet.
-            (Owner::Query(..) | Owner::Check | Owner::Probe | Owner::Pulse, _) => {}
+            (Requester::Query(..) | Requester::Check | Requester::Probe | Requester::Liveness, _) => {}
         }
         // Whoever is slow is checked, so that checks would make all seem slow.
         if let Ok(Reply::Answer(_, rtt)) = result
-            && *owner != Owner::Pulse
+            && *requester != Requester::Liveness
         {
             self.estimator.answered(*rtt);
             self.patience = self.estimator.soft_timeout(None, Phase::Hopping).connected;
         }
     }
 
-    pub(super) fn next_met(&mut self) -> Option<Met> {
-        self.met.pop_front()
+    pub(super) fn next_address_outcome(&mut self) -> Option<AddressOutcome> {
+        self.address_outcomes.pop_front()
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         let dial = self.dials.oldest().map(|(_, since)| after(since, self.request_timeout));
-        let barred = self.barred.first().map(|(at, _)| *at);
         let connection = self.due.first().map(|(at, ..)| *at);
-        let due = [self.requests.deadline(), dial, self.dials.deadline(), barred, connection];
+        let due =
+            [self.requests.deadline(), dial, self.dials.deadline(), self.blocked.deadline(), connection];
         due.into_iter().fold(None, earliest)
     }
 
     /// Drops what a query that is over has not asked yet; answers that are under way still tell of the peers.
     pub(super) fn abandon(&mut self, query: QueryId) {
         for id in self.requests.unsent_of(query) {
-            if let Some(pending) = self.requests.remove(id)
+            if let Some(pending) = self.requests.cancel(id)
                 && let Some(known) = self.known.get_mut(&pending.to)
             {
                 known.queue.remove(id);
@@ -583,6 +536,11 @@ impl Peers {
 
     pub(super) fn len(&self) -> usize {
         self.known.len()
+    }
+
+    /// Fills in what has become of requests and dials.
+    pub(super) fn count(&self, stats: &mut Stats) {
+        (stats.outbound_requests, stats.dials) = (self.requests.stats(), self.dials.stats());
     }
 
     /// Forgets peers; see [`Memory::sweep`].

@@ -3,6 +3,7 @@
 //! Knows the store by its trait. Whom an announcement goes to is decided by the operations under `op`.
 
 mod newcomers;
+mod reprovide;
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,8 @@ use super::node::Node;
 use super::op::add_provider::AddProvider;
 use super::op::machine::Announced;
 use super::op::tell_one::TellOne;
-use super::queries::Asker;
+use super::queries::Origin;
+use super::schedule::{Coverage, MAX_SPARED};
 use super::storage::Storage;
 use super::view::Parts;
 use crate::addrs::Addresses;
@@ -19,13 +21,14 @@ use crate::error::{AddProviderError, ProvideReport};
 use crate::event::{QueryId, QueryResult};
 use crate::key::Key;
 use crate::record::{ProviderRecord, RecordKey};
-use crate::store::republish::{Republish, Spread};
+use crate::stats;
 use crate::store::{self, RecordStore};
 use crate::time::{Duration, Instant, SystemTime, after, earliest, wall_after};
 use crate::validate::InvalidRecord;
 
 use libp2p_identity::PeerId;
 use newcomers::{Newcomers, Next};
+use reprovide::Reprovide;
 
 /// The longest key that anybody provides (`spec` of the public IPFS network; go nodes refuse longer ones).
 pub(super) const MAX_KEY: usize = 80;
@@ -52,7 +55,7 @@ const MAX_ADVERTISED: usize = 64 * 1024;
 /// One entry of the schedule for each key that the store says is this node's, and 65,536 that are advertised.
 #[derive(Debug)]
 pub(super) struct Providing {
-    reprovide: Republish,
+    reprovide: Reprovide,
     newcomers: Newcomers,
     /// What is provided until it is retired or the program ends, with the addresses that were named last.
     advertised: BTreeMap<RecordKey, Addresses>,
@@ -62,12 +65,6 @@ pub(super) struct Providing {
     renew_at: Option<Instant>,
 }
 
-/// So many of what is looked at need not be announced and are done with at once; then it rests.
-const MAX_SPARED: usize = 256;
-
-/// How long it rests: others have their turn.
-const REST: Duration = Duration::from_millis(20);
-
 /// So long after the addresses of this node have changed those who know others are told; several changes come together, as
 /// when a program begins to listen.
 const RENEW_AFTER: Duration = Duration::from_secs(20);
@@ -75,7 +72,7 @@ const RENEW_AFTER: Duration = Duration::from_secs(20);
 impl Providing {
     pub(super) fn new(config: &crate::config::Providers) -> Self {
         Self {
-            reprovide: Republish::of_announcements(config.provider_publication_interval),
+            reprovide: Reprovide::new(config.provider_publication_interval),
             newcomers: Newcomers::default(),
             advertised: BTreeMap::new(),
             addresses: Addresses::empty(),
@@ -92,6 +89,11 @@ impl Providing {
     pub(super) fn deadline(&self, can_announce: bool) -> Option<Instant> {
         let announced = earliest(self.reprovide.deadline(), self.newcomers.deadline());
         earliest(self.renew_at, announced.filter(|_| can_announce))
+    }
+
+    /// Returns what is announced anew.
+    pub(super) fn stats(&self, now: Instant) -> stats::Schedule {
+        self.reprovide.stats(now)
     }
 
     /// Returns whether there are addresses to tell others.
@@ -165,13 +167,13 @@ impl Providing {
     ) -> Result<QueryId, Box<QueryResult>> {
         let Node { parts, queries, .. } = node;
         let target = parts.cx.hash(key.as_ref());
-        self.reprovide.stored(now, key.clone(), target, true, &mut parts.cx.rng);
+        self.reprovide.add(now, key.clone(), target, &mut parts.cx.rng);
         let begun = match self.announcement(now, &key, parts) {
-            Err((error, spread)) => Err((Box::new(QueryResult::StartProviding(Err(error))), spread)),
-            Ok(add) => queries.begin(now, add.into(), parts).map_err(|result| (result, Spread::Nowhere)),
+            Err((error, coverage)) => Err((Box::new(QueryResult::StartProviding(Err(error))), coverage)),
+            Ok(add) => queries.begin(now, add.into(), parts).map_err(|result| (result, Coverage::None)),
         };
-        begun.map_err(|(result, spread)| {
-            self.reprovide.was_put(now, &key, spread, &mut parts.cx.rng);
+        begun.map_err(|(result, coverage)| {
+            self.reprovide.was_announced(now, &key, coverage, &mut parts.cx.rng);
             result
         })
     }
@@ -181,14 +183,14 @@ impl Providing {
         now: Instant,
         key: &RecordKey,
         parts: &mut Parts<'_>,
-    ) -> Result<AddProvider, (AddProviderError, Spread)> {
+    ) -> Result<AddProvider, (AddProviderError, Coverage)> {
         if self.addresses.is_empty() {
             // Whoever was told would know nothing by it.
             let (key, report) = (key.clone(), Box::<ProvideReport>::default());
-            return Err((AddProviderError::NoAddress { key, report }, Spread::Unnamed));
+            return Err((AddProviderError::NoAddress { key, report }, Coverage::NoAddress));
         }
         AddProvider::begin(now, key.clone(), self.addresses.clone(), parts)
-            .map_err(|error| (AddProviderError::of_query(error, key.clone()), Spread::Nowhere))
+            .map_err(|error| (AddProviderError::of_query(error, key.clone()), Coverage::None))
     }
 
     /// Returns whether anything can be announced: there is somebody to tell, something to say, and room for it.
@@ -228,7 +230,7 @@ impl Providing {
         if self.advertised.contains_key(key) || kept(now, key, storage, cx).is_some() {
             return false;
         }
-        self.reprovide.removed(key);
+        self.reprovide.remove(key);
         self.newcomers.forget(&place(key, cx));
         true
     }
@@ -248,12 +250,12 @@ impl Providing {
             }
             self.reprovide.begun(&key);
             match self.announcement(now, &key, &mut node.parts) {
-                Ok(add) => drop(node.queries.insert(now, add, Asker::Republish)),
-                Err((_, spread)) => self.reprovide.done(now, &key, spread, &mut node.parts.cx.rng),
+                Ok(add) => drop(node.queries.insert(now, add, Origin::Republish)),
+                Err((_, coverage)) => self.reprovide.done(now, &key, coverage, &mut node.parts.cx.rng),
             }
             return true;
         }
-        self.reprovide.rest(after(now, REST));
+        self.reprovide.rest(now);
         false
     }
 
@@ -272,21 +274,21 @@ impl Providing {
         &mut self,
         now: Instant,
         announced: Announced,
-        asker: Asker,
+        origin: Origin,
         node: &mut Node<'_, S>,
     ) {
         let Announced { key, sent, enough, lacks_address, asked, addresses } = announced;
-        let spread = match sent {
-            _ if lacks_address => Spread::Unnamed,
-            0 => Spread::Nowhere,
-            sent if sent < enough => Spread::Thin,
-            _ => Spread::Wide,
+        let coverage = match sent {
+            _ if lacks_address => Coverage::NoAddress,
+            0 => Coverage::None,
+            sent if sent < enough => Coverage::Partial,
+            _ => Coverage::Full,
         };
         let Node { parts, storage, .. } = node;
-        if asker == Asker::Republish {
-            self.reprovide.done(now, &key, spread, &mut parts.cx.rng);
+        if origin == Origin::Republish {
+            self.reprovide.done(now, &key, coverage, &mut parts.cx.rng);
         } else {
-            self.reprovide.was_put(now, &key, spread, &mut parts.cx.rng);
+            self.reprovide.was_announced(now, &key, coverage, &mut parts.cx.rng);
         }
         if sent > 0 && self.reprovide.knows(&key) {
             let (place, k) = (place(&key, parts.cx), parts.cx.config.replication_factor().get());
@@ -333,7 +335,7 @@ impl Providing {
         for _ in 0..MAX_SPARED {
             match self.newcomers.next(now, &node.parts.upkeep.table, k) {
                 Next::Tell(to, key) => {
-                    node.queries.insert(now, TellOne::new(key, to), Asker::HandOver(to));
+                    node.queries.insert(now, TellOne::new(key, to), Origin::HandOver(to));
                     return true;
                 }
                 Next::Announce(key) => self.reprovide.outgrown(now, &key),
@@ -353,8 +355,8 @@ impl Providing {
     }
 
     /// There is somebody to tell: what nobody could be told is told now.
-    pub(super) fn hurry(&mut self, now: Instant) {
-        self.reprovide.hurry(now);
+    pub(super) fn retry_waiting(&mut self, now: Instant) {
+        self.reprovide.retry_waiting(now);
     }
 
     /// The addresses of this node may have changed: whoever could not use any is told at once, the others soon.
@@ -364,7 +366,7 @@ impl Providing {
         let addresses = &self.addresses;
         if *addresses != before && !addresses.is_empty() && !self.reprovide.is_empty() {
             self.renew_at.get_or_insert(after(now, RENEW_AFTER));
-            self.hurry(now);
+            self.retry_waiting(now);
         }
     }
 }

@@ -13,7 +13,7 @@ use super::answer::{Contents, contents, filter, heard, valid_record};
 use super::io::Output;
 use super::op::Operation;
 use super::op::machine::{After, Answer, Ask, Elsewhere, End, Step};
-use super::peers::{Met, Owner, Reply};
+use super::peers::{AddressOutcome, Reply, Requester};
 use super::view::Parts;
 use crate::addrs::Addresses;
 use crate::config::Config;
@@ -26,12 +26,13 @@ use crate::message::Response;
 use crate::peer::PeerInfo;
 use crate::query::pool::Pool;
 use crate::record::RecordKey;
+use crate::stats::{self, QueryCosts};
 use crate::time::{Duration, Instant};
 pub use shown::QueryRef;
 
-/// Who is told what a query reaches.
+/// The origin of a query: who is told what it reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asker {
+pub(super) enum Origin {
     Application,
     /// Nobody: it keeps the table, or sees to the records of others.
     Upkeep,
@@ -45,13 +46,13 @@ pub(super) enum Asker {
 #[derive(Debug)]
 pub(super) struct Query {
     operation: Operation,
-    asker: Asker,
+    origin: Origin,
     start: Instant,
     latest: Instant,
     dials: u32,
     step: ProgressStep,
     last: Last,
-    /// How many providers more the asker has room for; `None` if for all.
+    /// How many providers more the origin has room for; `None` if for all.
     room: Option<usize>,
 }
 
@@ -69,7 +70,7 @@ enum Last {
 #[derive(Debug)]
 pub(super) struct Ended {
     pub(super) id: QueryId,
-    pub(super) asker: Asker,
+    pub(super) origin: Origin,
     pub(super) after: After,
 }
 
@@ -96,12 +97,40 @@ pub(super) struct Queries {
     /// Queries that have ended while their last event is still to be taken.
     ended: BTreeMap<QueryId, QueryRef>,
     limit: usize,
+    // Apart, so that a node does not grow too large to be moved.
+    counts: Box<stats::Queries>,
 }
 
 impl Queries {
     pub(super) fn new(config: &Config) -> Self {
         let limit = config.limits.max_queries.get();
-        Self { pool: Pool::new(limit, config.lookups.query_timeout), ended: BTreeMap::new(), limit }
+        Self {
+            pool: Pool::new(limit, config.lookups.query_timeout),
+            ended: BTreeMap::new(),
+            limit,
+            counts: Box::default(),
+        }
+    }
+
+    /// Iterates over the queries of the application that run, and those that have ended while their last event is still to be
+    /// taken.
+    pub(super) fn iter(&self) -> impl Iterator<Item = QueryRef> {
+        let visible = self.pool.iter().filter(|(_, query)| query.origin == Origin::Application);
+        visible.map(|(id, query)| query.seen(id)).chain(self.ended.values().cloned())
+    }
+
+    /// Returns a query of the application that runs, or whose last event is still to be taken.
+    pub(super) fn get(&self, id: QueryId) -> Option<QueryRef> {
+        let query = self.pool.get(id).filter(|query| query.origin == Origin::Application);
+        query.map(|query| query.seen(id)).or_else(|| self.ended.get(&id).cloned())
+    }
+
+    /// The driver has taken the last event of a query.
+    pub(super) fn last_was_taken(&mut self, id: QueryId) {
+        match self.pool.get_mut(id) {
+            Some(query) => query.last = Last::Taken,
+            None => drop(self.ended.remove(&id)),
+        }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -145,17 +174,24 @@ impl Queries {
             let why = End::Refused { limit: self.limit };
             return Err(Box::new(operation.machine().end(&parts.view(usize::MAX), why)));
         }
-        Ok(self.insert(now, operation, Asker::Application))
+        Ok(self.insert(now, operation, Origin::Application))
     }
 
     /// Begins a query. The caller sees to it that there is room.
-    pub(super) fn insert(&mut self, now: Instant, operation: impl Into<Operation>, asker: Asker) -> QueryId {
-        self.pool.insert(now, Query::new(now, operation.into(), asker))
+    pub(super) fn insert(
+        &mut self,
+        now: Instant,
+        operation: impl Into<Operation>,
+        origin: Origin,
+    ) -> QueryId {
+        self.counts_of(origin).started += 1;
+        self.pool.insert(now, Query::new(now, operation.into(), origin))
     }
 
     /// Begins a query of the application that lasts until it is ended. The caller sees to it that there is room.
     pub(super) fn insert_lasting(&mut self, now: Instant, operation: impl Into<Operation>) -> QueryId {
-        self.pool.insert_lasting(Query::new(now, operation.into(), Asker::Application))
+        self.counts_of(Origin::Application).started += 1;
+        self.pool.insert_lasting(Query::new(now, operation.into(), Origin::Application))
     }
 
     /// Reports the result of a query that needed not begin, which is there until that is taken as any other is.
@@ -166,6 +202,7 @@ impl Queries {
         result: QueryResult,
         parts: &mut Parts<'_>,
     ) -> QueryId {
+        self.counts.immediate += 1;
         let id = self.pool.next_id();
         let stats = QueryStats { start: Some(now), end: Some(now), ..QueryStats::empty() };
         let step = ProgressStep::first().advance(true);
@@ -195,8 +232,8 @@ impl Queries {
                 Step::Ask(ask) => {
                     query.dials += u32::from(!parts.peers.is_connected(&ask.to));
                     let Ask { to, addresses, request, lookup, urgency } = ask;
-                    let owner = (Owner::Query(id, lookup), urgency);
-                    parts.peers.request(now, to, &addresses, request, owner, &mut parts.cx.out);
+                    let requester = (Requester::Query(id, lookup), urgency);
+                    parts.peers.request(now, to, &addresses, request, requester, &mut parts.cx.out);
                 }
                 Step::Dial(address) => parts.peers.dial_address(now, id, address, &mut parts.cx.out),
                 Step::Progress(result) => self.report(now, id, result, false, parts),
@@ -210,7 +247,7 @@ impl Queries {
                     self.pool.sleep(id, until);
                     return None;
                 }
-                Step::Done(result) => return self.end(now, id, result, false, parts),
+                Step::Done(result) => return self.end(now, id, result, None, parts),
             }
         }
     }
@@ -225,7 +262,7 @@ impl Queries {
     ) -> Option<Ended> {
         let query = self.pool.get_mut(id)?;
         let result = query.operation.machine().end(&parts.view(usize::MAX), why);
-        self.end(now, id, result, why == End::Cancelled, parts)
+        self.end(now, id, result, Some(why), parts)
     }
 
     fn end(
@@ -233,15 +270,17 @@ impl Queries {
         now: Instant,
         id: QueryId,
         result: QueryResult,
-        is_cancelled: bool,
+        early: Option<End>,
         parts: &mut Parts<'_>,
     ) -> Option<Ended> {
+        let (is_cancelled, is_ok) = (early == Some(End::Cancelled), is_ok(&result));
         let query = self.pool.get_mut(id).filter(|_| !is_cancelled);
         if let Some(rest) = query.and_then(|query| query.operation.machine().rest(&parts.view(usize::MAX))) {
             self.report(now, id, rest, false, parts);
         }
         self.report(now, id, result, true, parts);
         let query = self.pool.remove(id)?;
+        self.count(&query, early, is_ok);
         if query.last == Last::Told {
             self.ended.insert(id, query.seen(id));
         }
@@ -250,7 +289,46 @@ impl Queries {
             parts.peers.abandon(id);
         }
         let after = machine.after(now, &parts.view(usize::MAX));
-        Some(Ended { id, asker: query.asker, after })
+        Some(Ended { id, origin: query.origin, after })
+    }
+
+    fn counts_of(&mut self, origin: Origin) -> &mut QueryCosts {
+        if origin == Origin::Application {
+            &mut self.counts.application
+        } else {
+            &mut self.counts.maintenance
+        }
+    }
+
+    /// Counts a query that is over.
+    fn count(&mut self, query: &Query, early: Option<End>, is_ok: bool) {
+        let costs = query.stats();
+        let counts = self.counts_of(query.origin);
+        *match early {
+            Some(End::Cancelled) => &mut counts.cancelled,
+            Some(End::Timeout) => &mut counts.timed_out,
+            Some(End::Enough | End::Refused { .. }) | None if is_ok => &mut counts.succeeded,
+            Some(End::Enough | End::Refused { .. }) | None => &mut counts.failed,
+        } += 1;
+        counts.duration.observe(costs.duration().unwrap_or_default());
+        counts.hops.observe(costs.hops().into());
+        counts.requests.observe(costs.num_requests().into());
+        counts.soft_timeouts.observe(costs.num_soft_timeouts().into());
+        counts.dials.observe(costs.num_dials().into());
+    }
+
+    /// Returns what has become of all queries so far; walks those that run.
+    pub(super) fn stats(&self) -> stats::Queries {
+        let mut stats = (*self.counts).clone();
+        for (_, query) in self.pool.iter() {
+            let is_applications = query.origin == Origin::Application;
+            *(if is_applications {
+                &mut stats.application.running
+            } else {
+                &mut stats.maintenance.running
+            }) += 1;
+        }
+        stats
     }
 
     /// Returns the announcements of a key that run.
@@ -261,10 +339,10 @@ impl Queries {
     /// Returns the puts of a record that run: those that the application wants at the closest, and those that this node makes
     /// unasked. Others are not concerned when it is removed: what others have is corrected all the same.
     pub(super) fn puts_of(&self, key: &RecordKey) -> Vec<QueryId> {
-        self.those(|query| match (query.operation.state().puts(), query.asker) {
-            (Some((put, is_to_the_closest)), Asker::Application) => put == key && is_to_the_closest,
-            (Some((put, _)), Asker::Republish | Asker::HandOver(_)) => put == key,
-            (Some(_), Asker::Upkeep) | (None, _) => false,
+        self.those(|query| match (query.operation.state().puts(), query.origin) {
+            (Some((put, is_to_the_closest)), Origin::Application) => put == key && is_to_the_closest,
+            (Some((put, _)), Origin::Republish | Origin::HandOver(_)) => put == key,
+            (Some(_), Origin::Upkeep) | (None, _) => false,
         })
     }
 
@@ -284,7 +362,7 @@ impl Queries {
             return;
         };
         query.latest = now;
-        if query.asker != Asker::Application || query.last != Last::Ahead {
+        if query.origin != Origin::Application || query.last != Last::Ahead {
             return;
         }
         if last {
@@ -361,12 +439,31 @@ impl Queries {
     }
 
     /// An address has been dialled, and somebody was there or not. Returns who was met, and where.
-    pub(super) fn on_met(&mut self, Met { query: id, result }: Met) -> Option<(PeerId, Multiaddr)> {
+    pub(super) fn on_address_outcome(
+        &mut self,
+        AddressOutcome { query: id, result }: AddressOutcome,
+    ) -> Option<(PeerId, Multiaddr)> {
         let machine = self.pool.get_mut(id)?.operation.machine();
         let met = result.as_ref().ok().copied().zip(machine.connects_to().cloned());
-        machine.met(result);
+        machine.address_dialled(result);
         self.pool.wake(id);
         met
+    }
+}
+
+/// Returns whether a query has ended well.
+const fn is_ok(result: &QueryResult) -> bool {
+    match result {
+        QueryResult::Bootstrap(result) => result.is_ok(),
+        QueryResult::GetClosestPeers(result) => result.is_ok(),
+        QueryResult::FindPeer(result) => result.is_ok(),
+        QueryResult::Ping(result) => result.is_ok(),
+        QueryResult::Connect(result) => result.is_ok(),
+        QueryResult::GetRecord(result) => result.is_ok(),
+        QueryResult::PutRecord(result) => result.is_ok(),
+        QueryResult::AskPeer(result) => result.is_ok(),
+        QueryResult::StartProviding(result) => result.is_ok(),
+        QueryResult::GetProviders(result) => result.is_ok(),
     }
 }
 
@@ -409,9 +506,13 @@ fn remember_found(now: Instant, result: &QueryResult, parts: &mut Parts<'_>) -> 
 }
 
 impl Query {
-    const fn new(now: Instant, operation: Operation, asker: Asker) -> Self {
+    const fn new(now: Instant, operation: Operation, origin: Origin) -> Self {
         let (step, last) = (ProgressStep::first(), Last::Ahead);
-        Self { operation, asker, start: now, latest: now, dials: 0, step, last, room: None }
+        Self { operation, origin, start: now, latest: now, dials: 0, step, last, room: None }
+    }
+
+    fn seen(&self, id: QueryId) -> QueryRef {
+        QueryRef::new(id, self.operation.state().info(self.step), self.stats())
     }
 
     fn stats(&self) -> QueryStats {

@@ -6,6 +6,7 @@
 mod handing;
 mod looking;
 mod publishers;
+mod republish;
 
 use std::borrow::Cow;
 
@@ -16,7 +17,8 @@ use super::node::Node;
 use super::op::machine::{FollowUp, Stored};
 use super::op::put_record::PutRecord;
 use super::op::search::Search;
-use super::queries::Asker;
+use super::queries::Origin;
+use super::schedule::{Coverage, MAX_SPARED};
 use super::storage::Storage;
 use crate::config::Config;
 use crate::error::{NoKnownPeers, PutRecordError};
@@ -24,20 +26,15 @@ use crate::event::{Precision, QueryId, QueryResult};
 use crate::key::Key;
 use crate::message::SentRecord;
 use crate::record::{Quorum, Record, RecordKey};
-use crate::store::republish::{Republish, Spread};
+use crate::stats;
 use crate::store::{self, RecordStore, Source};
-use crate::time::{Duration, Instant, SystemTime, after, earliest, wall_after};
+use crate::time::{Duration, Instant, SystemTime, earliest, wall_after};
 use crate::validate::{InvalidRecord, Validator as _};
 
 use handing::{Handing, Next};
 use looking::{Looking, MAX_LOOKED_AT};
 use publishers::Publishers;
-
-/// So many that are due and need not be put are done with at once; then it rests (chosen, not measured).
-const MAX_SPARED: usize = 256;
-
-/// How long it rests: others have their turn.
-const REST: Duration = Duration::from_millis(20);
+use republish::Republish;
 
 /// The records of a node, beside the store.
 ///
@@ -68,7 +65,7 @@ pub(super) struct Records {
 impl Records {
     pub(super) fn new(config: &crate::config::Records) -> Self {
         Self {
-            republish: Republish::new(config.publication_interval, config.replication_interval).with_places(),
+            republish: Republish::new(config.publication, config.routing.replication_factor),
             publishers: Publishers::default(),
             handing: Handing::default(),
             looking: Looking::default(),
@@ -79,6 +76,11 @@ impl Records {
     pub(super) fn deadline(&self, can_put: bool) -> Option<Instant> {
         let put = earliest(self.republish.deadline(), self.handing.deadline()).filter(|_| can_put);
         earliest(put, self.looking.deadline())
+    }
+
+    /// Returns what is put anew.
+    pub(super) fn stats(&self, now: Instant) -> stats::Schedule {
+        self.republish.stats(now)
     }
 
     /// The application has the store in its hands.
@@ -188,7 +190,7 @@ impl Records {
         record.publisher = Some(parts.cx.local.peer);
         check(wall, &record, &parts.cx.config)?;
         self.expire(now, storage, parts.cx);
-        storage.store.put(wall, record.clone())?;
+        storage.put(wall, record.clone())?;
         let (name, key) = (record.key.clone(), parts.cx.hash(record.key.as_ref()));
         self.republish.stored(now, name.clone(), key, true, &mut parts.cx.rng);
         self.publishers.forget(&name);
@@ -208,7 +210,7 @@ impl Records {
         let begun = put.and_then(|put| queries.begin(now, put.safe_with(change).into(), parts));
         match &begun {
             Ok(id) => storage.wake_when_safe(now, change, *id),
-            Err(_) => self.republish.was_put(now, &name, Spread::Nowhere, &mut parts.cx.rng),
+            Err(_) => self.republish.was_put(now, &name, Coverage::None, &mut parts.cx.rng),
         }
         Ok(begun)
     }
@@ -225,7 +227,7 @@ impl Records {
         // What ends by itself is dropped first, and known to be.
         self.expire(now, storage, cx);
         let (name, ends) = (record.key.clone(), record.expires);
-        let gone = storage.store.put_from(cx.wall_at(now), record, source)?;
+        let gone = storage.put_from(cx.wall_at(now), record, source)?;
         gone.iter().for_each(|key| self.forget(key));
         let key = cx.hash(name.as_ref());
         self.republish.stored(now, name, key, false, &mut cx.rng);
@@ -245,7 +247,7 @@ impl Records {
         let mut send_to = |record, peers| {
             if !node.queries.is_full() {
                 let put = PutRecord::to(SentRecord::of(record, wall), Quorum::All, peers);
-                node.queries.insert(now, put, Asker::Upkeep);
+                node.queries.insert(now, put, Origin::Upkeep);
             }
         };
         if !correct.is_empty() {
@@ -257,23 +259,23 @@ impl Records {
     }
 
     /// A put is over.
-    pub(super) fn on_put(&mut self, now: Instant, put: &Stored, asker: Asker, cx: &mut Context) {
+    pub(super) fn on_put(&mut self, now: Instant, put: &Stored, origin: Origin, cx: &mut Context) {
         let Stored { key, is_stored, reached, has_failed } = put;
-        let spread = if *is_stored { Spread::Wide } else { Spread::Nowhere };
+        let coverage = if *is_stored { Coverage::Full } else { Coverage::None };
         self.handing.put_is_over(key, reached);
-        match asker {
-            Asker::Republish => self.republish.done(now, key, spread, &mut cx.rng),
-            Asker::HandOver(to) => {
+        match origin {
+            Origin::Republish => self.republish.done(now, key, coverage, &mut cx.rng),
+            Origin::HandOver(to) => {
                 self.handing.done();
                 if *has_failed {
                     // It does not answer, or not yet: what it lacks it gets when that is next put anew.
                     self.handing.failed(&to);
                 }
             }
-            Asker::Application if !is_stored && self.republish.is_own(key) == Some(true) => {
-                self.republish.was_put(now, key, spread, &mut cx.rng);
+            Origin::Application if !is_stored && self.republish.is_own(key) == Some(true) => {
+                self.republish.was_put(now, key, coverage, &mut cx.rng);
             }
-            Asker::Application | Asker::Upkeep => {}
+            Origin::Application | Origin::Upkeep => {}
         }
     }
 
@@ -290,7 +292,7 @@ impl Records {
                 return true;
             }
         }
-        self.republish.rest(after(now, REST));
+        self.republish.rest(now);
         false
     }
 
@@ -300,7 +302,7 @@ impl Records {
         let record = node.storage.store.get(wall, &key).ok().flatten().map(Cow::into_owned);
         let Some(record) = record else {
             self.forget(&key);
-            self.republish.done(now, &key, Spread::Nowhere, &mut node.parts.cx.rng);
+            self.republish.done(now, &key, Coverage::None, &mut node.parts.cx.rng);
             return false;
         };
         let target = (key.bytes().clone(), node.parts.cx.hash(key.as_ref()));
@@ -308,16 +310,16 @@ impl Records {
         let is_own = node.storage.is_own(&record, &node.parts.cx.local.peer);
         if !is_own && node.parts.num_closer(&target.1) > copies {
             // A copy, cached or left over: those it belongs to see to it, and it ends here.
-            self.republish.done(now, &key, Spread::Wide, &mut node.parts.cx.rng);
+            self.republish.done(now, &key, Coverage::Full, &mut node.parts.cx.rng);
             return false;
         }
         match Search::begin(now, target, copies, Precision::Near, &mut node.parts) {
             Ok(search) => {
                 let sent = sent(wall, record, is_own, &node.parts.cx.config);
-                node.queries.insert(now, PutRecord::new(sent, Quorum::All, search), Asker::Republish);
+                node.queries.insert(now, PutRecord::new(sent, Quorum::All, search), Origin::Republish);
             }
             Err(NoKnownPeers()) => {
-                self.republish.done(now, &key, Spread::Nowhere, &mut node.parts.cx.rng);
+                self.republish.done(now, &key, Coverage::None, &mut node.parts.cx.rng);
             }
         }
         true
@@ -346,7 +348,7 @@ impl Records {
         {
             let is_own = node.storage.is_own(&record, &node.parts.cx.local.peer);
             let sent = sent(wall, record, is_own, &node.parts.cx.config);
-            node.queries.insert(now, PutRecord::to(sent, Quorum::All, vec![to]), Asker::HandOver(to));
+            node.queries.insert(now, PutRecord::to(sent, Quorum::All, vec![to]), Origin::HandOver(to));
         } else {
             self.handing.done();
         }

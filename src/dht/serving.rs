@@ -11,18 +11,19 @@ mod writers;
 use libp2p_identity::PeerId;
 
 use super::context::Context;
-use super::io::{InboundId, Output};
+use super::io::InboundId;
 use super::node::Node;
 use super::providing::Providing;
 use super::records::Records;
 use crate::event::{Event, HeldId, InboundRequest, Mode};
-use crate::message::{Request, Response, SentRecord};
+use crate::message::{MessageType, Request, Response, SentRecord};
 use crate::record::RecordKey;
+use crate::stats;
 use crate::store::RecordStore;
 use crate::time::Instant;
 
 use closer::{closer, closer_to_node};
-use held::{Held, Waiting};
+use held::{HeldRequest, HeldRequests};
 
 /// What a node serves others, and what of that waits for the application.
 ///
@@ -42,7 +43,7 @@ use held::{Held, Waiting};
 /// As many held records as are configured.
 #[derive(Debug, Default)]
 pub(super) struct Serving {
-    held: Waiting,
+    held: HeldRequests,
 }
 
 /// The parts of the node that serving works with.
@@ -56,6 +57,11 @@ pub(super) struct Stock<'a, S> {
 impl Serving {
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.held.deadline()
+    }
+
+    /// Returns what was held for the application, and how many of the records among it wait.
+    pub(super) fn stats(&self) -> (stats::Held, u64) {
+        self.held.stats()
     }
 
     /// Refuses what the application has not spoken of in time.
@@ -81,9 +87,10 @@ impl Serving {
         request: Request,
         stock: &mut Stock<'_, S>,
     ) -> bool {
-        let node = &mut stock.node;
+        let (node, kind) = (&mut stock.node, request.message_type());
+        node.parts.cx.served.of_mut(kind).received += 1;
         if node.parts.cx.mode.mode() == Mode::Client {
-            node.parts.cx.out.push_back(Output::RefuseRequest { to: from, id });
+            node.parts.cx.refuse(from, id, kind);
             return false;
         }
         let answer = match request {
@@ -108,19 +115,19 @@ impl Serving {
         let cx = &mut *stock.node.parts.cx;
         match answer {
             Some((response, request)) => {
-                cx.out.push_back(Output::SendResponse { to: from, id, response });
+                cx.respond(from, id, response);
                 cx.event(Event::InboundRequest { request });
             }
-            None => cx.out.push_back(Output::RefuseRequest { to: from, id }),
+            None => cx.refuse(from, id, kind),
         }
         true
     }
 }
 
 /// Refuses what a peer has sent; an announcement has been taken as done already.
-fn refuse(what: Held, cx: &mut Context) {
-    if let Held::Record(offer) = what {
-        cx.out.push_back(Output::RefuseRequest { to: offer.from, id: offer.id });
+fn refuse(what: HeldRequest, cx: &mut Context) {
+    if let HeldRequest::Record(offer) = what {
+        cx.refuse(offer.from, offer.id, MessageType::PutValue);
     }
 }
 

@@ -12,12 +12,13 @@ use super::io::InboundId;
 use crate::event::QueryId;
 use crate::message::Response;
 use crate::peer::PeerInfo;
-use crate::record::{Record, RecordKey};
+use crate::record::{ProviderRecord, Record, RecordKey};
 use crate::routing::{Entry, Table};
-use crate::store::{self, Progress, RecordStore};
+use crate::stats::{self, gauge};
+use crate::store::{self, Progress, RecordStore, Source};
 use crate::time::{Duration, Instant, SystemTime, after, earliest, wall_after};
 
-use disk::Disk;
+use disk::{Disk, TRY_AGAIN};
 
 /// So many peers of the table are saved (chosen, not measured).
 const MAX_SAVED: usize = 64;
@@ -25,9 +26,6 @@ const MAX_SAVED: usize = 64;
 /// So long after somebody has entered the table its peers are saved, and no more often than so (chosen, not measured).
 const SAVE_AFTER: Duration = Duration::from_secs(1);
 const SAVE_EVERY: Duration = Duration::from_secs(60);
-
-/// What could not be dropped is tried again after this time (chosen, not measured).
-const TRY_AGAIN: Duration = Duration::from_secs(30);
 
 /// How long it rests after it has dropped something: others have their turn.
 const REST: Duration = Duration::from_millis(20);
@@ -60,13 +58,22 @@ pub(super) struct Storage<S> {
     /// When the peers of the table are saved, since others have entered.
     save_at: Option<Instant>,
     saved: Option<Instant>,
+    counts: stats::Store,
 }
 
 impl<S: RecordStore> Storage<S> {
     /// Begins with a store as it was left, which may be ahead of the disk.
     pub(super) fn new(store: S) -> Self {
         let disk = Disk::new(store.progress());
-        Self { store, disk, expire_at: None, is_to_shorten: false, save_at: None, saved: None }
+        Self {
+            store,
+            disk,
+            expire_at: None,
+            is_to_shorten: false,
+            save_at: None,
+            saved: None,
+            counts: stats::Store::default(),
+        }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -151,7 +158,7 @@ impl<S: RecordStore> Storage<S> {
         cx: &mut Context,
     ) {
         let change = self.unsafe_change();
-        if self.disk.answer(change, (to, id), response, &mut cx.out) {
+        if self.disk.answer(change, (to, id), response, cx) {
             self.commit_soon(now);
             if self.disk.is_urgent(self.store.written()) {
                 self.commit();
@@ -173,7 +180,60 @@ impl<S: RecordStore> Storage<S> {
         cx: &mut Context,
         woken: impl FnMut(QueryId),
     ) {
-        self.disk.advanced(now, progress, &mut cx.out, woken);
+        self.disk.advanced(now, progress, cx, woken);
+    }
+
+    /// Stores a record of this node.
+    ///
+    /// # Errors
+    /// Whatever the store says.
+    pub(super) fn put(&mut self, wall: SystemTime, record: Record) -> store::Result<()> {
+        self.store.put(wall, record).inspect_err(|_| self.counts.refused += 1)
+    }
+
+    /// Stores a record for another peer, and returns the keys of those that had to make way.
+    ///
+    /// # Errors
+    /// Whatever the store says.
+    pub(super) fn put_from(
+        &mut self,
+        wall: SystemTime,
+        record: Record,
+        source: Source,
+    ) -> store::Result<Vec<RecordKey>> {
+        let gone = self.store.put_from(wall, record, source).inspect_err(|_| self.counts.refused += 1)?;
+        self.counts.evicted += gauge(gone.len());
+        Ok(gone)
+    }
+
+    /// Stores what another peer says that it provides.
+    ///
+    /// # Errors
+    /// Whatever the store says.
+    pub(super) fn add_provider_from(
+        &mut self,
+        wall: SystemTime,
+        record: ProviderRecord,
+        source: Source,
+    ) -> store::Result<()> {
+        let added = self.store.add_provider_from(wall, record, source);
+        added.inspect_err(|_| self.counts.provider_records_refused += 1)
+    }
+
+    /// Returns what the store holds and what has become of records so far.
+    pub(super) fn stats(&self) -> stats::Store {
+        let store::Usage { records, record_bytes, provider_records } = self.store.usage();
+        stats::Store {
+            records: gauge(records),
+            record_bytes: gauge(record_bytes),
+            provider_records: gauge(provider_records),
+            ..self.counts.clone()
+        }
+    }
+
+    /// Returns how many answers have had to wait for the disk so far, and how many do.
+    pub(super) fn held(&self) -> (u64, u64) {
+        self.disk.held()
     }
 
     /// Returns whether a record of the store is this node's.
@@ -210,6 +270,7 @@ impl<S: RecordStore> Storage<S> {
                 let more = self.is_to_shorten.then(|| after(now, REST));
                 self.expire_at = earliest(self.expire_at, more);
                 self.expire_at = self.expire_at.map(|at| at.max(after(now, REST)));
+                self.counts.expired += gauge(gone.len());
                 gone
             }
             Err(error) => {

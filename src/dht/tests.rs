@@ -16,6 +16,7 @@ mod replication;
 mod requests;
 mod searching;
 mod settings;
+mod stats;
 mod stored;
 mod table;
 
@@ -414,10 +415,10 @@ impl Net {
     }
 
     /// The `count` live nodes closest to a target, but for the asker.
-    pub(super) fn truth(&self, asker: usize, target: &[u8], count: usize) -> Vec<PeerId> {
+    pub(super) fn truth(&self, origin: usize, target: &[u8], count: usize) -> Vec<PeerId> {
         let target = Key::sha256(target);
         let mut all: Vec<_> = (0..self.nodes.len())
-            .filter(|n| *n != asker && self.nodes[*n].health == Health::Alive)
+            .filter(|n| *n != origin && self.nodes[*n].health == Health::Alive)
             .filter(|n| self.nodes[*n].dht.mode() == Mode::Server)
             .collect();
         all.sort_by_key(|n| target.distance(&key(*n)));

@@ -12,7 +12,7 @@ use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use super::context::Context;
-use super::peers::{Known, Outcome, Owner, Peers, Reply, Standing, Urgency};
+use super::peers::{BlockEvent, Known, Outcome, Peers, Reply, Requester, Urgency};
 use crate::config::{Config, KeepAlive};
 use crate::error::AddressError;
 use crate::event::RoutingUpdate;
@@ -24,6 +24,7 @@ use crate::routing::admission::{Admission, Stranger};
 use crate::routing::bootstrap::BootstrapSchedule;
 use crate::routing::refresh::{Refresh, Target};
 use crate::routing::{AdmissionPriority, Probe, Table, TableConfig};
+use crate::stats::{self, Stats, gauge};
 use crate::time::{Duration, Instant};
 
 use reported::Reported;
@@ -80,6 +81,9 @@ pub(super) struct Upkeep {
     /// Peers whose connections are to be kept.
     kept: Box<[PackedPeerId]>,
     kept_is_outdated: bool,
+    checks: stats::Checks,
+    probes: stats::Checks,
+    evicted: stats::Evictions,
 }
 
 impl Upkeep {
@@ -95,6 +99,9 @@ impl Upkeep {
             entered: Vec::new(),
             kept: Box::default(),
             kept_is_outdated: false,
+            checks: stats::Checks::default(),
+            probes: stats::Checks::default(),
+            evicted: stats::Evictions::default(),
         }
     }
 
@@ -111,6 +118,19 @@ impl Upkeep {
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         self.admission.handle_timeout(now);
+    }
+
+    /// Fills in what has become of the peers of the table, and of those that were asked.
+    pub(super) fn count(&self, stats: &mut Stats) {
+        stats.routing_table = self.table.stats();
+        let evicted = &mut stats.routing_table.evicted;
+        (evicted.unsupported, evicted.denied) = (self.evicted.unsupported, self.evicted.denied);
+        // The table has counted them, and does not know why they had to go.
+        evicted.removed -= evicted.unsupported + evicted.denied;
+        let pending = (self.admission.being_asked(), self.probe.being_asked());
+        stats.checks = stats::Checks { pending: gauge(pending.0), ..self.checks.clone() };
+        stats.probes = stats::Checks { pending: gauge(pending.1), ..self.probes.clone() };
+        stats.queues.strangers = gauge(self.admission.waiting());
     }
 
     /// Returns whether so few peers are in the table that anybody is welcome.
@@ -164,12 +184,19 @@ impl Upkeep {
     }
 
     /// A peer that the program blocks leaves the table, and with it all answers; later it is tried as a stranger is.
-    pub(super) fn on_standing(&mut self, now: Instant, standing: Standing, cx: &mut Context, peers: &Peers) {
-        match standing {
-            Standing::Barred(peer) => {
-                self.drop_from_table(now, &peer, cx, peers);
+    pub(super) fn on_block_event(
+        &mut self,
+        now: Instant,
+        event: BlockEvent,
+        cx: &mut Context,
+        peers: &Peers,
+    ) {
+        match event {
+            BlockEvent::Blocked(peer) => {
+                let dropped = self.drop_from_table(now, &peer, cx, peers);
+                self.evicted.denied += u64::from(dropped.is_some());
             }
-            Standing::Freed(peer) => {
+            BlockEvent::Released(peer) => {
                 let key = peers.key(&peer);
                 self.admission.forget(&peer);
                 self.offer(now, key, peer, AdmissionPriority::Named, peers);
@@ -188,10 +215,10 @@ impl Upkeep {
             if self.table.entry(&key, &peer).is_some() {
                 self.admission.done(&peer);
             } else {
-                self.ask_for_itself(now, peer, Owner::Check, cx, peers);
+                self.ask_for_itself(now, peer, Requester::Check, cx, peers);
             }
         } else if let Some((_, peer)) = self.probe.next(now, &mut self.table) {
-            self.ask_for_itself(now, peer, Owner::Probe, cx, peers);
+            self.ask_for_itself(now, peer, Requester::Probe, cx, peers);
         } else {
             return false;
         }
@@ -199,10 +226,22 @@ impl Upkeep {
     }
 
     /// Asks a peer for itself, though it may have failed lately.
-    fn ask_for_itself(&self, now: Instant, peer: PeerId, owner: Owner, cx: &mut Context, peers: &mut Peers) {
+    fn ask_for_itself(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        requester: Requester,
+        cx: &mut Context,
+        peers: &mut Peers,
+    ) {
         let request = Request::FindNode { key: Bytes::from(peer.to_bytes()) };
+        match requester {
+            Requester::Check => self.checks.started += 1,
+            Requester::Probe => self.probes.started += 1,
+            Requester::Liveness | Requester::Query(..) => {}
+        }
         let seed = self.seeds.addresses(&peer).cloned().unwrap_or_default();
-        peers.request(now, peer, &seed, request, (owner, Urgency::Forced), &mut cx.out);
+        peers.request(now, peer, &seed, request, (requester, Urgency::Forced), &mut cx.out);
     }
 
     /// Tries one peer that was reported and not met, if one is due and few are known. Returns whether there was one.
@@ -235,11 +274,17 @@ impl Upkeep {
         cx: &mut Context,
         peers: &mut Peers,
     ) {
-        let Outcome { owner, peer, key, result } = outcome;
-        match owner {
-            Owner::Check => self.admission.done(peer),
-            Owner::Probe => self.probe.done(now),
-            Owner::Pulse | Owner::Query(..) => {}
+        let Outcome { requester, peer, key, result } = outcome;
+        match requester {
+            Requester::Check => {
+                self.admission.done(peer);
+                *(if result.is_ok() { &mut self.checks.passed } else { &mut self.checks.failed }) += 1;
+            }
+            Requester::Probe => {
+                self.probe.done(now);
+                *(if result.is_ok() { &mut self.probes.passed } else { &mut self.probes.failed }) += 1;
+            }
+            Requester::Liveness | Requester::Query(..) => {}
         }
         if !matches!(result, Ok(Reply::Sent)) {
             self.seeds.asked(now, peer, result.as_ref().map(|_| ()).map_err(|error| *error));
@@ -251,14 +296,14 @@ impl Upkeep {
                 self.reported.remove(peer);
                 if self.table.answered(now, key, peer) {
                     // In the table already, and live again if it was doubted.
-                } else if self.is_proof(*owner, response, &cx.config) {
+                } else if self.is_proof(*requester, response, &cx.config) {
                     self.admit(now, *key, *peer, cx, peers);
                 }
             }
             Err(error) => {
-                tracing::debug!(%peer, %error, ?owner, "request failed");
-                self.on_failed(now, (key, peer), (*error, *owner == Owner::Probe), cx, peers);
-                if *owner == Owner::Check && !error.is_peers_fault() {
+                tracing::debug!(%peer, %error, ?requester, "request failed");
+                self.on_failed(now, (key, peer), (*error, *requester == Requester::Probe), cx, peers);
+                if *requester == Requester::Check && !error.is_peers_fault() {
                     self.admission.forget(peer);
                 }
             }

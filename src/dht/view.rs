@@ -95,7 +95,8 @@ impl View<'_> {
         let known = self.peers.get(peer);
         let connected = known.is_some_and(|known| known.is_connected());
         let rtt = known.map(|known| &known.rtt);
-        let (queued, soft_timeout) = (self.peers.is_held(peer), self.estimator.soft_timeout(rtt, phase));
+        let (queued, soft_timeout) =
+            (self.peers.awaits_dial_slot(peer), self.estimator.soft_timeout(rtt, phase));
         PeerStatus { connected, deferred: false, queued, soft_timeout }
     }
 }

@@ -30,7 +30,7 @@ use super::connections::{Connections, Delivery};
 use super::entropy;
 use super::handler::Handler;
 use super::limits::Limits;
-use super::messages::{FromHandler, OutboundRequest, ToHandler, connection_of};
+use super::messages::{FromHandler, OutboundRequest, ToHandler, Told, connection_of};
 use super::timer::{self, Timer};
 use super::watch::Watch;
 use crate::addrs::{Addresses, without_peer};
@@ -39,6 +39,7 @@ pub use commands::QueryMut;
 
 use crate::dht::{self, Dht, DialFailure, DialId, Input, Output, Unreached};
 use crate::event::Event;
+use crate::stats::{Statistic as _, Transport};
 use crate::store::{MemoryStore, RecordStore};
 use crate::time::Now;
 
@@ -92,6 +93,7 @@ pub struct Behaviour<S = MemoryStore> {
     advertised: AdvertisedKeys,
     watch: Watch,
     waker: Option<Waker>,
+    counts: Transport,
 }
 
 impl<S: RecordStore + 'static> Behaviour<S> {
@@ -143,6 +145,7 @@ impl<S: RecordStore + 'static> Behaviour<S> {
             advertised: AdvertisedKeys::default(),
             watch,
             waker: None,
+            counts: Transport::default(),
         }
     }
 
@@ -410,7 +413,12 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
         }
     }
 
-    fn on_connection_handler_event(&mut self, peer: PeerId, _: ConnectionId, event: THandlerOutEvent<Self>) {
+    fn on_connection_handler_event(&mut self, peer: PeerId, _: ConnectionId, told: THandlerOutEvent<Self>) {
+        let Told { event, counts } = told;
+        self.counts.merge(&counts);
+        let Some(event) = event else {
+            return;
+        };
         let input = match event {
             FromHandler::RequestReceived(id, request) => {
                 let connection = dht::ConnectionId(connection_of(id));
@@ -466,6 +474,7 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
             return Poll::Pending;
         }
         // Whatever is left, others have their turn first.
+        self.counts.poll_budget_exhausted += 1;
         cx.waker().wake_by_ref();
         Poll::Pending
     }

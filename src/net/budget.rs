@@ -71,11 +71,14 @@ pub(super) struct ReadBudget {
     limit: usize,
     /// How much was reserved when a message was last refused.
     refused_at: Option<usize>,
+    /// How many bytes were read and written, whatever they were of, since that was told last.
+    pub(super) received: u64,
+    pub(super) sent: u64,
 }
 
 impl ReadBudget {
     pub(super) const fn new(limit: usize) -> Self {
-        Self { taken: 0, limit, refused_at: None }
+        Self { taken: 0, limit, refused_at: None, received: 0, sent: 0 }
     }
 
     /// Begins a round over all streams, which have taken so much together.

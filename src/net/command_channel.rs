@@ -19,6 +19,7 @@ use crate::event::{Event, Mode, QueryId, QueryResult, QueryStats, RoutingUpdate}
 use crate::peer::PeerInfo;
 use crate::record::{Record, RecordKey};
 use crate::routing::TableSnapshot;
+use crate::stats::Stats;
 
 /// How many commands wait to be executed at most; one more is refused. Chosen, not measured.
 const MAX_COMMANDS: usize = 1024;
@@ -141,6 +142,7 @@ pub(crate) enum ClientCommand {
     MakeRoom(CommandId, usize),
     RoutingTable(oneshot::Sender<TableSnapshot>),
     PeerCount(oneshot::Sender<usize>),
+    Stats(oneshot::Sender<Stats>),
     AddAddress(PeerId, Multiaddr, oneshot::Sender<Result<RoutingUpdate, AddressError>>),
     SetMode(Option<Mode>, oneshot::Sender<()>),
     StoreLocal(Record, oneshot::Sender<Result<(), StoreError>>),
@@ -172,6 +174,11 @@ impl CommandReceiver {
     /// Returns a sending end, for a client.
     pub(crate) fn sender(&self) -> CommandSender {
         self.sender.clone()
+    }
+
+    /// Returns how many commands wait to be executed.
+    pub(crate) fn waiting(&self) -> usize {
+        self.sender.shared.waiting.load(Ordering::Relaxed)
     }
 
     /// Returns the next command.

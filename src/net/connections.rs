@@ -177,6 +177,11 @@ impl Connections {
         None
     }
 
+    /// Returns how much waits for handlers to take what they have.
+    pub(super) fn waiting(&self) -> usize {
+        self.blocked.iter().filter_map(|number| self.open.get(number)).map(|line| line.outbox.len()).sum()
+    }
+
     /// Returns the numbers of all connections.
     pub(super) fn all(&self) -> Vec<u64> {
         self.open.keys().copied().collect()

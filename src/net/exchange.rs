@@ -14,6 +14,7 @@ use bytes::{Buf as _, BytesMut};
 use futures::{AsyncRead, AsyncWrite};
 
 use super::budget::ReadBudget;
+use crate::stats::gauge;
 use crate::time::{Duration, Instant, after, earliest};
 use crate::wire::{DecodeError, frame_len};
 
@@ -106,7 +107,10 @@ where
             match chunk.get(..len) {
                 None | Some([]) if self.read.is_empty() => return Poll::Ready(Ok(None)),
                 None | Some([]) => return Poll::Ready(Err(DecodeError::Truncated)),
-                Some(bytes) => self.read.extend_from_slice(bytes),
+                Some(bytes) => {
+                    budget.received += gauge(len);
+                    self.read.extend_from_slice(bytes);
+                }
             }
             self.reading.get_or_insert(now);
         }
@@ -193,13 +197,17 @@ where
     }
 
     /// Writes what is in the buffer, and flushes.
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_write_out(cx))?;
+    pub(super) fn poll_flush(
+        &mut self,
+        cx: &mut Context<'_>,
+        budget: &mut ReadBudget,
+    ) -> Poll<io::Result<()>> {
+        ready!(self.poll_write_out(cx, budget))?;
         self.writing = None;
         Poll::Ready(Ok(()))
     }
 
-    fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_write_out(&mut self, cx: &mut Context<'_>, budget: &mut ReadBudget) -> Poll<io::Result<()>> {
         let mut turns = 0;
         while !self.write.is_empty() {
             if turns == TURNS {
@@ -211,6 +219,7 @@ where
             if len == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            budget.sent += gauge(len);
             self.write.advance(len);
             self.unflushed = true;
         }
@@ -223,9 +232,14 @@ where
     }
 
     /// Writes what is in the buffer, then ends this side of the stream, for which there is as much time as for a message.
-    pub(super) fn poll_close(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<io::Result<()>> {
+    pub(super) fn poll_close(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        budget: &mut ReadBudget,
+    ) -> Poll<io::Result<()>> {
         self.writing.get_or_insert(now);
-        ready!(self.poll_write_out(cx))?;
+        ready!(self.poll_write_out(cx, budget))?;
         Pin::new(&mut self.stream).poll_close(cx)
     }
 }
@@ -290,7 +304,9 @@ mod tests {
         assert!(exchange.read.capacity() <= KEPT_BUFFER);
         exchange.send(&Response::Pong, start());
         assert!(exchange.is_writing());
-        block_on(poll_fn(|cx| exchange.poll_close(cx, start()))).unwrap();
+        let mut budget = ReadBudget::new(0);
+        block_on(poll_fn(|cx| exchange.poll_close(cx, start(), &mut budget))).unwrap();
+        assert_eq!(budget.sent, 5, "what was written is counted");
         assert_eq!(exchange.unwritten(), 0);
         assert!(exchange.stream.into_inner().ends_with(&[4, 8, 5, 0x50, 1]));
     }

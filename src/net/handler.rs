@@ -23,15 +23,20 @@ use libp2p_swarm::{ConnectionHandler, ConnectionHandlerEvent, Stream, StreamProt
 use super::budget::NodeBuffer;
 use super::connections::Credit;
 use super::limits::Limits;
-use super::messages::{FromHandler, Purpose, ToHandler};
+use super::messages::{FromHandler, Purpose, ToHandler, Told};
 use super::timer::{self, Timer};
 use super::upgrade::{Offer, Proposal, Refused};
 use crate::dht::Deadline;
 use crate::error::RequestError;
 use crate::event::Mode;
+use crate::stats::Transport;
 use crate::time::{Duration, Instant, after, earliest};
 
 use streams::{Action, Streams};
+
+/// A connection that has no event for the behaviour tells what it has counted when it has moved so many bytes. Chosen, not
+/// measured.
+const TELL_AFTER: u64 = 64 * 1024;
 
 /// The handler of one connection: what the swarm tells it becomes a call of [`Streams`], with the time.
 ///
@@ -72,6 +77,10 @@ impl Handler {
         }
     }
 
+    fn told(&mut self, event: Option<FromHandler>) -> Told {
+        Told { event, counts: self.streams.take_counts() }
+    }
+
     /// Takes note of what another behaviour, as a rule identify, says that the peer speaks.
     ///
     /// That it speaks this protocol is reason to ask it, and that it does not no more than that: the node asks, and
@@ -105,7 +114,7 @@ impl Handler {
 
 impl ConnectionHandler for Handler {
     type FromBehaviour = ToHandler;
-    type ToBehaviour = FromHandler;
+    type ToBehaviour = Told;
     type InboundProtocol = Offer;
     type OutboundProtocol = Proposal;
     type InboundOpenInfo = ();
@@ -127,12 +136,17 @@ impl ConnectionHandler for Handler {
         let now = timer::now();
         self.fresh_until.take_if(|until| *until <= now);
         match self.streams.poll(cx, now) {
-            Poll::Ready(Action::Tell(event)) => Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(event)),
+            Poll::Ready(Action::Tell(event)) => {
+                Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(self.told(Some(event))))
+            }
             Poll::Ready(Action::Open(purpose)) => {
                 let is_confirmed = purpose == Purpose::Introduce;
                 let proposal = Proposal { protocol: self.protocol.clone(), is_confirmed };
                 let protocol = SubstreamProtocol::new(proposal, purpose).with_timeout(self.stream_timeout);
                 Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol })
+            }
+            Poll::Pending if self.streams.uncounted_bytes() >= TELL_AFTER => {
+                Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(self.told(None)))
             }
             Poll::Pending => {
                 // If it has come, the streams were not done with their turns, and have woken the task.
@@ -144,8 +158,10 @@ impl ConnectionHandler for Handler {
         }
     }
 
-    fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<Option<FromHandler>> {
-        Poll::Ready(self.streams.close())
+    fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<Option<Told>> {
+        let event = self.streams.close();
+        let last = self.told(event);
+        Poll::Ready(Some(last).filter(|last| last.event.is_some() || last.counts != Transport::default()))
     }
 
     /// Takes what the behaviour has sent: the one place where it comes in, which never waits.

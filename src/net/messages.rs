@@ -4,6 +4,7 @@ use crate::dht::{InboundId, RequestId};
 use crate::error::RequestError;
 use crate::event::Mode;
 use crate::message::{Request, Response};
+use crate::stats::Transport;
 
 /// A request on its way to a stream: the value that the behaviour hands over is the one that waits, and is in flight.
 #[derive(Debug)]
@@ -57,6 +58,14 @@ pub enum FromHandler {
     Protocol(bool),
     /// Another behaviour says that the peer does not serve the protocol, or no longer.
     Doubted,
+}
+
+/// An event for the behaviour, and what the connection has counted since the one before: so counting costs neither an event of its
+/// own nor anything that tasks share. Without an event it goes when much has been counted, and when the connection ends.
+#[derive(Debug)]
+pub struct Told {
+    pub(super) event: Option<FromHandler>,
+    pub(super) counts: Transport,
 }
 
 /// The purpose of a stream that this node opens.

@@ -196,6 +196,16 @@ impl Admission {
         self.waiting.retain(|waiting| waiting.peer != *peer);
     }
 
+    /// Returns how many wait to be asked.
+    pub(crate) const fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Returns how many are being asked.
+    pub(crate) const fn being_asked(&self) -> usize {
+        self.checks.len()
+    }
+
     fn has_place(&self) -> bool {
         let overdue = self.checks.iter().filter(|check| check.is_overdue).count();
         self.checks.len() - overdue < MAX_CHECKS + overdue && self.checks.len() < MAX_WAITING

@@ -80,6 +80,11 @@ impl Probe {
         self.schedule(now);
     }
 
+    /// Returns how many are being asked.
+    pub(crate) const fn being_asked(&self) -> usize {
+        self.in_flight
+    }
+
     /// Returns when to call [`next`](Self::next); `None` while nothing is due or enough are being asked.
     pub fn deadline(&self) -> Option<Instant> {
         self.look_at.filter(|_| self.in_flight < MAX_PROBES)

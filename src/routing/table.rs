@@ -13,6 +13,7 @@ use super::diversity;
 use super::rules::TableConfig;
 use crate::addrs::{Addresses, IpGroup};
 use crate::key::{BucketIndex, Distance, Key};
+use crate::stats::{self, gauge};
 use crate::time::Instant;
 
 /// The outcome of inserting a peer.
@@ -118,12 +119,14 @@ pub struct Table {
     buckets: Vec<Bucket>,
     len: usize,
     last_answer: Option<Instant>,
+    counts: stats::RoutingTable,
 }
 
 impl Table {
     /// Makes an empty table of the node with the key `local`. It takes no memory for buckets.
-    pub const fn new(local: Key, config: TableConfig) -> Self {
-        Self { local, config, buckets: Vec::new(), len: 0, last_answer: None }
+    pub fn new(local: Key, config: TableConfig) -> Self {
+        let counts = stats::RoutingTable::default();
+        Self { local, config, buckets: Vec::new(), len: 0, last_answer: None, counts }
     }
 
     /// Returns the key of this node.
@@ -144,6 +147,18 @@ impl Table {
     /// Returns whether there is no entry.
     pub const fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Returns how many peers there are, and what has become of those that were inserted, removed or have failed so far;
+    /// walks the buckets.
+    pub fn stats(&self) -> stats::RoutingTable {
+        let waiting = self.buckets.iter().map(|bucket| bucket.replacements.len()).sum();
+        stats::RoutingTable {
+            entries: gauge(self.len),
+            replacements: gauge(waiting),
+            buckets: gauge(self.buckets.len()),
+            ..self.counts.clone()
+        }
     }
 
     /// Iterates over the occupied buckets, nearest first.
@@ -187,6 +202,31 @@ impl Table {
     ///
     /// `group` is of the address at which the connection to it was made.
     pub fn insert(
+        &mut self,
+        now: Instant,
+        key: Key,
+        peer: PeerId,
+        addresses: Addresses,
+        group: Option<IpGroup>,
+    ) -> Insert {
+        let inserted = self.try_insert(now, key, peer, addresses, group);
+        let counts = &mut self.counts;
+        match inserted {
+            Insert::Added { replaced } => {
+                counts.inserted += 1;
+                counts.evicted.replaced += u64::from(replaced.is_some());
+            }
+            Insert::Known => {}
+            Insert::Pending => counts.pending += 1,
+            Insert::Refused(Refusal::OwnKey) => counts.refused.own_key += 1,
+            Insert::Refused(Refusal::NoAddresses) => counts.refused.no_addresses += 1,
+            Insert::Refused(Refusal::Diversity) => counts.refused.diversity += 1,
+            Insert::Refused(Refusal::Full) => counts.refused.full += 1,
+        }
+        inserted
+    }
+
+    fn try_insert(
         &mut self,
         now: Instant,
         key: Key,
@@ -286,17 +326,26 @@ impl Table {
             return Failed::Doubted;
         }
         if let Some(replacement) = self.take_replacement(key, peer) {
+            self.counts.inserted += 1;
+            self.counts.evicted.replaced += 1;
             return Failed::Replaced(replacement);
         }
         if !dead {
             return Failed::Doubted;
         }
-        self.remove(key, peer);
+        self.take_out(key, peer);
+        self.counts.evicted.failed += 1;
         Failed::Removed
     }
 
     /// Removes a peer from the table and from those that wait, and returns its entry if it had one.
     pub fn remove(&mut self, key: &Key, peer: &PeerId) -> Option<Entry> {
+        let removed = self.take_out(key, peer);
+        self.counts.evicted.removed += u64::from(removed.is_some());
+        removed
+    }
+
+    fn take_out(&mut self, key: &Key, peer: &PeerId) -> Option<Entry> {
         let at = self.find(self.local.distance(key).bucket()?).ok()?;
         let bucket = self.buckets.get_mut(at)?;
         bucket.replacements.retain(|waiting| !waiting.is_of(peer));

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::network::Network;
 use super::nodes::Node;
 use crate::dht::Dht;
+use crate::stats::Stats;
 use crate::store::MemoryStore;
 use crate::time::Duration;
 
@@ -47,6 +48,20 @@ pub(super) fn check(network: &Network) -> Result<(), Violation> {
         }
     }
     Ok(())
+}
+
+/// Checks that what all nodes say they have sent is what the network was given, and fails with a [`Violation`] of no node in
+/// particular.
+pub(super) fn check_stats(network: &Network, stats: &Stats) -> Result<(), Violation> {
+    let (requests, traffic) = (&stats.outbound_requests, &network.traffic);
+    let sent: u64 = requests.iter().map(|(_, requests)| requests.sent).sum();
+    let counted = (sent, requests.add_provider.sent, stats.dials.started);
+    let seen = (traffic.requests, traffic.announcements, traffic.dials);
+    if counted == seen {
+        return Ok(());
+    }
+    let what = format!("requests, announcements and dials: {counted:?} are counted, {seen:?} were sent");
+    Err(Violation { at: network.since_start(), node: 0, what, repeat: String::new() })
 }
 
 fn check_table(network: &Network, node: &Node, dht: &Dht<MemoryStore>) -> Option<String> {

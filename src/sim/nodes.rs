@@ -12,6 +12,7 @@ use crate::addrs::Addresses;
 use crate::dht::Dht;
 use crate::event::Mode;
 use crate::key::Key;
+use crate::stats::Stats;
 use crate::store::MemoryStore;
 use crate::time::{Duration, Instant};
 
@@ -101,6 +102,8 @@ impl Node {
 pub(super) struct Nodes {
     all: Vec<Node>,
     ids: IndexSet<PeerId>,
+    /// What those have done that are gone.
+    gone: Stats,
     /// Nodes whose addresses are not those of their numbers.
     moved: BTreeMap<usize, usize>,
 }
@@ -116,6 +119,25 @@ impl Nodes {
     /// The address that is that of one number belongs to another node.
     pub(super) fn set_address_of(&mut self, number: usize, n: usize) {
         self.moved.insert(number, n);
+    }
+
+    /// A node is gone, and with it whatever it knew; what it has done still counts.
+    pub(super) fn end(&mut self, n: usize, life: Life) {
+        if let Some(node) = self.all.get_mut(n) {
+            node.life = life;
+            node.mode = Mode::Client;
+            if let Some(dht) = node.dht.take() {
+                // Those who are gone hold nothing.
+                self.gone.merge(&dht.stats().without_gauges());
+            }
+        }
+    }
+
+    /// Returns what all nodes have done, those included that are gone, and what those hold that are there.
+    pub(super) fn stats(&self) -> Stats {
+        let mut all = self.gone.clone();
+        self.all.iter().filter_map(|node| node.dht.as_deref()).for_each(|dht| all.merge(&dht.stats()));
+        all
     }
 
     pub(super) const fn len(&self) -> usize {

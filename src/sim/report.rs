@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::measure::{Health, LookupOutcome, ratio};
 use super::network::Traffic;
+use crate::stats::Stats;
 use crate::time::Duration;
 
 /// The report of a scenario that was run.
@@ -30,6 +31,8 @@ pub struct Report {
     pub health: Vec<Health>,
     /// How many entries of tables were replaced though their peers could be reached.
     pub displaced: u64,
+    /// What the nodes have counted since the network came to be, all together, and what they held at the end.
+    pub stats: Stats,
     /// The hash of everything that has happened: the same for the same scenario.
     pub hash: u64,
 }

@@ -38,6 +38,7 @@ impl Scenario {
         let mut world = World::new(self);
         world.check().map_err(repeated)?;
         let (setup, zero) = (world.traffic(), world.network.now());
+        let setup_stats = world.stats();
         let mut health = Vec::new();
         let mut askers = Vec::new();
         let acts = self.acts();
@@ -56,6 +57,8 @@ impl Scenario {
         world.run_until_answered(self.config_timeout());
         world.run_until(zero + self.lasts);
         world.check().map_err(repeated)?;
+        let stats = world.stats();
+        super::checks::check_stats(&world.network, &stats).map_err(repeated)?;
         health.push(world.health());
         watch(&world, 1.0);
         let joined = match self.start {
@@ -73,6 +76,7 @@ impl Scenario {
             lookups: std::mem::take(&mut world.lookups.outcomes),
             health,
             displaced: world.displaced,
+            stats: stats.since(&setup_stats),
             hash: world.hash(),
         })
     }

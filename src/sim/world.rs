@@ -20,6 +20,7 @@ use crate::dht::{Dht, Input, Output, RequestId};
 use crate::event::{Event, Precision, QueryId, QueryResult};
 use crate::message::Request;
 use crate::record::{Quorum, Record, RecordKey};
+use crate::stats::Stats;
 use crate::store::{MemoryStore, MemoryStoreConfig, RecordStore as _};
 use crate::time::{Duration, Instant, Now, SystemTime};
 
@@ -105,6 +106,11 @@ impl World {
     /// Returns what was sent so far.
     pub const fn traffic(&self) -> Traffic {
         self.network.traffic
+    }
+
+    /// Returns what all nodes have counted together, those included that are gone.
+    pub fn stats(&self) -> Stats {
+        self.network.nodes.stats()
     }
 
     /// Returns whether a node plays along, be it a server or a client.

@@ -169,6 +169,12 @@ impl Index {
         self.records.keys()
     }
 
+    /// Returns how many records there are, and how many bytes their keys and values take.
+    pub(super) const fn taken(&self) -> (usize, usize) {
+        let (own, foreign) = (self.own.taken, self.foreign.taken);
+        (own.count + foreign.count, own.bytes + foreign.bytes)
+    }
+
     /// Returns how many bytes the keys and values of others take.
     pub(super) fn foreign_bytes(&self) -> usize {
         self.foreign.taken.bytes

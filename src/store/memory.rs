@@ -12,7 +12,7 @@ use super::charge::Charge;
 use super::index::{Index, Limits, MAX_ENDED, Owner};
 use super::provided::{self, Provided};
 use super::providers::{ProviderLimits, Providers};
-use super::{Expired, Listed, RecordStore, Result, Source, not_theirs};
+use super::{Expired, Listed, RecordStore, Result, Source, Usage, not_theirs};
 use crate::key::KeyHash;
 use crate::record::{ProviderRecord, Record, RecordKey};
 use crate::time::SystemTime;
@@ -135,6 +135,12 @@ impl RecordStore for MemoryStore {
         self.expire_providers(wall);
         let next = [self.index.next_end(), self.providers.next_end()].into_iter().flatten().min();
         Ok(Expired { gone, next })
+    }
+
+    fn usage(&self) -> Usage {
+        let (records, record_bytes) = self.index.taken();
+        let provider_records = self.provided.iter().len() + self.providers.len().1;
+        Usage { records, record_bytes, provider_records }
     }
 
     fn shorten(&mut self, latest: SystemTime) -> Result<bool> {

@@ -384,7 +384,6 @@ impl Providers {
     }
 
     /// Returns of how many keys providers are known, and how many statements there are.
-    #[cfg(test)]
     pub(super) fn len(&self) -> (usize, usize) {
         (self.keys.len(), self.pairs)
     }

@@ -28,7 +28,8 @@ use self::writer::Writer;
 use super::charge::Charge;
 use super::index::{Index, MAX_ENDED, Owner};
 use super::{
-    Expired, Listed, MemoryStoreConfig, Progress, RecordStore, Result, Source, Wake, not_theirs, provided,
+    Expired, Listed, MemoryStoreConfig, Progress, RecordStore, Result, Source, Usage, Wake, not_theirs,
+    provided,
 };
 use crate::key::KeyHash;
 use crate::peer::PeerInfo;
@@ -406,6 +407,12 @@ impl RecordStore for Redb {
         }
         let next = [self.index.next_end(), self.statements.others.next_end()].into_iter().flatten().min();
         Ok(Expired { gone, next })
+    }
+
+    fn usage(&self) -> Usage {
+        let (records, record_bytes) = self.index.taken();
+        let provider_records = self.statements.provided().len() + self.statements.others.len().1;
+        Usage { records, record_bytes, provider_records }
     }
 
     fn shorten(&mut self, latest: SystemTime) -> Result<bool> {

@@ -23,11 +23,11 @@ use crate::time::Instant;
 pub(in crate::dht) struct AskPeer {
     peer: PeerId,
     request: Request,
-    state: State,
+    state: AskState,
 }
 
 #[derive(Debug)]
-enum State {
+enum AskState {
     Begin,
     Asked,
     Over(Box<Result<AskPeerOk, RequestError>>),
@@ -55,7 +55,7 @@ impl AskPeer {
         if is_empty {
             return Err(Box::new(QueryResult::AskPeer(Err(AskPeerError::EmptyKey))));
         }
-        Ok(Self { peer, request, state: State::Begin })
+        Ok(Self { peer, request, state: AskState::Begin })
     }
 }
 
@@ -66,13 +66,13 @@ fn failed(peer: PeerId, source: RequestError, view: &View<'_>) -> AskPeerError {
 impl Machine for AskPeer {
     fn next(&mut self, _: Instant, view: &mut View<'_>) -> Step {
         match &self.state {
-            State::Begin => {
-                self.state = State::Asked;
+            AskState::Begin => {
+                self.state = AskState::Asked;
                 let (addresses, urgency) = (Addresses::empty(), Urgency::Forced);
                 Step::Ask(Ask { to: self.peer, addresses, request: self.request.clone(), lookup: 0, urgency })
             }
-            State::Asked => Step::Wait(None),
-            State::Over(result) => Step::Done(QueryResult::AskPeer(match &**result {
+            AskState::Asked => Step::Wait(None),
+            AskState::Over(result) => Step::Done(QueryResult::AskPeer(match &**result {
                 Ok(answer) => Ok(answer.clone()),
                 Err(source) => Err(failed(self.peer, *source, view)),
             })),
@@ -80,14 +80,14 @@ impl Machine for AskPeer {
     }
 
     fn answered(&mut self, _: Instant, from: &PeerId, _: u16, answer: Answer) {
-        let info = |named: crate::dht::answer::Named| PeerInfo { peer_id: named.peer, addrs: named.addresses.into_vec() };
+        let info = |named: crate::dht::answer::CloserPeer| PeerInfo { peer_id: named.peer, addrs: named.addresses.into_vec() };
         let closer = answer.closer.into_iter().map(info).collect();
         let ok = AskPeerOk { peer: *from, closer, record: answer.record };
-        self.state = State::Over(Box::new(Ok(ok)));
+        self.state = AskState::Over(Box::new(Ok(ok)));
     }
 
     fn failed(&mut self, _: &PeerId, _: u16, error: RequestError) {
-        self.state = State::Over(Box::new(Err(error)));
+        self.state = AskState::Over(Box::new(Err(error)));
     }
 
     fn end(&mut self, view: &View<'_>, why: End) -> QueryResult {
@@ -105,9 +105,9 @@ impl Machine for AskPeer {
 
     fn count(&self, stats: &mut QueryStats) {
         (stats.requests, stats.success, stats.failure) = match &self.state {
-            State::Begin => (0, 0, 0),
-            State::Asked => (1, 0, 0),
-            State::Over(result) => (1, u32::from(result.is_ok()), u32::from(result.is_err())),
+            AskState::Begin => (0, 0, 0),
+            AskState::Asked => (1, 0, 0),
+            AskState::Over(result) => (1, u32::from(result.is_ok()), u32::from(result.is_err())),
         };
     }
 }

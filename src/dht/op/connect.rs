@@ -25,11 +25,11 @@ use crate::time::Instant;
 #[derive(Debug)]
 pub(in crate::dht) struct Connect {
     address: Multiaddr,
-    state: State,
+    state: ConnectState,
 }
 
 #[derive(Debug)]
-enum State {
+enum ConnectState {
     Begin,
     Dialling,
     Met(PeerId),
@@ -51,7 +51,7 @@ impl Connect {
     pub(in crate::dht) fn begin(address: Multiaddr, cx: &Context) -> Result<Self, Box<QueryResult>> {
         let (plain, peer) = without_peer(address.clone());
         match cx.check_address(&plain, peer.as_ref()) {
-            Ok(()) => Ok(Self { address, state: State::Begin }),
+            Ok(()) => Ok(Self { address, state: ConnectState::Begin }),
             Err(source) => Err(Box::new(QueryResult::Connect(Err(ConnectError::Address { address, source })))),
         }
     }
@@ -86,18 +86,18 @@ fn not_met(address: Multiaddr, failure: &DialFailure) -> ConnectError {
 impl Machine for Connect {
     fn next(&mut self, _: Instant, view: &mut View<'_>) -> Step {
         match &self.state {
-            State::Begin => {
-                self.state = State::Dialling;
+            ConnectState::Begin => {
+                self.state = ConnectState::Dialling;
                 Step::Dial(self.address.clone())
             }
-            State::Met(peer) => {
+            ConnectState::Met(peer) => {
                 let (to, addresses, urgency) = (*peer, Addresses::empty(), Urgency::Forced);
-                self.state = State::Asked(to);
+                self.state = ConnectState::Asked(to);
                 let request = find_node(&Bytes::from(view.local.peer.to_bytes()));
                 Step::Ask(Ask { to, addresses, request, lookup: 0, urgency })
             }
-            State::Dialling | State::Asked(_) => Step::Wait(None),
-            State::Over(result) => Step::Done(QueryResult::Connect(match result {
+            ConnectState::Dialling | ConnectState::Asked(_) => Step::Wait(None),
+            ConnectState::Over(result) => Step::Done(QueryResult::Connect(match result {
                 Ok(peer) => Ok(ConnectOk { peer: *peer, address: self.address.clone() }),
                 Err(Failure::Dial(failure)) => Err(not_met(self.address.clone(), failure)),
                 Err(Failure::Request(peer, error)) => Err(self.not_serving(*peer, *error, view)),
@@ -106,26 +106,26 @@ impl Machine for Connect {
     }
 
     fn answered(&mut self, _: Instant, from: &PeerId, _: u16, _: Answer) {
-        self.state = State::Over(Ok(*from));
+        self.state = ConnectState::Over(Ok(*from));
     }
 
     fn failed(&mut self, from: &PeerId, _: u16, error: RequestError) {
-        self.state = State::Over(Err(Failure::Request(*from, error)));
+        self.state = ConnectState::Over(Err(Failure::Request(*from, error)));
     }
 
-    fn met(&mut self, result: Result<PeerId, DialFailure>) {
+    fn address_dialled(&mut self, result: Result<PeerId, DialFailure>) {
         self.state = match result {
-            Ok(peer) => State::Met(peer),
-            Err(failure) => State::Over(Err(Failure::Dial(failure))),
+            Ok(peer) => ConnectState::Met(peer),
+            Err(failure) => ConnectState::Over(Err(Failure::Dial(failure))),
         };
     }
 
     fn end(&mut self, view: &View<'_>, why: End) -> QueryResult {
         QueryResult::Connect(Err(match (why, &self.state) {
-            (End::Timeout, State::Met(peer) | State::Asked(peer)) => {
+            (End::Timeout, ConnectState::Met(peer) | ConnectState::Asked(peer)) => {
                 self.not_serving(*peer, RequestError::Timeout, view)
             }
-            (End::Timeout, State::Begin | State::Dialling | State::Over(_)) => {
+            (End::Timeout, ConnectState::Begin | ConnectState::Dialling | ConnectState::Over(_)) => {
                 not_met(self.address.clone(), &DialFailure::unreachable(Unreached::Silent))
             }
             (End::Cancelled | End::Enough | End::Refused { .. }, _) => {
@@ -149,10 +149,10 @@ impl Machine for Connect {
     fn count(&self, stats: &mut QueryStats) {
         stats.dials = 1;
         (stats.requests, stats.success, stats.failure) = match &self.state {
-            State::Begin | State::Dialling | State::Met(_) | State::Over(Err(Failure::Dial(_))) => (0, 0, 0),
-            State::Asked(_) => (1, 0, 0),
-            State::Over(Ok(_)) => (1, 1, 0),
-            State::Over(Err(Failure::Request(..))) => (1, 0, 1),
+            ConnectState::Begin | ConnectState::Dialling | ConnectState::Met(_) | ConnectState::Over(Err(Failure::Dial(_))) => (0, 0, 0),
+            ConnectState::Asked(_) => (1, 0, 0),
+            ConnectState::Over(Ok(_)) => (1, 1, 0),
+            ConnectState::Over(Err(Failure::Request(..))) => (1, 0, 1),
         };
     }
 }

@@ -28,7 +28,7 @@ const MAX_FOUND: usize = 4096;
 /// # Bounds
 /// 4,096 providers.
 #[derive(Debug)]
-pub(in crate::dht) struct Found {
+pub(in crate::dht) struct ProvidersFound {
     key: RecordKey,
     local: PeerId,
     found: IndexMap<PeerId, Addresses>,
@@ -36,7 +36,7 @@ pub(in crate::dht) struct Found {
     untold: IndexSet<PeerId>,
 }
 
-impl Found {
+impl ProvidersFound {
     pub(super) fn new(
         key: RecordKey,
         local: PeerId,
@@ -134,13 +134,13 @@ pub(super) fn search_of(now: Instant, key: &RecordKey, parts: &mut Parts<'_>) ->
 /// Providers as they are found, those that this node's store knows first; at the end those for which the asker had no room.
 ///
 /// # Bounds
-/// Those of the search, and of [`Found`].
+/// Those of the search, and of [`ProvidersFound`].
 ///
 /// # Spec
 /// libp2p kad-dht, "Content provider discovery".
 #[derive(Debug)]
 pub(in crate::dht) struct GetProviders {
-    found: Found,
+    found: ProvidersFound,
     search: Option<Search>,
     is_over: bool,
 }
@@ -160,7 +160,7 @@ impl GetProviders {
             return Err(Box::new(QueryResult::GetProviders(Err(GetProvidersError::EmptyKey { key }))));
         }
         let search = search_of(now, &key, parts);
-        let found = Found::new(key.clone(), parts.cx.local.peer, known);
+        let found = ProvidersFound::new(key.clone(), parts.cx.local.peer, known);
         if search.is_none() && found.is_empty() {
             return Err(Box::new(QueryResult::GetProviders(Err(GetProvidersError::of_query(NoKnownPeers(), key)))));
         }
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn nobody_is_forgotten_before_being_told() {
-        let (mut found, none) = (Found::new(RecordKey::new(b"k"), peer(usize::MAX), []), Addresses::empty());
+        let (mut found, none) = (ProvidersFound::new(RecordKey::new(b"k"), peer(usize::MAX), []), Addresses::empty());
         (0..MAX_FOUND + 10).for_each(|n| found.add(peer(n), &none));
         assert_eq!((found.len(), found.untold.len()), (MAX_FOUND, MAX_FOUND));
         assert!(found.untold.contains(&peer(0)) && !found.found.contains_key(&peer(MAX_FOUND)));

@@ -7,7 +7,7 @@ use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use crate::addrs::Addresses;
-use crate::dht::answer::Named;
+use crate::dht::answer::CloserPeer;
 use crate::dht::io::DialFailure;
 use crate::dht::peers::Urgency;
 pub(in crate::dht) use crate::dht::view::View;
@@ -49,7 +49,7 @@ pub(in crate::dht) enum Step {
 #[derive(Clone, Debug)]
 pub(in crate::dht) struct Answer {
     /// The peers it names, as far as they count.
-    pub(in crate::dht) closer: Vec<Named>,
+    pub(in crate::dht) closer: Vec<CloserPeer>,
     /// The addresses it names for the peer that the operation looks for.
     pub(in crate::dht) target: Addresses,
     /// The record it carries, if that is valid.
@@ -101,7 +101,7 @@ pub(in crate::dht) trait Machine {
     fn failed(&mut self, from: &PeerId, lookup: u16, error: RequestError);
 
     /// An address that was to be dialled has been, and this is who was there.
-    fn met(&mut self, _result: Result<PeerId, DialFailure>) {}
+    fn address_dialled(&mut self, _result: Result<PeerId, DialFailure>) {}
 
     /// Returns the result of an operation that ends before it is done.
     fn end(&mut self, view: &View<'_>, why: End) -> QueryResult;

@@ -29,12 +29,12 @@ use crate::time::{Duration, Instant};
 #[derive(Debug)]
 pub(in crate::dht) struct Ping {
     peer: PeerId,
-    state: State,
+    state: PingState,
     requests: u32,
 }
 
 #[derive(Debug)]
-enum State {
+enum PingState {
     Ping,
     Asked,
     Find,
@@ -52,10 +52,10 @@ impl Ping {
             let (source, protocol) = (RequestError::DialRefused, cx.config.protocol_name.clone());
             return Err(Box::new(QueryResult::Ping(Err(PingError::Failed { peer, source, protocol }))));
         }
-        Ok(Self { peer, state: State::Ping, requests: 0 })
+        Ok(Self { peer, state: PingState::Ping, requests: 0 })
     }
 
-    fn ask(&mut self, request: Request, asked: State) -> Step {
+    fn ask(&mut self, request: Request, asked: PingState) -> Step {
         self.state = asked;
         self.requests += 1;
         let (addresses, urgency) = (Addresses::empty(), Urgency::Forced);
@@ -70,10 +70,10 @@ fn failed(peer: PeerId, source: RequestError, view: &View<'_>) -> PingError {
 impl Machine for Ping {
     fn next(&mut self, _: Instant, view: &mut View<'_>) -> Step {
         match self.state {
-            State::Ping => self.ask(Request::Ping, State::Asked),
-            State::Find => self.ask(find_node(&Bytes::from(self.peer.to_bytes())), State::AskedAgain),
-            State::Asked | State::AskedAgain => Step::Wait(None),
-            State::Over(result) => Step::Done(QueryResult::Ping(match result {
+            PingState::Ping => self.ask(Request::Ping, PingState::Asked),
+            PingState::Find => self.ask(find_node(&Bytes::from(self.peer.to_bytes())), PingState::AskedAgain),
+            PingState::Asked | PingState::AskedAgain => Step::Wait(None),
+            PingState::Over(result) => Step::Done(QueryResult::Ping(match result {
                 Ok(rtt) => Ok(PingOk { peer: self.peer, rtt }),
                 Err(source) => Err(failed(self.peer, source, view)),
             })),
@@ -81,13 +81,13 @@ impl Machine for Ping {
     }
 
     fn answered(&mut self, _: Instant, _: &PeerId, _: u16, answer: Answer) {
-        self.state = State::Over(Ok(answer.rtt));
+        self.state = PingState::Over(Ok(answer.rtt));
     }
 
     fn failed(&mut self, _: &PeerId, _: u16, error: RequestError) {
         self.state = match (&self.state, error) {
-            (State::Asked, RequestError::StreamEnded) => State::Find,
-            (_, error) => State::Over(Err(error)),
+            (PingState::Asked, RequestError::StreamEnded) => PingState::Find,
+            (_, error) => PingState::Over(Err(error)),
         };
     }
 
@@ -106,12 +106,12 @@ impl Machine for Ping {
 
     fn count(&self, stats: &mut QueryStats) {
         stats.requests = self.requests;
-        stats.success = u32::from(matches!(self.state, State::Over(Ok(_))));
+        stats.success = u32::from(matches!(self.state, PingState::Over(Ok(_))));
         stats.failure = match self.state {
-            State::Ping | State::Asked => 0,
-            State::Find | State::AskedAgain => 1,
-            State::Over(Ok(_)) => self.requests.saturating_sub(1),
-            State::Over(Err(_)) => self.requests,
+            PingState::Ping | PingState::Asked => 0,
+            PingState::Find | PingState::AskedAgain => 1,
+            PingState::Over(Ok(_)) => self.requests.saturating_sub(1),
+            PingState::Over(Err(_)) => self.requests,
         };
     }
 }

@@ -2,7 +2,7 @@
 
 use libp2p_identity::PeerId;
 
-use super::get_providers::{Found, search_of};
+use super::get_providers::{ProvidersFound, search_of};
 use super::search::{Goal, Search, Want};
 use super::machine::{Answer, End, Machine, Step, View};
 use crate::dht::view::Parts;
@@ -34,10 +34,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// only if it is told to.
 ///
 /// # Bounds
-/// Those of the search, and of [`Found`].
+/// Those of the search, and of [`ProvidersFound`].
 #[derive(Debug)]
 pub(in crate::dht) struct WatchProviders {
-    found: Found,
+    found: ProvidersFound,
     /// Each search has a number of its own, so that late answers to an earlier one are told apart.
     round: u16,
     search: Option<Search>,
@@ -55,7 +55,7 @@ impl WatchProviders {
         parts: &mut Parts<'_>,
     ) -> Self {
         let search = search_of(now, &key, parts);
-        let (found, spent) = (Found::new(key, parts.cx.local.peer, known), QueryStats::empty());
+        let (found, spent) = (ProvidersFound::new(key, parts.cx.local.peer, known), QueryStats::empty());
         Self { found, round: 0, search, pause: FIRST_PAUSE, next_at: None, spent }
     }
 

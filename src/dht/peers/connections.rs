@@ -42,7 +42,7 @@ pub(super) enum Act {
 
 /// Whether anything comes through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum LivenessState {
     /// Nothing is awaited.
     Calm,
     /// Something was asked, nothing has been heard since, and nothing need have been until then.
@@ -53,7 +53,7 @@ enum State {
     Doubted { since: Instant, again: Instant, is_asked: bool },
 }
 
-/// The pulse of one connection.
+/// The liveness of one connection.
 ///
 /// # What it decides
 /// When a connection that is open may be dead, and what is done to find out. That it *is* dead shows only when another
@@ -78,41 +78,41 @@ enum State {
 /// # What time does
 /// Moves it from left to right. What [`deadline`](Self::deadline) names is used up by [`on_timeout`](Self::on_timeout).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pulse {
+pub(super) struct Liveness {
     /// When something came through last, or when it began.
     heard: Instant,
     /// Whether anything ever came through.
     is_proven: bool,
-    state: State,
+    state: LivenessState,
 }
 
-impl Pulse {
+impl Liveness {
     const fn new(now: Instant) -> Self {
-        Self { heard: now, is_proven: false, state: State::Calm }
+        Self { heard: now, is_proven: false, state: LivenessState::Calm }
     }
 
     /// Something was asked, to which the answer comes within `patience` as a rule.
     fn asked(&mut self, now: Instant, patience: Duration) {
         match &mut self.state {
-            State::Calm => self.state = State::Awaited(after(now, patience)),
-            State::Doubted { again, is_asked, .. } => {
+            LivenessState::Calm => self.state = LivenessState::Awaited(after(now, patience)),
+            LivenessState::Doubted { again, is_asked, .. } => {
                 if !std::mem::replace(is_asked, true) {
                     *again = (*again).max(after(now, patience));
                 }
             }
-            State::Awaited(_) | State::Checked(_) => {}
+            LivenessState::Awaited(_) | LivenessState::Checked(_) => {}
         }
     }
 
     /// Something has come through.
     const fn heard(&mut self, now: Instant) {
-        *self = Self { heard: now, is_proven: true, state: State::Calm };
+        *self = Self { heard: now, is_proven: true, state: LivenessState::Calm };
     }
 
     /// Nothing is asked of the peer at all.
     const fn rest(&mut self, now: Instant) {
         self.heard = now;
-        self.state = State::Calm;
+        self.state = LivenessState::Calm;
     }
 
     /// Returns whether something has come through since.
@@ -122,26 +122,26 @@ impl Pulse {
 
     /// Begins a check, whatever the time. Returns whether none was under way.
     const fn check(&mut self, now: Instant) -> bool {
-        let begins = matches!(self.state, State::Calm | State::Awaited(_));
+        let begins = matches!(self.state, LivenessState::Calm | LivenessState::Awaited(_));
         if begins {
-            self.state = State::Checked(now);
+            self.state = LivenessState::Checked(now);
         }
         begins
     }
 
     /// Whether nothing has come through though a check was made.
     const fn is_doubted(&self) -> bool {
-        matches!(self.state, State::Doubted { .. })
+        matches!(self.state, LivenessState::Doubted { .. })
     }
 
     /// Whether there is no reason to think that nothing comes through.
     fn is_sound(&self) -> bool {
-        matches!(self.state, State::Calm | State::Awaited(_))
+        matches!(self.state, LivenessState::Calm | LivenessState::Awaited(_))
     }
 
     /// There was nothing to turn to: that is to be tried again then, which lies ahead, in any case or if anything is asked.
     const fn put_off(&mut self, until: Instant, in_any_case: bool) {
-        if let State::Doubted { again, is_asked, .. } = &mut self.state {
+        if let LivenessState::Doubted { again, is_asked, .. } = &mut self.state {
             *again = until;
             *is_asked = in_any_case;
         }
@@ -150,10 +150,10 @@ impl Pulse {
     /// Returns when to call [`on_timeout`](Self::on_timeout). `kept` tells that the connection is kept.
     fn deadline(&self, kept: Option<Kept>) -> Option<Instant> {
         match self.state {
-            State::Calm => kept.map(|kept| after(self.heard.max(kept.since), kept.silent)),
-            State::Awaited(until) => Some(until),
-            State::Checked(since) => Some(after(since, CHECKED)),
-            State::Doubted { again, is_asked, .. } => is_asked.then_some(again),
+            LivenessState::Calm => kept.map(|kept| after(self.heard.max(kept.since), kept.silent)),
+            LivenessState::Awaited(until) => Some(until),
+            LivenessState::Checked(since) => Some(after(since, CHECKED)),
+            LivenessState::Doubted { again, is_asked, .. } => is_asked.then_some(again),
         }
     }
 
@@ -162,12 +162,12 @@ impl Pulse {
             return None;
         }
         match self.state {
-            State::Calm | State::Awaited(_) => {
-                self.state = State::Checked(now);
+            LivenessState::Calm | LivenessState::Awaited(_) => {
+                self.state = LivenessState::Checked(now);
                 Some(Act::Check)
             }
-            State::Checked(since) | State::Doubted { since, .. } => {
-                self.state = State::Doubted { since, again: now, is_asked: false };
+            LivenessState::Checked(since) | LivenessState::Doubted { since, .. } => {
+                self.state = LivenessState::Doubted { since, again: now, is_asked: false };
                 Some(Act::TurnAway)
             }
         }
@@ -186,7 +186,7 @@ struct Kept {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Connection {
     pub(super) id: ConnectionId,
-    pulse: Pulse,
+    liveness: Liveness,
     /// Whether it was still there after a silence in which others close what is idle: so the peer keeps it, too.
     outlived: bool,
     /// Where it stands in the order of deadlines.
@@ -232,7 +232,7 @@ impl Connections {
 
     pub(super) fn add(&mut self, now: Instant, id: ConnectionId) {
         let open = self.0.get_or_insert_default();
-        open.all.push(Connection { id, pulse: Pulse::new(now), outlived: false, due: None });
+        open.all.push(Connection { id, liveness: Liveness::new(now), outlived: false, due: None });
     }
 
     /// Removes a connection, and returns it if it was there.
@@ -250,7 +250,7 @@ impl Connections {
         let all = self.0.iter().flat_map(|open| &open.all);
         let mut ends = all.filter(|connection| connection.id == id);
         ends.any(|connection| {
-            connection.outlived || now.saturating_duration_since(connection.pulse.heard) > IDLE
+            connection.outlived || now.saturating_duration_since(connection.liveness.heard) > IDLE
         })
     }
 
@@ -258,9 +258,9 @@ impl Connections {
     /// stale.
     pub(super) fn best(&self) -> Option<ConnectionId> {
         let all = &self.0.as_ref()?.all;
-        let newest = |is: fn(&Pulse) -> bool| all.iter().rev().find(|connection| is(&connection.pulse));
-        let undoubted = || newest(|pulse| !pulse.is_doubted());
-        newest(Pulse::is_sound).or_else(undoubted).or_else(|| all.last()).map(|connection| connection.id)
+        let newest = |is: fn(&Liveness) -> bool| all.iter().rev().find(|connection| is(&connection.liveness));
+        let undoubted = || newest(|liveness| !liveness.is_doubted());
+        newest(Liveness::is_sound).or_else(undoubted).or_else(|| all.last()).map(|connection| connection.id)
     }
 
     /// Sets whether the connections are kept, and whether this node is the first of both to check them. Returns whether that
@@ -276,14 +276,14 @@ impl Connections {
 
     pub(super) fn asked(&mut self, now: Instant, id: ConnectionId, patience: Duration) {
         if let Some(connection) = self.get_mut(id) {
-            connection.pulse.asked(now, patience);
+            connection.liveness.asked(now, patience);
         }
     }
 
     /// There was nothing to turn to from a connection: that is to be tried again then, in any case or if anything is asked.
     pub(super) fn try_again_at(&mut self, id: ConnectionId, again: Instant, in_any_case: bool) {
         if let Some(connection) = self.get_mut(id) {
-            connection.pulse.put_off(again, in_any_case);
+            connection.liveness.put_off(again, in_any_case);
         }
     }
 
@@ -310,65 +310,67 @@ impl Connections {
         let Some(connection) = self.get_mut(id) else {
             return Vec::new();
         };
-        connection.outlived |= now.saturating_duration_since(connection.pulse.heard) > IDLE;
-        connection.pulse.heard(now);
+        connection.outlived |= now.saturating_duration_since(connection.liveness.heard) > IDLE;
+        connection.liveness.heard(now);
         if let Some(open) = &mut self.0 {
             open.paused_until = None;
             open.beside = 0;
         }
         let others = self.0.iter().flat_map(|open| &open.all).filter(|other| other.id != id);
-        others.filter(|other| other.pulse.is_doubted()).map(|other| other.id).collect()
+        others.filter(|other| other.liveness.is_doubted()).map(|other| other.id).collect()
     }
 
     /// Returns whether something may come through any of them.
     pub(super) fn is_any_undoubted(&self) -> bool {
-        self.0.iter().flat_map(|open| &open.all).any(|connection| !connection.pulse.is_doubted())
+        self.0.iter().flat_map(|open| &open.all).any(|connection| !connection.liveness.is_doubted())
     }
 
     /// Returns the connections through which nothing comes, as far as is known.
     pub(super) fn doubted(&self) -> impl Iterator<Item = ConnectionId> {
         let all = self.0.iter().flat_map(|open| &open.all);
-        all.filter(|connection| connection.pulse.is_doubted()).map(|connection| connection.id)
+        all.filter(|connection| connection.liveness.is_doubted()).map(|connection| connection.id)
     }
 
     /// Returns whether a connection is dead: nothing comes through it, though a check was made, and something has come through
     /// another one since.
     pub(super) fn is_outlived(&self, id: ConnectionId) -> bool {
         let all = self.0.iter().flat_map(|open| &open.all);
-        let since = all.clone().find(|connection| connection.id == id).and_then(|it| match it.pulse.state {
-            State::Doubted { since, .. } => Some(since),
-            State::Calm | State::Awaited(_) | State::Checked(_) => None,
-        });
-        since
-            .is_some_and(|since| all.clone().any(|other| other.id != id && other.pulse.is_heard_since(since)))
+        let since =
+            all.clone().find(|connection| connection.id == id).and_then(|it| match it.liveness.state {
+                LivenessState::Doubted { since, .. } => Some(since),
+                LivenessState::Calm | LivenessState::Awaited(_) | LivenessState::Checked(_) => None,
+            });
+        since.is_some_and(|since| {
+            all.clone().any(|other| other.id != id && other.liveness.is_heard_since(since))
+        })
     }
 
     /// Begins a check of the connection on which to ask, if others are doubted and nothing is awaited on it. Returns it.
     pub(super) fn settle(&mut self, now: Instant) -> Option<ConnectionId> {
         self.doubted().next()?;
         let best = self.best()?;
-        let pulse = &mut self.get_mut(best)?.pulse;
-        (pulse.state == State::Calm && pulse.check(now)).then_some(best)
+        let liveness = &mut self.get_mut(best)?.liveness;
+        (liveness.state == LivenessState::Calm && liveness.check(now)).then_some(best)
     }
 
     /// Nothing is asked of the peer at all, so that nothing need come through.
     pub(super) fn rest(&mut self, now: Instant, id: ConnectionId) {
         if let Some(connection) = self.get_mut(id) {
-            connection.pulse.rest(now);
+            connection.liveness.rest(now);
         }
     }
 
     /// Begins a check of each connection on which none is under way, and returns them.
     pub(super) fn check(&mut self, now: Instant) -> Vec<ConnectionId> {
         let all = self.0.iter_mut().flat_map(|open| &mut open.all);
-        all.filter_map(|connection| connection.pulse.check(now).then_some(connection.id)).collect()
+        all.filter_map(|connection| connection.liveness.check(now).then_some(connection.id)).collect()
     }
 
     /// Returns when a connection is to be looked at.
     pub(super) fn deadline(&self, id: ConnectionId) -> Option<Instant> {
         let open = self.0.as_ref()?;
         let connection = open.all.iter().find(|connection| connection.id == id)?;
-        connection.pulse.deadline(open.kept)
+        connection.liveness.deadline(open.kept)
     }
 
     /// Sets where a connection stands in the order of deadlines, and returns where it stood; `None` if it is gone.
@@ -383,7 +385,7 @@ impl Connections {
     pub(super) fn on_timeout(&mut self, now: Instant, id: ConnectionId) -> Option<Act> {
         let open = self.0.as_mut()?;
         let connection = open.all.iter_mut().find(|connection| connection.id == id)?;
-        connection.pulse.on_timeout(now, open.kept)
+        connection.liveness.on_timeout(now, open.kept)
     }
 }
 
@@ -395,11 +397,11 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     /// What a connection does when nothing more happens, and after how many seconds each.
-    fn acts(pulse: &mut Pulse, kept: bool, from: Instant) -> Vec<(u64, Act)> {
+    fn acts(liveness: &mut Liveness, kept: bool, from: Instant) -> Vec<(u64, Act)> {
         let (mut acts, kept) = (Vec::new(), kept.then_some(Kept { since: from, silent: SILENT }));
-        while let Some(at) = pulse.deadline(kept) {
-            let act = pulse.on_timeout(at, kept).expect("what is due is done");
-            assert!(pulse.deadline(kept).is_none_or(|next| next > at), "time moves on");
+        while let Some(at) = liveness.deadline(kept) {
+            let act = liveness.on_timeout(at, kept).expect("what is due is done");
+            assert!(liveness.deadline(kept).is_none_or(|next| next > at), "time moves on");
             acts.push((at.duration_since(from).as_secs(), act));
         }
         acts
@@ -407,41 +409,41 @@ mod tests {
 
     #[test]
     fn a_connection_that_does_not_answer_is_checked_and_then_another_is_tried() {
-        let mut pulse = Pulse::new(start());
-        assert_eq!(acts(&mut pulse, false, start()), [], "nothing was asked");
-        pulse.asked(start(), SECOND);
-        assert_eq!(acts(&mut pulse, false, start()), [(1, Act::Check), (4, Act::TurnAway)]);
-        assert!(pulse.is_doubted() && !pulse.is_sound());
-        pulse.put_off(start() + 14 * SECOND, false);
-        assert_eq!(acts(&mut pulse, false, start()), [], "nothing is asked");
-        pulse.asked(start() + 5 * SECOND, SECOND);
-        assert_eq!(acts(&mut pulse, false, start()), [(14, Act::TurnAway)], "not before");
-        pulse.asked(start() + 20 * SECOND, SECOND);
-        assert_eq!(acts(&mut pulse, false, start()), [(21, Act::TurnAway)], "an answer is awaited first");
-        pulse.put_off(start() + 22 * SECOND, true);
-        assert_eq!(acts(&mut pulse, false, start()), [(22, Act::TurnAway)], "there was no slot");
-        pulse.heard(start() + 40 * SECOND);
-        assert!(pulse.is_sound());
-        assert_eq!(acts(&mut pulse, false, start()), []);
+        let mut liveness = Liveness::new(start());
+        assert_eq!(acts(&mut liveness, false, start()), [], "nothing was asked");
+        liveness.asked(start(), SECOND);
+        assert_eq!(acts(&mut liveness, false, start()), [(1, Act::Check), (4, Act::TurnAway)]);
+        assert!(liveness.is_doubted() && !liveness.is_sound());
+        liveness.put_off(start() + 14 * SECOND, false);
+        assert_eq!(acts(&mut liveness, false, start()), [], "nothing is asked");
+        liveness.asked(start() + 5 * SECOND, SECOND);
+        assert_eq!(acts(&mut liveness, false, start()), [(14, Act::TurnAway)], "not before");
+        liveness.asked(start() + 20 * SECOND, SECOND);
+        assert_eq!(acts(&mut liveness, false, start()), [(21, Act::TurnAway)], "an answer is awaited first");
+        liveness.put_off(start() + 22 * SECOND, true);
+        assert_eq!(acts(&mut liveness, false, start()), [(22, Act::TurnAway)], "there was no slot");
+        liveness.heard(start() + 40 * SECOND);
+        assert!(liveness.is_sound());
+        assert_eq!(acts(&mut liveness, false, start()), []);
     }
 
     #[test]
     fn whatever_is_heard_ends_the_doubt() {
-        let mut pulse = Pulse::new(start());
-        pulse.asked(start(), SECOND);
-        pulse.heard(start() + SECOND / 2);
-        assert_eq!(pulse.on_timeout(start() + SECOND, None), None);
-        pulse.asked(start() + 2 * SECOND, SECOND);
-        assert_eq!(pulse.on_timeout(start() + 3 * SECOND, None), Some(Act::Check));
-        pulse.heard(start() + 4 * SECOND);
-        assert_eq!(pulse.deadline(None), None);
+        let mut liveness = Liveness::new(start());
+        liveness.asked(start(), SECOND);
+        liveness.heard(start() + SECOND / 2);
+        assert_eq!(liveness.on_timeout(start() + SECOND, None), None);
+        liveness.asked(start() + 2 * SECOND, SECOND);
+        assert_eq!(liveness.on_timeout(start() + 3 * SECOND, None), Some(Act::Check));
+        liveness.heard(start() + 4 * SECOND);
+        assert_eq!(liveness.deadline(None), None);
     }
 
     #[test]
     fn one_that_is_kept_is_checked_when_it_was_silent_for_five_minutes() {
-        let mut pulse = Pulse::new(start());
-        pulse.heard(start() + 10 * SECOND);
-        assert_eq!(acts(&mut pulse, true, start()), [(310, Act::Check), (313, Act::TurnAway)]);
+        let mut liveness = Liveness::new(start());
+        liveness.heard(start() + 10 * SECOND);
+        assert_eq!(acts(&mut liveness, true, start()), [(310, Act::Check), (313, Act::TurnAway)]);
     }
 
     #[test]
@@ -471,7 +473,7 @@ mod tests {
             connections.add(now, old);
             connections.add(now + 2 * SECOND, new);
             connections.heard(now + at * SECOND, new);
-            assert!(connections.get_mut(old).unwrap().pulse.check(now + SECOND));
+            assert!(connections.get_mut(old).unwrap().liveness.check(now + SECOND));
             assert!(!connections.is_outlived(old));
             assert_eq!(connections.on_timeout(now + SECOND + CHECKED, old), Some(Act::TurnAway));
             assert_eq!(connections.is_outlived(old), is_dead, "{at}");
@@ -491,9 +493,9 @@ mod tests {
 
     #[test]
     fn a_check_is_made_once() {
-        let mut pulse = Pulse::new(start());
-        assert!(pulse.check(start()) && !pulse.check(start()));
-        assert_eq!(pulse.deadline(None), Some(start() + CHECKED));
+        let mut liveness = Liveness::new(start());
+        assert!(liveness.check(start()) && !liveness.check(start()));
+        assert_eq!(liveness.deadline(None), Some(start() + CHECKED));
     }
 
     #[test]

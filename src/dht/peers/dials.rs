@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
-use crate::dht::io::DialId;
+use crate::dht::io::{DialFailure, DialId};
 use crate::event::QueryId;
+use crate::stats;
 use crate::time::{Duration, Instant, after, earliest};
 
 /// After so long a peer that has not answered is dialled at its next addresses, too.
@@ -23,9 +24,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest such pause: a request that waits for a place has at least one more chance in its time.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Whom a dial is to reach.
+/// The target of a dial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Whom {
+pub(super) enum DialTarget {
     Peer(PeerId),
     /// A peer to which there is a connection, through which nothing comes.
     Beside(PeerId),
@@ -33,7 +34,7 @@ pub(super) enum Whom {
     Anybody(QueryId),
 }
 
-impl Whom {
+impl DialTarget {
     /// Returns the peer that waits to be connected.
     pub(super) const fn peer(self) -> Option<PeerId> {
         match self {
@@ -47,8 +48,18 @@ impl Whom {
 #[derive(Clone, Debug)]
 pub(super) struct Dial {
     pub(super) since: Instant,
-    pub(super) whom: Whom,
+    pub(super) target: DialTarget,
     pub(super) addresses: Vec<Multiaddr>,
+}
+
+/// How a dial has ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ended<'a> {
+    /// There is a connection now.
+    Connected(Instant),
+    Failed(&'a DialFailure),
+    /// It has held its slot for too long.
+    Silent,
 }
 
 /// What has become of dialling one peer so far: one batch of addresses after another.
@@ -98,7 +109,7 @@ pub(super) struct Dials {
     under_way: BTreeMap<DialId, Box<Dial>>,
     attempts: BTreeMap<PeerId, Box<Attempt>>,
     due: BTreeSet<(Instant, PeerId)>,
-    waiting: VecDeque<Whom>,
+    waiting: VecDeque<DialTarget>,
     /// The addresses of dials to nobody in particular that wait, and since when.
     addresses: BTreeMap<QueryId, (Multiaddr, Instant)>,
     pause: Duration,
@@ -108,10 +119,11 @@ pub(super) struct Dials {
     /// Who was denied last, while nobody else was being dialled.
     suspect: Option<PeerId>,
     next: u64,
+    counts: stats::Dials,
 }
 
 impl Dials {
-    pub(super) const fn new(max: usize) -> Self {
+    pub(super) fn new(max: usize) -> Self {
         Self {
             max,
             allowed: max,
@@ -125,6 +137,7 @@ impl Dials {
             known_until: 0,
             suspect: None,
             next: 0,
+            counts: stats::Dials::default(),
         }
     }
 
@@ -133,25 +146,25 @@ impl Dials {
     }
 
     pub(super) fn wait_for_peer(&mut self, peer: PeerId) {
-        self.waiting.push_back(Whom::Peer(peer));
+        self.waiting.push_back(DialTarget::Peer(peer));
     }
 
     /// The next addresses of a peer that is being dialled wait for a slot, before all others.
     pub(super) fn wait_for_more(&mut self, peer: PeerId) {
-        if !self.waiting.contains(&Whom::Peer(peer)) {
-            self.waiting.push_front(Whom::Peer(peer));
+        if !self.waiting.contains(&DialTarget::Peer(peer)) {
+            self.waiting.push_front(DialTarget::Peer(peer));
         }
     }
 
     pub(super) fn wait_for_address(&mut self, now: Instant, query: QueryId, address: Multiaddr) {
         self.addresses.insert(query, (address, now));
-        self.waiting.push_back(Whom::Anybody(query));
+        self.waiting.push_back(DialTarget::Anybody(query));
     }
 
     /// Returns who is next, if there is a slot.
     ///
     /// After a denial only one is: another, so that it shows whether all are denied.
-    pub(super) fn next(&mut self, now: Instant) -> Option<Whom> {
+    pub(super) fn next(&mut self, now: Instant) -> Option<DialTarget> {
         if self.under_way.len() >= self.allowed {
             return None;
         }
@@ -159,7 +172,7 @@ impl Dials {
             return self.waiting.pop_front();
         }
         let suspect = self.suspect.filter(|_| self.under_way.is_empty())?;
-        let other = self.waiting.iter().position(|whom| *whom != Whom::Peer(suspect))?;
+        let other = self.waiting.iter().position(|target| *target != DialTarget::Peer(suspect))?;
         self.waiting.remove(other)
     }
 
@@ -169,10 +182,10 @@ impl Dials {
     }
 
     /// A dial begins, and takes a slot.
-    pub(super) fn begin(&mut self, now: Instant, whom: Whom, addresses: Vec<Multiaddr>) -> DialId {
+    pub(super) fn begin(&mut self, now: Instant, target: DialTarget, addresses: Vec<Multiaddr>) -> DialId {
         let id = DialId(self.next);
         self.next += 1;
-        if let Whom::Peer(peer) = whom {
+        if let DialTarget::Peer(peer) = target {
             let attempt = self.attempts.entry(peer).or_default();
             attempt.tried.extend(addresses.iter().cloned());
             attempt.open += 1;
@@ -182,17 +195,51 @@ impl Dials {
                 self.due.remove(&(at, peer));
             }
         }
-        self.under_way.insert(id, Box::new(Dial { since: now, whom, addresses }));
+        self.counts.started += 1;
+        self.under_way.insert(id, Box::new(Dial { since: now, target, addresses }));
         id
     }
 
     /// A dial has ended, and gives its slot back; `None` if it had done so before.
-    pub(super) fn end(&mut self, id: DialId) -> Option<Dial> {
+    pub(super) fn end(&mut self, id: DialId, how: Ended<'_>) -> Option<Dial> {
         let dial = *self.under_way.remove(&id)?;
-        if let Some(attempt) = dial.whom.peer().and_then(|peer| self.attempts.get_mut(&peer)) {
+        self.count(&dial, how);
+        if let Some(attempt) = dial.target.peer().and_then(|peer| self.attempts.get_mut(&peer)) {
             attempt.open = attempt.open.saturating_sub(1);
         }
         Some(dial)
+    }
+
+    fn count(&mut self, dial: &Dial, how: Ended<'_>) {
+        let failed = &mut self.counts.failed;
+        let counter = match how {
+            Ended::Connected(now) => {
+                self.counts.duration.observe(now.saturating_duration_since(dial.since));
+                &mut self.counts.succeeded
+            }
+            Ended::Silent => &mut failed.timeout,
+            Ended::Failed(DialFailure::Unreachable { .. }) => &mut failed.unreachable,
+            Ended::Failed(DialFailure::WrongPeer { .. }) => &mut failed.wrong_peer,
+            Ended::Failed(DialFailure::Own { .. }) => &mut failed.own,
+            Ended::Failed(DialFailure::Refused) => &mut failed.refused,
+            Ended::Failed(DialFailure::Denied) => &mut failed.denied,
+            Ended::Failed(DialFailure::UnderWay) => &mut failed.under_way,
+            Ended::Failed(DialFailure::NoAddresses) => &mut failed.no_addresses,
+        };
+        *counter += 1;
+    }
+
+    /// Returns what has become of all dials so far.
+    pub(super) fn stats(&self) -> stats::Dials {
+        let in_progress = stats::gauge(self.under_way.len());
+        stats::Dials { in_progress, waiting: stats::gauge(self.waiting.len()), ..self.counts.clone() }
+    }
+
+    /// Drops dials for which nobody waits any more.
+    fn abandon(&mut self, target: DialTarget) {
+        let before = self.under_way.len();
+        self.under_way.retain(|_, dial| dial.target != target);
+        self.counts.abandoned += stats::gauge(before - self.under_way.len());
     }
 
     /// Returns whether a dial could begin now.
@@ -202,12 +249,12 @@ impl Dials {
 
     /// Returns how many peers are dialled beside connections.
     pub(super) fn num_beside(&self) -> usize {
-        self.under_way.values().filter(|dial| matches!(dial.whom, Whom::Beside(_))).count()
+        self.under_way.values().filter(|dial| matches!(dial.target, DialTarget::Beside(_))).count()
     }
 
     /// Returns whether a peer is dialled beside a connection.
     pub(super) fn is_beside(&self, peer: &PeerId) -> bool {
-        self.under_way.values().any(|dial| dial.whom == Whom::Beside(*peer))
+        self.under_way.values().any(|dial| dial.target == DialTarget::Beside(*peer))
     }
 
     /// Returns the dial that began longest ago: numbers rise with time.
@@ -249,7 +296,7 @@ impl Dials {
     }
 
     /// The program has denied a dial: there are fewer at once from now on, and none for a while.
-    pub(super) fn denied(&mut self, now: Instant, id: DialId, whom: Whom) {
+    pub(super) fn denied(&mut self, now: Instant, id: DialId, target: DialTarget) {
         self.allowed = (self.allowed / 2).max(1);
         // Of several at once none knew of the others.
         if id.0 >= self.known_until {
@@ -257,8 +304,8 @@ impl Dials {
             self.paused_until = Some(after(now, self.pause));
             self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         }
-        let is_general = self.suspect.is_some_and(|suspect| whom.peer() != Some(suspect));
-        self.suspect = whom.peer().filter(|_| !is_general && self.under_way.is_empty());
+        let is_general = self.suspect.is_some_and(|suspect| target.peer() != Some(suspect));
+        self.suspect = target.peer().filter(|_| !is_general && self.under_way.is_empty());
     }
 
     /// The program has let a connection through. Returns who is shown by it to have been denied for himself.
@@ -283,14 +330,14 @@ impl Dials {
     }
 
     /// Somebody who was denied waits for another place. Returns whether a query's address has not waited too long.
-    pub(super) fn wait_again(&mut self, now: Instant, whom: Whom, at_most: Duration) -> bool {
-        if let Whom::Anybody(query) = whom
+    pub(super) fn wait_again(&mut self, now: Instant, target: DialTarget, at_most: Duration) -> bool {
+        if let DialTarget::Anybody(query) = target
             && self.addresses.get(&query).is_none_or(|(_, since)| after(*since, at_most) <= now)
         {
             self.addresses.remove(&query);
             return false;
         }
-        self.waiting.push_back(whom);
+        self.waiting.push_back(target);
         true
     }
 
@@ -306,15 +353,15 @@ impl Dials {
     /// Nobody waits for a dial to this peer any more: it gives its slot back, though it may still succeed. Returns where
     /// the peer was tried.
     pub(super) fn give_up_peer(&mut self, peer: PeerId) -> Option<Attempt> {
-        self.waiting.retain(|whom| *whom != Whom::Peer(peer));
-        self.under_way.retain(|_, dial| dial.whom != Whom::Peer(peer));
+        self.waiting.retain(|target| *target != DialTarget::Peer(peer));
+        self.abandon(DialTarget::Peer(peer));
         self.end_attempt(&peer)
     }
 
     /// Nobody waits for the address of this query any more.
     pub(super) fn give_up_query(&mut self, query: QueryId) {
         self.addresses.remove(&query);
-        self.under_way.retain(|_, dial| dial.whom != Whom::Anybody(query));
+        self.abandon(DialTarget::Anybody(query));
     }
 }
 

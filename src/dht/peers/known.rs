@@ -1,13 +1,14 @@
 //! What is remembered of one peer.
 
 use super::connections::Connections;
+use super::outcome::Urgency;
 use super::queue::Queue;
-use super::route::Trouble;
-use super::{MAX_WAITING, Rtt, Urgency};
+use super::trouble::Trouble;
 use libp2p_core::Multiaddr;
 
 use crate::addrs::{Addresses, IpGroup, Reach};
 use crate::error::RequestError;
+use crate::query::rtt::Rtt;
 use crate::time::{Duration, Instant, Second, after};
 
 /// After a first failure a peer is left alone this long, which doubles with each further failure.
@@ -15,6 +16,9 @@ const FIRST_BACKOFF: Duration = Duration::from_secs(5);
 
 /// The longest time for which a peer is left alone.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(600);
+
+/// How many requests wait for one peer; one more fails at once (chosen, not measured).
+const MAX_WAITING: usize = 1024;
 
 /// A peer that was not heard of for so long is forgotten, and its answer no longer counts as recent
 /// (`go-libp2p-kad-dht` serves addresses of providers for 24 h).
@@ -184,7 +188,7 @@ impl Known {
     pub(super) fn refusal(&self, now: Instant, urgency: Urgency) -> Option<RequestError> {
         if self.protocol == Protocol::Unsupported {
             Some(RequestError::Unsupported)
-        } else if urgency == Urgency::Patient && (self.is_backed_off(now) || self.is_barred(now)) {
+        } else if urgency == Urgency::Patient && (self.is_backed_off(now) || self.is_blocked(now)) {
             Some(RequestError::BackedOff)
         } else if self.queue.waiting() >= MAX_WAITING {
             Some(RequestError::Overloaded)

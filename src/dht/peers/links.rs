@@ -1,23 +1,35 @@
-//! Links: what becomes of a peer when a connection comes or goes, or a dial fails.
+//! Links: what becomes of a peer when a connection comes or goes, which one something is asked on, and what is done about those
+//! through which nothing comes.
 //!
-//! Knows which requests wait for a connection, but not for whom they are made.
+//! Knows which requests are on which connection, but not for whom they are made.
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
-use super::dials::{Dial, Whom};
-use super::requests::Pending;
-use super::{Link, Met, Owner, Peers, Protocol};
+use super::Peers;
+use super::connections::Act;
+use super::dials::{Dial, DialTarget, Ended};
+use super::known::{Known, Link, Protocol};
+use super::outcome::{AddressOutcome, Requester};
+use super::requests::PendingRequest;
 use crate::addrs::{IpGroup, Reach};
-use crate::dht::io::{ConnectionId, DialFailure, DialId, Output, RequestId};
-use crate::event::QueryId;
-use crate::time::Instant;
+use crate::dht::io::{ConnectionId, DialId, Output, RequestId};
+use crate::message::Request;
+use crate::peer::PackedPeerId;
+use crate::time::{Duration, Instant, after};
+
+/// So many peers are dialled beside silent connections at once; others wait for a second.
+const MAX_BESIDE: usize = 4;
+
+/// When there was no slot for a dial beside a silent connection, it is tried again after this time.
+const SLOT_AGAIN: Duration = Duration::from_secs(1);
 
 /// What is left of a peer's connections when one is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::dht) enum Left {
+pub(in crate::dht) enum Remaining {
     Others,
     /// That was the last one; whether anything had not been answered.
     Nothing {
@@ -28,36 +40,6 @@ pub(in crate::dht) enum Left {
 }
 
 impl Peers {
-    /// Connects to an address, whoever is there.
-    pub(in crate::dht) fn dial_address(
-        &mut self,
-        now: Instant,
-        query: QueryId,
-        address: Multiaddr,
-        out: &mut VecDeque<Output>,
-    ) {
-        self.dials.wait_for_address(now, query, address);
-        self.fill_slots(now, out);
-    }
-
-    /// Begins dials as long as there are slots.
-    pub(super) fn fill_slots(&mut self, now: Instant, out: &mut VecDeque<Output>) {
-        while let Some(whom) = self.dials.next(now) {
-            match whom {
-                Whom::Peer(peer) => self.dial_peer(now, peer, out),
-                Whom::Anybody(query) => {
-                    if let Some(address) = self.dials.address(query) {
-                        let addresses = vec![address];
-                        let id = self.dials.begin(now, whom, addresses.clone());
-                        out.push_back(Output::Dial { id, peer: None, addresses, beside: false });
-                    }
-                }
-                // It does not wait: it begins at once or later.
-                Whom::Beside(_) => {}
-            }
-        }
-    }
-
     /// A connection is there.
     pub(in crate::dht) fn connected(
         &mut self,
@@ -80,14 +62,14 @@ impl Peers {
             known.worked_at(address);
             known.learnt();
         }
-        let dial = dial.and_then(|id| self.dials.end(id));
+        let dial = dial.and_then(|id| self.dials.end(id, Ended::Connected(now)));
         // Whatever becomes of a dial of ours, nobody waits for it any more.
         self.dials.give_up_peer(peer);
         if dialled || dial.is_some() {
             self.let_through(now, &peer, dial.is_some());
         }
-        if let Some(Dial { whom: Whom::Anybody(query), .. }) = dial {
-            self.met.push_back(Met { query, result: Ok(peer) });
+        if let Some(Dial { target: DialTarget::Anybody(query), .. }) = dial {
+            self.address_outcomes.push_back(AddressOutcome { query, result: Ok(peer) });
         }
         self.opened(now, &peer, connection, out);
         self.serve(now, peer, out);
@@ -105,6 +87,27 @@ impl Peers {
         if exempt { None } else { IpGroup::of(address) }
     }
 
+    /// A connection is new: what is on those through which nothing comes moves to it.
+    pub(super) fn opened(
+        &mut self,
+        now: Instant,
+        peer: &PeerId,
+        id: ConnectionId,
+        out: &mut VecDeque<Output>,
+    ) {
+        let Some(known) = self.known.get_mut(peer) else {
+            return;
+        };
+        if known.connections.contains(id) {
+            // Its address has changed.
+            return;
+        }
+        known.connections.add(now, id);
+        for silent in known.connections.doubted().collect::<Vec<_>>() {
+            self.move_requests(peer, silent, out);
+        }
+    }
+
     /// A connection is gone: what was not answered goes to another one that there is, or waits for a new one, once. Returns
     /// what is left.
     pub(in crate::dht) fn disconnected(
@@ -113,18 +116,18 @@ impl Peers {
         peer: PeerId,
         connection: ConnectionId,
         out: &mut VecDeque<Output>,
-    ) -> Left {
+    ) -> Remaining {
         let second = self.known.second(now);
-        let ends_unexpectedly = |known: &super::Known| known.connections.ends_unexpectedly(now, connection);
+        let ends_unexpectedly = |known: &Known| known.connections.ends_unexpectedly(now, connection);
         let unexpected = self.known.get(&peer).is_some_and(ends_unexpectedly);
         if !self.closed(&peer, connection) {
             // It counts as ended already; only its place in the program was taken until now.
             self.dials.end_pause();
             self.fill_slots(now, out);
-            return Left::Others;
+            return Remaining::Others;
         }
         let Some(known) = self.known.get_mut(&peer) else {
-            return Left::Others;
+            return Remaining::Others;
         };
         let is_last = known.connections.is_empty();
         if is_last {
@@ -151,13 +154,22 @@ impl Peers {
         self.dials.end_pause();
         self.serve(now, peer, out);
         self.fill_slots(now, out);
-        if is_last { Left::Nothing { was_busy, unexpected } } else { Left::Others }
+        if is_last { Remaining::Nothing { was_busy, unexpected } } else { Remaining::Others }
+    }
+
+    /// A connection is gone, and not looked at any more. Returns whether it was there.
+    pub(super) fn closed(&mut self, peer: &PeerId, id: ConnectionId) -> bool {
+        let gone = self.known.get_mut(peer).and_then(|known| known.connections.remove(id));
+        if let Some(due) = gone.and_then(|connection| connection.due) {
+            self.due.remove(&(due, id, PackedPeerId::from(peer)));
+        }
+        gone.is_some()
     }
 
     /// One of several connections ended: what went down with it goes to another, as often as that happens, which is no more
     /// often than the peer makes connections. Returns whether it does.
     fn send_elsewhere(&mut self, id: RequestId) -> bool {
-        if self.requests.get(id).is_none_or(|pending| pending.owner == Owner::Pulse) {
+        if self.requests.get(id).is_none_or(|pending| pending.requester == Requester::Liveness) {
             return false;
         }
         let Some(id) = self.requests.renumber(id) else {
@@ -176,7 +188,8 @@ impl Peers {
     /// A connection ended before it brought anything: what went down with it waits for another, without having been
     /// retried. Returns whether it does; it is done once.
     fn send_anew(&mut self, id: RequestId) -> bool {
-        let may_be = |pending: &&mut Pending| !pending.sent_anew && pending.owner != Owner::Pulse;
+        let may_be =
+            |pending: &&mut PendingRequest| !pending.sent_anew && pending.requester != Requester::Liveness;
         let Some(pending) = self.requests.get_mut(id).filter(may_be) else {
             return false;
         };
@@ -188,55 +201,204 @@ impl Peers {
         true
     }
 
-    /// A dial has failed: one of this node, or of somebody else to a peer that is waited for.
-    pub(in crate::dht) fn dial_failed(
-        &mut self,
-        now: Instant,
-        dial: Option<DialId>,
-        peer: Option<PeerId>,
-        error: &DialFailure,
-        out: &mut VecDeque<Output>,
-    ) {
-        let (id, dial) = (dial, dial.and_then(|id| self.dials.end(id)));
-        if let (DialFailure::Denied, Some(id), Some(dial)) = (error, id, &dial)
-            // That no second connection to a peer is let through says nothing of first ones.
-            && !matches!(dial.whom, Whom::Beside(_))
-        {
-            self.dials.denied(now, id, dial.whom);
-        }
-        match &dial {
-            Some(Dial { whom: Whom::Anybody(query), .. }) if *error == DialFailure::Denied => {
-                self.address_denied(now, *query);
-            }
-            Some(Dial { whom: Whom::Anybody(query), .. }) => {
-                self.met.push_back(Met { query: *query, result: Err(error.clone()) });
-            }
-            // The connection that there is stays as it is.
-            Some(Dial { whom: Whom::Beside(_), .. }) => {}
-            Some(dial @ Dial { whom: Whom::Peer(peer), .. }) => self.own_dial_failed(now, *peer, dial, error),
-            None => {
-                if let Some(known) = peer.and_then(|peer| self.known.get_mut(&peer))
-                    && known.link == Link::Awaiting
-                {
-                    // Somebody else failed, perhaps with other addresses than ours.
-                    known.link = Link::Idle;
-                }
-            }
-        }
-        if let Some(peer) = peer.or(dial.and_then(|dial| dial.whom.peer())) {
-            self.serve(now, peer, out);
-        }
-        self.fill_slots(now, out);
+    fn patience(&self, known: &Known) -> Duration {
+        known.rtt.usual().map_or(self.patience, |usual| usual.max(self.patience))
     }
 
-    /// Gives back the slot of a dial to an address that nobody waits for any more.
-    pub(in crate::dht) fn forget_address(
+    /// Takes note that a request is being sent on the best connection to its peer, and returns that.
+    pub(super) fn send_on(&mut self, now: Instant, peer: &PeerId, id: RequestId) -> Option<ConnectionId> {
+        let patience = self.patience(self.known.get(peer)?);
+        let known = self.known.get_mut(peer)?;
+        let on = known.connections.best()?;
+        let pending = self.requests.send(id, now, on)?;
+        if pending.request.is_answered() {
+            known.connections.asked(now, on, patience);
+            self.watch(peer, on);
+        }
+        Some(on)
+    }
+
+    /// Something has come through a connection; whichever is dead beside it is closed.
+    pub(in crate::dht) fn heard_on(
         &mut self,
         now: Instant,
-        query: QueryId,
+        peer: &PeerId,
+        on: ConnectionId,
         out: &mut VecDeque<Output>,
     ) {
-        self.dials.give_up_query(query);
-        self.fill_slots(now, out);
+        let Some(known) = self.known.get_mut(peer) else {
+            return;
+        };
+        let dead = known.connections.heard(now, on);
+        if let Some(due) = known.connections.put_off(on, None).flatten() {
+            self.due.remove(&(due, on, PackedPeerId::from(peer)));
+        }
+        self.watch(peer, on);
+        for dead in dead {
+            self.close(now, *peer, dead, out);
+        }
+    }
+
+    /// Closes a dead connection; what is on it moves to another.
+    fn close(&mut self, now: Instant, peer: PeerId, dead: ConnectionId, out: &mut VecDeque<Output>) {
+        tracing::debug!(%peer, "nothing comes through a connection, but through another one: it is closed");
+        self.move_requests(&peer, dead, out);
+        out.push_back(Output::CloseConnection { peer, connection: dead });
+        self.disconnected(now, peer, dead, out);
+    }
+
+    /// Sees to it that a connection is looked at when it is to be; earlier does no harm.
+    fn watch(&mut self, peer: &PeerId, id: ConnectionId) {
+        let Some(known) = self.known.get(peer) else {
+            return;
+        };
+        let Some(at) = known.connections.deadline(id) else {
+            return;
+        };
+        let Some(known) = self.known.get_mut(peer) else {
+            return;
+        };
+        if known.connections.due(id).is_some_and(|due| due <= at) {
+            return;
+        }
+        if let Some(before) = known.connections.put_off(id, Some(at)) {
+            let packed = PackedPeerId::from(peer);
+            if let Some(before) = before {
+                self.due.remove(&(before, id, packed.clone()));
+            }
+            self.due.insert((at, id, packed));
+        }
+    }
+
+    /// Does what is due about connections.
+    pub(super) fn look_at_connections(&mut self, now: Instant, out: &mut VecDeque<Output>) {
+        while self.due.first().is_some_and(|(at, ..)| *at <= now) {
+            let Some((_, id, packed)) = self.due.pop_first() else {
+                return;
+            };
+            let peer = packed.unpacked();
+            let act = self.known.get_mut(&peer).and_then(|known| {
+                known.connections.put_off(id, None);
+                if known.protocol == Protocol::Unsupported {
+                    known.connections.rest(now, id);
+                }
+                known.connections.on_timeout(now, id)
+            });
+            match act {
+                Some(Act::Check) => self.send_check(now, peer, id, out),
+                Some(Act::TurnAway) => self.try_another(now, peer, id, out),
+                None => {}
+            }
+            self.watch(&peer, id);
+        }
+    }
+
+    /// Asks something that any server answers, on this very connection.
+    fn send_check(&mut self, now: Instant, peer: PeerId, on: ConnectionId, out: &mut VecDeque<Output>) {
+        let Some(known) = self.known.get_mut(&peer) else {
+            return;
+        };
+        let request = Request::FindNode { key: Bytes::from(peer.to_bytes()) };
+        let deadline = after(now, self.request_timeout);
+        let id = self.requests.add(peer, Requester::Liveness, request.clone(), deadline);
+        known.queue.push_in_flight(id);
+        self.requests.send(id, now, on);
+        out.push_back(Output::SendRequest { to: peer, connection: on, id, request });
+    }
+
+    /// Turns to another connection, or dials the peer beside the silent one.
+    fn try_another(&mut self, now: Instant, peer: PeerId, silent: ConnectionId, out: &mut VecDeque<Output>) {
+        let Some(known) = self.known.get(&peer) else {
+            return;
+        };
+        if known.connections.is_outlived(silent) {
+            return self.close(now, peer, silent, out);
+        }
+        if known.connections.is_any_undoubted() {
+            self.move_requests(&peer, silent, out);
+            self.serve(now, peer, out);
+            return self.settle_doubts(now, peer, out);
+        }
+        let (addresses, pause) = (self.first_batch(known), known.connections.pause(now));
+        if addresses.is_empty() || known.connections.is_enough() || self.dials.is_beside(&peer) {
+            return;
+        }
+        let has_slot = self.dials.num_beside() < MAX_BESIDE && self.dials.has_slot(now);
+        let Some(known) = self.known.get_mut(&peer) else {
+            return;
+        };
+        if let Some(until) = pause {
+            return known.connections.try_again_at(silent, until, false);
+        }
+        if !has_slot {
+            return known.connections.try_again_at(silent, after(now, SLOT_AGAIN), true);
+        }
+        known.connections.dialled_beside(now);
+        tracing::debug!(%peer, "nothing comes through a connection; it is dialled beside it");
+        let id = self.dials.begin(now, DialTarget::Beside(peer), addresses.clone());
+        out.push_back(Output::Dial { id, peer: Some(peer), addresses, beside: true });
+    }
+
+    /// Sees to it that something is asked on a connection beside those through which nothing comes: the answer shows that they
+    /// are dead.
+    pub(super) fn settle_doubts(&mut self, now: Instant, peer: PeerId, out: &mut VecDeque<Output>) {
+        let known = self.known.get_mut(&peer).filter(|known| known.protocol != Protocol::Unsupported);
+        if let Some(asked) = known.and_then(|known| known.connections.settle(now)) {
+            self.send_check(now, peer, asked, out);
+            self.watch(&peer, asked);
+        }
+    }
+
+    /// Lets the requests on a connection wait for another, each once and under a new number: whatever is still heard of
+    /// them there is too late.
+    fn move_requests(&mut self, peer: &PeerId, from: ConnectionId, out: &mut VecDeque<Output>) {
+        let Some(known) = self.known.get_mut(peer) else {
+            return;
+        };
+        let requests = &self.requests;
+        let on_it = known.queue.take_in_flight(|id| {
+            requests.get(id).is_some_and(|pending| {
+                pending.requester != Requester::Liveness && !pending.retried && pending.is_on(from)
+            })
+        });
+        for id in on_it.into_iter().rev() {
+            out.push_back(Output::CancelRequest { to: *peer, connection: from, id });
+            if let Some(id) = self.requests.renumber(id) {
+                self.retry_or_fail(id);
+            }
+        }
+    }
+
+    /// Sets whether the connections to a peer are kept, or tells a new one of it.
+    pub(in crate::dht) fn keep(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        keep: bool,
+        new: Option<ConnectionId>,
+        out: &mut VecDeque<Output>,
+    ) {
+        let Some(known) = self.known.get_mut(&peer) else {
+            return;
+        };
+        let is_news = known.connections.keep(now, keep, self.local < peer);
+        for connection in known.connections.iter().collect::<Vec<_>>() {
+            if is_news || new == Some(connection) {
+                out.push_back(Output::KeepAlive { peer, connection, keep });
+                self.watch(&peer, connection);
+            }
+        }
+    }
+
+    /// Checks the connections to a peer now.
+    pub(in crate::dht) fn check(&mut self, now: Instant, peer: PeerId, out: &mut VecDeque<Output>) {
+        let known = self.known.get_mut(&peer).filter(|known| known.protocol != Protocol::Unsupported);
+        let Some(known) = known else {
+            return;
+        };
+        for connection in known.connections.check(now) {
+            self.send_check(now, peer, connection, out);
+            self.watch(&peer, connection);
+        }
     }
 }

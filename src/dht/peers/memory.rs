@@ -5,7 +5,7 @@
 use indexmap::IndexMap;
 use libp2p_identity::PeerId;
 
-use super::Known;
+use super::known::Known;
 use crate::key::{Key, KeyHash};
 use crate::peer::PackedPeerId;
 use crate::time::{Duration, Epoch, Instant, Second, after};

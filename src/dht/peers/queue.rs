@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use super::RequestId;
+use crate::dht::io::RequestId;
 
 /// The requests to one peer, in order. Takes a word of memory while there are none, as there are to most peers.
 #[derive(Debug, Default)]

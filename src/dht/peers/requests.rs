@@ -6,10 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use libp2p_identity::PeerId;
 
-use super::Owner;
+use super::outcome::{Reply, Requester};
 use crate::dht::io::{ConnectionId, RequestId};
+use crate::error::RequestError;
 use crate::event::QueryId;
-use crate::message::Request;
+use crate::message::{MessageType, Request};
+use crate::stats::{ByMessageType, OutboundRequests};
 use crate::time::Instant;
 
 /// That a request was sent.
@@ -19,11 +21,11 @@ pub(super) struct Sent {
     pub(super) on: ConnectionId,
 }
 
-/// A request without an outcome.
+/// A pending request: one without an outcome.
 #[derive(Debug)]
-pub(super) struct Pending {
+pub(super) struct PendingRequest {
     pub(super) to: PeerId,
-    pub(super) owner: Owner,
+    pub(super) requester: Requester,
     pub(super) request: Request,
     /// When it was sent, and on which connection; `None` while it waits.
     pub(super) sent: Option<Sent>,
@@ -34,7 +36,7 @@ pub(super) struct Pending {
     deadline: Instant,
 }
 
-impl Pending {
+impl PendingRequest {
     /// Returns whether it was sent on a connection.
     pub(super) fn is_on(&self, connection: ConnectionId) -> bool {
         self.sent.is_some_and(|sent| sent.on == connection)
@@ -45,21 +47,30 @@ impl Pending {
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     /// Each in a place of its own, or the room for eleven would stay when there are none.
-    pending: BTreeMap<RequestId, Box<Pending>>,
+    pending: BTreeMap<RequestId, Box<PendingRequest>>,
     deadlines: BTreeSet<(Instant, RequestId)>,
     by_query: BTreeMap<QueryId, Vec<RequestId>>,
     next: u64,
+    counts: ByMessageType<OutboundRequests>,
 }
 
 impl Requests {
-    pub(super) fn add(&mut self, to: PeerId, owner: Owner, request: Request, deadline: Instant) -> RequestId {
+    pub(super) fn add(
+        &mut self,
+        to: PeerId,
+        requester: Requester,
+        request: Request,
+        deadline: Instant,
+    ) -> RequestId {
         let id = RequestId(self.next);
         self.next += 1;
+        self.counts.of_mut(request.message_type()).started += 1;
         self.deadlines.insert((deadline, id));
-        if let Owner::Query(query, _) = owner {
+        if let Requester::Query(query, _) = requester {
             self.by_query.entry(query).or_default().push(id);
         }
-        let pending = Pending { to, owner, request, sent: None, retried: false, sent_anew: false, deadline };
+        let pending =
+            PendingRequest { to, requester, request, sent: None, retried: false, sent_anew: false, deadline };
         self.pending.insert(id, Box::new(pending));
         id
     }
@@ -68,18 +79,60 @@ impl Requests {
         self.pending.len()
     }
 
-    pub(super) fn get(&self, id: RequestId) -> Option<&Pending> {
+    pub(super) fn get(&self, id: RequestId) -> Option<&PendingRequest> {
         self.pending.get(&id).map(Box::as_ref)
     }
 
-    pub(super) fn get_mut(&mut self, id: RequestId) -> Option<&mut Pending> {
+    pub(super) fn get_mut(&mut self, id: RequestId) -> Option<&mut PendingRequest> {
         self.pending.get_mut(&id).map(Box::as_mut)
     }
 
-    pub(super) fn remove(&mut self, id: RequestId) -> Option<Pending> {
+    /// A request is not made, for this reason.
+    pub(super) const fn refused(&mut self, kind: MessageType, error: RequestError) {
+        let counts = self.counts.of_mut(kind);
+        counts.started += 1;
+        *counts.failed.of_mut(error) += 1;
+    }
+
+    /// A request goes out, for the first time or again.
+    pub(super) fn send(&mut self, id: RequestId, at: Instant, on: ConnectionId) -> Option<&PendingRequest> {
+        let pending = self.pending.get_mut(&id)?;
+        pending.sent = Some(Sent { at, on });
+        self.counts.of_mut(pending.request.message_type()).sent += 1;
+        Some(pending)
+    }
+
+    /// A request has its outcome.
+    pub(super) fn end(
+        &mut self,
+        id: RequestId,
+        result: &Result<Reply, RequestError>,
+    ) -> Option<PendingRequest> {
+        let pending = self.remove(id)?;
+        let counts = self.counts.of_mut(pending.request.message_type());
+        match result {
+            Ok(reply) => {
+                counts.succeeded += 1;
+                if let Reply::Answer(_, rtt) = reply {
+                    counts.latency.observe(*rtt);
+                }
+            }
+            Err(error) => *counts.failed.of_mut(*error) += 1,
+        }
+        Some(pending)
+    }
+
+    /// A request has no outcome: nobody waits for it any more.
+    pub(super) fn cancel(&mut self, id: RequestId) -> Option<PendingRequest> {
+        let pending = self.remove(id)?;
+        self.counts.of_mut(pending.request.message_type()).cancelled += 1;
+        Some(pending)
+    }
+
+    fn remove(&mut self, id: RequestId) -> Option<PendingRequest> {
         let pending = *self.pending.remove(&id)?;
         self.deadlines.remove(&(pending.deadline, id));
-        if let Owner::Query(query, _) = pending.owner
+        if let Requester::Query(query, _) = pending.requester
             && let Some(open) = self.by_query.get_mut(&query)
         {
             open.retain(|open| *open != id);
@@ -97,7 +150,7 @@ impl Requests {
         self.next += 1;
         self.deadlines.remove(&(pending.deadline, old));
         self.deadlines.insert((pending.deadline, new));
-        if let Owner::Query(query, _) = pending.owner {
+        if let Requester::Query(query, _) = pending.requester {
             let open = self.by_query.entry(query).or_default();
             open.retain(|open| *open != old);
             open.push(new);
@@ -116,6 +169,16 @@ impl Requests {
         let of_query = self.by_query.get(&query).into_iter().flatten();
         let unsent = |id: &&RequestId| self.get(**id).is_some_and(|pending| pending.sent.is_none());
         of_query.filter(unsent).copied().collect()
+    }
+
+    /// Returns what has become of all requests so far; walks those that have no outcome.
+    pub(super) fn stats(&self) -> ByMessageType<OutboundRequests> {
+        let mut stats = self.counts.clone();
+        for pending in self.pending.values() {
+            let of_kind = stats.of_mut(pending.request.message_type());
+            *(if pending.sent.is_some() { &mut of_kind.in_flight } else { &mut of_kind.waiting }) += 1;
+        }
+        stats
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {

@@ -4,8 +4,8 @@
 
 use libp2p_core::Multiaddr;
 
-use super::Known;
 use super::dials::Attempt;
+use super::known::Known;
 use crate::addrs::{IpGroup, MAX_ADDRESSES, Reach, Way};
 use crate::time::{Duration, Instant, after};
 
@@ -22,23 +22,10 @@ const MAX_PER_GROUP: usize = 2;
 const DENIALS: u8 = 3;
 
 /// A peer that the program blocks is left alone for so long at first, which doubles each time.
-const FIRST_BAR: Duration = Duration::from_secs(600);
+const FIRST_BLOCK: Duration = Duration::from_secs(600);
 
 /// The longest time for which it is left alone.
-const LONGEST_BAR: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// What went wrong when a peer was dialled, since it was connected last.
-#[derive(Debug, Default)]
-pub(super) struct Trouble {
-    /// Addresses at which nobody answered, the earliest first.
-    failed: Vec<Multiaddr>,
-    /// Whether the program has denied the dial that is waited for.
-    is_denied: bool,
-    /// How often it was denied while others were let through.
-    denials: u8,
-    bars: u8,
-    barred_until: Option<Instant>,
-}
+const LONGEST_BLOCK: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Known {
     /// Returns where to dial the peer next: at most six addresses that were not tried in this attempt.
@@ -127,7 +114,7 @@ impl Known {
 
     /// The peer was denied while another was let through. Returns until when it is left alone, if that was too often.
     pub(super) fn denied_alone(&mut self, now: Instant) -> Option<Instant> {
-        if self.is_barred(now) {
+        if self.is_blocked(now) {
             return None;
         }
         let trouble = self.trouble.get_or_insert_default();
@@ -137,16 +124,16 @@ impl Known {
         }
         // Whoever is denied again after that need not be so three times.
         trouble.denials = DENIALS - 1;
-        let pause = FIRST_BAR.saturating_mul(1 << trouble.bars.min(16)).min(LONGEST_BAR);
-        trouble.bars = trouble.bars.saturating_add(1);
+        let pause = FIRST_BLOCK.saturating_mul(1 << trouble.blocks.min(16)).min(LONGEST_BLOCK);
+        trouble.blocks = trouble.blocks.saturating_add(1);
         let until = after(now, pause);
-        trouble.barred_until = Some(until);
+        trouble.blocked_until = Some(until);
         Some(until)
     }
 
     /// Returns whether the program blocks the peer, as far as is known.
-    pub(super) fn is_barred(&self, now: Instant) -> bool {
-        self.trouble.as_ref().and_then(|trouble| trouble.barred_until).is_some_and(|until| until > now)
+    pub(super) fn is_blocked(&self, now: Instant) -> bool {
+        self.trouble.as_ref().and_then(|trouble| trouble.blocked_until).is_some_and(|until| until > now)
     }
 }
 

@@ -19,7 +19,7 @@ fn sweep(peers: &mut Peers, now: Instant) {
 
 fn ask(peers: &mut Peers, now: Instant, n: usize, urgency: Urgency) -> VecDeque<Output> {
     let mut out = VecDeque::new();
-    peers.request(now, peer(n), &Addresses::empty(), Request::Ping, (Owner::Check, urgency), &mut out);
+    peers.request(now, peer(n), &Addresses::empty(), Request::Ping, (Requester::Check, urgency), &mut out);
     out
 }
 

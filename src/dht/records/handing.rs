@@ -7,11 +7,12 @@ use std::ops::Bound;
 
 use libp2p_identity::PeerId;
 
+use super::republish::Republish;
+
 use crate::dht::op::machine::Elsewhere;
 use crate::key::Key;
 use crate::record::RecordKey;
 use crate::routing::Table;
-use crate::store::republish::Republish;
 use crate::time::{Duration, Instant, after};
 
 /// So many newcomers wait at most; what those beyond lack they get when it is next put anew.
@@ -288,7 +289,7 @@ mod tests {
             keys.push((id, far));
         }
         assert_eq!(table.len(), 12);
-        let mut records = Republish::new(None, None).with_places();
+        let mut records = Republish::new(None, None);
         let mut rng = Rng::from_u64(2);
         for n in 0..32 * 1024u32 {
             let record = RecordKey::new(&n.to_be_bytes());

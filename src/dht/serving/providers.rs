@@ -5,17 +5,17 @@
 use libp2p_identity::PeerId;
 
 use super::closer::{closer, connection};
-use super::held::Held;
+use super::held::HeldRequest;
 use super::{Serving, Stock};
 use crate::addrs::{Addresses, Reach};
 use crate::config::StoreInserts;
 use crate::dht::answer::kept;
 use crate::dht::context::Context;
-use crate::dht::io::{InboundId, Output};
+use crate::dht::io::InboundId;
 use crate::dht::providing::check_key;
 use crate::dht::view::Parts;
 use crate::event::{Event, InboundRequest};
-use crate::message::Response;
+use crate::message::{MessageType, Response};
 use crate::peer::KadPeer;
 use crate::record::{ProviderRecord, RecordKey};
 use crate::store::{self, RecordStore, Source, kept_addresses};
@@ -40,10 +40,10 @@ impl Serving {
         let own = providers.into_iter().find(|provider| provider.node_id == from);
         let Some(own) = own.filter(|_| check_key(&key).is_ok()) else {
             tracing::debug!(%from, "an announcement of another peer, or of a key that cannot be, is refused");
-            cx.out.push_back(Output::RefuseRequest { to: from, id });
+            cx.refuse(from, id, MessageType::AddProvider);
             return;
         };
-        cx.out.push_back(Output::AcceptRequest { to: from, id });
+        cx.accept(from, id, MessageType::AddProvider);
         let addresses = kept(own.multiaddrs, &cx.local, &cx.config).into_vec();
         let addresses = kept_addresses(&from, addresses).into_vec();
         let record = ProviderRecord::new(key, from, addresses);
@@ -61,7 +61,7 @@ impl Serving {
         }
         let (key, asked) = (record.key.clone(), record.clone());
         let until = after(now, cx.config.records.held_for);
-        let held = self.held.insert(Held::Provider(from, record), until);
+        let held = self.held.insert(HeldRequest::Provider(from, record), until);
         let request = InboundRequest::AddProvider { source: from, key, record: Some((held, asked)) };
         cx.event(Event::InboundRequest { request });
     }
@@ -125,7 +125,7 @@ pub(super) fn add_provider_for<S: RecordStore>(
         wall_after(wall, stock.node.parts.shrunk(&key, stock.node.parts.cx.config.providers.provider_ttl));
     let record = ProviderRecord { expires: Some(ends), ..record };
     let (storage, cx) = (&mut *stock.node.storage, &mut *stock.node.parts.cx);
-    let added = storage.store.add_provider_from(wall, record, source);
+    let added = storage.add_provider_from(wall, record, source);
     added.inspect_err(|error| tracing::debug!(%from, %error, "an announcement is not taken"))?;
     storage.ends(now, Some(ends), cx);
     storage.commit_soon(now);

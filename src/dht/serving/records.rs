@@ -6,16 +6,16 @@ use std::borrow::Cow;
 
 use libp2p_identity::PeerId;
 
-use super::held::{Held, Offer};
+use super::held::{HeldRequest, Offer};
 use super::providers::add_provider_for;
 use super::writers::{Known, Verdict, Way, judge};
 use super::{Serving, Stock};
 use crate::config::StoreInserts;
 use crate::dht::context::Context;
-use crate::dht::io::{InboundId, Output};
+use crate::dht::io::InboundId;
 use crate::dht::records::check;
 use crate::event::{Event, HeldId, InboundRequest};
-use crate::message::{Response, SentRecord};
+use crate::message::{MessageType, Response, SentRecord};
 use crate::record::Record;
 use crate::store::{self, RecordStore, Source};
 use crate::time::{Instant, after, wall_after};
@@ -72,7 +72,7 @@ impl Serving {
         }
         let (key, asked) = (offer.record.key.clone(), offer.record.clone());
         let until = after(now, cx.config.records.held_for);
-        let held = self.held.insert(Held::Record(offer), until);
+        let held = self.held.insert(HeldRequest::Record(offer), until);
         let request = InboundRequest::PutRecord { source: from, key, record: Some((held, asked)) };
         cx.event(Event::InboundRequest { request });
     }
@@ -89,13 +89,13 @@ impl Serving {
     ) -> Result<bool, store::Error> {
         match self.held.remove(id) {
             None => return Ok(false),
-            Some(Held::Record(offer)) => {
+            Some(HeldRequest::Record(offer)) => {
                 let record = offer.record.clone();
                 let accepted = accepted(now, &offer, record, stock);
                 let cx = &mut *stock.node.parts.cx;
                 accepted.inspect_err(|error| refuse(offer.from, offer.id, error, cx))?;
             }
-            Some(Held::Provider(from, record)) => add_provider_for(now, from, record, false, stock)?,
+            Some(HeldRequest::Provider(from, record)) => add_provider_for(now, from, record, false, stock)?,
         }
         Ok(true)
     }
@@ -113,10 +113,10 @@ impl Serving {
     ) -> Result<bool, store::Error> {
         let offer = match self.held.get(id) {
             None => return Ok(false),
-            Some(Held::Provider(..)) => {
+            Some(HeldRequest::Provider(..)) => {
                 return Err(InvalidRecord::new("what waits is a provider record").into());
             }
-            Some(Held::Record(offer)) => offer,
+            Some(HeldRequest::Record(offer)) => offer,
         };
         if offer.record.key != record.key {
             return Err(InvalidRecord::new("what waits has another key").into());
@@ -253,7 +253,7 @@ fn acknowledge<S: RecordStore>(now: Instant, offer: &Offer, tells: bool, stock: 
 
 fn refuse(from: PeerId, id: InboundId, why: &dyn std::fmt::Display, cx: &mut Context) {
     tracing::debug!(%from, %why, "a record is refused");
-    cx.out.push_back(Output::RefuseRequest { to: from, id });
+    cx.refuse(from, id, MessageType::PutValue);
 }
 
 /// A record that is here already lasts as long as either says, and is still of whoever was its publisher: to put the same is no

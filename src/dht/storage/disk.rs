@@ -6,15 +6,19 @@ use std::collections::VecDeque;
 
 use libp2p_identity::PeerId;
 
-use super::TRY_AGAIN;
-use crate::dht::io::{InboundId, Output};
+use crate::dht::context::Context;
+use crate::dht::io::InboundId;
 use crate::event::QueryId;
-use crate::message::Response;
+use crate::message::{MessageType, Response};
+use crate::stats::gauge;
 use crate::store::Progress;
 use crate::time::{Duration, Instant, after, earliest};
 
 /// How long what was changed waits for a commit, together with what is changed meanwhile (chosen, not measured).
 const COMMIT_AFTER: Duration = Duration::from_millis(50);
+
+/// What could not be written or dropped is tried again after this time (chosen, not measured).
+pub(super) const TRY_AGAIN: Duration = Duration::from_secs(30);
 
 /// After a commit has failed it is tried again so soon if somebody waits for it (chosen, not measured).
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -61,12 +65,14 @@ pub(super) struct Disk {
     commit_at: Option<Instant>,
     /// By the change for which they wait, which never decreases.
     waiting: VecDeque<(u64, Awaiting)>,
+    /// How many answers have had to wait.
+    held: u64,
 }
 
 impl Disk {
     /// Begins where the store is when the node begins.
     pub(super) const fn new(progress: Progress) -> Self {
-        Self { progress, asked: progress.durable, commit_at: None, waiting: VecDeque::new() }
+        Self { progress, asked: progress.durable, commit_at: None, waiting: VecDeque::new(), held: 0 }
     }
 
     pub(super) const fn deadline(&self) -> Option<Instant> {
@@ -121,15 +127,22 @@ impl Disk {
         change: Option<u64>,
         (to, id): (PeerId, InboundId),
         response: Response,
-        out: &mut VecDeque<Output>,
+        cx: &mut Context,
     ) -> bool {
         match change {
-            None => out.push_back(Output::SendResponse { to, id, response }),
+            None => cx.respond(to, id, response),
             Some(change) => {
+                self.held += 1;
                 self.waiting.push_back((change, Awaiting::Peer(to, id, Box::new(response))));
             }
         }
         change.is_some()
+    }
+
+    /// Returns how many answers have had to wait so far, and how many do.
+    pub(super) fn held(&self) -> (u64, u64) {
+        let is_answer = |(_, awaiting): &&(u64, Awaiting)| matches!(awaiting, Awaiting::Peer(..));
+        (self.held, gauge(self.waiting.iter().filter(is_answer).count()))
     }
 
     /// Has a query woken when a change survives a crash, or may not.
@@ -142,18 +155,16 @@ impl Disk {
         &mut self,
         now: Instant,
         progress: Progress,
-        out: &mut VecDeque<Output>,
+        cx: &mut Context,
         mut woken: impl FnMut(QueryId),
     ) {
         self.progress.durable = self.progress.durable.max(progress.durable);
         self.progress.tried = self.progress.tried.max(progress.tried).max(self.progress.durable);
         while let Some(is_safe) = self.waiting.front().and_then(|(change, _)| self.progress.of(*change)) {
             match self.waiting.pop_front() {
-                Some((_, Awaiting::Peer(to, id, response))) => out.push_back(if is_safe {
-                    Output::SendResponse { to, id, response: *response }
-                } else {
-                    Output::RefuseRequest { to, id }
-                }),
+                Some((_, Awaiting::Peer(to, id, response))) if is_safe => cx.respond(to, id, *response),
+                // Only what stores a record waits.
+                Some((_, Awaiting::Peer(to, id, _))) => cx.refuse(to, id, MessageType::PutValue),
                 Some((_, Awaiting::Query(id))) => woken(id),
                 None => {}
             }

@@ -136,10 +136,10 @@ fn those_named_have_their_addresses_and_the_state_of_their_connection() {
 #[test]
 fn the_asker_is_not_named_to_itself() {
     let mut dht = node();
-    let asker = (1..300).find(|n| dht.table().entry(&key(*n), &peer(*n)).is_some()).unwrap();
-    let target = peer(asker).to_bytes();
-    let named = closest_to(&mut dht, start(), asker, &target);
-    assert_eq!(ids(&named), truth(&dht, &target, asker)[..20], "though it is the closest");
+    let origin = (1..300).find(|n| dht.table().entry(&key(*n), &peer(*n)).is_some()).unwrap();
+    let target = peer(origin).to_bytes();
+    let named = closest_to(&mut dht, start(), origin, &target);
+    assert_eq!(ids(&named), truth(&dht, &target, origin)[..20], "though it is the closest");
 }
 
 #[test]
@@ -182,17 +182,17 @@ fn a_node_names_its_confirmed_addresses_or_else_those_the_asker_can_reach() {
     let listening = vec![machine.clone(), site.clone(), world.clone()];
     dht.handle_input(start(), Input::LocalAddresses { external: vec![], listening: listening.clone() });
     outputs(&mut dht);
-    let mut told = |external: Vec<Multiaddr>, asker| {
+    let mut told = |external: Vec<Multiaddr>, origin| {
         dht.handle_input(start(), Input::LocalAddresses { external, listening: listening.clone() });
         outputs(&mut dht);
-        closest_to(&mut dht, start(), asker, &peer(0).to_bytes())[0].multiaddrs.clone().into_vec()
+        closest_to(&mut dht, start(), origin, &peer(0).to_bytes())[0].multiaddrs.clone().into_vec()
     };
     assert_eq!(told(vec![], 1), [machine, site.clone(), world.clone()]);
     assert_eq!(told(vec![], 2), [site, world.clone()]);
     assert_eq!(told(vec![], 3), [world]);
     let confirmed = parse("/ip4/9.9.9.9/udp/1/quic-v1");
-    for asker in [1, 2, 3, ASKER] {
-        assert_eq!(told(vec![confirmed.clone()], asker), std::slice::from_ref(&confirmed));
+    for origin in [1, 2, 3, ASKER] {
+        assert_eq!(told(vec![confirmed.clone()], origin), std::slice::from_ref(&confirmed));
     }
 }
 

@@ -27,10 +27,10 @@ fn exact_recall(nodes: usize, lookups: usize) -> Net {
     net.join_all(100 * MS);
     let mut requests = 0;
     for lookup in 0..lookups {
-        let asker = (lookup * 7919) % nodes;
+        let origin = (lookup * 7919) % nodes;
         let target = lookup.to_le_bytes();
-        let (found, stats) = net.closest(asker, &target);
-        assert_eq!(found, net.truth(asker, &target, 20), "lookup {lookup} by {asker}");
+        let (found, stats) = net.closest(origin, &target);
+        assert_eq!(found, net.truth(origin, &target, 20), "lookup {lookup} by {origin}");
         requests += stats.num_requests();
     }
     #[expect(clippy::cast_precision_loss, reason = "small numbers")]
@@ -90,9 +90,9 @@ fn a_fifth_dies_and_lookups_find_those_that_live() {
     }
     let mut hits = 0;
     for lookup in 0..60usize {
-        let asker = (lookup * 5) % 100 + 1;
-        let (found, _) = net.closest(asker, &lookup.to_le_bytes());
-        let truth = net.truth(asker, &lookup.to_le_bytes(), 20);
+        let origin = (lookup * 5) % 100 + 1;
+        let (found, _) = net.closest(origin, &lookup.to_le_bytes());
+        let truth = net.truth(origin, &lookup.to_le_bytes(), 20);
         hits += truth.iter().filter(|peer| found.contains(peer)).count();
         net.run_for(SECOND);
     }
@@ -108,9 +108,9 @@ fn a_fifth_freezes_and_lookups_stay_quick() {
     }
     let mut times = Vec::new();
     for lookup in 0..40usize {
-        let asker = (lookup * 5) % 100 + 1;
-        let (found, stats) = net.closest(asker, &lookup.to_le_bytes());
-        let live = net.truth(asker, b"", 100);
+        let origin = (lookup * 5) % 100 + 1;
+        let (found, stats) = net.closest(origin, &lookup.to_le_bytes());
+        let live = net.truth(origin, b"", 100);
         let frozen = found.iter().filter(|peer| !live.contains(peer)).count();
         assert_eq!((found.len(), frozen), (20, 0), "lookup {lookup}: {stats:?}");
         times.push(stats.duration().unwrap());

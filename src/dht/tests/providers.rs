@@ -504,7 +504,7 @@ fn of_many_providers_some_are_named_others_to_others_and_itself_always() {
         assert_eq!(named[0].connection_ty, ConnectionType::CanConnect);
         seen.extend(ids);
     }
-    assert_eq!(seen.len(), 29, "all but the asker, sooner or later");
+    assert_eq!(seen.len(), 29, "all but the origin, sooner or later");
 }
 
 /// Lets a lone node search, and answers what it asks by `answer`.
@@ -632,16 +632,16 @@ fn the_caller_ends_a_search_when_it_has_enough() {
     let mut net = net(60, &Config::default());
     provide_at(&mut net, 3, &content()).unwrap();
     net.run_for(SECOND);
-    let asker = (4..60).find(|n| !holders(&net, &content(), 3).contains(n)).unwrap();
-    let id = net.with(asker, |dht, now| dht.get_providers(now, content()));
-    while told(&net, asker, id).is_empty() {
+    let origin = (4..60).find(|n| !holders(&net, &content(), 3).contains(n)).unwrap();
+    let id = net.with(origin, |dht, now| dht.get_providers(now, content()));
+    while told(&net, origin, id).is_empty() {
         net.run_for(MS);
     }
     let sent = net.requests_sent;
-    assert!(net.with(asker, |dht, now| dht.finish(now, id)));
+    assert!(net.with(origin, |dht, now| dht.finish(now, id)));
     net.run_for(5 * SECOND);
     assert!(net.requests_sent <= sent + 2, "nothing is asked any more");
-    let (closest, shortage) = finished(net.result(asker, id).0);
+    let (closest, shortage) = finished(net.result(origin, id).0);
     assert_eq!(shortage, (closest < 20).then_some(Shortage::Finished));
 }
 

@@ -789,8 +789,8 @@ fn records_are_put_anew_by_one_holder_for_all() {
         net.kill(n);
     }
     net.run_for(20 * HOUR);
-    let asker = (0..30).find(|n| net.nodes[*n].health == Health::Alive).unwrap();
-    assert_eq!(get_at(&mut net, asker, &key, Some(Quorum::One)).unwrap().0.value, "v");
+    let origin = (0..30).find(|n| net.nodes[*n].health == Health::Alive).unwrap();
+    assert_eq!(get_at(&mut net, origin, &key, Some(Quorum::One)).unwrap().0.value, "v");
 }
 
 #[test]

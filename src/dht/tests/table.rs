@@ -1096,18 +1096,23 @@ fn an_address_of_a_reserved_range_is_told_within_that_range_only() {
         ["/ip4/198.18.0.1/tcp/1", "/ip4/1.2.3.4/tcp/1"].map(|text| text.parse().unwrap());
     connect_at(&mut dht, now, 1, special.clone());
     learn(&mut dht, now, 1, std::slice::from_ref(&world));
-    for (asker, reach, expected) in [
+    for (origin, reach, expected) in [
         (2, "/ip4/5.6.7.8/tcp/9", vec![world.clone()]),
         (3, "/ip4/127.0.0.1/tcp/9", vec![world.clone()]),
         (4, "/ip4/198.19.0.1/tcp/9", vec![special, world]),
     ] {
-        connect_at(&mut dht, now, asker, reach.parse().unwrap());
+        connect_at(&mut dht, now, origin, reach.parse().unwrap());
         outputs(&mut dht);
         let request = Request::FindNode { key: peer(1).to_bytes().into() };
         let out = input(
             &mut dht,
             now,
-            Input::RequestReceived { from: peer(asker), connection: conn(asker), id: InboundId(1), request },
+            Input::RequestReceived {
+                from: peer(origin),
+                connection: conn(origin),
+                id: InboundId(1),
+                request,
+            },
         );
         assert_eq!(named_in(&out)[0].multiaddrs.clone().into_vec(), expected);
     }

@@ -8,7 +8,7 @@ use crate::addrs::{Addresses, IpGroup, Reach, clean, without_peer};
 use crate::config::{BucketInserts, Config};
 use crate::dht::context::Context;
 use crate::dht::io::{ConnectionId, DialId};
-use crate::dht::peers::{Left, Owner, Peers, Protocol};
+use crate::dht::peers::{Peers, Protocol, Remaining, Requester};
 use crate::error::{AddressError, RequestError};
 use crate::event::{Event, RoutingUpdate};
 use crate::key::Key;
@@ -52,7 +52,7 @@ impl Upkeep {
         peers: &mut Peers,
     ) {
         let left = peers.disconnected(now, peer, connection, &mut cx.out);
-        let Left::Nothing { was_busy, unexpected } = left else {
+        let Remaining::Nothing { was_busy, unexpected } = left else {
             return;
         };
         let key = peers.key(&peer);
@@ -143,7 +143,7 @@ impl Upkeep {
         let key = peers.key(&peer);
         if self.table.entry(&key, &peer).is_some() {
             self.probe.begin(now, &mut self.table, &key, &peer);
-            self.ask_for_itself(now, peer, Owner::Probe, cx, peers);
+            self.ask_for_itself(now, peer, Requester::Probe, cx, peers);
         } else if self.table.is_waiting(&key, &peer) {
             self.admission.forget(&peer);
             self.offer(now, key, peer, AdmissionPriority::Named, peers);
@@ -302,13 +302,14 @@ impl Upkeep {
     ///
     /// Asked for itself it must name at least one peer, as `go-libp2p-kad-dht` has it; while the table is low any answer
     /// will do, since the first nodes of a network know nobody. Any answer to a query will do as well.
-    pub(super) fn is_proof(&self, owner: Owner, response: &Response, config: &Config) -> bool {
-        match (owner, response) {
-            (Owner::Query(..), _) => true,
-            (Owner::Check | Owner::Probe | Owner::Pulse, Response::FindNode { closer_peers }) => {
-                !closer_peers.is_empty() || self.is_low(config)
-            }
-            (Owner::Check | Owner::Probe | Owner::Pulse, _) => false,
+    pub(super) fn is_proof(&self, requester: Requester, response: &Response, config: &Config) -> bool {
+        match (requester, response) {
+            (Requester::Query(..), _) => true,
+            (
+                Requester::Check | Requester::Probe | Requester::Liveness,
+                Response::FindNode { closer_peers },
+            ) => !closer_peers.is_empty() || self.is_low(config),
+            (Requester::Check | Requester::Probe | Requester::Liveness, _) => false,
         }
     }
 
@@ -407,7 +408,7 @@ impl Upkeep {
     ) {
         if error == RequestError::Unsupported {
             self.reported.remove(peer);
-            self.drop_from_table(now, peer, cx, peers);
+            self.on_unsupported(now, peer, cx, peers);
         } else if error.is_peers_fault() {
             let again = |entry: &Entry| !entry.is_live() && entry.probe_at() > now;
             if !is_probe && self.table.entry(key, peer).is_some_and(again) {
@@ -439,8 +440,20 @@ impl Upkeep {
         }
     }
 
+    /// A peer does not speak the protocol, or no longer: it leaves the table.
+    pub(in crate::dht) fn on_unsupported(
+        &mut self,
+        now: Instant,
+        peer: &PeerId,
+        cx: &mut Context,
+        peers: &Peers,
+    ) {
+        let dropped = self.drop_from_table(now, peer, cx, peers);
+        self.evicted.unsupported += u64::from(dropped.is_some());
+    }
+
     /// Removes a peer from the table, and returns its entry if it was there.
-    pub(in crate::dht) fn drop_from_table(
+    pub(super) fn drop_from_table(
         &mut self,
         now: Instant,
         peer: &PeerId,

@@ -20,6 +20,7 @@ use crate::peer::{ConnectionType, KadPeer, PeerInfo};
 use crate::record::Quorum;
 use crate::record::{Record, RecordKey};
 use crate::routing::{EntryView, KBucketRef, TableSnapshot};
+use crate::stats::{Stats, gauge};
 use crate::store::{self, RecordStore};
 
 impl<S: RecordStore + 'static> Behaviour<S> {
@@ -333,6 +334,18 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         self.dht.table().len()
     }
 
+    /// Returns what the node has done since it began, and what it holds now.
+    ///
+    /// Allocates nothing, but where the store does.
+    pub fn stats(&self) -> Stats {
+        let mut stats = self.dht.stats();
+        stats.transport = self.counts.clone();
+        stats.queues.swarm_events = gauge(self.events.len());
+        stats.queues.handler_events = gauge(self.connections.waiting());
+        stats.queues.calls = gauge(self.commands.waiting());
+        stats
+    }
+
     /// Returns the node itself, to be looked at. Its outputs are the swarm's: whoever drives one by hand until then hands it over
     /// by [`from_dht`](Self::from_dht).
     pub fn dht(&self) -> &Dht<S> {
@@ -368,6 +381,9 @@ impl<S: RecordStore + 'static> Behaviour<S> {
             }
             ClientCommand::PeerCount(reply) => {
                 let _ = reply.send(self.peer_count());
+            }
+            ClientCommand::Stats(reply) => {
+                let _ = reply.send(self.stats());
             }
             ClientCommand::AddAddress(peer, address, reply) => {
                 let _ = reply.send(self.try_add_address(&peer, address));

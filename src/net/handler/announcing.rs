@@ -15,6 +15,7 @@ use crate::net::budget::ReadBudget;
 use crate::net::exchange::Exchange;
 use crate::net::limits::{Limits, WRITE_BATCH};
 use crate::net::messages::{FromHandler, OutboundRequest};
+use crate::stats::Transport;
 use crate::time::{Duration, Instant, after, earliest};
 use crate::wire::{ClientCodec, DecodeError};
 
@@ -60,6 +61,8 @@ pub(super) struct Announcing<T> {
     limits: Limits,
     stream: Option<Exchange<T, ClientCodec>>,
     is_opening: bool,
+    /// Whether anything was sent on the stream.
+    is_used: bool,
     queue: BTreeMap<RequestId, OutboundRequest>,
     /// In the buffer, not flushed.
     written: Vec<OutboundRequest>,
@@ -70,6 +73,7 @@ pub(super) struct Announcing<T> {
     has_failed_to_open: bool,
     /// How many answers the peer may send: one for each announcement.
     tolerated: usize,
+    pub(super) counts: Transport,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Announcing<T> {
@@ -78,12 +82,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Announcing<T> {
             limits,
             stream: None,
             is_opening: false,
+            is_used: false,
             queue: BTreeMap::new(),
             written: Vec::new(),
             recent: VecDeque::new(),
             since: now,
             has_failed_to_open: false,
             tolerated: 0,
+            counts: Transport::default(),
         }
     }
 
@@ -122,7 +128,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Announcing<T> {
 
     pub(super) fn opened(&mut self, stream: T, now: Instant) {
         (self.is_opening, self.has_failed_to_open) = (false, false);
-        (self.since, self.tolerated) = (now, 0);
+        (self.since, self.tolerated, self.is_used) = (now, 0, false);
         self.stream = Some(Exchange::new(stream, ClientCodec::new(self.limits.max_frame)));
     }
 
@@ -181,11 +187,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Announcing<T> {
                     && let Some((_, pending)) = self.queue.pop_first()
                 {
                     stream.send(&pending.request, now);
+                    self.counts.outbound_streams_reused +=
+                        u64::from(std::mem::replace(&mut self.is_used, true));
                     self.tolerated += 1;
                     self.written.push(pending);
                 }
             }
-            if !stream.is_writing() || stream.poll_flush(cx)?.is_pending() {
+            if !stream.is_writing() || stream.poll_flush(cx, budget)?.is_pending() {
                 break;
             }
             self.since = now;
@@ -225,6 +233,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Announcing<T> {
     fn ended(&mut self, error: &DecodeError, events: &mut VecDeque<FromHandler>) {
         tracing::debug!(%error, "the stream of announcements ends");
         self.stream = None;
+        let is_unsupported = matches!(error, DecodeError::Io(error) if is_unsupported(error));
+        let is_in_order = matches!(error, DecodeError::Truncated) && self.written.is_empty();
+        self.counts.streams_reset += u64::from(!is_unsupported && !is_in_order);
         let recent = self.recent.drain(..).map(|(_, pending)| pending);
         for pending in recent.chain(self.written.drain(..)) {
             if !pending.is_retried {
@@ -233,9 +244,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Announcing<T> {
                 events.push_back(FromHandler::RequestFailed(pending.id, RequestError::StreamEnded));
             }
         }
-        if let DecodeError::Io(error) = error
-            && is_unsupported(error)
-        {
+        if is_unsupported {
             self.unsupported(events);
         }
     }
@@ -258,6 +267,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Announcing<T> {
         let stream = self.stream.as_ref();
         let under_way = stream.and_then(|stream| stream.deadline(self.limits.stream_timeout));
         if under_way.is_some_and(|deadline| deadline <= now) {
+            self.counts.streams_reset += u64::from(self.written.is_empty());
             self.ended(&DecodeError::Truncated, events);
         }
         if self.idle_deadline().is_some_and(|deadline| deadline <= now) {

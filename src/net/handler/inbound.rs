@@ -61,17 +61,24 @@ pub(super) struct Inbound<T> {
     half_closed: bool,
     /// When the stream was used last.
     since: Instant,
+    /// Whether it has ended otherwise than in order.
+    is_reset: bool,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Inbound<T> {
     pub(super) fn new(stream: T, max_frame: usize, now: Instant) -> Self {
         let exchange = Exchange::new(stream, ServerCodec::new(max_frame));
-        Self { exchange, slots: VecDeque::new(), half_closed: false, since: now }
+        Self { exchange, slots: VecDeque::new(), half_closed: false, since: now, is_reset: false }
     }
 
     /// Returns whether nothing is going on: no request is being answered, read or written.
     pub(super) fn is_idle(&self) -> bool {
         self.slots.is_empty() && self.exchange.is_quiet()
+    }
+
+    /// Returns whether it has ended otherwise than in order.
+    pub(super) const fn is_reset(&self) -> bool {
+        self.is_reset
     }
 
     pub(super) fn is_answering(&self) -> bool {
@@ -183,15 +190,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Inbound<T> {
             self.write_answers(now);
             let was_writing = self.exchange.is_writing();
             if self.half_closed && self.slots.is_empty() {
-                return self.exchange.poll_close(cx, now).map(|_| None);
+                return self.exchange.poll_close(cx, now, budget).map(|_| None);
             }
-            match self.exchange.poll_flush(cx) {
+            match self.exchange.poll_flush(cx, budget) {
                 Poll::Ready(Ok(())) if was_writing => {
                     self.since = now;
                     continue;
                 }
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => return Poll::Ready(None),
+                Poll::Ready(Err(_)) => {
+                    self.is_reset = true;
+                    return Poll::Ready(None);
+                }
                 // The peer does not read: it is not read from either.
                 Poll::Pending => {
                     self.exchange.pause(now);
@@ -210,6 +220,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Inbound<T> {
                 Poll::Ready(Ok(None)) => self.half_closed = true,
                 Poll::Ready(Err(error)) => {
                     tracing::debug!(%error, "inbound stream ends");
+                    self.is_reset = true;
                     return Poll::Ready(None);
                 }
                 Poll::Pending => return Poll::Pending,

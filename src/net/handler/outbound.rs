@@ -19,6 +19,7 @@ use crate::net::budget::ReadBudget;
 use crate::net::exchange::Exchange;
 use crate::net::limits::{Limits, WRITE_BATCH};
 use crate::net::messages::{FromHandler, OutboundRequest};
+use crate::stats::Transport;
 use crate::time::{Duration, Instant, after};
 use crate::wire::{ClientCodec, DecodeError};
 
@@ -97,7 +98,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> OutboundStream<T> {
     }
 
     /// Puts the next requests into the buffer whenever it is empty, and writes them.
-    fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> std::io::Result<()> {
+    fn write(&mut self, cx: &mut Context<'_>, now: Instant, budget: &mut ReadBudget) -> std::io::Result<()> {
         loop {
             let is_free = !self.exchange.is_writing();
             while is_free && self.unwritten > 0 && self.exchange.unwritten() < WRITE_BATCH {
@@ -106,7 +107,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> OutboundStream<T> {
                 self.exchange.send(&next.request, now);
                 self.unwritten -= 1;
             }
-            match self.exchange.poll_flush(cx) {
+            match self.exchange.poll_flush(cx, budget) {
                 Poll::Ready(Ok(())) if self.unwritten > 0 => {}
                 Poll::Ready(result) => return result,
                 Poll::Pending => return Ok(()),
@@ -148,6 +149,8 @@ enum End {
     Late,
     /// It is of no more use, and no request is suspected that has not been dealt with.
     Over,
+    /// What came on it cannot be trusted, and who is to blame has been blamed.
+    Bad,
     /// The peer does not speak the protocol, as a lazily negotiated stream shows only when it is read.
     Unsupported,
 }
@@ -185,6 +188,7 @@ pub(super) struct Outbound<T> {
     /// How many answers have come since that was changed.
     answers: u32,
     has_answers: bool,
+    pub(super) counts: Transport,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Outbound<T> {
@@ -198,6 +202,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Outbound<T> {
             allowed: MAX_SINGLE_STREAMS,
             answers: 0,
             has_answers: false,
+            counts: Transport::default(),
         }
     }
 
@@ -236,6 +241,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Outbound<T> {
         }
         if let Some(at) = self.streams.iter_mut().position(|stream| !stream.cancel(id)) {
             let stream = self.streams.swap_remove(at);
+            self.counts.streams_reset += 1;
             self.queue.extend(stream.in_flight);
         }
     }
@@ -322,6 +328,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Outbound<T> {
                 return assigned;
             };
             if let Some(stream) = self.streams.get_mut(at) {
+                self.counts.outbound_streams_reused += u64::from(!stream.is_fresh());
                 stream.give(next, now);
             }
             assigned = true;
@@ -339,7 +346,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Outbound<T> {
         let Some(stream) = self.streams.get_mut(at) else {
             return Ok(());
         };
-        stream.write(cx, now).map_err(|error| end(&error))?;
+        stream.write(cx, now, budget).map_err(|error| end(&error))?;
         loop {
             match stream.exchange.poll_read(cx, now, budget) {
                 Poll::Pending => return Ok(()),
@@ -376,6 +383,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Outbound<T> {
             self.unsupported(events);
             return;
         }
+        let is_reset = matches!(end, End::Late | End::Bad) || !stream.in_flight.is_empty();
+        self.counts.streams_reset += u64::from(is_reset);
         if end == End::Early && stream.answered == 0 && !self.streams.is_empty() {
             // It was one too many for the peer, which serves on the others.
             self.allowed = self.allowed.min(self.streams.len());
@@ -432,11 +441,11 @@ fn take_answer<T: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<(), End> {
     // An answer that nobody awaits would shift every later one.
     let Some(first) = stream.pop_asked() else {
-        return Err(End::Over);
+        return Err(End::Bad);
     };
     if !response.answers(&first.request) {
         events.push_back(FromHandler::RequestFailed(first.id, RequestError::BadAnswer));
-        return Err(End::Over);
+        return Err(End::Bad);
     }
     events.push_back(FromHandler::ResponseReceived(first.id, response));
     stream.answered += 1;
@@ -453,7 +462,7 @@ fn fail_first<T: AsyncRead + AsyncWrite + Unpin>(
     if let Some(first) = stream.pop_asked() {
         events.push_back(FromHandler::RequestFailed(first.id, RequestError::BadAnswer));
     }
-    End::Over
+    End::Bad
 }
 
 fn end(error: &std::io::Error) -> End {

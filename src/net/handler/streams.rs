@@ -16,6 +16,7 @@ use crate::event::Mode;
 use crate::net::budget::{NodeBuffer, ReadBudget, Share};
 use crate::net::limits::Limits;
 use crate::net::messages::{FromHandler, Purpose, SEQUENCE_BITS, ToHandler};
+use crate::stats::{Statistic as _, Transport};
 use crate::time::{Duration, Instant, after, earliest};
 
 /// How often everything is moved on in one call; then the task is woken, and others have their turn. Chosen, not measured.
@@ -82,6 +83,7 @@ pub(super) struct Streams<T> {
     refused_at: Option<usize>,
     /// Since when the peer is not read from because of others.
     crowded: Option<Instant>,
+    counts: Transport,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Streams<T> {
@@ -101,6 +103,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Streams<T> {
             share: node.share(),
             refused_at: None,
             crowded: None,
+            counts: Transport::default(),
         }
     }
 
@@ -169,16 +172,19 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Streams<T> {
             match idle.min_by_key(|(_, stream)| stream.since()).map(|(at, _)| at) {
                 Some(oldest) => drop(self.inbound.remove(oldest)),
                 None => {
+                    self.counts.inbound_streams_refused += 1;
                     tracing::debug!("too many inbound streams, all of them busy; the new one is dropped");
                     return;
                 }
             }
         }
+        self.counts.inbound_streams_opened += 1;
         self.inbound.push_back(Inbound::new(stream, self.limits.max_frame, now));
     }
 
     /// A stream that was wanted is open.
     pub(super) fn opened(&mut self, purpose: Purpose, stream: T, now: Instant) {
+        self.counts.outbound_streams_opened += 1;
         match purpose {
             Purpose::Ask => self.outbound.opened(stream, now),
             Purpose::Announce => self.announcing.opened(stream, now),
@@ -191,6 +197,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Streams<T> {
 
     /// A stream that was wanted could not be opened.
     pub(super) fn opening_failed(&mut self, purpose: Purpose, error: RequestError) {
+        self.counts.outbound_streams_failed += 1;
         match purpose {
             Purpose::Ask => self.outbound.opening_failed(error, &mut self.events),
             Purpose::Announce | Purpose::Introduce => {
@@ -217,6 +224,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Streams<T> {
             }
             self.on_timeout(now);
         }
+        self.counts.handler_budget_exhausted += 1;
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -243,6 +251,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Streams<T> {
             let polled = stream.poll(cx, now, may_read, &mut self.budget);
             let request = match polled {
                 Poll::Ready(None) => {
+                    self.counts.streams_reset += u64::from(stream.is_reset());
                     held = held.saturating_sub(before);
                     self.share.set(held);
                     has_ended = true;
@@ -303,7 +312,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Streams<T> {
     /// Ends the streams whose time is up.
     pub(super) fn on_timeout(&mut self, now: Instant) {
         let limits = self.limits;
-        self.inbound.retain(|stream| stream.deadline(&limits).is_none_or(|deadline| deadline > now));
+        let reset = &mut self.counts.streams_reset;
+        self.inbound.retain(|stream| {
+            let stays = stream.deadline(&limits).is_none_or(|deadline| deadline > now);
+            *reset += u64::from(!stays && !stream.is_idle());
+            stays
+        });
         self.share.set(self.inbound.iter().map(Inbound::held).sum());
         self.crowded.take_if(|since| after(*since, RETRY) <= now);
         self.outbound.on_timeout(now, &mut self.events);
@@ -312,6 +326,21 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Streams<T> {
             self.deadline().is_none_or(|deadline| deadline > now),
             "a deadline that is not used up"
         );
+    }
+
+    /// Returns how many bytes have been moved that [`take_counts`](Self::take_counts) would return.
+    pub(super) const fn uncounted_bytes(&self) -> u64 {
+        self.budget.received + self.budget.sent
+    }
+
+    /// Returns what has happened since it was asked last.
+    pub(super) fn take_counts(&mut self) -> Transport {
+        let mut counts = std::mem::take(&mut self.counts);
+        counts.merge(&std::mem::take(&mut self.outbound.counts));
+        counts.merge(&std::mem::take(&mut self.announcing.counts));
+        counts.bytes_received = std::mem::take(&mut self.budget.received);
+        counts.bytes_sent = std::mem::take(&mut self.budget.sent);
+        counts
     }
 
     /// Returns what is yet to be told as the connection goes down.

@@ -243,11 +243,7 @@ impl World {
         self.network.note(9, n, 0);
         self.network.lose_all(n, refuses == Refuses::AtOnce);
         let now = self.network.now();
-        if let Some(node) = self.network.nodes.get_mut(n) {
-            node.life = Life::Gone(now, refuses);
-            node.mode = Mode::Client;
-            node.dht = None;
-        }
+        self.network.nodes.end(n, Life::Gone(now, refuses));
         self.lookups.forget(n);
     }
 

@@ -1,4 +1,4 @@
-//! Attempts: dialling one peer, one batch of its addresses after another, until it is connected, they are used up or
+//! Dialling: how a peer or an address gets connected, one batch of addresses after another, until it is, they are used up or
 //! nobody waits any more.
 //!
 //! Knows which requests wait for a connection, but not for whom they are made.
@@ -8,28 +8,18 @@ use std::collections::VecDeque;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
-use super::dials::{Attempt, Dial, Whom};
+use super::Peers;
+use super::blocked::BlockEvent;
+use super::dials::{Attempt, Dial, DialTarget, Ended};
+use super::known::{Known, Link};
+use super::outcome::AddressOutcome;
 use super::route::MAX_HEARSAY;
-use super::{Known, Link, Met, Peers};
 use crate::addrs::{Addresses, ip_of};
 use crate::config::IpDiversity;
 use crate::dht::io::{DialFailure, DialId, Output, Unreached};
 use crate::error::RequestError;
 use crate::event::QueryId;
 use crate::time::Instant;
-
-/// Of how many peers that the program blocks it is known when they are to be asked again; others are when somebody names
-/// them.
-const MAX_BARRED: usize = 128;
-
-/// What the program's own denials have shown of a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::dht) enum Standing {
-    /// It is denied, whatever else is let through.
-    Barred(PeerId),
-    /// It may be tried again.
-    Freed(PeerId),
-}
 
 fn next_batch(known: &Known, attempt: Option<&Attempt>, diversity: Option<&IpDiversity>) -> Vec<Multiaddr> {
     known.next_batch(attempt, |address| {
@@ -38,6 +28,36 @@ fn next_batch(known: &Known, attempt: Option<&Attempt>, diversity: Option<&IpDiv
 }
 
 impl Peers {
+    /// Connects to an address, whoever is there.
+    pub(in crate::dht) fn dial_address(
+        &mut self,
+        now: Instant,
+        query: QueryId,
+        address: Multiaddr,
+        out: &mut VecDeque<Output>,
+    ) {
+        self.dials.wait_for_address(now, query, address);
+        self.fill_slots(now, out);
+    }
+
+    /// Begins dials as long as there are slots.
+    pub(super) fn fill_slots(&mut self, now: Instant, out: &mut VecDeque<Output>) {
+        while let Some(target) = self.dials.next(now) {
+            match target {
+                DialTarget::Peer(peer) => self.dial_peer(now, peer, out),
+                DialTarget::Anybody(query) => {
+                    if let Some(address) = self.dials.address(query) {
+                        let addresses = vec![address];
+                        let id = self.dials.begin(now, target, addresses.clone());
+                        out.push_back(Output::Dial { id, peer: None, addresses, beside: false });
+                    }
+                }
+                // It does not wait: it begins at once or later.
+                DialTarget::Beside(_) => {}
+            }
+        }
+    }
+
     /// Dials a peer that waits for it, at its first addresses or at its next.
     pub(super) fn dial_peer(&mut self, now: Instant, peer: PeerId, out: &mut VecDeque<Output>) {
         let Some(known) = self.known.get_mut(&peer) else {
@@ -62,7 +82,7 @@ impl Peers {
             return;
         }
         known.link = Link::Dialling;
-        let id = self.dials.begin(now, Whom::Peer(peer), addresses.clone());
+        let id = self.dials.begin(now, DialTarget::Peer(peer), addresses.clone());
         if let Some(attempt) = self.dials.attempt(&peer) {
             let hearsay = addresses.iter().filter(|address| known.is_hearsay(address));
             attempt.hearsay.extend(hearsay.cloned());
@@ -79,7 +99,7 @@ impl Peers {
     }
 
     /// Returns whether a peer waits for a place that the program will give, as far as it looks.
-    pub(in crate::dht) fn is_held(&self, peer: &PeerId) -> bool {
+    pub(in crate::dht) fn awaits_dial_slot(&self, peer: &PeerId) -> bool {
         self.dials.trickle() && self.get(peer).is_some_and(|known| known.link == Link::Queued)
     }
 
@@ -116,6 +136,49 @@ impl Peers {
             self.dials.handle_timeout(now);
             self.fill_slots(now, out);
         }
+    }
+
+    /// A dial has failed: one of this node, or of somebody else to a peer that is waited for.
+    pub(in crate::dht) fn dial_failed(
+        &mut self,
+        now: Instant,
+        dial: Option<DialId>,
+        peer: Option<PeerId>,
+        error: &DialFailure,
+        out: &mut VecDeque<Output>,
+    ) {
+        let (id, dial) = (dial, dial.and_then(|id| self.dials.end(id, Ended::Failed(error))));
+        if let (DialFailure::Denied, Some(id), Some(dial)) = (error, id, &dial)
+            // That no second connection to a peer is let through says nothing of first ones.
+            && !matches!(dial.target, DialTarget::Beside(_))
+        {
+            self.dials.denied(now, id, dial.target);
+        }
+        match &dial {
+            Some(Dial { target: DialTarget::Anybody(query), .. }) if *error == DialFailure::Denied => {
+                self.address_denied(now, *query);
+            }
+            Some(Dial { target: DialTarget::Anybody(query), .. }) => {
+                self.address_outcomes.push_back(AddressOutcome { query: *query, result: Err(error.clone()) });
+            }
+            // The connection that there is stays as it is.
+            Some(Dial { target: DialTarget::Beside(_), .. }) => {}
+            Some(dial @ Dial { target: DialTarget::Peer(peer), .. }) => {
+                self.own_dial_failed(now, *peer, dial, error)
+            }
+            None => {
+                if let Some(known) = peer.and_then(|peer| self.known.get_mut(&peer))
+                    && known.link == Link::Awaiting
+                {
+                    // Somebody else failed, perhaps with other addresses than ours.
+                    known.link = Link::Idle;
+                }
+            }
+        }
+        if let Some(peer) = peer.or(dial.and_then(|dial| dial.target.peer())) {
+            self.serve(now, peer, out);
+        }
+        self.fill_slots(now, out);
     }
 
     /// A dial to a peer has failed: the addresses that were not tried are next, those that have arrived since included.
@@ -199,7 +262,7 @@ impl Peers {
             return;
         };
         known.denied();
-        let is_barred = known.is_barred(now);
+        let is_blocked = known.is_blocked(now);
         if let Some(attempt) = self.dials.attempt(&peer) {
             attempt.untry(&dial.addresses);
             if attempt.open > 0 {
@@ -207,18 +270,18 @@ impl Peers {
             }
         }
         self.dials.give_up_peer(peer);
-        if is_barred {
+        if is_blocked {
             known.link = Link::Idle;
             return self.fail_waiting(&peer, RequestError::DialRefused);
         }
         known.link = Link::Queued;
-        self.dials.wait_again(now, Whom::Peer(peer), self.request_timeout);
+        self.dials.wait_again(now, DialTarget::Peer(peer), self.request_timeout);
     }
 
     /// The program does not let a dial to an address through.
     pub(super) fn address_denied(&mut self, now: Instant, query: QueryId) {
-        if !self.dials.wait_again(now, Whom::Anybody(query), self.request_timeout) {
-            self.met.push_back(Met { query, result: Err(DialFailure::Denied) });
+        if !self.dials.wait_again(now, DialTarget::Anybody(query), self.request_timeout) {
+            self.address_outcomes.push_back(AddressOutcome { query, result: Err(DialFailure::Denied) });
         }
     }
 
@@ -238,10 +301,7 @@ impl Peers {
             self.dials.give_up_peer(suspect);
         }
         self.fail_waiting(&suspect, RequestError::DialRefused);
-        if self.barred.len() < MAX_BARRED {
-            self.barred.insert((until, suspect));
-        }
-        self.standings.push_back(Standing::Barred(suspect));
+        self.blocked.block(suspect, until);
     }
 
     /// Nobody waits for a dial any more, whose addresses have not answered in all that time.
@@ -250,6 +310,17 @@ impl Peers {
         if let Some(known) = self.known.get_mut(&peer) {
             tried.iter().for_each(|address| known.failed_at(address));
         }
+    }
+
+    /// Gives back the slot of a dial to an address that nobody waits for any more.
+    pub(in crate::dht) fn forget_address(
+        &mut self,
+        now: Instant,
+        query: QueryId,
+        out: &mut VecDeque<Output>,
+    ) {
+        self.dials.give_up_query(query);
+        self.fill_slots(now, out);
     }
 
     /// Gives back the slots of dials that have taken too long, and sees who may be dialled again.
@@ -261,24 +332,21 @@ impl Peers {
             self.expire_dial(id, relieved);
         }
         self.dials.handle_timeout(now);
-        while let Some((_, peer)) = self.barred.first().copied().filter(|(at, _)| *at <= now) {
-            self.barred.pop_first();
-            self.standings.push_back(Standing::Freed(peer));
-        }
+        self.blocked.handle_timeout(now);
     }
 
     fn expire_dial(&mut self, id: DialId, relieved: &mut Vec<PeerId>) {
-        let Some(dial) = self.dials.end(id) else {
+        let Some(dial) = self.dials.end(id, Ended::Silent) else {
             return;
         };
-        let peer = match dial.whom {
-            Whom::Anybody(query) => {
+        let peer = match dial.target {
+            DialTarget::Anybody(query) => {
                 let failure = DialFailure::unreachable(Unreached::Silent);
-                return self.met.push_back(Met { query, result: Err(failure) });
+                return self.address_outcomes.push_back(AddressOutcome { query, result: Err(failure) });
             }
             // The connection that there is stays as it is.
-            Whom::Beside(_) => return,
-            Whom::Peer(peer) => peer,
+            DialTarget::Beside(_) => return,
+            DialTarget::Peer(peer) => peer,
         };
         let Some(known) = self.known.get_mut(&peer).filter(|known| known.link == Link::Dialling) else {
             return;
@@ -293,7 +361,7 @@ impl Peers {
     }
 
     /// Returns what the program's denials have shown since it was asked last.
-    pub(in crate::dht) fn next_standing(&mut self) -> Option<Standing> {
-        self.standings.pop_front()
+    pub(in crate::dht) fn next_block_event(&mut self) -> Option<BlockEvent> {
+        self.blocked.next_event()
     }
 }
