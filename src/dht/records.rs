@@ -65,7 +65,7 @@ pub(super) struct Records {
 impl Records {
     pub(super) fn new(config: &crate::config::Records) -> Self {
         Self {
-            republish: Republish::new(config.publication, config.routing.replication_factor),
+            republish: Republish::new(config.publication_interval, config.replication_interval),
             publishers: Publishers::default(),
             handing: Handing::default(),
             looking: Looking::default(),
