@@ -80,16 +80,15 @@ const OFFERED: u32 = 20_000;
 
 /// A node whose table is full.
 fn ours(local: PeerId) -> Behaviour {
-    use libp2p_kademlia::dht::{ConnectionId, Input, Output};
+    use libp2p_kademlia::dht::{ConnectionId, Dht, Input, Output};
     let config = libp2p_kademlia::Config::default()
         .with_joining(libp2p_kademlia::Joining::OnRequest)
         .with_refresh_interval(None)
         .unwrap()
         .with_ip_diversity(None);
-    let mut behaviour = Behaviour::with_config(local, MemoryStore::new(local), config);
-    behaviour.set_mode(Some(Mode::Server));
     let now = Now::new(Instant::now(), SystemTime::now());
-    let dht = behaviour.dht_mut();
+    let mut dht = Dht::new(local, MemoryStore::new(local), config, [7; 32], now);
+    dht.set_mode(now, Some(Mode::Server));
     for n in 1..=OFFERED {
         let (peer, address, connection) = (peer(n), address(n), ConnectionId(n.into()));
         dht.handle_input(now, Input::AddressesLearned { peer, addresses: vec![address.clone()] });
@@ -108,7 +107,7 @@ fn ours(local: PeerId) -> Behaviour {
         dht.handle_input(now, Input::Disconnected { peer, connection });
     }
     while dht.poll_output().is_some() {}
-    behaviour
+    Behaviour::from_dht(dht)
 }
 
 fn theirs(local: PeerId) -> kad::Behaviour<kad::store::MemoryStore> {

@@ -210,6 +210,13 @@ impl Client {
     ///
     /// Returns what became of each peer, when most of them have stored it.
     ///
+    /// ```no_run
+    /// # async fn example(client: libp2p_kademlia::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let report = client.put("greeting", "good morning").await?;
+    /// println!("{} have stored it, {} have failed", report.stored.len(), report.failed.len());
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`PutRecordError`], which says what became of each peer.
     pub async fn put(
@@ -275,6 +282,18 @@ impl Client {
     }
 
     /// Searches the record of a key, and returns the first valid one. One that this node holds needs no network.
+    ///
+    /// ```no_run
+    /// # async fn example(client: libp2p_kademlia::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use libp2p_kademlia::GetRecordError;
+    ///
+    /// match client.get("greeting").await {
+    ///     Ok(record) => println!("{:?}", record.value),
+    ///     Err(GetRecordError::NotFound { .. }) => println!("nobody has put it"),
+    ///     Err(error) => return Err(error.into()),
+    /// }
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`GetRecordError::NotFound`] if none of the closest peers has one; others if it could not be searched.

@@ -1,233 +1,86 @@
 //! The configuration: every number and rule a user may change, with one set of defaults.
 //!
 //! Knows keys and addresses only. A value that would be invalid either has no representation or is refused here.
+//!
+//! [`Config`] has a setter for each value, and holds them in groups, which can be set as a whole: [`Routing`], [`Lookups`],
+//! [`Records`], [`Providers`], [`Limits`]. A [`ConfigBuilder`] checks all groups together.
 
+mod builder;
 pub(crate) mod least;
+mod limits;
+mod lookups;
 mod providers;
 mod records;
+mod routing;
 mod storing;
 mod timeouts;
 
 use std::fmt;
-use std::net::IpAddr;
-use std::num::{NonZeroU8, NonZeroU16, NonZeroUsize};
+use std::num::{NonZeroU8, NonZeroUsize};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use libp2p_core::Multiaddr;
 
-pub(crate) use providers::Providers;
-pub(crate) use records::Records;
-pub use records::{Caching, OwnRecords, StoreInserts};
+pub use builder::ConfigBuilder;
+pub use limits::Limits;
+pub use lookups::{Lookups, Parallelism};
+pub use providers::Providers;
+pub use records::{Caching, OwnRecords, Records, StoreInserts};
+pub use routing::{AddressFilter, BucketInserts, IpDiversity, Joining, K_VALUE, KeepAlive, Routing};
 pub use timeouts::{Percentile, TimeoutPolicy};
 
 use crate::error::ConfigError;
 use crate::key::{Key, KeyHash};
 use crate::time::{Duration, FAR};
 
-/// The `k` of the specification: 20 peers in a bucket, in an answer and in a result.
-pub const K_VALUE: NonZeroUsize = NonZeroUsize::new(20).unwrap();
-
 /// The name of the protocol in the public IPFS network.
 pub const PROTOCOL_NAME: &str = "/ipfs/kad/1.0.0";
-
-/// How a peer that has proved itself enters the routing table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum BucketInserts {
-    /// At once, if its bucket has room.
-    #[default]
-    OnConnected,
-    /// Only after [`add_address`](crate::Behaviour::add_address); others are reported as
-    /// [`RoutablePeer`](crate::Event::RoutablePeer).
-    Manual,
-}
-
-/// How many requests of one lookup are in flight: sent, unanswered and not past their soft timeout.
-///
-/// The closing or stall burst, when all that is left of the `k` closest is asked at once, comes on top: at most `k`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Parallelism {
-    /// Always so many: the α of the paper.
-    Fixed(NonZeroU8),
-    /// Starts with `start` and widens by one on each soft timeout, up to `max`.
-    Adaptive {
-        /// In flight at first.
-        start: NonZeroU8,
-        /// In flight at most, but not less than `start`.
-        max: NonZeroU8,
-    },
-}
-
-impl Parallelism {
-    pub(crate) const fn start(self) -> usize {
-        match self {
-            Self::Fixed(n) | Self::Adaptive { start: n, .. } => n.get() as usize,
-        }
-    }
-
-    pub(crate) const fn max(self) -> usize {
-        match self {
-            Self::Fixed(n) => n.get() as usize,
-            Self::Adaptive { start, max } => {
-                if start.get() > max.get() {
-                    start.get() as usize
-                } else {
-                    max.get() as usize
-                }
-            }
-        }
-    }
-}
-
-/// When the node joins the network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Joining {
-    /// By itself when the first seed or peer appears, and again with back-off while it is alone or knows few peers.
-    #[default]
-    Automatic,
-    /// Only by [`bootstrap`](crate::Behaviour::bootstrap).
-    OnRequest,
-}
-
-/// Which connections are kept open when nobody uses them. Others are closed by the swarm's idle timeout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum KeepAlive {
-    /// Those to the `k` peers of the routing table that are closest to this node.
-    #[default]
-    Closest,
-    /// Those to all peers of the routing table.
-    Table,
-    /// None.
-    Nobody,
-}
-
-/// How many peers of one IP group the routing table takes, against one hand filling it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IpDiversity {
-    /// Peers of one group in one bucket.
-    pub per_bucket: NonZeroU8,
-    /// Peers of one group in the whole table.
-    pub per_table: NonZeroU16,
-    /// Networks whose addresses belong to no group, each as an address and the length of its prefix in bits.
-    pub exempt: Vec<(IpAddr, u8)>,
-}
-
-impl Default for IpDiversity {
-    fn default() -> Self {
-        const TWO: NonZeroU8 = NonZeroU8::new(2).unwrap();
-        const THREE: NonZeroU16 = NonZeroU16::new(3).unwrap();
-        Self { per_bucket: TWO, per_table: THREE, exempt: Vec::new() }
-    }
-}
-
-impl IpDiversity {
-    /// Returns whether the address lies in an exempt network.
-    pub(crate) fn is_exempt(&self, ip: IpAddr) -> bool {
-        let bits = |ip: IpAddr| match ip.to_canonical() {
-            IpAddr::V4(ip) => (u128::from(ip.to_bits()) << 96, true),
-            IpAddr::V6(ip) => (ip.to_bits(), false),
-        };
-        self.exempt.iter().any(|(net, prefix)| {
-            let ((net, net_v4), (ip, ip_v4)) = (bits(*net), bits(ip));
-            let differing = (net ^ ip).leading_zeros();
-            net_v4 == ip_v4 && differing >= u32::from(*prefix)
-        })
-    }
-}
-
-/// Decides which addresses are kept and dialled: `true` keeps one.
-pub type AddressFilter = Arc<dyn Fn(&Multiaddr) -> bool + Send + Sync>;
 
 /// The configuration of a node. [`Config::default`] suits the public IPFS network and most others.
 ///
 /// Differs from `libp2p-kad`: built by `with_*`, and values that make no sense have no representation or are refused. Each
 /// duration has a least value, below which a node would do nothing else; [`Duration::MAX`] means never, as does whatever is
 /// longer than 30 years.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use libp2p_kademlia::config::{Config, Limits, Lookups};
+///
+/// // One by one:
+/// let config = Config::new("/my/kad/1.0.0")?.with_query_timeout(Duration::from_secs(20))?;
+///
+/// // In groups, with all that is wrong told at once:
+/// let lookups = Lookups { query_timeout: Duration::from_secs(20), ..Lookups::default() };
+/// let limits = Limits { stream_timeout: Duration::from_secs(5), ..Limits::default() };
+/// let config = config.with_lookups(lookups).with_limits(limits).build()?;
+/// assert_eq!(config.lookups().query_timeout, Duration::from_secs(20));
+/// # Ok::<(), libp2p_kademlia::ConfigError>(())
+/// ```
 #[derive(Clone)]
 pub struct Config {
     pub(crate) protocol_name: Arc<str>,
     pub(crate) key_hash: KeyHash,
     pub(crate) seed: Option<[u8; 32]>,
-    pub(crate) bucket_size: NonZeroU8,
-    pub(crate) replication: Option<NonZeroU8>,
-    pub(crate) replacements: u8,
-    pub(crate) grace: Duration,
-    pub(crate) bucket_inserts: BucketInserts,
-    pub(crate) diversity: Option<IpDiversity>,
-    pub(crate) parallelism: Parallelism,
-    pub(crate) beta: NonZeroU8,
-    pub(crate) paths: NonZeroU8,
-    pub(crate) query_timeout: Duration,
-    pub(crate) request_timeout: Duration,
-    pub(crate) soft_timeout: RangeInclusive<Duration>,
-    pub(crate) timeout_policy: TimeoutPolicy,
-    pub(crate) max_queries: NonZeroUsize,
-    pub(crate) max_dials: NonZeroUsize,
-    pub(crate) max_known_peers: NonZeroUsize,
-    pub(crate) max_seeds: NonZeroUsize,
-    pub(crate) address_filter: Option<AddressFilter>,
-    pub(crate) joining: Joining,
-    pub(crate) refresh_interval: Option<Duration>,
-    pub(crate) low_peers: usize,
-    pub(crate) keep_alive: KeepAlive,
-    pub(crate) max_frame: NonZeroUsize,
-    pub(crate) max_inbound_streams: NonZeroUsize,
-    pub(crate) inbound_idle: Duration,
-    pub(crate) outbound_idle: Duration,
-    pub(crate) stream_timeout: Duration,
-    pub(crate) max_connection_buffer: NonZeroUsize,
-    pub(crate) max_node_buffer: NonZeroUsize,
+    pub(crate) routing: Routing,
+    pub(crate) lookups: Lookups,
     pub(crate) records: Records,
     pub(crate) providers: Providers,
+    pub(crate) limits: Limits,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        #[expect(clippy::unwrap_used, reason = "constants, none of which is zero")]
-        const fn nz8(n: u8) -> NonZeroU8 {
-            NonZeroU8::new(n).unwrap()
-        }
-        #[expect(clippy::unwrap_used, reason = "constants, none of which is zero")]
-        const fn nz(n: usize) -> NonZeroUsize {
-            NonZeroUsize::new(n).unwrap()
-        }
-        const SECOND: Duration = Duration::from_secs(1);
         Self {
             protocol_name: PROTOCOL_NAME.into(),
             key_hash: Key::sha256,
             seed: None,
-            bucket_size: nz8(20),
-            replication: None,
-            replacements: 4,
-            grace: 720 * SECOND,
-            bucket_inserts: BucketInserts::OnConnected,
-            diversity: Some(IpDiversity::default()),
-            parallelism: Parallelism::Adaptive { start: nz8(4), max: nz8(6) },
-            beta: nz8(3),
-            paths: nz8(1),
-            query_timeout: 60 * SECOND,
-            request_timeout: 10 * SECOND,
-            soft_timeout: Duration::from_millis(50)..=5 * SECOND,
-            timeout_policy: TimeoutPolicy::Fitted,
-            max_queries: nz(1024),
-            max_dials: nz(64),
-            max_known_peers: nz(1024),
-            max_seeds: nz(256),
-            address_filter: None,
-            joining: Joining::Automatic,
-            refresh_interval: Some(600 * SECOND),
-            low_peers: 10,
-            keep_alive: KeepAlive::Closest,
-            max_frame: nz(128 * 1024),
-            max_inbound_streams: nz(32),
-            inbound_idle: 60 * SECOND,
-            outbound_idle: 30 * SECOND,
-            stream_timeout: 10 * SECOND,
-            max_connection_buffer: nz(256 * 1024),
-            max_node_buffer: nz(64 * 1024 * 1024),
+            routing: Routing::default(),
+            lookups: Lookups::default(),
             records: Records::default(),
-            providers: Providers::new(K_VALUE),
+            providers: Providers::default(),
+            limits: Limits::default(),
         }
     }
 }
@@ -238,16 +91,47 @@ impl Config {
     /// # Errors
     /// [`ConfigError::ProtocolName`] if the name does not begin with a slash.
     pub fn new(protocol_name: impl AsRef<str>) -> Result<Self, ConfigError> {
-        let name = protocol_name.as_ref();
-        if !name.starts_with('/') {
-            return Err(ConfigError::ProtocolName(name.to_owned()));
+        let config = Self { protocol_name: protocol_name.as_ref().into(), ..Self::default() };
+        config.check_name()?;
+        Ok(config)
+    }
+
+    fn check_name(&self) -> Result<(), ConfigError> {
+        if self.protocol_name.starts_with('/') {
+            Ok(())
+        } else {
+            Err(ConfigError::ProtocolName(self.protocol_name.to_string()))
         }
-        Ok(Self { protocol_name: name.into(), ..Self::default() })
     }
 
     /// Returns the name of the protocol. Networks of different names do not mix.
     pub fn protocol_name(&self) -> &str {
         &self.protocol_name
+    }
+
+    /// Returns the configuration of the routing table.
+    pub const fn routing(&self) -> &Routing {
+        &self.routing
+    }
+
+    /// Returns the configuration of lookups.
+    pub const fn lookups(&self) -> &Lookups {
+        &self.lookups
+    }
+
+    /// Returns the configuration of records.
+    pub const fn records(&self) -> &Records {
+        &self.records
+    }
+
+    /// Returns the configuration of providers.
+    pub const fn providers(&self) -> &Providers {
+        &self.providers
+    }
+
+    /// Returns the limits of the node.
+    pub const fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Sets the function from bytes to keys.
@@ -274,13 +158,13 @@ impl Config {
     /// nodes of a network should agree. Default: 20 (`spec`, "Replication parameter").
     #[must_use]
     pub fn with_bucket_size(mut self, k: NonZeroU8) -> Self {
-        self.bucket_size = k;
+        self.routing.bucket_size = k;
         self
     }
 
     /// Returns `k`.
     pub fn bucket_size(&self) -> NonZeroUsize {
-        self.bucket_size.into()
+        self.routing.bucket_size.into()
     }
 
     /// Sets how many of the closest peers hold a record or are told of a provider, and are asked for them: at most `k`.
@@ -290,13 +174,16 @@ impl Config {
     /// (`spec`, "Replication parameter").
     #[must_use]
     pub fn with_replication_factor(mut self, peers: NonZeroU8) -> Self {
-        self.replication = Some(peers);
+        self.routing.replication_factor = Some(peers);
         self
     }
 
     /// Returns how many of the closest peers hold a record.
     pub fn replication_factor(&self) -> NonZeroUsize {
-        self.replication.map_or(self.bucket_size, |peers| peers.min(self.bucket_size)).into()
+        self.routing
+            .replication_factor
+            .map_or(self.routing.bucket_size, |peers| peers.min(self.routing.bucket_size))
+            .into()
     }
 
     /// Sets how many peers wait for a place in each full bucket; the one that waits longest makes room for another.
@@ -304,7 +191,7 @@ impl Config {
     /// More fills a gap sooner, for some 250 bytes each. Default: 4 (paper §4.1 asks for a cache; its size is ours).
     #[must_use]
     pub fn with_replacement_cache(mut self, peers: u8) -> Self {
-        self.replacements = peers;
+        self.routing.replacement_cache = peers;
         self
     }
 
@@ -317,14 +204,14 @@ impl Config {
     /// # Errors
     /// [`ConfigError::TooShort`] if it is shorter.
     pub fn with_grace_period(mut self, grace: Duration) -> Result<Self, ConfigError> {
-        self.grace = least::span("grace period", least::GRACE, grace)?;
+        self.routing.grace_period = least::GRACE_PERIOD.span(grace)?;
         Ok(self)
     }
 
     /// Sets how peers enter the routing table. Default: [`BucketInserts::OnConnected`].
     #[must_use]
     pub fn with_bucket_inserts(mut self, inserts: BucketInserts) -> Self {
-        self.bucket_inserts = inserts;
+        self.routing.bucket_inserts = inserts;
         self
     }
 
@@ -334,7 +221,7 @@ impl Config {
     /// out. Default: 2 per bucket, 3 per table (IPFS Kademlia DHT `spec`).
     #[must_use]
     pub fn with_ip_diversity(mut self, limits: impl Into<Option<IpDiversity>>) -> Self {
-        self.diversity = limits.into();
+        self.routing.ip_diversity = limits.into();
         self
     }
 
@@ -344,7 +231,7 @@ impl Config {
     /// `tests/sim/golden/parallelism.txt`, 10,000 nodes of which one or three in ten are silent).
     #[must_use]
     pub fn with_parallelism(mut self, parallelism: Parallelism) -> Self {
-        self.parallelism = parallelism;
+        self.lookups.parallelism = parallelism;
         self
     }
 
@@ -353,7 +240,7 @@ impl Config {
     /// Default: 3 (`go-libp2p-kad-dht`).
     #[must_use]
     pub fn with_beta(mut self, beta: NonZeroU8) -> Self {
-        self.beta = beta;
+        self.lookups.beta = beta;
         self
     }
 
@@ -364,7 +251,7 @@ impl Config {
     /// `tests/sim/golden/colluders.txt`; S/Kademlia). Default: 1.
     #[must_use]
     pub fn with_disjoint_paths(mut self, paths: NonZeroU8) -> Self {
-        self.paths = paths;
+        self.lookups.disjoint_paths = paths;
         self
     }
 
@@ -374,7 +261,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError::TooShort`] if it is shorter.
     pub fn with_query_timeout(mut self, timeout: Duration) -> Result<Self, ConfigError> {
-        self.query_timeout = least::span("query timeout", least::ANSWER, timeout)?;
+        self.lookups.query_timeout = least::QUERY_TIMEOUT.span(timeout)?;
         Ok(self)
     }
 
@@ -385,7 +272,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError::TooShort`] if it is shorter, [`ConfigError::SoftTimeouts`] if a soft timeout could be longer.
     pub fn with_request_timeout(mut self, timeout: Duration) -> Result<Self, ConfigError> {
-        self.request_timeout = least::span("request timeout", least::ANSWER, timeout)?;
+        self.lookups.request_timeout = least::REQUEST_TIMEOUT.span(timeout)?;
         self.checked()
     }
 
@@ -398,8 +285,8 @@ impl Config {
     /// request timeout.
     pub fn with_soft_timeout(mut self, range: RangeInclusive<Duration>) -> Result<Self, ConfigError> {
         let (start, end) = range.into_inner();
-        let start = least::span("soft timeout", least::SOFT, start)?;
-        self.soft_timeout = start..=end.min(FAR);
+        let start = least::SOFT_TIMEOUT.span(start)?;
+        self.lookups.soft_timeout = start..=end.min(FAR);
         self.checked()
     }
 
@@ -411,30 +298,26 @@ impl Config {
     /// `tests/sim/golden/timeout-policies.txt`).
     #[must_use]
     pub fn with_timeout_policy(mut self, policy: TimeoutPolicy) -> Self {
-        self.timeout_policy = policy;
+        self.lookups.timeout_policy = policy;
         self
     }
 
     fn checked(self) -> Result<Self, ConfigError> {
-        let ordered = self.soft_timeout.start() <= self.soft_timeout.end();
-        if ordered && *self.soft_timeout.end() <= self.request_timeout {
-            Ok(self)
-        } else {
-            Err(ConfigError::SoftTimeouts)
-        }
+        self.lookups.check_order()?;
+        Ok(self)
     }
 
     /// Sets how many queries run at once; one more ends at once with an error. Default: 1,024.
     #[must_use]
     pub fn with_max_queries(mut self, queries: NonZeroUsize) -> Self {
-        self.max_queries = queries;
+        self.limits.max_queries = queries;
         self
     }
 
     /// Sets how many dials are under way at once; more wait their turn. Default: 64.
     #[must_use]
     pub fn with_max_dials(mut self, dials: NonZeroUsize) -> Self {
-        self.max_dials = dials;
+        self.limits.max_dials = dials;
         self
     }
 
@@ -444,14 +327,14 @@ impl Config {
     /// some 300 bytes each.
     #[must_use]
     pub fn with_max_known_peers(mut self, peers: NonZeroUsize) -> Self {
-        self.max_known_peers = peers;
+        self.limits.max_known_peers = peers;
         self
     }
 
     /// Sets how many seeds are kept; one more is refused. Default: 256.
     #[must_use]
     pub fn with_max_seeds(mut self, seeds: NonZeroUsize) -> Self {
-        self.max_seeds = seeds;
+        self.limits.max_seeds = seeds;
         self
     }
 
@@ -464,14 +347,14 @@ impl Config {
         mut self,
         filter: impl Fn(&Multiaddr) -> bool + Send + Sync + 'static,
     ) -> Self {
-        self.address_filter = Some(Arc::new(filter));
+        self.routing.address_filter = Some(Arc::new(filter));
         self
     }
 
     /// Sets when the node joins the network. Default: [`Joining::Automatic`].
     #[must_use]
     pub fn with_joining(mut self, joining: Joining) -> Self {
-        self.joining = joining;
+        self.routing.joining = joining;
         self
     }
 
@@ -482,7 +365,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError::TooShort`] if it is shorter.
     pub fn with_refresh_interval(mut self, interval: Option<Duration>) -> Result<Self, ConfigError> {
-        self.refresh_interval = least::interval("refresh interval", least::REFRESH, interval)?;
+        self.routing.refresh_interval = least::REFRESH_INTERVAL.interval(interval)?;
         Ok(self)
     }
 
@@ -491,14 +374,14 @@ impl Config {
     /// Default: 10 (`go-libp2p-kad-dht`).
     #[must_use]
     pub fn with_low_peers(mut self, peers: usize) -> Self {
-        self.low_peers = peers;
+        self.routing.low_peers = peers;
         self
     }
 
     /// Sets which unused connections are kept open. Default: [`KeepAlive::Closest`].
     #[must_use]
     pub fn with_keep_alive(mut self, keep_alive: KeepAlive) -> Self {
-        self.keep_alive = keep_alive;
+        self.routing.keep_alive = keep_alive;
         self
     }
 
@@ -509,7 +392,7 @@ impl Config {
     /// `libp2p-kad` reads 16 KiB.
     #[must_use]
     pub fn with_max_message_size(mut self, bytes: NonZeroUsize) -> Self {
-        self.max_frame = bytes;
+        self.limits.max_message_size = bytes;
         self
     }
 
@@ -518,7 +401,7 @@ impl Config {
     /// One more closes the oldest that is idle, or is refused if none is. Default: 32 (`libp2p-kad`).
     #[must_use]
     pub fn with_max_inbound_streams(mut self, streams: NonZeroUsize) -> Self {
-        self.max_inbound_streams = streams;
+        self.limits.max_inbound_streams = streams;
         self
     }
 
@@ -528,7 +411,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError::TooShort`] if it is shorter.
     pub fn with_inbound_idle_timeout(mut self, timeout: Duration) -> Result<Self, ConfigError> {
-        self.inbound_idle = least::span("inbound idle timeout", least::ANSWER, timeout)?;
+        self.limits.inbound_idle_timeout = least::INBOUND_IDLE_TIMEOUT.span(timeout)?;
         Ok(self)
     }
 
@@ -540,7 +423,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError::TooShort`] if it is shorter.
     pub fn with_outbound_idle_timeout(mut self, timeout: Duration) -> Result<Self, ConfigError> {
-        self.outbound_idle = least::span("outbound idle timeout", least::ANSWER, timeout)?;
+        self.limits.outbound_idle_timeout = least::OUTBOUND_IDLE_TIMEOUT.span(timeout)?;
         Ok(self)
     }
 
@@ -550,7 +433,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError::TooShort`] if it is shorter.
     pub fn with_stream_timeout(mut self, timeout: Duration) -> Result<Self, ConfigError> {
-        self.stream_timeout = least::span("stream timeout", least::ANSWER, timeout)?;
+        self.limits.stream_timeout = least::STREAM_TIMEOUT.span(timeout)?;
         Ok(self)
     }
 
@@ -562,7 +445,7 @@ impl Config {
     /// for 50 kB and read nothing held 254 MB without a limit).
     #[must_use]
     pub fn with_max_connection_buffer(mut self, bytes: NonZeroUsize) -> Self {
-        self.max_connection_buffer = bytes;
+        self.limits.max_connection_buffer = bytes;
         self
     }
 
@@ -573,22 +456,25 @@ impl Config {
     /// each connection. Default: 64 MiB, 256 connections that hold all they may.
     #[must_use]
     pub fn with_max_node_buffer(mut self, bytes: NonZeroUsize) -> Self {
-        self.max_node_buffer = bytes;
+        self.limits.max_node_buffer = bytes;
         self
     }
 }
 
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { protocol_name, key_hash, seed, routing, lookups, records, providers, limits } = self;
         f.debug_struct("Config")
-            .field("protocol_name", &self.protocol_name)
-            .field("bucket_size", &self.bucket_size)
-            .field("replication", &self.replication)
-            .field("parallelism", &self.parallelism)
-            .field("paths", &self.paths)
-            .field("query_timeout", &self.query_timeout)
-            .field("request_timeout", &self.request_timeout)
-            .finish_non_exhaustive()
+            .field("protocol_name", protocol_name)
+            .field("key_hash", key_hash)
+            // Whoever knows it knows what the node will choose.
+            .field("seed", &seed.map(|_| format_args!("..")))
+            .field("routing", routing)
+            .field("lookups", lookups)
+            .field("records", records)
+            .field("providers", providers)
+            .field("limits", limits)
+            .finish()
     }
 }
 
@@ -606,19 +492,5 @@ mod tests {
         assert!(Config::default().with_soft_timeout(second..=11 * second).is_err());
         assert!(Config::default().with_request_timeout(4 * second).is_err());
         assert!(Config::default().with_request_timeout(5 * second).is_ok());
-    }
-
-    #[test]
-    fn exempt_networks() {
-        let limits = IpDiversity {
-            exempt: vec![("203.0.113.0".parse().unwrap(), 24), ("2001:db8::".parse().unwrap(), 32)],
-            ..IpDiversity::default()
-        };
-        let exempt = |ip: &str| limits.is_exempt(ip.parse().unwrap());
-        assert!(exempt("203.0.113.9") && exempt("2001:db8:1::1") && exempt("::ffff:203.0.113.9"));
-        assert!(!exempt("203.0.114.9") && !exempt("2001:db9::1"));
-        let everything = IpDiversity { exempt: vec![("0.0.0.0".parse().unwrap(), 0)], ..limits };
-        assert!(everything.is_exempt("9.9.9.9".parse().unwrap()));
-        assert!(!everything.is_exempt("2001:db8::1".parse().unwrap()), "families apart");
     }
 }

@@ -72,6 +72,30 @@ use view::Parts;
 /// 5. Time moves on: after [`handle_timeout`](Self::handle_timeout) at `now`, [`poll_timeout`](Self::poll_timeout) is `None`
 ///    or later than `now`.
 ///
+/// Commands take ids by value, getters by reference.
+///
+/// ```
+/// use libp2p_kademlia::dht::{Dht, Output};
+/// use libp2p_kademlia::time::{Instant, Now, SystemTime};
+/// use libp2p_kademlia::{Config, store::MemoryStore};
+///
+/// # let peer = || libp2p_identity::Keypair::generate_ed25519().public().to_peer_id();
+/// let (local, friend) = (peer(), peer());
+/// let now = Now::new(Instant::now(), SystemTime::now());
+/// let mut dht = Dht::new(local, MemoryStore::new(local), Config::default(), [7; 32], now);
+/// dht.add_address(now, friend, "/ip4/203.0.113.7/tcp/4001".parse()?);
+///
+/// let mut dialled = Vec::new();
+/// while let Some(output) = dht.poll_output() {
+///     if let Output::Dial { peer, .. } = output {
+///         dialled.push(peer); // and when it is there: handle_input(now, Input::Connected { .. })
+///     }
+/// }
+/// assert_eq!(dialled, [Some(friend)]);
+/// assert!(dht.poll_timeout().is_some(), "it is to be called again, whatever happens");
+/// # Ok::<(), libp2p_core::multiaddr::Error>(())
+/// ```
+///
 /// # What it decides
 /// Everything: whom to dial and when, whom to ask, who enters the routing table, what is answered.
 ///

@@ -69,6 +69,17 @@ impl Client {
     /// and [`Advertisement::first`] tells why. A name that is advertised several times at once is until the last one is
     /// dropped. A store on disk takes no note of it: after a restart nothing is advertised that is not advertised anew.
     ///
+    /// ```no_run
+    /// # async fn example(client: libp2p_kademlia::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let lobby = client.advertise("my-app/lobby").await?;
+    /// if let Err(error) = lobby.first() {
+    ///     println!("nobody knows yet that we are in the {}: {error}", lobby.name());
+    /// }
+    /// // … and when we leave:
+    /// drop(lobby);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`AddProviderError::Store`] if as many keys are advertised as may be; [`QueryError::Closed`] if the swarm is gone,
     /// [`QueryError::Busy`] if too many calls wait.
@@ -98,6 +109,17 @@ impl Client {
     ///
     /// Each peer comes once; one that comes a second time had no addresses before. This node itself is left out. The network
     /// is asked at once, a second later, and then after twice as long each time, up to five minutes.
+    ///
+    /// ```no_run
+    /// # async fn example(client: libp2p_kademlia::Client) {
+    /// use futures::StreamExt as _;
+    ///
+    /// let mut peers = client.discover("my-app/lobby");
+    /// while let Some(peer) = peers.next().await {
+    ///     println!("{} is there, at {:?}", peer.peer_id, peer.addrs); // to be dialled
+    /// }
+    /// # }
+    /// ```
     pub fn discover(&self, name: impl AsRef<str>) -> Providers {
         let key = rendezvous_key(name.as_ref());
         self.find(key.clone(), Command::WatchProviders { key }, Some(self.local_peer_id()))

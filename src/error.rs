@@ -38,6 +38,13 @@ pub enum ConfigError {
         /// The least that it may be.
         least: Duration,
     },
+    /// Several things are wrong, at least two, each of another kind or of another value: all must be set right.
+    #[error("{}", several(.0))]
+    Several(Vec<ConfigError>),
+}
+
+fn several(errors: &[ConfigError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// Why one request to one peer brought no answer.

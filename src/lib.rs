@@ -3,26 +3,56 @@
 //! It speaks `/ipfs/kad/1.0.0`, or a protocol name of your own, with every other implementation. Add a [`Behaviour`] to
 //! your swarm, beside `identify`, and that is all the wiring there is:
 //!
-//! ```
+//! ```no_run
+//! use libp2p::futures::StreamExt as _;
+//! use libp2p::{SwarmBuilder, identify, noise, swarm::NetworkBehaviour, tcp, yamux};
 //! use libp2p_kademlia::{Behaviour, Mode, store::MemoryStore};
 //!
-//! # let keypair = libp2p_identity::Keypair::generate_ed25519();
-//! let peer_id = keypair.public().to_peer_id();
-//! let mut kademlia = Behaviour::new(peer_id, MemoryStore::new(peer_id));
-//! kademlia.set_mode(Some(Mode::Server)); // if others can dial this node
-//! let client = kademlia.client();        // a handle for other tasks
+//! #[derive(NetworkBehaviour)]
+//! struct Node { kademlia: Behaviour, identify: identify::Behaviour }
+//!
+//! # async fn run(friend: libp2p::PeerId, at: libp2p::Multiaddr) -> Result<(), Box<dyn std::error::Error>> {
+//! let builder = SwarmBuilder::with_new_identity().with_tokio();
+//! let builder = builder.with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)?;
+//! let mut swarm = builder.with_behaviour(|key| {
+//!     let id = key.public().to_peer_id();
+//!     let identify = identify::Behaviour::new(identify::Config::new("/app/1.0.0".into(), key.public()));
+//!     Node { kademlia: Behaviour::new(id, MemoryStore::new(id)), identify }
+//! })?.build();
+//! swarm.listen_on("/ip4/0.0.0.0/tcp/0".parse()?)?;
+//! swarm.behaviour_mut().kademlia.set_mode(Some(Mode::Server)); // if others can dial this node
+//! swarm.behaviour_mut().kademlia.add_address(&friend, at);     // it joins by itself
+//! let client = swarm.behaviour().kademlia.client();            // for other tasks, on any executor
+//! tokio::spawn(async move { loop { swarm.select_next_some().await; } });
+//! println!("{} nodes are closest", client.closest_peers(*b"any bytes").await?.len());
+//! # Ok(()) }
 //! ```
 //!
-//! # Where to look
-//! - [`Behaviour`] for the swarm, [`Client`] for everybody else, [`Event`] for what happens, [`Config`] for every number.
-//! - [`dht::Dht`] is the protocol itself: one pure, deterministic state machine without I/O, clock or entropy. Whoever
-//!   has another transport or encoding drives it himself.
-//! - [`wire`] turns bytes into messages and back; [`routing`] is the routing table, usable alone.
+//! # A tour
+//! 1. **Find each other**: [`Client::advertise`] a name and [`Client::discover`] who else does; below them lie
+//!    [`Client::provide`] and [`Client::providers`].
+//! 2. **Keep values**: [`Client::put`] and [`Client::get`]; a [`Validator`](validate::Validator) says which are valid and
+//!    which of two stands. A [`RecordStore`](store::RecordStore) keeps those of others: [`MemoryStore`](store::MemoryStore),
+//!    `store::Redb` on disk (feature `redb`), or your own.
+//! 3. **Watch**: [`Event`] says what happens, [`Client::routing_table`] who is known, [`Client::stats`] how much of everything
+//!    there was, and each error what became of every peer
+//!    that was asked.
+//! 4. **Configure**: [`Config`] has every number with its default and where that comes from, value by value or in groups
+//!    ([`config::Routing`], [`config::Lookups`], [`config::Records`], [`config::Providers`], [`config::Limits`]).
+//! 5. **Simulate**: `sim` runs thousands of real nodes on virtual time (feature `simulator`).
+//! 6. **Drive it yourself**: [`dht::Dht`] is the protocol itself: one pure, deterministic state machine without I/O, clock or
+//!    entropy, for whoever has another transport or encoding. [`wire`] turns bytes into messages and back; [`routing`] is the
+//!    routing table, usable alone.
+//!
+//! # Features
+//! None is on by default. `redb`: `store::Redb`. `ipns`: `validate::Ipns`. `serde`: [`RecordKey`] can be serialized.
+//! `simulator`: `sim`. `fuzzing` is for this crate's own fuzz targets, and no part of the interface.
 //!
 //! # Discrepancies
 //! Where this crate differs from the specification or from `libp2p-kad`, the item says so; the README lists what changes
 //! for an application that moves over.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     test,
     expect(
@@ -34,7 +64,7 @@
 pub mod addrs;
 mod client;
 pub mod command;
-mod config;
+pub mod config;
 pub mod dht;
 mod discovery;
 mod error;
@@ -49,6 +79,7 @@ mod record;
 mod rng;
 pub mod routing;
 #[cfg(feature = "simulator")]
+#[cfg_attr(docsrs, doc(cfg(feature = "simulator")))]
 pub mod sim;
 pub mod stats;
 pub mod store;
@@ -59,8 +90,8 @@ pub mod wire;
 pub use addrs::Addresses;
 pub use client::{Client, Found};
 pub use config::{
-    AddressFilter, BucketInserts, Caching, Config, IpDiversity, Joining, K_VALUE, KeepAlive, OwnRecords,
-    PROTOCOL_NAME, Parallelism, Percentile, StoreInserts, TimeoutPolicy,
+    AddressFilter, BucketInserts, Caching, Config, ConfigBuilder, IpDiversity, Joining, K_VALUE, KeepAlive,
+    OwnRecords, PROTOCOL_NAME, Parallelism, Percentile, StoreInserts, TimeoutPolicy,
 };
 pub use dht::QueryRef;
 pub use discovery::{Advertisement, rendezvous_key};

@@ -371,7 +371,7 @@ impl World {
             14 => drop(self.dht.find_closest(self.now, vec![n, arg])),
             15 => drop(self.dht.find_peer(self.now, id)),
             16 => self.command(n, arg),
-            17 => drop(self.dht.remove_peer(self.now, &id)),
+            17 => drop(self.dht.remove_peer(self.now, id)),
             18 => {
                 let modes = [None, Some(Mode::Client), Some(Mode::Server)];
                 self.dht.set_mode(self.now, modes[usize::from(arg % 3)]);
@@ -611,7 +611,7 @@ impl World {
             14 => drop(self.dht.remove_record(self.now, &key)),
             15 => drop(self.dht.find_node_at(self.now, peer(n), vec![n])),
             16 => drop(self.dht.get_record_at(self.now, peer(n), key)),
-            17 => drop(self.dht.remove_address(self.now, &peer(n), &address(n))),
+            17 => drop(self.dht.remove_address(self.now, peer(n), &address(n))),
             18 => {
                 let ends = self.now.wall + Duration::from_secs(u64::from(n) * 8);
                 let record = Record { expires: Some(ends), ..Record::new(key, "ends") };

@@ -21,6 +21,20 @@ impl Client {
     /// [`stop_providing`](Self::stop_providing), and tries again by itself if too few could be told. Dropping the future
     /// does not change that. Nobody is told who could not use any of this node's addresses.
     ///
+    /// ```no_run
+    /// # async fn example(client: libp2p_kademlia::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use futures::StreamExt as _;
+    ///
+    /// let report = client.provide("a file").await?;
+    /// println!("{} peers were told", report.sent.len());
+    /// // Elsewhere:
+    /// let mut providers = client.providers("a file");
+    /// while let Some(peer) = providers.next().await {
+    ///     println!("{} has it, at {:?}", peer.peer_id, peer.addrs);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`AddProviderError`], which says what became of each peer. After [`QueryError::Busy`](crate::QueryError::Busy)
     /// and [`QueryError::Closed`](crate::QueryError::Closed) the node knows nothing of the key; after the others it tries again,

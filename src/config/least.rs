@@ -6,37 +6,77 @@
 use crate::error::ConfigError;
 use crate::time::{Duration, FAR};
 
-/// The least grace period: each peer of a table is asked once in that time, which for 200 are 20 requests a second.
-pub(super) const GRACE: Duration = Duration::from_secs(10);
-
-/// The least time between two lookups of the same bucket: of up to 17, each of some 20 requests.
-pub(super) const REFRESH: Duration = Duration::from_secs(10);
-
-/// The least time for somebody else to act in: less than a round trip on the Internet.
-pub(super) const ANSWER: Duration = Duration::from_millis(100);
-
-/// The least soft timeout, about a round trip within a machine: one that is always over asks all candidates at once.
-pub(super) const SOFT: Duration = Duration::from_millis(1);
-
-/// The least time that anything stored lasts: the protocol counts in seconds.
-pub(super) const TTL: Duration = Duration::from_secs(1);
-
-/// The least time after which what is stored is put or announced anew: each costs a lookup and `k` requests.
-pub(super) const PUBLICATION: Duration = Duration::from_secs(60);
-
-/// Takes a duration that is not too short. What is so long that it means never is as long as sums of it can be.
-pub(super) fn span(what: &'static str, least: Duration, given: Duration) -> Result<Duration, ConfigError> {
-    if given < least { Err(ConfigError::TooShort { what, least }) } else { Ok(given.min(FAR)) }
-}
-
-/// Takes the time after which something happens again, or never.
-pub(super) fn interval(
+/// A duration of the configuration and the least that it may be.
+pub(super) struct Least {
     what: &'static str,
     least: Duration,
-    given: Option<Duration>,
-) -> Result<Option<Duration>, ConfigError> {
-    let given = given.map(|given| span(what, least, given)).transpose()?;
-    Ok(given.filter(|given| *given < FAR))
+}
+
+/// Each peer of a table is asked once in that time, which for 200 are 20 requests a second.
+pub(super) const GRACE_PERIOD: Least = Least::new("grace period", Duration::from_secs(10));
+
+/// A lookup of each of up to 17 buckets, of some 20 requests, in that time.
+pub(super) const REFRESH_INTERVAL: Least = Least::new("refresh interval", Duration::from_secs(10));
+
+/// The least time for somebody else to act in: less than a round trip on the Internet.
+const ANSWER: Duration = Duration::from_millis(100);
+
+pub(super) const QUERY_TIMEOUT: Least = Least::new("query timeout", ANSWER);
+pub(super) const REQUEST_TIMEOUT: Least = Least::new("request timeout", ANSWER);
+pub(super) const INBOUND_IDLE_TIMEOUT: Least = Least::new("inbound idle timeout", ANSWER);
+pub(super) const OUTBOUND_IDLE_TIMEOUT: Least = Least::new("outbound idle timeout", ANSWER);
+pub(super) const STREAM_TIMEOUT: Least = Least::new("stream timeout", ANSWER);
+pub(super) const HELD_FOR: Least = Least::new("time for which records are held", ANSWER);
+
+/// About a round trip within a machine: one that is always over asks all candidates at once.
+pub(super) const SOFT_TIMEOUT: Least = Least::new("soft timeout", Duration::from_millis(1));
+
+/// The least time that anything stored lasts: the protocol counts in seconds.
+const TTL: Duration = Duration::from_secs(1);
+
+pub(super) const RECORD_TTL: Least = Least::new("record TTL", TTL);
+pub(super) const PROVIDER_TTL: Least = Least::new("provider TTL", TTL);
+
+/// The least time after which what is stored is put or announced anew: each costs a lookup and `k` requests.
+const PUBLICATION: Duration = Duration::from_secs(60);
+
+pub(super) const PUBLICATION_INTERVAL: Least = Least::new("publication interval", PUBLICATION);
+pub(super) const REPLICATION_INTERVAL: Least = Least::new("replication interval", PUBLICATION);
+pub(super) const PROVIDER_PUBLICATION_INTERVAL: Least =
+    Least::new("provider publication interval", PUBLICATION);
+
+impl Least {
+    const fn new(what: &'static str, least: Duration) -> Self {
+        Self { what, least }
+    }
+
+    /// Takes a duration that is not too short. What is so long that it means never is as long as sums of it can be.
+    pub(super) fn span(&self, given: Duration) -> Result<Duration, ConfigError> {
+        let Self { what, least } = *self;
+        if given < least { Err(ConfigError::TooShort { what, least }) } else { Ok(given.min(FAR)) }
+    }
+
+    /// Takes the time after which something happens again, or never.
+    pub(super) fn interval(&self, given: Option<Duration>) -> Result<Option<Duration>, ConfigError> {
+        let given = given.map(|given| self.span(given)).transpose()?;
+        Ok(given.filter(|given| *given < FAR))
+    }
+
+    /// Takes a duration as [`span`](Self::span) does, in its place, or notes what is wrong.
+    pub(super) fn check(&self, given: &mut Duration, wrong: &mut Vec<ConfigError>) {
+        match self.span(*given) {
+            Ok(taken) => *given = taken,
+            Err(error) => wrong.push(error),
+        }
+    }
+
+    /// Takes a duration as [`interval`](Self::interval) does, in its place, or notes what is wrong.
+    pub(super) fn check_interval(&self, given: &mut Option<Duration>, wrong: &mut Vec<ConfigError>) {
+        match self.interval(*given) {
+            Ok(taken) => *given = taken,
+            Err(error) => wrong.push(error),
+        }
+    }
 }
 
 /// Each duration of the configuration: its name, the least it may be, and how to set it.
@@ -49,15 +89,17 @@ pub(crate) mod tests {
     pub(crate) type Set = fn(Config, Duration) -> Result<Config, ConfigError>;
 
     pub(crate) const ALL: [(&str, Duration, Set); 14] = [
-        ("grace period", GRACE, Config::with_grace_period),
+        ("grace period", GRACE_PERIOD.least, Config::with_grace_period),
         ("query timeout", ANSWER, Config::with_query_timeout),
         ("request timeout", ANSWER, |config, timeout| {
-            config.with_soft_timeout(SOFT..=SOFT)?.with_request_timeout(timeout)
+            config.with_soft_timeout(SOFT_TIMEOUT.least..=SOFT_TIMEOUT.least)?.with_request_timeout(timeout)
         }),
-        ("soft timeout", SOFT, |config, soft| {
+        ("soft timeout", SOFT_TIMEOUT.least, |config, soft| {
             config.with_request_timeout(Duration::MAX)?.with_soft_timeout(soft..=soft)
         }),
-        ("refresh interval", REFRESH, |config, interval| config.with_refresh_interval(Some(interval))),
+        ("refresh interval", REFRESH_INTERVAL.least, |config, interval| {
+            config.with_refresh_interval(Some(interval))
+        }),
         ("inbound idle timeout", ANSWER, Config::with_inbound_idle_timeout),
         ("outbound idle timeout", ANSWER, Config::with_outbound_idle_timeout),
         ("stream timeout", ANSWER, Config::with_stream_timeout),
@@ -89,9 +131,9 @@ pub(crate) mod tests {
     fn the_longest_of_what_repeats_is_never() {
         for never in [Some(Duration::MAX), Some(FAR), None] {
             let config = Config::default().with_refresh_interval(never).unwrap();
-            assert_eq!(config.refresh_interval, None);
+            assert_eq!(config.routing.refresh_interval, None);
             let config = config.with_record_ttl(never).unwrap().with_publication_interval(never).unwrap();
-            assert_eq!((config.records.ttl, config.records.publication), (None, None));
+            assert_eq!((config.records.record_ttl, config.records.publication_interval), (None, None));
         }
     }
 }

@@ -1,33 +1,62 @@
-//! What is done with providers: how many are told, how long they are believed, when others are told again.
+//! The configuration of providers: how many are told, how long they are believed, when others are told again.
 
 use std::num::{NonZeroU8, NonZeroUsize};
 
+use super::least;
+use super::routing::K_VALUE;
+use crate::error::ConfigError;
 use crate::time::Duration;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// What is done with providers.
-#[derive(Clone, Debug)]
-pub(crate) struct Providers {
-    pub(crate) ttl: Duration,
-    pub(crate) publication: Option<Duration>,
-    pub(crate) enough: NonZeroU8,
-    pub(crate) max_of_answer: NonZeroUsize,
+/// The configuration of providers: how long they are believed, and how they are announced.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use libp2p_kademlia::config::{Config, Providers};
+///
+/// let providers = Providers { provider_ttl: Duration::from_secs(3600), ..Providers::default() };
+/// let config = Config::builder().with_providers(providers).build()?;
+/// assert_eq!(config.providers().provider_ttl, Duration::from_secs(3600));
+/// # Ok::<(), libp2p_kademlia::ConfigError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Providers {
+    /// How long this node believes others that they provide something: at least 1 second; [`Duration::MAX`] means until there is
+    /// no room. Default: 48 hours (`spec`, "Content provider advertisement and discovery").
+    pub provider_ttl: Duration,
+    /// How often this node tells others anew what it provides: at least 1 minute; `None` leaves that to the application.
+    /// Default: 22 hours (`spec`).
+    pub provider_publication_interval: Option<Duration>,
+    /// What percentage of `k` peers must have been told when an announcement returns; more than 100 counts as 100. Default: 75
+    /// (`go-libp2p-kad-dht`; measured: `tests/sim/golden/providers.txt`).
+    pub provided_percent: NonZeroU8,
+    /// How many providers of one answer count. Default: 20 (the `k` of the specification).
+    pub max_providers_per_answer: NonZeroUsize,
+}
+
+impl Default for Providers {
+    fn default() -> Self {
+        Self {
+            provider_ttl: 48 * HOUR,
+            provider_publication_interval: Some(22 * HOUR),
+            provided_percent: const { NonZeroU8::new(75).unwrap() },
+            max_providers_per_answer: K_VALUE,
+        }
+    }
 }
 
 impl Providers {
-    pub(crate) const fn new(max_of_answer: NonZeroUsize) -> Self {
-        Self {
-            ttl: HOUR.saturating_mul(48),
-            publication: Some(HOUR.saturating_mul(22)),
-            enough: const { NonZeroU8::new(75).unwrap() },
-            max_of_answer,
-        }
+    /// Notes what is wrong, and shortens what is so long that it means never.
+    pub(super) fn check(&mut self, wrong: &mut Vec<ConfigError>) {
+        least::PROVIDER_TTL.check(&mut self.provider_ttl, wrong);
+        least::PROVIDER_PUBLICATION_INTERVAL.check_interval(&mut self.provider_publication_interval, wrong);
     }
 
     /// Returns how many of so many peers are enough.
     pub(crate) fn enough_of(&self, total: usize) -> NonZeroUsize {
-        let percent = usize::from(self.enough.get().min(100));
+        let percent = usize::from(self.provided_percent.get().min(100));
         NonZeroUsize::new((total * percent).div_ceil(100)).unwrap_or(NonZeroUsize::MIN)
     }
 }
@@ -38,9 +67,9 @@ mod tests {
 
     #[test]
     fn enough_is_rounded_up_and_never_nobody() {
-        let mut config = Providers::new(NonZeroUsize::MIN);
+        let mut config = Providers::default();
         assert_eq!([0, 1, 2, 3, 4, 20].map(|total| config.enough_of(total).get()), [1, 1, 2, 3, 3, 15]);
-        config.enough = NonZeroU8::MAX;
+        config.provided_percent = NonZeroU8::MAX;
         assert_eq!(config.enough_of(20).get(), 20);
     }
 }

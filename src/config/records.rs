@@ -1,39 +1,84 @@
-//! What is done with records: how long they last, who judges them, how they are spread.
+//! The configuration of records: how long they last, who judges them, how they are spread.
 
 use std::num::NonZeroUsize;
 
+use super::least;
+use crate::error::ConfigError;
 use crate::time::Duration;
 use crate::validate::Namespaces;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// What is done with records.
+/// The configuration of records: who judges them, how long they last, when they are put anew.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use libp2p_kademlia::config::{Config, Records};
+/// use libp2p_kademlia::validate::{Namespaces, PublicKeys};
+///
+/// let records = Records {
+///     validators: Namespaces::default().with("pk", PublicKeys),
+///     record_ttl: Some(Duration::from_secs(3600)),
+///     publication_interval: Some(Duration::from_secs(1200)),
+///     ..Records::default()
+/// };
+/// let config = Config::builder().with_records(records).build()?;
+/// # Ok::<(), libp2p_kademlia::ConfigError>(())
+/// ```
 #[derive(Clone, Debug)]
-pub(crate) struct Records {
-    pub(crate) validators: Namespaces,
-    pub(crate) ttl: Option<Duration>,
-    pub(crate) publication: Option<Duration>,
-    pub(crate) replication: Option<Duration>,
-    pub(crate) caching: Caching,
-    pub(crate) inserts: StoreInserts,
-    pub(crate) own: OwnRecords,
-    pub(crate) held_for: Duration,
-    pub(crate) max_held: NonZeroUsize,
+pub struct Records {
+    /// The validators by namespace. Default: none, so that every record is taken. See
+    /// [`with_validator`](super::Config::with_validator).
+    pub validators: Namespaces,
+    /// How long a record lasts that came without an end, and at most one that others want stored: at least 1 second; `None` sets
+    /// no end. Default: 48 hours (`spec`, "Entry validation").
+    pub record_ttl: Option<Duration>,
+    /// How often this node puts its own records anew: at least 1 minute; `None` leaves that to the application. Default: 22
+    /// hours (`spec`).
+    pub publication_interval: Option<Duration>,
+    /// How often the records of others that this node holds are put anew: at least 1 minute; `None` never. Default: an hour
+    /// (Maymounkov & Mazières §2.5).
+    pub replication_interval: Option<Duration>,
+    /// Whether records that were found are cached at peers that lacked them. Default: at one (Maymounkov & Mazières §2.3).
+    pub caching: Caching,
+    /// Whether the application sees what others want stored before it is. Default: [`StoreInserts::Unfiltered`]
+    /// (`libp2p-kad`).
+    pub record_filtering: StoreInserts,
+    /// What becomes of a record of this node's own when somebody else stores another value under its key. Default:
+    /// [`OwnRecords::Keep`] (chosen, not measured).
+    pub own_records: OwnRecords,
+    /// How long something waits for the word of the application where that decides what is stored: at least 100 ms. Default: 5
+    /// seconds (half of the ten for which most peers await an answer).
+    pub held_for: Duration,
+    /// How many records and provider records wait for that word at once; one more is refused. Default: 64 (4 MiB of the longest
+    /// values).
+    pub max_held: NonZeroUsize,
 }
 
 impl Default for Records {
     fn default() -> Self {
         Self {
             validators: Namespaces::default(),
-            ttl: Some(48 * HOUR),
-            publication: Some(22 * HOUR),
-            replication: Some(HOUR),
+            record_ttl: Some(48 * HOUR),
+            publication_interval: Some(22 * HOUR),
+            replication_interval: Some(HOUR),
             caching: Caching::default(),
-            inserts: StoreInserts::default(),
-            own: OwnRecords::default(),
+            record_filtering: StoreInserts::default(),
+            own_records: OwnRecords::default(),
             held_for: Duration::from_secs(5),
             max_held: const { NonZeroUsize::new(64).unwrap() },
         }
+    }
+}
+
+impl Records {
+    /// Notes what is wrong, and shortens what is so long that it means never.
+    pub(super) fn check(&mut self, wrong: &mut Vec<ConfigError>) {
+        least::RECORD_TTL.check_interval(&mut self.record_ttl, wrong);
+        least::PUBLICATION_INTERVAL.check_interval(&mut self.publication_interval, wrong);
+        least::REPLICATION_INTERVAL.check_interval(&mut self.replication_interval, wrong);
+        least::HELD_FOR.check(&mut self.held_for, wrong);
     }
 }
 

@@ -27,7 +27,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError::TooShort`] if it is shorter.
     pub fn with_record_ttl(mut self, ttl: Option<Duration>) -> Result<Self, ConfigError> {
-        self.records.ttl = least::interval("record TTL", least::TTL, ttl)?;
+        self.records.record_ttl = least::RECORD_TTL.interval(ttl)?;
         Ok(self)
     }
 
@@ -39,7 +39,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError::TooShort`] if it is shorter.
     pub fn with_publication_interval(mut self, interval: Option<Duration>) -> Result<Self, ConfigError> {
-        self.records.publication = least::interval("publication interval", least::PUBLICATION, interval)?;
+        self.records.publication_interval = least::PUBLICATION_INTERVAL.interval(interval)?;
         Ok(self)
     }
 
@@ -51,7 +51,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError::TooShort`] if it is shorter.
     pub fn with_replication_interval(mut self, interval: Option<Duration>) -> Result<Self, ConfigError> {
-        self.records.replication = least::interval("replication interval", least::PUBLICATION, interval)?;
+        self.records.replication_interval = least::REPLICATION_INTERVAL.interval(interval)?;
         Ok(self)
     }
 
@@ -65,7 +65,7 @@ impl Config {
     /// Sets whether the application sees what others want stored before it is. Default: [`StoreInserts::Unfiltered`].
     #[must_use]
     pub fn with_record_filtering(mut self, inserts: StoreInserts) -> Self {
-        self.records.inserts = inserts;
+        self.records.record_filtering = inserts;
         self
     }
 
@@ -73,7 +73,7 @@ impl Config {
     /// [`OwnRecords::Keep`].
     #[must_use]
     pub fn with_own_records(mut self, own: OwnRecords) -> Self {
-        self.records.own = own;
+        self.records.own_records = own;
         self
     }
 
@@ -85,7 +85,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError::TooShort`] if it is shorter.
     pub fn with_held_for(mut self, time: Duration) -> Result<Self, ConfigError> {
-        self.records.held_for = least::span("time for which records are held", least::ANSWER, time)?;
+        self.records.held_for = least::HELD_FOR.span(time)?;
         Ok(self)
     }
 
@@ -107,7 +107,7 @@ impl Config {
     /// [`ConfigError::TooShort`] if it is shorter.
     pub fn with_provider_ttl(mut self, ttl: impl Into<Option<Duration>>) -> Result<Self, ConfigError> {
         let ttl = ttl.into().unwrap_or(Duration::MAX);
-        self.providers.ttl = least::span("provider TTL", least::TTL, ttl)?;
+        self.providers.provider_ttl = least::PROVIDER_TTL.span(ttl)?;
         Ok(self)
     }
 
@@ -122,8 +122,8 @@ impl Config {
         mut self,
         interval: Option<Duration>,
     ) -> Result<Self, ConfigError> {
-        self.providers.publication =
-            least::interval("provider publication interval", least::PUBLICATION, interval)?;
+        self.providers.provider_publication_interval =
+            least::PROVIDER_PUBLICATION_INTERVAL.interval(interval)?;
         Ok(self)
     }
 
@@ -134,7 +134,7 @@ impl Config {
     /// (`go-libp2p-kad-dht`'s optimistic provide; measured: `tests/sim/golden/providers.txt`).
     #[must_use]
     pub fn with_provided_percent(mut self, percent: NonZeroU8) -> Self {
-        self.providers.enough = percent;
+        self.providers.provided_percent = percent;
         self
     }
 
@@ -144,7 +144,7 @@ impl Config {
     /// the specification, as many as this library names in an answer).
     #[must_use]
     pub fn with_max_providers_per_answer(mut self, providers: NonZeroUsize) -> Self {
-        self.providers.max_of_answer = providers;
+        self.providers.max_providers_per_answer = providers;
         self
     }
 }

@@ -87,7 +87,7 @@ pub(super) fn filter(
         if addresses.is_empty() && !is_known(&peer) {
             continue;
         }
-        if config.diversity.is_some() && !has_room(&mut groups, &addresses, config) {
+        if config.routing.ip_diversity.is_some() && !has_room(&mut groups, &addresses, config) {
             continue;
         }
         named.push(CloserPeer { key: Key::of_peer(&peer, config.key_hash), peer, addresses });
@@ -138,12 +138,12 @@ fn has_no_port(address: &Multiaddr) -> bool {
 
 /// Returns whether an address of another peer is kept.
 pub(super) fn keeps(address: &Multiaddr, local: &Local, config: &Config) -> bool {
-    !local.is_own(address) && config.address_filter.as_ref().is_none_or(|filter| filter(address))
+    !local.is_own(address) && config.routing.address_filter.as_ref().is_none_or(|filter| filter(address))
 }
 
 /// Counts a peer into the groups of all its addresses, unless one of them is full.
 fn has_room(groups: &mut SmallVec<[(IpGroup, usize); 24]>, addresses: &Addresses, config: &Config) -> bool {
-    let exempt = |ip| config.diversity.as_ref().is_some_and(|diversity| diversity.is_exempt(ip));
+    let exempt = |ip| config.routing.ip_diversity.as_ref().is_some_and(|diversity| diversity.is_exempt(ip));
     let mut own: SmallVec<[IpGroup; 4]> = SmallVec::new();
     for address in addresses {
         if crate::addrs::ip_of(address).is_some_and(exempt) {

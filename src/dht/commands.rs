@@ -243,20 +243,20 @@ impl<S: RecordStore> Dht<S> {
     /// Removes an address of a peer; with its last one the peer leaves the routing table and the seeds.
     ///
     /// Returns the entry of a peer that has left the routing table.
-    pub fn remove_address(&mut self, now: Now, peer: &PeerId, address: &Multiaddr) -> Option<Entry> {
+    pub fn remove_address(&mut self, now: Now, peer: PeerId, address: &Multiaddr) -> Option<Entry> {
         let now = self.tell_time(now);
-        let address = clean(address.clone(), peer)?;
+        let address = clean(address.clone(), &peer)?;
         let Self { cx, peers, upkeep, .. } = self;
-        let removed = upkeep.remove_address(now, peer, &address, cx, peers);
+        let removed = upkeep.remove_address(now, &peer, &address, cx, peers);
         self.advance(now);
         removed
     }
 
     /// Removes a peer from the routing table and the seeds. It may enter again when it answers.
-    pub fn remove_peer(&mut self, now: Now, peer: &PeerId) -> Option<Entry> {
+    pub fn remove_peer(&mut self, now: Now, peer: PeerId) -> Option<Entry> {
         let now = self.tell_time(now);
         let Self { cx, peers, upkeep, .. } = self;
-        let removed = upkeep.remove_peer(now, peer, cx, peers);
+        let removed = upkeep.remove_peer(now, &peer, cx, peers);
         self.advance(now);
         removed
     }

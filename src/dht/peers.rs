@@ -113,19 +113,19 @@ impl Peers {
     pub(super) fn new(own: &Local, config: &Config) -> Self {
         Self {
             local: own.peer,
-            dials: Dials::new(config.max_dials.get()),
-            known: Memory::new(config.max_known_peers.get(), config.key_hash),
-            request_timeout: config.request_timeout,
-            diversity: config.diversity.clone(),
+            dials: Dials::new(config.limits.max_dials.get()),
+            known: Memory::new(config.limits.max_known_peers.get(), config.key_hash),
+            request_timeout: config.lookups.request_timeout,
+            diversity: config.routing.ip_diversity.clone(),
             requests: Requests::default(),
             outcomes: VecDeque::new(),
             address_outcomes: VecDeque::new(),
             blocked: Blocked::default(),
             due: BTreeSet::new(),
-            patience: *config.soft_timeout.end(),
+            patience: *config.lookups.soft_timeout.end(),
             own: own.clone(),
             own_reach: None,
-            estimator: Estimator::new(config.soft_timeout.clone(), config.timeout_policy),
+            estimator: Estimator::new(config.lookups.soft_timeout.clone(), config.lookups.timeout_policy),
         }
     }
 

@@ -72,7 +72,7 @@ const RENEW_AFTER: Duration = Duration::from_secs(20);
 impl Providing {
     pub(super) fn new(config: &crate::config::Providers) -> Self {
         Self {
-            reprovide: Reprovide::new(config.publication),
+            reprovide: Reprovide::new(config.provider_publication_interval),
             newcomers: Newcomers::default(),
             advertised: BTreeMap::new(),
             addresses: Addresses::empty(),
@@ -110,7 +110,7 @@ impl Providing {
 
     /// Takes note of what this node provided when it ended last.
     pub(super) fn find<S: RecordStore>(&mut self, now: Instant, storage: &Storage<S>, cx: &mut Context) {
-        let (wall, ttl) = (cx.wall_at(now), cx.config.providers.ttl);
+        let (wall, ttl) = (cx.wall_at(now), cx.config.providers.provider_ttl);
         let found: Vec<_> = storage.store.provided().map(|own| (own.key.clone(), own.expires)).collect();
         for (key, end) in found {
             let hashed = cx.hash(key.as_ref());
@@ -309,7 +309,7 @@ impl Providing {
     ) {
         if kept(now, key, storage, cx).is_some() {
             let wall = cx.wall_at(now);
-            let expires = Some(wall_after(wall, cx.config.providers.ttl));
+            let expires = Some(wall_after(wall, cx.config.providers.provider_ttl));
             let record = ProviderRecord::new(key.clone(), cx.local.peer, addresses.clone().into_vec());
             if let Err(error) = storage.store.add_provider(wall, ProviderRecord { expires, ..record }) {
                 tracing::warn!(%error, "the store did not take note of an announcement");

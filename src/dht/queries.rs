@@ -103,9 +103,9 @@ pub(super) struct Queries {
 
 impl Queries {
     pub(super) fn new(config: &Config) -> Self {
-        let limit = config.max_queries.get();
+        let limit = config.limits.max_queries.get();
         Self {
-            pool: Pool::new(limit, config.query_timeout),
+            pool: Pool::new(limit, config.lookups.query_timeout),
             ended: BTreeMap::new(),
             limit,
             counts: Box::default(),
@@ -414,7 +414,7 @@ impl Queries {
         };
         let Contents { closer: named, record, providers } = contents(response);
         let record = record.and_then(|record| valid_record(cx.wall_at(now), record, &cx.config));
-        let providers = providers.into_iter().take(cx.config.providers.max_of_answer.get());
+        let providers = providers.into_iter().take(cx.config.providers.max_providers_per_answer.get());
         let reach = peers.reach(from);
         let heard = |addresses| heard(addresses, reach, &cx.local, &cx.config);
         let providers = providers.map(|peer| (peer.node_id, heard(peer.multiaddrs))).collect();

@@ -65,7 +65,7 @@ pub(super) struct Records {
 impl Records {
     pub(super) fn new(config: &crate::config::Records) -> Self {
         Self {
-            republish: Republish::new(config.publication, config.replication),
+            republish: Republish::new(config.publication_interval, config.replication_interval),
             publishers: Publishers::default(),
             handing: Handing::default(),
             looking: Looking::default(),
@@ -370,7 +370,7 @@ pub(super) fn check(wall: SystemTime, record: &Record, config: &Config) -> Resul
 /// Returns a record as it is sent; one of this node's that has no end lasts as long as is configured.
 pub(super) fn sent(wall: SystemTime, mut record: Record, is_own: bool, config: &Config) -> SentRecord {
     if is_own && record.expires.is_none() {
-        record.expires = config.records.ttl.map(|ttl| wall_after(wall, ttl));
+        record.expires = config.records.record_ttl.map(|ttl| wall_after(wall, ttl));
     }
     SentRecord::of(record, wall)
 }

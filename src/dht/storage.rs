@@ -289,7 +289,7 @@ impl<S: RecordStore> Storage<S> {
             return;
         }
         // Where no end is given to records, none is known to be wrong.
-        let longest = cx.config.records.ttl.map(|ttl| ttl.max(cx.config.providers.ttl));
+        let longest = cx.config.records.record_ttl.map(|ttl| ttl.max(cx.config.providers.provider_ttl));
         let latest = longest.map(|longest| wall_after(cx.wall_at(now), longest));
         let more = latest.map_or(Ok(false), |latest| self.store.shorten(latest));
         self.is_to_shorten = more.unwrap_or_else(|error| {

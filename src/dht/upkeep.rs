@@ -90,11 +90,11 @@ impl Upkeep {
     pub(super) fn new(local: Key, config: &Config) -> Self {
         Self {
             table: Table::new(local, TableConfig::from(config)),
-            seeds: Seeds::new(config.max_seeds.get()),
-            refresh: Refresh::new(config.refresh_interval),
+            seeds: Seeds::new(config.limits.max_seeds.get()),
+            refresh: Refresh::new(config.routing.refresh_interval),
             admission: Admission::default(),
             probe: Probe::new(),
-            join: BootstrapSchedule::new(config.joining),
+            join: BootstrapSchedule::new(config.routing.joining),
             reported: Reported::default(),
             entered: Vec::new(),
             kept: Box::default(),
@@ -135,7 +135,7 @@ impl Upkeep {
 
     /// Returns whether so few peers are in the table that anybody is welcome.
     pub(super) fn is_low(&self, config: &Config) -> bool {
-        self.table.len() <= config.low_peers
+        self.table.len() <= config.routing.low_peers
     }
 
     /// Returns how many peers of the table are closer to a key than this node.
@@ -376,7 +376,7 @@ impl Upkeep {
         if !std::mem::take(&mut self.kept_is_outdated) {
             return;
         }
-        let count = match cx.config.keep_alive {
+        let count = match cx.config.routing.keep_alive {
             KeepAlive::Closest => cx.config.bucket_size().get(),
             KeepAlive::Table => usize::MAX,
             KeepAlive::Nobody => 0,

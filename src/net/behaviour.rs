@@ -63,6 +63,15 @@ const MAX_TURNS: usize = 256;
 ///
 /// Every method that begins a query returns its number at once; what the query reaches is told by
 /// [`Event::OutboundQueryProgressed`]. With a [`Client`](crate::Client) the same is a future.
+///
+/// # What is refused
+/// What this node itself refuses, its store above all, is the error that a method returns; then nothing has begun. What others
+/// refuse, what a query runs into and that too many run is told by its last event: such a method returns the number alone. Of
+/// something that is not there any more a method returns `false` or `None`, which is no error.
+///
+/// # Ids
+/// A method that begins something takes ids and keys by value; one that ends it, changes it or looks at it takes a reference,
+/// as `libp2p-kad` does. Of methods that it has signatures are its own.
 #[derive(Debug)]
 pub struct Behaviour<S = MemoryStore> {
     dht: Dht<S>,
@@ -95,14 +104,32 @@ impl<S: RecordStore + 'static> Behaviour<S> {
 
     /// Makes a node.
     pub fn with_config(local: PeerId, mut store: S, config: Config) -> Self {
+        let watch = Watch::new(&mut store);
+        Self::around(Dht::new(local, store, config, entropy::seed(), timer::both()), watch)
+    }
+
+    /// Takes a node that was driven by hand until now: for tests and benches that fill a table, or a store, without peers.
+    ///
+    /// Peers enter its routing table by what the node is told:
+    /// [`AddressesLearned`](dht::Input::AddressesLearned), [`Connected`](dht::Input::Connected), a
+    /// [`ResponseReceived`](dht::Input::ResponseReceived) to each request that comes out of
+    /// [`poll_output`](Dht::poll_output), [`Disconnected`](dht::Input::Disconnected). From here on the swarm alone tells it
+    /// what happens and takes its outputs. So each connection must be gone, of which the swarm knows nothing, and each output
+    /// taken, which it would carry out; and the clocks must be those of the system.
+    pub fn from_dht(mut dht: Dht<S>) -> Self {
+        let watch = Watch::new(dht.store_mut());
+        Self::around(dht, watch)
+    }
+
+    fn around(dht: Dht<S>, watch: Watch) -> Self {
+        let config = dht.config();
         let name = config.protocol_name().to_owned();
         #[expect(clippy::expect_used, reason = "the configuration refuses other names")]
         let protocol = StreamProtocol::try_from_owned(name).expect("begins with a slash");
-        let limits = Limits::from(&config);
-        let watch = Watch::new(&mut store);
-        let buffer = NodeBuffer::new(config.max_node_buffer.get());
+        let limits = Limits::from(config);
+        let buffer = NodeBuffer::new(config.limits.max_node_buffer.get());
         Self {
-            dht: Dht::new(local, store, config, entropy::seed(), timer::both()),
+            dht,
             protocol,
             limits,
             buffer,
@@ -125,10 +152,20 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     /// Calls the node and sees to it that the swarm notices what comes of it.
     fn call<T>(&mut self, call: impl FnOnce(&mut Dht<S>, Now) -> T) -> T {
         let result = call(&mut self.dht, timer::both());
+        self.wake();
+        result
+    }
+
+    fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
-        result
+    }
+
+    /// Returns the node, for tests that let time pass.
+    #[cfg(test)]
+    pub(crate) fn dht_mut(&mut self) -> &mut Dht<S> {
+        &mut self.dht
     }
 
     /// Returns the sending end of the command channel, for a client.
@@ -482,6 +519,30 @@ mod tests {
         assert_eq!(unreached(&name, &nameless), Unreached::NotResolved("no records found".into()));
         let broken = io::Error::other(Boxed::Transport(io::Error::other("no handshake")));
         assert_eq!(unreached(&name, &broken), Unreached::Other("no handshake".into()));
+    }
+
+    #[test]
+    fn a_table_that_was_filled_without_peers_is_the_swarms() {
+        let [local, peer] = [(); 2].map(|()| Keypair::generate_ed25519().public().to_peer_id());
+        let config = Config::default().with_joining(crate::config::Joining::OnRequest);
+        let now = timer::both();
+        let mut dht = Dht::new(local, MemoryStore::new(local), config, [7; 32], now);
+        let (address, connection): (Multiaddr, _) =
+            ("/ip4/127.0.0.1/tcp/4001".parse().unwrap(), dht::ConnectionId(1));
+        dht.handle_input(now, Input::AddressesLearned { peer, addresses: vec![address.clone()] });
+        dht.handle_input(now, Input::Connected { peer, connection, address, dialled: true, dial: None });
+        while let Some(output) = dht.poll_output() {
+            if let Output::SendRequest { id, .. } = output {
+                let response = crate::message::Response::FindNode { closer_peers: vec![] };
+                dht.handle_input(now, Input::ResponseReceived { id, response });
+            }
+        }
+        dht.handle_input(now, Input::Disconnected { peer, connection });
+        while dht.poll_output().is_some() {}
+        let mut node = Behaviour::from_dht(dht);
+        assert_eq!((node.peer_count(), node.dht().is_connected(&peer)), (1, false));
+        let polled = node.poll(&mut Context::from_waker(Waker::noop()));
+        assert!(polled.is_pending(), "{polled:?}");
     }
 
     #[test]

@@ -17,12 +17,12 @@ pub(super) struct Limits {
 impl From<&Config> for Limits {
     fn from(config: &Config) -> Self {
         Self {
-            max_frame: config.max_frame.get(),
-            max_inbound: config.max_inbound_streams.get(),
-            inbound_idle: config.inbound_idle,
-            outbound_idle: config.outbound_idle,
-            stream_timeout: config.stream_timeout,
-            max_connection_buffer: config.max_connection_buffer.get(),
+            max_frame: config.limits.max_message_size.get(),
+            max_inbound: config.limits.max_inbound_streams.get(),
+            inbound_idle: config.limits.inbound_idle_timeout,
+            outbound_idle: config.limits.outbound_idle_timeout,
+            stream_timeout: config.limits.stream_timeout,
+            max_connection_buffer: config.limits.max_connection_buffer.get(),
         }
     }
 }

@@ -34,10 +34,10 @@ impl Default for TableConfig {
 impl From<&Config> for TableConfig {
     fn from(config: &Config) -> Self {
         Self {
-            bucket_size: config.bucket_size,
-            replacements: config.replacements,
-            grace: config.grace,
-            diversity: config.diversity.clone(),
+            bucket_size: config.routing.bucket_size,
+            replacements: config.routing.replacement_cache,
+            grace: config.routing.grace_period,
+            diversity: config.routing.ip_diversity.clone(),
             first_retry: FIRST_RETRY,
             longest_retry: LONGEST_RETRY,
         }

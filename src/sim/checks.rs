@@ -87,13 +87,14 @@ fn check_table(network: &Network, node: &Node, dht: &Dht<MemoryStore>) -> Option
                 *in_table.entry(group).or_default() += 1;
             }
         }
-        let limit = network.config.diversity.as_ref().map(|limits| u16::from(limits.per_bucket.get()));
+        let limit =
+            network.config.routing.ip_diversity.as_ref().map(|limits| u16::from(limits.per_bucket.get()));
         if let Some((group, count)) = in_bucket.iter().find(|(_, count)| limit.is_some_and(|at| **count > at))
         {
             return Some(format!("bucket {} holds {count} of {group:?}", index.get()));
         }
     }
-    let limit = network.config.diversity.as_ref().map(|limits| limits.per_table.get());
+    let limit = network.config.routing.ip_diversity.as_ref().map(|limits| limits.per_table.get());
     let many = in_table.iter().find(|(_, count)| limit.is_some_and(|at| **count > at));
     many.map(|(group, count)| format!("the table holds {count} of {group:?}"))
 }
@@ -105,13 +106,13 @@ fn check_connections(network: &Network, node: &Node, dht: &Dht<MemoryStore>) -> 
 }
 
 fn check_bounds(network: &Network, node: &Node, dht: &Dht<MemoryStore>) -> Option<String> {
-    if dht.num_dials() > network.config.max_dials.get() {
+    if dht.num_dials() > network.config.limits.max_dials.get() {
         return Some(format!("{} dials are under way", dht.num_dials()));
     }
     let table = dht.table();
     let waiting: usize = table.buckets().map(|bucket| bucket.replacements().len()).sum();
-    let may_know = network.config.max_known_peers.get() + table.len() + waiting + node.most_peers;
-    let may_know = may_know + dht.num_requests() + network.config.max_seeds.get() + SLACK;
+    let may_know = network.config.limits.max_known_peers.get() + table.len() + waiting + node.most_peers;
+    let may_know = may_know + dht.num_requests() + network.config.limits.max_seeds.get() + SLACK;
     if dht.num_known_peers() > may_know {
         return Some(format!("{} peers are remembered, {may_know} may be", dht.num_known_peers()));
     }
@@ -123,5 +124,5 @@ fn check_bounds(network: &Network, node: &Node, dht: &Dht<MemoryStore>) -> Optio
     }
     let began = dht.queries().filter_map(|query| query.stats().start).min()?;
     let age = now.saturating_duration_since(began);
-    (age > network.config.query_timeout).then(|| format!("a query runs for {age:?}"))
+    (age > network.config.lookups.query_timeout).then(|| format!("a query runs for {age:?}"))
 }

@@ -4,7 +4,9 @@ use std::fmt::Display;
 
 use super::links::{Links, RoundTrip, Transport};
 use super::scenario::{Churn, Incident, Lookups, Roles, Scenario, Start};
-use crate::config::{BucketInserts, Config, IpDiversity, Joining, KeepAlive, Parallelism, TimeoutPolicy};
+use crate::config::{
+    self, BucketInserts, Config, IpDiversity, Joining, KeepAlive, Parallelism, Routing, TimeoutPolicy,
+};
 use crate::event::Precision;
 use crate::time::Duration;
 
@@ -156,51 +158,71 @@ impl Line {
 
     fn config(&mut self, config: &Config, default: &Config) {
         let Config {
+            routing,
+            lookups,
+            limits,
+            // No command line can say these, nor has the simulator a use for the name.
+            key_hash: _,
+            seed: _,
+            protocol_name: _,
+            records: _,
+            providers: _,
+        } = config;
+        self.table(routing, &default.routing);
+        self.lookup(lookups, &default.lookups);
+        self.limits(limits, &default.limits);
+        self.joining(routing, &default.routing);
+    }
+
+    fn table(&mut self, routing: &Routing, default: &Routing) {
+        let Routing {
             bucket_size,
-            replacements,
-            grace,
+            replacement_cache,
+            grace_period,
             bucket_inserts,
-            diversity,
+            ip_diversity,
+            // No command line can say these.
+            address_filter: _,
+            replication_factor: _,
+            // Said at the end.
+            joining: _,
+            refresh_interval: _,
+            low_peers: _,
+            keep_alive: _,
+        } = routing;
+        self.differing("bucket-size", *bucket_size, default.bucket_size);
+        self.differing("replacements", *replacement_cache, default.replacement_cache);
+        self.span("grace-period", *grace_period, default.grace_period);
+        self.flag("manual-inserts", *bucket_inserts == BucketInserts::Manual);
+        self.diversity(ip_diversity.as_ref());
+    }
+
+    fn joining(&mut self, routing: &Routing, default: &Routing) {
+        self.flag("join-on-request", routing.joining == Joining::OnRequest);
+        let or_never = |interval: Option<Duration>| interval.map_or_else(|| "never".to_owned(), span);
+        let (interval, by_default) = (routing.refresh_interval, default.refresh_interval);
+        self.differing("refresh-interval", or_never(interval), or_never(by_default));
+        self.differing("low-peers", routing.low_peers, default.low_peers);
+        match routing.keep_alive {
+            KeepAlive::Closest => {}
+            KeepAlive::Table => self.option("keep-alive", "table"),
+            KeepAlive::Nobody => self.option("keep-alive", "nobody"),
+        }
+    }
+
+    fn lookup(&mut self, lookups: &config::Lookups, default: &config::Lookups) {
+        let config::Lookups {
             parallelism: asked_at_once,
             beta,
-            paths,
+            disjoint_paths,
             query_timeout,
             request_timeout,
             soft_timeout,
             timeout_policy,
-            max_queries,
-            max_dials,
-            max_known_peers,
-            max_seeds,
-            joining,
-            refresh_interval,
-            low_peers,
-            keep_alive,
-            // No command line can say these.
-            key_hash: _,
-            seed: _,
-            address_filter: _,
-            replication: _,
-            records: _,
-            providers: _,
-            // The simulator has no use for these.
-            protocol_name: _,
-            max_frame: _,
-            max_inbound_streams: _,
-            inbound_idle: _,
-            outbound_idle: _,
-            stream_timeout: _,
-            max_connection_buffer: _,
-            max_node_buffer: _,
-        } = config;
-        self.differing("bucket-size", *bucket_size, default.bucket_size);
-        self.differing("replacements", *replacements, default.replacements);
-        self.span("grace-period", *grace, default.grace);
-        self.flag("manual-inserts", *bucket_inserts == BucketInserts::Manual);
-        self.diversity(diversity.as_ref());
+        } = lookups;
         self.differing("parallelism", parallelism(*asked_at_once), parallelism(default.parallelism));
         self.differing("beta", *beta, default.beta);
-        self.differing("disjoint-paths", *paths, default.paths);
+        self.differing("disjoint-paths", *disjoint_paths, default.disjoint_paths);
         self.span("query-timeout", *query_timeout, default.query_timeout);
         self.span("request-timeout", *request_timeout, default.request_timeout);
         if *soft_timeout != default.soft_timeout {
@@ -213,19 +235,27 @@ impl Line {
                 self.option("timeout-policy", format_args!("p{}", percentile.get()));
             }
         }
+    }
+
+    fn limits(&mut self, limits: &config::Limits, default: &config::Limits) {
+        let config::Limits {
+            max_queries,
+            max_dials,
+            max_known_peers,
+            max_seeds,
+            // The simulator has no use for these.
+            max_message_size: _,
+            max_inbound_streams: _,
+            inbound_idle_timeout: _,
+            outbound_idle_timeout: _,
+            stream_timeout: _,
+            max_connection_buffer: _,
+            max_node_buffer: _,
+        } = limits;
         self.differing("max-queries", *max_queries, default.max_queries);
         self.differing("max-dials", *max_dials, default.max_dials);
         self.differing("max-known-peers", *max_known_peers, default.max_known_peers);
         self.differing("max-seeds", *max_seeds, default.max_seeds);
-        self.flag("join-on-request", *joining == Joining::OnRequest);
-        let or_never = |interval: Option<Duration>| interval.map_or_else(|| "never".to_owned(), span);
-        self.differing("refresh-interval", or_never(*refresh_interval), or_never(default.refresh_interval));
-        self.differing("low-peers", *low_peers, default.low_peers);
-        match keep_alive {
-            KeepAlive::Closest => {}
-            KeepAlive::Table => self.option("keep-alive", "table"),
-            KeepAlive::Nobody => self.option("keep-alive", "nobody"),
-        }
     }
 
     fn diversity(&mut self, limits: Option<&IpDiversity>) {

@@ -83,7 +83,7 @@ impl Scenario {
 
     fn config_timeout(&self) -> Duration {
         // A query that has not ended by then never will, which the check tells.
-        self.config.query_timeout + Duration::from_secs(1)
+        self.config.lookups.query_timeout + Duration::from_secs(1)
     }
 
     /// Returns what happens, in order.

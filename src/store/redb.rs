@@ -41,6 +41,16 @@ const ENDED_AT_ONCE: usize = 64;
 
 /// Keeps records, provider records and the peers of the routing table in a file, so that they survive the process.
 ///
+/// ```no_run
+/// use libp2p_kademlia::{Behaviour, store::Redb};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let keypair = libp2p_identity::Keypair::generate_ed25519();
+/// let local = keypair.public().to_peer_id(); // the same each time: the file is of one node
+/// let kademlia = Behaviour::new(local, Redb::open("node.kademlia", local)?);
+/// # Ok(()) }
+/// ```
+///
 /// # What survives
 /// Everything that is durable by [`progress`](RecordStore::progress), whatever ends the process; and everything, if it ends by
 /// dropping the store. The node asks for a commit at most every 50 ms, or after 256 records of others, and acknowledges what
@@ -80,6 +90,7 @@ const ENDED_AT_ONCE: usize = 64;
 ///
 /// # Errors
 /// [`Error::Io`](super::Error::Io), which names the file. After the disk has failed, the file is opened anew with the next commit.
+#[cfg_attr(docsrs, doc(cfg(feature = "redb")))]
 #[derive(Debug)]
 pub struct Redb {
     writer: Writer,

@@ -60,6 +60,7 @@ const TTL: &[u8] = b"TTL";
 /// signatures in `libp2p-identity` refuse.
 ///
 /// [IPNS record]: https://specs.ipfs.tech/ipns/ipns-record/
+#[cfg_attr(docsrs, doc(cfg(feature = "ipns")))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ipns;
 

@@ -11,6 +11,29 @@ use crate::time::SystemTime;
 /// Called before a record is stored for others, before one that others sent is returned, and to choose the best of several.
 /// It must be quick: it runs where the node is polled.
 ///
+/// ```
+/// use std::cmp::Ordering;
+///
+/// use libp2p_kademlia::time::SystemTime;
+/// use libp2p_kademlia::validate::{InvalidRecord, Validator};
+/// use libp2p_kademlia::{Config, RecordKey};
+///
+/// /// Values are numbers of eight bytes, of which the greatest stands.
+/// struct Counter;
+///
+/// impl Validator for Counter {
+///     fn validate(&self, _: SystemTime, _: &RecordKey, value: &[u8]) -> Result<(), InvalidRecord> {
+///         if value.len() == 8 { Ok(()) } else { Err(InvalidRecord::new("not a number of eight bytes")) }
+///     }
+///
+///     fn compare(&self, _: &RecordKey, a: &[u8], b: &[u8]) -> Ordering {
+///         a.cmp(b)
+///     }
+/// }
+///
+/// let config = Config::default().with_validator("counter", Counter); // of keys like `/counter/visitors`
+/// ```
+///
 /// # Spec
 /// libp2p kad-dht, "Entry validation". Differs: two values are compared instead of one being selected out of many, so that
 /// the order is the same whatever the set.

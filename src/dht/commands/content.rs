@@ -99,7 +99,7 @@ impl<S: RecordStore> Dht<S> {
         let wall = cx.wall_at(now);
         check(wall, &record, &cx.config)?;
         record.publisher = record.publisher.filter(|publisher| *publisher != cx.local.peer);
-        record.expires = record.expires.or(cx.config.records.ttl.map(|ttl| wall_after(wall, ttl)));
+        record.expires = record.expires.or(cx.config.records.record_ttl.map(|ttl| wall_after(wall, ttl)));
         // The application has it from the publisher.
         let peer = record.publisher.unwrap_or(cx.local.peer);
         let source = Source { peer, group: None, hands_on: false };

@@ -254,7 +254,7 @@ impl Machine for GetRecord {
             Caching::Disabled => 0,
             Caching::Enabled { max_peers } => max_peers.into(),
         };
-        let rules = (view.config.bucket_size().get(), max_cache, view.config.records.ttl);
+        let rules = (view.config.bucket_size().get(), max_cache, view.config.records.record_ttl);
         self.follow_up(view.wall_at(now), rules).map_or(After::Nothing, After::Found)
     }
 

@@ -71,15 +71,15 @@ impl Search {
         wanted: usize,
         goal: Goal,
     ) -> Option<Self> {
-        let parallelism = view.config.parallelism;
-        let beta = usize::from(view.config.beta.get());
+        let parallelism = view.config.lookups.parallelism;
+        let beta = usize::from(view.config.lookups.beta.get());
         let must_answer = match goal {
             Goal::Closest(Precision::Exact) => wanted,
             Goal::Closest(Precision::Near) => beta.min(wanted),
             Goal::Anybody => 1,
         };
         let rules = Rules { wanted, must_answer, parallelism, policy: view.estimator.policy() };
-        let paths = usize::from(view.config.paths.get());
+        let paths = usize::from(view.config.lookups.disjoint_paths.get());
         // Twice as many as are wanted: they cost nothing unless the closer ones turn out to be silent.
         let k = 2 * view.config.bucket_size().get().max(wanted);
         let fresh = |peer: &PeerId| view.peers.is_worth_asking(now, peer);
@@ -319,7 +319,7 @@ const LAST_CHANCE: Duration = Duration::from_secs(3);
 
 /// Returns the IP groups of the addresses at which a peer will be dialled though nobody has met it there.
 fn hearsay_groups(view: &View<'_>, peer: &PeerId, named: Option<&Addresses>) -> SmallVec<[IpGroup; 3]> {
-    let Some(diversity) = &view.config.diversity else {
+    let Some(diversity) = &view.config.routing.ip_diversity else {
         return SmallVec::new();
     };
     let named = named.cloned().unwrap_or_default();

@@ -47,7 +47,7 @@ impl Serving {
         let addresses = kept(own.multiaddrs, &cx.local, &cx.config).into_vec();
         let addresses = kept_addresses(&from, addresses).into_vec();
         let record = ProviderRecord::new(key, from, addresses);
-        match cx.config.records.inserts {
+        match cx.config.records.record_filtering {
             StoreInserts::Unfiltered => drop(add_provider_for(now, from, record, true, stock)),
             StoreInserts::FilterBoth => self.hold_provider(now, from, record, cx),
         }
@@ -121,7 +121,8 @@ pub(super) fn add_provider_for<S: RecordStore>(
     let group = peers.get(&from).and_then(|known| known.group);
     let source = Source { peer: from, group, hands_on: false };
     let key = record.key.clone();
-    let ends = wall_after(wall, stock.node.parts.shrunk(&key, stock.node.parts.cx.config.providers.ttl));
+    let ends =
+        wall_after(wall, stock.node.parts.shrunk(&key, stock.node.parts.cx.config.providers.provider_ttl));
     let record = ProviderRecord { expires: Some(ends), ..record };
     let (storage, cx) = (&mut *stock.node.storage, &mut *stock.node.parts.cx);
     let added = storage.add_provider_from(wall, record, source);

@@ -50,7 +50,7 @@ impl Serving {
         {
             renew(&mut offer, &known);
         }
-        match stock.node.parts.cx.config.records.inserts {
+        match stock.node.parts.cx.config.records.record_filtering {
             // It is here already.
             StoreInserts::Unfiltered | StoreInserts::FilterBoth if verdict == Verdict::Own => {
                 acknowledge(now, &offer, true, stock);
@@ -134,7 +134,7 @@ impl Serving {
 /// Lets a record of others last for no longer than is configured.
 fn limit<S>(now: Instant, record: &mut Record, stock: &Stock<'_, S>) {
     let parts = &stock.node.parts;
-    let ttl = parts.cx.config.records.ttl;
+    let ttl = parts.cx.config.records.record_ttl;
     let longest = ttl.map(|ttl| wall_after(parts.cx.wall_at(now), parts.shrunk(&record.key, ttl)));
     // `None` is not less than an end: it is no end.
     record.expires = record.expires.into_iter().chain(longest).min();
@@ -158,10 +158,10 @@ fn judged<S: RecordStore>(
     let standing = known.as_ref().map(|known| Known {
         is_own: storage.is_own(known, &cx.local.peer),
         is_same: known.value == record.value,
-        is_fresh: stock.records.publishers.is_fresh(now, &record.key, rules.publication),
+        is_fresh: stock.records.publishers.is_fresh(now, &record.key, rules.publication_interval),
         order: rules.validators.compare(&record.key, &record.value, &known.value),
     });
-    let verdict = judge(standing, *way, rules.own);
+    let verdict = judge(standing, *way, rules.own_records);
     match verdict {
         Verdict::Take | Verdict::Renew | Verdict::Supersede | Verdict::Own => Some((verdict, known)),
         Verdict::Refuse(why) => {

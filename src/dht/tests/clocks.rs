@@ -94,7 +94,7 @@ fn a_clock_that_is_set_back_lets_nothing_of_others_last_longer_than_it_would_fro
         outputs(&mut dht);
         let back = set_back(noon() + MINUTE, by);
         let left = told(&mut dht, back).expect("it lasts");
-        let longest = dht.config().records.ttl.unwrap();
+        let longest = dht.config().records.record_ttl.unwrap();
         assert!(left <= longest && left == (10 * HOUR - MINUTE + by).min(longest), "{by:?}: {left:?}");
         let own = dht.store().get(back.wall, &RecordKey::from("own")).unwrap().unwrap().expires;
         assert_eq!(own, Some(noon().wall + YEAR), "what is the node's own ends when it says");

@@ -410,6 +410,6 @@ fn both_connections_are_kept_and_the_one_that_is_left_stays_kept() {
     assert_eq!(kept(&open(&mut dht, start(), NEW, None)), [(NEW, true)]);
     assert!(kept(&end(&mut dht, start(), OLD)).is_empty());
     assert_eq!(kept(&open(&mut dht, start(), NEWEST, None)), [(NEWEST, true)]);
-    dht.remove_peer(start(), &peer(1));
+    dht.remove_peer(start(), peer(1));
     assert_eq!(kept(&outputs(&mut dht)), [(NEW, false), (NEWEST, false)]);
 }

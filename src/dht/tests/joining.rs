@@ -281,7 +281,7 @@ fn a_node_that_joins_on_request_never_does_so_by_itself() {
     answer_all(&mut dht, now, &[]);
     timed(&mut dht, now + 30 * SECOND);
     assert_eq!(dht.queries().count(), 0, "the join is over");
-    dht.remove_peer(now, &peer(1));
+    dht.remove_peer(now, peer(1));
     let mut later = now + 30 * SECOND;
     while let Some(deadline) = dht.due().filter(|deadline| deadline.at < now + 3600 * SECOND) {
         later = later.max(deadline.at);
@@ -301,10 +301,10 @@ fn a_table_that_has_become_low_is_a_reason_to_join_again() {
     answer_all(&mut dht, now + GATHER, &[]);
     assert_eq!(join_of(&dht), None, "it has joined");
     let later = now + SECOND;
-    dht.remove_peer(later, &peer(1));
+    dht.remove_peer(later, peer(1));
     timed(&mut dht, later);
     assert_eq!(join_of(&dht), None, "three are more than two");
-    dht.remove_peer(later, &peer(2));
+    dht.remove_peer(later, peer(2));
     assert_eq!(dht.due().map(|deadline| deadline.at), Some(later));
     dht.handle_timeout(later);
     assert!(join_of(&dht).is_some());

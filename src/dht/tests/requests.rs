@@ -906,8 +906,8 @@ impl Chaos {
                 dht.put_record(now, crate::record::Record::new(key, "value"), crate::record::Quorum::One).ok()
             }
             19 => Some(dht.get_record(now, key, None)),
-            9 => dht.remove_address(now, &peer, &address).and(None),
-            10 => dht.remove_peer(now, &peer).and(None),
+            9 => dht.remove_address(now, peer, &address).and(None),
+            10 => dht.remove_peer(now, peer).and(None),
             11 => {
                 dht.set_mode(now, [None, Some(Mode::Client), Some(Mode::Server)][self.rng.below(3) as usize]);
                 None
@@ -982,7 +982,7 @@ fn every_request_and_every_query_ends_whatever_happens_in_whatever_order() {
         let mut chaos = Chaos::new(seed);
         (0..1500).for_each(|_| chaos.act());
         for n in 0..PEERS {
-            chaos.dht.remove_peer(chaos.now, &peer(n));
+            chaos.dht.remove_peer(chaos.now, peer(n));
             chaos.dht.handle_input(chaos.now, Input::ProtocolUnsupported { peer: peer(n) });
         }
         chaos.drain();

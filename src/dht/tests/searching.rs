@@ -994,7 +994,7 @@ fn a_peer_that_was_met_before_is_asked_where_it_was() {
     net.add_address(0, 1);
     net.run_for(5 * SECOND);
     net.input(0, Input::AddressesLearned { peer: peer(2), addresses: vec![address(2)] });
-    net.with(0, |dht, now| dht.remove_peer(now, &peer(2)));
+    net.with(0, |dht, now| dht.remove_peer(now, peer(2)));
     let id = net.with(0, |dht, now| dht.find_peer(now, peer(2)));
     let (QueryResult::FindPeer(Ok(found)), _) = net.result(0, id) else { panic!("it is not found") };
     assert_eq!((found.peer.addrs, found.evidence), (vec![address(2)], crate::event::Evidence::Answered));

@@ -212,7 +212,7 @@ fn dials_count_by_what_came_of_them() {
         // What was denied pauses the others; a connection that ends ends the pause.
         connect_at(&mut dht, now, 50, address(50));
         lose(&mut dht, now, 50);
-        dht.remove_peer(now, &peer(n));
+        dht.remove_peer(now, peer(n));
         outputs(&mut dht);
     }
     let stats = check(&dht).dials;
@@ -264,7 +264,7 @@ fn peers_that_enter_and_leave_the_table_count_with_the_reason() {
     let (mut dht, now) = (new_dht(0, quiet()), start());
     admit(&mut dht, now, 1..=3);
     dht.handle_input(now, Input::ProtocolUnsupported { peer: peer(1) });
-    dht.remove_peer(now, &peer(2));
+    dht.remove_peer(now, peer(2));
     let table = check(&dht).routing_table;
     let evicted = Evictions { unsupported: 1, removed: 1, ..Evictions::default() };
     assert_eq!((table.inserted, table.entries, table.buckets, table.evicted), (3, 1, 1, evicted));

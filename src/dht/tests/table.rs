@@ -199,7 +199,7 @@ fn whoever_names_nobody_when_asked_for_itself_enters_only_while_the_table_is_low
     };
     assert!([1, 2, 3].into_iter().all(|n| nobody(&mut dht, n)), "up to two peers are few");
     assert!(!nobody(&mut dht, 4));
-    dht.remove_peer(start(), &peer(1));
+    dht.remove_peer(start(), peer(1));
     assert!(nobody(&mut dht, 5));
 }
 
@@ -482,7 +482,7 @@ fn whoever_was_reported_is_not_tried_while_the_table_is_not_low_nor_when_it_spea
     assert!(outputs(&mut dht).is_empty());
     let dialled = dials(&timed(&mut dht, now + TEN_MINUTES));
     assert!(!dialled.iter().any(|(_, whom, _)| *whom == Some(peer(1))), "{dialled:?}");
-    dht.remove_peer(now + TEN_MINUTES, &peer(100));
+    dht.remove_peer(now + TEN_MINUTES, peer(100));
     let (now, dial) =
         wait_for(&mut dht, now + TEN_MINUTES, SECOND, |out| dials(out).first().map(|dial| dial.0));
     let connected = Input::Connected {
@@ -645,7 +645,7 @@ fn with_manual_inserts_whoever_is_reported_enters_though_there_is_no_room_among_
     enter(&mut dht, now, 9);
     assert!(is_in(&dht, 9));
     // Whoever was taken out by hand is not let in again unasked.
-    dht.remove_peer(now, &peer(9)).unwrap();
+    dht.remove_peer(now, peer(9)).unwrap();
     succeed(&mut dht, now, 9);
     assert!(!is_in(&dht, 9));
 }
@@ -799,7 +799,7 @@ fn connections_to_the_k_closest_are_kept_and_no_longer_when_a_closer_one_is_ther
     assert!(keeps(&outputs(&mut dht)).is_empty(), "there is nothing to keep");
     connect_at(&mut dht, now, near, address(near));
     assert_eq!(keeps(&outputs(&mut dht)), [(peer(near), true)]);
-    dht.remove_peer(now, &peer(near));
+    dht.remove_peer(now, peer(near));
     let back = sorted([(peer(near), false), (peer(distant), true)]);
     assert_eq!(keeps(&outputs(&mut dht)), back);
 }
@@ -987,9 +987,9 @@ fn the_first_answer_after_an_outage_does_not_cost_the_others_their_places() {
 fn a_peer_that_was_removed_may_enter_again_when_it_answers() {
     let (mut dht, now) = (node(), start());
     enter(&mut dht, now, 1);
-    let removed = dht.remove_peer(now, &peer(1)).expect("it was there");
+    let removed = dht.remove_peer(now, peer(1)).expect("it was there");
     assert_eq!(removed.peer(), peer(1));
-    assert!(!is_in(&dht, 1) && dht.remove_peer(now, &peer(1)).is_none());
+    assert!(!is_in(&dht, 1) && dht.remove_peer(now, peer(1)).is_none());
     succeed(&mut dht, now, 1);
     assert!(is_in(&dht, 1));
 }
@@ -999,7 +999,7 @@ fn a_seed_that_was_removed_is_not_asked_any_more() {
     let (mut dht, now) = (new_dht(0, quiet()), start());
     dht.add_address(now, peer(1), address(1));
     assert!(dht.bootstrap(now).is_ok());
-    assert!(dht.remove_peer(now, &peer(1)).is_none(), "it was not in the table");
+    assert!(dht.remove_peer(now, peer(1)).is_none(), "it was not in the table");
     assert!(dht.bootstrap(now).is_err());
 }
 
@@ -1009,13 +1009,13 @@ fn a_peer_leaves_with_its_last_address() {
     enter(&mut dht, now, 1);
     dht.add_address(now, peer(1), address(21));
     outputs(&mut dht);
-    assert!(dht.remove_address(now, &peer(1), &address(1)).is_none());
+    assert!(dht.remove_address(now, peer(1), &address(1)).is_none());
     assert_eq!(updates(&outputs(&mut dht)), [(peer(1), false, vec![address(21)], None)]);
     let with_suffix = address(21).with(libp2p_core::multiaddr::Protocol::P2p(peer(1)));
-    let removed = dht.remove_address(now, &peer(1), &with_suffix).expect("its last one");
+    let removed = dht.remove_address(now, peer(1), &with_suffix).expect("its last one");
     assert_eq!(removed.peer(), peer(1));
     assert!(!is_in(&dht, 1) && dht.addresses_of(&peer(1)).is_empty());
-    assert!(dht.remove_address(now, &peer(77), &address(77)).is_none(), "nobody knows it");
+    assert!(dht.remove_address(now, peer(77), &address(77)).is_none(), "nobody knows it");
 }
 
 #[test]
@@ -1023,9 +1023,9 @@ fn a_seed_goes_with_its_last_address() {
     let (mut dht, now) = (new_dht(0, quiet()), start());
     dht.add_address(now, peer(1), address(1));
     dht.add_address(now, peer(1), address(21));
-    dht.remove_address(now, &peer(1), &address(1));
+    dht.remove_address(now, peer(1), &address(1));
     assert!(dht.bootstrap(now).is_ok());
-    dht.remove_address(now, &peer(1), &address(21));
+    dht.remove_address(now, peer(1), &address(21));
     assert!(dht.bootstrap(now).is_err());
 }
 
@@ -1257,7 +1257,7 @@ fn the_fourth_of_an_ip_group_in_the_table_is_refused() {
 fn a_refresh_that_is_due_when_the_table_is_empty_is_put_off() {
     let config = quiet().with_refresh_interval(Some(TEN_MINUTES)).unwrap();
     let (mut dht, now) = (node_with(config), start());
-    dht.remove_peer(now, &peer(100));
+    dht.remove_peer(now, peer(100));
     assert!(dht.table().is_empty());
     let later = now + 2 * TEN_MINUTES;
     check_refresh(&dht, later.instant);

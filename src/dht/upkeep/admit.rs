@@ -245,9 +245,9 @@ impl Upkeep {
             self.addresses_changed(&key, &peer, &addresses, cx);
             return Ok(RoutingUpdate::Success);
         }
-        let by_hand = cx.config.bucket_inserts == BucketInserts::Manual;
+        let by_hand = cx.config.routing.bucket_inserts == BucketInserts::Manual;
         if !is_seed && !by_hand {
-            return Err(AddressError::TooManySeeds { limit: cx.config.max_seeds.get() });
+            return Err(AddressError::TooManySeeds { limit: cx.config.limits.max_seeds.get() });
         }
         if by_hand && peers.is_server(now, &peer) {
             // The application says yes to what it was asked; whether there is room among the seeds is another question.
@@ -325,7 +325,7 @@ impl Upkeep {
         let Some(known) = peers.get_mut(&peer) else {
             return;
         };
-        let by_hand = cx.config.bucket_inserts == BucketInserts::Manual && !known.is_wanted;
+        let by_hand = cx.config.routing.bucket_inserts == BucketInserts::Manual && !known.is_wanted;
         if known.protocol == Protocol::Unsupported {
             return;
         }

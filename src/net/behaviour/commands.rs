@@ -62,12 +62,12 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         peer: &PeerId,
         address: &Multiaddr,
     ) -> Option<EntryView<KBucketKey<PeerId>, Addresses>> {
-        self.call(|dht, now| dht.remove_address(now, peer, address)).as_ref().map(EntryView::of)
+        self.call(|dht, now| dht.remove_address(now, *peer, address)).as_ref().map(EntryView::of)
     }
 
     /// Removes a peer from the routing table and the seeds. It may enter again when it answers.
     pub fn remove_peer(&mut self, peer: &PeerId) -> Option<EntryView<KBucketKey<PeerId>, Addresses>> {
-        self.call(|dht, now| dht.remove_peer(now, peer)).as_ref().map(EntryView::of)
+        self.call(|dht, now| dht.remove_peer(now, *peer)).as_ref().map(EntryView::of)
     }
 
     /// Connects to an address and makes the peer there a seed.
@@ -346,19 +346,10 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         stats
     }
 
-    /// Returns the node itself, for whatever this face does not show.
+    /// Returns the node itself, to be looked at. Its outputs are the swarm's: whoever drives one by hand until then hands it over
+    /// by [`from_dht`](Self::from_dht).
     pub fn dht(&self) -> &Dht<S> {
         &self.dht
-    }
-
-    /// Returns the node itself, to be told or asked what this face does not offer.
-    ///
-    /// What it wants done is done when the swarm is polled next.
-    pub fn dht_mut(&mut self) -> &mut Dht<S> {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-        &mut self.dht
     }
 
     /// Returns the store, to be changed.
@@ -367,7 +358,8 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     /// and handed over from then on, as the node's own or as another's, as the store says.
     /// [`put_record`](Self::put_record) and [`store_local`](Self::store_local) do so at once.
     pub fn store_mut(&mut self) -> &mut S {
-        self.dht_mut().store_mut()
+        self.wake();
+        self.dht.store_mut()
     }
 
     /// Executes a command of a client. A reply that the client no longer waits for is dropped.

@@ -31,7 +31,7 @@ pub struct Node(NodeBuffer);
 impl Node {
     /// Makes a node that holds as much as is configured.
     pub fn new(config: &Config) -> Self {
-        Self(NodeBuffer::new(config.max_node_buffer.get()))
+        Self(NodeBuffer::new(config.limits.max_node_buffer.get()))
     }
 
     /// Returns how much is held.

@@ -4,7 +4,7 @@ use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use super::{SimEvent, World};
-use crate::config::{Config, Joining};
+use crate::config::{Joining, Routing};
 use crate::dht::{Dht, Input};
 use crate::event::Mode;
 use crate::key::Key;
@@ -285,9 +285,11 @@ impl World {
 
     /// Gives each node the table it would have if it knew all the others.
     fn make_ideal(&mut self) {
-        let grace = Duration::from_secs(365 * 24 * 60 * 60);
-        let config = self.network.config.clone().with_joining(Joining::OnRequest).with_low_peers(0);
-        self.network.config = Config { grace, refresh_interval: None, ..config };
+        let grace_period = Duration::from_secs(365 * 24 * 60 * 60);
+        let config = &mut self.network.config;
+        let (joining, refresh_interval) = (Joining::OnRequest, None);
+        config.routing =
+            Routing { grace_period, joining, refresh_interval, low_peers: 0, ..config.routing.clone() };
         let origin = self.network.now();
         let servers = ideal::servers_by_key(&self.network.nodes);
         let k = self.network.config.bucket_size().get();

@@ -46,7 +46,7 @@ impl Net {
     }
 
     fn with(config: Config) -> Self {
-        let node = NodeBuffer::new(config.max_node_buffer.get());
+        let node = NodeBuffer::new(config.limits.max_node_buffer.get());
         Self::of(&config, &node)
     }
 
@@ -418,7 +418,7 @@ fn a_peer_that_reads_no_answer_in_time_loses_its_stream() {
 #[test]
 fn answers_of_a_connection_that_wait_are_bounded_and_all_come_when_it_reads() {
     let config = Config::default();
-    let limit = config.max_connection_buffer.get();
+    let limit = config.limits.max_connection_buffer.get();
     let mut net = Net::with(config);
     let mut asked = 0;
     let mut answered = 0;
@@ -522,7 +522,7 @@ fn whoever_waits_for_the_nodes_buffer_is_read_when_another_connection_makes_room
 #[test]
 fn half_messages_are_bounded_and_each_comes_to_its_end() {
     let config = Config::default();
-    let limit = 4 * config.max_frame.get() + 33 * 2 * 4096;
+    let limit = 4 * config.limits.max_message_size.get() + 33 * 2 * 4096;
     let mut net = Net::with(config);
     let request = bytes_of(&find(127 * 1024));
     let streams: Vec<_> = (0..32).map(|_| net.accept(usize::MAX)).collect();
