@@ -181,7 +181,8 @@ mod tests {
         assert_eq!(text, texts.join("; "));
         assert_eq!(wrong.remove(0), ConfigError::ProtocolName("kad".into()));
         let mut short: Vec<_> = ALL.map(|(what, least, _)| ConfigError::TooShort { what, least }).to_vec();
-        [&mut wrong, &mut short].map(|list| list.sort_by_key(ToString::to_string));
+        wrong.sort_by_key(ToString::to_string);
+        short.sort_by_key(ToString::to_string);
         assert_eq!(wrong, short);
     }
 
