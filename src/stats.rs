@@ -548,7 +548,10 @@ mod tests {
         let since = some(5).since(&some(2));
         assert_eq!((since.outbound_requests.ping.started, since.transport.bytes_sent), (3, 3000));
         assert_eq!((since.outbound_requests.add_provider.in_flight, since.routing_table.entries), (5, 35));
-        assert_eq!((since.outbound_requests.get_value.latency.count(), since.republish.lateness.as_secs()), (3, 5));
+        assert_eq!(
+            (since.outbound_requests.get_value.latency.count(), since.republish.lateness.as_secs()),
+            (3, 5)
+        );
         let mut sum = some(2);
         sum.merge(&since);
         assert_eq!((sum.outbound_requests.ping.started, sum.routing_table.entries), (5, 49));
@@ -564,7 +567,8 @@ mod tests {
         assert_eq!(Stats::default().to_string(), "");
         let shown = some(2).to_string();
         let mut names: Vec<_> = shown.lines().filter_map(|line| line.split(' ').next()).collect();
-        let is_name = |name: &&str| name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        let is_name =
+            |name: &&str| name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
         assert!(names.iter().all(is_name), "{shown}");
         assert!(shown.contains("libp2p_kademlia_transport_bytes_sent 2000\n"), "{shown}");
         assert!(shown.contains("libp2p_kademlia_outbound_requests_find_node_latency_count 2\n"), "{shown}");

@@ -104,7 +104,12 @@ pub(super) struct Queries {
 impl Queries {
     pub(super) fn new(config: &Config) -> Self {
         let limit = config.max_queries.get();
-        Self { pool: Pool::new(limit, config.query_timeout), ended: BTreeMap::new(), limit, counts: Box::default() }
+        Self {
+            pool: Pool::new(limit, config.query_timeout),
+            ended: BTreeMap::new(),
+            limit,
+            counts: Box::default(),
+        }
     }
 
     /// Iterates over the queries of the application that run, and those that have ended while their last event is still to be
@@ -173,7 +178,12 @@ impl Queries {
     }
 
     /// Begins a query. The caller sees to it that there is room.
-    pub(super) fn insert(&mut self, now: Instant, operation: impl Into<Operation>, origin: Origin) -> QueryId {
+    pub(super) fn insert(
+        &mut self,
+        now: Instant,
+        operation: impl Into<Operation>,
+        origin: Origin,
+    ) -> QueryId {
         self.counts_of(origin).started += 1;
         self.pool.insert(now, Query::new(now, operation.into(), origin))
     }
@@ -283,7 +293,11 @@ impl Queries {
     }
 
     fn counts_of(&mut self, origin: Origin) -> &mut QueryCosts {
-        if origin == Origin::Application { &mut self.counts.application } else { &mut self.counts.maintenance }
+        if origin == Origin::Application {
+            &mut self.counts.application
+        } else {
+            &mut self.counts.maintenance
+        }
     }
 
     /// Counts a query that is over.
@@ -308,7 +322,11 @@ impl Queries {
         let mut stats = (*self.counts).clone();
         for (_, query) in self.pool.iter() {
             let is_applications = query.origin == Origin::Application;
-            *(if is_applications { &mut stats.application.running } else { &mut stats.maintenance.running }) += 1;
+            *(if is_applications {
+                &mut stats.application.running
+            } else {
+                &mut stats.maintenance.running
+            }) += 1;
         }
         stats
     }

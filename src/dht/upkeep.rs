@@ -226,7 +226,14 @@ impl Upkeep {
     }
 
     /// Asks a peer for itself, though it may have failed lately.
-    fn ask_for_itself(&mut self, now: Instant, peer: PeerId, requester: Requester, cx: &mut Context, peers: &mut Peers) {
+    fn ask_for_itself(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        requester: Requester,
+        cx: &mut Context,
+        peers: &mut Peers,
+    ) {
         let request = Request::FindNode { key: Bytes::from(peer.to_bytes()) };
         match requester {
             Requester::Check => self.checks.started += 1,

@@ -197,7 +197,11 @@ where
     }
 
     /// Writes what is in the buffer, and flushes.
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>, budget: &mut ReadBudget) -> Poll<io::Result<()>> {
+    pub(super) fn poll_flush(
+        &mut self,
+        cx: &mut Context<'_>,
+        budget: &mut ReadBudget,
+    ) -> Poll<io::Result<()>> {
         ready!(self.poll_write_out(cx, budget))?;
         self.writing = None;
         Poll::Ready(Ok(()))

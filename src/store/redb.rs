@@ -28,7 +28,8 @@ use self::writer::Writer;
 use super::charge::Charge;
 use super::index::{Index, MAX_ENDED, Owner};
 use super::{
-    Expired, Listed, MemoryStoreConfig, Progress, RecordStore, Result, Source, Usage, Wake, not_theirs, provided,
+    Expired, Listed, MemoryStoreConfig, Progress, RecordStore, Result, Source, Usage, Wake, not_theirs,
+    provided,
 };
 use crate::key::KeyHash;
 use crate::peer::PeerInfo;

@@ -103,7 +103,11 @@ impl Requests {
     }
 
     /// A request has its outcome.
-    pub(super) fn end(&mut self, id: RequestId, result: &Result<Reply, RequestError>) -> Option<PendingRequest> {
+    pub(super) fn end(
+        &mut self,
+        id: RequestId,
+        result: &Result<Reply, RequestError>,
+    ) -> Option<PendingRequest> {
         let pending = self.remove(id)?;
         let counts = self.counts.of_mut(pending.request.message_type());
         match result {

@@ -118,8 +118,7 @@ fn an_answer_a_refusal_and_a_request_out_of_time_count_once_each_with_the_time_t
     let failed = RequestFailures { bad_answer: 1, timeout: 1, ..RequestFailures::default() };
     assert_eq!((ping.succeeded, ping.failed, ping.cancelled), (1, failed, 0));
     assert_eq!((ping.latency.sum(), ping.latency.max()), (70 * MS, 70 * MS));
-    let QueryCosts { succeeded, failed, requests, hops, .. } =
-        check(&dht).since(&before).queries.application;
+    let QueryCosts { succeeded, failed, requests, hops, .. } = check(&dht).since(&before).queries.application;
     assert_eq!((succeeded, failed, requests.sum(), hops.count()), (1, 2, 3, 3));
 }
 
@@ -217,7 +216,8 @@ fn dials_count_by_what_came_of_them() {
         outputs(&mut dht);
     }
     let stats = check(&dht).dials;
-    let one = DialFailures { unreachable: 1, wrong_peer: 1, refused: 1, under_way: 1, ..stats.failed.clone() };
+    let one =
+        DialFailures { unreachable: 1, wrong_peer: 1, refused: 1, under_way: 1, ..stats.failed.clone() };
     assert_eq!(stats.failed, one);
     assert!(stats.failed.denied >= 1 && stats.succeeded == 0);
     let (mut dht, later) = (new_dht(0, quiet()), now + 130 * MS);

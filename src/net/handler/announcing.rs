@@ -187,7 +187,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Announcing<T> {
                     && let Some((_, pending)) = self.queue.pop_first()
                 {
                     stream.send(&pending.request, now);
-                    self.counts.outbound_streams_reused += u64::from(std::mem::replace(&mut self.is_used, true));
+                    self.counts.outbound_streams_reused +=
+                        u64::from(std::mem::replace(&mut self.is_used, true));
                     self.tolerated += 1;
                     self.written.push(pending);
                 }
