@@ -4,23 +4,16 @@
 
 mod by_message_type;
 mod histogram;
+mod statistic;
 
 use std::fmt;
 
 pub use by_message_type::ByMessageType;
 pub use histogram::{BUCKETS, Histogram, Observed};
+pub(crate) use statistic::Statistic;
 
 use crate::error::RequestError;
 use crate::time::Duration;
-
-/// What can be added up, compared with what it was, and shown.
-pub(crate) trait Statistic {
-    fn merge(&mut self, other: &Self);
-    #[must_use]
-    fn since(&self, earlier: &Self) -> Self;
-    fn clear_gauges(&mut self);
-    fn show(&self, f: &mut fmt::Formatter<'_>, name: &dyn fmt::Display) -> fmt::Result;
-}
 
 /// The groups of numbers. A `counter` only rises; a `gauge` is what it is now, and so is the `longest` time of something; a
 /// `group` is made of others.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Statistic;
+use super::statistic::Statistic;
 use crate::message::MessageType;
 
 /// One group of numbers for each kind of message.

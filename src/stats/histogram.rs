@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Statistic;
+use super::statistic::Statistic;
 use crate::time::Duration;
 
 /// How many buckets a histogram has, the one without an upper bound included.

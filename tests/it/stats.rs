@@ -66,5 +66,6 @@ async fn a_stream_that_serves_again_is_counted_as_reused() {
     assert!(streams.outbound_streams_reused >= 4, "{since}");
     assert!(streams.bytes_sent > 0 && streams.bytes_received > 0 && streams.streams_reset == 0, "{since}");
     assert_eq!((since.queries.application.succeeded, since.outbound_requests.ping.succeeded), (5, 5));
-    (a.kill().await, b.kill().await);
+    a.kill().await;
+    b.kill().await;
 }
