@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::network::Network;
+use super::network::{Network, Traffic};
 use super::nodes::Node;
 use crate::dht::Dht;
 use crate::stats::Stats;
@@ -52,8 +52,8 @@ pub(super) fn check(network: &Network) -> Result<(), Violation> {
 
 /// Checks that what all nodes say they have sent is what the network was given, and fails with a [`Violation`] of no node in
 /// particular.
-pub(super) fn check_stats(network: &Network, stats: &Stats) -> Result<(), Violation> {
-    let (requests, traffic) = (&stats.outbound_requests, &network.traffic);
+pub(super) fn check_stats(network: &Network, traffic: &Traffic, stats: &Stats) -> Result<(), Violation> {
+    let requests = &stats.outbound_requests;
     let sent: u64 = requests.iter().map(|(_, requests)| requests.sent).sum();
     let counted = (sent, requests.add_provider.sent, stats.dials.started);
     let seen = (traffic.requests, traffic.announcements, traffic.dials);
