@@ -81,7 +81,7 @@ pub(super) struct Ended {
 ///
 /// # Inputs
 /// [`begin`](Self::begin) and the like; [`on_reply`](Self::on_reply), [`on_failed`](Self::on_failed),
-/// [`on_met`](Self::on_met); [`wake`](Self::wake).
+/// [`on_address_outcome`](Self::on_address_outcome); [`wake`](Self::wake).
 ///
 /// # Outputs
 /// Requests and dials, through [`Parts`]; events; what has [`Ended`].

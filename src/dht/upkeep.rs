@@ -57,7 +57,7 @@ pub(super) enum Due {
 ///
 /// # Inputs
 /// Peers that connect, leave, are named, answer and fail: the `on_…` methods; [`add_address`](Self::add_address) and
-/// [`drop_peer`](Self::drop_peer) of the application; [`joined`](Self::joined).
+/// [`remove_peer`](Self::remove_peer) of the application; [`joined`](Self::joined).
 ///
 /// # Outputs
 /// Requests to peers, by [`ask_next`](Self::ask_next) and [`try_reported`](Self::try_reported); [`next_due`](Self::next_due);
