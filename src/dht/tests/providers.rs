@@ -776,6 +776,7 @@ fn a_flood_of_one_network_leaves_room_for_others_and_for_this_node() {
     assert!(dht.store().providers(WALL, &RecordKey::new(b"honest")).unwrap().is_empty());
 }
 
+#[cfg(feature = "redb")]
 #[test]
 fn what_was_provided_before_a_restart_is_announced_when_it_would_have_been() {
     let path = std::env::temp_dir().join(format!("libp2p-kademlia-provided-{}", std::process::id()));
@@ -1084,6 +1085,7 @@ fn a_key_that_is_provided_and_advertised_is_until_both_have_ended() {
     }
 }
 
+#[cfg(feature = "redb")]
 #[test]
 fn an_advertisement_does_not_outlive_its_program_and_what_is_provided_does() {
     let path = std::env::temp_dir().join(format!("libp2p-kademlia-advertised-{}", std::process::id()));
@@ -1149,6 +1151,7 @@ fn of_a_provider_few_addresses_are_kept() {
     assert!(kept.len() >= 3 && bytes <= 512, "{kept:?}");
 }
 
+#[cfg(feature = "redb")]
 #[test]
 fn statements_with_many_addresses_take_little_of_a_file() {
     // Seen: a file of 270 MB for 20,000 of them.
