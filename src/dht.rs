@@ -40,7 +40,7 @@ use crate::time::{Instant, Now};
 
 use clocks::Jump;
 use context::Context;
-use node::Node;
+use node::{Node, can_send};
 use op::bootstrap::Bootstrap;
 use op::find_peers::FindPeers;
 use op::machine::After;
@@ -155,6 +155,12 @@ impl<S: RecordStore> Dht<S> {
         let Self { cx, peers, upkeep, queries, records, providing, serving, storage } = self;
         let parts = Parts { cx, peers, upkeep, progress: storage.progress() };
         (serving, Stock { node: Node { parts, queries, storage }, records, providing })
+    }
+
+    /// Borrows the queries, and the parts that they work with.
+    fn queries_and_parts(&mut self) -> (&mut Queries, Parts<'_>) {
+        let (_, Stock { node: Node { parts, queries, .. }, .. }) = self.split();
+        (queries, parts)
     }
 
     /// Tells the node what has happened outside.
@@ -272,7 +278,7 @@ impl<S: RecordStore> Dht<S> {
 
     /// Returns when to call [`handle_timeout`](Self::handle_timeout), and what is due then.
     pub fn poll_timeout(&self) -> Option<Deadline> {
-        let can_send = !self.queries.is_full() && !self.upkeep.table.is_empty();
+        let can_send = can_send(&self.queries, &self.upkeep.table);
         [
             (self.queries.deadline(), "query"),
             (self.peers.deadline(), "request"),
@@ -330,7 +336,7 @@ impl<S: RecordStore> Dht<S> {
 
     /// Tells the routing upkeep, and the query that has made it, what came of a request.
     fn settle(&mut self, now: Instant, outcome: Outcome) {
-        let (_, Stock { node: Node { parts, queries, .. }, .. }) = self.split();
+        let (queries, parts) = self.queries_and_parts();
         parts.upkeep.on_outcome(now, &outcome, parts.cx, parts.peers);
         let Outcome { requester, peer, result, .. } = outcome;
         if let Requester::Query(id, lookup) = requester {
@@ -375,7 +381,7 @@ impl<S: RecordStore> Dht<S> {
                     }
                 }
                 Due::LookUp(target) => {
-                    let (_, Stock { node: Node { mut parts, queries, .. }, .. }) = self.split();
+                    let (queries, mut parts) = self.queries_and_parts();
                     if let Some(search) = FindPeers::of_upkeep(now, target, &mut parts)
                         && !queries.is_full()
                     {
@@ -387,7 +393,7 @@ impl<S: RecordStore> Dht<S> {
     }
 
     fn begin_join(&mut self, now: Instant) -> Result<QueryId, NoKnownPeers> {
-        let (_, Stock { node: Node { mut parts, queries, .. }, .. }) = self.split();
+        let (queries, mut parts) = self.queries_and_parts();
         let join = Bootstrap::begin(now, &mut parts)?;
         match queries.begin(now, join.into(), &mut parts) {
             Ok(id) => {

@@ -78,8 +78,8 @@ groups! {
     ///
     /// Made by [`Client::stats`](crate::Client::stats), [`Behaviour::stats`](crate::Behaviour::stats) and
     /// [`Dht::stats`](crate::dht::Dht::stats), which knows nothing of [`transport`](Self::transport). To ask costs some
-    /// additions and a walk over requests in flight and queries; to count costs an addition each time. What they show is of the whole node:
-    /// nothing is kept for each peer. The buckets of the routing table are shown by
+    /// additions and a walk over requests in flight and queries; to count costs an addition each time. What they show is of the
+    /// whole node: nothing is kept for each peer. The buckets of the routing table are shown by
     /// [`routing_table`](crate::Behaviour::routing_table).
     ///
     /// ```

@@ -110,7 +110,8 @@ pub enum StoreInserts {
     /// What is valid is held until the application accepts or refuses it, and no answer is sent before.
     ///
     /// See [`InboundRequest::PutRecord`](crate::InboundRequest::PutRecord). After five seconds without a word it is refused;
-    /// at most 64 are held, one more is refused at once. [`with_held_for`](crate::Config::with_held_for) and [`with_max_held`](crate::Config::with_max_held) set both.
+    /// at most 64 are held, one more is refused at once. [`with_held_for`](crate::Config::with_held_for) and
+    /// [`with_max_held`](crate::Config::with_max_held) set both.
     FilterBoth,
 }
 

@@ -10,7 +10,6 @@ use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use super::Dht;
-use super::node::Node;
 use super::op::Operation;
 use super::op::ask_peer::AskPeer;
 use super::op::bootstrap::Bootstrap;
@@ -19,7 +18,6 @@ use super::op::find_peer::FindPeer;
 use super::op::find_peers::FindPeers;
 use super::op::machine::End;
 use super::op::ping::Ping;
-use super::serving::Stock;
 use super::view::Parts;
 use crate::addrs::clean;
 use crate::command::Command;
@@ -70,7 +68,7 @@ impl<S: RecordStore> Dht<S> {
         info: QueryInfo,
         begun: impl FnOnce(&mut Parts<'_>) -> Result<T, Box<QueryResult>>,
     ) -> QueryId {
-        let (_, Stock { node: Node { mut parts, queries, .. }, .. }) = self.split();
+        let (queries, mut parts) = self.queries_and_parts();
         let begun = begun(&mut parts).and_then(|begun| queries.begin(now, begun.into(), &mut parts));
         self.started(now, info, begun)
     }
@@ -93,7 +91,7 @@ impl<S: RecordStore> Dht<S> {
 
     /// Tells the result of a query that needed not begin.
     fn tell(&mut self, now: Instant, info: QueryInfo, result: QueryResult) -> QueryId {
-        let (_, Stock { node: Node { mut parts, queries, .. }, .. }) = self.split();
+        let (queries, mut parts) = self.queries_and_parts();
         queries.at_once(now, info, result, &mut parts)
     }
 
@@ -180,22 +178,26 @@ impl<S: RecordStore> Dht<S> {
         if self.queries.get(id).is_none() {
             return false;
         }
-        let (_, Stock { node: Node { mut parts, queries, .. }, .. }) = self.split();
-        let ended = queries.end_early(now, id, why, &mut parts);
-        let has_run = ended.is_some();
-        self.conclude(now, ended);
+        let has_run = self.end_one(now, id, why);
         if has_run {
             self.advance(now);
         }
         has_run
     }
 
+    /// Ends a query before it is done. Returns whether it ran.
+    fn end_one(&mut self, now: Instant, id: QueryId, why: End) -> bool {
+        let (queries, mut parts) = self.queries_and_parts();
+        let ended = queries.end_early(now, id, why, &mut parts);
+        let has_run = ended.is_some();
+        self.conclude(now, ended);
+        has_run
+    }
+
     /// Cancels some queries, whoever has asked for them.
     fn cancel_all(&mut self, now: Instant, ids: impl IntoIterator<Item = QueryId>) {
         for id in ids {
-            let (_, Stock { node: Node { mut parts, queries, .. }, .. }) = self.split();
-            let ended = queries.end_early(now, id, End::Cancelled, &mut parts);
-            self.conclude(now, ended);
+            self.end_one(now, id, End::Cancelled);
         }
         self.advance(now);
     }

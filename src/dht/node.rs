@@ -5,6 +5,7 @@
 use super::queries::Queries;
 use super::storage::Storage;
 use super::view::Parts;
+use crate::routing::Table;
 
 /// The parts that do what is to be done for records and keys: queries, and the store.
 #[derive(Debug)]
@@ -15,10 +16,15 @@ pub(super) struct Node<'a, S> {
 }
 
 impl<S> Node<'_, S> {
-    /// Returns whether there is anybody to send something to, and room for a query.
-    ///
-    /// What is due meanwhile waits for that, and not for a time.
+    /// Returns whether what is due can be sent; see [`can_send`].
     pub(super) fn can_send(&self) -> bool {
-        !self.queries.is_full() && !self.parts.upkeep.table.is_empty()
+        can_send(self.queries, &self.parts.upkeep.table)
     }
+}
+
+/// Returns whether there is anybody to send something to, and room for a query.
+///
+/// What is due meanwhile waits for that, and not for a time.
+pub(super) fn can_send(queries: &Queries, table: &Table) -> bool {
+    !queries.is_full() && !table.is_empty()
 }

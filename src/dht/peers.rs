@@ -89,7 +89,6 @@ const MAX_IN_FLIGHT: usize = 32;
 /// one new connection, once, and once more if it had brought nothing yet. One that is doubted moves them once.
 #[derive(Debug)]
 pub(super) struct Peers {
-    local: PeerId,
     request_timeout: Duration,
     diversity: Option<IpDiversity>,
     known: Memory,
@@ -112,7 +111,6 @@ pub(super) struct Peers {
 impl Peers {
     pub(super) fn new(own: &Local, config: &Config) -> Self {
         Self {
-            local: own.peer,
             dials: Dials::new(config.limits.max_dials.get()),
             known: Memory::new(config.limits.max_known_peers.get(), config.key_hash),
             request_timeout: config.lookups.request_timeout,

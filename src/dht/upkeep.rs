@@ -7,6 +7,8 @@ mod admit;
 mod reported;
 mod seeds;
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
@@ -77,7 +79,7 @@ pub(super) struct Upkeep {
     probe: Probe,
     join: BootstrapSchedule,
     reported: Reported,
-    entered: Vec<Entered>,
+    entered: VecDeque<Entered>,
     /// Peers whose connections are to be kept.
     kept: Box<[PackedPeerId]>,
     kept_is_outdated: bool,
@@ -96,7 +98,7 @@ impl Upkeep {
             probe: Probe::new(),
             join: BootstrapSchedule::new(config.routing.joining),
             reported: Reported::default(),
-            entered: Vec::new(),
+            entered: VecDeque::new(),
             kept: Box::default(),
             kept_is_outdated: false,
             checks: stats::Checks::default(),
@@ -146,7 +148,7 @@ impl Upkeep {
 
     /// Returns the next peer that has entered the table.
     pub(super) fn next_entered(&mut self) -> Option<Entered> {
-        (!self.entered.is_empty()).then(|| self.entered.remove(0))
+        self.entered.pop_front()
     }
 
     /// Takes note that the application names an address of a peer; see [`Dht::add_address`](super::Dht::add_address).

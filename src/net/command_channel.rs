@@ -265,12 +265,12 @@ impl AdvertisedKeys {
 
 #[cfg(test)]
 mod tests {
-    use super::MAX_WAITING;
+    use super::MAX_COMMANDS;
     use crate::error::{ClientError, QueryError};
 
     #[test]
     fn the_texts_name_how_many_commands_may_wait() {
-        let limit = format!("{},{:03} calls wait", MAX_WAITING / 1000, MAX_WAITING % 1000);
+        let limit = format!("{},{:03} calls wait", MAX_COMMANDS / 1000, MAX_COMMANDS % 1000);
         for text in [ClientError::Busy.to_string(), QueryError::Busy.to_string()] {
             assert!(text.starts_with(&limit), "{text}");
         }

@@ -179,7 +179,8 @@ impl Connections {
 
     /// Returns how much waits for handlers to take what they have.
     pub(super) fn waiting(&self) -> usize {
-        self.blocked.iter().filter_map(|number| self.open.get(number)).map(|line| line.outbox.len()).sum()
+        let blocked = self.blocked.iter().filter_map(|number| self.open.get(number));
+        blocked.map(|connection| connection.outbox.len()).sum()
     }
 
     /// Returns the numbers of all connections.

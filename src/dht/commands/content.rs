@@ -6,7 +6,6 @@ use std::num::NonZeroUsize;
 use libp2p_identity::PeerId;
 
 use crate::dht::Dht;
-use crate::dht::node::Node;
 use crate::dht::op::get_providers::GetProviders;
 use crate::dht::op::get_record::GetRecord;
 use crate::dht::op::put_record::PutRecord;
@@ -37,8 +36,8 @@ impl<S: RecordStore> Dht<S> {
         self.start(now, info, |parts| GetRecord::begin(now, key, quorum, own, parts))
     }
 
-    /// Stores a record here and at as many of the closest peers to its key as are configured. Ends with one [`QueryResult::PutRecord`], which does not
-    /// come before the record would survive a crash here.
+    /// Stores a record here and at as many of the closest peers to its key as are configured. Ends with one
+    /// [`QueryResult::PutRecord`], which does not come before the record would survive a crash here.
     ///
     /// This node is the publisher: it puts the record anew until it is removed or ends. A record without an end lasts as long
     /// as is configured each time it is put.
@@ -64,7 +63,7 @@ impl<S: RecordStore> Dht<S> {
     ) -> Result<QueryId, store::Error> {
         let now = self.tell_time(now);
         let copies = copies.min(self.cx.config.bucket_size()).get();
-        let info = QueryInfo::PutRecord { key: record.key.clone(), quorum, stored: 0 };
+        let info = putting(&record.key, quorum);
         let (_, Stock { mut node, records, .. }) = self.split();
         let begun = records.put(now, record, (copies, quorum), &mut node)?;
         Ok(self.started(now, info, begun))
@@ -81,7 +80,7 @@ impl<S: RecordStore> Dht<S> {
         let copies = copies.unwrap_or(self.cx.config.replication_factor());
         let key = record.key.clone();
         self.put_record_to_n_closest(now, record, copies, quorum).unwrap_or_else(|error| {
-            let info = QueryInfo::PutRecord { key: key.clone(), quorum, stored: 0 };
+            let info = putting(&key, quorum);
             self.tell(now.instant, info, QueryResult::PutRecord(Err(not_put(key, error))))
         })
     }
@@ -125,7 +124,7 @@ impl<S: RecordStore> Dht<S> {
                 to.push(peer);
             }
         }
-        let info = QueryInfo::PutRecord { key: record.key.clone(), quorum, stored: 0 };
+        let info = putting(&record.key, quorum);
         self.start(now, info, |parts| {
             let (wall, config) = (parts.cx.wall_at(now), &parts.cx.config);
             match check(wall, &record, config) {
@@ -213,14 +212,14 @@ impl<S: RecordStore> Dht<S> {
 
     fn provide(&mut self, now: Instant, key: RecordKey) -> QueryId {
         let (_, Stock { mut node, providing, .. }) = self.split();
-        let info = QueryInfo::AddProvider { key: key.clone(), sent: 0, report: ProvideReport::default() };
+        let info = announcing(&key);
         let begun = providing.begin(now, key, &mut node);
         self.started(now, info, begun)
     }
 
     /// Tells why a command to provide a key could not be carried out.
     pub(super) fn not_provided(&mut self, now: Now, key: RecordKey, error: store::Error) -> QueryId {
-        let info = QueryInfo::AddProvider { key: key.clone(), sent: 0, report: ProvideReport::default() };
+        let info = announcing(&key);
         let error = AddProviderError::Store { key, source: StoreError::new(error) };
         self.tell(now.instant, info, QueryResult::StartProviding(Err(error)))
     }
@@ -275,12 +274,22 @@ impl<S: RecordStore> Dht<S> {
             return self.tell(now, searching(&key, true), QueryResult::GetProviders(Err(error)));
         }
         let known = self.providing.providers_of(now, &key, &self.storage, &self.cx).unwrap_or_default();
-        let (_, Stock { node: Node { mut parts, queries, .. }, .. }) = self.split();
+        let (queries, mut parts) = self.queries_and_parts();
         let watch = WatchProviders::begin(now, key, known, &mut parts);
         let id = queries.insert_lasting(now, watch);
         self.advance(now);
         id
     }
+}
+
+/// Returns what is seen of a put that has not begun.
+fn putting(key: &RecordKey, quorum: Quorum) -> QueryInfo {
+    QueryInfo::PutRecord { key: key.clone(), quorum, stored: 0 }
+}
+
+/// Returns what is seen of an announcement that has not begun.
+fn announcing(key: &RecordKey) -> QueryInfo {
+    QueryInfo::AddProvider { key: key.clone(), sent: 0, report: ProvideReport::default() }
 }
 
 /// Returns what is seen of a search for providers that has not begun.

@@ -381,7 +381,7 @@ impl Peers {
         let Some(known) = self.known.get_mut(&peer) else {
             return;
         };
-        let is_news = known.connections.keep(now, keep, self.local < peer);
+        let is_news = known.connections.keep(now, keep, self.own.peer < peer);
         for connection in known.connections.iter().collect::<Vec<_>>() {
             if is_news || new == Some(connection) {
                 out.push_back(Output::KeepAlive { peer, connection, keep });

@@ -35,6 +35,9 @@ impl Serving {
         if let Err(error) = cx.config.records.validators.validate(wall, &sent.key, &sent.value) {
             return refuse(from, id, &error, cx);
         }
+        if stock.node.storage.is_full() {
+            return refuse(from, id, &"too many records wait for the disk", cx);
+        }
         let mut record = sent.into_record(wall);
         let way = Way::of(record.publisher.as_ref(), &from, &local);
         // Whoever says that it is of this node does not know better than this node. Whoever names nobody has published it: it
@@ -149,10 +152,6 @@ fn judged<S: RecordStore>(
 ) -> Option<(Verdict, Option<Record>)> {
     let Offer { from, id, way, record } = offer;
     let (storage, cx) = (&*stock.node.storage, &mut *stock.node.parts.cx);
-    if storage.is_full() {
-        refuse(*from, *id, &"too many records wait for the disk", cx);
-        return None;
-    }
     let known = storage.store.get(cx.wall_at(now), &record.key).ok().flatten().map(Cow::into_owned);
     let rules = &cx.config.records;
     let standing = known.as_ref().map(|known| Known {

@@ -375,7 +375,7 @@ impl Upkeep {
             known.reported = false;
         }
         self.tell_update(key, peer, true, replaced, cx);
-        self.entered.push(Entered { peer, key: *key });
+        self.entered.push_back(Entered { peer, key: *key });
     }
 
     fn tell_update(
