@@ -17,15 +17,13 @@ use futures::stream::{self, BoxStream, StreamExt as _};
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
-use crate::command::Command;
-use crate::error::{
-    AddAddressError, AskPeerError, BootstrapError, ClientError, ConnectError, FindPeerError,
-    GetClosestPeersError, GetRecordError, PingError, PutRecordError, PutReport, QueryError,
+use crate::dht::op::{
+    AskPeerError, AskPeerOk, BootstrapError, BootstrapOk, Command, ConnectError, ConnectOk, FindPeerError,
+    FindPeerOk, GetClosestPeersError, GetRecordError, GetRecordOk, PingError, PingOk, PutRecordError,
+    PutReport, QueryResult,
 };
-use crate::event::{
-    AskPeerOk, BootstrapOk, ConnectOk, FindPeerOk, GetRecordOk, Mode, PingOk, Precision, QueryResult,
-    QueryStats, RoutingUpdate, Shortage,
-};
+use crate::error::{AddAddressError, ClientError, QueryError};
+use crate::event::{Mode, Precision, QueryStats, RoutingUpdate, Shortage};
 use crate::net::behaviour::Behaviour;
 use crate::net::command_channel::{CancelOnDrop, ClientCommand, CommandSender, MAX_RESULTS, ReplySender};
 use crate::net::timer::{self, Sleep};
@@ -148,7 +146,7 @@ impl Client {
     /// # Errors
     /// [`FindPeerError`], as of [`find_peer`](Self::find_peer).
     pub async fn locate(&self, peer: PeerId) -> Result<FindPeerOk, FindPeerError> {
-        match self.query(Command::FindPeer(peer)).await {
+        match self.query(Command::FindPeer { peer }).await {
             Ok(QueryResult::FindPeer(result)) => result,
             other => Err(FindPeerError::Query { cause: cause(other), peer, closest: Vec::new() }),
         }
@@ -189,7 +187,7 @@ impl Client {
     /// # Errors
     /// [`PingError::Failed`] with the reason if the peer did not answer.
     pub async fn ping(&self, peer: PeerId) -> Result<PingOk, PingError> {
-        match self.query(Command::Ping(peer)).await {
+        match self.query(Command::Ping { peer }).await {
             Ok(QueryResult::Ping(result)) => result,
             other => Err(PingError::Query { cause: cause(other), peer }),
         }
@@ -200,7 +198,7 @@ impl Client {
     /// # Errors
     /// [`ConnectError`] if nobody was reached.
     pub async fn connect(&self, address: Multiaddr) -> Result<PeerId, ConnectError> {
-        match self.query(Command::Connect(address.clone())).await {
+        match self.query(Command::Connect { address: address.clone() }).await {
             Ok(QueryResult::Connect(result)) => result.map(|ConnectOk { peer, .. }| peer),
             other => Err(ConnectError::Query { cause: cause(other), address }),
         }
@@ -392,6 +390,18 @@ impl Client {
         match self.query(command).await {
             Ok(QueryResult::AskPeer(result)) => result,
             other => Err(AskPeerError::Query { cause: cause(other), peer }),
+        }
+    }
+
+    /// Asks some peers of the table whom they know: the example of ARCHITECTURE.
+    ///
+    /// # Errors
+    /// [`SampleError::NoAnswer`](crate::dht::op::SampleError::NoAnswer) if none of them has answered.
+    #[cfg(test)]
+    pub async fn sample(&self, count: usize) -> crate::dht::op::SampleResult {
+        match self.query(Command::Sample { count }).await {
+            Ok(QueryResult::Sample(result)) => result,
+            other => Err(crate::dht::op::SampleError::Query { cause: cause(other) }),
         }
     }
 

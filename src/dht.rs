@@ -8,11 +8,12 @@ mod answer;
 mod clocks;
 mod commands;
 mod context;
+mod event;
 mod io;
 mod local;
 mod mode;
 mod node;
-mod op;
+pub(crate) mod op;
 mod peers;
 mod providing;
 mod queries;
@@ -25,13 +26,14 @@ mod view;
 
 use libp2p_identity::PeerId;
 
+pub use event::Event;
 pub use io::{ConnectionId, Deadline, DialFailure, DialId, InboundId, Input, Output, RequestId, Unreached};
 pub use queries::QueryRef;
 
 use crate::addrs::Addresses;
 use crate::config::Config;
 use crate::error::NoKnownPeers;
-use crate::event::{Event, Mode, QueryId};
+use crate::event::{Mode, Notice, QueryId};
 use crate::peer::PeerInfo;
 use crate::routing::{Table, TableSnapshot};
 use crate::stats::{Stats, gauge};
@@ -243,7 +245,7 @@ impl<S: RecordStore> Dht<S> {
         }
         let num_connected = || if upkeep.table.is_empty() { peers.num_connected() } else { 0 };
         if let Some(connected) = cx.advice.misses_identify(now, num_connected) {
-            cx.event(Event::IdentifyMissing { connected });
+            cx.tell(Notice::IdentifyMissing { connected });
         }
         self.look_up_due(now);
         let Self { cx, upkeep, records, providing, serving, storage, .. } = self;
@@ -266,14 +268,16 @@ impl<S: RecordStore> Dht<S> {
     }
 
     /// Returns what is to be done outside, in the order in which it is to be done.
-    pub fn poll_output(&mut self) -> Option<Output> {
-        let output = self.cx.next_output();
-        if let Some(Output::Event(Event::OutboundQueryProgressed { id, step, .. })) = &output
-            && step.last
-        {
-            self.queries.last_was_taken(*id);
+    pub fn poll_output(&mut self) -> Option<Output<Event>> {
+        while let Some(output) = self.cx.next_output() {
+            let result = |id, step| self.queries.take_result(id, step);
+            let output = output.with_event(|notice| Event::new(notice, result));
+            debug_assert!(output.is_some(), "an event of a query whose result is gone");
+            if output.is_some() {
+                return output;
+            }
         }
-        output
+        None
     }
 
     /// Returns when to call [`handle_timeout`](Self::handle_timeout), and what is due then.
@@ -402,7 +406,7 @@ impl<S: RecordStore> Dht<S> {
                 Ok(id)
             }
             Err(result) => {
-                let info = Bootstrap::info_of(parts.cx.local.peer);
+                let info = Bootstrap::seen(parts.cx.local.peer).into();
                 Ok(queries.at_once(now, info, *result, &mut parts))
             }
         }

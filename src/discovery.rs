@@ -5,8 +5,8 @@
 use std::fmt;
 
 use crate::client::Client;
-use crate::command::Command;
-use crate::error::{AddProviderError, ProvideReport, QueryError};
+use crate::dht::op::{AddProviderError, Command, ProvideReport};
+use crate::error::QueryError;
 use crate::key::Key;
 use crate::net::command_channel::{ClientCommand, CommandSender};
 use crate::net::providers::Providers;

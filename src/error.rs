@@ -1,36 +1,33 @@
-//! Errors: one enum per thing that can fail, by whose fault it is.
+//! Errors: one enum per thing that can fail, by whose fault it is; those of a kind of query stand with it, in `dht::op`.
 //!
 //! Knows peers' ids and addresses; every error carries what was reached before it. What all queries may fail of is one type,
 //! [`QueryError`], found in the variant `Query` of each. The text of an error names its cause in one line; `source()` gives
 //! the cause as a value.
 
-mod connect;
-mod fates;
-mod peers;
-mod providers;
+mod address;
+pub(crate) mod fates;
 mod query;
-mod records;
+mod store;
 
 use crate::time::Duration;
 
-pub use connect::{AddAddressError, AddressError, ConnectError};
+pub use address::{AddAddressError, AddressError};
 pub use fates::{Fates, SeedOutcome};
-pub use peers::{AskPeerError, BootstrapError, FindPeerError, GetClosestPeersError, PingError};
-pub use providers::{AddProviderError, GetProvidersError, ProvideReport};
 pub use query::QueryError;
-pub use records::{GetRecordError, PutRecordError, PutReport, StoreError};
+pub(crate) use query::query_error;
+pub use store::StoreError;
 
 /// Why a [`Config`](crate::Config) cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// A protocol name must begin with a slash.
+    /// A protocol name must begin with a slash: put one before it.
     #[error("the protocol name `{0}` does not begin with a slash")]
     ProtocolName(String),
-    /// The least soft timeout is longer than the greatest, or the greatest longer than the request timeout.
+    /// The least soft timeout is longer than the greatest, or the greatest longer than the request timeout: order them.
     #[error("soft timeouts must be ordered and not longer than the request timeout")]
     SoftTimeouts,
-    /// A duration is shorter than it may be: the node would do nothing else.
+    /// A duration is shorter than it may be: the node would do nothing else. Give at least the `least`.
     #[error("the {what} must be at least {least:?}")]
     TooShort {
         /// Which one.
@@ -51,40 +48,44 @@ fn several(errors: &[ConfigError]) -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestError {
-    /// No address of the peer is known. Not the peer's fault.
+    /// No address of the peer is known. Not the peer's fault: add one, or search the peer.
     #[error("no address of the peer is known")]
     NoAddresses,
-    /// This node refused to dial: a limit of its own, its own id, an aborted attempt. Not the peer's fault.
+    /// This node refused to dial: a limit of its own, its own id, an aborted attempt. Not the peer's fault: see what
+    /// the program allows.
     #[error("this node refused to dial the peer")]
     DialRefused,
-    /// The peer could not be reached at any of its addresses.
+    /// The peer could not be reached at any of its addresses: it is off, or they are old. Try again later.
     #[error("the peer could not be reached")]
     Unreachable,
-    /// The peer failed lately and is not tried again yet. Not counted as another failure.
+    /// The peer failed lately and is not tried again yet. Not counted as another failure: wait for some minutes.
     #[error("the peer failed lately and is not tried again yet")]
     BackedOff,
-    /// No answer came within the request timeout.
+    /// No answer came within the request timeout. Ask others, or the peer again later.
     #[error("no answer came in time")]
     Timeout,
-    /// The connection was lost before the answer came.
+    /// The connection was lost before the answer came. Ask again: it is dialled anew.
     #[error("the connection was lost")]
     Disconnected,
-    /// The peer ended the stream instead of answering: it refuses, or does not know this kind of request.
+    /// The peer ended the stream instead of answering: it refuses, or does not know this kind of request. Ask
+    /// another.
     #[error("the peer ended the stream")]
     StreamEnded,
-    /// The peer does not speak the protocol, or no longer.
+    /// The peer does not speak the protocol, or no longer: it is a client, or its protocol has another name. Make it a server.
     #[error("the peer does not speak the protocol (is it a client?)")]
     Unsupported,
-    /// The peer would not store what it was sent: it ended the stream, or has another value. Not a failure of the peer.
+    /// The peer would not store what it was sent: it ended the stream, or has another value. Not a failure of the peer: put
+    /// what its validators take, or at others.
     #[error("the peer refused")]
     Refused,
-    /// The answer could not be read, or belongs to another request.
+    /// The answer could not be read, or belongs to another request. The peer is broken: ask another.
     #[error("the answer does not fit the request")]
     BadAnswer,
-    /// Too many requests wait for this peer or for a dial. Not the peer's fault.
+    /// Too many requests wait for this peer or for a dial. Not the peer's fault: ask less at once.
     #[error("too many requests are waiting")]
     Overloaded,
-    /// It was to be told where this node is, which has no address that the peer could use. Not the peer's fault.
+    /// It was to be told where this node is, which has no address that the peer could use. Not the peer's fault:
+    /// listen, or confirm an external address.
     #[error("this node has no address that the peer could use")]
     NoOwnAddress,
 }
@@ -118,13 +119,14 @@ pub struct NoKnownPeers();
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// The swarm is gone, and with it the node.
+    /// The swarm is gone, and with it the node: make a client of another.
     #[error("the swarm is gone, and the node with it")]
     Closed,
-    /// Too many calls wait for the swarm to be polled.
+    /// Too many calls wait for the swarm to be polled. Poll it, and call again.
     #[error("1,024 calls wait for the swarm to be polled, and none more may")]
     Busy,
-    /// The time that [`with_deadline`](crate::Client::with_deadline) gives each call was up.
+    /// The time that [`with_deadline`](crate::Client::with_deadline) gives each call was up. Poll the swarm,
+    /// and call again.
     #[error("the swarm has not answered in time: is it polled?")]
     Timeout,
 }

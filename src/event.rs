@@ -1,4 +1,5 @@
-//! What the node tells the application: events, results of queries, their statistics.
+//! What the node tells the application: events, and the statistics of queries. What queries have reached stands with each kind
+//! of them, in `dht::op`.
 //!
 //! Knows plain data only. Names and shapes are those of `libp2p-kad`, so that an application moves over by its import.
 
@@ -8,96 +9,55 @@ use std::num::NonZeroUsize;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
-mod providers;
-mod records;
 mod shortage;
 
-pub use providers::{AddProviderOk, AddProviderResult, GetProvidersOk, GetProvidersResult};
-pub use records::{AskPeerOk, AskPeerResult, GetRecordOk, GetRecordResult, PutRecordOk, PutRecordResult};
 pub use shortage::Shortage;
 
 use crate::addrs::Addresses;
-use crate::error::{
-    BootstrapError, ConnectError, FindPeerError, GetClosestPeersError, PingError, ProvideReport, SeedOutcome,
-};
 use crate::key::Distance;
-use crate::peer::PeerInfo;
-use crate::record::{ProviderRecord, Quorum, Record, RecordKey};
+use crate::record::{ProviderRecord, Record, RecordKey};
 use crate::time::{Duration, Instant};
 
-/// Something the application may want to know.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Event {
-    /// A request of another peer has been served.
+/// What a part of the node has to tell the application: an [`Event`](crate::Event), but for the result of a query, which the
+/// queries keep, since they alone know of what kind it is.
+#[derive(Debug)]
+pub(crate) enum Notice {
     InboundRequest {
-        /// What was asked, and by whom.
         request: InboundRequest,
     },
-    /// A query of this node has made progress or has ended.
+    /// The next of the results that are kept belongs to this.
     OutboundQueryProgressed {
-        /// The query.
         id: QueryId,
-        /// What was reached since the last event of the query.
-        result: QueryResult,
-        /// What the query has cost so far.
         stats: QueryStats,
-        /// Which event of the query this is, and whether it is the last.
         step: ProgressStep,
     },
-    /// A peer has entered the routing table, or its addresses have changed.
     RoutingUpdated {
-        /// The peer.
         peer: PeerId,
-        /// Whether the peer has just entered.
         is_new_peer: bool,
-        /// All its addresses.
         addresses: Addresses,
-        /// The least and the greatest distance of its bucket, both included.
         bucket_range: (Distance, Distance),
-        /// The peer that made room, if one did.
         old_peer: Option<PeerId>,
     },
-    /// A peer that speaks the protocol is connected, but no address is known at which it can be dialled.
     UnroutablePeer {
-        /// The peer.
         peer: PeerId,
     },
-    /// A peer would enter the routing table, but [`BucketInserts::Manual`](crate::BucketInserts::Manual) is configured.
     RoutablePeer {
-        /// The peer.
         peer: PeerId,
-        /// Its preferred address.
         address: Multiaddr,
     },
-    /// A peer waits for a place in its full bucket.
     PendingRoutablePeer {
-        /// The peer.
         peer: PeerId,
-        /// Its preferred address.
         address: Multiaddr,
     },
-    /// There have been connections for half a minute, but nothing in the swarm says who is there, and nobody is in the routing
-    /// table: identify, or whatever else reports peers' addresses and protocols, is not part of the swarm. Told once.
     IdentifyMissing {
-        /// How many peers are connected.
         connected: usize,
     },
-    /// The node has changed between client and server by itself.
     ModeChanged {
-        /// What it is now.
         new_mode: Mode,
     },
-    /// Somebody else has stored another value under the key of a record of this node's own.
-    ///
-    /// Told each time, while both put theirs; what to do about it is the application's affair: use another key, a validator
-    /// that tells which is better, or [`OwnRecords`](crate::OwnRecords).
     RecordConflict {
-        /// Who has sent it.
         source: PeerId,
-        /// The other's record.
         record: Record,
-        /// Whether this node's own still stands. If not, the other has taken its place, and this node puts its own no more.
         kept: bool,
     },
 }
@@ -174,112 +134,6 @@ impl fmt::Display for QueryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
-}
-
-/// What a query has reached.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum QueryResult {
-    /// Of joining the network.
-    Bootstrap(BootstrapResult),
-    /// Of a search for the closest peers.
-    GetClosestPeers(GetClosestPeersResult),
-    /// Of a search for one peer.
-    FindPeer(FindPeerResult),
-    /// Of a ping.
-    Ping(PingResult),
-    /// Of connecting to an address.
-    Connect(ConnectResult),
-    /// Of searching a record.
-    GetRecord(GetRecordResult),
-    /// Of storing a record.
-    PutRecord(PutRecordResult),
-    /// Of asking one peer.
-    AskPeer(AskPeerResult),
-    /// Of telling others that this node provides something.
-    StartProviding(AddProviderResult),
-    /// Of searching providers.
-    GetProviders(GetProvidersResult),
-}
-
-/// The outcome of one step of joining.
-pub type BootstrapResult = Result<BootstrapOk, BootstrapError>;
-
-/// One step of joining has been done: a lookup of the own id, or of one bucket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BootstrapOk {
-    /// This node.
-    pub peer: PeerId,
-    /// How many buckets are still to be looked up.
-    pub num_remaining: u32,
-    /// What became of asking each seed; filled in the first step only.
-    pub outcomes: Vec<SeedOutcome>,
-}
-
-/// The outcome of a search for the closest peers.
-pub type GetClosestPeersResult = Result<GetClosestPeersOk, GetClosestPeersError>;
-
-/// The closest peers to a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GetClosestPeersOk {
-    /// The bytes whose hash was looked for.
-    pub key: Vec<u8>,
-    /// The closest peers that answered, nearest first.
-    pub peers: Vec<PeerInfo>,
-    /// How the search got there: each peer has named the next; the last is the closest that answered.
-    pub path: Vec<PeerId>,
-    /// Why there are fewer than were asked for, if there are.
-    pub shortage: Option<Shortage>,
-}
-
-/// The outcome of a search for one peer.
-pub type FindPeerResult = Result<FindPeerOk, FindPeerError>;
-
-/// A peer that was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FindPeerOk {
-    /// The peer with its addresses.
-    pub peer: PeerInfo,
-    /// How sure it is that the addresses are the peer's.
-    pub evidence: Evidence,
-}
-
-/// What speaks for the addresses of a peer that was found; ordered from little to much.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Evidence {
-    /// Nobody says so now. Within the last 24 hours this node met the peer there, was told so by another part of the program,
-    /// or found it there; addresses may lead through a relay that the peer has left.
-    Remembered,
-    /// One peer said so.
-    OneReport,
-    /// Several peers named the same address.
-    SeveralReports,
-    /// The peer itself answered at one of them, or is connected.
-    Answered,
-}
-
-/// The outcome of a ping.
-pub type PingResult = Result<PingOk, PingError>;
-
-/// A peer has answered a ping.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PingOk {
-    /// The peer.
-    pub peer: PeerId,
-    /// The time from sending the request to reading the answer, dialling not counted.
-    pub rtt: Duration,
-}
-
-/// The outcome of connecting to an address.
-pub type ConnectResult = Result<ConnectOk, ConnectError>;
-
-/// A peer was met at an address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConnectOk {
-    /// Who was met there. It is a seed now.
-    pub peer: PeerId,
-    /// The address.
-    pub address: Multiaddr,
 }
 
 /// When a search for the closest peers has found enough.
@@ -392,90 +246,6 @@ impl QueryStats {
     }
 }
 
-/// What a running query is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum QueryInfo {
-    /// Joins the network.
-    Bootstrap {
-        /// This node.
-        peer: PeerId,
-        /// How many buckets are still to be looked up; `None` while the own id is.
-        remaining: Option<u32>,
-        /// Its next event.
-        step: ProgressStep,
-    },
-    /// Searches the closest peers.
-    GetClosestPeers {
-        /// The bytes whose hash is looked for.
-        key: Vec<u8>,
-        /// How many peers are wanted.
-        num_results: NonZeroUsize,
-        /// Its next event.
-        step: ProgressStep,
-    },
-    /// Searches one peer.
-    FindPeer {
-        /// The peer.
-        peer: PeerId,
-    },
-    /// Waits for a sign of life.
-    Ping {
-        /// The peer.
-        peer: PeerId,
-    },
-    /// Connects to an address.
-    Connect {
-        /// The address.
-        address: Multiaddr,
-    },
-    /// Searches a record.
-    GetRecord {
-        /// Its key.
-        key: RecordKey,
-        /// How many must agree.
-        quorum: Option<Quorum>,
-        /// Of how many peers it was received so far.
-        found: usize,
-        /// Its next event.
-        step: ProgressStep,
-    },
-    /// Stores a record.
-    PutRecord {
-        /// Its key.
-        key: RecordKey,
-        /// How many must have stored it.
-        quorum: Quorum,
-        /// How many have so far.
-        stored: usize,
-    },
-    /// Asks one peer.
-    AskPeer {
-        /// The peer.
-        peer: PeerId,
-    },
-    /// Tells others that this node provides a key.
-    AddProvider {
-        /// The key.
-        key: RecordKey,
-        /// How many have been told so far.
-        sent: usize,
-        /// What became of each peer so far: the query runs until that of all is known.
-        report: ProvideReport,
-    },
-    /// Searches providers.
-    GetProviders {
-        /// The key.
-        key: RecordKey,
-        /// How many have been found so far.
-        providers_found: usize,
-        /// Whether the search is made again and again until it is cancelled.
-        is_watch: bool,
-        /// Its next event.
-        step: ProgressStep,
-    },
-}
-
 /// Whether the node serves others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
@@ -500,7 +270,7 @@ pub enum RoutingUpdate {
     /// The peer is in the routing table; the address was added to its others.
     Success,
     /// The peer was kept as a seed. It enters the routing table, and
-    /// [`Event::RoutingUpdated`] tells so, once it has answered.
+    /// [`Event::RoutingUpdated`](crate::Event::RoutingUpdated) tells so, once it has answered.
     Pending,
     /// The address cannot be used: it is of this node or of another peer, one that nobody can dial, filtered out, or
     /// there are too many seeds. [`try_add_address`](crate::Behaviour::try_add_address) says which, by its

@@ -63,6 +63,7 @@
 
 pub mod addrs;
 mod client;
+#[doc(hidden)]
 pub mod command;
 pub mod config;
 pub mod dht;
@@ -93,20 +94,16 @@ pub use config::{
     AddressFilter, BucketInserts, Caching, Config, ConfigBuilder, IpDiversity, Joining, K_VALUE, KeepAlive,
     OwnRecords, PROTOCOL_NAME, Parallelism, Percentile, StoreInserts, TimeoutPolicy,
 };
-pub use dht::QueryRef;
+pub use dht::op::*;
+pub use dht::op::{Command, QueryInfo, QueryResult};
+pub use dht::{Event, QueryRef};
 pub use discovery::{Advertisement, rendezvous_key};
 pub use error::{
-    AddAddressError, AddProviderError, AddressError, AskPeerError, BootstrapError, ClientError, ConfigError,
-    ConnectError, Fates, FindPeerError, GetClosestPeersError, GetProvidersError, GetRecordError,
-    NoKnownPeers, PingError, ProvideReport, PutRecordError, PutReport, QueryError, RequestError, SeedOutcome,
-    StoreError,
+    AddAddressError, AddressError, ClientError, ConfigError, Fates, NoKnownPeers, QueryError, RequestError,
+    SeedOutcome, StoreError,
 };
 pub use event::{
-    AddProviderOk, AddProviderResult, AskPeerOk, AskPeerResult, BootstrapOk, BootstrapResult, ConnectOk,
-    ConnectResult, Event, Evidence, FindPeerOk, FindPeerResult, GetClosestPeersOk, GetClosestPeersResult,
-    GetProvidersOk, GetProvidersResult, GetRecordOk, GetRecordResult, HeldId, InboundRequest, Mode, PingOk,
-    PingResult, Precision, ProgressStep, PutRecordOk, PutRecordResult, QueryId, QueryInfo, QueryResult,
-    QueryStats, RoutingUpdate, Shortage,
+    HeldId, InboundRequest, Mode, Precision, ProgressStep, QueryId, QueryStats, RoutingUpdate, Shortage,
 };
 pub use key::{
     BucketIndex, Distance as KBucketDistance, KBucketKey, Key, KeyHash, MAX_PREIMAGE_PREFIX, Preimage, U256,

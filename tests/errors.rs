@@ -49,7 +49,9 @@ fn answered(count: usize) -> Vec<PeerInfo> {
 }
 
 fn put_report(errors: &[RequestError]) -> Box<PutReport> {
-    Box::new(PutReport { failed: fates(errors).failed, protocol: protocol(), ..PutReport::default() })
+    let mut report = PutReport::default();
+    (report.failed, report.protocol) = (fates(errors).failed, protocol());
+    Box::new(report)
 }
 
 const ONE: NonZeroUsize = NonZeroUsize::MIN;
@@ -129,18 +131,14 @@ fn reasons_are_grouped_and_the_line_is_bounded() {
 #[test]
 fn reports_tell_how_many_and_why_not() {
     let [a, b, c] = [(); 3].map(|()| PeerId::random());
-    let put = PutReport {
-        stored: vec![a],
-        refused: vec![b],
-        failed: vec![(c, RequestError::Unsupported)],
-        pending: vec![],
-        protocol: protocol(),
-    };
+    let mut put = put_report(&[]);
+    (put.stored, put.refused, put.failed) = (vec![a], vec![b], vec![(c, RequestError::Unsupported)]);
     assert_eq!(
         put.to_string(),
         "1 stored; 1 of 3: does not speak /my/kad/1.0.0 (is it a client?); 1 of 3: the peer refused"
     );
-    let told = ProvideReport { sent: vec![a, b], ..ProvideReport::default() };
+    let mut told = ProvideReport::default();
+    told.sent = vec![a, b];
     assert_eq!(told.to_string(), "2 told");
     let few = AddProviderError::TooFew { key: key(), report: Box::new(told), enough: ONE.saturating_add(14) };
     assert_eq!(few.to_string(), "2 of 15 peers were told");

@@ -80,12 +80,11 @@ fn room(path: &str) -> &str {
 fn layer(room: &str) -> Option<u8> {
     Some(match room {
         "time" | "rng" | "key" | "protobuf" => 0,
-        "addrs" | "peer" | "record" | "message" | "command" | "config" | "error" | "event" | "stats"
-        | "validate" => 1,
+        "addrs" | "peer" | "record" | "message" | "config" | "error" | "event" | "stats" | "validate" => 1,
         "wire" | "routing" | "query" | "store" => 2,
         "dht" => 3,
         "net" => 4,
-        "client" | "discovery" | "sim" | "lib" => 5,
+        "client" | "command" | "discovery" | "sim" | "lib" => 5,
         _ => return None,
     })
 }
@@ -280,8 +279,11 @@ const THEIR_NAMES: &str = "Addresses AddProviderContext AddProviderError AddProv
 #[test]
 fn every_name_of_libp2p_kad_exists_here_or_stands_in_the_migration_table() {
     let lib = fs::read_to_string(root().join("src/lib.rs")).unwrap();
-    let exports: BTreeSet<String> =
-        code(&lib).split(|c: char| !c.is_alphanumeric() && c != '_').map(str::to_owned).collect();
+    // What `lib.rs` names, and what it hands on from others.
+    let public = fs::read_to_string(root().join("tests/tidy/public.txt")).unwrap();
+    let named = code(&lib);
+    let named = named.split(|c: char| !c.is_alphanumeric() && c != '_');
+    let exports: BTreeSet<&str> = named.chain(public.lines()).collect();
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let table = readme.split("## Moving from libp2p-kad").nth(1).expect("the table has its heading");
     let table = table.split("\n## ").next().unwrap();
@@ -341,6 +343,44 @@ fn the_first_command_builds_little_and_the_others_share_it() {
         assert_eq!(member(path, &read(&format!("{path}/Cargo.toml"))), Vec::<String>::new());
     }
     assert_eq!(member("a", "libp2p = { workspace = true, features = [\"quic\"] }").len(), 1);
+}
+
+/// Whether a text has an identifier of the operation `Sample`: `Sample`, `SampleOk`, `sample::`, `fn sample`, `mod sample`.
+fn has_sample(text: &str) -> bool {
+    let words: Vec<_> = text.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    let is_type = |word: &&str| {
+        let rest = word.strip_prefix("Sample");
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_uppercase))
+    };
+    words.iter().any(is_type)
+        || ["sample::", "fn sample(", "mod sample;"].iter().any(|name| text.contains(name))
+}
+
+/// The files that ARCHITECTURE says are touched by a new operation.
+fn touched_by_an_operation(architecture: &str) -> BTreeSet<String> {
+    let section = architecture.split("### To add an operation\n").nth(1).unwrap_or_default();
+    let section = section.split("\n###").next().unwrap_or_default();
+    let is_numbered = |line: &&str| line.starts_with(|c: char| c.is_ascii_digit());
+    let paths = section.lines().filter(is_numbered).filter_map(|line| line.split('`').nth(1));
+    paths.map(str::to_owned).collect()
+}
+
+#[test]
+fn an_operation_touches_the_four_files_that_architecture_names() {
+    let architecture = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let mut files = Vec::new();
+    rust_files(&root().join("src"), &mut files);
+    let is_touched = |path: &&PathBuf| has_sample(&fs::read_to_string(path).unwrap());
+    let relative = |path: &PathBuf| path.strip_prefix(root()).unwrap().to_string_lossy().replace('\\', "/");
+    let touched: BTreeSet<_> = files.iter().filter(is_touched).map(relative).collect();
+    assert_eq!(touched, touched_by_an_operation(&architecture));
+    assert!((1..=4).contains(&touched.len()), "{touched:?}");
+    assert!(has_sample("Command::Sample { count }") && has_sample("pub use sample::{SampleOk};"));
+    assert!(!has_sample("struct Samples { samples: u8 } fn record(sample: Duration)"));
+    assert_eq!(
+        touched_by_an_operation("### To add an operation\n\n1. `a.rs`: x\n   `b.rs`\n### C\n2. `c`\n").len(),
+        1
+    );
 }
 
 /// What is wrong with a list of acceptance rows, given the names of all functions there are.

@@ -5,9 +5,8 @@ use futures::future::TryFutureExt as _;
 use libp2p_identity::PeerId;
 
 use super::Client;
-use crate::command::Command;
-use crate::error::{AddProviderError, ClientError, ProvideReport};
-use crate::event::QueryResult;
+use crate::dht::op::{AddProviderError, Command, ProvideReport, QueryResult};
+use crate::error::ClientError;
 use crate::net::command_channel::{CancelOnDrop, ClientCommand, MAX_RESULTS, ReplySender};
 use crate::net::providers::Providers;
 use crate::net::timer;

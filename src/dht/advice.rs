@@ -1,15 +1,14 @@
 //! Advice: what is wrong with how the application has set up the node, as far as its failures show.
 //!
-//! Knows results of queries, and what has been heard from outside; knows no peers.
+//! Knows how queries have failed, and what has been heard from outside; knows no peers.
 
 use std::sync::Arc;
 
+use libp2p_identity::PeerId;
+
 use super::mode::ModeMachine;
-use crate::error::{
-    AddProviderError, BootstrapError, ConnectError, Fates, FindPeerError, GetClosestPeersError,
-    GetProvidersError, GetRecordError, PutRecordError, QueryError, RequestError,
-};
-use crate::event::{Mode, QueryResult};
+use crate::error::{Fates, QueryError, RequestError};
+use crate::event::Mode;
 use crate::time::{Duration, Instant, after};
 
 /// A node with connections whose swarm tells nothing of who is there gets its line after this time. Identify tells within two
@@ -57,17 +56,14 @@ impl Advice {
         self.identify_at
     }
 
-    /// Looks whether a result of the application's query shows that something is set up wrongly, and says so.
-    pub(super) fn of_result(
+    /// A query of the application has failed: says so if that shows that something is set up wrongly.
+    pub(super) fn of_failure(
         &mut self,
-        result: &QueryResult,
+        failure: Failure,
         mode: &ModeMachine,
         num_connected: impl FnOnce() -> usize,
         protocol: &Arc<str>,
     ) {
-        let Some(failure) = failure(result) else {
-            return;
-        };
         // A node that is alone is no client for long: somebody must be there to whom it matters.
         let is_client = mode.is_automatic()
             && mode.mode() == Mode::Client
@@ -119,64 +115,36 @@ impl Advice {
     }
 }
 
-/// How a query has failed, as far as the set-up may be why.
+/// How a query has failed of which nobody that was asked has done what it was for, as far as the set-up may be why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Failure {
+pub(super) enum Failure {
     /// Nobody that was asked speaks the protocol.
     Unsupported,
     /// Nobody has answered, or nobody could be asked.
     Nobody,
 }
 
-/// Returns how a query has failed of which nobody that was asked has done what it was for.
-fn failure(result: &QueryResult) -> Option<Failure> {
-    let of = |fates: &Fates| of_peers(&fates.failed, fates.pending);
-    match result {
-        QueryResult::Bootstrap(Err(BootstrapError::NoAnswer { fates, .. }))
-        | QueryResult::GetClosestPeers(Err(GetClosestPeersError::NoAnswer { fates, .. }))
-        | QueryResult::FindPeer(Err(FindPeerError::NoAnswer { fates }))
-        | QueryResult::GetRecord(Err(GetRecordError::NoAnswer { fates, .. }))
-        | QueryResult::GetProviders(Err(GetProvidersError::NoAnswer { fates, .. })) => Some(of(fates)),
-        QueryResult::PutRecord(Err(PutRecordError::QuorumFailed { report, .. })) => {
-            let is_failure = report.stored.is_empty() && report.refused.is_empty();
-            is_failure.then(|| of_peers(&report.failed, report.pending.len()))
-        }
-        QueryResult::StartProviding(Err(AddProviderError::TooFew { report, .. })) => {
-            report.sent.is_empty().then(|| of_peers(&report.failed, report.pending.len()))
-        }
-        QueryResult::Connect(Err(ConnectError::NotServing { source, .. })) => {
-            (*source == RequestError::Unsupported).then_some(Failure::Unsupported)
-        }
-        QueryResult::GetClosestPeers(Err(error)) => nobody(error.query_error()),
-        QueryResult::FindPeer(Err(error)) => nobody(error.query_error()),
-        QueryResult::GetRecord(Err(error)) => nobody(error.query_error()),
-        QueryResult::GetProviders(Err(error)) => nobody(error.query_error()),
-        QueryResult::PutRecord(Err(error)) => nobody(error.query_error()),
-        QueryResult::StartProviding(Err(error)) => nobody(error.query_error()),
-        QueryResult::Bootstrap(_)
-        | QueryResult::GetClosestPeers(Ok(_))
-        | QueryResult::FindPeer(Ok(_))
-        | QueryResult::Ping(_)
-        | QueryResult::Connect(_)
-        | QueryResult::GetRecord(Ok(_))
-        | QueryResult::PutRecord(Ok(_))
-        | QueryResult::AskPeer(_)
-        | QueryResult::StartProviding(Ok(_))
-        | QueryResult::GetProviders(Ok(_)) => None,
+impl Failure {
+    /// Returns how a query has failed that nobody has answered.
+    pub(super) fn of_fates(fates: &Fates) -> Self {
+        Self::of_peers(&fates.failed, fates.pending)
     }
-}
 
-fn of_peers(failed: &[(libp2p_identity::PeerId, RequestError)], pending: usize) -> Failure {
-    let is_unsupported = |(_, error): &(_, RequestError)| *error == RequestError::Unsupported;
-    if pending == 0 && !failed.is_empty() && failed.iter().all(is_unsupported) {
-        Failure::Unsupported
-    } else {
-        Failure::Nobody
+    /// Returns how a query has failed of which these have failed, and so many others are waited for.
+    pub(super) fn of_peers(failed: &[(PeerId, RequestError)], pending: usize) -> Self {
+        let is_unsupported = |(_, error): &(_, RequestError)| *error == RequestError::Unsupported;
+        if pending == 0 && !failed.is_empty() && failed.iter().all(is_unsupported) {
+            Self::Unsupported
+        } else {
+            Self::Nobody
+        }
     }
-}
 
-fn nobody(cause: Option<QueryError>) -> Option<Failure> {
-    (cause == Some(QueryError::NoKnownPeers)).then_some(Failure::Nobody)
+    /// Returns how a query has failed that has ended for a reason that has nothing to do with what it asks, if the set-up may
+    /// be why.
+    pub(super) fn of_query(cause: Option<QueryError>) -> Option<Self> {
+        (cause == Some(QueryError::NoKnownPeers)).then_some(Self::Nobody)
+    }
 }
 
 /// What is said where nobody speaks the protocol.
@@ -209,12 +177,12 @@ mod tests {
 
     #[test]
     fn whoever_was_silent_may_speak_the_protocol() {
-        let peer = libp2p_identity::PeerId::random();
+        let peer = PeerId::random();
         let (silent, other) = ((peer, RequestError::Timeout), (peer, RequestError::Unsupported));
-        assert_eq!(of_peers(&[other, other], 0), Failure::Unsupported);
-        assert_eq!(of_peers(&[other, silent], 0), Failure::Nobody);
-        assert_eq!(of_peers(&[other], 1), Failure::Nobody);
-        assert_eq!(of_peers(&[], 0), Failure::Nobody);
+        assert_eq!(Failure::of_peers(&[other, other], 0), Failure::Unsupported);
+        assert_eq!(Failure::of_peers(&[other, silent], 0), Failure::Nobody);
+        assert_eq!(Failure::of_peers(&[other], 1), Failure::Nobody);
+        assert_eq!(Failure::of_peers(&[], 0), Failure::Nobody);
     }
 
     #[test]

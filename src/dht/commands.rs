@@ -10,66 +10,86 @@ use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use super::Dht;
-use super::op::Operation;
-use super::op::ask_peer::AskPeer;
+use super::op::ask_peer::{AskPeer, AskPeerInfo};
 use super::op::bootstrap::Bootstrap;
 use super::op::connect::Connect;
 use super::op::find_peer::FindPeer;
 use super::op::find_peers::FindPeers;
-use super::op::machine::End;
+use super::op::machine::{Begin, End};
 use super::op::ping::Ping;
+use super::op::{self, Command, Operation, QueryInfo, QueryResult, kinds, with_sample};
 use super::view::Parts;
 use crate::addrs::clean;
-use crate::command::Command;
 use crate::error::{AddressError, NoKnownPeers};
-use crate::event::{Mode, Precision, ProgressStep, QueryId, QueryInfo, QueryResult, RoutingUpdate};
+use crate::event::{Mode, Precision, QueryId, RoutingUpdate};
 use crate::record::RecordKey;
 use crate::routing::Entry;
 use crate::store::RecordStore;
 use crate::time::{Instant, Now};
 
-impl<S: RecordStore> Dht<S> {
-    /// Begins the query of a command. Its last event tells if it could not begin.
-    pub fn run(&mut self, now: Now, command: Command) -> QueryId {
-        match command {
-            Command::Bootstrap => self.bootstrap(now).unwrap_or_else(|error| {
-                let peer = self.cx.local.peer;
-                self.tell(now.instant, Bootstrap::info_of(peer), Bootstrap::refused(peer, error.into()))
-            }),
-            Command::FindClosest { key, count, precision } => {
-                let count = count.unwrap_or(self.cx.config.bucket_size());
-                self.find_n_closest(now, key, count, precision)
-            }
-            Command::FindPeer(peer) => self.find_peer(now, peer),
-            Command::Ping(peer) => self.ping(now, peer),
-            Command::Connect(address) => self.connect(now, address),
-            Command::GetRecord { key, quorum } => self.get_record(now, key, quorum),
-            Command::PutRecord { record, copies, quorum } => self.put_or_tell(now, record, copies, quorum),
-            Command::PutRecordTo { record, peers, quorum } => self.put_record_to(now, record, peers, quorum),
-            Command::StartProviding { key } => {
-                let begun = self.start_providing(now, key.clone());
-                begun.unwrap_or_else(|error| self.not_provided(now, key, error))
-            }
-            Command::Advertise { key } => {
-                let begun = self.advertise(now, key.clone());
-                begun.unwrap_or_else(|error| self.not_provided(now, key, error))
-            }
-            Command::GetProviders { key } => self.get_providers(now, key),
-            Command::WatchProviders { key } => self.watch_providers(now, key),
-            Command::FindNodeAt { peer, key } => self.find_node_at(now, peer, key),
-            Command::GetRecordAt { peer, key } => self.get_record_at(now, peer, key),
+/// Makes the way from each command to what begins it, of the list of all kinds.
+macro_rules! run {
+    ($(
+        $(#[$result_doc:meta])+
+        $result:ident($outcome:ty) by $($module:ident::$machine:ident),+;
+        $(#[$info_doc:meta])+
+        $info:ident($info_module:ident::$seen:ident) { $( $(#[$field_doc:meta])+ $field:ident: $type:ty, )* }
+        commands {
+            $(
+                $(#[$command_doc:meta])+
+                $command:ident $({ $( $(#[$argument_doc:meta])+ $argument:ident: $argument_type:ty, )+ })?
+                    => $method:ident($($begun_module:ident::$begun:ident)?);
+            )+
         }
+    )*) => {
+        impl<S: RecordStore> Dht<S> {
+            /// Begins the query of a command. Its last event tells if it could not begin.
+            pub fn run(&mut self, now: Now, command: Command) -> QueryId {
+                match command {
+                    $($(
+                        Command::$command $({ $($argument),+ })? => {
+                            run!(@ self, now, $method($($begun_module::$begun)?), $($($argument),+)?)
+                        }
+                    )+)*
+                }
+            }
+        }
+    };
+    (@ $dht:ident, $now:ident, $method:ident($module:ident::$machine:ident), $($argument:ident),*) => {
+        $dht.$method::<op::$module::$machine>($now, ($($argument),*))
+    };
+    (@ $dht:ident, $now:ident, $method:ident(), $($argument:ident),*) => {
+        $dht.$method($now, $($argument),*)
+    };
+}
+
+kinds!(run);
+
+impl<S: RecordStore> Dht<S> {
+    /// Begins a query that needs nothing but peers, or tells its result if it need not, or cannot, begin.
+    fn begin<M>(&mut self, now: Now, command: M::Command) -> QueryId
+    where
+        M: Begin + Into<Operation>,
+        QueryInfo: From<M::Info>,
+        QueryResult: From<M::Result>,
+    {
+        let now = self.tell_time(now);
+        let info = M::seen(&command, &self.cx.config);
+        self.start(now, info, |parts| M::begin(now, command, parts))
     }
 
     /// Begins a query of the application, or tells the result of one that need not, or cannot, begin.
-    fn start<T: Into<Operation>>(
+    fn start<T: Into<Operation>, R: Into<QueryResult>>(
         &mut self,
         now: Instant,
-        info: QueryInfo,
-        begun: impl FnOnce(&mut Parts<'_>) -> Result<T, Box<QueryResult>>,
+        info: impl Into<QueryInfo>,
+        begun: impl FnOnce(&mut Parts<'_>) -> Result<T, Box<R>>,
     ) -> QueryId {
         let (queries, mut parts) = self.queries_and_parts();
-        let begun = begun(&mut parts).and_then(|begun| queries.begin(now, begun.into(), &mut parts));
+        let begun = match begun(&mut parts) {
+            Ok(begun) => queries.begin(now, begun.into(), &mut parts),
+            Err(result) => Err(Box::new((*result).into())),
+        };
         self.started(now, info, begun)
     }
 
@@ -77,7 +97,7 @@ impl<S: RecordStore> Dht<S> {
     fn started(
         &mut self,
         now: Instant,
-        info: QueryInfo,
+        info: impl Into<QueryInfo>,
         begun: Result<QueryId, Box<QueryResult>>,
     ) -> QueryId {
         match begun {
@@ -90,9 +110,9 @@ impl<S: RecordStore> Dht<S> {
     }
 
     /// Tells the result of a query that needed not begin.
-    fn tell(&mut self, now: Instant, info: QueryInfo, result: QueryResult) -> QueryId {
+    fn tell(&mut self, now: Instant, info: impl Into<QueryInfo>, result: impl Into<QueryResult>) -> QueryId {
         let (queries, mut parts) = self.queries_and_parts();
-        queries.at_once(now, info, result, &mut parts)
+        queries.at_once(now, info.into(), result.into(), &mut parts)
     }
 
     /// Searches the `k` peers closest to the hash of `key`; see [`find_n_closest`](Self::find_n_closest).
@@ -110,33 +130,26 @@ impl<S: RecordStore> Dht<S> {
         count: NonZeroUsize,
         precision: Precision,
     ) -> QueryId {
-        let (now, key): (_, Vec<u8>) = (self.tell_time(now), key.into());
-        let num_results = count.min(self.cx.config.bucket_size());
-        let info = QueryInfo::GetClosestPeers { key: key.clone(), num_results, step: ProgressStep::first() };
-        self.start(now, info, |parts| FindPeers::begin(now, key, count, precision, parts))
+        self.begin::<FindPeers>(now, (key.into(), Some(count), precision))
     }
 
     /// Searches a peer and its addresses. Ends with one [`QueryResult::FindPeer`].
     ///
     /// A connected peer and this node itself are found at once.
     pub fn find_peer(&mut self, now: Now, peer: PeerId) -> QueryId {
-        let now = self.tell_time(now);
-        self.start(now, QueryInfo::FindPeer { peer }, |parts| FindPeer::begin(now, peer, parts))
+        self.begin::<FindPeer>(now, peer)
     }
 
     /// Asks one peer for a sign of life, connected or not. Ends with one [`QueryResult::Ping`].
     pub fn ping(&mut self, now: Now, peer: PeerId) -> QueryId {
-        let now = self.tell_time(now);
-        self.start(now, QueryInfo::Ping { peer }, |parts| Ping::begin(peer, parts.cx))
+        self.begin::<Ping>(now, peer)
     }
 
     /// Connects to an address and makes whoever is there a seed. Ends with one [`QueryResult::Connect`].
     ///
     /// If the address ends in `/p2p/<id>`, only that peer will do.
     pub fn connect(&mut self, now: Now, address: Multiaddr) -> QueryId {
-        let now = self.tell_time(now);
-        let info = QueryInfo::Connect { address: address.clone() };
-        self.start(now, info, |parts| Connect::begin(address, parts.cx))
+        self.begin::<Connect>(now, address)
     }
 
     /// Joins the network: looks up the own id, then every bucket that is farther than the closest neighbour.
@@ -150,16 +163,24 @@ impl<S: RecordStore> Dht<S> {
         self.begin_join(now)
     }
 
+    /// Begins a join for a command, whose error goes into the event.
+    fn join_or_tell(&mut self, now: Now) -> QueryId {
+        self.bootstrap(now).unwrap_or_else(|error| {
+            let peer = self.cx.local.peer;
+            self.tell(now.instant, Bootstrap::seen(peer), Bootstrap::refused(peer, error.into()))
+        })
+    }
+
     /// Asks one peer for the peers closest to the hash of `key`. Ends with one [`QueryResult::AskPeer`].
     pub fn find_node_at(&mut self, now: Now, peer: PeerId, key: impl Into<Vec<u8>>) -> QueryId {
         let (now, key) = (self.tell_time(now), key.into());
-        self.start(now, QueryInfo::AskPeer { peer }, |_| AskPeer::find_node(peer, key))
+        self.start(now, AskPeerInfo { peer }, |_| AskPeer::find_node(peer, key))
     }
 
     /// Asks one peer for the record of a key. Ends with one [`QueryResult::AskPeer`].
     pub fn get_record_at(&mut self, now: Now, peer: PeerId, key: RecordKey) -> QueryId {
         let now = self.tell_time(now);
-        self.start(now, QueryInfo::AskPeer { peer }, |_| AskPeer::get_record(peer, key))
+        self.start(now, AskPeerInfo { peer }, |_| AskPeer::get_record(peer, key))
     }
 
     /// Ends a query. Its last event says that it was cancelled, unless it was told already. Returns whether there was such a

@@ -2,20 +2,18 @@
 //!
 //! Plain data and what follows from it alone; knows no part.
 
-use std::collections::VecDeque;
-
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
-use super::advice::Advice;
+use super::advice::{Advice, Failure};
 use super::answer;
 use super::clocks::Clocks;
-use super::io::{InboundId, Output};
+use super::io::{InboundId, Output, Outputs, Queued};
 use super::local::Local;
 use super::mode::ModeMachine;
 use crate::config::Config;
 use crate::error::AddressError;
-use crate::event::{Event, Mode, QueryResult};
+use crate::event::{Mode, Notice};
 use crate::key::Key;
 use crate::message::{MessageType, Response};
 use crate::rng::Rng;
@@ -34,7 +32,7 @@ pub(super) struct Context {
     pub(super) clocks: Clocks,
     pub(super) mode: ModeMachine,
     pub(super) advice: Advice,
-    pub(super) out: VecDeque<Output>,
+    pub(super) out: Outputs,
     /// What others have asked.
     pub(super) served: Box<ByMessageType<InboundRequests>>,
 }
@@ -50,13 +48,13 @@ impl Context {
             clocks: Clocks::new(now),
             mode: ModeMachine::new(),
             advice: Advice::default(),
-            out: VecDeque::new(),
+            out: Outputs::new(),
             served: Box::default(),
             config,
         }
     }
 
-    pub(super) fn next_output(&mut self) -> Option<Output> {
+    pub(super) fn next_output(&mut self) -> Option<Queued> {
         let output = self.out.pop_front();
         if output.is_none() && self.out.capacity() > OUTPUTS_KEPT {
             // A burst leaves no large buffer behind.
@@ -66,8 +64,8 @@ impl Context {
     }
 
     /// Tells the application.
-    pub(super) fn event(&mut self, event: Event) {
-        self.out.push_back(Output::Event(event));
+    pub(super) fn tell(&mut self, notice: Notice) {
+        self.out.push_back(Output::Event(notice));
     }
 
     /// Answers a request of a peer.
@@ -121,12 +119,12 @@ impl Context {
         tracing::debug!(%new_mode, "mode changed");
         self.out.push_back(Output::SetMode(new_mode));
         if by_itself {
-            self.event(Event::ModeChanged { new_mode });
+            self.tell(Notice::ModeChanged { new_mode });
         }
     }
 
-    /// Looks whether a result of the application's query shows that something is set up wrongly.
-    pub(super) fn advise(&mut self, result: &QueryResult, num_connected: impl FnOnce() -> usize) {
-        self.advice.of_result(result, &self.mode, num_connected, &self.config.protocol_name);
+    /// A query of the application has failed: looks whether that shows that something is set up wrongly.
+    pub(super) fn advise(&mut self, failure: Failure, num_connected: impl FnOnce() -> usize) {
+        self.advice.of_failure(failure, &self.mode, num_connected, &self.config.protocol_name);
     }
 }

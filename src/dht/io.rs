@@ -2,13 +2,14 @@
 //!
 //! Plain data: past tense for what has happened outside, imperative for what is to be done there.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use crate::error::RequestError;
-use crate::event::{Event, Mode};
+use crate::event::{Mode, Notice};
 use crate::message::{Request, Response};
 use crate::store::Progress;
 use crate::time::Instant;
@@ -202,10 +203,10 @@ impl DialFailure {
     }
 }
 
-/// Something to do outside.
+/// Something to do outside, or an `E` to tell the application.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum Output {
+pub enum Output<E> {
     /// Connect to a peer, perhaps beside another dial to it. It is never taken back; success counts however late.
     Dial {
         /// The number under which the outcome is reported.
@@ -287,7 +288,34 @@ pub enum Output {
         addresses: crate::addrs::Addresses,
     },
     /// Tell the application.
-    Event(Event),
+    Event(E),
+}
+
+/// An output as it waits to be taken.
+pub(super) type Queued = Output<Notice>;
+
+/// The outputs that wait to be taken.
+pub(super) type Outputs = VecDeque<Queued>;
+
+impl<E> Output<E> {
+    /// Returns the output with another event in the place of its own, if it is one; `None` if there is none.
+    pub(super) fn with_event<T>(self, other: impl FnOnce(E) -> Option<T>) -> Option<Output<T>> {
+        Some(match self {
+            Self::Dial { id, peer, addresses, beside } => Output::Dial { id, peer, addresses, beside },
+            Self::CloseConnection { peer, connection } => Output::CloseConnection { peer, connection },
+            Self::SendRequest { to, connection, id, request } => {
+                Output::SendRequest { to, connection, id, request }
+            }
+            Self::CancelRequest { to, connection, id } => Output::CancelRequest { to, connection, id },
+            Self::SendResponse { to, id, response } => Output::SendResponse { to, id, response },
+            Self::AcceptRequest { to, id } => Output::AcceptRequest { to, id },
+            Self::RefuseRequest { to, id } => Output::RefuseRequest { to, id },
+            Self::KeepAlive { peer, connection, keep } => Output::KeepAlive { peer, connection, keep },
+            Self::SetMode(mode) => Output::SetMode(mode),
+            Self::AnnounceAddresses { peer, addresses } => Output::AnnounceAddresses { peer, addresses },
+            Self::Event(event) => Output::Event(other(event)?),
+        })
+    }
 }
 
 /// When the node wants to be called, and why.

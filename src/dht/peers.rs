@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, VecDeque};
 use libp2p_identity::PeerId;
 use smallvec::SmallVec;
 
-use super::io::{ConnectionId, Output, RequestId};
+use super::io::{ConnectionId, Output, Outputs, RequestId};
 use super::local::Local;
 use crate::addrs::{Addresses, Reach};
 use crate::config::{Config, IpDiversity};
@@ -210,7 +210,7 @@ impl Peers {
         addresses: &Addresses,
         request: Request,
         (requester, urgency): (Requester, Urgency),
-        out: &mut VecDeque<Output>,
+        out: &mut Outputs,
     ) {
         let deadline = after(now, self.request_timeout);
         let known = self.remember(now, to);
@@ -230,7 +230,7 @@ impl Peers {
     }
 
     /// Sends what can be sent to a peer, or sees to it that there will be a connection.
-    fn serve(&mut self, now: Instant, peer: PeerId, out: &mut VecDeque<Output>) {
+    fn serve(&mut self, now: Instant, peer: PeerId, out: &mut Outputs) {
         let Some(known) = self.known.get_mut(&peer) else {
             return;
         };
@@ -321,20 +321,14 @@ impl Peers {
     }
 
     /// A request has been answered.
-    pub(super) fn answered(
-        &mut self,
-        now: Instant,
-        id: RequestId,
-        response: Response,
-        out: &mut VecDeque<Output>,
-    ) {
+    pub(super) fn answered(&mut self, now: Instant, id: RequestId, response: Response, out: &mut Outputs) {
         let fits = self.requests.get(id).is_some_and(|pending| response.answers(&pending.request));
         self.heard_of_request(now, id, out);
         self.settle(now, id, if fits { Ok(response) } else { Err(RequestError::BadAnswer) }, out);
     }
 
     /// A peer has reacted to a request.
-    fn heard_of_request(&mut self, now: Instant, id: RequestId, out: &mut VecDeque<Output>) {
+    fn heard_of_request(&mut self, now: Instant, id: RequestId, out: &mut Outputs) {
         let sent = self.requests.get(id).and_then(|pending| Some((pending.to, pending.sent?.on)));
         if let Some((peer, on)) = sent {
             self.heard_on(now, &peer, on, out);
@@ -342,7 +336,7 @@ impl Peers {
     }
 
     /// A request that is not answered has been sent.
-    pub(super) fn sent(&mut self, now: Instant, id: RequestId, out: &mut VecDeque<Output>) {
+    pub(super) fn sent(&mut self, now: Instant, id: RequestId, out: &mut Outputs) {
         let Some(pending) = self.requests.get(id).filter(|pending| !pending.request.is_answered()) else {
             return;
         };
@@ -357,13 +351,7 @@ impl Peers {
     }
 
     /// A request will not be answered.
-    pub(super) fn failed(
-        &mut self,
-        now: Instant,
-        id: RequestId,
-        error: RequestError,
-        out: &mut VecDeque<Output>,
-    ) {
+    pub(super) fn failed(&mut self, now: Instant, id: RequestId, error: RequestError, out: &mut Outputs) {
         if error == RequestError::Unsupported
             && let Some(peer) = self.requests.get(id).map(|pending| pending.to)
         {
@@ -397,7 +385,7 @@ impl Peers {
         now: Instant,
         id: RequestId,
         result: Result<Response, RequestError>,
-        out: &mut VecDeque<Output>,
+        out: &mut Outputs,
     ) {
         let Some(pending) = self.requests.get(id) else {
             return;
@@ -433,7 +421,7 @@ impl Peers {
     }
 
     /// Fails every request whose time is up.
-    pub(super) fn handle_timeout(&mut self, now: Instant, out: &mut VecDeque<Output>) {
+    pub(super) fn handle_timeout(&mut self, now: Instant, out: &mut Outputs) {
         let mut relieved = Vec::new();
         while let Some(id) = self.requests.expired(now) {
             let Some(pending) = self.requests.get(id) else { break };

@@ -17,8 +17,8 @@ use super::schedule::{Coverage, MAX_SPARED};
 use super::storage::Storage;
 use super::view::Parts;
 use crate::addrs::Addresses;
-use crate::error::{AddProviderError, ProvideReport};
-use crate::event::{QueryId, QueryResult};
+use crate::dht::op::{AddProviderError, AddProviderResult, ProvideReport, QueryResult};
+use crate::event::QueryId;
 use crate::key::Key;
 use crate::record::{ProviderRecord, RecordKey};
 use crate::stats;
@@ -169,7 +169,7 @@ impl Providing {
         let target = parts.cx.hash(key.as_ref());
         self.reprovide.add(now, key.clone(), target, &mut parts.cx.rng);
         let begun = match self.announcement(now, &key, parts) {
-            Err((error, coverage)) => Err((Box::new(QueryResult::StartProviding(Err(error))), coverage)),
+            Err((error, coverage)) => Err((Box::new(AddProviderResult::Err(error).into()), coverage)),
             Ok(add) => queries.begin(now, add.into(), parts).map_err(|result| (result, Coverage::None)),
         };
         begun.map_err(|(result, coverage)| {

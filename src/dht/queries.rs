@@ -4,24 +4,22 @@
 
 mod shown;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use super::answer::{Contents, contents, filter, heard, valid_record};
-use super::io::Output;
-use super::op::Operation;
+use super::context::Context;
+use super::io::{Output, Queued};
 use super::op::machine::{After, Answer, Ask, Elsewhere, End, Step};
+use super::op::{Operation, QueryInfo, QueryResult};
 use super::peers::{AddressOutcome, Reply, Requester};
 use super::view::Parts;
 use crate::addrs::Addresses;
 use crate::config::Config;
 use crate::error::{QueryError, RequestError};
-use crate::event::{
-    Event, Evidence, FindPeerOk, GetClosestPeersOk, GetProvidersOk, ProgressStep, QueryId, QueryInfo,
-    QueryResult, QueryStats,
-};
+use crate::event::{Notice, ProgressStep, QueryId, QueryStats};
 use crate::message::Response;
 use crate::peer::PeerInfo;
 use crate::query::pool::Pool;
@@ -90,26 +88,29 @@ pub(super) struct Ended {
 /// Wakes queries at their deadlines, and ends those whose time is up.
 ///
 /// # Bounds
-/// The configured number of queries. Of those that have ended, as many are seen as events of theirs wait to be taken.
+/// The configured number of queries. Of those that have ended, as many are seen as events of theirs wait to be taken; and so many
+/// results wait.
 #[derive(Debug)]
 pub(super) struct Queries {
     pool: Pool<Query>,
     /// Queries that have ended while their last event is still to be taken.
     ended: BTreeMap<QueryId, QueryRef>,
+    /// What the events tell that are among the outputs, in their order.
+    results: VecDeque<QueryResult>,
     limit: usize,
     // Apart, so that a node does not grow too large to be moved.
     counts: Box<stats::Queries>,
 }
 
+/// Room for so many results is kept while there are none (chosen, not measured).
+const RESULTS_KEPT: usize = 4;
+
 impl Queries {
     pub(super) fn new(config: &Config) -> Self {
         let limit = config.limits.max_queries.get();
-        Self {
-            pool: Pool::new(limit, config.lookups.query_timeout),
-            ended: BTreeMap::new(),
-            limit,
-            counts: Box::default(),
-        }
+        let pool = Pool::new(limit, config.lookups.query_timeout);
+        let (ended, results) = (BTreeMap::new(), VecDeque::new());
+        Self { pool, ended, results, limit, counts: Box::default() }
     }
 
     /// Iterates over the queries of the application that run, and those that have ended while their last event is still to be
@@ -125,12 +126,32 @@ impl Queries {
         query.map(|query| query.seen(id)).or_else(|| self.ended.get(&id).cloned())
     }
 
-    /// The driver has taken the last event of a query.
-    pub(super) fn last_was_taken(&mut self, id: QueryId) {
-        match self.pool.get_mut(id) {
-            Some(query) => query.last = Last::Taken,
-            None => drop(self.ended.remove(&id)),
+    /// The driver takes an event of a query: returns what it tells.
+    pub(super) fn take_result(&mut self, id: QueryId, step: ProgressStep) -> Option<QueryResult> {
+        if step.last {
+            match self.pool.get_mut(id) {
+                Some(query) => query.last = Last::Taken,
+                None => drop(self.ended.remove(&id)),
+            }
         }
+        let result = self.results.pop_front();
+        if self.results.is_empty() && self.results.capacity() > RESULTS_KEPT {
+            // A burst leaves no large buffer behind.
+            self.results.shrink_to(RESULTS_KEPT);
+        }
+        result
+    }
+
+    /// Tells the application what a query has reached.
+    fn tell(
+        &mut self,
+        id: QueryId,
+        result: QueryResult,
+        (stats, step): (QueryStats, ProgressStep),
+        cx: &mut Context,
+    ) {
+        self.results.push_back(result);
+        cx.tell(Notice::OutboundQueryProgressed { id, stats, step });
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -207,8 +228,8 @@ impl Queries {
         let stats = QueryStats { start: Some(now), end: Some(now), ..QueryStats::empty() };
         let step = ProgressStep::first().advance(true);
         self.ended.insert(id, QueryRef::new(id, info, stats));
-        parts.cx.advise(&result, || parts.peers.num_connected());
-        parts.cx.event(Event::OutboundQueryProgressed { id, result, stats, step });
+        advise(&result, parts);
+        self.tell(id, result, (stats, step), parts.cx);
         id
     }
 
@@ -273,7 +294,7 @@ impl Queries {
         early: Option<End>,
         parts: &mut Parts<'_>,
     ) -> Option<Ended> {
-        let (is_cancelled, is_ok) = (early == Some(End::Cancelled), is_ok(&result));
+        let (is_cancelled, is_ok) = (early == Some(End::Cancelled), result.is_ok());
         let query = self.pool.get_mut(id).filter(|_| !is_cancelled);
         if let Some(rest) = query.and_then(|query| query.operation.machine().rest(&parts.view(usize::MAX))) {
             self.report(now, id, rest, false, parts);
@@ -368,14 +389,12 @@ impl Queries {
         if last {
             query.last = Last::Told;
         }
-        if let QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. })) = &result {
-            query.room = query.room.map(|room| room.saturating_sub(providers.len()));
-        }
+        query.room = query.room.map(|room| room.saturating_sub(result.findings().found().len()));
         let step = query.step.advance(last);
         let stats = query.stats();
         let news = remember_found(now, &result, parts);
-        parts.cx.advise(&result, || parts.peers.num_connected());
-        parts.cx.event(Event::OutboundQueryProgressed { id, result, stats, step });
+        advise(&result, parts);
+        self.tell(id, result, (stats, step), parts.cx);
         parts.cx.out.extend(news);
     }
 
@@ -451,50 +470,25 @@ impl Queries {
     }
 }
 
-/// Returns whether a query has ended well.
-const fn is_ok(result: &QueryResult) -> bool {
-    match result {
-        QueryResult::Bootstrap(result) => result.is_ok(),
-        QueryResult::GetClosestPeers(result) => result.is_ok(),
-        QueryResult::FindPeer(result) => result.is_ok(),
-        QueryResult::Ping(result) => result.is_ok(),
-        QueryResult::Connect(result) => result.is_ok(),
-        QueryResult::GetRecord(result) => result.is_ok(),
-        QueryResult::PutRecord(result) => result.is_ok(),
-        QueryResult::AskPeer(result) => result.is_ok(),
-        QueryResult::StartProviding(result) => result.is_ok(),
-        QueryResult::GetProviders(result) => result.is_ok(),
+/// Looks whether a result of the application's query shows that something is set up wrongly.
+fn advise(result: &QueryResult, parts: &mut Parts<'_>) {
+    if let Some(failure) = result.findings().failure() {
+        parts.cx.advise(failure, || parts.peers.num_connected());
     }
 }
 
 /// Remembers the addresses of peers that were found. Returns what makes those known to the rest of the program that were not:
 /// once for each peer and address.
-fn remember_found(now: Instant, result: &QueryResult, parts: &mut Parts<'_>) -> Vec<Output> {
-    let found: &[PeerInfo] = match result {
-        QueryResult::GetClosestPeers(Ok(GetClosestPeersOk { peers, .. })) => peers,
-        QueryResult::FindPeer(Ok(FindPeerOk { peer, .. })) => std::slice::from_ref(peer),
-        QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. })) => providers,
-        QueryResult::GetClosestPeers(Err(_))
-        | QueryResult::FindPeer(Err(_))
-        | QueryResult::Bootstrap(_)
-        | QueryResult::Ping(_)
-        | QueryResult::Connect(_)
-        | QueryResult::GetRecord(_)
-        | QueryResult::PutRecord(_)
-        | QueryResult::AskPeer(_)
-        | QueryResult::StartProviding(_)
-        | QueryResult::GetProviders(_) => &[],
-    };
-    let is_remembered =
-        matches!(result, QueryResult::FindPeer(Ok(FindPeerOk { evidence: Evidence::Remembered, .. })));
+fn remember_found(now: Instant, result: &QueryResult, parts: &mut Parts<'_>) -> Vec<Queued> {
+    let findings = result.findings();
     let mut news = Vec::new();
-    for PeerInfo { peer_id, addrs } in found {
+    for PeerInfo { peer_id, addrs } in findings.found() {
         if *peer_id == parts.cx.local.peer {
             continue;
         }
         let known = parts.peers.remember(now, *peer_id);
         known.hints = known.hints.merged(addrs.iter().cloned());
-        if !is_remembered {
+        if !findings.is_remembered() {
             known.learnt();
         }
         let addresses = known.made_known(&known.dialable());

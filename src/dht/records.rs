@@ -21,8 +21,9 @@ use super::queries::Origin;
 use super::schedule::{Coverage, MAX_SPARED};
 use super::storage::Storage;
 use crate::config::Config;
-use crate::error::{NoKnownPeers, PutRecordError};
-use crate::event::{Precision, QueryId, QueryResult};
+use crate::dht::op::{PutRecordError, PutRecordResult, QueryResult};
+use crate::error::NoKnownPeers;
+use crate::event::{Precision, QueryId};
 use crate::key::Key;
 use crate::message::SentRecord;
 use crate::record::{Quorum, Record, RecordKey};
@@ -204,7 +205,7 @@ impl Records {
             // That it is here is not said before it is safe.
             Err(NoKnownPeers()) if change.is_some() => Ok(PutRecord::at_nobody(sent, quorum)),
             Err(error) => {
-                Err(Box::new(QueryResult::PutRecord(Err(PutRecordError::of_query(error, name.clone())))))
+                Err(Box::new(PutRecordResult::Err(PutRecordError::of_query(error, name.clone())).into()))
             }
         };
         let begun = put.and_then(|put| queries.begin(now, put.safe_with(change).into(), parts));

@@ -15,7 +15,8 @@ use super::io::InboundId;
 use super::node::Node;
 use super::providing::Providing;
 use super::records::Records;
-use crate::event::{Event, HeldId, InboundRequest, Mode};
+use crate::event::Notice;
+use crate::event::{HeldId, InboundRequest, Mode};
 use crate::message::{MessageType, Request, Response, SentRecord};
 use crate::record::RecordKey;
 use crate::stats;
@@ -116,7 +117,7 @@ impl Serving {
         match answer {
             Some((response, request)) => {
                 cx.respond(from, id, response);
-                cx.event(Event::InboundRequest { request });
+                cx.tell(Notice::InboundRequest { request });
             }
             None => cx.refuse(from, id, kind),
         }

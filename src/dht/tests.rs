@@ -26,14 +26,17 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use libp2p_core::Multiaddr;
 
 use super::*;
+use crate::dht::op::QueryResult;
 use crate::error::RequestError;
-use crate::event::{ProgressStep, QueryId, QueryResult, QueryStats, RoutingUpdate};
+use crate::event::{ProgressStep, QueryId, QueryStats, RoutingUpdate};
 use crate::key::Key;
 use crate::message::{Request, Response};
 use crate::rng::Rng;
 use crate::routing::Entry;
 use crate::store::MemoryStore;
 use crate::time::{Duration, SystemTime};
+
+pub(super) type Output = super::Output<Event>;
 
 pub(super) const MS: Duration = Duration::from_millis(1);
 pub(super) const SECOND: Duration = Duration::from_secs(1);

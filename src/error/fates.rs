@@ -42,7 +42,7 @@ pub struct SeedOutcome {
 const MAX_REASONS: usize = 3;
 
 /// Tells of how many of `total` peers there is no success, and why not.
-pub(super) fn told(
+pub(crate) fn told(
     total: usize,
     errors: impl Iterator<Item = RequestError>,
     pending: usize,
@@ -73,7 +73,7 @@ pub(super) fn told(
 }
 
 /// Returns the text of an error, with the name of the protocol where that is known.
-pub(super) fn reason(error: &RequestError, protocol: &str) -> String {
+pub(crate) fn reason(error: &RequestError, protocol: &str) -> String {
     if *error == RequestError::Unsupported && !protocol.is_empty() {
         format!("does not speak {protocol} (is it a client?)")
     } else {
@@ -82,11 +82,11 @@ pub(super) fn reason(error: &RequestError, protocol: &str) -> String {
 }
 
 /// Tells how much had been reached by the end of a query; nothing if nothing had.
-pub(super) fn so_far(what: &str, count: usize) -> String {
+pub(crate) fn so_far(what: &str, count: usize) -> String {
     if count == 0 { String::new() } else { format!(" ({what} by then: {count})") }
 }
 
 /// Returns a text that goes on behind another.
-pub(super) fn after_semicolon(text: &str) -> String {
+pub(crate) fn after_semicolon(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!("; {text}") }
 }

@@ -13,23 +13,25 @@ pub enum QueryError {
     #[error("no peer is known: add the address of one")]
     NoKnownPeers,
     /// As many queries were running as are configured. What this node is to put or to provide is tried again by itself;
-    /// other queries are not.
+    /// other queries are not: begin them when others have ended, or configure more.
     #[error("{limit} queries are running, and no more may")]
     TooManyQueries {
         /// How many may run at once.
         limit: usize,
     },
-    /// The query was cancelled.
+    /// The query was cancelled: by the application, or since what it was for is gone. Begin another if it is still wanted.
     #[error("the query was cancelled")]
     Cancelled,
-    /// The swarm is gone. Only a [`Client`](crate::Client) returns it.
+    /// The swarm is gone, and no call will be carried out any more: make a client of another. Only a [`Client`](crate::Client)
+    /// returns it.
     #[error("the swarm is gone, and the node with it")]
     Closed,
-    /// Too many calls wait for the swarm to be polled; this one has not left, and nothing of it is tried again. Only a
-    /// [`Client`](crate::Client) returns it.
+    /// Too many calls wait for the swarm to be polled; this one has not left, and nothing of it is tried again. Call
+    /// again when the swarm is polled. Only a [`Client`](crate::Client) returns it.
     #[error("1,024 calls wait for the swarm to be polled, and none more may")]
     Busy,
-    /// The query's time was up, or the time that [`with_deadline`](crate::Client::with_deadline) gives each call.
+    /// The query's time was up, or the time that [`with_deadline`](crate::Client::with_deadline) gives each call. Ask
+    /// again, or allow more time.
     #[error("the query timed out")]
     Timeout,
 }
@@ -50,27 +52,16 @@ impl From<NoKnownPeers> for QueryError {
     }
 }
 
-/// Gives each error of a query the method that tells what it has in common with all.
-macro_rules! of_queries {
-    ($($error:ident),*) => {$(
-        impl super::$error {
+/// Gives the error of a kind of query the method that tells what it has in common with all.
+macro_rules! query_error {
+    ($error:ident) => {
+        impl $error {
             /// Returns why the query failed, if that has nothing to do with what it asks.
-            pub const fn query_error(&self) -> Option<QueryError> {
+            pub const fn query_error(&self) -> Option<$crate::error::QueryError> {
                 if let Self::Query { cause, .. } = self { Some(*cause) } else { None }
             }
         }
-    )*};
+    };
 }
 
-of_queries!(
-    AddProviderError,
-    AskPeerError,
-    BootstrapError,
-    ConnectError,
-    FindPeerError,
-    GetClosestPeersError,
-    GetProvidersError,
-    GetRecordError,
-    PingError,
-    PutRecordError
-);
+pub(crate) use query_error;

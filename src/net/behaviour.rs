@@ -37,8 +37,8 @@ use crate::addrs::{Addresses, without_peer};
 use crate::config::Config;
 pub use commands::QueryMut;
 
+use crate::dht::Event;
 use crate::dht::{self, Dht, DialFailure, DialId, Input, Output, Unreached};
-use crate::event::Event;
 use crate::stats::{Statistic as _, Transport};
 use crate::store::{MemoryStore, RecordStore};
 use crate::time::Now;
@@ -62,7 +62,7 @@ const MAX_TURNS: usize = 256;
 /// ```
 ///
 /// Every method that begins a query returns its number at once; what the query reaches is told by
-/// [`Event::OutboundQueryProgressed`]. With a [`Client`](crate::Client) the same is a future.
+/// [`Event::OutboundQueryProgressed`](crate::Event::OutboundQueryProgressed). With a [`Client`](crate::Client) the same is a future.
 ///
 /// # What is refused
 /// What this node itself refuses, its store above all, is the error that a method returns; then nothing has begun. What others
@@ -190,7 +190,7 @@ impl<S: RecordStore + 'static> Behaviour<S> {
 
     /// Turns what the node wants into what the swarm does. Returns what the application is told: it is taken at once, for its
     /// query may be there only until then.
-    fn output(&mut self, output: Output) -> Option<Event> {
+    fn output(&mut self, output: Output<Event>) -> Option<Event> {
         match output {
             Output::Event(event) => return self.client_queries.deliver(event),
             Output::Dial { id, peer, addresses, beside } => self.dial(id, peer, addresses, beside),

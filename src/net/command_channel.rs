@@ -13,9 +13,10 @@ use indexmap::IndexMap;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
-use crate::command::Command;
+use crate::dht::Event;
+use crate::dht::op::{Command, QueryResult};
 use crate::error::{AddressError, ClientError, StoreError};
-use crate::event::{Event, Mode, QueryId, QueryResult, QueryStats, RoutingUpdate};
+use crate::event::{Mode, QueryId, QueryStats, RoutingUpdate};
 use crate::peer::PeerInfo;
 use crate::record::{Record, RecordKey};
 use crate::routing::TableSnapshot;

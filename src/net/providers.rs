@@ -14,8 +14,8 @@ use libp2p_identity::PeerId;
 
 use super::command_channel::{CancelOnDrop, ClientCommand, MAX_WAITING};
 use super::timer::Sleep;
-use crate::error::{ClientError, GetProvidersError};
-use crate::event::{GetProvidersOk, QueryResult};
+use crate::dht::op::{GetProvidersError, GetProvidersOk, QueryResult};
+use crate::error::ClientError;
 use crate::peer::PeerInfo;
 use crate::record::RecordKey;
 

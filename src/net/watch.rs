@@ -43,8 +43,9 @@ mod tests {
     use libp2p_swarm::{NetworkBehaviour as _, ToSwarm};
 
     use super::*;
-    use crate::error::{PutRecordError, QueryError};
-    use crate::event::{Event, QueryResult};
+    use crate::dht::Event;
+    use crate::dht::op::{PutRecordError, QueryResult};
+    use crate::error::QueryError;
     use crate::net::behaviour::Behaviour;
     use crate::net::timer;
     use crate::record::{Quorum, Record};

@@ -54,6 +54,13 @@ impl Probe {
         self.look_at = Some(self.look_at.map_or(at, |known| known.min(at)));
     }
 
+    /// Does what [`schedule`](Self::schedule) does.
+    #[deprecated(since = "0.2.0", note = "`schedule`")]
+    #[doc(hidden)]
+    pub fn hurry(&mut self, at: Instant) {
+        self.schedule(at);
+    }
+
     /// Returns the peer that is overdue longest, and puts its next deadline off; `None` if none is due or enough are
     /// being asked.
     pub fn next(&mut self, now: Instant, table: &mut Table) -> Option<(Key, PeerId)> {

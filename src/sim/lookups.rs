@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::measure::{self, LookupOutcome, RunningLookup};
 use super::network::Network;
-use crate::error::GetClosestPeersError;
-use crate::event::{GetClosestPeersOk, QueryId, QueryStats};
+use crate::dht::op::{GetClosestPeersError, GetClosestPeersOk};
+use crate::event::{QueryId, QueryStats};
 
 /// The lookups of all nodes: those that run, and the outcomes of those that have ended.
 ///

@@ -3,8 +3,8 @@
 use super::network::Network;
 use super::nodes::{Life, Node};
 use super::roles::Role;
-use crate::error::GetClosestPeersError;
-use crate::event::{GetClosestPeersOk, Mode, QueryStats};
+use crate::dht::op::{GetClosestPeersError, GetClosestPeersOk};
+use crate::event::{Mode, QueryStats};
 use crate::key::Key;
 use crate::time::{Duration, Instant};
 

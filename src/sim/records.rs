@@ -1,12 +1,13 @@
 //! The queries for records and providers that nodes make, and what came of them.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
-use crate::error::{ProvideReport, PutReport};
-use crate::event::{GetProvidersOk, GetRecordOk, QueryId, QueryResult, QueryStats};
+use crate::dht::op::{GetProvidersOk, GetRecordOk, ProvideReport, PutReport, QueryResult};
+use crate::event::{QueryId, QueryStats};
 use crate::record::RecordKey;
 use crate::time::{Duration, Instant};
 
@@ -105,24 +106,22 @@ impl RecordLog {
         if !last {
             return false;
         }
-        let reached = match result {
-            QueryResult::PutRecord(Ok(ok)) => Reached::Put(ok.report),
-            QueryResult::PutRecord(Err(error)) => Reached::Failed(error.to_string()),
-            QueryResult::GetRecord(Ok(GetRecordOk::FinishedWithNoAdditionalRecord { best, .. })) => {
-                Reached::Got(best.value)
+        let failed = |error: &dyn Error| Reached::Failed(error.to_string());
+        let reached = if let QueryResult::PutRecord(result) = result {
+            result.map_or_else(|error| failed(&error), |ok| Reached::Put(ok.report))
+        } else if let QueryResult::GetRecord(result) = result {
+            match result {
+                Ok(GetRecordOk::FinishedWithNoAdditionalRecord { best, .. }) => Reached::Got(best.value),
+                Ok(GetRecordOk::FoundRecord(_)) => return false,
+                Err(error) => failed(&error),
             }
-            QueryResult::GetRecord(Err(error)) => Reached::Failed(error.to_string()),
-            QueryResult::StartProviding(Ok(ok)) => Reached::Provided(ok.report),
-            QueryResult::StartProviding(Err(error)) => Reached::Failed(error.to_string()),
-            QueryResult::GetProviders(Ok(_)) => Reached::Found(std::mem::take(&mut open.providers)),
-            QueryResult::GetProviders(Err(error)) => Reached::Failed(error.to_string()),
-            QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(_)))
-            | QueryResult::Bootstrap(_)
-            | QueryResult::GetClosestPeers(_)
-            | QueryResult::FindPeer(_)
-            | QueryResult::Ping(_)
-            | QueryResult::Connect(_)
-            | QueryResult::AskPeer(_) => return false,
+        } else if let QueryResult::StartProviding(result) = result {
+            result.map_or_else(|error| failed(&error), |ok| Reached::Provided(ok.report))
+        } else if let QueryResult::GetProviders(result) = result {
+            let found = std::mem::take(&mut open.providers);
+            result.map_or_else(|error| failed(&error), |_| Reached::Found(found))
+        } else {
+            return false;
         };
         let Some(RunningQuery { since, key, first, .. }) = self.running.remove(&(n, id)) else {
             return false;

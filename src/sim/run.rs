@@ -14,7 +14,7 @@ use crate::time::Duration;
 enum Act {
     Incident(Incident),
     LookUp,
-    Sample,
+    MeasureHealth,
 }
 
 /// How many acts pass between two checks of the whole world. Chosen, not measured: a check costs as much as some lookups.
@@ -51,7 +51,7 @@ impl Scenario {
             match act {
                 Act::Incident(incident) => world.incident(*incident),
                 Act::LookUp => self.look_up(&mut world, &mut askers),
-                Act::Sample => health.push(world.health()),
+                Act::MeasureHealth => health.push(world.health()),
             }
         }
         world.run_until_answered(self.config_timeout());
@@ -99,7 +99,7 @@ impl Scenario {
             let end = acts.iter().map(|(at, _)| *at).max().unwrap_or_default().max(self.lasts);
             let mut at = Duration::ZERO;
             while at < end {
-                acts.push((at, Act::Sample));
+                acts.push((at, Act::MeasureHealth));
                 at += every;
             }
         }

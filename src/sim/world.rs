@@ -16,8 +16,9 @@ use super::nodes::Node;
 use super::records::{RecordLog, RecordOutcome};
 use super::scenario::Scenario;
 use super::sessions::Sessions;
-use crate::dht::{Dht, Input, Output, RequestId};
-use crate::event::{Event, Precision, QueryId, QueryResult};
+use crate::dht::op::QueryResult;
+use crate::dht::{Dht, Event, Input, Output, RequestId};
+use crate::event::{Precision, QueryId};
 use crate::message::Request;
 use crate::record::{Quorum, Record, RecordKey};
 use crate::stats::Stats;
@@ -409,7 +410,7 @@ impl World {
         asked
     }
 
-    fn poll_output(&mut self, n: usize) -> Option<Output> {
+    fn poll_output(&mut self, n: usize) -> Option<Output<Event>> {
         self.network.nodes.get_mut(n)?.dht.as_deref_mut()?.poll_output()
     }
 
@@ -430,7 +431,7 @@ impl World {
         }
     }
 
-    fn output(&mut self, n: usize, output: Output) {
+    fn output(&mut self, n: usize, output: Output<Event>) {
         let network = &mut self.network;
         match output {
             Output::Dial { id, peer, addresses, .. } => network.dial(n, id, peer, &addresses),
@@ -460,31 +461,22 @@ impl World {
         let Event::OutboundQueryProgressed { id, result, stats, step } = event else {
             return;
         };
-        match result {
-            QueryResult::GetClosestPeers(result) if step.last => {
+        if let QueryResult::GetClosestPeers(result) = result {
+            if step.last {
                 self.lookups.end(&mut self.network, (n, id), result, &stats);
             }
-            QueryResult::Bootstrap(result) if step.last => {
+        } else if let QueryResult::Bootstrap(result) = result {
+            if step.last {
                 if let Some(node) = self.network.nodes.get_mut(n) {
                     node.joined |= result.is_ok();
                 }
                 self.network.note(12, n, 0);
             }
-            QueryResult::GetRecord(_)
-            | QueryResult::PutRecord(_)
-            | QueryResult::StartProviding(_)
-            | QueryResult::GetProviders(_) => {
-                let now = self.network.now();
-                if self.records.on_result(now, (n, id, step.last), result, &stats) {
-                    self.network.note(14, n, 0);
-                }
+        } else {
+            let now = self.network.now();
+            if self.records.on_result(now, (n, id, step.last), result, &stats) {
+                self.network.note(14, n, 0);
             }
-            QueryResult::GetClosestPeers(_)
-            | QueryResult::Bootstrap(_)
-            | QueryResult::FindPeer(_)
-            | QueryResult::Ping(_)
-            | QueryResult::Connect(_)
-            | QueryResult::AskPeer(_) => {}
         }
     }
 }

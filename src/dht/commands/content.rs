@@ -6,28 +6,33 @@ use std::num::NonZeroUsize;
 use libp2p_identity::PeerId;
 
 use crate::dht::Dht;
-use crate::dht::op::get_providers::GetProviders;
-use crate::dht::op::get_record::GetRecord;
-use crate::dht::op::put_record::PutRecord;
+use crate::dht::op::add_provider::AddProviderInfo;
+use crate::dht::op::get_providers::{GetProviders, GetProvidersInfo};
+use crate::dht::op::get_record::{GetRecord, GetRecordInfo};
+use crate::dht::op::put_record::{PutRecord, PutRecordInfo};
 use crate::dht::op::watch_providers::WatchProviders;
+use crate::dht::op::{
+    AddProviderError, AddProviderResult, GetProvidersError, GetProvidersResult, ProvideReport,
+    PutRecordError, PutRecordResult,
+};
 use crate::dht::providing::Providing;
 use crate::dht::records::{check, sent};
 use crate::dht::serving::Stock;
-use crate::error::{AddProviderError, GetProvidersError, ProvideReport, PutRecordError, StoreError};
-use crate::event::{HeldId, ProgressStep, QueryId, QueryInfo, QueryResult};
+use crate::error::StoreError;
+use crate::event::{HeldId, ProgressStep, QueryId};
 use crate::record::{Quorum, Record, RecordKey};
 use crate::store::{self, RecordStore, Source};
 use crate::time::{Instant, Now, wall_after};
 
 impl<S: RecordStore> Dht<S> {
-    /// Searches the record of a key; see [`QueryResult::GetRecord`].
+    /// Searches the record of a key; see [`QueryResult::GetRecord`](crate::QueryResult::GetRecord).
     ///
     /// Each valid record is told as it is found, this node's own first. With a quorum the search ends when so many agree on
     /// the best one so far; a record of this node counts, and may be enough. Without one it ends when the closest peers have
     /// answered.
     pub fn get_record(&mut self, now: Now, key: RecordKey, quorum: Option<Quorum>) -> QueryId {
         let now = self.tell_time(now);
-        let info = QueryInfo::GetRecord { key: key.clone(), quorum, found: 0, step: ProgressStep::first() };
+        let info = GetRecordInfo { key: key.clone(), quorum, found: 0, step: ProgressStep::first() };
         if let Err(result) = GetRecord::check(&key, &self.cx.config) {
             return self.tell(now, info, *result);
         }
@@ -37,7 +42,8 @@ impl<S: RecordStore> Dht<S> {
     }
 
     /// Stores a record here and at as many of the closest peers to its key as are configured. Ends with one
-    /// [`QueryResult::PutRecord`], which does not come before the record would survive a crash here.
+    /// [`QueryResult::PutRecord`](crate::QueryResult::PutRecord), which does not come before the record would survive a crash
+    /// here.
     ///
     /// This node is the publisher: it puts the record anew until it is removed or ends. A record without an end lasts as long
     /// as is configured each time it is put.
@@ -81,7 +87,7 @@ impl<S: RecordStore> Dht<S> {
         let key = record.key.clone();
         self.put_record_to_n_closest(now, record, copies, quorum).unwrap_or_else(|error| {
             let info = putting(&key, quorum);
-            self.tell(now.instant, info, QueryResult::PutRecord(Err(not_put(key, error))))
+            self.tell(now.instant, info, PutRecordResult::Err(not_put(key, error)))
         })
     }
 
@@ -109,7 +115,7 @@ impl<S: RecordStore> Dht<S> {
         Ok(())
     }
 
-    /// Stores a record at some peers, and not here. Ends with one [`QueryResult::PutRecord`].
+    /// Stores a record at some peers, and not here. Ends with one [`QueryResult::PutRecord`](crate::QueryResult::PutRecord).
     pub fn put_record_to(
         &mut self,
         now: Now,
@@ -129,7 +135,7 @@ impl<S: RecordStore> Dht<S> {
             let (wall, config) = (parts.cx.wall_at(now), &parts.cx.config);
             match check(wall, &record, config) {
                 Ok(()) => Ok(PutRecord::to(sent(wall, record, true, config), quorum, to)),
-                Err(error) => Err(Box::new(QueryResult::PutRecord(Err(not_put(record.key, error))))),
+                Err(error) => Err(Box::new(PutRecordResult::Err(not_put(record.key, error)))),
             }
         })
     }
@@ -181,7 +187,7 @@ impl<S: RecordStore> Dht<S> {
         self.serving.refuse_record(id, &mut self.cx)
     }
 
-    /// Tells the `k` peers closest to a key that this node provides it. One [`QueryResult::StartProviding`] tells when enough
+    /// Tells the `k` peers closest to a key that this node provides it. One [`QueryResult::StartProviding`](crate::QueryResult::StartProviding) tells when enough
     /// have been told, or too few can be; the query goes on until it is known what became of all.
     ///
     /// From now on this node tells it anew from time to time, after a restart too if the store outlives it, until
@@ -217,11 +223,23 @@ impl<S: RecordStore> Dht<S> {
         self.started(now, info, begun)
     }
 
+    /// Begins to provide a key for a command, whose error goes into the event.
+    pub(super) fn provide_or_tell(&mut self, now: Now, key: RecordKey) -> QueryId {
+        let begun = self.start_providing(now, key.clone());
+        begun.unwrap_or_else(|error| self.not_provided(now, key, error))
+    }
+
+    /// Begins to advertise a key for a command, whose error goes into the event.
+    pub(super) fn advertise_or_tell(&mut self, now: Now, key: RecordKey) -> QueryId {
+        let begun = self.advertise(now, key.clone());
+        begun.unwrap_or_else(|error| self.not_provided(now, key, error))
+    }
+
     /// Tells why a command to provide a key could not be carried out.
-    pub(super) fn not_provided(&mut self, now: Now, key: RecordKey, error: store::Error) -> QueryId {
+    fn not_provided(&mut self, now: Now, key: RecordKey, error: store::Error) -> QueryId {
         let info = announcing(&key);
         let error = AddProviderError::Store { key, source: StoreError::new(error) };
-        self.tell(now.instant, info, QueryResult::StartProviding(Err(error)))
+        self.tell(now.instant, info, AddProviderResult::Err(error))
     }
 
     /// Tells nobody any more that this node provides a key, unless it is [advertised](Self::advertise): an announcement that
@@ -250,7 +268,7 @@ impl<S: RecordStore> Dht<S> {
         }
     }
 
-    /// Searches the providers of a key; see [`QueryResult::GetProviders`].
+    /// Searches the providers of a key; see [`QueryResult::GetProviders`](crate::QueryResult::GetProviders).
     ///
     /// Each is told as it is found, those first that this node knows itself. It ends when the closest peers have answered;
     /// [`finish`](Self::finish) it when there are enough.
@@ -271,7 +289,7 @@ impl<S: RecordStore> Dht<S> {
             self.queries.has_room().err().map(|cause| GetProvidersError::of_query(cause, key.clone()))
         };
         if let Some(error) = refused {
-            return self.tell(now, searching(&key, true), QueryResult::GetProviders(Err(error)));
+            return self.tell(now, searching(&key, true), GetProvidersResult::Err(error));
         }
         let known = self.providing.providers_of(now, &key, &self.storage, &self.cx).unwrap_or_default();
         let (queries, mut parts) = self.queries_and_parts();
@@ -283,18 +301,18 @@ impl<S: RecordStore> Dht<S> {
 }
 
 /// Returns what is seen of a put that has not begun.
-fn putting(key: &RecordKey, quorum: Quorum) -> QueryInfo {
-    QueryInfo::PutRecord { key: key.clone(), quorum, stored: 0 }
+fn putting(key: &RecordKey, quorum: Quorum) -> PutRecordInfo {
+    PutRecordInfo { key: key.clone(), quorum, stored: 0 }
 }
 
 /// Returns what is seen of an announcement that has not begun.
-fn announcing(key: &RecordKey) -> QueryInfo {
-    QueryInfo::AddProvider { key: key.clone(), sent: 0, report: ProvideReport::default() }
+fn announcing(key: &RecordKey) -> AddProviderInfo {
+    AddProviderInfo { key: key.clone(), sent: 0, report: ProvideReport::default() }
 }
 
 /// Returns what is seen of a search for providers that has not begun.
-fn searching(key: &RecordKey, is_watch: bool) -> QueryInfo {
-    QueryInfo::GetProviders { key: key.clone(), providers_found: 0, is_watch, step: ProgressStep::first() }
+fn searching(key: &RecordKey, is_watch: bool) -> GetProvidersInfo {
+    GetProvidersInfo { key: key.clone(), providers_found: 0, is_watch, step: ProgressStep::first() }
 }
 
 /// Returns what the store's word means for a put.

@@ -1,20 +1,167 @@
 //! Tells others that this node provides a key.
 
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use libp2p_identity::PeerId;
 
-use super::search::{Search, Want, excess};
-use super::machine::{After, Announced, Answer, End, Machine, Step, View};
+use super::machine::{After, Announced, Answer, End, Findings, Machine, Step, View};
+use super::search::{Search, excess};
 use crate::addrs::Addresses;
+use crate::dht::advice::Failure;
 use crate::dht::view::Parts;
-use crate::error::{AddProviderError, NoKnownPeers, ProvideReport, RequestError};
-use crate::event::{AddProviderOk, Precision, ProgressStep, QueryInfo, QueryResult, QueryStats};
+use crate::error::fates::{after_semicolon, so_far, told};
+use crate::error::{NoKnownPeers, QueryError, RequestError, StoreError, query_error};
+use crate::event::{Precision, ProgressStep, QueryStats};
 use crate::message::Request;
 use crate::query::fanout::{Fanout, FanoutNext, Fate};
 use crate::record::RecordKey;
 use crate::time::Instant;
+
+/// The outcome of a step of announcing this node as a provider.
+pub type AddProviderResult = Result<AddProviderOk, AddProviderError>;
+
+/// As many peers as are enough have been told that this node provides a key.
+///
+/// Comes once. The others are told behind it: as long as that takes, [`Behaviour::query`](crate::Behaviour::query) shows what
+/// becomes of each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AddProviderOk {
+    /// The key.
+    pub key: RecordKey,
+    /// What became of each peer so far.
+    pub report: ProvideReport,
+}
+
+/// What became of each peer that is to know that this node provides a key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProvideReport {
+    /// It was sent to them. The protocol has no acknowledgement.
+    pub sent: Vec<PeerId>,
+    /// They could not be reached, or do not serve the protocol.
+    pub failed: Vec<(PeerId, RequestError)>,
+    /// It is still on its way to them.
+    pub pending: Vec<PeerId>,
+    /// The protocol by which they were told.
+    pub protocol: Arc<str>,
+}
+
+impl ProvideReport {
+    /// Returns whether there was nobody to tell.
+    pub const fn is_empty(&self) -> bool {
+        self.sent.is_empty() && self.failed.is_empty() && self.pending.is_empty()
+    }
+
+    /// Tells of how many there is no success, and why, behind a semicolon; nothing if of none.
+    fn why_not(&self) -> String {
+        let total = self.sent.len() + self.failed.len() + self.pending.len();
+        after_semicolon(&told(
+            total,
+            self.failed.iter().map(|(_, error)| *error),
+            self.pending.len(),
+            &self.protocol,
+        ))
+    }
+}
+
+impl fmt::Display for ProvideReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} told{}", self.sent.len(), self.why_not())
+    }
+}
+
+/// Why too few peers know that this node provides a key. It goes on trying by itself unless the key was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AddProviderError {
+    /// It could be sent to fewer than are enough; the report says why. This node tries again by itself, sooner if it is connected to
+    /// more servers.
+    #[error("{} of {enough} peers were told{}", .report.sent.len(), .report.why_not())]
+    TooFew {
+        /// The key.
+        key: RecordKey,
+        /// What became of each peer.
+        report: Box<ProvideReport>,
+        /// How many would have been enough.
+        enough: NonZeroUsize,
+    },
+    /// This node's own store did not take the key, and nobody was told. Make room, or repair the store, and provide it again: nothing
+    /// is tried again by itself.
+    #[error("this node's store did not take the key: {source}")]
+    Store {
+        /// The key.
+        key: RecordKey,
+        /// What the store says.
+        source: StoreError,
+    },
+    /// What any query may fail of: see [`QueryError`]. Others are told as soon as somebody is known, or there is room; there is no
+    /// need to call again.
+    #[error("{cause}{}", so_far("peers that were told", .report.sent.len()))]
+    Query {
+        /// What happened.
+        #[source]
+        cause: QueryError,
+        /// The key.
+        key: RecordKey,
+        /// What became of each peer.
+        report: Box<ProvideReport>,
+    },
+    /// Fewer than are enough were told, since this node has no address that the others could use: it does not listen, or
+    /// only where they cannot dial. They are told as soon as it has one: listen, or confirm an external address.
+    #[error("this node has no address that others could use: {} peers were told", report.sent.len())]
+    NoAddress {
+        /// The key.
+        key: RecordKey,
+        /// What became of each peer; of nobody if there is no address at all, for then nobody is asked.
+        report: Box<ProvideReport>,
+    },
+}
+
+impl AddProviderError {
+    /// Returns the key.
+    pub const fn key(&self) -> &RecordKey {
+        match self {
+            Self::TooFew { key, .. }
+            | Self::Store { key, .. }
+            | Self::Query { key, .. }
+            | Self::NoAddress { key, .. } => key,
+        }
+    }
+
+    /// Returns the key, without the rest.
+    pub fn into_key(self) -> RecordKey {
+        self.key().clone()
+    }
+
+    pub(crate) fn of_query(cause: impl Into<QueryError>, key: RecordKey) -> Self {
+        Self::Query { cause: cause.into(), key, report: Box::default() }
+    }
+}
+
+query_error!(AddProviderError);
+
+impl Findings for AddProviderResult {
+    fn failure(&self) -> Option<Failure> {
+        match self {
+            Err(AddProviderError::TooFew { report, .. }) => {
+                report.sent.is_empty().then(|| Failure::of_peers(&report.failed, report.pending.len()))
+            }
+            Err(error) => Failure::of_query(error.query_error()),
+            Ok(_) => None,
+        }
+    }
+}
+
+/// What is seen of an announcement that runs.
+#[derive(Debug)]
+pub(in crate::dht) struct AddProviderInfo {
+    pub(in crate::dht) key: RecordKey,
+    pub(in crate::dht) sent: usize,
+    pub(in crate::dht) report: ProvideReport,
+}
 
 /// Announces this node at the peers closest to a key.
 ///
@@ -107,27 +254,25 @@ impl AddProvider {
         report
     }
 
-    fn result(&self) -> QueryResult {
+    fn result(&self) -> AddProviderResult {
         let (key, report) = (self.key.clone(), self.report());
-        QueryResult::StartProviding(if report.sent.len() >= self.enough.get() {
+        if report.sent.len() >= self.enough.get() {
             Ok(AddProviderOk { key, report })
         } else if self.lacks_address() {
             Err(AddProviderError::NoAddress { key, report: Box::new(report) })
         } else {
             Err(AddProviderError::TooFew { key, report: Box::new(report), enough: self.enough })
-        })
+        }
     }
 }
 
-impl Machine for AddProvider {
-    fn next(&mut self, now: Instant, view: &mut View<'_>) -> Step {
+impl<R: From<AddProviderResult>, I: From<AddProviderInfo>> Machine<R, I> for AddProvider {
+    fn next(&mut self, now: Instant, view: &mut View<'_>) -> Step<R> {
         let fanout = match &mut self.fanout {
             Some(fanout) => fanout,
             fanout => {
-                match self.search.next(now, view, 0) {
-                    Want::Ask(ask) => return Step::Ask(ask),
-                    Want::Wait(until) => return Step::Wait(until),
-                    Want::Done => {}
+                if let Some(step) = self.search.next(now, view, 0) {
+                    return step;
                 }
                 let k = self.search.wanted();
                 let wanted = self.search.needed_for(now, k).min(2 * k);
@@ -140,7 +285,7 @@ impl Machine for AddProvider {
         };
         if !self.is_reported && fanout.num_accepted() >= self.enough.get() {
             self.is_reported = true;
-            return Step::Told(self.result());
+            return Step::Told(R::from(self.result()));
         }
         match fanout.next(now, &|peer: &PeerId, phase| view.peer_status(peer, phase)) {
             FanoutNext::Ask(peer) => {
@@ -149,7 +294,7 @@ impl Machine for AddProvider {
                 Step::Ask(self.search.ask(peer, request, ANNOUNCE))
             }
             FanoutNext::Wait(until) => Step::Wait(until),
-            FanoutNext::Done => Step::Done(self.result()),
+            FanoutNext::Done => Step::Done(R::from(self.result())),
         }
     }
 
@@ -172,18 +317,16 @@ impl Machine for AddProvider {
         }
     }
 
-    fn end(&mut self, _: &View<'_>, why: End) -> QueryResult {
+    fn end(&mut self, _: &View<'_>, why: End) -> R {
         let (key, report) = (self.key.clone(), Box::new(self.report()));
         match why {
             // It was reported already that enough have been told.
-            End::Timeout if self.is_reported => self.result(),
+            End::Timeout if self.is_reported => R::from(self.result()),
             End::Timeout | End::Cancelled => {
-                QueryResult::StartProviding(Err(AddProviderError::Query { cause: why.cause(), key, report }))
+                R::from(Err(AddProviderError::Query { cause: why.cause(), key, report }))
             }
-            End::Refused { .. } => {
-                QueryResult::StartProviding(Err(AddProviderError::of_query(why.cause(), key)))
-            }
-            End::Enough => self.result(),
+            End::Refused { .. } => R::from(Err(AddProviderError::of_query(why.cause(), key))),
+            End::Enough => R::from(self.result()),
         }
     }
 
@@ -206,8 +349,8 @@ impl Machine for AddProvider {
         })
     }
 
-    fn info(&self, _: ProgressStep) -> QueryInfo {
-        QueryInfo::AddProvider { key: self.key.clone(), sent: self.num_sent(), report: self.report() }
+    fn info(&self, _: ProgressStep) -> I {
+        I::from(AddProviderInfo { key: self.key.clone(), sent: self.num_sent(), report: self.report() })
     }
 
     fn count(&self, stats: &mut QueryStats) {

@@ -5,14 +5,79 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
-use super::machine::{After, Answer, End, Machine, Step, View, preimage_of};
-use super::search::{Goal, Search, Want};
+use super::machine::{After, Answer, End, Findings, Machine, Step, View, preimage_of};
+use super::search::{Goal, Search};
+use crate::dht::advice::Failure;
 use crate::dht::view::Parts;
-use crate::error::{BootstrapError, NoKnownPeers, QueryError, RequestError};
-use crate::event::{BootstrapOk, Precision, ProgressStep, QueryInfo, QueryResult, QueryStats};
+use crate::error::{Fates, NoKnownPeers, QueryError, RequestError, SeedOutcome, query_error};
+use crate::event::{Precision, ProgressStep, QueryStats};
 use crate::key::BucketIndex;
 use crate::routing::bootstrap::buckets_to_look_up;
 use crate::time::{Instant, earliest};
+
+/// The outcome of one step of joining.
+pub type BootstrapResult = Result<BootstrapOk, BootstrapError>;
+
+/// One step of joining has been done: a lookup of the own id, or of one bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BootstrapOk {
+    /// This node.
+    pub peer: PeerId,
+    /// How many buckets are still to be looked up.
+    pub num_remaining: u32,
+    /// What became of asking each seed; filled in the first step only.
+    pub outcomes: Vec<SeedOutcome>,
+}
+
+/// Why joining the network failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BootstrapError {
+    /// None of the peers that could be asked answered. See what became of them, and add the address of one that is up and speaks the
+    /// protocol; this node tries again by itself unless it joins on request.
+    #[error("nobody has answered: {fates}")]
+    NoAnswer {
+        /// What became of those that were asked.
+        fates: Fates,
+        /// The seeds, and with what outcome each was asked last.
+        outcomes: Vec<SeedOutcome>,
+    },
+    /// What any query may fail of: see [`QueryError`] for what to do.
+    #[error("{cause}{}", left(.num_remaining.as_ref()))]
+    Query {
+        /// What happened.
+        #[source]
+        cause: QueryError,
+        /// This node.
+        peer: PeerId,
+        /// How many buckets were still to be looked up; `None` if the own id was.
+        num_remaining: Option<u32>,
+    },
+}
+
+fn left(buckets: Option<&u32>) -> String {
+    buckets.map_or_else(String::new, |left| format!(" (buckets still to be looked up: {left})"))
+}
+
+query_error!(BootstrapError);
+
+impl Findings for BootstrapResult {
+    fn failure(&self) -> Option<Failure> {
+        match self {
+            Err(BootstrapError::NoAnswer { fates, .. }) => Some(Failure::of_fates(fates)),
+            Err(BootstrapError::Query { .. }) | Ok(_) => None,
+        }
+    }
+}
+
+/// What is seen of a join that runs.
+#[derive(Debug)]
+pub(in crate::dht) struct BootstrapInfo {
+    pub(in crate::dht) peer: PeerId,
+    pub(in crate::dht) remaining: Option<u32>,
+    pub(in crate::dht) step: ProgressStep,
+}
 
 /// How many buckets are looked up at once: their lookups share most of the peers they ask.
 const MAX_LOOKUPS: usize = 3;
@@ -66,13 +131,13 @@ impl Bootstrap {
     }
 
     /// Returns what is seen of a join that cannot begin.
-    pub(in crate::dht) const fn info_of(peer: PeerId) -> QueryInfo {
-        QueryInfo::Bootstrap { peer, remaining: None, step: ProgressStep::first() }
+    pub(in crate::dht) const fn seen(peer: PeerId) -> BootstrapInfo {
+        BootstrapInfo { peer, remaining: None, step: ProgressStep::first() }
     }
 
     /// Returns the result of a join that cannot begin.
-    pub(in crate::dht) fn refused(peer: PeerId, cause: QueryError) -> QueryResult {
-        QueryResult::Bootstrap(Err(BootstrapError::Query { cause, peer, num_remaining: None }))
+    pub(in crate::dht) fn refused(peer: PeerId, cause: QueryError) -> BootstrapResult {
+        Err(BootstrapError::Query { cause, peer, num_remaining: None })
     }
 
     fn remaining(&self) -> u32 {
@@ -80,27 +145,26 @@ impl Bootstrap {
     }
 
     /// A lookup is over: tells so, and ends with the last.
-    fn over(&mut self, view: &View<'_>, own: bool) -> Step {
+    fn over<R: From<BootstrapResult>>(&mut self, view: &View<'_>, own: bool) -> Step<R> {
         let outcomes = if own { view.seeds.outcomes() } else { Vec::new() };
         let num_remaining = self.remaining();
         let result = Ok(BootstrapOk { peer: self.local, num_remaining, outcomes });
         if num_remaining == 0 {
             self.is_over = true;
-            Step::Done(QueryResult::Bootstrap(result))
+            Step::Done(R::from(result))
         } else {
-            Step::Progress(QueryResult::Bootstrap(result))
+            Step::Progress(R::from(result))
         }
     }
 
-    fn next_of_own(&mut self, now: Instant, view: &View<'_>) -> Step {
+    fn next_of_own<R: From<BootstrapResult>>(&mut self, now: Instant, view: &View<'_>) -> Step<R> {
         match self.own.next(now, view, 0) {
-            Want::Ask(ask) => Step::Ask(ask),
-            Want::Wait(until) => Step::Wait(until),
-            Want::Done if !self.own.has_answers() => {
+            Some(step) => step,
+            None if !self.own.has_answers() => {
                 let (fates, outcomes) = (self.own.fates(view), view.seeds.outcomes());
-                Step::Done(QueryResult::Bootstrap(Err(BootstrapError::NoAnswer { fates, outcomes })))
+                Step::Done(R::from(Err(BootstrapError::NoAnswer { fates, outcomes })))
             }
-            Want::Done => {
+            None => {
                 self.own_is_over = true;
                 self.buckets = buckets_to_look_up(view.table).into();
                 self.over(view, true)
@@ -139,8 +203,8 @@ pub(in crate::dht) fn look_up_own(now: Instant, view: &View<'_>) -> Option<Searc
     Search::new(now, view, preimage_of(&view.local.peer, view.local.key), k, Goal::Closest(Precision::Exact))
 }
 
-impl Machine for Bootstrap {
-    fn next(&mut self, now: Instant, view: &mut View<'_>) -> Step {
+impl<R: From<BootstrapResult>, I: From<BootstrapInfo>> Machine<R, I> for Bootstrap {
+    fn next(&mut self, now: Instant, view: &mut View<'_>) -> Step<R> {
         if !self.own_is_over {
             return self.next_of_own(now, view);
         }
@@ -155,9 +219,9 @@ impl Machine for Bootstrap {
                 break;
             };
             match search.next(now, view, *number) {
-                Want::Ask(ask) => return Step::Ask(ask),
-                Want::Wait(until) => wake_at = earliest(wake_at, until),
-                Want::Done => {
+                Some(Step::Wait(until)) => wake_at = earliest(wake_at, until),
+                Some(step) => return step,
+                None => {
                     let (_, search) = self.lookups.remove(at);
                     search.count(&mut self.spent);
                     return self.over(view, false);
@@ -183,10 +247,10 @@ impl Machine for Bootstrap {
         }
     }
 
-    fn end(&mut self, view: &View<'_>, why: End) -> QueryResult {
+    fn end(&mut self, view: &View<'_>, why: End) -> R {
         let peer = self.local;
         let num_remaining = self.own_is_over.then(|| self.remaining());
-        QueryResult::Bootstrap(match why {
+        R::from(match why {
             End::Timeout | End::Cancelled | End::Refused { .. } => {
                 Err(BootstrapError::Query { cause: why.cause(), peer, num_remaining })
             }
@@ -200,9 +264,9 @@ impl Machine for Bootstrap {
         After::Joined(self.own.has_answers())
     }
 
-    fn info(&self, step: ProgressStep) -> QueryInfo {
+    fn info(&self, step: ProgressStep) -> I {
         let remaining = self.own_is_over.then(|| self.remaining());
-        QueryInfo::Bootstrap { peer: self.local, remaining, step }
+        I::from(BootstrapInfo { peer: self.local, remaining, step })
     }
 
     fn count(&self, stats: &mut QueryStats) {

@@ -5,15 +5,101 @@ use std::cmp::Reverse;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
-use super::machine::{Answer, End, Machine, Step, View, preimage_of};
-use super::search::{Search, Want};
+use super::machine::{Answer, Begin, End, Findings, Machine, Step, View, preimage_of};
+use super::search::Search;
 use crate::addrs::{Addresses, Reach};
+use crate::config::Config;
+use crate::dht::advice::Failure;
 use crate::dht::context::Context;
 use crate::dht::view::Parts;
-use crate::error::{FindPeerError, NoKnownPeers, RequestError};
-use crate::event::{Evidence, FindPeerOk, Precision, ProgressStep, QueryInfo, QueryResult, QueryStats};
+use crate::error::fates::so_far;
+use crate::error::{Fates, NoKnownPeers, QueryError, RequestError, query_error};
+use crate::event::{Precision, ProgressStep, QueryStats};
 use crate::peer::PeerInfo;
 use crate::time::Instant;
+
+/// The outcome of a search for one peer.
+pub type FindPeerResult = Result<FindPeerOk, FindPeerError>;
+
+/// A peer that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FindPeerOk {
+    /// The peer with its addresses.
+    pub peer: PeerInfo,
+    /// How sure it is that the addresses are the peer's.
+    pub evidence: Evidence,
+}
+
+/// What speaks for the addresses of a peer that was found; ordered from little to much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Evidence {
+    /// Nobody says so now. Within the last 24 hours this node met the peer there, was told so by another part of the program,
+    /// or found it there; addresses may lead through a relay that the peer has left.
+    Remembered,
+    /// One peer said so.
+    OneReport,
+    /// Several peers named the same address.
+    SeveralReports,
+    /// The peer itself answered at one of them, or is connected.
+    Answered,
+}
+
+/// Why a peer was not found.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FindPeerError {
+    /// The search ended and nobody knew an address of the peer: it is offline, a client, or of another network. Search again later.
+    #[error("none of those that answered knows an address of the peer (the closest of them: {})", .closest.len())]
+    NotFound {
+        /// The closest peers that answered, nearest first.
+        closest: Vec<PeerInfo>,
+    },
+    /// Nobody that was asked has answered. See what became of them, add the address of a peer that serves the protocol, and
+    /// search again.
+    #[error("nobody has answered: {fates}")]
+    NoAnswer {
+        /// What became of those that were asked.
+        fates: Fates,
+    },
+    /// What any query may fail of: see [`QueryError`] for what to do.
+    #[error("{cause}{}", so_far("closest peers that had answered", .closest.len()))]
+    Query {
+        /// What happened.
+        #[source]
+        cause: QueryError,
+        /// The peer.
+        peer: PeerId,
+        /// The closest peers that had answered, nearest first.
+        closest: Vec<PeerInfo>,
+    },
+}
+
+query_error!(FindPeerError);
+
+impl Findings for FindPeerResult {
+    fn found(&self) -> &[PeerInfo] {
+        self.as_ref().map_or(&[], |ok| std::slice::from_ref(&ok.peer))
+    }
+
+    fn is_remembered(&self) -> bool {
+        matches!(self, Ok(FindPeerOk { evidence: Evidence::Remembered, .. }))
+    }
+
+    fn failure(&self) -> Option<Failure> {
+        match self {
+            Err(FindPeerError::NoAnswer { fates, .. }) => Some(Failure::of_fates(fates)),
+            Err(error) => Failure::of_query(error.query_error()),
+            Ok(_) => None,
+        }
+    }
+}
+
+/// What is seen of a search for one peer that runs.
+#[derive(Debug)]
+pub(in crate::dht) struct FindPeerInfo {
+    pub(in crate::dht) peer: PeerId,
+}
 
 /// A search for one peer.
 ///
@@ -41,39 +127,6 @@ pub(in crate::dht) struct FindPeer {
 const MAX_REPORTS: usize = 256;
 
 impl FindPeer {
-    /// Begins to search a peer.
-    ///
-    /// # Errors
-    /// The result, if the peer is connected or this node itself, or nobody is known who could be asked.
-    pub(in crate::dht) fn begin(now: Instant, peer: PeerId, parts: &mut Parts<'_>) -> Result<Self, Box<QueryResult>> {
-        let ok = |addresses: Addresses, evidence| {
-            let peer = PeerInfo { peer_id: peer, addrs: addresses.into_vec() };
-            Err(Box::new(QueryResult::FindPeer(Ok(FindPeerOk { peer, evidence }))))
-        };
-        let Context { local, config, .. } = &*parts.cx;
-        if peer == local.peer {
-            return ok(local.addresses_for(Reach::World), Evidence::Answered);
-        }
-        let known = parts.peers.get(&peer);
-        if let Some(known) = known.filter(|known| known.is_connected() && !known.addresses.is_empty()) {
-            return ok(known.addresses.clone(), Evidence::Answered);
-        }
-        let (key, k) = (parts.peers.key(&peer), config.bucket_size().get());
-        let remembered = parts.peers.remembered(now, &peer);
-        match Search::begin(now, preimage_of(&peer, key), k, Precision::Near, parts) {
-            Ok(mut search) => {
-                // It may still be where it was last heard of, and it is its own best witness.
-                search.add(peer, key, parts.peers.dialable(&peer));
-                Ok(Self { peer, search, reports: Vec::new(), evidence: None, remembered })
-            }
-            Err(NoKnownPeers()) if !remembered.is_empty() => ok(remembered, Evidence::Remembered),
-            Err(error) => {
-                let error = FindPeerError::Query { cause: error.into(), peer, closest: Vec::new() };
-                Err(Box::new(QueryResult::FindPeer(Err(error))))
-            }
-        }
-    }
-
     /// A peer has named these addresses.
     fn reported(&mut self, addresses: &Addresses) {
         for address in addresses {
@@ -112,17 +165,56 @@ impl FindPeer {
     }
 }
 
-impl Machine for FindPeer {
-    fn next(&mut self, now: Instant, view: &mut View<'_>) -> Step {
+impl Begin for FindPeer {
+    type Command = PeerId;
+    type Info = FindPeerInfo;
+    type Result = FindPeerResult;
+
+    fn seen(peer: &PeerId, _: &Config) -> FindPeerInfo {
+        FindPeerInfo { peer: *peer }
+    }
+
+    /// Begins to search a peer, unless it is connected or this node itself, or nobody is known who could be asked.
+    fn begin(now: Instant, peer: PeerId, parts: &mut Parts<'_>) -> Result<Self, Box<FindPeerResult>> {
+        let ok = |addresses: Addresses, evidence| {
+            let peer = PeerInfo { peer_id: peer, addrs: addresses.into_vec() };
+            Err(Box::new(Ok(FindPeerOk { peer, evidence })))
+        };
+        let Context { local, config, .. } = &*parts.cx;
+        if peer == local.peer {
+            return ok(local.addresses_for(Reach::World), Evidence::Answered);
+        }
+        let known = parts.peers.get(&peer);
+        if let Some(known) = known.filter(|known| known.is_connected() && !known.addresses.is_empty()) {
+            return ok(known.addresses.clone(), Evidence::Answered);
+        }
+        let (key, k) = (parts.peers.key(&peer), config.bucket_size().get());
+        let remembered = parts.peers.remembered(now, &peer);
+        match Search::begin(now, preimage_of(&peer, key), k, Precision::Near, parts) {
+            Ok(mut search) => {
+                // It may still be where it was last heard of, and it is its own best witness.
+                search.add(peer, key, parts.peers.dialable(&peer));
+                Ok(Self { peer, search, reports: Vec::new(), evidence: None, remembered })
+            }
+            Err(NoKnownPeers()) if !remembered.is_empty() => ok(remembered, Evidence::Remembered),
+            Err(error) => {
+                let error = FindPeerError::Query { cause: error.into(), peer, closest: Vec::new() };
+                Err(Box::new(Err(error)))
+            }
+        }
+    }
+}
+
+impl<R: From<FindPeerResult>, I: From<FindPeerInfo>> Machine<R, I> for FindPeer {
+    fn next(&mut self, now: Instant, view: &mut View<'_>) -> Step<R> {
         let evidence = match self.evidence {
             Some(evidence) if evidence > Evidence::OneReport => Some(evidence),
             Some(_) | None => match self.search.next(now, view, 0) {
-                Want::Ask(ask) => return Step::Ask(ask),
-                Want::Wait(until) => return Step::Wait(until),
-                Want::Done => self.evidence(),
+                Some(step) => return step,
+                None => self.evidence(),
             },
         };
-        Step::Done(QueryResult::FindPeer(match evidence {
+        Step::Done(R::from(match evidence {
             Some(evidence) => Ok(self.found(view, evidence)),
             None if !self.search.has_answers() => {
                 Err(FindPeerError::NoAnswer { fates: self.search.fates(view) })
@@ -144,8 +236,8 @@ impl Machine for FindPeer {
         self.search.failed(from, error);
     }
 
-    fn end(&mut self, view: &View<'_>, why: End) -> QueryResult {
-        QueryResult::FindPeer(match (self.evidence(), why) {
+    fn end(&mut self, view: &View<'_>, why: End) -> R {
+        R::from(match (self.evidence(), why) {
             (Some(evidence), End::Timeout | End::Enough) => Ok(self.found(view, evidence)),
             (_, End::Cancelled | End::Refused { .. }) | (None, End::Timeout) => {
                 let (peer, closest) = (self.peer, self.closest(view));
@@ -159,8 +251,8 @@ impl Machine for FindPeer {
         Some(&self.peer)
     }
 
-    fn info(&self, _: ProgressStep) -> QueryInfo {
-        QueryInfo::FindPeer { peer: self.peer }
+    fn info(&self, _: ProgressStep) -> I {
+        I::from(FindPeerInfo { peer: self.peer })
     }
 
     fn count(&self, stats: &mut QueryStats) {

@@ -6,15 +6,105 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 
 use super::bootstrap::{look_up_bucket, look_up_own};
-use super::machine::{Answer, End, Machine, Step, View};
-use super::search::{Search, Want};
+use super::machine::{Answer, Begin, End, Findings, Machine, Step, View};
+use super::search::Search;
+use crate::config::Config;
+use crate::dht::advice::Failure;
 use crate::dht::view::Parts;
-use crate::error::{GetClosestPeersError, RequestError};
-use crate::event::{
-    GetClosestPeersOk, Precision, ProgressStep, QueryInfo, QueryResult, QueryStats, Shortage,
-};
+use crate::error::fates::so_far;
+use crate::error::{Fates, QueryError, RequestError, query_error};
+use crate::event::{Precision, ProgressStep, QueryStats, Shortage};
+use crate::peer::PeerInfo;
 use crate::routing::refresh::Target;
 use crate::time::Instant;
+
+/// The outcome of a search for the closest peers.
+pub type GetClosestPeersResult = Result<GetClosestPeersOk, GetClosestPeersError>;
+
+/// The closest peers to a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GetClosestPeersOk {
+    /// The bytes whose hash was looked for.
+    pub key: Vec<u8>,
+    /// The closest peers that answered, nearest first.
+    pub peers: Vec<PeerInfo>,
+    /// How the search got there: each peer has named the next; the last is the closest that answered.
+    pub path: Vec<PeerId>,
+    /// Why there are fewer than were asked for, if there are.
+    pub shortage: Option<Shortage>,
+}
+
+/// Why a search for the closest peers ended early.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GetClosestPeersError {
+    /// Nobody that was asked has answered. See what became of them, add the address of a peer that serves the protocol, and
+    /// search again.
+    #[error("nobody has answered: {fates}")]
+    NoAnswer {
+        /// The bytes whose hash was looked for.
+        key: Vec<u8>,
+        /// What became of those that were asked.
+        fates: Fates,
+    },
+    /// The protocol cannot ask for the hash of no bytes: give at least one.
+    #[error("the key is empty")]
+    EmptyKey,
+    /// What any query may fail of: see [`QueryError`] for what to do.
+    #[error("{cause}{}", so_far("closest peers that had answered", .peers.len()))]
+    Query {
+        /// What happened.
+        #[source]
+        cause: QueryError,
+        /// The bytes whose hash was looked for.
+        key: Vec<u8>,
+        /// The closest peers that had answered, nearest first.
+        peers: Vec<PeerInfo>,
+    },
+}
+
+impl GetClosestPeersError {
+    /// Returns the bytes whose hash was looked for.
+    pub fn key(&self) -> &[u8] {
+        match self {
+            Self::NoAnswer { key, .. } | Self::Query { key, .. } => key,
+            Self::EmptyKey => &[],
+        }
+    }
+
+    /// Returns the bytes whose hash was looked for, without the rest.
+    pub fn into_key(self) -> Vec<u8> {
+        match self {
+            Self::NoAnswer { key, .. } | Self::Query { key, .. } => key,
+            Self::EmptyKey => Vec::new(),
+        }
+    }
+}
+
+query_error!(GetClosestPeersError);
+
+impl Findings for GetClosestPeersResult {
+    fn found(&self) -> &[PeerInfo] {
+        self.as_ref().map_or(&[], |ok| &ok.peers)
+    }
+
+    fn failure(&self) -> Option<Failure> {
+        match self {
+            Err(GetClosestPeersError::NoAnswer { fates, .. }) => Some(Failure::of_fates(fates)),
+            Err(error) => Failure::of_query(error.query_error()),
+            Ok(_) => None,
+        }
+    }
+}
+
+/// What is seen of a search for the closest peers that runs.
+#[derive(Debug)]
+pub(in crate::dht) struct FindPeersInfo {
+    pub(in crate::dht) key: Vec<u8>,
+    pub(in crate::dht) num_results: NonZeroUsize,
+    pub(in crate::dht) step: ProgressStep,
+}
 
 /// A search for the closest peers to a key.
 ///
@@ -29,33 +119,6 @@ pub(in crate::dht) struct FindPeers {
 }
 
 impl FindPeers {
-    /// Begins to search the `asked_for` peers closest to the hash of some bytes, at most `k`.
-    ///
-    /// # Errors
-    /// The result, if the key is empty or nobody is known.
-    pub(in crate::dht) fn begin(
-        now: Instant,
-        key: Vec<u8>,
-        asked_for: NonZeroUsize,
-        precision: Precision,
-        parts: &mut Parts<'_>,
-    ) -> Result<Self, Box<QueryResult>> {
-        if key.is_empty() {
-            return Err(Box::new(QueryResult::GetClosestPeers(Err(GetClosestPeersError::EmptyKey))));
-        }
-        let preimage = Bytes::from(key);
-        let target = (preimage.clone(), parts.cx.hash(&preimage));
-        let wanted = asked_for.min(parts.cx.config.bucket_size());
-        match Search::begin(now, target, wanted.get(), precision, parts) {
-            Ok(search) => Ok(Self { search, asked_for, wanted }),
-            Err(error) => {
-                let (cause, key) = (error.into(), preimage.to_vec());
-                let error = GetClosestPeersError::Query { cause, key, peers: Vec::new() };
-                Err(Box::new(QueryResult::GetClosestPeers(Err(error))))
-            }
-        }
-    }
-
     /// Begins to look up the own id or a random key of a bucket for the table's sake; `None` if there is nobody to ask.
     pub(in crate::dht) fn of_upkeep(now: Instant, target: Target, parts: &mut Parts<'_>) -> Option<Self> {
         let wanted = parts.cx.config.bucket_size();
@@ -83,16 +146,52 @@ impl FindPeers {
     }
 }
 
-impl Machine for FindPeers {
-    fn next(&mut self, now: Instant, view: &mut View<'_>) -> Step {
-        match self.search.next(now, view, 0) {
-            Want::Ask(ask) => Step::Ask(ask),
-            Want::Wait(until) => Step::Wait(until),
-            Want::Done if !self.search.has_answers() => {
-                let (key, fates) = (self.search.preimage().to_vec(), self.search.fates(view));
-                Step::Done(QueryResult::GetClosestPeers(Err(GetClosestPeersError::NoAnswer { key, fates })))
+impl Begin for FindPeers {
+    /// The bytes whose hash is looked for, how many peers are asked for, `k` if nothing is said, and how precisely.
+    type Command = (Vec<u8>, Option<NonZeroUsize>, Precision);
+    type Info = FindPeersInfo;
+    type Result = GetClosestPeersResult;
+
+    fn seen((key, asked_for, _): &Self::Command, config: &Config) -> FindPeersInfo {
+        let k = config.bucket_size();
+        let num_results = asked_for.map_or(k, |asked_for| asked_for.min(k));
+        FindPeersInfo { key: key.clone(), num_results, step: ProgressStep::first() }
+    }
+
+    /// Begins to search the peers closest to the hash of some bytes, at most `k`, unless there are none or nobody is known.
+    fn begin(
+        now: Instant,
+        (key, asked_for, precision): Self::Command,
+        parts: &mut Parts<'_>,
+    ) -> Result<Self, Box<GetClosestPeersResult>> {
+        if key.is_empty() {
+            return Err(Box::new(Err(GetClosestPeersError::EmptyKey)));
+        }
+        let preimage = Bytes::from(key);
+        let target = (preimage.clone(), parts.cx.hash(&preimage));
+        let k = parts.cx.config.bucket_size();
+        let asked_for = asked_for.unwrap_or(k);
+        let wanted = asked_for.min(k);
+        match Search::begin(now, target, wanted.get(), precision, parts) {
+            Ok(search) => Ok(Self { search, asked_for, wanted }),
+            Err(error) => {
+                let (cause, key) = (error.into(), preimage.to_vec());
+                let error = GetClosestPeersError::Query { cause, key, peers: Vec::new() };
+                Err(Box::new(Err(error)))
             }
-            Want::Done => Step::Done(QueryResult::GetClosestPeers(Ok(self.result(view, true)))),
+        }
+    }
+}
+
+impl<R: From<GetClosestPeersResult>, I: From<FindPeersInfo>> Machine<R, I> for FindPeers {
+    fn next(&mut self, now: Instant, view: &mut View<'_>) -> Step<R> {
+        match self.search.next(now, view, 0) {
+            Some(step) => step,
+            None if !self.search.has_answers() => {
+                let (key, fates) = (self.search.preimage().to_vec(), self.search.fates(view));
+                Step::Done(R::from(Err(GetClosestPeersError::NoAnswer { key, fates })))
+            }
+            None => Step::Done(R::from(Ok(self.result(view, true)))),
         }
     }
 
@@ -104,9 +203,9 @@ impl Machine for FindPeers {
         self.search.failed(from, error);
     }
 
-    fn end(&mut self, view: &View<'_>, why: End) -> QueryResult {
+    fn end(&mut self, view: &View<'_>, why: End) -> R {
         let ok = self.result(view, false);
-        QueryResult::GetClosestPeers(match why {
+        R::from(match why {
             End::Timeout | End::Cancelled | End::Refused { .. } => {
                 let GetClosestPeersOk { key, peers, .. } = ok;
                 Err(GetClosestPeersError::Query { cause: why.cause(), key, peers })
@@ -115,8 +214,8 @@ impl Machine for FindPeers {
         })
     }
 
-    fn info(&self, step: ProgressStep) -> QueryInfo {
-        QueryInfo::GetClosestPeers { key: self.search.preimage().to_vec(), num_results: self.wanted, step }
+    fn info(&self, step: ProgressStep) -> I {
+        I::from(FindPeersInfo { key: self.search.preimage().to_vec(), num_results: self.wanted, step })
     }
 
     fn count(&self, stats: &mut QueryStats) {

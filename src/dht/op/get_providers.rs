@@ -4,16 +4,121 @@ use bytes::Bytes;
 use indexmap::{IndexMap, IndexSet};
 use libp2p_identity::PeerId;
 
-use super::search::{Search, Want};
-use super::machine::{Answer, End, Machine, Step, View};
+use super::machine::{Answer, End, Findings, Machine, Step, View};
+use super::search::Search;
 use crate::addrs::Addresses;
+use crate::dht::advice::Failure;
 use crate::dht::view::Parts;
-use crate::error::{GetProvidersError, NoKnownPeers, RequestError};
-use crate::event::{GetProvidersOk, Precision, ProgressStep, QueryInfo, QueryResult, QueryStats, Shortage};
+use crate::error::fates::so_far;
+use crate::error::{Fates, NoKnownPeers, QueryError, RequestError, query_error};
+use crate::event::{Precision, ProgressStep, QueryStats, Shortage};
 use crate::message::Request;
 use crate::peer::PeerInfo;
 use crate::record::{ProviderRecord, RecordKey};
 use crate::time::Instant;
+
+/// The outcome of a step of searching providers.
+pub type GetProvidersResult = Result<GetProvidersOk, GetProvidersError>;
+
+/// A step of searching providers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GetProvidersOk {
+    /// Providers were found that were not known before, or whose addresses were not.
+    ///
+    /// Differs from `libp2p-kad`: each comes with its addresses.
+    FoundProviders {
+        /// The key.
+        key: RecordKey,
+        /// The providers. One that comes a second time now has addresses.
+        providers: Vec<PeerInfo>,
+    },
+    /// The search is over: all of the closest peers have been asked.
+    FinishedWithNoAdditionalRecord {
+        /// The closest peers that answered, nearest first.
+        closest_peers: Vec<PeerId>,
+        /// Why fewer of the closest have answered than were to be asked, if fewer have: somebody who was not asked may know
+        /// more providers. `None` for a watch, which asks again and again.
+        shortage: Option<Shortage>,
+    },
+}
+
+/// Why a search for providers ended early.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GetProvidersError {
+    /// This node knows no provider, and nobody that was asked has answered. See what became of them, add the address of a peer that
+    /// serves the protocol, and search again.
+    #[error("nobody has answered: {fates}")]
+    NoAnswer {
+        /// The key.
+        key: RecordKey,
+        /// What became of those that were asked.
+        fates: Fates,
+    },
+    /// The protocol cannot ask for the providers of no bytes: give at least one.
+    #[error("the key is empty")]
+    EmptyKey {
+        /// The key, which is empty.
+        key: RecordKey,
+    },
+    /// What any query may fail of: see [`QueryError`] for what to do.
+    #[error("{cause}{}", so_far("closest peers that had answered", .closest_peers.len()))]
+    Query {
+        /// What happened.
+        #[source]
+        cause: QueryError,
+        /// The key.
+        key: RecordKey,
+        /// The closest peers that had answered, nearest first.
+        closest_peers: Vec<PeerId>,
+    },
+}
+
+impl GetProvidersError {
+    /// Returns the key.
+    pub const fn key(&self) -> &RecordKey {
+        match self {
+            Self::NoAnswer { key, .. } | Self::EmptyKey { key } | Self::Query { key, .. } => key,
+        }
+    }
+
+    /// Returns the key, without the rest.
+    pub fn into_key(self) -> RecordKey {
+        self.key().clone()
+    }
+
+    pub(crate) fn of_query(cause: impl Into<QueryError>, key: RecordKey) -> Self {
+        Self::Query { cause: cause.into(), key, closest_peers: Vec::new() }
+    }
+}
+
+query_error!(GetProvidersError);
+
+impl Findings for GetProvidersResult {
+    fn found(&self) -> &[PeerInfo] {
+        match self {
+            Ok(GetProvidersOk::FoundProviders { providers, .. }) => providers,
+            Ok(GetProvidersOk::FinishedWithNoAdditionalRecord { .. }) | Err(_) => &[],
+        }
+    }
+
+    fn failure(&self) -> Option<Failure> {
+        match self {
+            Err(GetProvidersError::NoAnswer { fates, .. }) => Some(Failure::of_fates(fates)),
+            Err(error) => Failure::of_query(error.query_error()),
+            Ok(_) => None,
+        }
+    }
+}
+
+/// What is seen of a search for providers that runs.
+#[derive(Debug)]
+pub(in crate::dht) struct GetProvidersInfo {
+    pub(in crate::dht) key: RecordKey,
+    pub(in crate::dht) providers_found: usize,
+    pub(in crate::dht) is_watch: bool,
+    pub(in crate::dht) step: ProgressStep,
+}
 
 /// How many providers are remembered. Of more the one that was found first of those that were told is forgotten, and told
 /// again if it is met again; while so many wait to be told, no others are taken.
@@ -95,7 +200,7 @@ impl ProvidersFound {
     }
 
     /// Returns what was found and not told yet, as far as the asker has room, if there is anything.
-    pub(super) fn news(&mut self, view: &View<'_>) -> Option<QueryResult> {
+    pub(super) fn news(&mut self, view: &View<'_>) -> Option<GetProvidersResult> {
         let mut untold: Vec<_> = self.untold.drain(..view.room.min(self.untold.len())).collect();
         untold.sort_unstable();
         let info = |peer_id| {
@@ -110,8 +215,7 @@ impl ProvidersFound {
         };
         let providers: Vec<_> = untold.into_iter().map(info).collect();
         let key = self.key.clone();
-        (!providers.is_empty())
-            .then(|| QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { key, providers })))
+        (!providers.is_empty()).then(|| Ok(GetProvidersOk::FoundProviders { key, providers }))
     }
 }
 
@@ -155,14 +259,14 @@ impl GetProviders {
         key: RecordKey,
         known: Vec<ProviderRecord>,
         parts: &mut Parts<'_>,
-    ) -> Result<Self, Box<QueryResult>> {
+    ) -> Result<Self, Box<GetProvidersResult>> {
         if key.as_ref().is_empty() {
-            return Err(Box::new(QueryResult::GetProviders(Err(GetProvidersError::EmptyKey { key }))));
+            return Err(Box::new(Err(GetProvidersError::EmptyKey { key })));
         }
         let search = search_of(now, &key, parts);
         let found = ProvidersFound::new(key.clone(), parts.cx.local.peer, known);
         if search.is_none() && found.is_empty() {
-            return Err(Box::new(QueryResult::GetProviders(Err(GetProvidersError::of_query(NoKnownPeers(), key)))));
+            return Err(Box::new(Err(GetProvidersError::of_query(NoKnownPeers(), key))));
         }
         Ok(Self { found, search, is_over: false })
     }
@@ -177,40 +281,36 @@ impl GetProviders {
         closest.map(|peer| peer.peer_id).collect()
     }
 
-    fn result(&self, view: &View<'_>) -> QueryResult {
+    fn result(&self, view: &View<'_>) -> GetProvidersResult {
         if let Some(search) = self.search.as_ref().filter(|search| !search.has_answers())
             && self.found.is_empty()
         {
             let (key, fates) = (self.found.key().clone(), search.fates(view));
-            return QueryResult::GetProviders(Err(GetProvidersError::NoAnswer { key, fates }));
+            return Err(GetProvidersError::NoAnswer { key, fates });
         }
         let (closest_peers, wanted) = (self.closest_peers(view), view.config.replication_factor().get());
         let failed = self.search.as_ref().map_or(0, Search::num_failed);
         let why = if self.is_over { Shortage::NoMorePeers { failed } } else { Shortage::Finished };
         let shortage = (closest_peers.len() < wanted).then_some(why);
-        QueryResult::GetProviders(Ok(GetProvidersOk::FinishedWithNoAdditionalRecord {
-            closest_peers,
-            shortage,
-        }))
+        Ok(GetProvidersOk::FinishedWithNoAdditionalRecord { closest_peers, shortage })
     }
 }
 
-impl Machine for GetProviders {
-    fn next(&mut self, now: Instant, view: &mut View<'_>) -> Step {
+impl<R: From<GetProvidersResult>, I: From<GetProvidersInfo>> Machine<R, I> for GetProviders {
+    fn next(&mut self, now: Instant, view: &mut View<'_>) -> Step<R> {
         if let Some(news) = self.found.news(view) {
-            return Step::Progress(news);
+            return Step::Progress(R::from(news));
         }
         if !self.is_over {
-            match self.search.as_mut().map_or(Want::Done, |search| search.next_diverse(now, view, 0)) {
-                Want::Ask(ask) => return Step::Ask(ask),
-                Want::Wait(until) => return Step::Wait(until),
-                Want::Done => match self.last_chance(now) {
-                    Some(until) => return Step::Wait(Some(until)),
-                    None => self.is_over = true,
-                },
+            if let Some(step) = self.search.as_mut().and_then(|search| search.next_diverse(now, view, 0)) {
+                return step;
             }
+            if let Some(until) = self.last_chance(now) {
+                return Step::Wait(Some(until));
+            }
+            self.is_over = true;
         }
-        Step::Done(self.result(view))
+        Step::Done(R::from(self.result(view)))
     }
 
     fn answered(&mut self, now: Instant, from: &PeerId, _: u16, mut answer: Answer) {
@@ -228,24 +328,24 @@ impl Machine for GetProviders {
         }
     }
 
-    fn end(&mut self, view: &View<'_>, why: End) -> QueryResult {
+    fn end(&mut self, view: &View<'_>, why: End) -> R {
         let key = self.found.key().clone();
         match why {
             End::Timeout | End::Cancelled | End::Refused { .. } => {
                 let (cause, closest_peers) = (why.cause(), self.closest_peers(view));
-                QueryResult::GetProviders(Err(GetProvidersError::Query { cause, key, closest_peers }))
+                R::from(Err(GetProvidersError::Query { cause, key, closest_peers }))
             }
-            End::Enough => self.result(view),
+            End::Enough => R::from(self.result(view)),
         }
     }
 
-    fn rest(&mut self, view: &View<'_>) -> Option<QueryResult> {
-        self.found.news(view)
+    fn rest(&mut self, view: &View<'_>) -> Option<R> {
+        self.found.news(view).map(R::from)
     }
 
-    fn info(&self, step: ProgressStep) -> QueryInfo {
+    fn info(&self, step: ProgressStep) -> I {
         let (key, providers_found) = (self.found.key().clone(), self.found.len());
-        QueryInfo::GetProviders { key, providers_found, is_watch: false, step }
+        I::from(GetProvidersInfo { key, providers_found, is_watch: false, step })
     }
 
     fn count(&self, stats: &mut QueryStats) {
@@ -267,7 +367,8 @@ mod tests {
 
     #[test]
     fn nobody_is_forgotten_before_being_told() {
-        let (mut found, none) = (ProvidersFound::new(RecordKey::new(b"k"), peer(usize::MAX), []), Addresses::empty());
+        let (mut found, none) =
+            (ProvidersFound::new(RecordKey::new(b"k"), peer(usize::MAX), []), Addresses::empty());
         (0..MAX_FOUND + 10).for_each(|n| found.add(peer(n), &none));
         assert_eq!((found.len(), found.untold.len()), (MAX_FOUND, MAX_FOUND));
         assert!(found.untold.contains(&peer(0)) && !found.found.contains_key(&peer(MAX_FOUND)));

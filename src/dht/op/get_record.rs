@@ -5,16 +5,139 @@ use std::num::NonZeroUsize;
 
 use libp2p_identity::PeerId;
 
-use super::search::{Search, Want};
-use super::machine::{After, Answer, End, FollowUp, Machine, Step, View};
+use super::machine::{After, Answer, End, Findings, FollowUp, Machine, Step, View};
+use super::search::Search;
 use crate::config::{Caching, Config};
+use crate::dht::advice::Failure;
 use crate::dht::view::{Parts, shrunk};
-use crate::error::{GetRecordError, NoKnownPeers, QueryError, RequestError};
-use crate::event::{GetRecordOk, Precision, ProgressStep, QueryInfo, QueryResult, QueryStats, Shortage};
+use crate::error::fates::so_far;
+use crate::error::{Fates, NoKnownPeers, QueryError, RequestError, query_error};
+use crate::event::{Precision, ProgressStep, QueryStats, Shortage};
 use crate::message::Request;
+use crate::peer::PeerInfo;
 use crate::record::{PeerRecord, Quorum, Record, RecordKey};
 use crate::time::{Duration, Instant, SystemTime, wall_after};
 use crate::validate::{InvalidRecord, Namespaces, Validator as _};
+
+/// The outcome of a step of searching a record.
+pub type GetRecordResult = Result<GetRecordOk, GetRecordError>;
+
+/// A step of searching a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GetRecordOk {
+    /// Somebody has a valid record.
+    FoundRecord(PeerRecord),
+    /// The search is over: this is the best record there was.
+    ///
+    /// Differs from `libp2p-kad`: peers that had a worse record or none are seen to by this node itself.
+    FinishedWithNoAdditionalRecord {
+        /// The best of all that were found.
+        best: Record,
+        /// How many had just that value, this node included.
+        agreed: usize,
+        /// Why they are fewer than the quorum that was asked for, if they are: where there are fewer peers, all of them are
+        /// enough.
+        shortage: Option<Shortage>,
+    },
+}
+
+/// Why a record was not found.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GetRecordError {
+    /// None of the closest peers has a valid record. At least one of them has answered: it was not put, or has ended. Search again when
+    /// it has been put.
+    #[error("none of the closest peers has the record ({} answered)", .closest_peers.len())]
+    NotFound {
+        /// The key.
+        key: RecordKey,
+        /// The closest peers that answered, nearest first.
+        closest_peers: Vec<PeerInfo>,
+    },
+    /// Nobody that was asked has answered: whether there is a record nobody could say. See what became of them, add the address of a peer
+    /// that serves the protocol, and search again.
+    #[error("nobody has answered: {fates}")]
+    NoAnswer {
+        /// The key.
+        key: RecordKey,
+        /// What became of those that were asked.
+        fates: Fates,
+    },
+    /// Too few agree on the best record. Take the first of `records` all the same, search with a smaller quorum, or again later.
+    #[error("{agreed} of the {quorum} peers that had to agree on the record do")]
+    QuorumFailed {
+        /// The key.
+        key: RecordKey,
+        /// All that were found, the best first.
+        records: Vec<PeerRecord>,
+        /// How many agree on the best.
+        agreed: usize,
+        /// How many had to.
+        quorum: NonZeroUsize,
+    },
+    /// The key is empty, or no validator is configured for its namespace. Nobody was asked: correct the key, or configure a validator.
+    #[error("no record can have this key: {source}")]
+    Invalid {
+        /// The key.
+        key: RecordKey,
+        /// Why not.
+        source: InvalidRecord,
+    },
+    /// What any query may fail of: see [`QueryError`] for what to do.
+    #[error("{cause}{}", so_far("records that were found", .records.len()))]
+    Query {
+        /// What happened.
+        #[source]
+        cause: QueryError,
+        /// The key.
+        key: RecordKey,
+        /// All that were found, the best first.
+        records: Vec<PeerRecord>,
+    },
+}
+
+impl GetRecordError {
+    /// Returns the key.
+    pub const fn key(&self) -> &RecordKey {
+        match self {
+            Self::NotFound { key, .. }
+            | Self::NoAnswer { key, .. }
+            | Self::QuorumFailed { key, .. }
+            | Self::Invalid { key, .. }
+            | Self::Query { key, .. } => key,
+        }
+    }
+
+    /// Returns the key, without the rest.
+    pub fn into_key(self) -> RecordKey {
+        self.key().clone()
+    }
+
+    pub(crate) fn of_query(cause: impl Into<QueryError>, key: RecordKey) -> Self {
+        Self::Query { cause: cause.into(), key, records: Vec::new() }
+    }
+}
+
+query_error!(GetRecordError);
+
+impl Findings for GetRecordResult {
+    fn failure(&self) -> Option<Failure> {
+        match self {
+            Err(GetRecordError::NoAnswer { fates, .. }) => Some(Failure::of_fates(fates)),
+            Err(error) => Failure::of_query(error.query_error()),
+            Ok(_) => None,
+        }
+    }
+}
+
+/// What is seen of a search for a record that runs.
+#[derive(Debug)]
+pub(in crate::dht) struct GetRecordInfo {
+    pub(in crate::dht) key: RecordKey,
+    pub(in crate::dht) quorum: Option<Quorum>,
+    pub(in crate::dht) found: usize,
+    pub(in crate::dht) step: ProgressStep,
+}
 
 /// A search for the record of a key.
 ///
@@ -56,10 +179,10 @@ impl GetRecord {
     ///
     /// # Errors
     /// The result, if the key is empty or its namespace has no validator.
-    pub(in crate::dht) fn check(key: &RecordKey, config: &Config) -> Result<(), Box<QueryResult>> {
+    pub(in crate::dht) fn check(key: &RecordKey, config: &Config) -> Result<(), Box<GetRecordResult>> {
         let of = |source| {
             let key = key.clone();
-            Err(Box::new(QueryResult::GetRecord(Err(GetRecordError::Invalid { key, source }))))
+            Err(Box::new(Err(GetRecordError::Invalid { key, source })))
         };
         if key.as_ref().is_empty() {
             return of(InvalidRecord::new("the key is empty"));
@@ -77,7 +200,7 @@ impl GetRecord {
         quorum: Option<Quorum>,
         own: Option<Record>,
         parts: &mut Parts<'_>,
-    ) -> Result<Self, Box<QueryResult>> {
+    ) -> Result<Self, Box<GetRecordResult>> {
         let wanted = parts.cx.config.replication_factor().get();
         // One that is here is enough where one is.
         let is_enough = own.is_some() && quorum.is_some_and(|quorum| quorum.of(wanted).get() == 1);
@@ -88,7 +211,7 @@ impl GetRecord {
             Search::begin(now, target, wanted, Precision::Exact, parts).ok()
         };
         if search.is_none() && own.is_none() {
-            return Err(Box::new(QueryResult::GetRecord(Err(GetRecordError::of_query(NoKnownPeers(), key)))));
+            return Err(Box::new(Err(GetRecordError::of_query(NoKnownPeers(), key))));
         }
         let search = search.map(|search| search.asking(Request::GetValue { key: key.clone() }));
         let found: Vec<_> = own.map(|record| PeerRecord { peer: None, record }).into_iter().collect();
@@ -204,23 +327,22 @@ impl GetRecord {
 /// How long a record is cached that has no end.
 const FOREVER: Duration = Duration::from_secs(48 * 3600);
 
-impl Machine for GetRecord {
-    fn next(&mut self, now: Instant, view: &mut View<'_>) -> Step {
+impl<R: From<GetRecordResult>, I: From<GetRecordInfo>> Machine<R, I> for GetRecord {
+    fn next(&mut self, now: Instant, view: &mut View<'_>) -> Step<R> {
         if let Some(found) = self.found.get(self.told) {
             self.told += 1;
-            return Step::Progress(QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(found.clone()))));
+            return Step::Progress(R::from(Ok(GetRecordOk::FoundRecord(found.clone()))));
         }
         if !self.is_over && !self.has_quorum(view) {
-            match self.search.as_mut().map_or(Want::Done, |search| search.next(now, view, 0)) {
-                Want::Ask(ask) => return Step::Ask(ask),
-                Want::Wait(until) => return Step::Wait(until),
-                Want::Done => match self.last_chance(now) {
-                    Some(until) => return Step::Wait(Some(until)),
-                    None => self.is_over = true,
-                },
+            if let Some(step) = self.search.as_mut().and_then(|search| search.next(now, view, 0)) {
+                return step;
             }
+            if let Some(until) = self.last_chance(now) {
+                return Step::Wait(Some(until));
+            }
+            self.is_over = true;
         }
-        Step::Done(QueryResult::GetRecord(self.result(view)))
+        Step::Done(R::from(self.result(view)))
     }
 
     fn answered(&mut self, now: Instant, from: &PeerId, _: u16, mut answer: Answer) {
@@ -239,8 +361,8 @@ impl Machine for GetRecord {
         }
     }
 
-    fn end(&mut self, view: &View<'_>, why: End) -> QueryResult {
-        QueryResult::GetRecord(match why {
+    fn end(&mut self, view: &View<'_>, why: End) -> R {
+        R::from(match why {
             End::Timeout | End::Cancelled | End::Refused { .. } => {
                 let (key, records) = (self.key.clone(), self.by_worth());
                 Err(GetRecordError::Query { cause: why.cause(), key, records })
@@ -258,8 +380,8 @@ impl Machine for GetRecord {
         self.follow_up(view.wall_at(now), rules).map_or(After::Nothing, After::Found)
     }
 
-    fn info(&self, step: ProgressStep) -> QueryInfo {
-        QueryInfo::GetRecord { key: self.key.clone(), quorum: self.quorum, found: self.found.len(), step }
+    fn info(&self, step: ProgressStep) -> I {
+        I::from(GetRecordInfo { key: self.key.clone(), quorum: self.quorum, found: self.found.len(), step })
     }
 
     fn count(&self, stats: &mut QueryStats) {

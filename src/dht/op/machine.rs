@@ -1,22 +1,28 @@
 //! What an operation is: a state machine that says what it wants as a [`Step`], and is told what came of it.
 //!
-//! It sees the rest of the node through [`View`] and changes nothing of it.
+//! It sees the rest of the node through [`View`] and changes nothing of it. What it tells is of a type of its own: the list of
+//! all kinds, one level up, makes one of all.
 
 use bytes::Bytes;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use crate::addrs::Addresses;
+use crate::config::Config;
+use crate::dht::advice::Failure;
 use crate::dht::answer::CloserPeer;
 use crate::dht::io::DialFailure;
 use crate::dht::peers::Urgency;
-pub(in crate::dht) use crate::dht::view::View;
+use crate::dht::view::Parts;
 use crate::error::{QueryError, RequestError};
-use crate::event::{ProgressStep, QueryInfo, QueryResult, QueryStats};
+use crate::event::{ProgressStep, QueryStats};
 use crate::key::Key;
 use crate::message::Request;
+use crate::peer::PeerInfo;
 use crate::record::{Record, RecordKey};
 use crate::time::{Duration, Instant, SystemTime};
+
+pub(in crate::dht) use crate::dht::view::View;
 
 /// A request that an operation wants made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,19 +36,20 @@ pub(in crate::dht) struct Ask {
     pub(in crate::dht) urgency: Urgency,
 }
 
-/// What an operation wants.
+/// What an operation wants, whose results are told as an `R`.
 #[derive(Debug)]
-pub(in crate::dht) enum Step {
+#[expect(clippy::large_enum_variant, reason = "a step is handled at once, never kept")]
+pub(in crate::dht) enum Step<R> {
     Ask(Ask),
     /// Connect to an address, whoever is there.
     Dial(Multiaddr),
     /// Tell the asker what was reached so far.
-    Progress(QueryResult),
+    Progress(R),
     /// Tell the asker the last that it is told. The operation goes on.
-    Told(QueryResult),
+    Told(R),
     /// Nothing before something happens, or until then: a time that lies ahead.
     Wait(Option<Instant>),
-    Done(QueryResult),
+    Done(R),
 }
 
 /// What an answer says to an operation.
@@ -86,10 +93,12 @@ impl End {
     }
 }
 
-/// The state machine of an operation.
-pub(in crate::dht) trait Machine {
+/// The state machine of an operation: its results are told as an `R`, what is seen of it is shown as an `I`.
+///
+/// A machine says of what these can be made, and no more; so it need not know other kinds.
+pub(in crate::dht) trait Machine<R, I> {
     /// Returns what the operation wants now; asked again until it waits or is done.
-    fn next(&mut self, now: Instant, view: &mut View<'_>) -> Step;
+    fn next(&mut self, now: Instant, view: &mut View<'_>) -> Step<R>;
 
     /// A peer has answered a request of one of the operation's lookups.
     fn answered(&mut self, now: Instant, from: &PeerId, lookup: u16, answer: Answer);
@@ -104,10 +113,10 @@ pub(in crate::dht) trait Machine {
     fn address_dialled(&mut self, _result: Result<PeerId, DialFailure>) {}
 
     /// Returns the result of an operation that ends before it is done.
-    fn end(&mut self, view: &View<'_>, why: End) -> QueryResult;
+    fn end(&mut self, view: &View<'_>, why: End) -> R;
 
     /// Returns what was found and not told yet, to be told before the last result.
-    fn rest(&mut self, _: &View<'_>) -> Option<QueryResult> {
+    fn rest(&mut self, _: &View<'_>) -> Option<R> {
         None
     }
 
@@ -117,7 +126,7 @@ pub(in crate::dht) trait Machine {
     }
 
     /// Returns what the operation is about and how far it is; `step` is its next event.
-    fn info(&self, step: ProgressStep) -> QueryInfo;
+    fn info(&self, step: ProgressStep) -> I;
 
     /// Fills in what the operation's lookups have cost.
     fn count(&self, stats: &mut QueryStats);
@@ -152,6 +161,43 @@ pub(in crate::dht) trait Machine {
     /// Returns what the node is to do when it is over.
     fn after(&self, _: Instant, _: &View<'_>) -> After {
         After::Nothing
+    }
+}
+
+/// An operation that begins with nothing but peers: what the list gives to `begin`.
+pub(in crate::dht) trait Begin: Sized {
+    /// What the command says: its one field, or all of them as a tuple.
+    type Command;
+    /// What is seen of it.
+    type Info;
+    /// What the application is told.
+    type Result;
+
+    /// Returns what is seen of a query that need not, or cannot, begin.
+    fn seen(command: &Self::Command, config: &Config) -> Self::Info;
+
+    /// Begins it.
+    ///
+    /// # Errors
+    /// The result, if it need not, or cannot, begin.
+    fn begin(now: Instant, command: Self::Command, parts: &mut Parts<'_>) -> Result<Self, Box<Self::Result>>;
+}
+
+/// What the node itself takes from a result, whatever kind of query it is of.
+pub(in crate::dht) trait Findings {
+    /// Returns the peers that were found, with addresses: those are remembered, and made known to the rest of the program.
+    fn found(&self) -> &[PeerInfo] {
+        &[]
+    }
+
+    /// Returns whether what was found is no news: this node has remembered it.
+    fn is_remembered(&self) -> bool {
+        false
+    }
+
+    /// Returns how the query has failed, if nobody that was asked has done what it was for.
+    fn failure(&self) -> Option<Failure> {
+        None
     }
 }
 

@@ -1,16 +1,69 @@
 //! Pings one peer.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
-use super::machine::{Answer, Ask, End, Machine, Step, View, find_node};
+use super::machine::{Answer, Ask, Begin, End, Findings, Machine, Step, View, find_node};
 use crate::addrs::Addresses;
+use crate::config::Config;
 use crate::dht::context::Context;
 use crate::dht::peers::Urgency;
-use crate::error::{PingError, RequestError};
-use crate::event::{PingOk, ProgressStep, QueryInfo, QueryResult, QueryStats};
+use crate::dht::view::Parts;
+use crate::error::fates::reason;
+use crate::error::{QueryError, RequestError, query_error};
+use crate::event::{ProgressStep, QueryStats};
 use crate::message::Request;
 use crate::time::{Duration, Instant};
+
+/// The outcome of a ping.
+pub type PingResult = Result<PingOk, PingError>;
+
+/// A peer has answered a ping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PingOk {
+    /// The peer.
+    pub peer: PeerId,
+    /// The time from sending the request to reading the answer, dialling not counted.
+    pub rtt: Duration,
+}
+
+/// Why a ping failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PingError {
+    /// The peer did not answer; `source` says why, and what to do.
+    #[error("{peer} did not answer: {}", reason(.source, .protocol))]
+    Failed {
+        /// The peer.
+        peer: PeerId,
+        /// What happened.
+        source: RequestError,
+        /// The protocol by which it was asked.
+        protocol: Arc<str>,
+    },
+    /// What any query may fail of: see [`QueryError`] for what to do.
+    #[error("{cause}")]
+    Query {
+        /// What happened.
+        #[source]
+        cause: QueryError,
+        /// The peer.
+        peer: PeerId,
+    },
+}
+
+query_error!(PingError);
+
+impl Findings for PingResult {}
+
+/// What is seen of a ping that runs.
+#[derive(Debug)]
+pub(in crate::dht) struct PingInfo {
+    pub(in crate::dht) peer: PeerId,
+}
 
 /// Asks one peer for a sign of life.
 ///
@@ -43,19 +96,7 @@ enum PingState {
 }
 
 impl Ping {
-    /// Begins to ask a peer for a sign of life.
-    ///
-    /// # Errors
-    /// The result, if the peer is this node itself.
-    pub(in crate::dht) fn begin(peer: PeerId, cx: &Context) -> Result<Self, Box<QueryResult>> {
-        if peer == cx.local.peer {
-            let (source, protocol) = (RequestError::DialRefused, cx.config.protocol_name.clone());
-            return Err(Box::new(QueryResult::Ping(Err(PingError::Failed { peer, source, protocol }))));
-        }
-        Ok(Self { peer, state: PingState::Ping, requests: 0 })
-    }
-
-    fn ask(&mut self, request: Request, asked: PingState) -> Step {
+    fn ask<R>(&mut self, request: Request, asked: PingState) -> Step<R> {
         self.state = asked;
         self.requests += 1;
         let (addresses, urgency) = (Addresses::empty(), Urgency::Forced);
@@ -67,13 +108,33 @@ fn failed(peer: PeerId, source: RequestError, view: &View<'_>) -> PingError {
     PingError::Failed { peer, source, protocol: view.config.protocol_name.clone() }
 }
 
-impl Machine for Ping {
-    fn next(&mut self, _: Instant, view: &mut View<'_>) -> Step {
+impl Begin for Ping {
+    type Command = PeerId;
+    type Info = PingInfo;
+    type Result = PingResult;
+
+    fn seen(peer: &PeerId, _: &Config) -> PingInfo {
+        PingInfo { peer: *peer }
+    }
+
+    /// Begins to ask a peer for a sign of life, unless it is this node itself.
+    fn begin(_: Instant, peer: PeerId, parts: &mut Parts<'_>) -> Result<Self, Box<PingResult>> {
+        let Context { local, config, .. } = &*parts.cx;
+        if peer == local.peer {
+            let (source, protocol) = (RequestError::DialRefused, config.protocol_name.clone());
+            return Err(Box::new(Err(PingError::Failed { peer, source, protocol })));
+        }
+        Ok(Self { peer, state: PingState::Ping, requests: 0 })
+    }
+}
+
+impl<R: From<PingResult>, I: From<PingInfo>> Machine<R, I> for Ping {
+    fn next(&mut self, _: Instant, view: &mut View<'_>) -> Step<R> {
         match self.state {
             PingState::Ping => self.ask(Request::Ping, PingState::Asked),
             PingState::Find => self.ask(find_node(&Bytes::from(self.peer.to_bytes())), PingState::AskedAgain),
             PingState::Asked | PingState::AskedAgain => Step::Wait(None),
-            PingState::Over(result) => Step::Done(QueryResult::Ping(match result {
+            PingState::Over(result) => Step::Done(R::from(match result {
                 Ok(rtt) => Ok(PingOk { peer: self.peer, rtt }),
                 Err(source) => Err(failed(self.peer, source, view)),
             })),
@@ -91,8 +152,8 @@ impl Machine for Ping {
         };
     }
 
-    fn end(&mut self, view: &View<'_>, why: End) -> QueryResult {
-        QueryResult::Ping(Err(match why {
+    fn end(&mut self, view: &View<'_>, why: End) -> R {
+        R::from(Err(match why {
             End::Timeout => failed(self.peer, RequestError::Timeout, view),
             End::Cancelled | End::Enough | End::Refused { .. } => {
                 PingError::Query { cause: why.cause(), peer: self.peer }
@@ -100,8 +161,8 @@ impl Machine for Ping {
         }))
     }
 
-    fn info(&self, _: ProgressStep) -> QueryInfo {
-        QueryInfo::Ping { peer: self.peer }
+    fn info(&self, _: ProgressStep) -> I {
+        I::from(PingInfo { peer: self.peer })
     }
 
     fn count(&self, stats: &mut QueryStats) {

@@ -1,17 +1,165 @@
 //! Stores a record at other peers.
 
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
 use libp2p_identity::PeerId;
 
-use super::search::{Search, Want};
-use super::machine::{After, Answer, Ask, Elsewhere, End, Machine, Step, Stored, View};
+use super::machine::{After, Answer, Ask, Elsewhere, End, Findings, Machine, Step, Stored, View};
+use super::search::Search;
 use crate::addrs::Addresses;
+use crate::dht::advice::Failure;
 use crate::dht::peers::Urgency;
-use crate::error::{PutRecordError, PutReport, QueryError, RequestError, StoreError};
-use crate::event::{ProgressStep, PutRecordOk, QueryInfo, QueryResult, QueryStats};
+use crate::error::fates::{after_semicolon, so_far, told};
+use crate::error::{QueryError, RequestError, StoreError, query_error};
+use crate::event::{ProgressStep, QueryStats};
 use crate::message::{Request, SentRecord};
 use crate::query::fanout::{Fanout, FanoutNext, Fate};
 use crate::record::{Quorum, RecordKey};
 use crate::time::Instant;
+use crate::validate::InvalidRecord;
+
+/// The outcome of storing a record.
+pub type PutRecordResult = Result<PutRecordOk, PutRecordError>;
+
+/// A record has been stored, by as many peers as had to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PutRecordOk {
+    /// Its key.
+    pub key: RecordKey,
+    /// What became of each peer.
+    pub report: PutReport,
+}
+
+/// What became of each peer to which a record was sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PutReport {
+    /// They have stored it.
+    pub stored: Vec<PeerId>,
+    /// They ended the stream instead of answering, or have another value: the protocol carries no reason.
+    pub refused: Vec<PeerId>,
+    /// They could not be reached, or did not answer.
+    pub failed: Vec<(PeerId, RequestError)>,
+    /// They are slow: nobody waited for them, but the record is still on its way to them.
+    pub pending: Vec<PeerId>,
+    /// The protocol by which it was sent.
+    pub protocol: Arc<str>,
+}
+
+impl PutReport {
+    /// Returns whether there was nobody to send it to.
+    pub const fn is_empty(&self) -> bool {
+        self.stored.is_empty() && self.refused.is_empty() && self.failed.is_empty() && self.pending.is_empty()
+    }
+
+    /// Tells of how many there is no success, and why, behind a semicolon; nothing if of none.
+    fn why_not(&self) -> String {
+        let total = self.stored.len() + self.refused.len() + self.failed.len() + self.pending.len();
+        let refused = self.refused.iter().map(|_| RequestError::Refused);
+        let errors = self.failed.iter().map(|(_, error)| *error).chain(refused);
+        after_semicolon(&told(total, errors, self.pending.len(), &self.protocol))
+    }
+}
+
+impl fmt::Display for PutReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} stored{}", self.stored.len(), self.why_not())
+    }
+}
+
+/// Why a record was not stored by as many peers as had to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PutRecordError {
+    /// Fewer than the quorum have stored it; the report says why. If this node has published it, it is put anew in time; put it again
+    /// to try at once, or with a smaller quorum.
+    #[error("{} of {quorum} peers have stored the record{}", .report.stored.len(), .report.why_not())]
+    QuorumFailed {
+        /// The key.
+        key: RecordKey,
+        /// What became of each peer.
+        report: Box<PutReport>,
+        /// How many had to store it.
+        quorum: NonZeroUsize,
+    },
+    /// The record is not valid, or no validator is configured for its namespace. It was sent to nobody: put one that is valid, or
+    /// configure a validator.
+    #[error("the record is not valid: {source}")]
+    Invalid {
+        /// The key.
+        key: RecordKey,
+        /// Why not.
+        source: InvalidRecord,
+    },
+    /// This node's own store did not take it, and it was sent to nobody; or it could not make it safe, and others may have it. Make
+    /// room, or repair the store, and put it again.
+    #[error("this node's store did not take the record: {source}")]
+    Store {
+        /// The key.
+        key: RecordKey,
+        /// What the store says.
+        source: StoreError,
+    },
+    /// What any query may fail of: see [`QueryError`]. If [`NoKnownPeers`](QueryError::NoKnownPeers) or
+    /// [`TooManyQueries`](QueryError::TooManyQueries), this node has stored the record, and puts it when it can.
+    #[error("{cause}{}", so_far("peers that had stored the record", .report.stored.len()))]
+    Query {
+        /// What happened.
+        #[source]
+        cause: QueryError,
+        /// The key.
+        key: RecordKey,
+        /// What became of each peer.
+        report: Box<PutReport>,
+    },
+}
+
+impl PutRecordError {
+    /// Returns the key.
+    pub const fn key(&self) -> &RecordKey {
+        match self {
+            Self::QuorumFailed { key, .. }
+            | Self::Invalid { key, .. }
+            | Self::Store { key, .. }
+            | Self::Query { key, .. } => key,
+        }
+    }
+
+    /// Returns the key, without the rest.
+    pub fn into_key(self) -> RecordKey {
+        self.key().clone()
+    }
+
+    pub(crate) fn of_query(cause: impl Into<QueryError>, key: RecordKey) -> Self {
+        Self::Query { cause: cause.into(), key, report: Box::default() }
+    }
+}
+
+query_error!(PutRecordError);
+
+impl Findings for PutRecordResult {
+    fn failure(&self) -> Option<Failure> {
+        match self {
+            Err(PutRecordError::QuorumFailed { report, .. }) => {
+                let is_failure = report.stored.is_empty() && report.refused.is_empty();
+                is_failure.then(|| Failure::of_peers(&report.failed, report.pending.len()))
+            }
+            Err(error) => Failure::of_query(error.query_error()),
+            Ok(_) => None,
+        }
+    }
+}
+
+/// What is seen of a put that runs.
+#[derive(Debug)]
+pub(in crate::dht) struct PutRecordInfo {
+    pub(in crate::dht) key: RecordKey,
+    pub(in crate::dht) quorum: Quorum,
+    pub(in crate::dht) stored: usize,
+}
 
 /// Stores a record at the closest peers to its key, or at some peers.
 ///
@@ -102,7 +250,7 @@ impl PutRecord {
         report
     }
 
-    fn result(&self, view: &View<'_>) -> QueryResult {
+    fn result(&self, view: &View<'_>) -> PutRecordResult {
         let key = self.record.key.clone();
         let unsafe_since = match self.is_safe(view) {
             Some(true) => None,
@@ -110,23 +258,23 @@ impl PutRecord {
             None => Some(NOT_YET_WRITTEN),
         };
         if let Some(why) = unsafe_since {
-            return QueryResult::PutRecord(Err(PutRecordError::Store { key, source: StoreError::new(why) }));
+            return Err(PutRecordError::Store { key, source: StoreError::new(why) });
         }
         if self.fanout.is_none() && self.search.is_none() {
-            return QueryResult::PutRecord(Err(PutRecordError::of_query(QueryError::NoKnownPeers, key)));
+            return Err(PutRecordError::of_query(QueryError::NoKnownPeers, key));
         }
         let report = self.report(view);
         let asked = self.fanout.iter().flat_map(Fanout::fates).count();
         // Those that took the place of others do not make the quorum greater.
         let quorum = self.quorum.of(asked.min(self.copies));
-        QueryResult::PutRecord(if report.stored.len() >= quorum.get() {
+        if report.stored.len() >= quorum.get() {
             Ok(PutRecordOk { key, report })
         } else {
             Err(PutRecordError::QuorumFailed { key, report: Box::new(report), quorum })
-        })
+        }
     }
 
-    fn store_at(&self, peer: PeerId) -> Step {
+    fn store_at<R>(&self, peer: PeerId) -> Step<R> {
         let request = Request::PutValue { record: self.record.clone() };
         Step::Ask(match &self.search {
             Some(search) => search.ask(peer, request, STORE),
@@ -138,15 +286,13 @@ impl PutRecord {
     }
 }
 
-impl Machine for PutRecord {
-    fn next(&mut self, now: Instant, view: &mut View<'_>) -> Step {
+impl<R: From<PutRecordResult>, I: From<PutRecordInfo>> Machine<R, I> for PutRecord {
+    fn next(&mut self, now: Instant, view: &mut View<'_>) -> Step<R> {
         if self.fanout.is_none()
             && let Some(search) = &mut self.search
         {
-            match search.next(now, view, 0) {
-                Want::Ask(ask) => return Step::Ask(ask),
-                Want::Wait(until) => return Step::Wait(until),
-                Want::Done => {}
+            if let Some(step) = search.next(now, view, 0) {
+                return step;
             }
             let peers = search.closest_ids(2 * self.copies);
             let quorum = self.quorum.of(peers.len().min(self.copies)).get();
@@ -158,7 +304,7 @@ impl Machine for PutRecord {
             FanoutNext::Wait(until) => Step::Wait(until),
             // It is woken when the disk is done.
             FanoutNext::Done if self.is_safe(view).is_none() => Step::Wait(None),
-            FanoutNext::Done => Step::Done(self.result(view)),
+            FanoutNext::Done => Step::Done(R::from(self.result(view))),
         }
     }
 
@@ -182,16 +328,16 @@ impl Machine for PutRecord {
         }
     }
 
-    fn end(&mut self, view: &View<'_>, why: End) -> QueryResult {
+    fn end(&mut self, view: &View<'_>, why: End) -> R {
         let (key, report) = (self.record.key.clone(), Box::new(self.report(view)));
         match why {
             End::Timeout | End::Cancelled => {
-                QueryResult::PutRecord(Err(PutRecordError::Query { cause: why.cause(), key, report }))
+                R::from(Err(PutRecordError::Query { cause: why.cause(), key, report }))
             }
             End::Refused { .. } => {
-                QueryResult::PutRecord(Err(PutRecordError::of_query(why.cause(), self.record.key.clone())))
+                R::from(Err(PutRecordError::of_query(why.cause(), self.record.key.clone())))
             }
-            End::Enough => self.result(view),
+            End::Enough => R::from(self.result(view)),
         }
     }
 
@@ -224,8 +370,12 @@ impl Machine for PutRecord {
         After::Put(Stored { key, is_stored, reached, has_failed })
     }
 
-    fn info(&self, _: ProgressStep) -> QueryInfo {
-        QueryInfo::PutRecord { key: self.record.key.clone(), quorum: self.quorum, stored: self.num_stored() }
+    fn info(&self, _: ProgressStep) -> I {
+        I::from(PutRecordInfo {
+            key: self.record.key.clone(),
+            quorum: self.quorum,
+            stored: self.num_stored(),
+        })
     }
 
     fn count(&self, stats: &mut QueryStats) {

@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use libp2p_identity::PeerId;
 use smallvec::SmallVec;
 
-use super::machine::{Answer, Ask, View, find_node};
+use super::machine::{Answer, Ask, Step, View, find_node};
 use crate::addrs::{Addresses, IpGroup, ip_of};
 use crate::dht::peers::Urgency;
 use crate::dht::view::Parts;
@@ -20,16 +20,6 @@ use crate::peer::PeerInfo;
 use crate::query::disjoint::Disjoint;
 use crate::query::lookup::{Next, PeerStatus, Rules};
 use crate::time::{Duration, Instant, after};
-
-/// What a search wants.
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "used up as soon as it is made")]
-pub(in crate::dht) enum Want {
-    Ask(Ask),
-    /// Nothing before something happens, or until then.
-    Wait(Option<Instant>),
-    Done,
-}
 
 /// Whom a search is for, which decides when it is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,8 +145,9 @@ impl Search {
         }
     }
 
-    /// Returns what the search wants now, asked for by the operation's lookup number `lookup`.
-    pub(in crate::dht) fn next(&mut self, now: Instant, view: &View<'_>, lookup: u16) -> Want {
+    /// Returns what the search wants now, asked for by the operation's lookup number `lookup`: to ask somebody, or to wait.
+    /// `None` if it is over.
+    pub(in crate::dht) fn next<R>(&mut self, now: Instant, view: &View<'_>, lookup: u16) -> Option<Step<R>> {
         let (addresses, dialled) = (&self.addresses, &self.dialled);
         let is_crowded = dialled.values().any(|count| *count >= MAX_PER_GROUP);
         let status_of = |peer: &PeerId, phase| {
@@ -171,10 +162,10 @@ impl Search {
                 for group in hearsay_groups(view, &to, self.addresses.get(&to)) {
                     *self.dialled.entry(group).or_default() += 1;
                 }
-                Want::Ask(self.ask(to, self.request.clone(), lookup))
+                Some(Step::Ask(self.ask(to, self.request.clone(), lookup)))
             }
-            Next::Wait => Want::Wait(self.lookup.deadline()),
-            Next::Done => Want::Done,
+            Next::Wait => Some(Step::Wait(self.lookup.deadline())),
+            Next::Done => None,
         }
     }
 
@@ -184,11 +175,16 @@ impl Search {
     /// Whoever puts himself nearest to a key from a few networks does not hide what the honest peers behind him hold. At most
     /// three times as many peers are asked. Groups are of addresses at which connections were made; who belongs to none
     /// counts.
-    pub(in crate::dht) fn next_diverse(&mut self, now: Instant, view: &View<'_>, lookup: u16) -> Want {
+    pub(in crate::dht) fn next_diverse<R>(
+        &mut self,
+        now: Instant,
+        view: &View<'_>,
+        lookup: u16,
+    ) -> Option<Step<R>> {
         loop {
-            let want = self.next(now, view, lookup);
-            if !matches!(want, Want::Done) || !self.widen(view) {
-                return want;
+            let step = self.next(now, view, lookup);
+            if step.is_some() || !self.widen(view) {
+                return step;
             }
         }
     }

@@ -2,11 +2,14 @@
 
 use libp2p_identity::PeerId;
 
+use super::add_provider::{
+    AddProviderError, AddProviderInfo, AddProviderOk, AddProviderResult, ProvideReport,
+};
 use super::machine::{After, Answer, Ask, End, Machine, Step, View};
 use crate::addrs::Addresses;
 use crate::dht::peers::Urgency;
-use crate::error::{AddProviderError, ProvideReport, RequestError};
-use crate::event::{AddProviderOk, ProgressStep, QueryInfo, QueryResult, QueryStats};
+use crate::error::RequestError;
+use crate::event::{ProgressStep, QueryStats};
 use crate::message::Request;
 use crate::record::RecordKey;
 use crate::time::Instant;
@@ -47,8 +50,8 @@ impl TellOne {
     }
 }
 
-impl Machine for TellOne {
-    fn next(&mut self, _: Instant, _: &mut View<'_>) -> Step {
+impl<R: From<AddProviderResult>, I: From<AddProviderInfo>> Machine<R, I> for TellOne {
+    fn next(&mut self, _: Instant, _: &mut View<'_>) -> Step<R> {
         if !std::mem::replace(&mut self.is_asked, true) {
             // Who provides is filled in as it leaves.
             let request = Request::AddProvider { key: self.key.clone(), providers: Vec::new() };
@@ -58,7 +61,7 @@ impl Machine for TellOne {
         let (key, report) = (self.key.clone(), self.report());
         match self.outcome {
             None => Step::Wait(None),
-            Some(_) => Step::Done(QueryResult::StartProviding(Ok(AddProviderOk { key, report }))),
+            Some(_) => Step::Done(R::from(Ok(AddProviderOk { key, report }))),
         }
     }
 
@@ -72,9 +75,9 @@ impl Machine for TellOne {
         self.outcome = Some(Err(error));
     }
 
-    fn end(&mut self, _: &View<'_>, why: End) -> QueryResult {
+    fn end(&mut self, _: &View<'_>, why: End) -> R {
         let (key, report) = (self.key.clone(), Box::new(self.report()));
-        QueryResult::StartProviding(Err(AddProviderError::Query { cause: why.cause(), key, report }))
+        R::from(Err(AddProviderError::Query { cause: why.cause(), key, report }))
     }
 
     fn outlives(&self) -> bool {
@@ -89,12 +92,12 @@ impl Machine for TellOne {
         After::Told(self.to, !self.has_failed())
     }
 
-    fn info(&self, _: ProgressStep) -> QueryInfo {
-        QueryInfo::AddProvider {
+    fn info(&self, _: ProgressStep) -> I {
+        I::from(AddProviderInfo {
             key: self.key.clone(),
             sent: usize::from(matches!(self.outcome, Some(Ok(())))),
             report: self.report(),
-        }
+        })
     }
 
     fn count(&self, stats: &mut QueryStats) {

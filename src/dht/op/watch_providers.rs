@@ -2,12 +2,14 @@
 
 use libp2p_identity::PeerId;
 
-use super::get_providers::{ProvidersFound, search_of};
-use super::search::{Goal, Search, Want};
+use super::get_providers::{
+    GetProvidersError, GetProvidersInfo, GetProvidersOk, GetProvidersResult, ProvidersFound, search_of,
+};
 use super::machine::{Answer, End, Machine, Step, View};
+use super::search::{Goal, Search};
 use crate::dht::view::Parts;
-use crate::error::{GetProvidersError, RequestError};
-use crate::event::{GetProvidersOk, Precision, ProgressStep, QueryInfo, QueryResult, QueryStats};
+use crate::error::RequestError;
+use crate::event::{Precision, ProgressStep, QueryStats};
 use crate::message::Request;
 use crate::record::{ProviderRecord, RecordKey};
 use crate::time::{Duration, Instant, after};
@@ -74,10 +76,10 @@ impl WatchProviders {
     }
 }
 
-impl Machine for WatchProviders {
-    fn next(&mut self, now: Instant, view: &mut View<'_>) -> Step {
+impl<R: From<GetProvidersResult>, I: From<GetProvidersInfo>> Machine<R, I> for WatchProviders {
+    fn next(&mut self, now: Instant, view: &mut View<'_>) -> Step<R> {
         if let Some(news) = self.found.news(view) {
-            return Step::Progress(news);
+            return Step::Progress(R::from(news));
         }
         if self.search.is_none() {
             self.search_again(now, view);
@@ -86,9 +88,8 @@ impl Machine for WatchProviders {
             return Step::Wait(self.next_at);
         };
         match search.next_diverse(now, view, self.round) {
-            Want::Ask(ask) => Step::Ask(ask),
-            Want::Wait(until) => Step::Wait(until),
-            Want::Done => {
+            Some(step) => step,
+            None => {
                 search.count(&mut self.spent);
                 self.search = None;
                 self.next_at = Some(after(now, self.pause));
@@ -113,8 +114,8 @@ impl Machine for WatchProviders {
         }
     }
 
-    fn end(&mut self, _: &View<'_>, why: End) -> QueryResult {
-        QueryResult::GetProviders(match why {
+    fn end(&mut self, _: &View<'_>, why: End) -> R {
+        R::from(match why {
             End::Timeout | End::Cancelled | End::Refused { .. } => {
                 Err(GetProvidersError::of_query(why.cause(), self.found.key().clone()))
             }
@@ -125,13 +126,13 @@ impl Machine for WatchProviders {
         })
     }
 
-    fn rest(&mut self, view: &View<'_>) -> Option<QueryResult> {
-        self.found.news(view)
+    fn rest(&mut self, view: &View<'_>) -> Option<R> {
+        self.found.news(view).map(R::from)
     }
 
-    fn info(&self, step: ProgressStep) -> QueryInfo {
+    fn info(&self, step: ProgressStep) -> I {
         let (key, providers_found) = (self.found.key().clone(), self.found.len());
-        QueryInfo::GetProviders { key, providers_found, is_watch: true, step }
+        I::from(GetProvidersInfo { key, providers_found, is_watch: true, step })
     }
 
     fn count(&self, stats: &mut QueryStats) {

@@ -3,8 +3,6 @@
 //!
 //! Knows which requests wait for a connection, but not for whom they are made.
 
-use std::collections::VecDeque;
-
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
@@ -16,7 +14,7 @@ use super::outcome::AddressOutcome;
 use super::route::MAX_HEARSAY;
 use crate::addrs::{Addresses, ip_of};
 use crate::config::IpDiversity;
-use crate::dht::io::{DialFailure, DialId, Output, Unreached};
+use crate::dht::io::{DialFailure, DialId, Output, Outputs, Unreached};
 use crate::error::RequestError;
 use crate::event::QueryId;
 use crate::time::Instant;
@@ -34,14 +32,14 @@ impl Peers {
         now: Instant,
         query: QueryId,
         address: Multiaddr,
-        out: &mut VecDeque<Output>,
+        out: &mut Outputs,
     ) {
         self.dials.wait_for_address(now, query, address);
         self.fill_slots(now, out);
     }
 
     /// Begins dials as long as there are slots.
-    pub(super) fn fill_slots(&mut self, now: Instant, out: &mut VecDeque<Output>) {
+    pub(super) fn fill_slots(&mut self, now: Instant, out: &mut Outputs) {
         while let Some(target) = self.dials.next(now) {
             match target {
                 DialTarget::Peer(peer) => self.dial_peer(now, peer, out),
@@ -59,7 +57,7 @@ impl Peers {
     }
 
     /// Dials a peer that waits for it, at its first addresses or at its next.
-    pub(super) fn dial_peer(&mut self, now: Instant, peer: PeerId, out: &mut VecDeque<Output>) {
+    pub(super) fn dial_peer(&mut self, now: Instant, peer: PeerId, out: &mut Outputs) {
         let Some(known) = self.known.get_mut(&peer) else {
             return;
         };
@@ -119,12 +117,7 @@ impl Peers {
     }
 
     /// More may be known of where a peer is: if it is being dialled, it will be there, too.
-    pub(in crate::dht) fn addresses_arrived(
-        &mut self,
-        now: Instant,
-        peer: &PeerId,
-        out: &mut VecDeque<Output>,
-    ) {
+    pub(in crate::dht) fn addresses_arrived(&mut self, now: Instant, peer: &PeerId, out: &mut Outputs) {
         let Some(known) = self.known.get(peer).filter(|known| known.link == Link::Dialling) else {
             return;
         };
@@ -145,7 +138,7 @@ impl Peers {
         dial: Option<DialId>,
         peer: Option<PeerId>,
         error: &DialFailure,
-        out: &mut VecDeque<Output>,
+        out: &mut Outputs,
     ) {
         let (id, dial) = (dial, dial.and_then(|id| self.dials.end(id, Ended::Failed(error))));
         if let (DialFailure::Denied, Some(id), Some(dial)) = (error, id, &dial)
@@ -313,12 +306,7 @@ impl Peers {
     }
 
     /// Gives back the slot of a dial to an address that nobody waits for any more.
-    pub(in crate::dht) fn forget_address(
-        &mut self,
-        now: Instant,
-        query: QueryId,
-        out: &mut VecDeque<Output>,
-    ) {
+    pub(in crate::dht) fn forget_address(&mut self, now: Instant, query: QueryId, out: &mut Outputs) {
         self.dials.give_up_query(query);
         self.fill_slots(now, out);
     }

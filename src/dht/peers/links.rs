@@ -3,8 +3,6 @@
 //!
 //! Knows which requests are on which connection, but not for whom they are made.
 
-use std::collections::VecDeque;
-
 use bytes::Bytes;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
@@ -16,7 +14,7 @@ use super::known::{Known, Link, Protocol};
 use super::outcome::{AddressOutcome, Requester};
 use super::requests::PendingRequest;
 use crate::addrs::{IpGroup, Reach};
-use crate::dht::io::{ConnectionId, DialId, Output, RequestId};
+use crate::dht::io::{ConnectionId, DialId, Output, Outputs, RequestId};
 use crate::message::Request;
 use crate::peer::PackedPeerId;
 use crate::time::{Duration, Instant, after};
@@ -47,7 +45,7 @@ impl Peers {
         (peer, connection): (PeerId, ConnectionId),
         (address, dialled): (&Multiaddr, bool),
         dial: Option<DialId>,
-        out: &mut VecDeque<Output>,
+        out: &mut Outputs,
     ) {
         let exempt = self.group(address);
         let known = self.remember(now, peer);
@@ -88,13 +86,7 @@ impl Peers {
     }
 
     /// A connection is new: what is on those through which nothing comes moves to it.
-    pub(super) fn opened(
-        &mut self,
-        now: Instant,
-        peer: &PeerId,
-        id: ConnectionId,
-        out: &mut VecDeque<Output>,
-    ) {
+    pub(super) fn opened(&mut self, now: Instant, peer: &PeerId, id: ConnectionId, out: &mut Outputs) {
         let Some(known) = self.known.get_mut(peer) else {
             return;
         };
@@ -115,7 +107,7 @@ impl Peers {
         now: Instant,
         peer: PeerId,
         connection: ConnectionId,
-        out: &mut VecDeque<Output>,
+        out: &mut Outputs,
     ) -> Remaining {
         let second = self.known.second(now);
         let ends_unexpectedly = |known: &Known| known.connections.ends_unexpectedly(now, connection);
@@ -224,7 +216,7 @@ impl Peers {
         now: Instant,
         peer: &PeerId,
         on: ConnectionId,
-        out: &mut VecDeque<Output>,
+        out: &mut Outputs,
     ) {
         let Some(known) = self.known.get_mut(peer) else {
             return;
@@ -240,7 +232,7 @@ impl Peers {
     }
 
     /// Closes a dead connection; what is on it moves to another.
-    fn close(&mut self, now: Instant, peer: PeerId, dead: ConnectionId, out: &mut VecDeque<Output>) {
+    fn close(&mut self, now: Instant, peer: PeerId, dead: ConnectionId, out: &mut Outputs) {
         tracing::debug!(%peer, "nothing comes through a connection, but through another one: it is closed");
         self.move_requests(&peer, dead, out);
         out.push_back(Output::CloseConnection { peer, connection: dead });
@@ -271,7 +263,7 @@ impl Peers {
     }
 
     /// Does what is due about connections.
-    pub(super) fn look_at_connections(&mut self, now: Instant, out: &mut VecDeque<Output>) {
+    pub(super) fn look_at_connections(&mut self, now: Instant, out: &mut Outputs) {
         while self.due.first().is_some_and(|(at, ..)| *at <= now) {
             let Some((_, id, packed)) = self.due.pop_first() else {
                 return;
@@ -294,7 +286,7 @@ impl Peers {
     }
 
     /// Asks something that any server answers, on this very connection.
-    fn send_check(&mut self, now: Instant, peer: PeerId, on: ConnectionId, out: &mut VecDeque<Output>) {
+    fn send_check(&mut self, now: Instant, peer: PeerId, on: ConnectionId, out: &mut Outputs) {
         let Some(known) = self.known.get_mut(&peer) else {
             return;
         };
@@ -307,7 +299,7 @@ impl Peers {
     }
 
     /// Turns to another connection, or dials the peer beside the silent one.
-    fn try_another(&mut self, now: Instant, peer: PeerId, silent: ConnectionId, out: &mut VecDeque<Output>) {
+    fn try_another(&mut self, now: Instant, peer: PeerId, silent: ConnectionId, out: &mut Outputs) {
         let Some(known) = self.known.get(&peer) else {
             return;
         };
@@ -341,7 +333,7 @@ impl Peers {
 
     /// Sees to it that something is asked on a connection beside those through which nothing comes: the answer shows that they
     /// are dead.
-    pub(super) fn settle_doubts(&mut self, now: Instant, peer: PeerId, out: &mut VecDeque<Output>) {
+    pub(super) fn settle_doubts(&mut self, now: Instant, peer: PeerId, out: &mut Outputs) {
         let known = self.known.get_mut(&peer).filter(|known| known.protocol != Protocol::Unsupported);
         if let Some(asked) = known.and_then(|known| known.connections.settle(now)) {
             self.send_check(now, peer, asked, out);
@@ -351,7 +343,7 @@ impl Peers {
 
     /// Lets the requests on a connection wait for another, each once and under a new number: whatever is still heard of
     /// them there is too late.
-    fn move_requests(&mut self, peer: &PeerId, from: ConnectionId, out: &mut VecDeque<Output>) {
+    fn move_requests(&mut self, peer: &PeerId, from: ConnectionId, out: &mut Outputs) {
         let Some(known) = self.known.get_mut(peer) else {
             return;
         };
@@ -376,7 +368,7 @@ impl Peers {
         peer: PeerId,
         keep: bool,
         new: Option<ConnectionId>,
-        out: &mut VecDeque<Output>,
+        out: &mut Outputs,
     ) {
         let Some(known) = self.known.get_mut(&peer) else {
             return;
@@ -391,7 +383,7 @@ impl Peers {
     }
 
     /// Checks the connections to a peer now.
-    pub(in crate::dht) fn check(&mut self, now: Instant, peer: PeerId, out: &mut VecDeque<Output>) {
+    pub(in crate::dht) fn check(&mut self, now: Instant, peer: PeerId, out: &mut Outputs) {
         let known = self.known.get_mut(&peer).filter(|known| known.protocol != Protocol::Unsupported);
         let Some(known) = known else {
             return;

@@ -17,13 +17,13 @@ fn sweep(peers: &mut Peers, now: Instant) {
     peers.sweep(now, |_, _| false);
 }
 
-fn ask(peers: &mut Peers, now: Instant, n: usize, urgency: Urgency) -> VecDeque<Output> {
+fn ask(peers: &mut Peers, now: Instant, n: usize, urgency: Urgency) -> Outputs {
     let mut out = VecDeque::new();
     peers.request(now, peer(n), &Addresses::empty(), Request::Ping, (Requester::Check, urgency), &mut out);
     out
 }
 
-fn connect(peers: &mut Peers, now: Instant, n: usize) -> VecDeque<Output> {
+fn connect(peers: &mut Peers, now: Instant, n: usize) -> Outputs {
     let mut out = VecDeque::new();
     peers.connected(now, (peer(n), ConnectionId(n as u64)), (&address(n), true), None, &mut out);
     out

@@ -2,7 +2,8 @@
 //!
 //! Changes nothing of them.
 
-use crate::event::{QueryId, QueryInfo, QueryStats};
+use crate::dht::op::QueryInfo;
+use crate::event::{QueryId, QueryStats};
 
 /// A query that runs, as it was when it was asked for.
 #[derive(Clone, Debug)]

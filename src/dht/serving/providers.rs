@@ -14,7 +14,7 @@ use crate::dht::context::Context;
 use crate::dht::io::InboundId;
 use crate::dht::providing::check_key;
 use crate::dht::view::Parts;
-use crate::event::{Event, InboundRequest};
+use crate::event::{InboundRequest, Notice};
 use crate::message::{MessageType, Response};
 use crate::peer::KadPeer;
 use crate::record::{ProviderRecord, RecordKey};
@@ -63,7 +63,7 @@ impl Serving {
         let until = after(now, cx.config.records.held_for);
         let held = self.held.insert(HeldRequest::Provider(from, record), until);
         let request = InboundRequest::AddProvider { source: from, key, record: Some((held, asked)) };
-        cx.event(Event::InboundRequest { request });
+        cx.tell(Notice::InboundRequest { request });
     }
 
     /// Returns the providers of a key and the peers closest to it.
@@ -131,7 +131,7 @@ pub(super) fn add_provider_for<S: RecordStore>(
     storage.commit_soon(now);
     if tells {
         let request = InboundRequest::AddProvider { source: from, key, record: None };
-        cx.event(Event::InboundRequest { request });
+        cx.tell(Notice::InboundRequest { request });
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use crate::config::StoreInserts;
 use crate::dht::context::Context;
 use crate::dht::io::InboundId;
 use crate::dht::records::check;
-use crate::event::{Event, HeldId, InboundRequest};
+use crate::event::{HeldId, InboundRequest, Notice};
 use crate::message::{MessageType, Response, SentRecord};
 use crate::record::Record;
 use crate::store::{self, RecordStore, Source};
@@ -77,7 +77,7 @@ impl Serving {
         let until = after(now, cx.config.records.held_for);
         let held = self.held.insert(HeldRequest::Record(offer), until);
         let request = InboundRequest::PutRecord { source: from, key, record: Some((held, asked)) };
-        cx.event(Event::InboundRequest { request });
+        cx.tell(Notice::InboundRequest { request });
     }
 
     /// Stores what waits for the word of the application, of which no second event tells. Returns whether it still waited.
@@ -168,7 +168,7 @@ fn judged<S: RecordStore>(
             None
         }
         Verdict::Keep => {
-            cx.event(Event::RecordConflict { source: *from, record: record.clone(), kept: true });
+            cx.tell(Notice::RecordConflict { source: *from, record: record.clone(), kept: true });
             refuse(*from, *id, &"the key has a record of this node's own, which is as good", cx);
             None
         }
@@ -232,7 +232,7 @@ fn store_for<S: RecordStore>(
         (Way::HandedOn | Way::BroughtBack, _) => records.publishers.forget(&key),
     }
     if verdict == Verdict::Supersede {
-        cx.event(Event::RecordConflict { source: from, record: offer.record.clone(), kept: false });
+        cx.tell(Notice::RecordConflict { source: from, record: offer.record.clone(), kept: false });
     }
     acknowledge(now, offer, tells, stock);
     Ok(())
@@ -246,7 +246,7 @@ fn acknowledge<S: RecordStore>(now: Instant, offer: &Offer, tells: bool, stock: 
     stock.node.storage.answer_when_safe(now, offer.from, offer.id, response, cx);
     if tells {
         let request = InboundRequest::PutRecord { source: offer.from, key, record: None };
-        cx.event(Event::InboundRequest { request });
+        cx.tell(Notice::InboundRequest { request });
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use super::*;
 use crate::config::PROTOCOL_NAME;
 use crate::dht::advice::{OF_CLIENT, OF_IDENTIFY, of_protocol};
-use crate::error::GetRecordError;
+use crate::dht::op::GetRecordError;
 use crate::record::RecordKey;
 
 /// Collects what is logged.

@@ -1,8 +1,7 @@
 //! Dials: at which addresses, in which order, how many at once; what the program denies; what is mere hearsay.
 
 use super::*;
-use crate::error::PingError;
-use crate::event::PingOk;
+use crate::dht::op::{PingError, PingOk};
 use crate::peer::{ConnectionType, KadPeer};
 
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,7 +1,8 @@
 //! What is told only when it would survive a crash.
 
 use super::*;
-use crate::error::{PutRecordError, QueryError};
+use crate::dht::op::PutRecordError;
+use crate::error::QueryError;
 use crate::message::SentRecord;
 use crate::record::{Quorum, Record, RecordKey};
 use crate::store::{Disk, Progress, RecordStore as _, Redb};

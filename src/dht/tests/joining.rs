@@ -1,12 +1,9 @@
 //! Joining the network: when, how, and what the application is told.
 
 use super::*;
-use crate::config::Joining;
-use crate::config::PROTOCOL_NAME;
-use crate::error::{
-    AddressError, BootstrapError, ConnectError, Fates, GetClosestPeersError, QueryError, SeedOutcome,
-};
-use crate::event::{BootstrapOk, ConnectOk, QueryInfo};
+use crate::config::{Joining, PROTOCOL_NAME};
+use crate::dht::op::{BootstrapError, BootstrapOk, ConnectError, ConnectOk, GetClosestPeersError, QueryInfo};
+use crate::error::{AddressError, Fates, QueryError, SeedOutcome};
 use crate::key::BucketIndex;
 use crate::peer::PeerInfo;
 use crate::routing::bootstrap::buckets_to_look_up;

@@ -1,13 +1,15 @@
 //! Providers: announced, found, watched, announced anew; and what others announce here.
 
+use std::num::{NonZeroU8, NonZeroUsize};
+
 use super::*;
 use crate::config::StoreInserts;
-use crate::error::{AddProviderError, GetProvidersError, ProvideReport, QueryError};
-use crate::event::{AddProviderOk, GetProvidersOk, InboundRequest, Shortage};
+use crate::dht::op::{AddProviderError, AddProviderOk, GetProvidersError, GetProvidersOk, ProvideReport};
+use crate::error::QueryError;
+use crate::event::{InboundRequest, Shortage};
 use crate::peer::{ConnectionType, KadPeer};
 use crate::record::{ProviderRecord, RecordKey};
 use crate::store::RecordStore as _;
-use std::num::{NonZeroU8, NonZeroUsize};
 
 const WALL: SystemTime = SystemTime::UNIX_EPOCH;
 const HOUR: Duration = Duration::from_secs(3600);
@@ -136,7 +138,7 @@ fn one_event_tells_that_enough_were_told_and_the_query_shows_what_becomes_of_the
     assert_eq!(announced.len(), 8);
     let report = |dht: &Dht<MemoryStore>| {
         let query = dht.query(id)?;
-        let crate::event::QueryInfo::AddProvider { report, sent, .. } = query.info() else {
+        let crate::dht::op::QueryInfo::AddProvider { report, sent, .. } = query.info() else {
             panic!("{query:?}")
         };
         assert_eq!(report.sent.len(), *sent);

@@ -4,8 +4,9 @@ use std::cmp::Ordering;
 
 use super::*;
 use crate::config::{Caching, StoreInserts};
-use crate::error::{GetRecordError, PutRecordError, PutReport, QueryError};
-use crate::event::{GetRecordOk, HeldId, InboundRequest};
+use crate::dht::op::{GetRecordError, GetRecordOk, PutRecordError, PutReport};
+use crate::error::QueryError;
+use crate::event::{HeldId, InboundRequest};
 use crate::message::SentRecord;
 use crate::record::{PeerRecord, Quorum, Record, RecordKey};
 use crate::store::RecordStore as _;

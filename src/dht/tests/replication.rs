@@ -3,7 +3,7 @@
 use std::num::{NonZeroU8, NonZeroUsize};
 
 use super::*;
-use crate::event::{AddProviderOk, GetRecordOk, PutRecordOk};
+use crate::dht::op::{AddProviderOk, GetRecordOk, PutRecordOk};
 use crate::record::{Quorum, Record, RecordKey};
 use crate::store::RecordStore as _;
 

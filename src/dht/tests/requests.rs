@@ -1,8 +1,7 @@
 //! Requests to peers: dialled for, sent, retried, given up, and whose failure it was.
 
 use super::*;
-use crate::error::PingError;
-use crate::event::PingOk;
+use crate::dht::op::{PingError, PingOk};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -1,14 +1,16 @@
 //! Searches: for the closest peers, for one peer, and pings.
 
-use super::*;
-use crate::config::PROTOCOL_NAME;
-use crate::config::Parallelism;
-use crate::error::{
-    BootstrapError, ConnectError, FindPeerError, GetClosestPeersError, PingError, QueryError,
-};
-use crate::event::{Evidence, FindPeerOk, GetClosestPeersOk, PingOk, Precision, ProgressStep, QueryInfo};
-use crate::peer::{KadPeer, PeerInfo};
 use std::num::{NonZeroU8, NonZeroUsize};
+
+use super::*;
+use crate::config::{PROTOCOL_NAME, Parallelism};
+use crate::dht::op::{
+    BootstrapError, ConnectError, Evidence, FindPeerError, FindPeerOk, GetClosestPeersError,
+    GetClosestPeersOk, PingError, PingOk, QueryInfo,
+};
+use crate::error::QueryError;
+use crate::event::{Precision, ProgressStep};
+use crate::peer::{KadPeer, PeerInfo};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -779,7 +781,7 @@ fn a_query_is_there_until_its_last_event_has_been_taken() {
 
 #[test]
 fn a_query_that_ends_with_its_first_call_is_there_until_its_event_has_been_taken() {
-    use crate::command::Command;
+    use crate::dht::op::Command;
     let mut dht = new_dht(0, quiet());
     let key = || crate::record::RecordKey::new(b"key");
     let invalid = crate::record::Record::new(b"", "value");
@@ -789,10 +791,10 @@ fn a_query_that_ends_with_its_first_call_is_there_until_its_event_has_been_taken
         Command::Bootstrap,
         Command::FindClosest { key: b"key".to_vec(), count: None, precision },
         Command::FindClosest { key: vec![], count: NonZeroUsize::new(3), precision },
-        Command::FindPeer(peer(0)),
-        Command::FindPeer(peer(1)),
-        Command::Ping(peer(0)),
-        Command::Connect("/ip4/127.0.0.1".parse().unwrap()),
+        Command::FindPeer { peer: peer(0) },
+        Command::FindPeer { peer: peer(1) },
+        Command::Ping { peer: peer(0) },
+        Command::Connect { address: "/ip4/127.0.0.1".parse().unwrap() },
         Command::GetRecord { key: key(), quorum: Some(quorum) },
         Command::PutRecord { record: invalid.clone(), copies: None, quorum },
         Command::PutRecordTo { record: invalid, peers: vec![peer(1)], quorum },
@@ -997,7 +999,7 @@ fn a_peer_that_was_met_before_is_asked_where_it_was() {
     net.with(0, |dht, now| dht.remove_peer(now, peer(2)));
     let id = net.with(0, |dht, now| dht.find_peer(now, peer(2)));
     let (QueryResult::FindPeer(Ok(found)), _) = net.result(0, id) else { panic!("it is not found") };
-    assert_eq!((found.peer.addrs, found.evidence), (vec![address(2)], crate::event::Evidence::Answered));
+    assert_eq!((found.peer.addrs, found.evidence), (vec![address(2)], crate::dht::op::Evidence::Answered));
 }
 
 #[test]
@@ -1007,7 +1009,7 @@ fn no_bytes_cannot_be_looked_up_and_nobody_pings_himself() {
     net.run_for(5 * SECOND);
     let id = net.with(0, |dht, now| dht.find_closest(now, Vec::new()));
     let (result, _) = net.result(0, id);
-    let empty = QueryResult::GetClosestPeers(Err(crate::error::GetClosestPeersError::EmptyKey));
+    let empty = QueryResult::GetClosestPeers(Err(crate::dht::op::GetClosestPeersError::EmptyKey));
     assert_eq!(format!("{result:?}"), format!("{empty:?}"));
     let dials = net.dials;
     let id = net.with(0, |dht, now| dht.ping(now, peer(0)));

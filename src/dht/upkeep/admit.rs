@@ -10,7 +10,7 @@ use crate::dht::context::Context;
 use crate::dht::io::{ConnectionId, DialId};
 use crate::dht::peers::{Peers, Protocol, Remaining, Requester};
 use crate::error::{AddressError, RequestError};
-use crate::event::{Event, RoutingUpdate};
+use crate::event::{Notice, RoutingUpdate};
 use crate::key::Key;
 use crate::message::Response;
 use crate::routing::admission::Stranger;
@@ -187,7 +187,7 @@ impl Upkeep {
         if known.addresses.is_empty() {
             let is_server = known.protocol == Protocol::Confirmed;
             if connected && is_server && !std::mem::replace(&mut known.reported, true) {
-                cx.event(Event::UnroutablePeer { peer });
+                cx.tell(Notice::UnroutablePeer { peer });
             }
             return;
         }
@@ -335,7 +335,7 @@ impl Upkeep {
         };
         if by_hand {
             if !std::mem::replace(&mut known.reported, true) {
-                cx.event(Event::RoutablePeer { peer, address });
+                cx.tell(Notice::RoutablePeer { peer, address });
             }
             return;
         }
@@ -348,7 +348,7 @@ impl Upkeep {
                 if let Some(known) = peers.get_mut(&peer)
                     && !std::mem::replace(&mut known.reported, true)
                 {
-                    cx.event(Event::PendingRoutablePeer { peer, address });
+                    cx.tell(Notice::PendingRoutablePeer { peer, address });
                 }
             }
             Insert::Known | Insert::Refused(_) => {}
@@ -394,7 +394,7 @@ impl Upkeep {
         };
         let addresses = entry.addresses().clone();
         let bucket_range = bucket.range();
-        cx.event(Event::RoutingUpdated { peer, is_new_peer, addresses, bucket_range, old_peer });
+        cx.tell(Notice::RoutingUpdated { peer, is_new_peer, addresses, bucket_range, old_peer });
     }
 
     /// A request to a peer has failed.

@@ -9,16 +9,15 @@ use libp2p_swarm::StreamProtocol;
 
 use super::Behaviour;
 use crate::addrs::Addresses;
-use crate::command::Command;
+use crate::dht::op::{Command, QueryInfo};
 use crate::dht::{Dht, QueryRef};
 use crate::error::{AddressError, NoKnownPeers, StoreError};
-use crate::event::{HeldId, Mode, Precision, QueryId, QueryInfo, QueryStats, RoutingUpdate};
+use crate::event::{HeldId, Mode, Precision, QueryId, QueryStats, RoutingUpdate};
 use crate::key::{KBucketKey, Key, Preimage};
 use crate::net::command_channel::{ClientCommand, CommandId, MAX_WAITING, ReplySender};
 use crate::net::timer;
 use crate::peer::{ConnectionType, KadPeer, PeerInfo};
-use crate::record::Quorum;
-use crate::record::{Record, RecordKey};
+use crate::record::{Quorum, Record, RecordKey};
 use crate::routing::{EntryView, KBucketRef, TableSnapshot};
 use crate::stats::{Stats, gauge};
 use crate::store::{self, RecordStore};
@@ -251,6 +250,12 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     /// Asks one peer for a sign of life, connected or not.
     pub fn ping(&mut self, peer: PeerId) -> QueryId {
         self.call(|dht, now| dht.ping(now, peer))
+    }
+
+    /// Asks some peers of the table whom they know: the example of ARCHITECTURE.
+    #[cfg(test)]
+    pub fn sample(&mut self, count: usize) -> QueryId {
+        self.call(|dht, now| dht.run(now, Command::Sample { count }))
     }
 
     /// Ends a query; its last event says that it was cancelled. Returns whether there was such a query.

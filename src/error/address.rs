@@ -1,0 +1,47 @@
+//! Why an address cannot be used.
+
+use libp2p_identity::PeerId;
+
+use super::ClientError;
+
+/// Why this node does not use an address, without having tried it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AddressError {
+    /// It is one of this node itself: give that of another.
+    #[error("it is an address of this node itself")]
+    Own,
+    /// It ends in the id of another peer than was named: name that one, or leave the id out.
+    #[error("it is an address of {named}")]
+    OtherPeer {
+        /// Whose it is.
+        named: PeerId,
+    },
+    /// It has no port, or port 0: what a listener binds to so as to be given one. Use the address that the listener reports.
+    #[error("it has no port")]
+    NoPort,
+    /// Nobody can dial it: it is empty, longer than 512 bytes, an unspecified, multicast or broadcast IP address, or names
+    /// several peers. Use one at which somebody can be met.
+    #[error("nobody can dial it")]
+    Undialable,
+    /// The configured filter leaves it out: use another, or change the filter.
+    #[error("the configured filter of addresses leaves it out")]
+    Filtered,
+    /// There are as many seeds as are configured: remove one, or configure more.
+    #[error("there are {limit} seeds, and no more may be")]
+    TooManySeeds {
+        /// How many there may be.
+        limit: usize,
+    },
+}
+
+/// Why a client has not added an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddAddressError {
+    /// The address cannot be used: the [`AddressError`] says what is wrong with it.
+    #[error("the address was not added: {0}")]
+    Address(#[from] AddressError),
+    /// The call was not carried out: the [`ClientError`] says whether to call again.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+}
