@@ -39,7 +39,7 @@ use crate::time::Duration;
 /// Made by [`Behaviour::client`]. Every method returns a future that ends while the swarm is polled: with a result, with the
 /// query's deadline, or with an error as soon as the swarm is gone. Dropping the future cancels the query.
 ///
-/// Nothing moves in a swarm that nobody polls: a call to it waits until somebody does. Have a task poll it (`loop { let event =
+/// Nothing moves in a swarm that no task polls: a call to it waits until one does. Have a task poll it (`loop { let event =
 /// swarm.select_next_some().await; … }`), and nothing else that blocks in that task, least of all a call of this client.
 /// [`with_deadline`](Self::with_deadline) makes calls end all the same.
 ///
@@ -92,10 +92,10 @@ impl Client {
     /// cancelled; what is to be provided goes on. A stream of records or providers ends so, counted from its beginning;
     /// [`discover`](Self::discover) has none.
     ///
-    /// A put that has not ended by then sends its record to nobody more, and does not say who has it already. If the node had
-    /// taken the call, the record is stored here and this node's own all the same: it is put anew in its time, soon if nobody has
-    /// stored it, until it is [removed](Self::remove). If it had not, since nobody polled the swarm, nothing is stored.
-    /// [`try_put`](Self::try_put) has no deadline.
+    /// A put that has not ended by then sends its record to nobody more, and does not say which peers have it already. If the
+    /// node had taken the call, the record is stored here and this node's own all the same: it is put anew in its time, soon if
+    /// nobody has stored it, until it is [removed](Self::remove). If it had not, since nobody polled the swarm, nothing is
+    /// stored. [`try_put`](Self::try_put) has no deadline.
     #[must_use]
     pub fn with_deadline(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);
@@ -193,7 +193,7 @@ impl Client {
         }
     }
 
-    /// Connects to an address and makes whoever is there a seed, whose id is returned.
+    /// Connects to an address and makes the peer that is there a seed, whose id is returned.
     ///
     /// # Errors
     /// [`ConnectError`] if nobody was reached.

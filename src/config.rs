@@ -170,8 +170,8 @@ impl Config {
     /// Sets how many of the closest peers hold a record or are told of a provider, and are asked for them: at most `k`.
     ///
     /// Fewer cost less, and what they hold is lost sooner. Buckets, answers and searches for the closest peers stay at `k`. All
-    /// nodes of a network should agree: whoever holds a record puts it anew at as many as he is configured for. Default: `k`
-    /// (`spec`, "Replication parameter").
+    /// nodes of a network should agree: a holder of a record puts it anew at as many as it is configured for itself. Default:
+    /// `k` (`spec`, "Replication parameter").
     #[must_use]
     pub fn with_replication_factor(mut self, peers: NonZeroU8) -> Self {
         self.routing.replication_factor = Some(peers);
@@ -449,10 +449,10 @@ impl Config {
         self
     }
 
-    /// Sets how many bytes of answers may wait to be written on all connections; beyond it nobody is read from for whom
+    /// Sets how many bytes of answers may wait to be written on all connections; beyond it no connection is read from on which
     /// an answer waits.
     ///
-    /// Whoever reads his answers is served even then, one request at a time, so that it may be exceeded by one answer for
+    /// A peer that reads its answers is served even then, one request at a time, so that it may be exceeded by one answer for
     /// each connection. Default: 64 MiB, 256 connections that hold all they may.
     #[must_use]
     pub fn with_max_node_buffer(mut self, bytes: NonZeroUsize) -> Self {

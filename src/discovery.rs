@@ -62,7 +62,7 @@ impl Drop for Advertisement {
 }
 
 impl Client {
-    /// Advertises this node under a name, until what is returned is dropped. Whoever [`discovers`](Self::discover) the name
+    /// Advertises this node under a name, until what is returned is dropped. A node that [`discovers`](Self::discover) the name
     /// finds it.
     ///
     /// Returns when enough peers have been told, or when it is clear that this takes longer: the node goes on trying then,

@@ -35,7 +35,7 @@ pub struct SentRecord {
     pub key: RecordKey,
     /// The value.
     pub value: Bytes,
-    /// Who published the record first (rust-libp2p only; an id that cannot be read counts as absent).
+    /// The peer that published the record first (rust-libp2p only; an id that cannot be read counts as absent).
     pub publisher: Option<PeerId>,
     /// How long the record still lasts, in whole seconds (rust-libp2p only).
     pub ttl: Option<Duration>,
@@ -97,7 +97,7 @@ pub enum Request {
     AddProvider {
         /// The key of the content; never empty.
         key: RecordKey,
-        /// Who provides; only an entry that names the sender counts. Never empty.
+        /// The providers; only an entry that names the sender counts. Never empty.
         providers: Vec<KadPeer>,
     },
 }

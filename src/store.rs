@@ -31,7 +31,7 @@ pub use redb::Redb;
 #[cfg(all(test, feature = "redb"))]
 pub(crate) use redb::tests::disk::Disk;
 
-/// Who wants something stored.
+/// The sender that wants something stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Source {
     /// The peer.
@@ -153,7 +153,7 @@ pub struct Usage {
 ///
 /// # A store of one's own
 /// What `libp2p-kad`'s trait has is to be written; all else has a default, which suits a store that holds little, ends with
-/// the process and trusts whoever it hears of. One that is to stand on the Internet bounds what others store:
+/// the process and trusts every peer it hears of. One that is to stand on the Internet bounds what others store:
 /// see [`put_from`](Self::put_from) and [`add_provider_from`](Self::add_provider_from).
 ///
 /// ```
@@ -219,7 +219,7 @@ pub trait RecordStore {
     ///
     /// What others want stored should have bounds of its own, so that it cannot take the room of what is this node's. The
     /// stores of this crate charge it to the sender: see [`Limits`]. A record whose publisher is not the sender is a replica,
-    /// which somebody hands on. Unless a store says otherwise it is [`put`](Self::put) like any other.
+    /// which the sender hands on. Unless a store says otherwise it is [`put`](Self::put) like any other.
     ///
     /// # Errors
     /// Whatever keeps it from being stored; then nothing has changed.

@@ -45,7 +45,7 @@ impl Config {
 
     /// Sets how often the records of others that this node holds are put anew where they belong now; `None` never.
     ///
-    /// Skipped if somebody else has done so meanwhile: with `k` holders one of them does it each time. Shorter survives
+    /// Skipped if another peer has done so meanwhile: with `k` holders one of them does it each time. Shorter survives
     /// faster churn. Default: an hour (Maymounkov & Mazières §2.5). At least 1 minute.
     ///
     /// # Errors
@@ -69,7 +69,7 @@ impl Config {
         self
     }
 
-    /// Sets what becomes of a record of this node's own when somebody else stores another value under its key. Default:
+    /// Sets what becomes of a record of this node's own when another peer stores another value under its key. Default:
     /// [`OwnRecords::Keep`].
     #[must_use]
     pub fn with_own_records(mut self, own: OwnRecords) -> Self {

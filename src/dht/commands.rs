@@ -145,7 +145,7 @@ impl<S: RecordStore> Dht<S> {
         self.begin::<Ping>(now, peer)
     }
 
-    /// Connects to an address and makes whoever is there a seed. Ends with one [`QueryResult::Connect`].
+    /// Connects to an address and makes the peer that is there a seed. Ends with one [`QueryResult::Connect`].
     ///
     /// If the address ends in `/p2p/<id>`, only that peer will do.
     pub fn connect(&mut self, now: Now, address: Multiaddr) -> QueryId {
@@ -215,7 +215,7 @@ impl<S: RecordStore> Dht<S> {
         has_run
     }
 
-    /// Cancels some queries, whoever has asked for them.
+    /// Cancels some queries, whatever their origin.
     fn cancel_all(&mut self, now: Instant, ids: impl IntoIterator<Item = QueryId>) {
         for id in ids {
             self.end_one(now, id, End::Cancelled);

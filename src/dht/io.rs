@@ -41,8 +41,8 @@ pub struct InboundId(pub u64);
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Input {
-    /// A connection to a peer is there, whoever made it; there may be others. Told again of one that is there, its address
-    /// has changed.
+    /// A connection to a peer is there, whichever end has dialled it; there may be others. Told again of one that is there, its
+    /// address has changed.
     Connected {
         /// The peer.
         peer: PeerId,
@@ -71,14 +71,14 @@ pub enum Input {
         /// What happened.
         error: DialFailure,
     },
-    /// Somebody trustworthy has said where a peer can be reached.
+    /// A trustworthy source has said where a peer can be reached.
     AddressesLearned {
         /// The peer.
         peer: PeerId,
         /// The addresses.
         addresses: Vec<Multiaddr>,
     },
-    /// Somebody has said that a peer serves the protocol, as a rule the peer itself.
+    /// A source has said that a peer serves the protocol, as a rule the peer itself.
     ProtocolConfirmed {
         /// The peer.
         peer: PeerId,
@@ -88,7 +88,7 @@ pub enum Input {
         /// The peer.
         peer: PeerId,
     },
-    /// Somebody has said that a peer does not serve the protocol, or no longer. One that is in the table is asked at once,
+    /// A source has said that a peer does not serve the protocol, or no longer. One that is in the table is asked at once,
     /// and what comes of that decides; a stranger is not asked unless something is wanted of it.
     ProtocolDoubted {
         /// The peer.
@@ -154,7 +154,7 @@ pub enum DialFailure {
     WrongPeer {
         /// Where.
         address: Multiaddr,
-        /// Who.
+        /// The peer.
         met: PeerId,
     },
     /// This node itself answered at the address.
@@ -211,7 +211,7 @@ pub enum Output<E> {
     Dial {
         /// The number under which the outcome is reported.
         id: DialId,
-        /// The peer; `None` if it is whoever is at the address.
+        /// The peer; `None` if it is whichever peer is at the address.
         peer: Option<PeerId>,
         /// Where; empty if only others may know.
         addresses: Vec<Multiaddr>,

@@ -28,7 +28,7 @@ use crate::stats::{self, QueryCosts};
 use crate::time::{Duration, Instant};
 pub use shown::QueryRef;
 
-/// The origin of a query: who is told what it reaches.
+/// The origin of a query, which is told what it reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
     Application,
@@ -457,7 +457,7 @@ impl Queries {
         }
     }
 
-    /// An address has been dialled, and somebody was there or not. Returns who was met, and where.
+    /// An address has been dialled, and a peer was met there or not. Returns the peer that was met, and where.
     pub(super) fn on_address_outcome(
         &mut self,
         AddressOutcome { query: id, result }: AddressOutcome,

@@ -21,7 +21,7 @@ pub enum AddressError {
     #[error("it has no port")]
     NoPort,
     /// Nobody can dial it: it is empty, longer than 512 bytes, an unspecified, multicast or broadcast IP address, or names
-    /// several peers. Use one at which somebody can be met.
+    /// several peers. Use one at which a peer can be met.
     #[error("nobody can dial it")]
     Undialable,
     /// The configured filter leaves it out: use another, or change the filter.

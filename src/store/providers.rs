@@ -1,4 +1,4 @@
-//! Who provides what, by what others say: a compact index of keys and providers.
+//! Providers of keys, by what others say: a compact index.
 //!
 //! Knows keys, peers, their IP groups and wall-clock times; neither values nor who may announce what.
 
@@ -16,7 +16,7 @@ use crate::peer::PackedPeerId;
 use crate::record::{ProviderRecord, RecordKey};
 use crate::time::{Duration, SystemTime};
 
-/// How much room there is for statements of who provides what.
+/// How much room there is for provider records: statements that a peer provides a key.
 ///
 /// # When there is none
 /// Statements that have ended go first. Then a new one is refused; renewing one always works. The peers of one IP group are a
@@ -80,7 +80,7 @@ fn time(second: Second) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(second.into()))
 }
 
-/// That somebody provides a key.
+/// The statement that a peer provides a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Statement {
     provider: Number,
@@ -102,7 +102,7 @@ impl Provider {
     }
 }
 
-/// A key and somebody who provided it.
+/// A key and a peer that provided it.
 pub(super) type Pair = (PackedKey, PackedPeerId);
 
 /// Keys, each with its providers.
@@ -342,7 +342,7 @@ impl Providers {
 
     /// Returns the statements about a key that have not ended, in turn one of each group.
     ///
-    /// Who takes only the first ones is thus not left with those of a single group.
+    /// A requester that is given only the first ones is thus not left with those of a single group.
     pub(super) fn get(&self, wall: SystemTime, key: &RecordKey) -> Vec<ProviderRecord> {
         let (all, now) = (self.of(&PackedKey::new(key.as_ref())), second(wall));
         let mut turns: BTreeMap<Option<Number>, usize> = BTreeMap::new();

@@ -97,8 +97,8 @@ pub enum AddProviderError {
         /// What the store says.
         source: StoreError,
     },
-    /// What any query may fail of: see [`QueryError`]. Others are told as soon as somebody is known, or there is room; there is no
-    /// need to call again.
+    /// What any query may fail of: see [`QueryError`]. Others are told as soon as a peer is known, or there is room; there is
+    /// no need to call again.
     #[error("{cause}{}", so_far("peers that were told", .report.sent.len()))]
     Query {
         /// What happened.
@@ -166,7 +166,7 @@ pub(in crate::dht) struct AddProviderInfo {
 /// Announces this node at the peers closest to a key.
 ///
 /// # What it decides
-/// First who the closest are: a near search. Then it is sent to `k` of them at once, and to the next nearest for each that
+/// First a near search for the closest peers. Then it is sent to `k` of them at once, and to the next nearest for each that
 /// fails or is slow. Nobody acknowledges it, so a silent peer looks like one that was told: it is sent to as many more as are
 /// likely silent, by what is believed of all and what the search has seen. And it is sent to one more for each of the closest
 /// of whose IP group there are more than two.

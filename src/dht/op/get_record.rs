@@ -25,7 +25,7 @@ pub type GetRecordResult = Result<GetRecordOk, GetRecordError>;
 /// A step of searching a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GetRecordOk {
-    /// Somebody has a valid record.
+    /// A peer, or this node itself, has a valid record.
     FoundRecord(PeerRecord),
     /// The search is over: this is the best record there was.
     ///
@@ -163,7 +163,7 @@ pub(in crate::dht) struct GetRecord {
     validators: Namespaces,
     /// `None` if nobody could be asked.
     search: Option<Search>,
-    /// Who had which, in the order in which they answered.
+    /// The records that were found, and the peer that had each: this node's own first, then in the order of the answers.
     found: Vec<PeerRecord>,
     /// The position of the best one.
     best: usize,
@@ -230,7 +230,7 @@ impl GetRecord {
         self.found.iter().filter(|found| Some(&found.record.value) == best).count()
     }
 
-    /// Adds a record that somebody has; the one seen first stays the best among equals.
+    /// Adds a record that a peer has; the one seen first stays the best among equals.
     fn add(&mut self, peer: PeerId, mut record: Record) {
         if let Some(same) = self.found.iter().find(|found| found.record.value == record.value) {
             // Kept once.
@@ -252,7 +252,7 @@ impl GetRecord {
         self.quorum.map(|quorum| quorum.of(view.config.replication_factor().get()))
     }
 
-    /// Returns until when somebody slow is awaited who may still have what is lacking.
+    /// Returns until when a slow peer is awaited that may still have what is lacking.
     fn last_chance(&mut self, now: Instant) -> Option<Instant> {
         let is_enough = self.best().is_some() && self.quorum.is_none();
         self.search.as_mut().filter(|_| !is_enough)?.last_chance(now)

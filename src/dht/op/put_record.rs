@@ -165,9 +165,9 @@ pub(in crate::dht) struct PutRecordInfo {
 ///
 /// # What it decides
 /// Whom it is sent to, and whether enough have stored it. The search for the closest need not be exact, since each STORE is
-/// itself the check: whoever does not answer is replaced by the next closest. It ends when all have answered or failed; or
-/// when the quorum is reached and the others are slow, whom it names as pending, and who get the record nevertheless. If this
-/// node has stored it too, it does not end before that is safe.
+/// itself the check: a peer that does not answer is replaced by the next closest. It ends when all have answered or failed; or
+/// when the quorum is reached and the others are slow, which it names as pending, and which get the record nevertheless. If
+/// this node has stored it too, it does not end before that is safe.
 ///
 /// # States
 /// ```text

@@ -351,8 +351,8 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         stats
     }
 
-    /// Returns the node itself, to be looked at. Its outputs are the swarm's: whoever drives one by hand until then hands it over
-    /// by [`from_dht`](Self::from_dht).
+    /// Returns the node itself, to be looked at. Its outputs are the swarm's: an application that drives a node by hand until
+    /// then hands it over by [`from_dht`](Self::from_dht).
     pub fn dht(&self) -> &Dht<S> {
         &self.dht
     }
