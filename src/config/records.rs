@@ -31,8 +31,8 @@ pub struct Records {
     /// The validators by namespace. Default: none, so that every record is taken. See
     /// [`with_validator`](super::Config::with_validator).
     pub validators: Namespaces,
-    /// How long a record lasts that came without an end, and at most one that others want stored: at least 1 second; `None` sets
-    /// no end. Default: 48 hours (`spec`, "Entry validation").
+    /// How long a record lasts that came without an end, and at most one that others want stored: at least 1 second; `None`
+    /// sets no end. Default: 48 hours (`spec`, "Entry validation").
     pub record_ttl: Option<Duration>,
     /// How often this node puts its own records anew: at least 1 minute; `None` leaves that to the application. Default: 22
     /// hours (`spec`).
@@ -51,8 +51,8 @@ pub struct Records {
     /// How long something waits for the word of the application where that decides what is stored: at least 100 ms. Default: 5
     /// seconds (half of the ten for which most peers await an answer).
     pub held_for: Duration,
-    /// How many records and provider records wait for that word at once; one more is refused. Default: 64 (4 MiB of the longest
-    /// values).
+    /// How many records and provider records wait for that word at once; one more is refused. Default: 64 (4 MiB of the
+    /// longest values that stores take by default; twice that of the longest that a message can have).
     pub max_held: NonZeroUsize,
 }
 

@@ -35,7 +35,8 @@ pub struct ConnectOk {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The address is not one to connect to, and was not tried; `source` says what is wrong with it.
+    /// The address is not one to connect to, and was not tried. See `source` for what is wrong with it, and which to give
+    /// instead.
     #[error("{address} cannot be connected to: {source}")]
     Address {
         /// The address.
@@ -49,8 +50,8 @@ pub enum ConnectError {
         /// The address.
         address: Multiaddr,
     },
-    /// Nobody answers there, or the connection could not be set up: check the address, and what is between (a firewall, a NAT). Try again
-    /// later.
+    /// Nobody answers there, or the connection could not be set up: check the address, and what is between (a firewall, a NAT).
+    /// Try again later.
     #[error("{address} could not be reached: {reason}")]
     Unreachable {
         /// The address.
@@ -80,8 +81,8 @@ pub enum ConnectError {
         /// The peer that is there.
         met: PeerId,
     },
-    /// This program does not let the dial through: a limit of its own, a block list, or the swarm has aborted it. Raise the limit, or
-    /// try again when there is room.
+    /// This program does not let the dial through: a limit of its own, a block list, another dial of the peer that is under
+    /// way, or the swarm has aborted it. Raise the limit, or try again when there is room.
     #[error("this program has denied the dial to {address}")]
     Denied {
         /// The address.

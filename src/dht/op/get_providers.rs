@@ -46,8 +46,8 @@ pub enum GetProvidersOk {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GetProvidersError {
-    /// This node knows no provider, and nobody that was asked has answered. See what became of them, add the address of a peer that
-    /// serves the protocol, and search again.
+    /// This node knows no provider, and nobody that was asked has answered. See what became of them, add the address of a peer
+    /// that serves the protocol, and search again.
     #[error("nobody has answered: {fates}")]
     NoAnswer {
         /// The key.

@@ -45,8 +45,8 @@ pub enum GetRecordOk {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GetRecordError {
-    /// None of the closest peers has a valid record. At least one of them has answered: it was not put, or has ended. Search again when
-    /// it has been put.
+    /// None of the closest peers has a valid record. At least one of them has answered: it was not put, or has ended. Search
+    /// again when it has been put.
     #[error("none of the closest peers has the record ({} answered)", .closest_peers.len())]
     NotFound {
         /// The key.
@@ -54,8 +54,8 @@ pub enum GetRecordError {
         /// The closest peers that answered, nearest first.
         closest_peers: Vec<PeerInfo>,
     },
-    /// Nobody that was asked has answered: whether there is a record nobody could say. See what became of them, add the address of a peer
-    /// that serves the protocol, and search again.
+    /// Nobody that was asked has answered: whether there is a record nobody could say. See what became of them, add the address
+    /// of a peer that serves the protocol, and search again.
     #[error("nobody has answered: {fates}")]
     NoAnswer {
         /// The key.
@@ -63,7 +63,8 @@ pub enum GetRecordError {
         /// What became of those that were asked.
         fates: Fates,
     },
-    /// Too few agree on the best record. Take the first of `records` all the same, search with a smaller quorum, or again later.
+    /// Too few agree on the best record. Take the first of `records` all the same, search with a smaller quorum, or again
+    /// later.
     #[error("{agreed} of the {quorum} peers that had to agree on the record do")]
     QuorumFailed {
         /// The key.
@@ -75,7 +76,8 @@ pub enum GetRecordError {
         /// How many had to.
         quorum: NonZeroUsize,
     },
-    /// The key is empty, or no validator is configured for its namespace. Nobody was asked: correct the key, or configure a validator.
+    /// The key is empty, or no validator is configured for its namespace. Nobody was asked: correct the key, or configure a
+    /// validator.
     #[error("no record can have this key: {source}")]
     Invalid {
         /// The key.
