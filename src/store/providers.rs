@@ -105,7 +105,7 @@ impl Provider {
 /// A key and a peer that provided it.
 pub(super) type Pair = (PackedKey, PackedPeerId);
 
-/// Keys, each with its providers.
+/// An index of keys, each with its providers.
 ///
 /// # Bounds
 /// Those of [`ProviderLimits`]. Some 150 bytes for a key of up to 38 bytes with one provider, the index of ends included; for
