@@ -70,6 +70,7 @@ pub mod dht;
 mod discovery;
 mod error;
 mod event;
+mod failures;
 mod key;
 pub mod message;
 mod net;

@@ -591,7 +591,7 @@ fn running_queries_can_be_looked_at() {
 
 #[test]
 fn a_lookup_that_only_keeps_the_table_is_not_shown() {
-    let mut dht = node_with(quiet().with_refresh_interval(Some(600 * SECOND)).unwrap(), 1..=3);
+    let mut dht = node_with(quiet().with_refresh_interval(Some(600 * SECOND)).unwrap(), 1..=20);
     let out = timed(&mut dht, start() + 700 * SECOND);
     let for_buckets = asked(&out)
         .into_iter()
