@@ -39,7 +39,7 @@ use crate::time::Duration;
 /// Made by [`Behaviour::client`]. Every method returns a future that ends while the swarm is polled: with a result, with the
 /// query's deadline, or with an error as soon as the swarm is gone. Dropping the future cancels the query.
 ///
-/// Nothing moves in a swarm that nobody polls: a call to it waits until somebody does. Have a task poll it (`loop { let event =
+/// Nothing moves in a swarm that no task polls: a call to it waits until one does. Have a task poll it (`loop { let event =
 /// swarm.select_next_some().await; … }`), and nothing else that blocks in that task, least of all a call of this client.
 /// [`with_deadline`](Self::with_deadline) makes calls end all the same.
 ///
@@ -92,10 +92,10 @@ impl Client {
     /// cancelled; what is to be provided goes on. A stream of records or providers ends so, counted from its beginning;
     /// [`discover`](Self::discover) has none.
     ///
-    /// A put that has not ended by then sends its record to nobody more, and does not say who has it already. If the node had
-    /// taken the call, the record is stored here and this node's own all the same: it is put anew in its time, soon if nobody has
-    /// stored it, until it is [removed](Self::remove). If it had not, since nobody polled the swarm, nothing is stored.
-    /// [`try_put`](Self::try_put) has no deadline.
+    /// A put that has not ended by then sends its record to nobody more, and does not say which peers have it already. If the
+    /// node had taken the call, the record is stored here and this node's own all the same: it is put anew in its time, soon if
+    /// nobody has stored it, until it is [removed](Self::remove). If it had not, since nobody polled the swarm, nothing is
+    /// stored. [`try_put`](Self::try_put) has no deadline.
     #[must_use]
     pub fn with_deadline(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);
@@ -120,7 +120,8 @@ impl Client {
     /// Joins the network, and returns when the last bucket has been looked up.
     ///
     /// # Errors
-    /// [`BootstrapError`]: nobody is known, or nobody answered.
+    /// [`BootstrapError::NoAnswer`] if nobody answered; [`BootstrapError::Query`] if nobody is known, or for another
+    /// [`QueryError`]. Each says what to do.
     pub async fn bootstrap(&self) -> Result<BootstrapOk, BootstrapError> {
         match self.query(Command::Bootstrap).await {
             Ok(QueryResult::Bootstrap(result)) => result,
@@ -134,8 +135,8 @@ impl Client {
     /// Searches a peer and its addresses, as far as they are known; [`locate`](Self::locate) tells how sure they are.
     ///
     /// # Errors
-    /// [`FindPeerError::NotFound`] if the search ended and nobody knew an address of the peer; others if it could not
-    /// be made.
+    /// [`FindPeerError::NotFound`] if the search ended and nobody knew an address of the peer, [`FindPeerError::NoAnswer`]
+    /// if nobody answered, [`FindPeerError::Query`] if it could not be made. Each says what to do.
     pub async fn find_peer(&self, peer: PeerId) -> Result<PeerInfo, FindPeerError> {
         self.locate(peer).await.map(|FindPeerOk { peer, .. }| peer)
     }
@@ -144,7 +145,7 @@ impl Client {
     /// that it was there within the last 24 hours.
     ///
     /// # Errors
-    /// [`FindPeerError`], as of [`find_peer`](Self::find_peer).
+    /// Each [`FindPeerError`], as of [`find_peer`](Self::find_peer).
     pub async fn locate(&self, peer: PeerId) -> Result<FindPeerOk, FindPeerError> {
         match self.query(Command::FindPeer { peer }).await {
             Ok(QueryResult::FindPeer(result)) => result,
@@ -155,7 +156,8 @@ impl Client {
     /// Searches the `k` peers closest to the hash of `key`, nearest first.
     ///
     /// # Errors
-    /// [`GetClosestPeersError`], which carries the peers that were reached.
+    /// [`GetClosestPeersError::EmptyKey`] if there are no bytes, [`GetClosestPeersError::NoAnswer`] if nobody answered, and
+    /// [`GetClosestPeersError::Query`], which carries the peers that were reached. Each says what to do.
     pub async fn closest_peers(
         &self,
         key: impl Into<Vec<u8>>,
@@ -166,7 +168,8 @@ impl Client {
     /// Searches the `k` peers closest to the hash of `key` as precisely as is asked for, and tells what it has cost.
     ///
     /// # Errors
-    /// [`GetClosestPeersError`], which carries the peers that were reached.
+    /// [`GetClosestPeersError::EmptyKey`] if there are no bytes, [`GetClosestPeersError::NoAnswer`] if nobody answered, and
+    /// [`GetClosestPeersError::Query`], which carries the peers that were reached. Each says what to do.
     pub async fn lookup(
         &self,
         key: impl Into<Vec<u8>>,
@@ -185,7 +188,8 @@ impl Client {
     /// Asks one peer for a sign of life, connected or not.
     ///
     /// # Errors
-    /// [`PingError::Failed`] with the reason if the peer did not answer.
+    /// [`PingError::Failed`] with the reason if the peer did not answer, [`PingError::Query`] if it could not be asked. Each
+    /// says what to do.
     pub async fn ping(&self, peer: PeerId) -> Result<PingOk, PingError> {
         match self.query(Command::Ping { peer }).await {
             Ok(QueryResult::Ping(result)) => result,
@@ -193,10 +197,12 @@ impl Client {
         }
     }
 
-    /// Connects to an address and makes whoever is there a seed, whose id is returned.
+    /// Connects to an address and makes the peer that is there a seed, whose id is returned.
     ///
     /// # Errors
-    /// [`ConnectError`] if nobody was reached.
+    /// Each [`ConnectError`], which says what to do: [`ConnectError::Address`] if the address was not tried,
+    /// [`ConnectError::NotServing`] if the peer that is there is a seed now but does not serve this node,
+    /// [`ConnectError::Query`] if it could not begin, and the others if no peer was reached.
     pub async fn connect(&self, address: Multiaddr) -> Result<PeerId, ConnectError> {
         match self.query(Command::Connect { address: address.clone() }).await {
             Ok(QueryResult::Connect(result)) => result.map(|ConnectOk { peer, .. }| peer),
@@ -204,7 +210,8 @@ impl Client {
         }
     }
 
-    /// Stores a value here and at the `k` closest peers to its key, and puts it anew until it is removed.
+    /// Stores a value here and at the closest peers to its key, `k` unless [fewer](crate::Config::with_replication_factor)
+    /// are configured, and puts it anew until it is removed.
     ///
     /// Returns what became of each peer, when most of them have stored it.
     ///
@@ -216,7 +223,8 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// [`PutRecordError`], which says what became of each peer.
+    /// [`PutRecordError::Invalid`], [`PutRecordError::Store`], [`PutRecordError::QuorumFailed`] and
+    /// [`PutRecordError::Query`], of which the last two say what became of each peer, and each what to do.
     pub async fn put(
         &self,
         key: impl Into<RecordKey>,
@@ -225,10 +233,12 @@ impl Client {
         self.put_record(Record::new(key, value), Quorum::Majority).await
     }
 
-    /// Stores a record here and at the `k` closest peers to its key, so many of whom must have stored it.
+    /// Stores a record here and at the closest peers to its key, `k` unless [fewer](crate::Config::with_replication_factor)
+    /// are configured, so many of whom must have stored it.
     ///
     /// # Errors
-    /// [`PutRecordError`], which says what became of each peer.
+    /// [`PutRecordError::Invalid`], [`PutRecordError::Store`], [`PutRecordError::QuorumFailed`] and
+    /// [`PutRecordError::Query`], of which the last two say what became of each peer, and each what to do.
     pub async fn put_record(&self, record: Record, quorum: Quorum) -> Result<PutReport, PutRecordError> {
         self.put_by(record.key.clone(), Command::PutRecord { record, copies: None, quorum }).await
     }
@@ -237,7 +247,8 @@ impl Client {
     /// [`put_record`](Self::put_record). When it is put anew it is at as many as are configured.
     ///
     /// # Errors
-    /// [`PutRecordError`], which says what became of each peer.
+    /// [`PutRecordError::Invalid`], [`PutRecordError::Store`], [`PutRecordError::QuorumFailed`] and
+    /// [`PutRecordError::Query`], of which the last two say what became of each peer, and each what to do.
     pub async fn put_record_to_n_closest(
         &self,
         record: Record,
@@ -250,7 +261,8 @@ impl Client {
     /// Stores a record at some peers, and not here.
     ///
     /// # Errors
-    /// [`PutRecordError`], which says what became of each peer.
+    /// [`PutRecordError::Invalid`], [`PutRecordError::QuorumFailed`] and [`PutRecordError::Query`], of which the last two say
+    /// what became of each peer, and each what to do.
     pub async fn put_record_to(
         &self,
         record: Record,
@@ -271,7 +283,7 @@ impl Client {
     /// Does what [`put`](Self::put) does, and waits for nothing. Whether it succeeds nobody is told.
     ///
     /// # Errors
-    /// [`ClientError`] if the call cannot be left.
+    /// [`ClientError::Closed`] and [`ClientError::Busy`], if the call cannot be left: each says whether to call again.
     pub fn try_put(&self, key: impl Into<RecordKey>, value: impl Into<Bytes>) -> Result<(), ClientError> {
         let (record, copies) = (Record::new(key, value), None);
         let command = Command::PutRecord { record, copies, quorum: Quorum::One };
@@ -294,7 +306,9 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// [`GetRecordError::NotFound`] if none of the closest peers has one; others if it could not be searched.
+    /// [`GetRecordError::NotFound`] if none of the closest peers has one, [`GetRecordError::NoAnswer`] if nobody answered,
+    /// [`GetRecordError::Invalid`] if no record can have the key, [`GetRecordError::Query`] if it could not be searched.
+    /// Each says what to do.
     pub async fn get(&self, key: impl Into<RecordKey>) -> Result<Record, GetRecordError> {
         self.get_with(key, Quorum::One).await
     }
@@ -302,7 +316,7 @@ impl Client {
     /// Searches the record of a key until so many agree on the best of those that were found.
     ///
     /// # Errors
-    /// [`GetRecordError::QuorumFailed`] if too few agree; [`GetRecordError::NotFound`] if none of the closest peers has one.
+    /// [`GetRecordError::QuorumFailed`] if too few agree, which carries the records; else as of [`get`](Self::get).
     pub async fn get_with(
         &self,
         key: impl Into<RecordKey>,
@@ -321,7 +335,8 @@ impl Client {
 
     /// Searches the record of a key at all of the closest peers: returns each valid one with its peer, as they come.
     ///
-    /// Dropping the stream ends the search. The last item is an error if none was found.
+    /// Dropping the stream ends the search. The last item is an error, as of [`get`](Self::get), if none was found or the
+    /// search ended early.
     pub fn get_all(
         &self,
         key: impl Into<RecordKey>,
@@ -341,7 +356,8 @@ impl Client {
     /// Stores a record here and nowhere else; see [`Behaviour::store_local`](crate::Behaviour::store_local).
     ///
     /// # Errors
-    /// [`PutRecordError::Store`] with what keeps it from being stored.
+    /// [`PutRecordError::Store`] with what keeps it from being stored, also if it is not valid; [`PutRecordError::Query`] if
+    /// the call was not carried out. Each says what to do.
     pub async fn store_local(&self, record: Record) -> Result<(), PutRecordError> {
         let key = record.key.clone();
         match self.ask(|reply| ClientCommand::StoreLocal(record, reply)).await {
@@ -353,7 +369,8 @@ impl Client {
     /// Removes a record from this node's store, and puts it no more. Others keep it until it ends there.
     ///
     /// # Errors
-    /// [`PutRecordError::Store`] if this node's store cannot.
+    /// [`PutRecordError::Store`] if this node's store cannot, [`PutRecordError::Query`] if the call was not carried out:
+    /// call again.
     pub async fn remove(&self, key: impl Into<RecordKey>) -> Result<(), PutRecordError> {
         let key = key.into();
         match self.ask(|reply| ClientCommand::RemoveRecord(key.clone(), reply)).await {
@@ -365,7 +382,8 @@ impl Client {
     /// Asks one peer for the peers closest to the hash of `key`, without a search.
     ///
     /// # Errors
-    /// [`AskPeerError::Failed`] with the reason if the peer did not answer.
+    /// [`AskPeerError::Failed`] with the reason if the peer did not answer, [`AskPeerError::EmptyKey`] if there are no
+    /// bytes, [`AskPeerError::Query`] if it could not be asked. Each says what to do.
     pub async fn find_node_at(
         &self,
         peer: PeerId,
@@ -377,7 +395,8 @@ impl Client {
     /// Asks one peer for the record of a key, without a search.
     ///
     /// # Errors
-    /// [`AskPeerError::Failed`] with the reason if the peer did not answer.
+    /// [`AskPeerError::Failed`] with the reason if the peer did not answer, [`AskPeerError::EmptyKey`] if there are no
+    /// bytes, [`AskPeerError::Query`] if it could not be asked. Each says what to do.
     pub async fn get_record_at(
         &self,
         peer: PeerId,
@@ -408,7 +427,7 @@ impl Client {
     /// Returns a picture of the routing table.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// Each [`ClientError`], which says whether to call again.
     pub async fn routing_table(&self) -> Result<TableSnapshot, ClientError> {
         self.ask(ClientCommand::RoutingTable).await
     }
@@ -416,7 +435,7 @@ impl Client {
     /// Returns the number of peers in the routing table; 0 means that the node is not part of a network.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// Each [`ClientError`], which says whether to call again.
     pub async fn peer_count(&self) -> Result<usize, ClientError> {
         self.ask(ClientCommand::PeerCount).await
     }
@@ -425,7 +444,7 @@ impl Client {
     /// store, streams and bytes, and how late it was.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// Each [`ClientError`], which says whether to call again.
     ///
     /// ```no_run
     /// # async fn example(client: libp2p_kademlia::Client) -> Result<(), libp2p_kademlia::ClientError> {
@@ -445,7 +464,7 @@ impl Client {
     /// Adds an address of a peer; see [`Behaviour::add_address`].
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// Each [`ClientError`], which says whether to call again.
     pub async fn add_address(&self, peer: PeerId, address: Multiaddr) -> Result<RoutingUpdate, ClientError> {
         let added = self.ask(|reply| ClientCommand::AddAddress(peer, address, reply)).await?;
         Ok(added.unwrap_or(RoutingUpdate::Failed))
@@ -454,7 +473,8 @@ impl Client {
     /// Adds an address of a peer, and says why it cannot be used; see [`Behaviour::try_add_address`].
     ///
     /// # Errors
-    /// [`AddAddressError`].
+    /// [`AddAddressError::Address`] if the address cannot be used, [`AddAddressError::Client`] if the call brought no
+    /// result. Each says what to do.
     pub async fn try_add_address(
         &self,
         peer: PeerId,
@@ -466,7 +486,7 @@ impl Client {
     /// Sets whether the node serves others; see [`Behaviour::set_mode`].
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// Each [`ClientError`], which says whether to call again.
     pub async fn set_mode(&self, mode: Option<Mode>) -> Result<(), ClientError> {
         self.ask(|reply| ClientCommand::SetMode(mode, reply)).await
     }
@@ -476,7 +496,7 @@ impl Client {
     /// Given to [`import_peers`](Self::import_peers) of the restarted node, they let it join without its bootstrap node.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// Each [`ClientError`], which says whether to call again.
     pub async fn export_peers(&self) -> Result<Vec<PeerInfo>, ClientError> {
         self.ask(ClientCommand::ExportPeers).await
     }
@@ -484,7 +504,7 @@ impl Client {
     /// Adds peers that an earlier run exported, as seeds. Returns how many were taken.
     ///
     /// # Errors
-    /// [`ClientError`].
+    /// Each [`ClientError`], which says whether to call again.
     pub async fn import_peers(&self, peers: Vec<PeerInfo>) -> Result<usize, ClientError> {
         self.ask(|reply| ClientCommand::ImportPeers(peers, reply)).await
     }

@@ -89,7 +89,7 @@ impl Config {
     /// Starts from the defaults, for a network of the given protocol name.
     ///
     /// # Errors
-    /// [`ConfigError::ProtocolName`] if the name does not begin with a slash.
+    /// [`ConfigError::ProtocolName`] if the name does not begin with a slash: give one that does.
     pub fn new(protocol_name: impl AsRef<str>) -> Result<Self, ConfigError> {
         let config = Self { protocol_name: protocol_name.as_ref().into(), ..Self::default() };
         config.check_name()?;
@@ -170,8 +170,8 @@ impl Config {
     /// Sets how many of the closest peers hold a record or are told of a provider, and are asked for them: at most `k`.
     ///
     /// Fewer cost less, and what they hold is lost sooner. Buckets, answers and searches for the closest peers stay at `k`. All
-    /// nodes of a network should agree: whoever holds a record puts it anew at as many as he is configured for. Default: `k`
-    /// (`spec`, "Replication parameter").
+    /// nodes of a network should agree: a holder of a record puts it anew at as many as it is configured for itself. Default:
+    /// `k` (`spec`, "Replication parameter").
     #[must_use]
     pub fn with_replication_factor(mut self, peers: NonZeroU8) -> Self {
         self.routing.replication_factor = Some(peers);
@@ -198,11 +198,11 @@ impl Config {
     /// Sets for how long a peer may be silent before it is probed, and challenged by a newcomer.
     ///
     /// Less finds dead peers sooner; each peer of the table costs a request in that time. Default: 12 minutes, with which
-    /// some 2 % of the entries are stale where nodes stay for 10,000 s on average, at less than a thousand requests an hour
+    /// some 2 % of the entries are stale where nodes stay for 10,000 s on average, at some thousand requests an hour
     /// (`tests/sim/golden/churn-day.txt`). At least 10 seconds.
     ///
     /// # Errors
-    /// [`ConfigError::TooShort`] if it is shorter.
+    /// [`ConfigError::TooShort`] if it is shorter: give the least at least, which the error names.
     pub fn with_grace_period(mut self, grace: Duration) -> Result<Self, ConfigError> {
         self.routing.grace_period = least::GRACE_PERIOD.span(grace)?;
         Ok(self)
@@ -259,7 +259,7 @@ impl Config {
     /// At least 100 ms.
     ///
     /// # Errors
-    /// [`ConfigError::TooShort`] if it is shorter.
+    /// [`ConfigError::TooShort`] if it is shorter: give the least at least, which the error names.
     pub fn with_query_timeout(mut self, timeout: Duration) -> Result<Self, ConfigError> {
         self.lookups.query_timeout = least::QUERY_TIMEOUT.span(timeout)?;
         Ok(self)
@@ -270,7 +270,8 @@ impl Config {
     /// At least 100 ms.
     ///
     /// # Errors
-    /// [`ConfigError::TooShort`] if it is shorter, [`ConfigError::SoftTimeouts`] if a soft timeout could be longer.
+    /// [`ConfigError::TooShort`] if it is shorter, [`ConfigError::SoftTimeouts`] if a soft timeout could be longer: set the
+    /// soft timeout first, or all by a [`ConfigBuilder`].
     pub fn with_request_timeout(mut self, timeout: Duration) -> Result<Self, ConfigError> {
         self.lookups.request_timeout = least::REQUEST_TIMEOUT.span(timeout)?;
         self.checked()
@@ -363,7 +364,7 @@ impl Config {
     /// Default: 10 minutes (`spec`, "Bootstrap process"). At least 10 seconds.
     ///
     /// # Errors
-    /// [`ConfigError::TooShort`] if it is shorter.
+    /// [`ConfigError::TooShort`] if it is shorter: give the least at least, which the error names.
     pub fn with_refresh_interval(mut self, interval: Option<Duration>) -> Result<Self, ConfigError> {
         self.routing.refresh_interval = least::REFRESH_INTERVAL.interval(interval)?;
         Ok(self)
@@ -409,7 +410,7 @@ impl Config {
     /// (`go-libp2p-kad-dht`). At least 100 ms, or streams would end before what is asked on them arrives.
     ///
     /// # Errors
-    /// [`ConfigError::TooShort`] if it is shorter.
+    /// [`ConfigError::TooShort`] if it is shorter: give the least at least, which the error names.
     pub fn with_inbound_idle_timeout(mut self, timeout: Duration) -> Result<Self, ConfigError> {
         self.limits.inbound_idle_timeout = least::INBOUND_IDLE_TIMEOUT.span(timeout)?;
         Ok(self)
@@ -421,7 +422,7 @@ impl Config {
     /// swarm negotiates lazily. Default: 30 seconds. At least 100 ms.
     ///
     /// # Errors
-    /// [`ConfigError::TooShort`] if it is shorter.
+    /// [`ConfigError::TooShort`] if it is shorter: give the least at least, which the error names.
     pub fn with_outbound_idle_timeout(mut self, timeout: Duration) -> Result<Self, ConfigError> {
         self.limits.outbound_idle_timeout = least::OUTBOUND_IDLE_TIMEOUT.span(timeout)?;
         Ok(self)
@@ -431,7 +432,7 @@ impl Config {
     /// At least 100 ms.
     ///
     /// # Errors
-    /// [`ConfigError::TooShort`] if it is shorter.
+    /// [`ConfigError::TooShort`] if it is shorter: give the least at least, which the error names.
     pub fn with_stream_timeout(mut self, timeout: Duration) -> Result<Self, ConfigError> {
         self.limits.stream_timeout = least::STREAM_TIMEOUT.span(timeout)?;
         Ok(self)
@@ -449,10 +450,10 @@ impl Config {
         self
     }
 
-    /// Sets how many bytes of answers may wait to be written on all connections; beyond it nobody is read from for whom
+    /// Sets how many bytes of answers may wait to be written on all connections; beyond it no connection is read from on which
     /// an answer waits.
     ///
-    /// Whoever reads his answers is served even then, one request at a time, so that it may be exceeded by one answer for
+    /// A peer that reads its answers is served even then, one request at a time, so that it may be exceeded by one answer for
     /// each connection. Default: 64 MiB, 256 connections that hold all they may.
     #[must_use]
     pub fn with_max_node_buffer(mut self, bytes: NonZeroUsize) -> Self {

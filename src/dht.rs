@@ -57,7 +57,7 @@ use view::Parts;
 
 /// A Kademlia node as a pure state machine.
 ///
-/// The swarm's [`Behaviour`](crate::Behaviour) drives it, and so can anybody who has another transport or encoding: it
+/// The swarm's [`Behaviour`](crate::Behaviour) drives it, and so can an application that has another transport or encoding: it
 /// names no swarm, stream or runtime.
 ///
 /// # How to drive it
@@ -301,8 +301,8 @@ impl<S: RecordStore> Dht<S> {
 
     /// Brings everything to where only time or the outside can move it.
     ///
-    /// Ends, since each turn uses up an outcome, a step of a query, a stranger, a probe or somebody who was reported, all of
-    /// which are bounded.
+    /// Ends, since each turn uses up an outcome, the event of a blocked peer, a step of a query, a stranger, a probe, a
+    /// reported peer, or something to be put, handed over or announced, all of which are bounded.
     fn advance(&mut self, now: Instant) {
         loop {
             while let Some(Entered { peer, key }) = self.upkeep.next_entered() {
@@ -420,7 +420,7 @@ impl<S: RecordStore> Dht<S> {
         now.instant
     }
 
-    /// Whatever depends on the wall clock is computed anew, and whoever may be gone is asked.
+    /// Whatever depends on the wall clock is computed anew, and each peer that may be gone is asked.
     ///
     /// # What a jump means
     /// Ends are times of the wall clock: what has ended by it is gone, whether the machine has slept or the clock was wrong.

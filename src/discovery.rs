@@ -62,7 +62,7 @@ impl Drop for Advertisement {
 }
 
 impl Client {
-    /// Advertises this node under a name, until what is returned is dropped. Whoever [`discovers`](Self::discover) the name
+    /// Advertises this node under a name, until what is returned is dropped. A node that [`discovers`](Self::discover) the name
     /// finds it.
     ///
     /// Returns when enough peers have been told, or when it is clear that this takes longer: the node goes on trying then,
@@ -81,8 +81,9 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// [`AddProviderError::Store`] if as many keys are advertised as may be; [`QueryError::Closed`] if the swarm is gone,
-    /// [`QueryError::Busy`] if too many calls wait.
+    /// [`AddProviderError::Store`] if as many keys are advertised as may be, 65,536: drop another.
+    /// [`AddProviderError::Query`] with [`QueryError::Closed`] if the swarm is gone, or with [`QueryError::Busy`] if too
+    /// many calls wait: each says what to do.
     ///
     /// # Spec
     /// As go-libp2p's routing discovery.

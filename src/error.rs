@@ -21,10 +21,11 @@ pub use store::StoreError;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// A protocol name must begin with a slash: put one before it.
+    /// The protocol name does not begin with a slash: give one that does.
     #[error("the protocol name `{0}` does not begin with a slash")]
     ProtocolName(String),
-    /// The least soft timeout is longer than the greatest, or the greatest longer than the request timeout: order them.
+    /// The least soft timeout is longer than the greatest, or the greatest longer than the request timeout: set them in this
+    /// order.
     #[error("soft timeouts must be ordered and not longer than the request timeout")]
     SoftTimeouts,
     /// A duration is shorter than it may be: the node would do nothing else. Give at least the `least`.
@@ -35,7 +36,8 @@ pub enum ConfigError {
         /// The least that it may be.
         least: Duration,
     },
-    /// Several things are wrong, at least two, each of another kind or of another value: all must be set right.
+    /// Several things are wrong, at least two, each of another kind or of another value: correct all of them, each as its
+    /// own variant says.
     #[error("{}", several(.0))]
     Several(Vec<ConfigError>),
 }
@@ -48,17 +50,20 @@ fn several(errors: &[ConfigError]) -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestError {
-    /// No address of the peer is known. Not the peer's fault: add one, or search the peer.
+    /// No address of the peer is known. Not the peer's fault: [add](crate::Behaviour::add_address) one, or
+    /// [search](crate::Behaviour::find_peer) the peer.
     #[error("no address of the peer is known")]
     NoAddresses,
-    /// This node refused to dial: a limit of its own, its own id, an aborted attempt. Not the peer's fault: see what
-    /// the program allows.
+    /// This node refused to dial: a limit or a block list of its program, its own id, an aborted attempt. Not the peer's
+    /// fault: check what the program allows.
     #[error("this node refused to dial the peer")]
     DialRefused,
     /// The peer could not be reached at any of its addresses: it is off, or they are old. Try again later.
     #[error("the peer could not be reached")]
     Unreachable,
-    /// The peer failed lately and is not tried again yet. Not counted as another failure: wait for some minutes.
+    /// The peer failed lately, or the program blocks it, and a search does not try it again yet. Not counted as another
+    /// failure: wait, for 5 seconds after a first failure and twice as long after each further one, up to 10 minutes (a
+    /// blocked peer: 10 minutes to a day); or [ping](crate::Behaviour::ping) it, which is tried at once.
     #[error("the peer failed lately and is not tried again yet")]
     BackedOff,
     /// No answer came within the request timeout. Ask others, or the peer again later.
@@ -71,17 +76,19 @@ pub enum RequestError {
     /// another.
     #[error("the peer ended the stream")]
     StreamEnded,
-    /// The peer does not speak the protocol, or no longer: it is a client, or its protocol has another name. Make it a server.
+    /// The peer does not speak the protocol, or no longer: it is a client, or its protocol has another name. Set it to be a
+    /// server, or give both the same protocol name.
     #[error("the peer does not speak the protocol (is it a client?)")]
     Unsupported,
-    /// The peer would not store what it was sent: it ended the stream, or has another value. Not a failure of the peer: put
-    /// what its validators take, or at others.
+    /// The peer would not store what it was sent: it ended the stream, or has another value. Not a failure of the peer: send
+    /// what its validators take and it has room for, or send it to others.
     #[error("the peer refused")]
     Refused,
     /// The answer could not be read, or belongs to another request. The peer is broken: ask another.
     #[error("the answer does not fit the request")]
     BadAnswer,
-    /// Too many requests wait for this peer or for a dial. Not the peer's fault: ask less at once.
+    /// Too many requests wait for this peer or for a dial: 1,024 for a peer. Not the peer's fault: ask less at once, or try
+    /// again later.
     #[error("too many requests are waiting")]
     Overloaded,
     /// It was to be told where this node is, which has no address that the peer could use. Not the peer's fault:
@@ -110,23 +117,24 @@ impl RequestError {
     }
 }
 
-/// Neither the routing table has an entry nor is there a seed: nobody can be asked.
+/// Neither the routing table has an entry nor is there a seed: nobody can be asked. [Add](crate::Behaviour::add_address) the
+/// address of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no peer is known: add the address of one")]
 pub struct NoKnownPeers();
 
-/// Why a call of a [`Client`](crate::Client) was not carried out.
+/// Why a call of a [`Client`](crate::Client) brought no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// The swarm is gone, and with it the node: make a client of another.
+    /// The swarm is gone, and with it the node: use a client of another.
     #[error("the swarm is gone, and the node with it")]
     Closed,
     /// Too many calls wait for the swarm to be polled. Poll it, and call again.
     #[error("1,024 calls wait for the swarm to be polled, and none more may")]
     Busy,
-    /// The time that [`with_deadline`](crate::Client::with_deadline) gives each call was up. Poll the swarm,
-    /// and call again.
+    /// The time that [`with_deadline`](crate::Client::with_deadline) gives each call was up. Poll the swarm, and call again;
+    /// this call is carried out all the same when the swarm is polled.
     #[error("the swarm has not answered in time: is it polled?")]
     Timeout,
 }

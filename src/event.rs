@@ -70,19 +70,19 @@ pub(crate) enum Notice {
 pub enum InboundRequest {
     /// A sign of life was asked for.
     Ping {
-        /// Who asked.
+        /// The requester.
         source: PeerId,
     },
     /// The peers closest to a key were asked for.
     FindNode {
-        /// Who asked.
+        /// The requester.
         source: PeerId,
         /// How many peers were named.
         num_closer_peers: usize,
     },
     /// Providers were asked for.
     GetProvider {
-        /// Who asked.
+        /// The requester.
         source: PeerId,
         /// How many closer peers were named.
         num_closer_peers: usize,
@@ -91,7 +91,7 @@ pub enum InboundRequest {
     },
     /// A record was asked for.
     GetRecord {
-        /// Who asked.
+        /// The requester.
         source: PeerId,
         /// How many closer peers were named.
         num_closer_peers: usize,
@@ -100,7 +100,7 @@ pub enum InboundRequest {
     },
     /// A record was to be stored.
     PutRecord {
-        /// Who asked.
+        /// The requester.
         source: PeerId,
         /// The key of the record.
         key: RecordKey,

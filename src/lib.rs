@@ -1,4 +1,4 @@
-//! A Kademlia DHT for libp2p: peer discovery, and routing to whoever is closest to a key.
+//! A Kademlia DHT for libp2p: peer discovery, and routing to the peers closest to a key.
 //!
 //! It speaks `/ipfs/kad/1.0.0`, or a protocol name of your own, with every other implementation. Add a [`Behaviour`] to
 //! your swarm, beside `identify`, and that is all the wiring there is:
@@ -29,7 +29,7 @@
 //! ```
 //!
 //! # A tour
-//! 1. **Find each other**: [`Client::advertise`] a name and [`Client::discover`] who else does; below them lie
+//! 1. **Find each other**: [`Client::advertise`] a name and [`Client::discover`] the other nodes that do; below them lie
 //!    [`Client::provide`] and [`Client::providers`].
 //! 2. **Keep values**: [`Client::put`] and [`Client::get`]; a [`Validator`](validate::Validator) says which are valid and
 //!    which of two stands. A [`RecordStore`](store::RecordStore) keeps those of others: [`MemoryStore`](store::MemoryStore),
@@ -41,8 +41,8 @@
 //!    ([`config::Routing`], [`config::Lookups`], [`config::Records`], [`config::Providers`], [`config::Limits`]).
 //! 5. **Simulate**: `sim` runs thousands of real nodes on virtual time (feature `simulator`).
 //! 6. **Drive it yourself**: [`dht::Dht`] is the protocol itself: one pure, deterministic state machine without I/O, clock or
-//!    entropy, for whoever has another transport or encoding. [`wire`] turns bytes into messages and back; [`routing`] is the
-//!    routing table, usable alone.
+//!    entropy, for applications with another transport or encoding. [`wire`] turns bytes into messages and back; [`routing`] is
+//!    the routing table, usable alone.
 //!
 //! # Features
 //! None is on by default. `redb`: `store::Redb`. `ipns`: `validate::Ipns`. `serde`: [`RecordKey`] can be serialized.

@@ -35,7 +35,7 @@ pub struct SentRecord {
     pub key: RecordKey,
     /// The value.
     pub value: Bytes,
-    /// Who published the record first (rust-libp2p only; an id that cannot be read counts as absent).
+    /// The peer that published the record first (rust-libp2p only; an id that cannot be read counts as absent).
     pub publisher: Option<PeerId>,
     /// How long the record still lasts, in whole seconds (rust-libp2p only).
     pub ttl: Option<Duration>,
@@ -97,7 +97,7 @@ pub enum Request {
     AddProvider {
         /// The key of the content; never empty.
         key: RecordKey,
-        /// Who provides; only an entry that names the sender counts. Never empty.
+        /// The providers; only an entry that names the sender counts. Never empty.
         providers: Vec<KadPeer>,
     },
 }
@@ -117,7 +117,14 @@ impl Request {
 
     /// Returns whether an answer is to be awaited: of all but ADD_PROVIDER.
     pub const fn is_answered(&self) -> bool {
-        !matches!(self, Self::AddProvider { .. })
+        match self {
+            Self::Ping
+            | Self::FindNode { .. }
+            | Self::GetValue { .. }
+            | Self::PutValue { .. }
+            | Self::GetProviders { .. } => true,
+            Self::AddProvider { .. } => false,
+        }
     }
 }
 
@@ -176,19 +183,22 @@ impl Response {
     ///
     /// Answers carry no number, so a stream that is off by one would give every asker a stranger's answer.
     pub fn answers(&self, request: &Request) -> bool {
-        match (request, self) {
-            (Request::Ping, Self::Pong) | (Request::FindNode { .. }, Self::FindNode { .. }) => true,
-            (Request::GetValue { key: asked }, Self::GetValue { key, record, .. }) => {
+        match self {
+            Self::Pong => matches!(request, Request::Ping),
+            Self::FindNode { .. } => matches!(request, Request::FindNode { .. }),
+            Self::GetValue { key, record, .. } => {
+                let Request::GetValue { key: asked } = request else { return false };
                 key.as_ref().is_none_or(|key| key == asked)
                     && record.as_ref().is_none_or(|record| record.key == *asked)
             }
-            (Request::PutValue { record }, Self::PutValue { key, value }) => {
+            Self::PutValue { key, value } => {
+                let Request::PutValue { record } = request else { return false };
                 record.key == *key && value.as_ref().is_none_or(|value| *value == record.value)
             }
-            (Request::GetProviders { key: asked }, Self::GetProviders { key, .. }) => {
+            Self::GetProviders { key, .. } => {
+                let Request::GetProviders { key: asked } = request else { return false };
                 key.as_ref().is_none_or(|key| key == asked)
             }
-            (_, _) => false,
         }
     }
 }

@@ -112,7 +112,7 @@ pub struct Record {
     pub key: RecordKey,
     /// The value.
     pub value: Bytes,
-    /// Who published the record first, as far as anybody said; of one that came to its holder without, who sent it.
+    /// The peer that published the record first, as far as any peer said; of one that came to its holder without, the sender.
     pub publisher: Option<PeerId>,
     /// When the record ends; `None` means that nobody set an end.
     pub expires: Option<SystemTime>,
@@ -130,7 +130,7 @@ impl Record {
     }
 }
 
-/// A record, and who had it.
+/// A record, and the peer that had it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerRecord {
     /// The peer; `None` if it is this node.
@@ -175,7 +175,7 @@ impl Quorum {
 pub struct ProviderRecord {
     /// The key of the content.
     pub key: RecordKey,
-    /// Who provides it.
+    /// The provider.
     pub provider: PeerId,
     /// When the statement ends; `None` means that nobody set an end.
     pub expires: Option<SystemTime>,

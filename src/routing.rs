@@ -1,11 +1,11 @@
-//! The routing table and the machines that keep it: who is in, who waits, who is doubted, what is to be looked up.
+//! The routing table and the machines that keep it: which peers are in, wait or are doubted, what is to be looked up.
 //!
 //! Knows keys, peer ids, addresses as opaque lists, and time as an argument. Never hashes, never asks anybody: each
 //! machine says what it wants as a value, and is told what came of it.
 //!
 //! | machine | decides |
 //! |---|---|
-//! | [`Table`] | who is in a bucket, who waits for a place, who is handed out |
+//! | [`Table`] | which peers are in a bucket, which wait for a place, which are handed out |
 //! | [`Probe`] | which peer of the table is to be asked whether it still lives |
 //! | `Admission` | which stranger is to be asked whether it is a server |
 //! | `Refresh` | which bucket is to be looked up |

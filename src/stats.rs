@@ -1,6 +1,6 @@
 //! Statistics: what a node has done since it began, and what it holds now, as plain numbers.
 //!
-//! Knows kinds of messages and of errors. Each machine counts what it alone knows; who asks for all of it adds it up.
+//! Knows kinds of messages and of errors. Each machine counts what it alone knows; the caller that asks for all adds it up.
 
 mod by_message_type;
 mod histogram;
@@ -208,7 +208,7 @@ groups! {
         gauge application_waiting: u64,
     }
 
-    /// Queries, by who has asked.
+    /// Queries, by their origin.
     Queries {
         /// Those of the application.
         group application: QueryCosts,
@@ -330,7 +330,7 @@ groups! {
     DialFailures {
         /// Nobody was there.
         counter unreachable: u64,
-        /// Somebody else was.
+        /// Another peer was.
         counter wrong_peer: u64,
         /// This node itself was.
         counter own: u64,
@@ -352,7 +352,7 @@ groups! {
         gauge records: u64,
         /// Bytes of their keys and values.
         gauge record_bytes: u64,
-        /// Statements of who provides what, this node's and others'.
+        /// Provider records, this node's and others'.
         gauge provider_records: u64,
         /// Records that had to make way for others.
         counter evicted: u64,

@@ -31,7 +31,7 @@ pub use redb::Redb;
 #[cfg(all(test, feature = "redb"))]
 pub(crate) use redb::tests::disk::Disk;
 
-/// Who wants something stored.
+/// The sender that wants something stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Source {
     /// The peer.
@@ -46,33 +46,41 @@ pub struct Source {
 /// The outcome of using a store.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a store did not do what it was asked.
+/// Why a store did not do what it was asked, by the stores of this crate; one of the application's own may mean something
+/// else by a variant.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The store holds as many records as it may, or as many bytes of them: of all, of one IP group or of one peer.
+    /// The store holds as many records as it may, or as many bytes of them: of all, of one IP group or of one peer. Remove
+    /// some of the node's own, or raise [`max_records`](Limits::max_records) or [`max_bytes`](Limits::max_bytes); for what
+    /// others want stored there is nothing to do, and they are refused.
     #[error(
         "the store cannot hold any more records: at most {records} records of {bytes} bytes, of one network fewer"
     )]
     MaxRecords {
-        /// How many records it may hold in all.
+        /// How many records of others it may hold in all, and as many of the node's own.
         records: usize,
-        /// How many bytes they may have together.
+        /// How many bytes those of others may have together, and those of the node.
         bytes: usize,
     },
-    /// The store holds as many provider records, or keys of them, as it may: of all or of one IP group.
+    /// The store holds as many provider records, or keys of them, as it may: of all or of one IP group; or this node
+    /// advertises as many keys as it may, 65,536. Remove some of the node's own, or raise the bounds in [`ProviderLimits`];
+    /// for what others provide there is nothing to do, and it is not kept.
     #[error("the store cannot hold any more provider records: at most {most}, of one network fewer")]
     MaxProvidedKeys {
-        /// How many it may hold in all.
+        /// How many of this kind there may be in all.
         most: usize,
     },
-    /// The key has as many providers as it may, of all or of one IP group.
+    /// The key has as many providers as it may, of all or of one IP group. Raise
+    /// [`max_per_key`](ProviderLimits::max_per_key), or leave it: there is nothing to do, since those that are kept are
+    /// found.
     #[error("the key cannot have any more providers: at most {most}, of one network fewer")]
     MaxProviders {
         /// How many it may have in all.
         most: usize,
     },
-    /// The value is longer than the store takes.
+    /// The value is longer than the store takes: give a shorter one, or raise [`max_value_bytes`](Limits::max_value_bytes),
+    /// here and at those who are to hold it.
     #[error("the value is too large to be stored: {bytes} bytes of at most {most}")]
     ValueTooLarge {
         /// How many bytes it has.
@@ -80,13 +88,16 @@ pub enum Error {
         /// How many it may have.
         most: usize,
     },
-    /// More was changed than the disk takes; as soon as it has caught up the store takes more.
+    /// More was changed than the disk takes, and as soon as it has caught up the store takes more: try again a little later.
+    /// If it comes often, use a faster disk or, with `Redb`, raise its `with_max_queued`.
     #[error("the store cannot take any more before the disk has taken what was changed last")]
     Busy,
-    /// The record is not valid.
+    /// The record is not valid, by a validator or by the rules that hold for all: its key has no bytes or too many, it has
+    /// ended, it says what only this node may. See the reason, and correct the record or the key.
     #[error("the record is not valid: {0}")]
     Invalid(#[from] InvalidRecord),
-    /// What lies beneath the store failed.
+    /// What lies beneath the store failed; of a store on disk the error names the file. Check the path, who may write there,
+    /// and the room on the disk; then try again, or open the store anew.
     #[error(transparent)]
     Io(#[from] std::io::Error),
 }
@@ -153,7 +164,7 @@ pub struct Usage {
 ///
 /// # A store of one's own
 /// What `libp2p-kad`'s trait has is to be written; all else has a default, which suits a store that holds little, ends with
-/// the process and trusts whoever it hears of. One that is to stand on the Internet bounds what others store:
+/// the process and trusts every peer it hears of. One that is to stand on the Internet bounds what others store:
 /// see [`put_from`](Self::put_from) and [`add_provider_from`](Self::add_provider_from).
 ///
 /// ```
@@ -205,13 +216,14 @@ pub trait RecordStore {
     /// Returns the record of a key unless it has expired.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`], if what lies beneath the store fails.
     fn get(&self, wall: SystemTime, key: &RecordKey) -> Result<Option<Cow<'_, Record>>>;
 
     /// Stores a record of this node in place of an earlier one of its key.
     ///
     /// # Errors
-    /// Whatever keeps it from being stored; then nothing has changed.
+    /// [`Error::MaxRecords`], [`Error::ValueTooLarge`], [`Error::Busy`], [`Error::Io`] or [`Error::Invalid`]: whatever keeps it
+    /// from being stored; then nothing has changed, but for what has ended.
     fn put(&mut self, wall: SystemTime, record: Record) -> Result<()>;
 
     /// Stores a record that another peer wants stored in place of an earlier one of its key, and returns the keys of those
@@ -219,10 +231,11 @@ pub trait RecordStore {
     ///
     /// What others want stored should have bounds of its own, so that it cannot take the room of what is this node's. The
     /// stores of this crate charge it to the sender: see [`Limits`]. A record whose publisher is not the sender is a replica,
-    /// which somebody hands on. Unless a store says otherwise it is [`put`](Self::put) like any other.
+    /// which the sender hands on. Unless a store says otherwise it is [`put`](Self::put) like any other.
     ///
     /// # Errors
-    /// Whatever keeps it from being stored; then nothing has changed.
+    /// [`Error::MaxRecords`], [`Error::ValueTooLarge`], [`Error::Busy`], [`Error::Io`] or [`Error::Invalid`]: whatever keeps it
+    /// from being stored; then nothing has changed, but for what has ended.
     fn put_from(&mut self, wall: SystemTime, record: Record, source: Source) -> Result<Vec<RecordKey>> {
         let _ = source;
         self.put(wall, record).map(|()| Vec::new())
@@ -300,7 +313,7 @@ pub trait RecordStore {
     /// Returns the peers that were saved, so that a node that starts again joins through them.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`], if what lies beneath the store fails.
     fn load_peers(&self) -> Result<Vec<PeerInfo>> {
         Ok(Vec::new())
     }
@@ -308,7 +321,7 @@ pub trait RecordStore {
     /// Saves peers in place of those that were saved before. A store that ends with the process need not.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`], if what lies beneath the store fails.
     fn save_peers(&mut self, peers: &[PeerInfo]) -> Result<()> {
         let _ = peers;
         Ok(())
@@ -348,7 +361,7 @@ pub trait RecordStore {
     /// Removes the record of a key.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`], if what lies beneath the store fails.
     fn remove(&mut self, key: &RecordKey) -> Result<()>;
 
     /// Iterates over all records, expired ones included.
@@ -361,7 +374,8 @@ pub trait RecordStore {
     /// peer makes from no IP group.
     ///
     /// # Errors
-    /// Whatever keeps it from being stored; then nothing has changed.
+    /// [`Error::MaxProvidedKeys`], [`Error::Busy`], [`Error::Io`] or [`Error::Invalid`]: whatever keeps it from being stored;
+    /// then nothing has changed, but for what has ended.
     fn add_provider(&mut self, wall: SystemTime, record: ProviderRecord) -> Result<()>;
 
     /// Stores the statement of another peer that it provides a key, in place of an earlier one of the same key and provider.
@@ -372,16 +386,18 @@ pub trait RecordStore {
     /// store says otherwise it is [added](Self::add_provider) like any other.
     ///
     /// # Errors
-    /// Whatever keeps it from being stored, as that it names this node; then nothing has changed, but for what has ended.
+    /// [`Error::MaxProvidedKeys`], [`Error::MaxProviders`], [`Error::Busy`], [`Error::Io`], or [`Error::Invalid`] if it
+    /// names this node: whatever keeps it from being stored; then nothing has changed, but for what has ended.
     fn add_provider_from(&mut self, wall: SystemTime, record: ProviderRecord, source: Source) -> Result<()> {
         let _ = source;
         self.add_provider(wall, record)
     }
 
-    /// Returns the provider records of a key: first that of this node, ended or not, then those of others that have not expired.
+    /// Returns the provider records of a key: first that of this node, ended or not, then those of others that have not
+    /// expired.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`], if what lies beneath the store fails.
     fn providers(&self, wall: SystemTime, key: &RecordKey) -> Result<Vec<ProviderRecord>>;
 
     /// Iterates over the provider records of this node, ended or not.
@@ -390,7 +406,7 @@ pub trait RecordStore {
     /// Removes the provider record of a key and a provider.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`], if what lies beneath the store fails.
     fn remove_provider(&mut self, key: &RecordKey, provider: &PeerId) -> Result<()>;
 }
 

@@ -90,7 +90,8 @@ pub(crate) fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant
     }
 }
 
-/// When somebody's time began who keeps many times: each is a [`Second`] then, with a quarter of an instant's bytes.
+/// The beginning of the time of a machine that keeps many times: each is a [`Second`] then, with a quarter of an instant's
+/// bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Epoch(Option<Instant>);
 

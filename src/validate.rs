@@ -52,7 +52,8 @@ impl Namespaces {
     /// Returns whether any record could stand under a key.
     ///
     /// # Errors
-    /// [`InvalidRecord`] if there are validators, but none for the namespace of the key.
+    /// [`InvalidRecord`] if there are validators, but none for the namespace of the key: correct the key, or configure a
+    /// validator with [`with_validator`](crate::Config::with_validator).
     pub fn check_key(&self, key: &RecordKey) -> Result<(), InvalidRecord> {
         self.of(key).map(|_| ())
     }

@@ -563,3 +563,127 @@ fn an_item_is_public_if_it_can_be_named_from_outside() {
     let public: Vec<_> = modules::public(&files).into_iter().collect();
     assert_eq!(public, ["Renamed", "Shown", "open", "open::f"]);
 }
+
+/// Words for what somebody who meets an error can do about it.
+const ACTIONS: [&str; 23] = [
+    "add",
+    "ask",
+    "call",
+    "check",
+    "choose",
+    "configure",
+    "correct",
+    "give",
+    "later",
+    "poll",
+    "raise",
+    "remove",
+    "repair",
+    "report",
+    "search",
+    "see",
+    "send",
+    "set",
+    "try",
+    "update",
+    "use",
+    "wait",
+    "nothing to do",
+];
+
+/// Returns whether a doc says what has happened, and then, in another clause, what to do about it.
+fn says_what_to_do(doc: &str) -> bool {
+    let doc = doc.to_lowercase().replace("::", " ");
+    let mut clauses = doc.split(['.', ':', ';', ',']).map(str::trim).filter(|clause| !clause.is_empty());
+    let happened = clauses.next();
+    let words = |text: &str| {
+        let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+        format!(" {} ", words.collect::<Vec<_>>().join(" "))
+    };
+    let acts = |clause: &str| ACTIONS.iter().any(|action| words(clause).contains(&format!(" {action} ")));
+    happened.is_some() && clauses.any(acts)
+}
+
+/// Returns how many variants the public enums of errors of a file have, and those whose doc does not say what to do.
+fn errors(path: &str, text: &str) -> (usize, Vec<String>) {
+    let (mut count, mut wrong) = (0, Vec::new());
+    // The enum that is read, how deep the line stands in it, and the doc in front of the line.
+    let (mut name, mut depth, mut doc) = ("", 0usize, String::new());
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let line = line.trim();
+        if line.starts_with("#[cfg(test)]") {
+            skip_item(&mut lines);
+            continue;
+        }
+        let identifier =
+            |text: &'_ str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').count();
+        if name.is_empty() {
+            if let Some(rest) = line.strip_prefix("pub enum ") {
+                let found = &rest[..identifier(rest)];
+                if found.ends_with("Error") {
+                    (name, depth) = (found, 1);
+                    doc.clear();
+                }
+            }
+            continue;
+        }
+        if let Some(comment) = line.strip_prefix("///") {
+            if depth == 1 {
+                doc.push_str(comment);
+            }
+            continue;
+        }
+        if depth == 1 && line.starts_with(char::is_uppercase) {
+            count += 1;
+            if !says_what_to_do(&doc) {
+                wrong.push(format!(
+                    "{path}: {name}::{}: says not what to do:{doc}",
+                    &line[..identifier(line)]
+                ));
+            }
+            doc.clear();
+        }
+        depth += line.matches('{').count();
+        depth -= line.matches('}').count();
+        if depth == 0 {
+            name = "";
+        }
+    }
+    (count, wrong)
+}
+
+#[test]
+fn each_error_variant_says_what_to_do() {
+    let (mut count, mut wrong) = (0, Vec::new());
+    for (path, text) in sources() {
+        let (variants, those) = errors(&path, &text);
+        count += variants;
+        wrong.extend(those);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(count > 80, "{count} variants were found");
+
+    let planted = "\
+        /// Try: this is not the doc of a variant.\n\
+        pub enum SomeError {\n\
+        \x20   /// It is broken. Try\n    /// another.\n    #[error(\"{0}\")]\n    Good(String),\n\
+        \x20   Undocumented,\n\
+        \x20   /// It is broken. It was whole; now it is not.\n    NoAction,\n\
+        \x20   /// Try another.\n    NothingHappened,\n\
+        \x20   /// It is broken, as trying has shown.\n    OnlyPartOfAWord {\n\
+        \x20       /// It is broken: use another.\n        field: u8,\n    },\n\
+        \x20   /// It is broken: there is nothing to do.\n\
+        \x20   #[error(\n        \"a {\",\n        \"}\"\n    )]\n    Hopeless,\n\
+        }\n\
+        enum PrivateError {\n    Undocumented,\n}\n\
+        #[cfg(test)]\npub enum TestError {\n    Undocumented,\n}\n\
+        pub enum Other {\n    Undocumented,\n}\n\
+        pub enum Error {\n    Undocumented,\n}\n";
+    let (count, wrong) = errors("planted.rs", planted);
+    let names: Vec<_> = wrong.iter().map(|text| text.split(": ").nth(1).unwrap()).collect();
+    let bad = ["Undocumented", "NoAction", "NothingHappened", "OnlyPartOfAWord"]
+        .map(|name| format!("SomeError::{name}"));
+    assert_eq!(count, 7);
+    assert_eq!(names, [&bad[..], &["Error::Undocumented".to_owned()]].concat());
+}

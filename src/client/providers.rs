@@ -13,8 +13,9 @@ use crate::net::timer;
 use crate::record::RecordKey;
 
 impl Client {
-    /// Tells the `k` peers closest to a key that this node provides it, and returns when 75 % of them really have been sent
-    /// it; the others are told in the background.
+    /// Tells the peers closest to a key that this node provides it, `k` unless
+    /// [fewer](crate::Config::with_replication_factor) are configured, and returns when 75 % of them really have been sent
+    /// it, or [as many](crate::Config::with_provided_percent) as are configured; the others are told in the background.
     ///
     /// From the call on the node provides the key: it tells others anew from time to time until
     /// [`stop_providing`](Self::stop_providing), and tries again by itself if too few could be told. Dropping the future
@@ -35,9 +36,10 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// [`AddProviderError`], which says what became of each peer. After [`QueryError::Busy`](crate::QueryError::Busy)
-    /// and [`QueryError::Closed`](crate::QueryError::Closed) the node knows nothing of the key; after the others it tries again,
-    /// unless the store has refused it.
+    /// [`AddProviderError::TooFew`], [`AddProviderError::NoAddress`] and [`AddProviderError::Query`], which say what became
+    /// of each peer, and [`AddProviderError::Store`]. After the last, and after
+    /// [`QueryError::Busy`](crate::QueryError::Busy) and [`QueryError::Closed`](crate::QueryError::Closed), the node does
+    /// not provide the key: call again. After the others it tries again by itself.
     pub async fn provide(&self, key: impl Into<RecordKey>) -> Result<ProvideReport, AddProviderError> {
         let key = key.into();
         self.provide_by(Command::StartProviding { key: key.clone() }, key).await
@@ -61,7 +63,8 @@ impl Client {
     /// Tells nobody any more that this node provides a key. Others believe it until it ends there.
     ///
     /// # Errors
-    /// [`AddProviderError::Store`] if this node's store cannot.
+    /// [`AddProviderError::Store`] if this node's store cannot, [`AddProviderError::Query`] if the call was not carried out:
+    /// call again.
     pub async fn stop_providing(&self, key: impl Into<RecordKey>) -> Result<(), AddProviderError> {
         let key = key.into();
         match self.ask(|reply| ClientCommand::StopProviding(key.clone(), reply)).await {

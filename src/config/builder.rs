@@ -113,8 +113,8 @@ impl ConfigBuilder {
     /// Returns the configuration, if all of it can be.
     ///
     /// # Errors
-    /// What is wrong: [`ConfigError::ProtocolName`], [`ConfigError::TooShort`] or [`ConfigError::SoftTimeouts`]; or
-    /// [`ConfigError::Several`] with all of them, if there is more than one.
+    /// What is wrong, and what to set instead: [`ConfigError::ProtocolName`], [`ConfigError::TooShort`] or
+    /// [`ConfigError::SoftTimeouts`]; or [`ConfigError::Several`] with all of them, if there is more than one.
     pub fn build(self) -> Result<Config, ConfigError> {
         let Self(mut config) = self;
         let mut wrong = Vec::new();

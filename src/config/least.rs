@@ -18,7 +18,7 @@ pub(super) const GRACE_PERIOD: Least = Least::new("grace period", Duration::from
 /// A lookup of each of up to 17 buckets, of some 20 requests, in that time.
 pub(super) const REFRESH_INTERVAL: Least = Least::new("refresh interval", Duration::from_secs(10));
 
-/// The least time for somebody else to act in: less than a round trip on the Internet.
+/// The least time for a remote peer, or the application, to act in: less than a round trip on the Internet.
 const ANSWER: Duration = Duration::from_millis(100);
 
 pub(super) const QUERY_TIMEOUT: Least = Least::new("query timeout", ANSWER);

@@ -23,14 +23,15 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Providers {
-    /// How long this node believes others that they provide something: at least 1 second; [`Duration::MAX`] means until there is
-    /// no room. Default: 48 hours (`spec`, "Content provider advertisement and discovery").
+    /// How long this node believes others that they provide something: at least 1 second; [`Duration::MAX`] means until there
+    /// is no room. Default: 48 hours (`spec`, "Content provider advertisement and discovery").
     pub provider_ttl: Duration,
     /// How often this node tells others anew what it provides: at least 1 minute; `None` leaves that to the application.
     /// Default: 22 hours (`spec`).
     pub provider_publication_interval: Option<Duration>,
-    /// What percentage of `k` peers must have been told when an announcement returns; more than 100 counts as 100. Default: 75
-    /// (`go-libp2p-kad-dht`; measured: `tests/sim/golden/providers.txt`).
+    /// What percentage of the closest peers, as many as hold a record or all that there are, must have been told when an
+    /// announcement returns; more than 100 counts as 100. Default: 75 (`go-libp2p-kad-dht`; measured:
+    /// `tests/sim/golden/providers.txt`).
     pub provided_percent: NonZeroU8,
     /// How many providers of one answer count. Default: 20 (the `k` of the specification).
     pub max_providers_per_answer: NonZeroUsize,

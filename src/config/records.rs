@@ -1,4 +1,4 @@
-//! The configuration of records: how long they last, who judges them, how they are spread.
+//! The configuration of records: how long they last, which validators judge them, how they are spread.
 
 use std::num::NonZeroUsize;
 
@@ -9,7 +9,7 @@ use crate::validate::Namespaces;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// The configuration of records: who judges them, how long they last, when they are put anew.
+/// The configuration of records: which validators judge them, how long they last, when they are put anew.
 ///
 /// ```
 /// use std::time::Duration;
@@ -31,8 +31,8 @@ pub struct Records {
     /// The validators by namespace. Default: none, so that every record is taken. See
     /// [`with_validator`](super::Config::with_validator).
     pub validators: Namespaces,
-    /// How long a record lasts that came without an end, and at most one that others want stored: at least 1 second; `None` sets
-    /// no end. Default: 48 hours (`spec`, "Entry validation").
+    /// How long a record lasts that came without an end, and at most one that others want stored: at least 1 second; `None`
+    /// sets no end. Default: 48 hours (`spec`, "Entry validation").
     pub record_ttl: Option<Duration>,
     /// How often this node puts its own records anew: at least 1 minute; `None` leaves that to the application. Default: 22
     /// hours (`spec`).
@@ -45,14 +45,14 @@ pub struct Records {
     /// Whether the application sees what others want stored before it is. Default: [`StoreInserts::Unfiltered`]
     /// (`libp2p-kad`).
     pub record_filtering: StoreInserts,
-    /// What becomes of a record of this node's own when somebody else stores another value under its key. Default:
+    /// What becomes of a record of this node's own when another peer stores another value under its key. Default:
     /// [`OwnRecords::Keep`] (chosen, not measured).
     pub own_records: OwnRecords,
     /// How long something waits for the word of the application where that decides what is stored: at least 100 ms. Default: 5
     /// seconds (half of the ten for which most peers await an answer).
     pub held_for: Duration,
-    /// How many records and provider records wait for that word at once; one more is refused. Default: 64 (4 MiB of the longest
-    /// values).
+    /// How many records and provider records wait for that word at once; one more is refused. Default: 64 (4 MiB of the
+    /// longest values that stores take by default; twice that of the longest that a message can have).
     pub max_held: NonZeroUsize,
 }
 
@@ -115,7 +115,7 @@ pub enum StoreInserts {
     FilterBoth,
 }
 
-/// What becomes of a record of this node's own when somebody else stores another value under its key.
+/// What becomes of a record of this node's own when another peer stores another value under its key.
 ///
 /// Asked only where no validator finds one of the two better: then that one stands, whosever it is. The application is told
 /// either way: [`Event::RecordConflict`](crate::Event::RecordConflict).

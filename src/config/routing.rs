@@ -1,4 +1,4 @@
-//! The configuration of the routing table: who is in it, how the node joins and stays joined.
+//! The configuration of the routing table: which peers are in it, how the node joins and stays joined.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use crate::time::Duration;
 /// The `k` of the specification: 20 peers in a bucket, in an answer and in a result.
 pub const K_VALUE: NonZeroUsize = NonZeroUsize::new(20).unwrap();
 
-/// The configuration of the routing table: `k`, who enters, whom the node keeps asking, when it joins.
+/// The configuration of the routing table: `k`, which peers enter it, which the node keeps asking, when it joins.
 ///
 /// ```
 /// use libp2p_kademlia::config::{Config, Routing};

@@ -25,7 +25,7 @@ impl Config {
     /// Default: 48 hours (`spec`, "Entry validation"). At least 1 second.
     ///
     /// # Errors
-    /// [`ConfigError::TooShort`] if it is shorter.
+    /// [`ConfigError::TooShort`] if it is shorter: give the least at least, which the error names.
     pub fn with_record_ttl(mut self, ttl: Option<Duration>) -> Result<Self, ConfigError> {
         self.records.record_ttl = least::RECORD_TTL.interval(ttl)?;
         Ok(self)
@@ -37,7 +37,7 @@ impl Config {
     /// (`spec`). At least 1 minute.
     ///
     /// # Errors
-    /// [`ConfigError::TooShort`] if it is shorter.
+    /// [`ConfigError::TooShort`] if it is shorter: give the least at least, which the error names.
     pub fn with_publication_interval(mut self, interval: Option<Duration>) -> Result<Self, ConfigError> {
         self.records.publication_interval = least::PUBLICATION_INTERVAL.interval(interval)?;
         Ok(self)
@@ -45,11 +45,11 @@ impl Config {
 
     /// Sets how often the records of others that this node holds are put anew where they belong now; `None` never.
     ///
-    /// Skipped if somebody else has done so meanwhile: with `k` holders one of them does it each time. Shorter survives
+    /// Skipped if another peer has done so meanwhile: with `k` holders one of them does it each time. Shorter survives
     /// faster churn. Default: an hour (Maymounkov & Mazières §2.5). At least 1 minute.
     ///
     /// # Errors
-    /// [`ConfigError::TooShort`] if it is shorter.
+    /// [`ConfigError::TooShort`] if it is shorter: give the least at least, which the error names.
     pub fn with_replication_interval(mut self, interval: Option<Duration>) -> Result<Self, ConfigError> {
         self.records.replication_interval = least::REPLICATION_INTERVAL.interval(interval)?;
         Ok(self)
@@ -69,7 +69,7 @@ impl Config {
         self
     }
 
-    /// Sets what becomes of a record of this node's own when somebody else stores another value under its key. Default:
+    /// Sets what becomes of a record of this node's own when another peer stores another value under its key. Default:
     /// [`OwnRecords::Keep`].
     #[must_use]
     pub fn with_own_records(mut self, own: OwnRecords) -> Self {
@@ -83,7 +83,7 @@ impl Config {
     /// seconds (half of those ten). At least 100 ms.
     ///
     /// # Errors
-    /// [`ConfigError::TooShort`] if it is shorter.
+    /// [`ConfigError::TooShort`] if it is shorter: give the least at least, which the error names.
     pub fn with_held_for(mut self, time: Duration) -> Result<Self, ConfigError> {
         self.records.held_for = least::HELD_FOR.span(time)?;
         Ok(self)
@@ -91,7 +91,8 @@ impl Config {
 
     /// Sets how many records and provider records wait for the word of the application at once; one more is refused.
     ///
-    /// More takes the memory of so many values. Default: 64 (4 MiB of the longest values).
+    /// More takes the memory of so many values. Default: 64 (4 MiB of the longest values that stores take by default; twice
+    /// that of the longest that a message can have).
     #[must_use]
     pub fn with_max_held(mut self, records: NonZeroUsize) -> Self {
         self.records.max_held = records;
@@ -101,10 +102,11 @@ impl Config {
     /// Sets how long this node believes others that they provide something; `None` means until there is no room.
     ///
     /// Longer survives a longer absence of the provider; finders meet more of those that are gone. Addresses are handed on
-    /// for 24 hours whatever this is. Default: 48 hours (`spec`, "Content provider advertisement and discovery"). At least 1 second.
+    /// for 24 hours whatever this is. Default: 48 hours (`spec`, "Content provider advertisement and discovery"). At least 1
+    /// second.
     ///
     /// # Errors
-    /// [`ConfigError::TooShort`] if it is shorter.
+    /// [`ConfigError::TooShort`] if it is shorter: give the least at least, which the error names.
     pub fn with_provider_ttl(mut self, ttl: impl Into<Option<Duration>>) -> Result<Self, ConfigError> {
         let ttl = ttl.into().unwrap_or(Duration::MAX);
         self.providers.provider_ttl = least::PROVIDER_TTL.span(ttl)?;
@@ -117,7 +119,7 @@ impl Config {
     /// 22 hours (`spec`). At least 1 minute.
     ///
     /// # Errors
-    /// [`ConfigError::TooShort`] if it is shorter.
+    /// [`ConfigError::TooShort`] if it is shorter: give the least at least, which the error names.
     pub fn with_provider_publication_interval(
         mut self,
         interval: Option<Duration>,
@@ -127,8 +129,8 @@ impl Config {
         Ok(self)
     }
 
-    /// Sets what percentage of `k` peers must have been told when an announcement returns; the others are told in the
-    /// background. More than 100 counts as 100.
+    /// Sets what percentage of the closest peers, as many as hold a record or all that there are, must have been told when
+    /// an announcement returns; the others are told in the background. More than 100 counts as 100.
     ///
     /// More waits longer for the slowest; less returns before the provider can be found from everywhere. Default: 75
     /// (`go-libp2p-kad-dht`'s optimistic provide; measured: `tests/sim/golden/providers.txt`).

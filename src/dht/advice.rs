@@ -23,8 +23,8 @@ const IDENTIFY_AFTER: Duration = Duration::from_secs(30);
 /// is there.
 ///
 /// # Inputs
-/// Each failed query; that a connection was made; that somebody has said where a peer is, what it speaks, or where this node
-/// can be reached.
+/// Each failed query; that a connection was made; that another part of the swarm has said where a peer is, what it speaks, or
+/// where this node can be reached.
 ///
 /// # What time does
 /// 30 s after a connection was made, with the table empty and nothing heard, identify is missing. With the first word of
@@ -77,8 +77,8 @@ impl Advice {
         }
     }
 
-    /// Returns whether the time is up by which somebody should have said who is there, and says so if nobody has although
-    /// so many are connected.
+    /// Returns how many peers are connected if the time is up by which another part of the swarm should have named them and
+    /// none has; warns of it, once.
     pub(super) fn misses_identify(
         &mut self,
         now: Instant,
@@ -96,7 +96,7 @@ impl Advice {
         Some(connected)
     }
 
-    /// Returns whether the time is up by which somebody should have said who is there.
+    /// Returns whether the time is up by which another part of the swarm should have said which peers are there.
     fn is_due(&mut self, now: Instant) -> bool {
         let is_due = self.identify_at.is_some_and(|at| at <= now);
         if is_due {

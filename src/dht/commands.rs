@@ -135,7 +135,7 @@ impl<S: RecordStore> Dht<S> {
 
     /// Searches a peer and its addresses. Ends with one [`QueryResult::FindPeer`].
     ///
-    /// A connected peer and this node itself are found at once.
+    /// A connected peer whose address is known and this node itself are found at once.
     pub fn find_peer(&mut self, now: Now, peer: PeerId) -> QueryId {
         self.begin::<FindPeer>(now, peer)
     }
@@ -145,7 +145,7 @@ impl<S: RecordStore> Dht<S> {
         self.begin::<Ping>(now, peer)
     }
 
-    /// Connects to an address and makes whoever is there a seed. Ends with one [`QueryResult::Connect`].
+    /// Connects to an address and makes the peer that is there a seed. Ends with one [`QueryResult::Connect`].
     ///
     /// If the address ends in `/p2p/<id>`, only that peer will do.
     pub fn connect(&mut self, now: Now, address: Multiaddr) -> QueryId {
@@ -157,7 +157,7 @@ impl<S: RecordStore> Dht<S> {
     /// Ends with a [`QueryResult::Bootstrap`]; one precedes it for each lookup.
     ///
     /// # Errors
-    /// [`NoKnownPeers`] if the routing table is empty and there is no seed.
+    /// [`NoKnownPeers`] if the routing table is empty and there is no seed: [add](Self::add_address) the address of a peer.
     pub fn bootstrap(&mut self, now: Now) -> Result<QueryId, NoKnownPeers> {
         let now = self.tell_time(now);
         self.begin_join(now)
@@ -215,7 +215,7 @@ impl<S: RecordStore> Dht<S> {
         has_run
     }
 
-    /// Cancels some queries, whoever has asked for them.
+    /// Cancels some queries, whatever their origin.
     fn cancel_all(&mut self, now: Instant, ids: impl IntoIterator<Item = QueryId>) {
         for id in ids {
             self.end_one(now, id, End::Cancelled);
@@ -224,7 +224,8 @@ impl<S: RecordStore> Dht<S> {
     }
 
     /// Lets a search for providers tell so many more, and then no others until this is called again. Whatever else it finds is
-    /// kept, up to 4,096, and told when there is room, or at its end. A search for which this is never called tells all at once.
+    /// kept, up to 4,096, and told when there is room, or at its end. A search for which this is never called tells all at
+    /// once.
     pub fn make_room(&mut self, now: Now, id: QueryId, more: usize) {
         let now = self.tell_time(now);
         self.queries.make_room(id, more);
@@ -249,7 +250,8 @@ impl<S: RecordStore> Dht<S> {
     /// Does what [`add_address`](Self::add_address) does, and says why an address cannot be used.
     ///
     /// # Errors
-    /// [`AddressError`], where [`add_address`](Self::add_address) returns [`RoutingUpdate::Failed`].
+    /// Each [`AddressError`], which says what to give instead, where [`add_address`](Self::add_address) returns
+    /// [`RoutingUpdate::Failed`].
     pub fn try_add_address(
         &mut self,
         now: Now,

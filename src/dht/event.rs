@@ -72,12 +72,12 @@ pub enum Event {
         /// What it is now.
         new_mode: Mode,
     },
-    /// Somebody else has stored another value under the key of a record of this node's own.
+    /// Another peer has sent another value to be stored under the key of a record of this node's own.
     ///
     /// Told each time, while both put theirs; what to do about it is the application's affair: use another key, a validator
     /// that tells which is better, or [`OwnRecords`](crate::OwnRecords).
     RecordConflict {
-        /// Who has sent it.
+        /// The peer that has sent it.
         source: PeerId,
         /// The other's record.
         record: Record,

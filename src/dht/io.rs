@@ -41,8 +41,8 @@ pub struct InboundId(pub u64);
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Input {
-    /// A connection to a peer is there, whoever made it; there may be others. Told again of one that is there, its address
-    /// has changed.
+    /// A connection to a peer is there, whichever end has dialled it; there may be others. Told again of one that is there, its
+    /// address has changed.
     Connected {
         /// The peer.
         peer: PeerId,
@@ -71,14 +71,14 @@ pub enum Input {
         /// What happened.
         error: DialFailure,
     },
-    /// Somebody trustworthy has said where a peer can be reached.
+    /// A trustworthy source has said where a peer can be reached.
     AddressesLearned {
         /// The peer.
         peer: PeerId,
         /// The addresses.
         addresses: Vec<Multiaddr>,
     },
-    /// Somebody has said that a peer serves the protocol, as a rule the peer itself.
+    /// A source has said that a peer serves the protocol, as a rule the peer itself.
     ProtocolConfirmed {
         /// The peer.
         peer: PeerId,
@@ -88,7 +88,7 @@ pub enum Input {
         /// The peer.
         peer: PeerId,
     },
-    /// Somebody has said that a peer does not serve the protocol, or no longer. One that is in the table is asked at once,
+    /// A source has said that a peer does not serve the protocol, or no longer. One that is in the table is asked at once,
     /// and what comes of that decides; a stranger is not asked unless something is wanted of it.
     ProtocolDoubted {
         /// The peer.
@@ -154,7 +154,7 @@ pub enum DialFailure {
     WrongPeer {
         /// Where.
         address: Multiaddr,
-        /// Who.
+        /// The peer.
         met: PeerId,
     },
     /// This node itself answered at the address.
@@ -211,7 +211,7 @@ pub enum Output<E> {
     Dial {
         /// The number under which the outcome is reported.
         id: DialId,
-        /// The peer; `None` if it is whoever is at the address.
+        /// The peer; `None` if it is whichever peer is at the address.
         peer: Option<PeerId>,
         /// Where; empty if only others may know.
         addresses: Vec<Multiaddr>,
@@ -296,6 +296,18 @@ pub(super) type Queued = Output<Notice>;
 
 /// The outputs that wait to be taken.
 pub(super) type Outputs = VecDeque<Queued>;
+
+/// Room for so many is kept in a queue while it is empty (chosen, not measured).
+const KEPT: usize = 4;
+
+/// Takes the first out of a queue of what waits to be taken; a burst leaves no large buffer behind.
+pub(super) fn take_first<T>(queue: &mut VecDeque<T>) -> Option<T> {
+    let first = queue.pop_front();
+    if queue.is_empty() && queue.capacity() > KEPT {
+        queue.shrink_to(KEPT);
+    }
+    first
+}
 
 impl<E> Output<E> {
     /// Returns the output with another event in the place of its own, if it is one; `None` if there is none.

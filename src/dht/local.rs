@@ -9,7 +9,7 @@ use crate::addrs::{Addresses, Reach, is_relayed};
 use crate::key::Key;
 use crate::store::kept_addresses;
 
-/// Who this node is and where it can be reached.
+/// The id of this node, and where it can be reached.
 #[derive(Clone, Debug)]
 pub(super) struct Local {
     pub(super) peer: PeerId,
@@ -52,8 +52,8 @@ impl Local {
         Some(if is_special { Reach::Special } else { Reach::World })
     }
 
-    /// Returns the addresses by which others are told that this node provides something, whoever they are, in an order that
-    /// does not depend on the program's.
+    /// Returns the addresses by which other peers are told that this node provides something, the same for all of them, in an
+    /// order that does not depend on the program's.
     pub(super) fn provided_at(&self) -> Addresses {
         let all = if self.external.is_empty() { &self.listening } else { &self.external };
         let mut sorted = all.clone().into_vec();

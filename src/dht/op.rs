@@ -129,7 +129,7 @@ macro_rules! kinds {
                 address: Multiaddr,
             }
             commands {
-                /// Connects to an address, whoever is there.
+                /// Connects to an address, whichever peer is there.
                 Connect {
                     /// The address.
                     address: Multiaddr,

@@ -58,8 +58,8 @@ const MAX_IN_FLIGHT: usize = 32;
 ///                    request            slot free              connected
 ///            Idle -----------> Queued -----------> Dialling ------------> Connected
 ///             ^ ^                                   |  |                      |
-///             | +---------- failed: back-off -------+  | somebody else        |
-///             |                                        | dials it already     |
+///             | +---------- failed: back-off -------+  | another part of the  |
+///             |                                        | program dials it     |
 ///             |                                        v                      |
 ///             |                             Awaiting (its outcome) ---------->+
 ///             +-------------------------- disconnected -----------------------+
@@ -101,9 +101,9 @@ pub(super) struct Peers {
     due: BTreeSet<(Instant, ConnectionId, PackedPeerId)>,
     /// For how long an answer is usually awaited.
     patience: Duration,
-    /// Who this node is, for those that it tells where it is.
+    /// The id and addresses of this node, for the peers that it tells where it is.
     own: Local,
-    /// How far away somebody may be who can use an address of this node.
+    /// How far away a peer may be that can use an address of this node.
     own_reach: Option<Reach>,
     estimator: Estimator,
 }

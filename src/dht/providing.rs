@@ -61,11 +61,11 @@ pub(super) struct Providing {
     advertised: BTreeMap<RecordKey, Addresses>,
     /// The addresses that others are told now.
     addresses: Addresses,
-    /// When those are told the addresses who know others.
+    /// When the peers that know others are told the addresses.
     renew_at: Option<Instant>,
 }
 
-/// So long after the addresses of this node have changed those who know others are told; several changes come together, as
+/// So long after the addresses of this node have changed the peers that know others are told; several changes come together, as
 /// when a program begins to listen.
 const RENEW_AFTER: Duration = Duration::from_secs(20);
 
@@ -193,14 +193,14 @@ impl Providing {
             .map_err(|error| (AddProviderError::of_query(error, key.clone()), Coverage::None))
     }
 
-    /// Returns whether anything can be announced: there is somebody to tell, something to say, and room for it.
+    /// Returns whether anything can be announced: there is a peer to tell, something to say, and room for it.
     ///
     /// What is due meanwhile waits for that, and not for a time.
     fn can_announce<S>(&self, node: &Node<'_, S>) -> bool {
         node.can_send() && self.has_addresses()
     }
 
-    /// Returns who provides a key as far as this node knows, itself first.
+    /// Returns the providers of a key as far as this node knows, itself first.
     ///
     /// # Errors
     /// Whatever the store says.
@@ -354,12 +354,12 @@ impl Providing {
         }
     }
 
-    /// There is somebody to tell: what nobody could be told is told now.
+    /// There is a peer to tell: what no peer could be told is told now.
     pub(super) fn retry_waiting(&mut self, now: Instant) {
         self.reprovide.retry_waiting(now);
     }
 
-    /// The addresses of this node may have changed: whoever could not use any is told at once, the others soon.
+    /// The addresses of this node may have changed: peers that could not use any are told at once, the others soon.
     pub(super) fn on_own_addresses(&mut self, now: Instant, cx: &Context) {
         let addresses = cx.local.provided_at();
         let before = std::mem::replace(&mut self.addresses, addresses);

@@ -40,8 +40,8 @@ use republish::Republish;
 /// The records of a node, beside the store.
 ///
 /// # What it decides
-/// When a record is put anew, what newcomers to the table are sent, who is corrected and who caches a record, and whether a
-/// publisher has stored one itself.
+/// When a record is put anew, what newcomers to the table are sent, which peers are corrected and which cache a record, and
+/// whether a publisher has stored one itself.
 ///
 /// # Inputs
 /// [`keep`](Self::keep) and [`put`](Self::put) of records; [`forget`](Self::forget) of those that are gone;

@@ -66,7 +66,7 @@ pub(super) struct Spans {
 /// # What it decides
 /// Which key is next. What becomes due is done in the order of the keyspace together with what is due soon, so that keys that
 /// are neighbours find the same peers connected; and at most four at once. What has reached nobody or too few is done again
-/// sooner. How long the intervals are is decided by its owner, who notes a `T` with each key.
+/// sooner. How long the intervals are is decided by its owner, which notes a `T` with each key.
 ///
 /// # A key's states
 /// ```text
@@ -120,7 +120,7 @@ struct Entry<T> {
     has_come: bool,
     /// How often in a row it has reached too few.
     retries: u8,
-    /// Whether it waits for somebody to reach, or for an address to name.
+    /// Whether it waits for a peer to reach, or for an address to name.
     is_waiting: bool,
 }
 
@@ -301,7 +301,7 @@ impl<T: Copy> Schedule<T> {
         self.rests_until = Some(after(now, REST));
     }
 
-    /// There is somebody to reach, or an address to name, as perhaps there was not before: keys that wait for it are due, as
+    /// There is a peer to reach, or an address to name, as perhaps there was not before: keys that wait for it are due, as
     /// far as they are among the next ones. What has reached some is not due for that.
     pub(super) fn retry_waiting(&mut self, now: Instant) {
         let now = self.clock.time(now);

@@ -23,7 +23,7 @@ use disk::{Disk, TRY_AGAIN};
 /// So many peers of the table are saved (chosen, not measured).
 const MAX_SAVED: usize = 64;
 
-/// So long after somebody has entered the table its peers are saved, and no more often than so (chosen, not measured).
+/// So long after a peer has entered the table its peers are saved, and no more often than so (chosen, not measured).
 const SAVE_AFTER: Duration = Duration::from_secs(1);
 const SAVE_EVERY: Duration = Duration::from_secs(60);
 
@@ -172,7 +172,7 @@ impl<S: RecordStore> Storage<S> {
         self.commit_soon(now);
     }
 
-    /// The store has come further: those who have waited for it are answered, and queries `woken`.
+    /// The store has come further: the peers that have waited for it are answered, and queries `woken`.
     pub(super) fn on_progress(
         &mut self,
         now: Instant,

@@ -1,4 +1,4 @@
-//! Routing upkeep: who is in the routing table, and who is asked unasked.
+//! Routing upkeep: which peers are in the routing table, and which are asked unasked.
 //!
 //! Tells the table, the admission, the probe, the refresh and the join what has happened, and says what they want. Knows what
 //! is remembered of peers; knows no queries: that a lookup is due is said, and begun by the node.
@@ -54,8 +54,8 @@ pub(super) enum Due {
 /// Keeps the routing table.
 ///
 /// # What it decides
-/// Who enters and leaves the table, which strangers are asked whether they are servers, which peers of the table whether they
-/// live, what is looked up when, when the node joins, and whose connections are kept.
+/// Which peers enter and leave the table, which strangers are asked whether they are servers, which peers of the table whether
+/// they live, what is looked up when, when the node joins, and whose connections are kept.
 ///
 /// # Inputs
 /// Peers that connect, leave, are named, answer and fail: the `on_…` methods; [`add_address`](Self::add_address) and
@@ -63,7 +63,7 @@ pub(super) enum Due {
 ///
 /// # Outputs
 /// Requests to peers, by [`ask_next`](Self::ask_next) and [`try_reported`](Self::try_reported); [`next_due`](Self::next_due);
-/// who has entered, by [`next_entered`](Self::next_entered); events.
+/// the peers that have entered, by [`next_entered`](Self::next_entered); events.
 ///
 /// # What time does
 /// Makes checks, probes, lookups and joins due.
@@ -170,7 +170,7 @@ impl Upkeep {
         Ok(update)
     }
 
-    /// Somebody was met at an address that the application has named: a seed, which the query itself asks.
+    /// A peer was met at an address that the application has named: a seed, which the query itself asks.
     pub(super) fn on_met(
         &mut self,
         now: Instant,
@@ -268,7 +268,7 @@ impl Upkeep {
         true
     }
 
-    /// Takes note of what came of a request, whoever has made it.
+    /// Takes note of what came of a request, whichever requester has made it.
     pub(super) fn on_outcome(
         &mut self,
         now: Instant,
@@ -365,7 +365,7 @@ impl Upkeep {
         }
     }
 
-    /// Whoever may be gone is asked: the machine has slept, or a clock was set.
+    /// Each peer that may be gone is asked: the machine has slept, or a clock was set.
     pub(super) fn check_all(&mut self, now: Instant, cx: &mut Context, peers: &mut Peers) {
         self.check_kept(now, cx, peers);
         let kept = &self.kept;

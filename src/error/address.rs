@@ -11,7 +11,7 @@ pub enum AddressError {
     /// It is one of this node itself: give that of another.
     #[error("it is an address of this node itself")]
     Own,
-    /// It ends in the id of another peer than was named: name that one, or leave the id out.
+    /// It ends in the id of another peer than was named: give the id of that one, or an address without an id.
     #[error("it is an address of {named}")]
     OtherPeer {
         /// Whose it is.
@@ -21,13 +21,14 @@ pub enum AddressError {
     #[error("it has no port")]
     NoPort,
     /// Nobody can dial it: it is empty, longer than 512 bytes, an unspecified, multicast or broadcast IP address, or names
-    /// several peers. Use one at which somebody can be met.
+    /// several peers. Use one at which a peer can be met.
     #[error("nobody can dial it")]
     Undialable,
-    /// The configured filter leaves it out: use another, or change the filter.
+    /// The [configured filter](crate::Config::with_address_filter) leaves it out: use another, or change the filter.
     #[error("the configured filter of addresses leaves it out")]
     Filtered,
-    /// There are as many seeds as are configured: remove one, or configure more.
+    /// There are as many seeds as are configured, and none of them has failed for so long that it makes way: remove one, or
+    /// configure more with [`with_max_seeds`](crate::Config::with_max_seeds).
     #[error("there are {limit} seeds, and no more may be")]
     TooManySeeds {
         /// How many there may be.
@@ -38,10 +39,10 @@ pub enum AddressError {
 /// Why a client has not added an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddAddressError {
-    /// The address cannot be used: the [`AddressError`] says what is wrong with it.
+    /// The address cannot be used: see the [`AddressError`] for what is wrong with it and which to give instead.
     #[error("the address was not added: {0}")]
     Address(#[from] AddressError),
-    /// The call was not carried out: the [`ClientError`] says whether to call again.
+    /// The call brought no result: see the [`ClientError`] for whether to call again.
     #[error(transparent)]
     Client(#[from] ClientError),
 }

@@ -13,25 +13,26 @@ pub enum QueryError {
     #[error("no peer is known: add the address of one")]
     NoKnownPeers,
     /// As many queries were running as are configured. What this node is to put or to provide is tried again by itself;
-    /// other queries are not: begin them when others have ended, or configure more.
+    /// other queries are not: try again when others have ended, or configure more with
+    /// [`with_max_queries`](crate::Config::with_max_queries).
     #[error("{limit} queries are running, and no more may")]
     TooManyQueries {
         /// How many may run at once.
         limit: usize,
     },
-    /// The query was cancelled: by the application, or since what it was for is gone. Begin another if it is still wanted.
+    /// The query was cancelled: by the application, or since what it was for is gone. Ask again if it is still wanted.
     #[error("the query was cancelled")]
     Cancelled,
-    /// The swarm is gone, and no call will be carried out any more: make a client of another. Only a [`Client`](crate::Client)
-    /// returns it.
+    /// The swarm is gone, and no call will be carried out any more: use a client of another. Only a
+    /// [`Client`](crate::Client) returns it.
     #[error("the swarm is gone, and the node with it")]
     Closed,
     /// Too many calls wait for the swarm to be polled; this one has not left, and nothing of it is tried again. Call
     /// again when the swarm is polled. Only a [`Client`](crate::Client) returns it.
     #[error("1,024 calls wait for the swarm to be polled, and none more may")]
     Busy,
-    /// The query's time was up, or the time that [`with_deadline`](crate::Client::with_deadline) gives each call. Ask
-    /// again, or allow more time.
+    /// The query's time was up, or the time that [`with_deadline`](crate::Client::with_deadline) gives each call. Ask again,
+    /// or give more time, to queries with [`with_query_timeout`](crate::Config::with_query_timeout).
     #[error("the query timed out")]
     Timeout,
 }

@@ -63,8 +63,8 @@ impl Drop for Share {
 
 /// The bytes that incomplete messages of a connection may hold, large ones only.
 ///
-/// A message takes its whole length before more than its beginning is read, and so can always be read to its end; who
-/// finds no room waits until another is complete. One message always has budget.
+/// A message takes its whole length before more than its beginning is read, and so can always be read to its end; a message
+/// that finds no room waits until another is complete. One message always has budget.
 #[derive(Debug)]
 pub(super) struct ReadBudget {
     taken: usize,

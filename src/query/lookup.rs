@@ -158,8 +158,8 @@ pub(crate) struct Counts {
 /// One iterative lookup, or one of its disjoint paths.
 ///
 /// # What it decides
-/// Who is asked next, and when it has ended. There are no rounds: whenever a slot is free, the closest candidate that
-/// was not asked gets it, among the closest `wanted` that have neither failed nor are overdue. Among candidates of the
+/// Which candidate is asked next, and when it has ended. There are no rounds: whenever a slot is free, the closest candidate
+/// that was not asked gets it, among the closest `wanted` that have neither failed nor are overdue. Among candidates of the
 /// same distance bucket those with a connection go first.
 ///
 /// # A candidate's states
@@ -553,7 +553,7 @@ impl Lookup {
         })
     }
 
-    /// Returns who has led to the closest peer that answered: each has named the next, which is last itself.
+    /// Returns the peers that have led to the closest one that answered, itself the last: each has named the next.
     pub(crate) fn path(&self) -> Vec<PeerId> {
         let mut path: Vec<PeerId> = Vec::new();
         let mut next = self.candidates.iter().find(|candidate| candidate.state == CandidateState::Answered);

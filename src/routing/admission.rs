@@ -65,9 +65,9 @@ struct Check {
 ///
 /// # What it decides
 /// A peer enters the table only after it has answered a request of this node. Peers that are asked in the course of a
-/// query prove themselves so. This machine picks, among those that just dialled us or were reported, who is asked
-/// outright: each at most once in ten minutes, whether it dials, opens streams or is reported again and again. IP groups
-/// take turns, and of one group the stranger that the table would gain most by goes first.
+/// query prove themselves so. This machine picks, among those that just dialled us or were reported, which one is asked
+/// outright: each at most once in ten minutes, whether it dials, opens streams or is reported again and again. IP groups take
+/// turns, and of one group the stranger that the table would gain most by goes first.
 ///
 /// # A stranger's states
 /// ```text
@@ -102,7 +102,7 @@ pub(crate) struct Admission {
     checks: Vec<Check>,
     /// The lanes that had a turn, the latest last.
     turns: VecDeque<Lane>,
-    /// Who was asked, and when, the earliest first.
+    /// The strangers that were asked, and when, the earliest first.
     asked: VecDeque<(Fingerprint, Second)>,
     epoch: Epoch,
 }

@@ -1,6 +1,6 @@
 //! The refresh: what is to be looked up because no lookup has touched it for long.
 //!
-//! Knows bucket numbers, how many peers there are, and time; who stands in the buckets does not matter to it.
+//! Knows bucket numbers, how many peers there are, and time; which peers stand in the buckets does not matter to it.
 
 use super::table::Table;
 use crate::key::{BucketIndex, MAX_PREIMAGE_PREFIX};

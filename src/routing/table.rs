@@ -1,6 +1,6 @@
 //! The routing table: buckets of peers by their distance, kept only as far as they are occupied.
 //!
-//! Knows keys, peers, and who answered or failed when. Does no I/O: whom to probe is asked of it, what came of it is
+//! Knows keys, peers, and which of them answered or failed when. Does no I/O: whom to probe is asked of it, what came of it is
 //! told to it.
 
 use std::cmp::Reverse;
@@ -22,7 +22,7 @@ use crate::time::Instant;
 pub enum Insert {
     /// The peer is in the table now; `replaced` was stale and made room.
     Added {
-        /// Who made room.
+        /// The peer that made room, if one did.
         replaced: Option<PeerId>,
     },
     /// The peer was there already; it has given a sign of life.

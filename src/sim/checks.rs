@@ -9,7 +9,7 @@ use crate::stats::Stats;
 use crate::store::MemoryStore;
 use crate::time::Duration;
 
-/// A violation of an invariant: a bug of this library.
+/// A violation of an invariant: a bug of this library. Report it, with the command that repeats it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("at {at:?}, node {node}: {what}{repeat}")]
 #[non_exhaustive]

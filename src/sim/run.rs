@@ -24,7 +24,8 @@ impl Scenario {
     /// Runs the scenario.
     ///
     /// # Errors
-    /// A [`Violation`] of what must be true of every node at every time. It tells the command that repeats it.
+    /// A [`Violation`] of what must be true of every node at every time: a bug of this library. It tells the command that
+    /// repeats it; report both.
     pub fn run(&self) -> Result<Report, Violation> {
         self.run_and_watch(|_, _| ())
     }

@@ -141,7 +141,7 @@ impl World {
     /// and no deadline is overdue.
     ///
     /// # Errors
-    /// The first [`Violation`]: a bug of this library. It names the node and the time.
+    /// The first [`Violation`]: a bug of this library. It names the node and the time; report it.
     pub fn check(&self) -> Result<(), Violation> {
         checks::check(&self.network)
     }

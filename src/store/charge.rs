@@ -1,18 +1,18 @@
-//! Charging: who is charged for what is kept for others, how much each may take, and what makes way for what.
+//! Charging: the groups and peers charged for what is kept for others, how much each may take, and what makes way for what.
 //!
 //! Knows peers, IP groups and amounts; neither keys nor values, nor where anything is kept. Records and provider records are
 //! charged by the same [`charge`], so that whatever holds for one holds for the other.
 //!
 //! # Who is charged
-//! Whatever a peer wants kept is charged to the IP group of its connection. What it hands on for somebody else, a replica,
+//! Whatever a peer wants kept is charged to the IP group of its connection. What it hands on for another publisher, a replica,
 //! is charged to the peer itself besides: under whatever addresses it comes, and however many others have given it something
 //! to hand on, it takes no more than one share. A provider record is never a replica, since a statement counts only of the
 //! peer that makes it.
 //!
 //! # What makes way
 //! A replica displaces nothing. Its publisher is a claim; so it gets what room is left, and what a publisher has put
-//! itself, whose id its connection proves, takes that back. Whoever grinds keys that lie next to a node, and leaves them with
-//! its neighbours to be handed on, thus takes free room at most.
+//! itself, whose id its connection proves, takes that back. A peer that grinds keys that lie next to a node, and leaves records
+//! under them with its neighbours to be handed on, thus takes free room at most.
 
 use libp2p_identity::PeerId;
 
@@ -60,7 +60,7 @@ impl Amount {
     }
 }
 
-/// Who is charged for something that is kept for others.
+/// The IP group that is charged for something that is kept for others, and the peer that has handed it on, if one has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Charge {
     group: Option<IpGroup>,
@@ -68,19 +68,19 @@ pub(super) struct Charge {
 }
 
 impl Charge {
-    /// Returns who is charged for what a peer wants kept that is of `author`; of the peer itself if nobody is named and it does
+    /// Returns the charge for what a peer wants kept that is of `author`; of the peer itself if no author is named and it does
     /// not hand it on.
     pub(super) fn of(author: Option<&PeerId>, source: &Source) -> Self {
         let is_replica = source.hands_on || author.is_some_and(|author| *author != source.peer);
         Self { group: source.group, handed_on_by: is_replica.then(|| PackedPeerId::from(&source.peer)) }
     }
 
-    /// Returns who is charged for what its author wants kept itself.
+    /// Returns the charge for what its author wants kept itself.
     pub(super) const fn direct(group: Option<IpGroup>) -> Self {
         Self { group, handed_on_by: None }
     }
 
-    /// Returns the group that is charged; whoever belongs to none is bounded by the room alone.
+    /// Returns the group that is charged; a peer that belongs to none is bounded by the room alone.
     pub(super) const fn group(&self) -> Option<IpGroup> {
         self.group
     }
@@ -151,7 +151,7 @@ pub(super) enum Beyond {
     Room,
 }
 
-/// Charges something more to whoever is to be charged for it, and where there is no room says whose it is that is too small.
+/// Checks whether something more fits the shares that `charge` names, and the room; if not, says which is too small.
 ///
 /// Each share is one part in `parts` of the room. The shares come first: what is beyond one takes nobody else's room.
 pub(super) fn charge(

@@ -18,7 +18,7 @@ pub(super) struct PackedKey {
     bytes: Packed,
 }
 
-/// The beginning of the SHA-256 hash of a key. Two keys may share it, if somebody wants them to.
+/// The beginning of the SHA-256 hash of a key. Two keys may share it, if a peer makes them so.
 pub(super) type Tag = u64;
 
 #[derive(Clone, Debug)]

@@ -11,7 +11,7 @@ use libp2p_identity::PeerId;
 use super::charge::Charge;
 use super::index::{Index, Limits, MAX_ENDED, Owner};
 use super::provided::{self, Provided};
-use super::providers::{ProviderLimits, Providers};
+use super::providers::{ProviderIndex, ProviderLimits};
 use super::{Expired, Listed, RecordStore, Result, Source, Usage, not_theirs};
 use crate::key::KeyHash;
 use crate::record::{ProviderRecord, Record, RecordKey};
@@ -35,7 +35,7 @@ pub struct MemoryStore {
     index: Index,
     records: IndexMap<RecordKey, Record>,
     provided: Provided,
-    providers: Providers,
+    providers: ProviderIndex,
 }
 
 impl MemoryStore {
@@ -51,7 +51,7 @@ impl MemoryStore {
             index: Index::new(local, config.records),
             records: IndexMap::new(),
             provided: Provided::new(local, config.providers.max_own_keys),
-            providers: Providers::new(config.providers),
+            providers: ProviderIndex::new(config.providers),
         }
     }
 

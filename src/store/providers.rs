@@ -1,4 +1,4 @@
-//! Who provides what, by what others say: a compact index of keys and providers.
+//! Providers of keys, by what others say: a compact index.
 //!
 //! Knows keys, peers, their IP groups and wall-clock times; neither values nor who may announce what.
 
@@ -16,7 +16,7 @@ use crate::peer::PackedPeerId;
 use crate::record::{ProviderRecord, RecordKey};
 use crate::time::{Duration, SystemTime};
 
-/// How much room there is for statements of who provides what.
+/// How much room there is for provider records: statements that a peer provides a key.
 ///
 /// # When there is none
 /// Statements that have ended go first. Then a new one is refused; renewing one always works. The peers of one IP group are a
@@ -80,7 +80,7 @@ fn time(second: Second) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(second.into()))
 }
 
-/// That somebody provides a key.
+/// The statement that a peer provides a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Statement {
     provider: Number,
@@ -102,10 +102,10 @@ impl Provider {
     }
 }
 
-/// A key and somebody who provided it.
+/// A key and a peer that provided it.
 pub(super) type Pair = (PackedKey, PackedPeerId);
 
-/// Keys, each with its providers.
+/// An index of keys, each with its providers.
 ///
 /// # Bounds
 /// Those of [`ProviderLimits`]. Some 150 bytes for a key of up to 38 bytes with one provider, the index of ends included; for
@@ -114,7 +114,7 @@ pub(super) type Pair = (PackedKey, PackedPeerId);
 /// # Invariants
 /// A name is used as often as statements name it. Whatever has an end stands in the index of ends.
 #[derive(Debug)]
-pub(super) struct Providers {
+pub(super) struct ProviderIndex {
     limits: ProviderLimits,
     keys: BTreeMap<PackedKey, SmallVec<[Statement; 1]>>,
     pairs: usize,
@@ -123,7 +123,7 @@ pub(super) struct Providers {
     groups: Names<IpGroup, ()>,
 }
 
-impl Providers {
+impl ProviderIndex {
     pub(super) const fn new(limits: ProviderLimits) -> Self {
         Self {
             limits,
@@ -342,7 +342,7 @@ impl Providers {
 
     /// Returns the statements about a key that have not ended, in turn one of each group.
     ///
-    /// Who takes only the first ones is thus not left with those of a single group.
+    /// A requester that is given only the first ones is thus not left with those of a single group.
     pub(super) fn get(&self, wall: SystemTime, key: &RecordKey) -> Vec<ProviderRecord> {
         let (all, now) = (self.of(&PackedKey::new(key.as_ref())), second(wall));
         let mut turns: BTreeMap<Option<Number>, usize> = BTreeMap::new();
@@ -452,8 +452,8 @@ mod tests {
         ProviderRecord { expires: Some(WALL + HOUR * hours), ..record }
     }
 
-    fn with(max_keys: usize, max_per_key: usize, max_pairs: usize) -> Providers {
-        Providers::new(ProviderLimits { max_keys, max_per_key, max_pairs, max_own_keys: 0 })
+    fn with(max_keys: usize, max_per_key: usize, max_pairs: usize) -> ProviderIndex {
+        ProviderIndex::new(ProviderLimits { max_keys, max_per_key, max_pairs, max_own_keys: 0 })
     }
 
     fn group(n: u32) -> Option<IpGroup> {
@@ -461,11 +461,11 @@ mod tests {
         Some(IpGroup::V6([a, b, c, d]))
     }
 
-    fn expire(providers: &mut Providers, wall: SystemTime) {
+    fn expire(providers: &mut ProviderIndex, wall: SystemTime) {
         while providers.pop_ended(wall).is_some() {}
     }
 
-    fn ids(providers: &Providers, wall: SystemTime, key: &[u8]) -> Vec<PeerId> {
+    fn ids(providers: &ProviderIndex, wall: SystemTime, key: &[u8]) -> Vec<PeerId> {
         let all = providers.get(wall, &RecordKey::from(key));
         all.into_iter().map(|record| record.provider).collect()
     }
@@ -497,7 +497,7 @@ mod tests {
     #[test]
     fn few_addresses_are_kept_of_each_and_few_bytes() {
         let mut providers = with(10, 10, 10);
-        let kept = |providers: &mut Providers, addresses: Vec<Multiaddr>| {
+        let kept = |providers: &mut ProviderIndex, addresses: Vec<Multiaddr>| {
             let record = ProviderRecord { addresses, ..record(b"k", 1, 2) };
             providers.add(WALL, &record, None).unwrap();
             providers.get(WALL, &record.key).remove(0).addresses
@@ -623,7 +623,7 @@ mod tests {
             providers.add(WALL, &record(&[n], 1, 2), group(1)).unwrap();
             providers.add(WALL, &record(&[n], 2, 2), group(2)).unwrap();
         }
-        let counted = |providers: &Providers| [1, 2, 3].map(|n| providers.counted(group(n).unwrap()));
+        let counted = |providers: &ProviderIndex| [1, 2, 3].map(|n| providers.counted(group(n).unwrap()));
         // By way of another group nobody gets more than the share of that group, and of its own.
         providers.add(WALL, &record(&[0], 1, 3), group(2)).unwrap();
         assert_eq!(counted(&providers), [4, 4, 0]);
@@ -646,7 +646,7 @@ mod tests {
 
     #[test]
     fn a_flood_from_one_group_does_not_keep_others_out() {
-        let mut providers = Providers::new(ProviderLimits::default());
+        let mut providers = ProviderIndex::new(ProviderLimits::default());
         for n in 0..100_000u32 {
             drop(providers.add(WALL, &record(&n.to_be_bytes(), n % 50, 2), group(1)));
         }
@@ -659,7 +659,7 @@ mod tests {
 
     #[test]
     fn sybils_of_few_groups_that_came_first_do_not_keep_others_out_of_a_key() {
-        let mut providers = Providers::new(ProviderLimits::default());
+        let mut providers = ProviderIndex::new(ProviderLimits::default());
         for n in 0..200 {
             drop(providers.add(WALL, &record(b"a", n, 48), group(n % 2)));
         }

@@ -62,8 +62,8 @@ const ENDED_AT_ONCE: usize = 64;
 /// Those of [`Limits`](super::Limits) for records. In memory there are some 300 bytes for each; values are read from the file
 /// when they are asked for. Those of [`ProviderLimits`](super::ProviderLimits) for provider records, which are in memory as a
 /// [`MemoryStore`](super::MemoryStore) keeps them, and in the file only to be there again; their keys may have 65,535 bytes.
-/// What waits to be written takes 4 MiB, or what is set [`with_max_queued`](Self::with_max_queued): what would be more is refused
-/// as [`Error::Busy`](super::Error::Busy) until the disk has caught up. Only removing is always possible.
+/// What waits to be written takes 4 MiB, or what is set [`with_max_queued`](Self::with_max_queued): what would be more is
+/// refused as [`Error::Busy`](super::Error::Busy) until the disk has caught up. Only removing is always possible.
 ///
 /// Reading a value takes one descent in the file and one SHA-256 of the value, in the node's thread: some microseconds for
 /// 1 KiB, less than a millisecond for the 64 KiB that are the most by default. 8 MiB of the file are kept in memory.
@@ -89,7 +89,8 @@ const ENDED_AT_ONCE: usize = 64;
 /// sure of by the number that the system gives each file, on Unix; elsewhere do not let two processes open one at a time.
 ///
 /// # Errors
-/// [`Error::Io`](super::Error::Io), which names the file. After the disk has failed, the file is opened anew with the next commit.
+/// [`Error::Io`](super::Error::Io), which names the file, and [`Error::Busy`](super::Error::Busy) while too much waits to be
+/// written. After the disk has failed, see to the disk: the file is opened anew with the next commit.
 #[cfg_attr(docsrs, doc(cfg(feature = "redb")))]
 #[derive(Debug)]
 pub struct Redb {
@@ -125,7 +126,8 @@ impl Redb {
     /// Opens the store of the node `local` at a path, or makes one if there is no file.
     ///
     /// # Errors
-    /// [`Error::Io`](super::Error::Io), which names the file, and the two nodes if it is another's.
+    /// [`Error::Io`](super::Error::Io), which names the file, and the two nodes if it is another's: give the path of this
+    /// node's own file, and see to it that no other process has it open.
     pub fn open(path: impl AsRef<Path>, local: PeerId) -> Result<Self> {
         Self::open_with(path, local, MemoryStoreConfig::default())
     }
@@ -136,7 +138,8 @@ impl Redb {
     /// commit; so are provider records beyond theirs.
     ///
     /// # Errors
-    /// [`Error::Io`](super::Error::Io), which names the file, and the two nodes if it is another's.
+    /// [`Error::Io`](super::Error::Io), which names the file, and the two nodes if it is another's: give the path of this
+    /// node's own file, and see to it that no other process has it open.
     pub fn open_with(path: impl AsRef<Path>, local: PeerId, config: MemoryStoreConfig) -> Result<Self> {
         Self::open_at(Place::new(path.as_ref()), local, &config)
     }
@@ -188,7 +191,8 @@ impl Redb {
     /// Waits until everything that was changed so far survives a crash. Blocks the thread for as long as the disk takes.
     ///
     /// # Errors
-    /// [`Error::Io`](super::Error::Io), which names the file; then it is tried again with the next commit.
+    /// [`Error::Io`](super::Error::Io), which names the file: see to the disk and the room on it; what was not written is
+    /// tried again with the next commit.
     pub fn sync(&mut self) -> Result<()> {
         self.writer.sync()
     }

@@ -41,7 +41,7 @@ pub trait Validator: Send + Sync {
     /// Returns whether the value may stand under the key at `wall`.
     ///
     /// # Errors
-    /// [`InvalidRecord`], with the reason.
+    /// [`InvalidRecord`], with the reason: in words by which whoever wants the record stored can correct it.
     fn validate(&self, wall: SystemTime, key: &RecordKey, value: &[u8]) -> Result<(), InvalidRecord>;
 
     /// Compares two values of a key that are valid: the greater is the better one, equal ones are as good as each other.
@@ -51,7 +51,7 @@ pub trait Validator: Send + Sync {
     fn compare(&self, key: &RecordKey, a: &[u8], b: &[u8]) -> Ordering;
 }
 
-/// The reason why a record is not worth keeping, in words.
+/// The reason why a record is not worth keeping, in words: correct what it names, and put the record again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidRecord(String);

@@ -39,7 +39,8 @@ const CLUSTER_LEVEL: u64 = 1;
 /// Reads a request from the bytes of one frame.
 ///
 /// # Errors
-/// Any [`DecodeError`] but those of frames. The stream it came from cannot be trusted any more and ends.
+/// Any [`DecodeError`] but those of frames and of the stream: `Varint`, `FieldNumber`, `Length`, `WireType`, `FieldType`,
+/// `Empty`, `UnknownType`, `Missing` or `KeyMismatch`. End the stream that it came from, which cannot be trusted any more.
 pub fn decode_request(body: &[u8]) -> Result<Request, DecodeError> {
     let view = MessageView::check(body)?;
     Ok(match message_type(&view)? {
@@ -69,8 +70,8 @@ pub fn decode_request(body: &[u8]) -> Result<Request, DecodeError> {
 /// Reads an answer from the bytes of one frame.
 ///
 /// # Errors
-/// Any [`DecodeError`] but those of frames; an answer to ADD_PROVIDER, which py-libp2p sends, reads as
-/// [`DecodeError::UnknownType`] since none is awaited.
+/// Any [`DecodeError`] but those of frames and of the stream, as of [`decode_request`]: end the stream, and ask another
+/// peer. An answer to ADD_PROVIDER, which py-libp2p sends, reads as [`DecodeError::UnknownType`] since none is awaited.
 pub fn decode_response(body: &[u8]) -> Result<Response, DecodeError> {
     let view = MessageView::check(body)?;
     let key = (!view.key.is_empty()).then(|| record_key(view.key));

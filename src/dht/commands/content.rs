@@ -49,17 +49,22 @@ impl<S: RecordStore> Dht<S> {
     /// as is configured each time it is put.
     ///
     /// # Errors
-    /// Whatever keeps this node itself from storing it; then it is sent to nobody.
+    /// [`store::Error::Invalid`], [`store::Error::MaxRecords`], [`store::Error::ValueTooLarge`], [`store::Error::Busy`] or
+    /// [`store::Error::Io`], whatever keeps this node itself from storing it; then it is sent to nobody. Each says what to
+    /// do.
     pub fn put_record(&mut self, now: Now, record: Record, quorum: Quorum) -> Result<QueryId, store::Error> {
         self.put_record_to_n_closest(now, record, self.cx.config.replication_factor(), quorum)
     }
 
-    /// Stores a record here and at the `copies` closest peers to its key, at most `k`; else as [`put_record`](Self::put_record).
+    /// Stores a record here and at the `copies` closest peers to its key, at most `k`; else as
+    /// [`put_record`](Self::put_record).
     ///
     /// When it is put anew it is at as many as are configured.
     ///
     /// # Errors
-    /// Whatever keeps this node itself from storing it; then it is sent to nobody.
+    /// [`store::Error::Invalid`], [`store::Error::MaxRecords`], [`store::Error::ValueTooLarge`], [`store::Error::Busy`] or
+    /// [`store::Error::Io`], whatever keeps this node itself from storing it; then it is sent to nobody. Each says what to
+    /// do.
     pub fn put_record_to_n_closest(
         &mut self,
         now: Now,
@@ -97,7 +102,9 @@ impl<S: RecordStore> Dht<S> {
     /// One without an end lasts as long as is configured. It takes of the room for what others want stored.
     ///
     /// # Errors
-    /// Whatever keeps it from being stored; then nothing has changed.
+    /// [`store::Error::Invalid`], [`store::Error::MaxRecords`], [`store::Error::ValueTooLarge`], [`store::Error::Busy`] or
+    /// [`store::Error::Io`], whatever keeps it from being stored; then nothing has changed, but for what has ended. Each
+    /// says what to do.
     pub fn store_local(&mut self, now: Now, mut record: Record) -> Result<(), store::Error> {
         let now = self.tell_time(now);
         let Self { cx, records, storage, .. } = self;
@@ -144,7 +151,7 @@ impl<S: RecordStore> Dht<S> {
     /// it ends there.
     ///
     /// # Errors
-    /// Whatever the store says.
+    /// [`store::Error::Io`] if the store fails, which says what to do; then nothing has changed.
     pub fn remove_record(&mut self, now: Now, key: &RecordKey) -> Result<(), store::Error> {
         let now = self.tell_time(now);
         self.storage.store.remove(key)?;
@@ -159,8 +166,9 @@ impl<S: RecordStore> Dht<S> {
     /// A better record may have come meanwhile: then it is refused after all.
     ///
     /// # Errors
-    /// [`store::Error::Invalid`] if the record has ended while it waited; else whatever keeps it from being stored. Then nothing
-    /// has been stored, the peer is refused, and it waits no more: as it is it would not be taken later either.
+    /// [`store::Error::Invalid`] if the record has ended while it waited; [`store::Error::Busy`] while the disk has to catch
+    /// up; else whatever the store refuses it with. Then nothing has been stored, the peer is refused, and it waits no more:
+    /// there is nothing to do, since a peer that still wants it stored sends it again.
     pub fn accept_record(&mut self, now: Now, id: HeldId) -> Result<bool, store::Error> {
         let now = self.tell_time(now);
         let (serving, mut stock) = self.split();
@@ -174,8 +182,9 @@ impl<S: RecordStore> Dht<S> {
     ///
     /// # Errors
     /// [`store::Error::Invalid`] if the other has another key, has ended or is not valid, or if what waits is a provider
-    /// record; else whatever keeps it from being stored, as that it is too large. Then nothing has been stored, the peer has no
-    /// answer yet, and what it has sent still waits: for another, for a refusal, or for the end of its time.
+    /// record; [`store::Error::Busy`] while the disk has to catch up; else whatever the store refuses it with, as
+    /// [`store::Error::ValueTooLarge`]. Then nothing has been stored, the peer has no answer yet, and what it has sent still
+    /// waits: for another, for a [refusal](Self::refuse_record), or for the end of its time.
     pub fn accept_record_as(&mut self, now: Now, id: HeldId, record: Record) -> Result<bool, store::Error> {
         let now = self.tell_time(now);
         let (serving, mut stock) = self.split();
@@ -187,8 +196,10 @@ impl<S: RecordStore> Dht<S> {
         self.serving.refuse_record(id, &mut self.cx)
     }
 
-    /// Tells the `k` peers closest to a key that this node provides it. One [`QueryResult::StartProviding`](crate::QueryResult::StartProviding) tells when enough
-    /// have been told, or too few can be; the query goes on until it is known what became of all.
+    /// Tells the peers closest to a key that this node provides it, `k` unless
+    /// [fewer](crate::Config::with_replication_factor) are configured. One
+    /// [`QueryResult::StartProviding`](crate::QueryResult::StartProviding) tells when enough have been told, or too few can
+    /// be; the query goes on until it is known what became of all.
     ///
     /// From now on this node tells it anew from time to time, after a restart too if the store outlives it, until
     /// [`stop_providing`](Self::stop_providing). If too few could be told it tries again after a second, doubling to ten
@@ -198,7 +209,8 @@ impl<S: RecordStore> Dht<S> {
     /// beginning within a minute.
     ///
     /// # Errors
-    /// Whatever keeps this node's store from taking the key; then nobody is told. A key has 1 to 80 bytes.
+    /// [`store::Error::Invalid`] unless the key has 1 to 80 bytes; [`store::Error::MaxProvidedKeys`], [`store::Error::Busy`]
+    /// or [`store::Error::Io`] if this node's store does not take it. Then nobody is told; each says what to do.
     pub fn start_providing(&mut self, now: Now, key: RecordKey) -> Result<QueryId, store::Error> {
         let now = self.tell_time(now);
         Providing::keep(now, &key, &mut self.storage, &self.cx)?;
@@ -209,7 +221,8 @@ impl<S: RecordStore> Dht<S> {
     /// note of it. Lasts until [`retire`](Self::retire). A key may be provided in both ways, and is until both have ended.
     ///
     /// # Errors
-    /// [`store::Error::MaxProvidedKeys`] beyond 65,536 keys; [`store::Error::Invalid`] unless the key has 1 to 80 bytes.
+    /// [`store::Error::MaxProvidedKeys`] beyond 65,536 keys: [retire](Self::retire) another. [`store::Error::Invalid`]
+    /// unless the key has 1 to 80 bytes: give one that has.
     pub fn advertise(&mut self, now: Now, key: RecordKey) -> Result<QueryId, store::Error> {
         let now = self.tell_time(now);
         self.providing.advertise(&key)?;
@@ -246,7 +259,7 @@ impl<S: RecordStore> Dht<S> {
     /// runs is cancelled. Others believe it until it ends there.
     ///
     /// # Errors
-    /// Whatever the store says.
+    /// [`store::Error::Io`] if the store fails, which says what to do; then nothing has changed.
     pub fn stop_providing(&mut self, now: Now, key: &RecordKey) -> Result<(), store::Error> {
         let now = self.tell_time(now);
         self.storage.store.remove_provider(key, &self.cx.local.peer)?;
@@ -280,7 +293,8 @@ impl<S: RecordStore> Dht<S> {
     }
 
     /// Watches who provides a key: searches its providers at once, again after a second, and then after twice as long each
-    /// time, up to five minutes, until it is cancelled. Each provider is told once.
+    /// time, up to five minutes, until it is cancelled. Each provider is told once, and once more if it had no addresses
+    /// before.
     pub fn watch_providers(&mut self, now: Now, key: RecordKey) -> QueryId {
         let now = self.tell_time(now);
         let refused = if key.as_ref().is_empty() {

@@ -73,12 +73,13 @@ impl fmt::Display for ProvideReport {
     }
 }
 
-/// Why too few peers know that this node provides a key. It goes on trying by itself unless the key was refused.
+/// Why too few peers know that this node provides a key. It goes on trying by itself, unless the key was refused or the node
+/// knows nothing of the call.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AddProviderError {
-    /// It could be sent to fewer than are enough; the report says why. This node tries again by itself, sooner if it is connected to
-    /// more servers.
+    /// It could be sent to fewer than are enough. See the report for why. There is nothing to do: this node tries again by
+    /// itself, sooner if it is connected to more servers.
     #[error("{} of {enough} peers were told{}", .report.sent.len(), .report.why_not())]
     TooFew {
         /// The key.
@@ -88,8 +89,8 @@ pub enum AddProviderError {
         /// How many would have been enough.
         enough: NonZeroUsize,
     },
-    /// This node's own store did not take the key, and nobody was told. Make room, or repair the store, and provide it again: nothing
-    /// is tried again by itself.
+    /// This node's own store did not take the key, and nobody was told; or it could not remove it. See `source` for what to
+    /// do, and call again: nothing is tried again by itself.
     #[error("this node's store did not take the key: {source}")]
     Store {
         /// The key.
@@ -97,8 +98,9 @@ pub enum AddProviderError {
         /// What the store says.
         source: StoreError,
     },
-    /// What any query may fail of: see [`QueryError`]. Others are told as soon as somebody is known, or there is room; there is no
-    /// need to call again.
+    /// What any query may fail of: see [`QueryError`]. After [`Closed`](QueryError::Closed) and [`Busy`](QueryError::Busy)
+    /// the node knows nothing of the call, which is to be made again; after the others there is nothing to do while the key
+    /// is provided: others are told as soon as a peer is known, or there is room.
     #[error("{cause}{}", so_far("peers that were told", .report.sent.len()))]
     Query {
         /// What happened.
@@ -166,7 +168,7 @@ pub(in crate::dht) struct AddProviderInfo {
 /// Announces this node at the peers closest to a key.
 ///
 /// # What it decides
-/// First who the closest are: a near search. Then it is sent to `k` of them at once, and to the next nearest for each that
+/// First a near search for the closest peers. Then it is sent to `k` of them at once, and to the next nearest for each that
 /// fails or is slow. Nobody acknowledges it, so a silent peer looks like one that was told: it is sent to as many more as are
 /// likely silent, by what is believed of all and what the search has seen. And it is sent to one more for each of the closest
 /// of whose IP group there are more than two.

@@ -35,7 +35,7 @@ pub struct AskPeerOk {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AskPeerError {
-    /// The peer did not answer; `source` says why, and what to do. Another peer may.
+    /// The peer did not answer. See `source` for why, and what to do; or ask another.
     #[error("{peer} did not answer: {}", reason(.source, .protocol))]
     Failed {
         /// The peer.

@@ -34,8 +34,8 @@ pub struct BootstrapOk {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BootstrapError {
-    /// None of the peers that could be asked answered. See what became of them, and add the address of one that is up and speaks the
-    /// protocol; this node tries again by itself unless it joins on request.
+    /// None of the peers that could be asked answered. See what became of them, and add the address of one that is up and
+    /// speaks the protocol; this node tries again by itself unless it joins on request.
     #[error("nobody has answered: {fates}")]
     NoAnswer {
         /// What became of those that were asked.

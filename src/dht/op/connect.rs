@@ -1,4 +1,4 @@
-//! Connects to an address, whoever is there.
+//! Connects to an address, whichever peer is there.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ pub type ConnectResult = Result<ConnectOk, ConnectError>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnectOk {
-    /// Who was met there. It is a seed now.
+    /// The peer that was met there. It is a seed now.
     pub peer: PeerId,
     /// The address.
     pub address: Multiaddr,
@@ -35,7 +35,8 @@ pub struct ConnectOk {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The address is not one to connect to, and was not tried; `source` says what is wrong with it.
+    /// The address is not one to connect to, and was not tried. See `source` for what is wrong with it, and which to give
+    /// instead.
     #[error("{address} cannot be connected to: {source}")]
     Address {
         /// The address.
@@ -43,14 +44,14 @@ pub enum ConnectError {
         /// Why not.
         source: AddressError,
     },
-    /// Somebody is there, but nobody listens at the port: check the port, and that the other node runs.
+    /// A host is there, but no program listens at the port: check the port, and that the other node runs.
     #[error("the connection to {address} was refused: nobody listens there")]
     Refused {
         /// The address.
         address: Multiaddr,
     },
-    /// Nobody answers there, or the connection could not be set up: check the address, and what is between (a firewall, a NAT). Try again
-    /// later.
+    /// Nobody answers there, or the connection could not be set up: check the address, and what is between (a firewall, a NAT).
+    /// Try again later.
     #[error("{address} could not be reached: {reason}")]
     Unreachable {
         /// The address.
@@ -72,16 +73,16 @@ pub enum ConnectError {
         /// What the transport says.
         reason: Arc<str>,
     },
-    /// Another peer than the address names is there: correct the id, or leave it out to take whoever is there.
+    /// Another peer than the address names is there: correct the id, or leave it out to take whichever peer is there.
     #[error("at {address} is another peer: {met}")]
     WrongPeer {
         /// The address.
         address: Multiaddr,
-        /// Who is there.
+        /// The peer that is there.
         met: PeerId,
     },
-    /// This program does not let the dial through: a limit of its own, a block list, or the swarm has aborted it. Raise the limit, or
-    /// try again when there is room.
+    /// This program does not let the dial through: a limit of its own, a block list, another dial of the peer that is under
+    /// way, or the swarm has aborted it. Raise the limit, or try again when there is room.
     #[error("this program has denied the dial to {address}")]
     Denied {
         /// The address.
@@ -91,7 +92,7 @@ pub enum ConnectError {
     /// since it is a client or of another network. Set it to be a server, or give both the same protocol name.
     #[error("{peer} was met at {address}, but: {}", reason(.source, .protocol))]
     NotServing {
-        /// Who was met.
+        /// The peer that was met.
         peer: PeerId,
         /// The address.
         address: Multiaddr,
@@ -145,8 +146,8 @@ pub(in crate::dht) struct ConnectInfo {
     pub(in crate::dht) address: Multiaddr,
 }
 
-/// Connects to an address without knowing the peer. Whoever is met there becomes a seed, and is asked for the peers closest to
-/// this node: whether it speaks the protocol only an answer shows.
+/// Connects to an address without knowing the peer. The peer that is met there becomes a seed, and is asked for the peers
+/// closest to this node: whether it speaks the protocol only an answer shows.
 ///
 /// # States
 /// ```text
@@ -182,7 +183,7 @@ impl Connect {
     }
 }
 
-/// Returns what a failed dial to an address means to whoever wanted to connect.
+/// Returns what a failed dial to an address means to the caller that wanted to connect.
 fn not_met(address: Multiaddr, failure: &DialFailure) -> ConnectError {
     match failure {
         DialFailure::Unreachable { unsupported, .. } if !unsupported.is_empty() => {

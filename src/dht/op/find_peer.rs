@@ -49,7 +49,8 @@ pub enum Evidence {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FindPeerError {
-    /// The search ended and nobody knew an address of the peer: it is offline, a client, or of another network. Search again later.
+    /// The search ended and nobody knew an address of the peer: it is offline, a client, or of another network. Search again
+    /// later.
     #[error("none of those that answered knows an address of the peer (the closest of them: {})", .closest.len())]
     NotFound {
         /// The closest peers that answered, nearest first.

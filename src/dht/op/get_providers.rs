@@ -36,7 +36,7 @@ pub enum GetProvidersOk {
     FinishedWithNoAdditionalRecord {
         /// The closest peers that answered, nearest first.
         closest_peers: Vec<PeerId>,
-        /// Why fewer of the closest have answered than were to be asked, if fewer have: somebody who was not asked may know
+        /// Why fewer of the closest have answered than were to be asked, if fewer have: a peer that was not asked may know
         /// more providers. `None` for a watch, which asks again and again.
         shortage: Option<Shortage>,
     },
@@ -46,8 +46,8 @@ pub enum GetProvidersOk {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GetProvidersError {
-    /// This node knows no provider, and nobody that was asked has answered. See what became of them, add the address of a peer that
-    /// serves the protocol, and search again.
+    /// This node knows no provider, and nobody that was asked has answered. See what became of them, add the address of a peer
+    /// that serves the protocol, and search again.
     #[error("nobody has answered: {fates}")]
     NoAnswer {
         /// The key.
@@ -219,7 +219,7 @@ impl ProvidersFound {
     }
 }
 
-/// Begins to search the peers closest to a key, who are asked for its providers.
+/// Begins to search the peers closest to a key, which are asked for its providers.
 pub(super) fn search_of(now: Instant, key: &RecordKey, parts: &mut Parts<'_>) -> Option<Search> {
     let target = (key.bytes().clone(), parts.cx.hash(key.as_ref()));
     let wanted = parts.cx.config.replication_factor().get();
@@ -271,7 +271,7 @@ impl GetProviders {
         Ok(Self { found, search, is_over: false })
     }
 
-    /// Returns until when somebody slow is awaited who may still name a provider where nobody else has.
+    /// Returns until when a slow peer is awaited that may still name a provider where no other has.
     fn last_chance(&mut self, now: Instant) -> Option<Instant> {
         self.search.as_mut().filter(|_| self.found.is_empty())?.last_chance(now)
     }

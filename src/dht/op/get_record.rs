@@ -25,7 +25,7 @@ pub type GetRecordResult = Result<GetRecordOk, GetRecordError>;
 /// A step of searching a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GetRecordOk {
-    /// Somebody has a valid record.
+    /// A peer, or this node itself, has a valid record.
     FoundRecord(PeerRecord),
     /// The search is over: this is the best record there was.
     ///
@@ -45,8 +45,8 @@ pub enum GetRecordOk {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GetRecordError {
-    /// None of the closest peers has a valid record. At least one of them has answered: it was not put, or has ended. Search again when
-    /// it has been put.
+    /// None of the closest peers has a valid record. At least one of them has answered: it was not put, or has ended. Search
+    /// again when it has been put.
     #[error("none of the closest peers has the record ({} answered)", .closest_peers.len())]
     NotFound {
         /// The key.
@@ -54,8 +54,8 @@ pub enum GetRecordError {
         /// The closest peers that answered, nearest first.
         closest_peers: Vec<PeerInfo>,
     },
-    /// Nobody that was asked has answered: whether there is a record nobody could say. See what became of them, add the address of a peer
-    /// that serves the protocol, and search again.
+    /// Nobody that was asked has answered: whether there is a record nobody could say. See what became of them, add the address
+    /// of a peer that serves the protocol, and search again.
     #[error("nobody has answered: {fates}")]
     NoAnswer {
         /// The key.
@@ -63,7 +63,8 @@ pub enum GetRecordError {
         /// What became of those that were asked.
         fates: Fates,
     },
-    /// Too few agree on the best record. Take the first of `records` all the same, search with a smaller quorum, or again later.
+    /// Too few agree on the best record. Take the first of `records` all the same, search with a smaller quorum, or again
+    /// later.
     #[error("{agreed} of the {quorum} peers that had to agree on the record do")]
     QuorumFailed {
         /// The key.
@@ -75,7 +76,8 @@ pub enum GetRecordError {
         /// How many had to.
         quorum: NonZeroUsize,
     },
-    /// The key is empty, or no validator is configured for its namespace. Nobody was asked: correct the key, or configure a validator.
+    /// The key is empty, or no validator is configured for its namespace. Nobody was asked: correct the key, or configure a
+    /// validator.
     #[error("no record can have this key: {source}")]
     Invalid {
         /// The key.
@@ -163,7 +165,7 @@ pub(in crate::dht) struct GetRecord {
     validators: Namespaces,
     /// `None` if nobody could be asked.
     search: Option<Search>,
-    /// Who had which, in the order in which they answered.
+    /// The records that were found, and the peer that had each: this node's own first, then in the order of the answers.
     found: Vec<PeerRecord>,
     /// The position of the best one.
     best: usize,
@@ -230,7 +232,7 @@ impl GetRecord {
         self.found.iter().filter(|found| Some(&found.record.value) == best).count()
     }
 
-    /// Adds a record that somebody has; the one seen first stays the best among equals.
+    /// Adds a record that a peer has; the one seen first stays the best among equals.
     fn add(&mut self, peer: PeerId, mut record: Record) {
         if let Some(same) = self.found.iter().find(|found| found.record.value == record.value) {
             // Kept once.
@@ -252,7 +254,7 @@ impl GetRecord {
         self.quorum.map(|quorum| quorum.of(view.config.replication_factor().get()))
     }
 
-    /// Returns until when somebody slow is awaited who may still have what is lacking.
+    /// Returns until when a slow peer is awaited that may still have what is lacking.
     fn last_chance(&mut self, now: Instant) -> Option<Instant> {
         let is_enough = self.best().is_some() && self.quorum.is_none();
         self.search.as_mut().filter(|_| !is_enough)?.last_chance(now)

@@ -41,7 +41,7 @@ pub(in crate::dht) struct Ask {
 #[expect(clippy::large_enum_variant, reason = "a step is handled at once, never kept")]
 pub(in crate::dht) enum Step<R> {
     Ask(Ask),
-    /// Connect to an address, whoever is there.
+    /// Connect to an address, whichever peer is there.
     Dial(Multiaddr),
     /// Tell the asker what was reached so far.
     Progress(R),
@@ -109,7 +109,7 @@ pub(in crate::dht) trait Machine<R, I> {
     /// A request has failed for good.
     fn failed(&mut self, from: &PeerId, lookup: u16, error: RequestError);
 
-    /// An address that was to be dialled has been, and this is who was there.
+    /// An address that was to be dialled has been, and this is the peer that was there, or why none was met.
     fn address_dialled(&mut self, _result: Result<PeerId, DialFailure>) {}
 
     /// Returns the result of an operation that ends before it is done.
@@ -247,7 +247,7 @@ pub(in crate::dht) struct Stored {
     pub(in crate::dht) is_stored: bool,
     /// They have it now, or soon will, or do not want it.
     pub(in crate::dht) reached: Vec<PeerId>,
-    /// Whether somebody did not answer.
+    /// Whether a peer did not answer.
     pub(in crate::dht) has_failed: bool,
 }
 

@@ -34,7 +34,7 @@ pub struct PingOk {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PingError {
-    /// The peer did not answer; `source` says why, and what to do.
+    /// The peer did not answer. See `source` for why, and what to do.
     #[error("{peer} did not answer: {}", reason(.source, .protocol))]
     Failed {
         /// The peer.

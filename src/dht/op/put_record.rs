@@ -74,8 +74,8 @@ impl fmt::Display for PutReport {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PutRecordError {
-    /// Fewer than the quorum have stored it; the report says why. If this node has published it, it is put anew in time; put it again
-    /// to try at once, or with a smaller quorum.
+    /// Fewer than the quorum have stored it. See the report for why. If this node has published it, it is put anew in time;
+    /// call again to try at once, or with a smaller quorum.
     #[error("{} of {quorum} peers have stored the record{}", .report.stored.len(), .report.why_not())]
     QuorumFailed {
         /// The key.
@@ -85,8 +85,8 @@ pub enum PutRecordError {
         /// How many had to store it.
         quorum: NonZeroUsize,
     },
-    /// The record is not valid, or no validator is configured for its namespace. It was sent to nobody: put one that is valid, or
-    /// configure a validator.
+    /// The record is not valid (its key is empty, it has ended, a validator refuses it), or no validator is configured for
+    /// its namespace. It was sent to nobody: give one that is valid, or configure a validator.
     #[error("the record is not valid: {source}")]
     Invalid {
         /// The key.
@@ -94,8 +94,8 @@ pub enum PutRecordError {
         /// Why not.
         source: InvalidRecord,
     },
-    /// This node's own store did not take it, and it was sent to nobody; or it could not make it safe, and others may have it. Make
-    /// room, or repair the store, and put it again.
+    /// This node's own store did not take it, and it was sent to nobody; or it could not make it safe, and others may have
+    /// it; or it could not remove it. See `source` for what to do, and call again.
     #[error("this node's store did not take the record: {source}")]
     Store {
         /// The key.
@@ -103,8 +103,9 @@ pub enum PutRecordError {
         /// What the store says.
         source: StoreError,
     },
-    /// What any query may fail of: see [`QueryError`]. If [`NoKnownPeers`](QueryError::NoKnownPeers) or
-    /// [`TooManyQueries`](QueryError::TooManyQueries), this node has stored the record, and puts it when it can.
+    /// What any query may fail of: see [`QueryError`]. After [`NoKnownPeers`](QueryError::NoKnownPeers) and
+    /// [`TooManyQueries`](QueryError::TooManyQueries) this node has stored the record, and puts it when it can; not so one
+    /// that was to go to some peers only, for which to call again.
     #[error("{cause}{}", so_far("peers that had stored the record", .report.stored.len()))]
     Query {
         /// What happened.
@@ -165,9 +166,9 @@ pub(in crate::dht) struct PutRecordInfo {
 ///
 /// # What it decides
 /// Whom it is sent to, and whether enough have stored it. The search for the closest need not be exact, since each STORE is
-/// itself the check: whoever does not answer is replaced by the next closest. It ends when all have answered or failed; or
-/// when the quorum is reached and the others are slow, whom it names as pending, and who get the record nevertheless. If this
-/// node has stored it too, it does not end before that is safe.
+/// itself the check: a peer that does not answer is replaced by the next closest. It ends when all have answered or failed; or
+/// when the quorum is reached and the others are slow, which it names as pending, and which get the record nevertheless. If
+/// this node has stored it too, it does not end before that is safe.
 ///
 /// # States
 /// ```text

@@ -47,7 +47,7 @@ pub(in crate::dht) struct Search {
     /// How many addresses of each IP group were dialled at which nobody had been met.
     dialled: IndexMap<IpGroup, usize>,
     urgency: Urgency,
-    /// Who failed, and why, before anybody has answered; bounded by the candidates.
+    /// The peers that failed, and why, before any has answered; bounded by the candidates.
     failures: Vec<(PeerId, RequestError)>,
 }
 
@@ -145,7 +145,7 @@ impl Search {
         }
     }
 
-    /// Returns what the search wants now, asked for by the operation's lookup number `lookup`: to ask somebody, or to wait.
+    /// Returns what the search wants now, asked for by the operation's lookup number `lookup`: to ask a peer, or to wait.
     /// `None` if it is over.
     pub(in crate::dht) fn next<R>(&mut self, now: Instant, view: &View<'_>, lookup: u16) -> Option<Step<R>> {
         let (addresses, dialled) = (&self.addresses, &self.dialled);
@@ -172,9 +172,9 @@ impl Search {
     /// Does what [`next`](Self::next) does, but does not end where too many of the closest peers are of one IP group: of
     /// each group two count among those that are wanted, and others are asked in the place of the rest.
     ///
-    /// Whoever puts himself nearest to a key from a few networks does not hide what the honest peers behind him hold. At most
-    /// three times as many peers are asked. Groups are of addresses at which connections were made; who belongs to none
-    /// counts.
+    /// A party that puts peers of its own nearest to a key from a few networks does not hide what the honest peers behind them
+    /// hold. At most three times as many peers are asked. Groups are of addresses at which connections were made; a peer that
+    /// belongs to none counts.
     pub(in crate::dht) fn next_diverse<R>(
         &mut self,
         now: Instant,
@@ -233,8 +233,8 @@ impl Search {
         Fates { failed, pending: usize::try_from(pending).unwrap_or(usize::MAX), protocol }
     }
 
-    /// Returns until when somebody slow is awaited who may still have what nobody else has: it is worth three seconds more,
-    /// once. `None` if nobody is awaited, or not any more.
+    /// Returns until when a slow peer is awaited that may still have what no other has: it is worth three seconds more,
+    /// once. `None` if no peer is awaited, or not any more.
     pub(in crate::dht) fn last_chance(&mut self, now: Instant) -> Option<Instant> {
         if !self.lookup.has_outstanding() {
             return None;
@@ -282,7 +282,7 @@ impl Search {
         peers.into_iter().map(|peer| self.info(view, peer)).collect()
     }
 
-    /// Returns who has led to the closest peer that answered, itself the last.
+    /// Returns the peers that have led to the closest one that answered, itself the last.
     pub(in crate::dht) fn path(&self) -> Vec<PeerId> {
         self.lookup.path()
     }

@@ -8,8 +8,8 @@ use libp2p_identity::PeerId;
 
 use crate::time::Instant;
 
-/// Of how many peers that the program blocks it is known when they are to be asked again; others are when somebody names
-/// them (chosen, not measured).
+/// Of how many peers that the program blocks it is known when they are to be asked again; others are when they are named
+/// (chosen, not measured).
 const MAX_BLOCKED: usize = 128;
 
 /// What the program's own denials have shown of a peer.
@@ -24,7 +24,7 @@ pub(in crate::dht) enum BlockEvent {
 /// The peers that the program blocks.
 ///
 /// # What it decides
-/// Who is told of when a peer is left alone because the program denies it, and when it may be tried again.
+/// Which peers are left alone because the program denies them, and when each may be tried again; both are told.
 ///
 /// # Inputs
 /// [`block`](Self::block).

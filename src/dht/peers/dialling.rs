@@ -26,7 +26,7 @@ fn next_batch(known: &Known, attempt: Option<&Attempt>, diversity: Option<&IpDiv
 }
 
 impl Peers {
-    /// Connects to an address, whoever is there.
+    /// Connects to an address, whichever peer is there.
     pub(in crate::dht) fn dial_address(
         &mut self,
         now: Instant,
@@ -131,7 +131,7 @@ impl Peers {
         }
     }
 
-    /// A dial has failed: one of this node, or of somebody else to a peer that is waited for.
+    /// A dial has failed: one of this node, or of another part of the program to a peer that is waited for.
     pub(in crate::dht) fn dial_failed(
         &mut self,
         now: Instant,
@@ -249,7 +249,7 @@ impl Peers {
         self.fail_waiting(&peer, error);
     }
 
-    /// The program does not let a dial to a peer through: neither the peer nor who waits for it is at fault.
+    /// The program does not let a dial to a peer through: neither the peer nor a requester that waits for it is at fault.
     fn denied(&mut self, now: Instant, peer: PeerId, dial: &Dial) {
         let Some(known) = self.known.get_mut(&peer) else {
             return;
@@ -311,7 +311,7 @@ impl Peers {
         self.fill_slots(now, out);
     }
 
-    /// Gives back the slots of dials that have taken too long, and sees who may be dialled again.
+    /// Gives back the slots of dials that have taken too long, and sees which peers may be dialled again.
     pub(super) fn expire_dials(&mut self, now: Instant, relieved: &mut Vec<PeerId>) {
         let timeout = self.request_timeout;
         while let Some((id, _)) =

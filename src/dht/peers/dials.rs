@@ -1,4 +1,4 @@
-//! Dials: which are under way, how many there may be, and who waits for a slot.
+//! Dials: which are under way, how many there may be, and which targets wait for a slot.
 //!
 //! Knows peers and addresses as values; what a dial is for, and what its outcome means, is not its affair.
 
@@ -30,7 +30,7 @@ pub(super) enum DialTarget {
     Peer(PeerId),
     /// A peer to which there is a connection, through which nothing comes.
     Beside(PeerId),
-    /// Whoever is at the address that a query has given.
+    /// Whichever peer is at the address that a query has given.
     Anybody(QueryId),
 }
 
@@ -116,7 +116,7 @@ pub(super) struct Dials {
     paused_until: Option<Instant>,
     /// Denials of dials that began before this one are no news.
     known_until: u64,
-    /// Who was denied last, while nobody else was being dialled.
+    /// The peer that was denied last, while no other was being dialled.
     suspect: Option<PeerId>,
     next: u64,
     counts: stats::Dials,
@@ -161,7 +161,7 @@ impl Dials {
         self.waiting.push_back(DialTarget::Anybody(query));
     }
 
-    /// Returns who is next, if there is a slot.
+    /// Returns the target that is next, if there is a slot.
     ///
     /// After a denial only one is: another, so that it shows whether all are denied.
     pub(super) fn next(&mut self, now: Instant) -> Option<DialTarget> {
@@ -308,7 +308,7 @@ impl Dials {
         self.suspect = target.peer().filter(|_| !is_general && self.under_way.is_empty());
     }
 
-    /// The program has let a connection through. Returns who is shown by it to have been denied for himself.
+    /// The program has let a connection through. Returns the peer that is shown by it to have been denied for itself.
     pub(super) fn let_through(&mut self, peer: &PeerId, is_own: bool) -> Option<PeerId> {
         if is_own {
             self.allowed = self.allowed.saturating_add(1).min(self.max);
@@ -323,13 +323,14 @@ impl Dials {
         self.allowed < self.max && self.pause <= FIRST_PAUSE * 8
     }
 
-    /// A connection has ended: there may be a place now, so that whoever is let through shows nothing of who was denied.
+    /// A connection has ended: there may be a place now, so that a peer that is let through shows nothing of the one that was
+    /// denied.
     pub(super) fn end_pause(&mut self) {
         self.paused_until = None;
         self.suspect = None;
     }
 
-    /// Somebody who was denied waits for another place. Returns whether a query's address has not waited too long.
+    /// A target that was denied waits for another place. Returns whether a query's address has not waited too long.
     pub(super) fn wait_again(&mut self, now: Instant, target: DialTarget, at_most: Duration) -> bool {
         if let DialTarget::Anybody(query) = target
             && self.addresses.get(&query).is_none_or(|(_, since)| after(*since, at_most) <= now)
@@ -367,7 +368,7 @@ impl Dials {
 
 #[cfg(test)]
 impl Dials {
-    /// Returns whether nobody is dialled or waits for it, and nothing is kept of whoever was.
+    /// Returns whether no target is dialled or waits for it, and nothing is kept of those that were.
     pub(super) fn is_empty_for_test(&self) -> bool {
         let is_over = self.under_way.is_empty() && self.attempts.is_empty() && self.due.is_empty();
         is_over && self.waiting.is_empty() && self.addresses.is_empty()

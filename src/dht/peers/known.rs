@@ -31,7 +31,7 @@ pub(in crate::dht) enum Link {
     /// Waits for a slot to be dialled in.
     Queued,
     Dialling,
-    /// Somebody else in the program dials it.
+    /// Another part of the program dials it.
     Awaiting,
     Connected,
 }
@@ -41,7 +41,7 @@ pub(in crate::dht) enum Link {
 pub(in crate::dht) enum Protocol {
     Unknown,
     Confirmed,
-    /// Somebody says that it is not supported; the peer itself has not been asked since.
+    /// Another source says that it is not supported; the peer itself has not been asked since.
     Doubted,
     /// Negotiation has shown that it is not supported.
     Unsupported,
@@ -88,7 +88,7 @@ pub(in crate::dht) struct Known {
     pub(super) backoff: Option<Box<Backoff>>,
     pub(super) trouble: Option<Box<Trouble>>,
     pub(super) heard: Second,
-    /// When an address was learnt that may be given to whoever searches the peer.
+    /// When an address was learnt that may be given to a requester that searches the peer.
     learnt: Option<Second>,
     answered: Option<Second>,
 }
@@ -157,7 +157,7 @@ impl Known {
         self.has_answered_lately(now) && self.protocol == Protocol::Confirmed && self.backoff.is_none()
     }
 
-    /// Forgets an address, whoever named it.
+    /// Forgets an address, whichever source named it.
     pub(in crate::dht) fn forget_address(&mut self, address: &Multiaddr) {
         self.addresses = self.addresses.without(address);
         if self.trusted.first() == Some(address) {

@@ -1,4 +1,4 @@
-//! The memory of peers: who is remembered, and who is forgotten.
+//! The memory of peers: which are remembered, and which are forgotten.
 //!
 //! Knows what is remembered as values; what is done with it is not its affair.
 
@@ -10,10 +10,10 @@ use crate::key::{Key, KeyHash};
 use crate::peer::PackedPeerId;
 use crate::time::{Duration, Epoch, Instant, Second, after};
 
-/// Beyond the bound so many newcomers are let in before somebody is forgotten, so that it is not done for each.
+/// Beyond the bound so many newcomers are let in before a peer is forgotten, so that it is not done for each.
 const SLACK: usize = 64;
 
-/// Whoever was not heard of for a day is looked for this often.
+/// Peers that were not heard of for a day are looked for this often.
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 
 /// While more are remembered than the bound, because they are connected or needed otherwise, it is looked this often.
@@ -29,7 +29,7 @@ pub(super) struct Memory {
     max: usize,
     hash: KeyHash,
     epoch: Epoch,
-    /// Somebody is forgotten when there are more than so many, or when it is so late.
+    /// Peers are forgotten when there are more than so many, or when it is so late.
     sweep_above: usize,
     sweep_at: Option<Instant>,
 }

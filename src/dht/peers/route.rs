@@ -1,6 +1,6 @@
 //! Routes: at which addresses a peer is dialled next, and what came of those that were.
 //!
-//! Knows what is remembered of one peer; who is dialled, and when, is not its affair.
+//! Knows what is remembered of one peer; which peer is dialled, and when, is not its affair.
 
 use libp2p_core::Multiaddr;
 

@@ -1,6 +1,6 @@
-//! Newcomers: who of a small network has not been told yet what this node provides.
+//! Newcomers: which peers of a small network have not been told yet what this node provides.
 //!
-//! Knows the table and the places of keys in the keyspace; how somebody is told is not its affair.
+//! Knows the table and the places of keys in the keyspace; how a newcomer is told is not its affair.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
@@ -16,7 +16,7 @@ use crate::time::{Duration, Instant, after, earliest};
 /// So many newcomers wait at most; what those beyond are not told they are when it is next announced.
 const MAX_NEWCOMERS: usize = 256;
 
-/// The same of single keys whose announcement was under way when somebody came.
+/// The same of single keys whose announcement was under way when a newcomer came.
 const MAX_MISSED: usize = 4096;
 
 /// So many are told at once, so that there is room for the application's queries.
@@ -28,7 +28,7 @@ const MAX_LOOKED_AT: usize = 256;
 /// How long it rests: others have their turn.
 const REST: Duration = Duration::from_millis(20);
 
-/// Whoever leaves the table and enters it again is told all of it again after this time: it may have begun anew and know
+/// A peer that leaves the table and enters it again is told all of it again after this time: it may have begun anew and know
 /// nothing, or come and go to keep this node busy.
 const AGAIN_AFTER: Duration = Duration::from_secs(600);
 
@@ -49,7 +49,7 @@ struct Walk {
 pub(super) enum Next {
     /// Tell this newcomer of this key.
     Tell(PeerId, RecordKey),
-    /// Announce this key anew: there are more than `k` peers now, and who the closest are a search has to say.
+    /// Announce this key anew: there are more than `k` peers now, and which are the closest a search has to say.
     Announce(RecordKey),
     /// Nothing before something is over or the deadline comes.
     Wait,
@@ -59,7 +59,7 @@ pub(super) enum Next {
 ///
 /// # What it decides
 /// Whom to tell of what. Where all there are, fewer than `k`, have been told of a key, it need not be announced again before
-/// its interval is over; but whoever comes is one of the closest, and is told of it, and nobody else. As soon as there are
+/// its interval is over; but a newcomer is one of the closest, and is told of it, and no other peer is. As soon as there are
 /// more than `k`, all these keys are announced anew, once.
 ///
 /// # Inputs
@@ -70,10 +70,10 @@ pub(super) enum Next {
 /// [`next`](Self::next).
 ///
 /// # What time does
-/// It goes on after a rest; and who has come again too soon is told.
+/// It goes on after a rest; and a peer that has come again too soon is told.
 ///
 /// # Bounds
-/// One entry for each key that fewer than `k` were told of; 256 newcomers; 4,096 keys that were being announced when somebody
+/// One entry for each key that fewer than `k` were told of; 256 newcomers; 4,096 keys that were being announced when a newcomer
 /// came; 16 on their way at once; 256 looked at with one call. A peer that comes and goes is told every ten minutes.
 #[derive(Debug, Default)]
 pub(super) struct Newcomers {
@@ -81,7 +81,7 @@ pub(super) struct Newcomers {
     told: BTreeMap<(Key, RecordKey), u64>,
     walks: VecDeque<Walk>,
     missed: VecDeque<(PeerId, Key, (Key, RecordKey))>,
-    /// Who was walked for lately, and when that began.
+    /// The peers that were walked for lately, and when that began.
     lately: IndexMap<PeerId, Instant>,
     under_way: usize,
     rests_until: Option<Instant>,
@@ -134,7 +134,7 @@ impl Newcomers {
         self.missed.retain(|(to, ..)| to != peer);
     }
 
-    /// Somebody has been told, or has not.
+    /// A newcomer has been told, or has not.
     pub(super) const fn done(&mut self) {
         self.under_way = self.under_way.saturating_sub(1);
     }
@@ -144,7 +144,7 @@ impl Newcomers {
         self.rests_until = Some(after(now, REST));
     }
 
-    /// Returns what to do now. The [`done`](Self::done) of who is told is awaited.
+    /// Returns what to do now. The [`done`](Self::done) of each newcomer that is told is awaited.
     pub(super) fn next(&mut self, now: Instant, table: &Table, k: usize) -> Next {
         self.rests_until = self.rests_until.filter(|until| *until > now);
         if self.under_way >= MAX_AT_ONCE || self.rests_until.is_some() {

@@ -135,7 +135,7 @@ impl Reprovide {
         self.was_announced(now, key, coverage, rng);
     }
 
-    /// A key has been announced, whoever wanted that.
+    /// A key has been announced, whatever the origin of the query.
     pub(super) fn was_announced(&mut self, now: Instant, key: &RecordKey, coverage: Coverage, rng: &mut Rng) {
         let Some((place, ())) = self.schedule.get(key) else {
             return;
@@ -150,7 +150,7 @@ impl Reprovide {
         self.schedule.rest(now);
     }
 
-    /// There is somebody to tell, or an address to tell: keys that wait for it are due.
+    /// There is a peer to tell, or an address to tell: keys that wait for it are due.
     pub(super) fn retry_waiting(&mut self, now: Instant) {
         self.schedule.retry_waiting(now);
     }

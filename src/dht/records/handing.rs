@@ -93,7 +93,7 @@ pub(super) struct Handing {
 }
 
 impl Handing {
-    /// A peer has entered the table. Whoever has done so before is begun with anew.
+    /// A peer has entered the table. If it has done so before, it is begun with anew.
     pub(super) fn entered(&mut self, newcomer: PeerId, key: Key) {
         self.failed(&newcomer);
         if self.walks.len() < MAX_NEWCOMERS {

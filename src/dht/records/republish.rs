@@ -23,8 +23,8 @@ const JITTER: u32 = 4;
 ///
 /// # What it decides
 /// When records are put anew. A record of this node is put by it every 22 hours, and sooner if nobody had stored it. A record
-/// of others that it holds is put anew an hour after the latest STORE of it, whoever that came from: each time the first of
-/// the holders to remember does it for all. Times are jittered, so that holders do not remember at once. The order and how
+/// of others that it holds is put anew an hour after the latest STORE of it, whichever peer that came from: each time the first
+/// of the holders to remember does it for all. Times are jittered, so that holders do not remember at once. The order and how
 /// many at once are those of a [`Schedule`].
 ///
 /// # Inputs
@@ -114,7 +114,7 @@ impl Republish {
         self.was_put(now, record, coverage, rng);
     }
 
-    /// A record has been put, whoever wanted that.
+    /// A record has been put, whatever the origin of the query.
     pub(super) fn was_put(&mut self, now: Instant, record: &RecordKey, coverage: Coverage, rng: &mut Rng) {
         let Some((place, is_own)) = self.schedule.get(record) else {
             return;

@@ -1,4 +1,4 @@
-//! The closest peers that are named to those who ask.
+//! The closest peers that are named to requesters.
 
 use libp2p_identity::PeerId;
 
@@ -61,7 +61,7 @@ fn name_seeds(
 /// Returns the closest peers to the hash of `key`.
 ///
 /// Led by this node if it is asked for itself, or by the peer whose id the key is if that is connected or has
-/// answered lately, in the table or not; a peer that somebody only spoke of is not named.
+/// answered lately, in the table or not; a peer that others only spoke of is not named.
 ///
 /// # Spec
 /// libp2p kad-dht, "RPC messages": FIND_NODE. go nodes take a peer into their tables only if it names at least one

@@ -69,8 +69,8 @@ impl Serving {
     /// Returns the providers of a key and the peers closest to it.
     ///
     /// This node itself first, if it provides the key. Of more providers than fit, half are the store's first choice, which is
-    /// one of each IP group in turn, and half are chosen at random, so that each is found by somebody. The asker is the first to
-    /// be left out.
+    /// one of each IP group in turn, and half are chosen at random, so that each is found by some requester. The requester
+    /// itself is the first to be left out.
     pub(super) fn get_providers<S: RecordStore>(
         &self,
         now: Instant,
@@ -136,8 +136,8 @@ pub(super) fn add_provider_for<S: RecordStore>(
     Ok(())
 }
 
-/// Returns a provider with the addresses that somebody can use whose connection reaches so far: those it has announced,
-/// and those at which this node has met it.
+/// Returns a provider with the addresses that a requester can use whose connection reaches so far: those it has announced, and
+/// those that are proven; of this node, its own.
 fn named(record: ProviderRecord, reach: Reach, Parts { cx, peers, .. }: &Parts<'_>) -> KadPeer {
     let node_id = record.provider;
     let multiaddrs = if node_id == cx.local.peer {

@@ -255,7 +255,7 @@ fn refuse(from: PeerId, id: InboundId, why: &dyn std::fmt::Display, cx: &mut Con
     cx.refuse(from, id, MessageType::PutValue);
 }
 
-/// A record that is here already lasts as long as either says, and is still of whoever was its publisher: to put the same is no
+/// A record that is here already lasts as long as either says, and keeps its publisher, if it has one: to put the same is no
 /// reason to be named in its place.
 fn renew(offer: &mut Offer, known: &Record) {
     // A copy that somebody had cached for a short time does not shorten the others.

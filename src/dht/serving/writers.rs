@@ -1,7 +1,7 @@
-//! Two who write one key: whose value stands.
+//! Two publishers that write one key: whose value stands.
 //!
-//! Knows who sends a record, whose it is, and whether a publisher has stored one itself. Which values are valid, and which of two
-//! is better, the validators say.
+//! Knows which peer sends a record, whose it is, and whether a publisher has stored one itself. Which values are valid, and
+//! which of two is better, the validators say.
 
 use std::cmp::Ordering;
 
@@ -12,11 +12,11 @@ use crate::config::OwnRecords;
 /// How a record comes from another peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
-    /// From its publisher, or from somebody who names none.
+    /// From its publisher, or from a sender that names none.
     Direct,
-    /// From somebody who hands it on.
+    /// From a sender that hands it on.
     HandedOn,
-    /// From somebody who hands it on as this node's own, as it may once have been.
+    /// From a sender that hands it on as this node's own, as it may once have been.
     BroughtBack,
 }
 
@@ -62,7 +62,7 @@ pub(super) enum Verdict {
 ///
 /// A better value stands, whosever the others are. Of values that are as good as each other, as all are where nothing
 /// validates, that of the latest publisher does. What is only handed on fills a gap: it replaces nothing that a publisher has
-/// stored itself within the time after which that does so again, or else an old value would come back from whoever has
+/// stored itself within the time after which that does so again, or else an old value would come back from a holder that has
 /// missed the new one. This node's own makes way as [`OwnRecords`] says.
 pub(super) fn judge(known: Option<Known>, way: Way, own: OwnRecords) -> Verdict {
     let Some(Known { is_own, is_same, is_fresh, order }) = known else {

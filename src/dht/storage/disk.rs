@@ -20,7 +20,7 @@ const COMMIT_AFTER: Duration = Duration::from_millis(50);
 /// What could not be written or dropped is tried again after this time (chosen, not measured).
 pub(super) const TRY_AGAIN: Duration = Duration::from_secs(30);
 
-/// After a commit has failed it is tried again so soon if somebody waits for it (chosen, not measured).
+/// After a commit has failed it is tried again so soon if an answer or a query waits for it (chosen, not measured).
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// When so many answers wait for the disk, the commit is at once (chosen, not measured).
@@ -29,7 +29,7 @@ const COMMIT_AT: usize = 256;
 /// So many answers wait for the disk at most; what is put beyond is refused (chosen, not measured).
 const MAX_AWAITING: usize = 1024;
 
-/// Who waits for the disk.
+/// A peer or a query that waits for the disk.
 #[derive(Debug)]
 enum Awaiting {
     /// A peer, whose request stored a record.
@@ -49,8 +49,8 @@ enum Awaiting {
 /// ```
 ///
 /// # What time does
-/// A commit is due soon after a change; after one that could not be written in a second if somebody waits, or else after a
-/// while.
+/// A commit is due soon after a change; after one that could not be written in a second if an answer or a query waits, or else
+/// after a while.
 ///
 /// # Bounds
 /// 1,024 answers, and the queries there are.
@@ -150,7 +150,7 @@ impl Disk {
         self.waiting.extend(change.map(|change| (change, Awaiting::Query(query))));
     }
 
-    /// The store has come further: those who have waited for it are told.
+    /// The store has come further: the peers and queries that have waited for it are told.
     pub(super) fn advanced(
         &mut self,
         now: Instant,

@@ -1,4 +1,4 @@
-//! Who enters the table and who leaves it, as peers connect, are named, answer and fail.
+//! Which peers enter the table and which leave it, as they connect, are named, answer and fail.
 
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
@@ -73,7 +73,7 @@ impl Upkeep {
         self.addresses_changed(&key, peer, &addresses, cx);
     }
 
-    /// Somebody in the program has said where a peer can be reached.
+    /// A part of the program has said where a peer can be reached.
     pub(in crate::dht) fn on_addresses(
         &mut self,
         now: Instant,
@@ -109,7 +109,7 @@ impl Upkeep {
         self.consider(now, peer, cx, peers);
     }
 
-    /// Somebody has said that a peer serves the protocol.
+    /// A source has said that a peer serves the protocol.
     pub(in crate::dht) fn on_confirmed(
         &mut self,
         now: Instant,
@@ -125,7 +125,7 @@ impl Upkeep {
         self.consider(now, peer, cx, peers);
     }
 
-    /// Somebody in the program says that a peer does not speak the protocol, or no longer: its own negotiation decides.
+    /// A part of the program says that a peer does not speak the protocol, or no longer: its own negotiation decides.
     ///
     /// One in the table, or that waits for a place, is asked at once. A stranger has nothing to lose by it.
     pub(in crate::dht) fn on_doubted(
@@ -173,7 +173,7 @@ impl Upkeep {
 
     /// Sees whether a stranger is to be asked if it is a server.
     ///
-    /// One that is connected is; one that somebody else in the program has reported, or says to be no server, only while
+    /// One that is connected is; one that another part of the program has reported, or says to be no server, only while
     /// the table is low.
     fn consider(&mut self, now: Instant, peer: PeerId, cx: &mut Context, peers: &mut Peers) {
         let low = self.is_low(&cx.config);

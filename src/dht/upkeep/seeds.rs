@@ -29,7 +29,7 @@ const GIVES_WAY_AFTER: Duration = Duration::from_secs(600);
 /// They are candidates of every lookup and are not forgotten however silent they are while there is room, so that a node
 /// which has lost everybody finds back.
 ///
-/// Bounds: the configured number. For one more the one goes that has failed longest, if that is ten minutes and somebody else
+/// Bounds: the configured number. For one more the one goes that has failed longest, if that is ten minutes and another peer
 /// has answered since; if there is none, one more is refused.
 #[derive(Clone, Debug)]
 pub(in crate::dht) struct Seeds {

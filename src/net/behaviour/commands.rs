@@ -44,7 +44,8 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     /// Does what [`add_address`](Self::add_address) does, and says why an address cannot be used.
     ///
     /// # Errors
-    /// [`AddressError`], where [`add_address`](Self::add_address) returns [`RoutingUpdate::Failed`].
+    /// Each [`AddressError`], which says what to give instead, where [`add_address`](Self::add_address) returns
+    /// [`RoutingUpdate::Failed`].
     pub fn try_add_address(
         &mut self,
         peer: &PeerId,
@@ -79,7 +80,7 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     /// Needs to be called only if [`Joining::OnRequest`](crate::Joining::OnRequest) is configured.
     ///
     /// # Errors
-    /// [`NoKnownPeers`] if the routing table is empty and no address was added.
+    /// [`NoKnownPeers`] if the routing table is empty and there is no seed: [add](Self::add_address) the address of a peer.
     pub fn bootstrap(&mut self) -> Result<QueryId, NoKnownPeers> {
         self.call(|dht, now| dht.bootstrap(now))
     }
@@ -111,10 +112,13 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         self.call(|dht, now| dht.get_record(now, key, Some(quorum)))
     }
 
-    /// Stores a record here and at the `k` closest peers to its key, and puts it anew until it is removed or ends.
+    /// Stores a record here and at the closest peers to its key, `k` unless [fewer](crate::Config::with_replication_factor)
+    /// are configured, and puts it anew until it is removed or ends.
     ///
     /// # Errors
-    /// Whatever keeps this node itself from storing it; then it is sent to nobody.
+    /// [`store::Error::Invalid`], [`store::Error::MaxRecords`], [`store::Error::ValueTooLarge`], [`store::Error::Busy`] or
+    /// [`store::Error::Io`], whatever keeps this node itself from storing it; then it is sent to nobody. Each says what to
+    /// do.
     pub fn put_record(&mut self, record: Record, quorum: Quorum) -> Result<QueryId, store::Error> {
         self.call(|dht, now| dht.put_record(now, record, quorum))
     }
@@ -123,7 +127,9 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     /// of others. One without an end lasts as long as is configured.
     ///
     /// # Errors
-    /// Whatever keeps it from being stored; then nothing has changed.
+    /// [`store::Error::Invalid`], [`store::Error::MaxRecords`], [`store::Error::ValueTooLarge`], [`store::Error::Busy`] or
+    /// [`store::Error::Io`], whatever keeps it from being stored; then nothing has changed, but for what has ended. Each
+    /// says what to do.
     pub fn store_local(&mut self, record: Record) -> Result<(), store::Error> {
         self.call(|dht, now| dht.store_local(now, record))
     }
@@ -132,7 +138,9 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     /// [`put_record`](Self::put_record). When it is put anew it is at as many as are configured.
     ///
     /// # Errors
-    /// Whatever keeps this node itself from storing it; then it is sent to nobody.
+    /// [`store::Error::Invalid`], [`store::Error::MaxRecords`], [`store::Error::ValueTooLarge`], [`store::Error::Busy`] or
+    /// [`store::Error::Io`], whatever keeps this node itself from storing it; then it is sent to nobody. Each says what to
+    /// do.
     pub fn put_record_to_n_closest(
         &mut self,
         record: Record,
@@ -156,19 +164,21 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     /// cancelled. Others keep it until it ends there.
     ///
     /// # Errors
-    /// Whatever the store says.
+    /// [`store::Error::Io`] if the store fails, which says what to do; then nothing has changed.
     pub fn remove_record(&mut self, key: &RecordKey) -> Result<(), store::Error> {
         self.call(|dht, now| dht.remove_record(now, key))
     }
 
-    /// Tells the `k` peers closest to a key that this node provides it, now and from time to time until
+    /// Tells the peers closest to a key that this node provides it, `k` unless
+    /// [fewer](crate::Config::with_replication_factor) are configured, now and from time to time until
     /// [`stop_providing`](Self::stop_providing).
     ///
-    /// One event tells when three quarters of them have been told. The others are told behind it, and until that is done
-    /// [`query`](Self::query) shows what becomes of each.
+    /// One event tells when three quarters of them have been told, or [as many](crate::Config::with_provided_percent) as are
+    /// configured. The others are told behind it, and until that is done [`query`](Self::query) shows what becomes of each.
     ///
     /// # Errors
-    /// Whatever keeps this node's store from taking the key; then nobody is told. A key has 1 to 80 bytes.
+    /// [`store::Error::Invalid`] unless the key has 1 to 80 bytes; [`store::Error::MaxProvidedKeys`], [`store::Error::Busy`]
+    /// or [`store::Error::Io`] if this node's store does not take it. Then nobody is told; each says what to do.
     pub fn start_providing(&mut self, key: RecordKey) -> Result<QueryId, store::Error> {
         self.call(|dht, now| dht.start_providing(now, key))
     }
@@ -177,7 +187,8 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     /// note of it. Lasts until [`retire`](Self::retire).
     ///
     /// # Errors
-    /// [`store::Error::MaxProvidedKeys`] beyond 65,536 keys; [`store::Error::Invalid`] unless the key has 1 to 80 bytes.
+    /// [`store::Error::MaxProvidedKeys`] beyond 65,536 keys: [retire](Self::retire) another. [`store::Error::Invalid`]
+    /// unless the key has 1 to 80 bytes: give one that has.
     pub fn advertise(&mut self, key: RecordKey) -> Result<QueryId, store::Error> {
         self.call(|dht, now| dht.advertise(now, key))
     }
@@ -191,7 +202,7 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     /// Others believe it until it ends there.
     ///
     /// # Errors
-    /// Whatever the store says.
+    /// [`store::Error::Io`] if the store fails, which says what to do; then nothing has changed.
     pub fn stop_providing(&mut self, key: &RecordKey) -> Result<(), store::Error> {
         self.call(|dht, now| dht.stop_providing(now, key))
     }
@@ -202,8 +213,8 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         self.call(|dht, now| dht.get_providers(now, key))
     }
 
-    /// Watches the providers of a key: searches again and again, ever more rarely, until the query is ended. Each provider is
-    /// told once.
+    /// Watches the providers of a key: searches again and again, ever more rarely, until the query is ended. Each provider
+    /// is told once, and once more if it had no addresses before.
     pub fn watch_providers(&mut self, key: RecordKey) -> QueryId {
         self.call(|dht, now| dht.watch_providers(now, key))
     }
@@ -212,8 +223,9 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     /// whether it still waited.
     ///
     /// # Errors
-    /// [`store::Error::Invalid`] if the record has ended while it waited; else whatever keeps it from being stored. Then nothing
-    /// has been stored, the peer is refused, and it waits no more.
+    /// [`store::Error::Invalid`] if the record has ended while it waited; [`store::Error::Busy`] while the disk has to catch
+    /// up; else whatever the store refuses it with. Then nothing has been stored, the peer is refused, and it waits no more:
+    /// there is nothing to do, since a peer that still wants it stored sends it again.
     pub fn accept_record(&mut self, id: HeldId) -> Result<bool, store::Error> {
         self.call(|dht, now| dht.accept_record(now, id))
     }
@@ -226,8 +238,9 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     ///
     /// # Errors
     /// [`store::Error::Invalid`] if the other has another key, has ended or is not valid, or if what waits is a provider
-    /// record; else whatever keeps it from being stored, as that it is too large. Then nothing has been stored, and what the
-    /// peer has sent still waits.
+    /// record; [`store::Error::Busy`] while the disk has to catch up; else whatever the store refuses it with, as
+    /// [`store::Error::ValueTooLarge`]. Then nothing has been stored, and what the peer has sent still waits: give another,
+    /// or [refuse](Self::refuse_record) it.
     pub fn accept_record_as(&mut self, id: HeldId, record: Record) -> Result<bool, store::Error> {
         self.call(|dht, now| dht.accept_record_as(now, id, record))
     }
@@ -351,8 +364,8 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         stats
     }
 
-    /// Returns the node itself, to be looked at. Its outputs are the swarm's: whoever drives one by hand until then hands it over
-    /// by [`from_dht`](Self::from_dht).
+    /// Returns the node itself, to be looked at. Its outputs are the swarm's: an application that drives a node by hand until
+    /// then hands it over by [`from_dht`](Self::from_dht).
     pub fn dht(&self) -> &Dht<S> {
         &self.dht
     }

@@ -149,7 +149,7 @@ enum End {
     Late,
     /// It is of no more use, and no request is suspected that has not been dealt with.
     Over,
-    /// What came on it cannot be trusted, and who is to blame has been blamed.
+    /// What came on it cannot be trusted, and the request that is to blame, if one is, has failed.
     Bad,
     /// The peer does not speak the protocol, as a lazily negotiated stream shows only when it is read.
     Unsupported,

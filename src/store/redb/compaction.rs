@@ -14,7 +14,7 @@ use super::batch::{Batch, MAX_QUEUED};
 use super::format::{Pair, Table, fault, whole};
 use super::opening::{Handle, fill};
 
-/// One step reads and writes so many rows at most, and no more than one beyond so many bytes: whoever wants something written
+/// One step reads and writes so many rows at most, and no more than one beyond so many bytes: a commit that is asked for
 /// meanwhile waits for it.
 const STEP_ROWS: usize = 1024;
 const STEP_BYTES: usize = 1 << 20;

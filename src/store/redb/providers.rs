@@ -5,7 +5,7 @@
 use libp2p_identity::PeerId;
 
 use super::super::provided::{self, Provided};
-use super::super::providers::Providers;
+use super::super::providers::ProviderIndex;
 use super::super::{ProviderLimits, Result, not_theirs};
 use super::batch::Row;
 use super::fields::{
@@ -74,7 +74,7 @@ impl Statement {
 pub(super) struct Statements {
     local: PeerId,
     provided: Provided,
-    pub(super) others: Providers,
+    pub(super) others: ProviderIndex,
     /// What has changed since it was taken out: a row, or nothing in place of one.
     changed: Vec<Row>,
 }
@@ -84,7 +84,7 @@ impl Statements {
         Self {
             local,
             provided: Provided::new(local, limits.max_own_keys),
-            others: Providers::new(limits),
+            others: ProviderIndex::new(limits),
             changed: Vec::new(),
         }
     }

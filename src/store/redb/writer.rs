@@ -262,7 +262,7 @@ impl Shared {
         }
     }
 
-    /// Tells whoever waits that a commit is over.
+    /// Tells every waiter that a commit is over.
     fn tell(&self, state: MutexGuard<'_, State>, written: Option<Arc<Batch>>) -> Option<Arc<Batch>> {
         let wake = state.wake.clone();
         drop(state);
@@ -288,8 +288,8 @@ impl Shared {
 ///
 /// # Bounds
 /// [`MAX_QUEUED`] bytes wait or are being written, or as many as is set; so many changes more as only make room. Where there
-/// are no threads (wasm) whoever asks for a commit writes it, and the file is not made smaller. A commit that is asked for
-/// while it is waits for one step, of about 1 MiB, or for the end: what was changed since the beginning, at most 16 MiB.
+/// are no threads (wasm) the caller that asks for a commit writes it, and the file is not made smaller. A commit that is asked
+/// for while it is waits for one step, of about 1 MiB, or for the end: what was changed since the beginning, at most 16 MiB.
 ///
 /// # Invariants
 /// Of each key the latest change is what is read and what is written. What is durable has been synced to the disk. No reader
