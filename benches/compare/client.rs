@@ -10,17 +10,17 @@ use cpu_time::ThreadTime;
 use futures::StreamExt as _;
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, identity};
+use libp2p_kademlia::Key;
 use libp2p_kademlia::message::Request;
 
 use super::carrier::{Carrier, run, swarm};
 use super::lean::Lean;
 use super::measured::{Used, runtime, settle};
-use super::nodes;
-use super::querying::{Client, Ours, Query, Theirs};
+use super::querying::{Client, Found, Ours, Query, Theirs};
 use super::responders::{K, RESPONDERS, Responders};
 use super::server::{DEADLINE, frame};
 use super::table::{Cell, Figure, Line, Table};
-use super::{Failure, Options};
+use super::{Failure, Options, keys};
 
 /// How many keys are searched, in turn.
 const KEYS: u32 = 256;
@@ -52,8 +52,10 @@ struct Taken {
     used: Used,
     requests: u64,
     queries: u64,
-    /// How many of them have found all there is to be found.
+    /// How many of them have found as much as they look for.
     complete: u64,
+    /// How many peers they have found that are among the closest.
+    right: u64,
 }
 
 impl Taken {
@@ -71,8 +73,12 @@ impl Taken {
         Figure::plain(self.complete as f64 / self.queries as f64)
     }
 
-    fn queries_a_second(&self) -> Figure {
-        Figure::plain(self.queries as f64 / self.used.cpu.as_secs_f64())
+    fn recall(&self) -> Figure {
+        Figure::plain(self.right as f64 / (self.queries * K as u64) as f64)
+    }
+
+    fn complete_a_second(&self) -> Figure {
+        Figure::plain(self.complete as f64 / self.used.cpu.as_secs_f64())
     }
 
     fn by_query(&self) -> Figure {
@@ -94,13 +100,16 @@ pub(crate) fn rows(options: &Options, carrier: Carrier, table: &mut Table) {
         ("CPU a request", "µs", Taken::by_request),
         ("requests a lookup", "requests", Taken::requests_a_query),
         ("found 20", "share", Taken::complete),
+        ("recall", "share", Taken::recall),
+        ("lookups that found 20, a CPU second", "lookups", Taken::complete_a_second),
     ];
     row(options, carrier, table, (&format!("{AT_ONCE} lookups at once"), lookups, shown));
     let all = Plan { at_once: burst, enough: Enough::Queries(burst as u64), ..lookups };
     let shown: &[Shown] = &[
         ("requests a lookup", "requests", Taken::requests_a_query),
         ("found 20", "share", Taken::complete),
-        ("lookups a CPU second", "lookups", Taken::queries_a_second),
+        ("recall", "share", Taken::recall),
+        ("lookups that found 20, a CPU second", "lookups", Taken::complete_a_second),
     ];
     row(options, carrier, table, (&format!("{burst} lookups at once"), all, shown));
     let one = Plan { query: Query::Value, at_once: 1, enough: cpu };
@@ -166,7 +175,8 @@ fn client<C: Client>(carrier: Carrier, responders: &Responders, settles: bool, p
         runtime.block_on(within(drive(&mut client, &mut swarm, warm_up)))?;
         let before = requests(&runtime, &mut swarm, &asked);
         let mut used = Used::default();
-        let taken = used.count(|| runtime.block_on(within(drive(&mut client, &mut swarm, plan))))?;
+        let found = used.count(|| runtime.block_on(within(drive(&mut client, &mut swarm, plan))))?;
+        let taken = judge(&found, &peers);
         Ok(Taken { used, requests: requests(&runtime, &mut swarm, &asked) - before, ..taken })
     })
 }
@@ -186,14 +196,32 @@ fn requests<B: NetworkBehaviour>(
     asked.load(Ordering::Relaxed)
 }
 
+/// Says how much of what there is was found.
+fn judge(found: &[Found], peers: &[(PeerId, Multiaddr)]) -> Taken {
+    let mut taken = Taken { queries: found.len() as u64, ..Taken::default() };
+    for found in found {
+        match found {
+            Found::Peers { key, peers: found } => {
+                let target = Key::sha256(key);
+                let mut closest: Vec<_> = peers.iter().map(|(peer, _)| *peer).collect();
+                closest.sort_by_cached_key(|peer| target.distance(&Key::of_peer(peer, Key::sha256)));
+                closest.truncate(K);
+                taken.complete += u64::from(found.len() >= K);
+                taken.right += found.iter().filter(|peer| closest.contains(peer)).count() as u64;
+            }
+            Found::Others(found) => taken.complete += u64::from(*found > 0),
+        }
+    }
+    taken
+}
+
 /// Keeps queries running until enough have begun, and waits for the last of them.
-async fn drive<C: Client>(client: &mut C, swarm: &mut Swarm<C::Behaviour>, plan: Plan) -> Taken {
-    let (mut begun, mut taken, start) = (0, Taken::default(), ThreadTime::now());
-    let wanted = if plan.query == Query::Closest { K } else { 1 };
+async fn drive<C: Client>(client: &mut C, swarm: &mut Swarm<C::Behaviour>, plan: Plan) -> Vec<Found> {
+    let (mut begun, mut taken, start) = (0, Vec::new(), ThreadTime::now());
     let mut is_enough = false;
     loop {
-        while !is_enough && begun - taken.queries < plan.at_once as u64 {
-            let key = nodes::hash(u32::try_from(begun % u64::from(KEYS)).unwrap());
+        while !is_enough && begun - (taken.len() as u64) < plan.at_once as u64 {
+            let key = keys::hash(u32::try_from(begun % u64::from(KEYS)).unwrap());
             client.begin(swarm.behaviour_mut(), plan.query, key);
             begun += 1;
             is_enough = match plan.enough {
@@ -201,14 +229,13 @@ async fn drive<C: Client>(client: &mut C, swarm: &mut Swarm<C::Behaviour>, plan:
                 Enough::Queries(queries) => begun >= queries,
             };
         }
-        if begun == taken.queries {
+        if begun == taken.len() as u64 {
             return taken;
         }
         if let SwarmEvent::Behaviour(event) = swarm.select_next_some().await
             && let Some(found) = client.took(swarm.behaviour_mut(), event)
         {
-            taken.queries += 1;
-            taken.complete += u64::from(found >= wanted);
+            taken.push(found);
         }
     }
 }
@@ -220,7 +247,7 @@ fn lean(carrier: Carrier, responders: &Responders, cpu: Duration) -> Outcome {
         let (runtime, keypair) = (runtime(), identity::Keypair::generate_ed25519());
         let _guard = runtime.enter();
         let mut swarm = swarm(carrier, &keypair, Lean::default());
-        let find_node = |n| frame(&Request::FindNode { key: nodes::hash(n).into() });
+        let find_node = |n| frame(&Request::FindNode { key: keys::hash(n).into() });
         let frames: Vec<_> = (0..KEYS).map(find_node).collect();
         runtime.block_on(within(connect(&mut swarm, &peers)))??;
         runtime.block_on(within(ask(&mut swarm, &frames, cpu / 10)))?;

@@ -16,10 +16,8 @@ use super::carrier::{Carrier, run, swarm};
 use super::measured::Measured;
 use super::{Failure, PROTOCOL};
 
-/// How many requests are in flight.
+/// How many requests are in flight, each on another stream: nobody sends a second one on a stream before the first is answered.
 const IN_FLIGHT: usize = 16;
-/// Over so many streams, where streams serve again and again.
-const STREAMS: usize = 2;
 /// One answer in so many is looked at.
 const LOOKED_AT: usize = 1000;
 
@@ -83,11 +81,11 @@ impl Driver {
         if load.opens_streams {
             return self.open_streams(load, requests).await;
         }
-        while self.lines.len() < STREAMS {
+        while self.lines.len() < IN_FLIGHT {
             let stream = self.control.open_stream(self.server, PROTOCOL).await;
             self.lines.push(Line::new(stream.map_err(|error| error.to_string())?));
         }
-        let each = requests / STREAMS;
+        let each = requests / IN_FLIGHT;
         let drives = self.lines.iter_mut().enumerate().map(|(at, line)| line.drive(load, at * each, each));
         try_join_all(drives).await?;
         self.answer = self.lines.iter_mut().find_map(|line| line.answer.take());
@@ -143,7 +141,6 @@ struct Line {
     stream: Stream,
     read: BytesMut,
     chunk: Vec<u8>,
-    write: Vec<u8>,
     /// The number of the next request.
     next: usize,
     answer: Option<Bytes>,
@@ -151,8 +148,8 @@ struct Line {
 
 impl Line {
     fn new(stream: Stream) -> Self {
-        let (read, chunk, write) = (BytesMut::new(), vec![0; 64 * 1024], Vec::new());
-        Self { stream, read, chunk, write, next: 0, answer: None }
+        let (read, chunk) = (BytesMut::new(), vec![0; 64 * 1024]);
+        Self { stream, read, chunk, next: 0, answer: None }
     }
 
     /// Makes so many requests, the first of which has that number.
@@ -164,65 +161,53 @@ impl Line {
         }
     }
 
-    /// Keeps requests in flight until so many are answered.
+    /// Makes one request after the other.
     async fn ask(&mut self, load: &Load, requests: usize) -> Result<(), Failure> {
-        let (mut sent, mut answered) = (0, 0);
-        while answered < requests {
-            let missing = (IN_FLIGHT / STREAMS).min(requests - answered).saturating_sub(sent - answered);
-            if missing > 0 {
-                self.send(load, missing).await?;
-                sent += missing;
-            }
-            answered += self.receive(load, answered % LOOKED_AT == 0).await?;
+        for number in 0..requests {
+            self.send(load).await?;
+            while !self.receive(load, number % LOOKED_AT == 0).await? {}
         }
         Ok(())
     }
 
     /// Makes requests that are not answered, as fast as the server reads them.
     async fn tell(&mut self, load: &Load, last: &Bytes, requests: usize) -> Result<(), Failure> {
-        let mut left = requests;
-        while left > 0 {
-            let some = left.min(IN_FLIGHT / STREAMS);
-            self.send(load, some).await?;
-            left -= some;
+        for _ in 0..requests {
+            self.send(load).await?;
         }
-        self.write.extend_from_slice(last);
-        self.send(load, 0).await?;
-        while self.receive(load, true).await? == 0 {}
+        self.write(last).await?;
+        while !self.receive(load, true).await? {}
         Ok(())
     }
 
-    async fn send(&mut self, load: &Load, requests: usize) -> Result<(), Failure> {
-        for _ in 0..requests {
-            self.write.extend_from_slice(&load.requests[self.next % load.requests.len()]);
-            self.next += 1;
-        }
+    async fn send(&mut self, load: &Load) -> Result<(), Failure> {
+        let request = &load.requests[self.next % load.requests.len()];
+        self.next += 1;
+        self.write(request).await
+    }
+
+    async fn write(&mut self, frame: &[u8]) -> Result<(), Failure> {
         let written = async {
-            self.stream.write_all(&self.write).await?;
+            self.stream.write_all(frame).await?;
             self.stream.flush().await
         };
-        written.await.map_err(|error| error.to_string())?;
-        self.write.clear();
-        Ok(())
+        written.await.map_err(|error| error.to_string())
     }
 
-    /// Reads once, and returns how many answers are complete; looks at the first of them if it is to.
-    async fn receive(&mut self, load: &Load, mut looks: bool) -> Result<usize, Failure> {
+    /// Reads once, and returns whether the answer is complete; looks at it if it is to.
+    async fn receive(&mut self, load: &Load, looks: bool) -> Result<bool, Failure> {
         let len = self.stream.read(&mut self.chunk).await.map_err(|error| error.to_string())?;
         if len == 0 {
             return Err("the server has ended a stream".into());
         }
         self.read.extend_from_slice(&self.chunk[..len]);
-        let mut answers = 0;
-        while let Some(end) = frame(&self.read) {
-            let answer = self.read.split_to(end);
-            if std::mem::take(&mut looks) {
-                load.check(&answer)?;
-                self.answer = Some(answer.freeze());
-            }
-            answers += 1;
+        let Some(end) = frame(&self.read) else { return Ok(false) };
+        let answer = self.read.split_to(end);
+        if looks {
+            load.check(&answer)?;
+            self.answer = Some(answer.freeze());
         }
-        Ok(answers)
+        Ok(true)
     }
 }
 

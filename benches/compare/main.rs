@@ -25,6 +25,7 @@ mod carrier;
 mod client;
 mod driver;
 mod floor;
+mod keys;
 mod lean;
 mod measured;
 mod memory;
@@ -55,6 +56,8 @@ struct Options {
     settles: bool,
     /// How many connections are idle.
     connections: usize,
+    /// For how long they are watched.
+    watched: Duration,
     /// How many lookups are begun at once.
     burst: usize,
     /// What the name of a row contains.
@@ -65,13 +68,21 @@ impl Options {
     fn new(arguments: &[String]) -> Self {
         let has = |name: &str| arguments.iter().any(|argument| argument == name);
         let filter = arguments.iter().find(|argument| !argument.starts_with("--")).cloned();
-        let full =
-            Self { cpu: Duration::from_secs(1), settles: true, connections: 1000, burst: 1000, filter };
+        let full = Self {
+            cpu: Duration::from_secs(1),
+            settles: true,
+            connections: 1000,
+            watched: Duration::from_secs(60),
+            burst: 1000,
+            filter,
+        };
         if has("--test") {
             // `cargo test --benches` runs it too, only to see that it runs.
-            Self { cpu: Duration::from_millis(1), settles: false, connections: 20, burst: 100, ..full }
+            let (cpu, watched) = (Duration::from_millis(1), Duration::from_millis(1));
+            Self { cpu, settles: false, connections: 20, watched, burst: 100, ..full }
         } else if has("--quick") {
-            Self { cpu: Duration::from_millis(100), connections: 200, ..full }
+            let (cpu, watched) = (Duration::from_millis(100), Duration::from_secs(3));
+            Self { cpu, connections: 200, watched, ..full }
         } else {
             full
         }
@@ -93,8 +104,6 @@ fn main() {
     for carrier in Carrier::ALL {
         client::rows(&options, carrier, &mut table);
     }
-    for carrier in Carrier::ALL {
-        memory::rows(&options, carrier, &mut table);
-    }
+    memory::rows(&options, &mut table);
     table.end();
 }

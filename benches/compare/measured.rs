@@ -22,6 +22,8 @@ pub(crate) struct Used {
     pub(crate) allocations: u64,
     /// Bytes that were allocated and are not freed.
     pub(crate) live: i64,
+    /// How often the thread was put to sleep; of servers.
+    pub(crate) sleeps: u64,
 }
 
 impl Used {
@@ -40,6 +42,7 @@ impl Used {
             cpu: self.cpu - before.cpu,
             allocations: self.allocations - before.allocations,
             live: self.live - before.live,
+            sleeps: self.sleeps - before.sleeps,
         }
     }
 }
@@ -124,6 +127,7 @@ fn serve<B: NetworkBehaviour>(
 ) {
     let mut used = Used::default();
     while let Some(reply) = used.count(|| runtime.block_on(until_asked(swarm, asked))) {
+        used.sleeps = runtime.metrics().worker_park_count(0);
         let _ = reply.send(used);
     }
 }

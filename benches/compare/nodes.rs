@@ -12,8 +12,8 @@ use libp2p_kademlia::store::{MemoryStore, RecordStore as _, Source};
 use libp2p_kademlia::time::{Instant, Now, SystemTime};
 use libp2p_kademlia::{Addresses, Behaviour, Config, ConnectionType, Joining, KadPeer, Key, Mode};
 
-use super::PROTOCOL;
 use super::carrier::Carrier;
+use super::{PROTOCOL, keys};
 
 /// How many peers are offered to a table; some 300 of them find a place in it.
 const OFFERED: u32 = 20_000;
@@ -28,14 +28,9 @@ pub(crate) fn peer(n: u32) -> PeerId {
     PeerId::from_multihash(Multihash::wrap(0, &digest).unwrap()).unwrap()
 }
 
-/// The content that has providers: a key like those of the public network.
-pub(crate) fn content() -> Vec<u8> {
-    hash(u32::MAX)
-}
-
-/// Returns bytes like those of a multihash.
-pub(crate) fn hash(n: u32) -> Vec<u8> {
-    [&[0x12, 0x20], &Key::sha256(&n.to_be_bytes()).as_bytes()[..]].concat()
+/// The content that has providers at a node.
+pub(crate) fn content(local: PeerId) -> Vec<u8> {
+    keys::kept(local).next().unwrap()
 }
 
 /// Who provides it: none of those that are offered to the table.
@@ -53,8 +48,9 @@ pub(crate) fn ours(local: PeerId, carrier: Carrier) -> Behaviour {
         .with_ip_diversity(None);
     let now = Now::new(Instant::now(), SystemTime::now());
     let mut store = MemoryStore::new(local);
+    let content = content(local);
     for n in providers() {
-        let mut record = ProviderRecord::new(content(), peer(n), vec![carrier.nowhere(n)]);
+        let mut record = ProviderRecord::new(content.clone(), peer(n), vec![carrier.nowhere(n)]);
         record.expires = Some(SystemTime::now() + Duration::from_secs(24 * 60 * 60));
         let source = Source { peer: peer(n), group: None, hands_on: false };
         store.add_provider_from(SystemTime::now(), record, source).unwrap();
@@ -92,8 +88,9 @@ pub(crate) fn theirs(local: PeerId, carrier: Carrier) -> Kad {
     let store = kad::store::MemoryStore::new(local);
     let mut kad = kad::Behaviour::with_config(local, store, kad::Config::new(PROTOCOL));
     kad.set_mode(Some(kad::Mode::Server));
+    let content = content(local);
     for n in providers() {
-        let record = kad::ProviderRecord::new(content(), peer(n), vec![carrier.nowhere(n)]);
+        let record = kad::ProviderRecord::new(content.clone(), peer(n), vec![carrier.nowhere(n)]);
         kad.store_mut().add_provider(record).unwrap();
     }
     for n in 1..=OFFERED {

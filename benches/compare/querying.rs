@@ -24,6 +24,26 @@ pub(crate) enum Query {
     Provider,
 }
 
+/// What a query has found.
+#[derive(Clone, Debug)]
+pub(crate) enum Found {
+    Peers {
+        key: Vec<u8>,
+        peers: Vec<PeerId>,
+    },
+    /// So many values or providers.
+    Others(usize),
+}
+
+impl Found {
+    fn is_nothing(&self) -> bool {
+        match self {
+            Self::Peers { peers, .. } => peers.is_empty(),
+            Self::Others(others) => *others == 0,
+        }
+    }
+}
+
 /// A client.
 pub(crate) trait Client: Default + Send + 'static {
     type Behaviour: NetworkBehaviour;
@@ -36,12 +56,12 @@ pub(crate) trait Client: Default + Send + 'static {
     /// Begins a query.
     fn begin(&mut self, behaviour: &mut Self::Behaviour, query: Query, key: Vec<u8>);
 
-    /// Takes an event. Returns how many peers, values or providers a query has found that is over with it.
+    /// Takes an event. Returns what a query has found that is over with it.
     fn took(
         &mut self,
         behaviour: &mut Self::Behaviour,
         event: <Self::Behaviour as NetworkBehaviour>::ToSwarm,
-    ) -> Option<usize>;
+    ) -> Option<Found>;
 }
 
 /// This crate's.
@@ -68,17 +88,18 @@ impl Client for Ours {
         });
     }
 
-    fn took(&mut self, behaviour: &mut Behaviour, event: Event) -> Option<usize> {
+    fn took(&mut self, behaviour: &mut Behaviour, event: Event) -> Option<Found> {
         let Event::OutboundQueryProgressed { id, result, step, .. } = event else { return None };
         let found = if let QueryResult::GetClosestPeers(Ok(ok)) = result {
-            ok.peers.len()
+            Found::Peers { key: ok.key, peers: ok.peers.into_iter().map(|info| info.peer_id).collect() }
         } else if let QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. })) = result
         {
-            providers.len()
+            Found::Others(providers.len())
         } else {
-            usize::from(matches!(result, QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(_)))))
+            let is_record = matches!(result, QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(_))));
+            Found::Others(usize::from(is_record))
         };
-        if (found == 0 && !step.last) || !self.0.remove(&id) {
+        if (found.is_nothing() && !step.last) || !self.0.remove(&id) {
             return None;
         }
         if !step.last
@@ -114,18 +135,19 @@ impl Client for Theirs {
         });
     }
 
-    fn took(&mut self, behaviour: &mut Kad, event: kad::Event) -> Option<usize> {
+    fn took(&mut self, behaviour: &mut Kad, event: kad::Event) -> Option<Found> {
         use kad::{GetProvidersOk, GetRecordOk, QueryResult};
         let kad::Event::OutboundQueryProgressed { id, result, step, .. } = event else { return None };
         let found = if let QueryResult::GetClosestPeers(Ok(ok)) = result {
-            ok.peers.len()
+            Found::Peers { key: ok.key, peers: ok.peers.into_iter().map(|info| info.peer_id).collect() }
         } else if let QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. })) = result
         {
-            providers.len()
+            Found::Others(providers.len())
         } else {
-            usize::from(matches!(result, QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(_)))))
+            let is_record = matches!(result, QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(_))));
+            Found::Others(usize::from(is_record))
         };
-        if (found == 0 && !step.last) || !self.0.remove(&id) {
+        if (found.is_nothing() && !step.last) || !self.0.remove(&id) {
             return None;
         }
         if !step.last
