@@ -24,8 +24,18 @@ pub(crate) fn near(peer: PeerId) -> impl Iterator<Item = Vec<u8>> {
     with(peer, |common| common >= NEAR)
 }
 
+/// Returns the key under which a peer knows providers.
+pub(crate) fn content(peer: PeerId) -> Vec<u8> {
+    kept(peer).next().unwrap()
+}
+
+/// Returns the keys under which a peer is asked to keep something.
+pub(crate) fn written(peer: PeerId) -> impl Iterator<Item = Vec<u8>> {
+    kept(peer).skip(1)
+}
+
 /// Returns bytes under which a peer is to keep something: it is among the 20 closest to them that it knows.
-pub(crate) fn kept(peer: PeerId) -> impl Iterator<Item = Vec<u8>> {
+fn kept(peer: PeerId) -> impl Iterator<Item = Vec<u8>> {
     with(peer, |common| common >= KEPT)
 }
 

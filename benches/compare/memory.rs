@@ -109,8 +109,8 @@ fn values<B: NetworkBehaviour>(
         let client = keypair.public().to_peer_id();
         let mut driver = Driver::connect(CARRIER, &keypair, server).await?;
         let load = |first, count| {
-            let kept = keys::kept(server.peer).skip(first).take(count);
-            let requests = kept.map(|key| put_value(key, client)).collect();
+            let keys = keys::written(server.peer).skip(first).take(count);
+            let requests = keys.map(|key| put_value(key, client)).collect();
             let is_right = |response: &Response| matches!(response, Response::PutValue { .. });
             Arc::new(Load { requests, last: None, opens_streams: false, is_right })
         };

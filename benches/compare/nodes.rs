@@ -28,11 +28,6 @@ pub(crate) fn peer(n: u32) -> PeerId {
     PeerId::from_multihash(Multihash::wrap(0, &digest).unwrap()).unwrap()
 }
 
-/// The content that has providers at a node.
-pub(crate) fn content(local: PeerId) -> Vec<u8> {
-    keys::kept(local).next().unwrap()
-}
-
 /// Who provides it: none of those that are offered to the table.
 fn providers() -> impl Iterator<Item = u32> {
     OFFERED + 1..=OFFERED + PROVIDERS
@@ -48,7 +43,7 @@ pub(crate) fn ours(local: PeerId, carrier: Carrier) -> Behaviour {
         .with_ip_diversity(None);
     let now = Now::new(Instant::now(), SystemTime::now());
     let mut store = MemoryStore::new(local);
-    let content = content(local);
+    let content = keys::content(local);
     for n in providers() {
         let mut record = ProviderRecord::new(content.clone(), peer(n), vec![carrier.nowhere(n)]);
         record.expires = Some(SystemTime::now() + Duration::from_secs(24 * 60 * 60));
@@ -88,7 +83,7 @@ pub(crate) fn theirs(local: PeerId, carrier: Carrier) -> Kad {
     let store = kad::store::MemoryStore::new(local);
     let mut kad = kad::Behaviour::with_config(local, store, kad::Config::new(PROTOCOL));
     kad.set_mode(Some(kad::Mode::Server));
-    let content = content(local);
+    let content = keys::content(local);
     for n in providers() {
         let record = kad::ProviderRecord::new(content.clone(), peer(n), vec![carrier.nowhere(n)]);
         kad.store_mut().add_provider(record).unwrap();

@@ -53,10 +53,10 @@ impl Ask {
         let requests = match self {
             Self::FindNodeFar => vec![find_node(keys::far(server))],
             Self::FindNodeNear => keys::near(server).take(4).map(find_node).collect(),
-            Self::GetProviders => vec![get_providers(nodes::content(server))],
-            Self::PutValue => keys::kept(server).take(KEYS).map(|key| put_value(key, client)).collect(),
+            Self::GetProviders => vec![get_providers(keys::content(server))],
+            Self::PutValue => keys::written(server).take(KEYS).map(|key| put_value(key, client)).collect(),
             Self::AddProvider => {
-                keys::kept(server).take(KEYS).map(|key| add_provider(key, client, carrier)).collect()
+                keys::written(server).take(KEYS).map(|key| add_provider(key, client, carrier)).collect()
             }
         };
         let last = (self == Self::AddProvider).then(|| find_node(keys::far(server)));
@@ -74,7 +74,7 @@ impl Ask {
             matches!(response, Response::GetValue { record: Some(record), .. } if record.value.len() == VALUE)
                 || matches!(response, Response::GetProviders { provider_peers, .. } if provider_peers.len() == 1)
         };
-        let requests = keys::kept(server).take(KEYS).map(request).collect();
+        let requests = keys::written(server).take(KEYS).map(request).collect();
         Some(Load { requests, last: None, opens_streams: false, is_right })
     }
 
@@ -158,7 +158,7 @@ pub(crate) fn rows(options: &Options, carrier: Carrier, table: &mut Table) {
                 let answer = answer.clone();
                 row.measure(Whose::Floor, move |_| Floor::new(move |_: &[u8]| answer.clone()))
             }
-            Err(_) => Err("there is no answer to be made as long as".into()),
+            Err(_) => Err("it is not known how long an answer is".into()),
         };
         let cell = |outcome: Result<(Figure, Bytes), Failure>| Some(outcome.map(|(figure, _)| figure));
         let (floor, theirs, ours) = (cell(floor), cell(theirs), cell(ours));

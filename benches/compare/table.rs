@@ -40,7 +40,7 @@ const HEAD: [&str; 10] = [
 ];
 
 /// How wide each column is.
-const WIDTHS: [usize; 10] = [56, 10, 9, 10, 9, 10, 8, 13, 10, 8];
+const WIDTHS: [usize; 10] = [68, 9, 9, 10, 9, 10, 8, 13, 10, 8];
 
 /// The table.
 pub(crate) struct Table {
