@@ -28,6 +28,8 @@ const KEYS: u32 = 256;
 const WARM_UP: u64 = 128;
 /// How many lookups run at once where not all do.
 const AT_ONCE: usize = 32;
+/// How many allocations a request may cost at most.
+const ALLOCATIONS: f64 = 80.0;
 /// How many requests the lean client has in flight for each of them.
 const IN_FLIGHT: usize = 4;
 
@@ -149,7 +151,8 @@ fn row(options: &Options, carrier: Carrier, table: &mut Table, (name, plan, show
         // The lean client makes requests, and nothing else.
         let floor = lean.as_ref().filter(|_| at == 0).and_then(cell);
         let (theirs, ours) = (cell(&theirs), cell(&ours));
-        table.line(Line { name: &format!("{name}: {what}"), unit, floor, theirs, ours });
+        let most = is_lean.then_some(ALLOCATIONS);
+        table.line(Line { name: &format!("{name}: {what}"), unit, floor, theirs, ours, most });
     }
 }
 

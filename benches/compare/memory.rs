@@ -43,14 +43,14 @@ pub(crate) fn rows(options: &Options, table: &mut Table) {
                 Some(outcome.as_ref().map(|idle| Figure::plain(figure(idle))).map_err(Clone::clone))
             };
             let (floor, theirs, ours) = (cell(&floor), cell(&theirs), cell(&ours));
-            table.line(Line { name: &format!("{name}: {what}"), unit, floor, theirs, ours });
+            table.line(Line { name: &format!("{name}: {what}"), unit, floor, theirs, ours, most: None });
         }
     }
     let name = format!("heap of a stored value of 1 KiB, {}", CARRIER.name());
     if options.wants(&name) {
         let theirs = Some(values(options.settles, |local| nodes::theirs(local, CARRIER)));
         let ours = Some(values(false, |local| nodes::ours(local, CARRIER)));
-        table.line(Line { name: &name, unit: "bytes", floor: None, theirs, ours });
+        table.line(Line { name: &name, unit: "bytes", floor: None, theirs, ours, most: None });
     }
 }
 

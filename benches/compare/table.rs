@@ -24,6 +24,8 @@ pub(crate) struct Line<'a> {
     pub(crate) floor: Cell,
     pub(crate) theirs: Cell,
     pub(crate) ours: Cell,
+    /// How many allocations are the most that this crate may make: counts are the same on every machine.
+    pub(crate) most: Option<f64>,
 }
 
 const HEAD: [&str; 10] = [
@@ -46,6 +48,7 @@ const WIDTHS: [usize; 10] = [68, 9, 9, 10, 9, 10, 8, 13, 10, 8];
 pub(crate) struct Table {
     is_markdown: bool,
     notes: Vec<String>,
+    has_failed: bool,
 }
 
 impl Table {
@@ -55,16 +58,22 @@ impl Table {
         if is_markdown {
             println!("|---|---|{}", "---:|".repeat(HEAD.len() - 2));
         }
-        Self { is_markdown, notes: Vec::new() }
+        Self { is_markdown, notes: Vec::new(), has_failed: false }
     }
 
     /// Prints a line.
     pub(crate) fn line(&mut self, line: Line<'_>) {
-        let Line { name, unit, floor, theirs, ours } = line;
+        let Line { name, unit, floor, theirs, ours, most } = line;
         let [floor, theirs, ours] = [("floor", floor), ("libp2p-kad", theirs), ("here", ours)]
             .map(|(whose, cell)| self.figure(name, whose, cell));
         let value = |figure: Option<Figure>| figure.map(|figure| figure.value);
         let allocations = |figure: Option<Figure>| figure.and_then(|figure| figure.allocations);
+        if let (Some(made), Some(most)) = (allocations(ours), most)
+            && made > most
+        {
+            self.note(format!("{name}: {made:.1} allocations, more than {most}"));
+            self.has_failed = true;
+        }
         let ratio = |to: Option<Figure>| ours.zip(to).map(|(ours, to)| ours.value / to.value);
         let figures = [
             value(floor),
@@ -95,16 +104,18 @@ impl Table {
             Ok(figure) => Some(figure),
             Err(failure) => {
                 self.note(format!("{name}, {whose}: {failure}"));
+                self.has_failed = true;
                 None
             }
         }
     }
 
-    /// Ends the table.
-    pub(crate) fn end(self) {
+    /// Ends the table, and returns whether all was measured and no count is higher than it may be.
+    pub(crate) fn end(self) -> bool {
         for note in self.notes {
             println!("\n{note}");
         }
+        !self.has_failed
     }
 }
 
