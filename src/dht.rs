@@ -445,7 +445,7 @@ impl<S: RecordStore> Dht<S> {
     pub fn stats(&self) -> Stats {
         let now = self.cx.clocks.latest();
         let (mut held, records_held) = self.serving.stats();
-        (held.disk, held.disk_waiting) = self.storage.held();
+        self.storage.count_held(&mut held);
         let mut stats = Stats {
             inbound_requests: (*self.cx.served).clone(),
             queries: self.queries.stats(),
