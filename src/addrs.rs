@@ -133,6 +133,16 @@ impl Addresses {
         Self(self.iter().filter(is_within).cloned().collect())
     }
 
+    /// Returns the addresses that reach at least so far; shares the list if it is all of them.
+    #[must_use]
+    pub(crate) fn reaching(&self, reach: Reach) -> Self {
+        let reaches = |address: &&Multiaddr| Reach::of(address) >= reach;
+        if self.iter().all(|address| reaches(&address)) {
+            return self.clone();
+        }
+        Self(self.iter().filter(reaches).cloned().collect())
+    }
+
     /// Returns the preferred address.
     pub fn first(&self) -> Option<&Multiaddr> {
         self.0.first()

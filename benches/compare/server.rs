@@ -133,7 +133,7 @@ fn add_provider(key: Vec<u8>, provider: PeerId, carrier: Carrier) -> Bytes {
 const ROWS: [(Ask, bool, f64); 8] = [
     (Ask::FindNodeFar, false, 16.0),
     (Ask::FindNodeNear, false, 16.0),
-    (Ask::GetProviders, false, 90.0),
+    (Ask::GetProviders, false, 28.0),
     (Ask::PutValue, false, 18.0),
     (Ask::AddProvider, false, 22.0),
     (Ask::FindNodeNear, true, 60.0),

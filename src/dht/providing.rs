@@ -219,6 +219,25 @@ impl Providing {
         Ok(known)
     }
 
+    /// Returns what [`providers_of`](Self::providers_of) does: of each provider the addresses only, which are shared.
+    ///
+    /// # Errors
+    /// Whatever the store says.
+    pub(super) fn provider_addresses_of<S: RecordStore>(
+        &self,
+        now: Instant,
+        key: &RecordKey,
+        storage: &Storage<S>,
+        cx: &Context,
+    ) -> store::Result<Vec<(PeerId, Addresses)>> {
+        let mut known = storage.store.provider_addresses(cx.wall_at(now), key)?;
+        let is_named = known.iter().any(|(provider, _)| *provider == cx.local.peer);
+        if !is_named && self.advertised.contains_key(key) {
+            known.insert(0, (cx.local.peer, Addresses::empty()));
+        }
+        Ok(known)
+    }
+
     /// A key is not provided any more, unless it is in another way. Returns whether it is in none.
     pub(super) fn stopped<S: RecordStore>(
         &mut self,
