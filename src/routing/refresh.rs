@@ -53,13 +53,15 @@ pub(crate) struct Refresh {
     /// When each bucket is due, by the prefix it shares with the node's key; nothing before the node has joined.
     buckets: Vec<Instant>,
     own: Option<Instant>,
+    /// The first of them all: it is asked for with whatever the node does.
+    first: Option<Instant>,
     /// How many peers there were when the own id was looked up.
     peers: usize,
 }
 
 impl Refresh {
     pub(crate) const fn new(interval: Option<Duration>) -> Self {
-        Self { interval, buckets: Vec::new(), own: None, peers: 0 }
+        Self { interval, buckets: Vec::new(), own: None, first: None, peers: 0 }
     }
 
     /// Notes that a lookup goes to a key of this bucket.
@@ -68,6 +70,7 @@ impl Refresh {
         let prefix = usize::try_from(bucket.prefix()).unwrap_or(usize::MAX);
         if let Some(due) = self.buckets.get_mut(prefix) {
             *due = after(now, rng.jitter(interval, JITTER_PERCENT));
+            self.find_first();
         }
     }
 
@@ -75,6 +78,7 @@ impl Refresh {
     pub(crate) fn looked_up_own(&mut self, now: Instant, table: &Table, rng: &mut Rng) {
         self.peers = table.len();
         self.own = self.interval.map(|interval| after(now, rng.jitter(interval, JITTER_PERCENT)));
+        self.find_first();
     }
 
     /// Begins or widens the watch, as the table is now: a bucket that is new to it is due after a whole interval.
@@ -90,6 +94,7 @@ impl Refresh {
             let soon = after(now, rng.jitter(GROWTH_DELAY, JITTER_PERCENT));
             self.own = self.own.map(|due| due.min(soon));
         }
+        self.find_first();
     }
 
     /// Returns a target that is due, and takes it as looked up.
@@ -101,14 +106,19 @@ impl Refresh {
         }
         let (prefix, due) = (0u32..).zip(&mut self.buckets).find(|(_, due)| **due <= now)?;
         *due = after(now, rng.jitter(interval, JITTER_PERCENT));
+        self.find_first();
         BucketIndex::with_prefix(prefix)
             .filter(|bucket| !table.is_within_the_closest(*bucket))
             .map(Target::Bucket)
     }
 
     /// Returns when the next target is due.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.buckets.iter().chain(&self.own).min().copied()
+    pub(crate) const fn deadline(&self) -> Option<Instant> {
+        self.first
+    }
+
+    fn find_first(&mut self) {
+        self.first = self.buckets.iter().chain(&self.own).min().copied();
     }
 }
 
