@@ -227,8 +227,7 @@ impl<S: RecordStore> Dht<S> {
         }
         if has_jumped {
             // Not before: it may have told of the end of a connection, on which nothing is to be asked then.
-            let Self { cx, peers, upkeep, .. } = self;
-            upkeep.check_all(now, cx, peers);
+            self.check_all(now);
         }
         self.advance(now);
     }
@@ -421,10 +420,15 @@ impl<S: RecordStore> Dht<S> {
     fn tell_time(&mut self, now: Now) -> Instant {
         let (now, has_jumped) = self.note_time(now);
         if has_jumped {
-            let Self { cx, peers, upkeep, .. } = self;
-            upkeep.check_all(now, cx, peers);
+            self.check_all(now);
         }
         now
+    }
+
+    /// Each peer that may be gone is asked.
+    fn check_all(&mut self, now: Instant) {
+        let Self { cx, peers, upkeep, .. } = self;
+        upkeep.check_all(now, cx, peers);
     }
 
     /// Takes note of the time, and returns whether a clock has jumped: then peers are to be checked.

@@ -200,30 +200,11 @@ impl Providing {
         node.can_send() && self.has_addresses()
     }
 
-    /// Returns the providers of a key as far as this node knows, itself first.
+    /// Returns the providers of a key as far as this node knows, itself first, with their addresses, which are shared.
     ///
     /// # Errors
     /// Whatever the store says.
     pub(super) fn providers_of<S: RecordStore>(
-        &self,
-        now: Instant,
-        key: &RecordKey,
-        storage: &Storage<S>,
-        cx: &Context,
-    ) -> store::Result<Vec<ProviderRecord>> {
-        let mut known = storage.store.providers(cx.wall_at(now), key)?;
-        let is_named = known.iter().any(|record| record.provider == cx.local.peer);
-        if !is_named && self.advertised.contains_key(key) {
-            known.insert(0, ProviderRecord::new(key.clone(), cx.local.peer, Vec::new()));
-        }
-        Ok(known)
-    }
-
-    /// Returns what [`providers_of`](Self::providers_of) does: of each provider the addresses only, which are shared.
-    ///
-    /// # Errors
-    /// Whatever the store says.
-    pub(super) fn provider_addresses_of<S: RecordStore>(
         &self,
         now: Instant,
         key: &RecordKey,

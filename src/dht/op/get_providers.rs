@@ -14,7 +14,7 @@ use crate::error::{Fates, NoKnownPeers, QueryError, RequestError, query_error};
 use crate::event::{Precision, ProgressStep, QueryStats, Shortage};
 use crate::message::Request;
 use crate::peer::PeerInfo;
-use crate::record::{ProviderRecord, RecordKey};
+use crate::record::RecordKey;
 use crate::time::Instant;
 
 /// The outcome of a step of searching providers.
@@ -146,12 +146,11 @@ impl ProvidersFound {
     pub(super) fn new(
         key: RecordKey,
         local: PeerId,
-        known: impl IntoIterator<Item = ProviderRecord>,
+        known: impl IntoIterator<Item = (PeerId, Addresses)>,
     ) -> Self {
         let mut this = Self { key, local, found: IndexMap::new(), untold: IndexSet::new() };
-        for record in known {
-            let addresses = Addresses::collect(&record.provider, record.addresses);
-            this.add(record.provider, &addresses);
+        for (provider, addresses) in known {
+            this.add(provider, &addresses);
         }
         this
     }
@@ -261,7 +260,7 @@ impl GetProviders {
     pub(in crate::dht) fn begin(
         now: Instant,
         key: RecordKey,
-        known: Vec<ProviderRecord>,
+        known: Vec<(PeerId, Addresses)>,
         parts: &mut Parts<'_>,
     ) -> Result<Self, Box<GetProvidersResult>> {
         if key.as_ref().is_empty() {

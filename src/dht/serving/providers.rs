@@ -79,7 +79,7 @@ impl Serving {
         stock: &mut Stock<'_, S>,
     ) -> Option<(Response, InboundRequest)> {
         let (providing, node) = (&*stock.providing, &mut stock.node);
-        let mut known = providing.provider_addresses_of(now, &key, node.storage, node.parts.cx).ok()?;
+        let mut known = providing.providers_of(now, &key, node.storage, node.parts.cx).ok()?;
         let room = node.parts.cx.config.bucket_size().get();
         if known.len() > room {
             known.retain(|(provider, _)| provider != from);

@@ -593,12 +593,18 @@ fn a_join_counts_as_a_lookup_of_every_bucket_it_looks_up() {
     assert!(twice.is_empty(), "{twice:?}");
 }
 
-#[test]
-fn as_soon_as_anybody_answers_after_an_outage_everybody_is_probed() {
+/// A network of thirty of which one has been cut off for an hour, and still is.
+fn cut_off_for_an_hour(n: usize) -> Net {
     let mut net = Net::new(30, &Config::default());
     net.join_all(100 * MS);
-    net.cut_off(5);
+    net.cut_off(n);
     net.run_for(3600 * SECOND);
+    net
+}
+
+#[test]
+fn as_soon_as_anybody_answers_after_an_outage_everybody_is_probed() {
+    let mut net = cut_off_for_an_hour(5);
     let doubted = |net: &Net| net.nodes[5].dht.table().entries().filter(|entry| !entry.is_live()).count();
     let all = doubted(&net);
     assert!(all >= 20, "{all}");
@@ -642,10 +648,7 @@ fn a_node_that_is_cut_off_for_an_hour_keeps_its_table_and_finds_back() {
 
 #[test]
 fn a_lookup_works_soon_after_the_network_is_back() {
-    let mut net = Net::new(30, &Config::default());
-    net.join_all(100 * MS);
-    net.cut_off(5);
-    net.run_for(3600 * SECOND);
+    let mut net = cut_off_for_an_hour(5);
     net.cut_off = None;
     // Dials that hang are not taken back, so that a lookup which begins at once would wait for some.
     net.run_for(30 * SECOND);
