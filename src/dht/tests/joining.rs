@@ -1,7 +1,7 @@
 //! Joining the network: when, how, and what the application is told.
 
 use super::*;
-use crate::config::{Joining, PROTOCOL_NAME};
+use crate::config::{IPFS, Joining};
 use crate::dht::op::{BootstrapError, BootstrapOk, ConnectError, ConnectOk, GetClosestPeersError, QueryInfo};
 use crate::error::{AddressError, Fates, QueryError, SeedOutcome};
 use crate::key::BucketIndex;
@@ -228,7 +228,7 @@ fn a_join_that_nobody_answers_fails_and_tells_why() {
     let outcome = |n, error| SeedOutcome { peer: peer(n), result: Some(Err(error)) };
     let outcomes = vec![outcome(1, RequestError::Unreachable), outcome(2, RequestError::DialRefused)];
     let failed = vec![(peer(2), RequestError::DialRefused), (peer(1), RequestError::Unreachable)];
-    let fates = Fates { failed, pending: 0, protocol: PROTOCOL_NAME.into() };
+    let fates = Fates { failed, pending: 0, protocol: IPFS.into() };
     assert_eq!(steps(&events(&out)), [(Err(BootstrapError::NoAnswer { fates, outcomes }), 1, true)]);
     assert!(dht.query(join).is_none());
 }
