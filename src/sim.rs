@@ -51,6 +51,7 @@ mod report;
 mod roles;
 mod run;
 mod scenario;
+mod service;
 mod sessions;
 mod trace;
 mod world;
