@@ -225,7 +225,7 @@ const fn kademlia_mode(mode: protocol::Mode) -> Mode {
 }
 
 fn swarm(options: &Options) -> Result<Swarm<Ours>, Error> {
-    let config = Config::new(&options.protocol)?
+    let config = Config::for_protocol(&options.protocol)?
         .with_bucket_size(options.k)
         .with_validator(&options.namespace, Greatest);
     let swarm = SwarmBuilder::with_existing_identity(options.keypair()?)

@@ -113,24 +113,31 @@ impl Addresses {
     /// them. Shares the list unless there is such an address.
     #[must_use]
     pub(crate) fn told_to(&self, reach: Reach) -> Self {
-        if reach == Reach::Special || self.iter().all(|address| Reach::of(address) != Reach::Special) {
-            return self.clone();
-        }
-        Self(self.iter().filter(|address| Reach::of(address) != Reach::Special).cloned().collect())
+        self.only(|address| reach == Reach::Special || Reach::of(address) != Reach::Special)
     }
 
     /// Returns the addresses that a peer can know of whose connection reaches so far; shares the list if it is all of them.
     #[must_use]
     pub(crate) fn within(&self, reach: Reach) -> Self {
         // A peer of a special range knows nothing of this machine or site for that.
-        let is_within = |address: &&Multiaddr| {
+        self.only(|address| {
             let known = Reach::of(address);
             if reach == Reach::Special { known == reach || known == Reach::World } else { known >= reach }
-        };
-        if self.iter().all(|address| is_within(&address)) {
+        })
+    }
+
+    /// Returns the addresses that reach at least so far; shares the list if it is all of them.
+    #[must_use]
+    pub(crate) fn reaching(&self, reach: Reach) -> Self {
+        self.only(|address| Reach::of(address) >= reach)
+    }
+
+    /// Returns the addresses that are to be kept; shares the list if it is all of them.
+    fn only(&self, keep: impl Fn(&Multiaddr) -> bool) -> Self {
+        if self.iter().all(&keep) {
             return self.clone();
         }
-        Self(self.iter().filter(is_within).cloned().collect())
+        Self(self.iter().filter(|address| keep(address)).cloned().collect())
     }
 
     /// Returns the preferred address.

@@ -35,13 +35,13 @@ use crate::key::{Key, KeyHash};
 use crate::time::{Duration, FAR};
 
 /// The name of the protocol in the public IPFS network.
-pub const PROTOCOL_NAME: &str = "/ipfs/kad/1.0.0";
+pub(crate) const IPFS: &str = "/ipfs/kad/1.0.0";
 
 /// The configuration of a node. [`Config::default`] suits the public IPFS network and most others.
 ///
-/// Differs from `libp2p-kad`: built by `with_*`, and values that make no sense have no representation or are refused. Each
-/// duration has a least value, below which a node would do nothing else; [`Duration::MAX`] means never, as does whatever is
-/// longer than 30 years.
+/// Differs from `libp2p-kad`: values that make no sense have no representation, are refused by `with_*`, and come as near to what
+/// was given as they can by `set_*`, which are as there. Each duration has a least value, below which a node would do nothing
+/// else; [`Duration::MAX`] means never, as does whatever is longer than 30 years.
 ///
 /// ```
 /// use std::time::Duration;
@@ -49,7 +49,7 @@ pub const PROTOCOL_NAME: &str = "/ipfs/kad/1.0.0";
 /// use libp2p_kademlia::config::{Config, Limits, Lookups};
 ///
 /// // One by one:
-/// let config = Config::new("/my/kad/1.0.0")?.with_query_timeout(Duration::from_secs(20))?;
+/// let config = Config::for_protocol("/my/kad/1.0.0")?.with_query_timeout(Duration::from_secs(20))?;
 ///
 /// // In groups, with all that is wrong told at once:
 /// let lookups = Lookups { query_timeout: Duration::from_secs(20), ..Lookups::default() };
@@ -73,7 +73,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            protocol_name: PROTOCOL_NAME.into(),
+            protocol_name: IPFS.into(),
             key_hash: Key::sha256,
             seed: None,
             routing: Routing::default(),
@@ -86,11 +86,11 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Starts from the defaults, for a network of the given protocol name.
+    /// Starts from the defaults, for a network of the given protocol name, which may come from outside the program.
     ///
     /// # Errors
     /// [`ConfigError::ProtocolName`] if the name does not begin with a slash: give one that does.
-    pub fn new(protocol_name: impl AsRef<str>) -> Result<Self, ConfigError> {
+    pub fn for_protocol(protocol_name: impl AsRef<str>) -> Result<Self, ConfigError> {
         let config = Self { protocol_name: protocol_name.as_ref().into(), ..Self::default() };
         config.check_name()?;
         Ok(config)
@@ -102,6 +102,36 @@ impl Config {
         } else {
             Err(ConfigError::ProtocolName(self.protocol_name.to_string()))
         }
+    }
+
+    /// Starts from the defaults, to set groups of values and have them checked all at once.
+    pub fn builder() -> ConfigBuilder {
+        ConfigBuilder::from(Self::default())
+    }
+
+    /// Sets the configuration of the routing table, of a builder that goes on from this configuration.
+    pub fn with_routing(self, routing: Routing) -> ConfigBuilder {
+        ConfigBuilder::from(self).with_routing(routing)
+    }
+
+    /// Sets the configuration of lookups, of a builder that goes on from this configuration.
+    pub fn with_lookups(self, lookups: Lookups) -> ConfigBuilder {
+        ConfigBuilder::from(self).with_lookups(lookups)
+    }
+
+    /// Sets the configuration of records, of a builder that goes on from this configuration.
+    pub fn with_records(self, records: Records) -> ConfigBuilder {
+        ConfigBuilder::from(self).with_records(records)
+    }
+
+    /// Sets the configuration of providers, of a builder that goes on from this configuration.
+    pub fn with_providers(self, providers: Providers) -> ConfigBuilder {
+        ConfigBuilder::from(self).with_providers(providers)
+    }
+
+    /// Sets the limits of the node, of a builder that goes on from this configuration.
+    pub fn with_limits(self, limits: Limits) -> ConfigBuilder {
+        ConfigBuilder::from(self).with_limits(limits)
     }
 
     /// Returns the name of the protocol. Networks of different names do not mix.
@@ -485,8 +515,8 @@ mod tests {
 
     #[test]
     fn bad_values_are_refused() {
-        assert_eq!(Config::new("kad").unwrap_err(), ConfigError::ProtocolName("kad".into()));
-        assert_eq!(Config::new("/my/kad").unwrap().protocol_name(), "/my/kad");
+        assert_eq!(Config::for_protocol("kad").unwrap_err(), ConfigError::ProtocolName("kad".into()));
+        assert_eq!(Config::for_protocol("/my/kad").unwrap().protocol_name(), "/my/kad");
         let second = Duration::from_secs(1);
         let reversed = 2 * second..=second;
         assert_eq!(Config::default().with_soft_timeout(reversed).unwrap_err(), ConfigError::SoftTimeouts);

@@ -167,7 +167,7 @@ impl<S: RecordStore> Dht<S> {
 
     /// Tells the node what has happened outside.
     pub fn handle_input(&mut self, now: Now, input: Input) {
-        let now = self.tell_time(now);
+        let (now, has_jumped) = self.note_time(now);
         let Self { cx, peers, upkeep, queries, providing, storage, .. } = self;
         match input {
             Input::Connected { peer, connection, address, dialled, dial } => {
@@ -224,6 +224,10 @@ impl<S: RecordStore> Dht<S> {
             Input::StoreAdvanced { progress } => {
                 storage.on_progress(now, progress, cx, |id| queries.wake(id));
             }
+        }
+        if has_jumped {
+            // Not before: it may have told of the end of a connection, on which nothing is to be asked then.
+            self.check_all(now);
         }
         self.advance(now);
     }
@@ -412,15 +416,31 @@ impl<S: RecordStore> Dht<S> {
         }
     }
 
-    /// Takes note of the time.
+    /// Takes note of the time. If a clock has jumped, each peer that may be gone is asked.
     fn tell_time(&mut self, now: Now) -> Instant {
-        if let Some(jump) = self.cx.clocks.tell(now) {
-            self.clock_has_jumped(now.instant, jump);
+        let (now, has_jumped) = self.note_time(now);
+        if has_jumped {
+            self.check_all(now);
         }
-        now.instant
+        now
     }
 
-    /// Whatever depends on the wall clock is computed anew, and each peer that may be gone is asked.
+    /// Each peer that may be gone is asked.
+    fn check_all(&mut self, now: Instant) {
+        let Self { cx, peers, upkeep, .. } = self;
+        upkeep.check_all(now, cx, peers);
+    }
+
+    /// Takes note of the time, and returns whether a clock has jumped: then peers are to be checked.
+    fn note_time(&mut self, now: Now) -> (Instant, bool) {
+        let jump = self.cx.clocks.tell(now);
+        if let Some(jump) = jump {
+            self.clock_has_jumped(now.instant, jump);
+        }
+        (now.instant, jump.is_some())
+    }
+
+    /// Whatever depends on the wall clock is computed anew.
     ///
     /// # What a jump means
     /// Ends are times of the wall clock: what has ended by it is gone, whether the machine has slept or the clock was wrong.
@@ -428,14 +448,13 @@ impl<S: RecordStore> Dht<S> {
     /// day within an hour. After a clock was set back, nothing of others lasts longer than it would if it were stored now.
     fn clock_has_jumped(&mut self, now: Instant, jump: Jump) {
         tracing::info!(?jump, "the wall clock has jumped: ends are computed anew, and peers are checked");
-        let Self { cx, peers, upkeep, records, providing, storage, .. } = self;
+        let Self { cx, records, providing, storage, .. } = self;
         if let Jump::Forward(by) = jump {
             records.slept(now, by);
             providing.slept(now, by);
         }
         storage.clock_has_jumped(now, jump);
         records.expire(now, storage, cx);
-        upkeep.check_all(now, cx, peers);
     }
 
     /// Returns what the node has done since it began, and what it holds now. [`transport`](Stats::transport) is the driver's to
@@ -445,7 +464,7 @@ impl<S: RecordStore> Dht<S> {
     pub fn stats(&self) -> Stats {
         let now = self.cx.clocks.latest();
         let (mut held, records_held) = self.serving.stats();
-        (held.disk, held.disk_waiting) = self.storage.held();
+        self.storage.count_held(&mut held);
         let mut stats = Stats {
             inbound_requests: (*self.cx.served).clone(),
             queries: self.queries.stats(),

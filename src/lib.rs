@@ -70,6 +70,7 @@ pub mod dht;
 mod discovery;
 mod error;
 mod event;
+mod failures;
 mod key;
 pub mod message;
 mod net;
@@ -92,7 +93,7 @@ pub use addrs::Addresses;
 pub use client::{Client, Found};
 pub use config::{
     AddressFilter, BucketInserts, Caching, Config, ConfigBuilder, IpDiversity, Joining, K_VALUE, KeepAlive,
-    OwnRecords, PROTOCOL_NAME, Parallelism, Percentile, StoreInserts, TimeoutPolicy,
+    OwnRecords, Parallelism, Percentile, StoreInserts, TimeoutPolicy,
 };
 pub use dht::op::*;
 pub use dht::op::{Command, QueryInfo, QueryResult};
@@ -109,6 +110,7 @@ pub use key::{
     BucketIndex, Distance as KBucketDistance, KBucketKey, Key, KeyHash, MAX_PREIMAGE_PREFIX, Preimage, U256,
 };
 pub use net::behaviour::{Behaviour, QueryMut};
+pub use net::config::PROTOCOL_NAME;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub use net::handler::door as fuzzing;

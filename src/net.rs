@@ -5,6 +5,7 @@
 pub(crate) mod behaviour;
 mod budget;
 pub(crate) mod command_channel;
+pub(crate) mod config;
 mod connections;
 mod entropy;
 mod exchange;

@@ -200,6 +200,9 @@ groups! {
         counter disk: u64,
         /// Answers that wait for that now.
         gauge disk_waiting: u64,
+        /// How long those took that have waited for it; all other requests are answered in the call that tells of them, but for those
+        /// that wait for the application.
+        group disk_latency: Histogram<Duration>,
         /// Records and provider records that were shown to the application to decide on, when they were.
         counter application: u64,
         /// Those that the application has not decided on in time.

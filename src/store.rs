@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use libp2p_identity::PeerId;
 
-use crate::addrs::IpGroup;
+use crate::addrs::{Addresses, IpGroup};
 use crate::key::KeyHash;
 use crate::peer::PeerInfo;
 use crate::record::{ProviderRecord, Record, RecordKey};
@@ -399,6 +399,21 @@ pub trait RecordStore {
     /// # Errors
     /// [`Error::Io`], if what lies beneath the store fails.
     fn providers(&self, wall: SystemTime, key: &RecordKey) -> Result<Vec<ProviderRecord>>;
+
+    /// Returns the providers of a key in the order of [`providers`](Self::providers), with their addresses.
+    ///
+    /// That is all an answer to GET_PROVIDERS needs: a store that shares the lists it keeps copies nothing. Unless it says
+    /// otherwise they are taken from the records.
+    ///
+    /// # Errors
+    /// [`Error::Io`], if what lies beneath the store fails.
+    fn provider_addresses(&self, wall: SystemTime, key: &RecordKey) -> Result<Vec<(PeerId, Addresses)>> {
+        let with_addresses = |record: ProviderRecord| {
+            let addresses = Addresses::collect(&record.provider, record.addresses);
+            (record.provider, addresses)
+        };
+        Ok(self.providers(wall, key)?.into_iter().map(with_addresses).collect())
+    }
 
     /// Iterates over the provider records of this node, ended or not.
     fn provided(&self) -> Self::ProvidedIter<'_>;

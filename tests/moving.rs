@@ -29,6 +29,7 @@ macro_rules! with {
         mod $name {
             use std::borrow::Borrow;
             use std::num::NonZeroUsize;
+            use std::time::Duration;
 
             use kad::store::RecordStore as _;
             use libp2p::core::multihash::Multihash;

@@ -80,7 +80,8 @@ fn room(path: &str) -> &str {
 fn layer(room: &str) -> Option<u8> {
     Some(match room {
         "time" | "rng" | "key" | "protobuf" => 0,
-        "addrs" | "peer" | "record" | "message" | "config" | "error" | "event" | "stats" | "validate" => 1,
+        "addrs" | "failures" | "peer" | "record" | "message" | "config" | "error" | "event" | "stats"
+        | "validate" => 1,
         "wire" | "routing" | "query" | "store" => 2,
         "dht" => 3,
         "net" => 4,

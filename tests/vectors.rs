@@ -283,5 +283,5 @@ fn a_peer_that_is_asked_for_itself_names_itself_with_addresses() {
     assert_eq!(closer_peers[0].node_id, own);
     assert_eq!(closer_peers.iter().filter(|peer| peer.node_id == own).count(), 1, "once");
     assert!(!closer_peers[0].multiaddrs.is_empty());
-    assert_eq!(Config::default().protocol_name(), PROTOCOL_NAME);
+    assert_eq!(Config::default().protocol_name(), PROTOCOL_NAME.as_ref());
 }

@@ -90,7 +90,7 @@ impl Options {
             name if name.starts_with('/') => name.to_owned(),
             name => format!("/{name}/kad/1.0.0"),
         };
-        let mut config = Config::new(name).map_err(|error| format!("--network: {error}"))?;
+        let mut config = Config::for_protocol(name).map_err(|error| format!("--network: {error}"))?;
         if let Some(k) = self.bucket_size {
             config = config.with_bucket_size(k);
         }

@@ -41,40 +41,8 @@ impl From<Config> for ConfigBuilder {
     }
 }
 
-impl Config {
-    /// Starts from the defaults, to set groups of values and have them checked all at once.
-    pub fn builder() -> ConfigBuilder {
-        ConfigBuilder(Self::default())
-    }
-
-    /// Sets the configuration of the routing table, of a builder that goes on from this configuration.
-    pub fn with_routing(self, routing: Routing) -> ConfigBuilder {
-        ConfigBuilder(self).with_routing(routing)
-    }
-
-    /// Sets the configuration of lookups, of a builder that goes on from this configuration.
-    pub fn with_lookups(self, lookups: Lookups) -> ConfigBuilder {
-        ConfigBuilder(self).with_lookups(lookups)
-    }
-
-    /// Sets the configuration of records, of a builder that goes on from this configuration.
-    pub fn with_records(self, records: Records) -> ConfigBuilder {
-        ConfigBuilder(self).with_records(records)
-    }
-
-    /// Sets the configuration of providers, of a builder that goes on from this configuration.
-    pub fn with_providers(self, providers: Providers) -> ConfigBuilder {
-        ConfigBuilder(self).with_providers(providers)
-    }
-
-    /// Sets the limits of the node, of a builder that goes on from this configuration.
-    pub fn with_limits(self, limits: Limits) -> ConfigBuilder {
-        ConfigBuilder(self).with_limits(limits)
-    }
-}
-
 impl ConfigBuilder {
-    /// Sets the name of the protocol, which begins with a slash. Default: [`PROTOCOL_NAME`](super::PROTOCOL_NAME).
+    /// Sets the name of the protocol, which begins with a slash. Default: [`PROTOCOL_NAME`](crate::PROTOCOL_NAME).
     pub fn with_protocol_name(mut self, name: impl AsRef<str>) -> Self {
         self.0.protocol_name = name.as_ref().into();
         self

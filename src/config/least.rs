@@ -7,42 +7,42 @@ use crate::error::ConfigError;
 use crate::time::{Duration, FAR};
 
 /// A duration of the configuration and the least that it may be.
-pub(super) struct Least {
+pub(crate) struct Least {
     what: &'static str,
     least: Duration,
 }
 
 /// Each peer of a table is asked once in that time, which for 200 are 20 requests a second.
-pub(super) const GRACE_PERIOD: Least = Least::new("grace period", Duration::from_secs(10));
+pub(crate) const GRACE_PERIOD: Least = Least::new("grace period", Duration::from_secs(10));
 
 /// A lookup of each of up to 17 buckets, of some 20 requests, in that time.
-pub(super) const REFRESH_INTERVAL: Least = Least::new("refresh interval", Duration::from_secs(10));
+pub(crate) const REFRESH_INTERVAL: Least = Least::new("refresh interval", Duration::from_secs(10));
 
 /// The least time for a remote peer, or the application, to act in: less than a round trip on the Internet.
 const ANSWER: Duration = Duration::from_millis(100);
 
-pub(super) const QUERY_TIMEOUT: Least = Least::new("query timeout", ANSWER);
-pub(super) const REQUEST_TIMEOUT: Least = Least::new("request timeout", ANSWER);
-pub(super) const INBOUND_IDLE_TIMEOUT: Least = Least::new("inbound idle timeout", ANSWER);
-pub(super) const OUTBOUND_IDLE_TIMEOUT: Least = Least::new("outbound idle timeout", ANSWER);
-pub(super) const STREAM_TIMEOUT: Least = Least::new("stream timeout", ANSWER);
-pub(super) const HELD_FOR: Least = Least::new("time for which records are held", ANSWER);
+pub(crate) const QUERY_TIMEOUT: Least = Least::new("query timeout", ANSWER);
+pub(crate) const REQUEST_TIMEOUT: Least = Least::new("request timeout", ANSWER);
+pub(crate) const INBOUND_IDLE_TIMEOUT: Least = Least::new("inbound idle timeout", ANSWER);
+pub(crate) const OUTBOUND_IDLE_TIMEOUT: Least = Least::new("outbound idle timeout", ANSWER);
+pub(crate) const STREAM_TIMEOUT: Least = Least::new("stream timeout", ANSWER);
+pub(crate) const HELD_FOR: Least = Least::new("time for which records are held", ANSWER);
 
 /// About a round trip within a machine: one that is always over asks all candidates at once.
-pub(super) const SOFT_TIMEOUT: Least = Least::new("soft timeout", Duration::from_millis(1));
+pub(crate) const SOFT_TIMEOUT: Least = Least::new("soft timeout", Duration::from_millis(1));
 
 /// The least time that anything stored lasts: the protocol counts in seconds.
 const TTL: Duration = Duration::from_secs(1);
 
-pub(super) const RECORD_TTL: Least = Least::new("record TTL", TTL);
-pub(super) const PROVIDER_TTL: Least = Least::new("provider TTL", TTL);
+pub(crate) const RECORD_TTL: Least = Least::new("record TTL", TTL);
+pub(crate) const PROVIDER_TTL: Least = Least::new("provider TTL", TTL);
 
 /// The least time after which what is stored is put or announced anew: each costs a lookup and `k` requests.
 const PUBLICATION: Duration = Duration::from_secs(60);
 
-pub(super) const PUBLICATION_INTERVAL: Least = Least::new("publication interval", PUBLICATION);
-pub(super) const REPLICATION_INTERVAL: Least = Least::new("replication interval", PUBLICATION);
-pub(super) const PROVIDER_PUBLICATION_INTERVAL: Least =
+pub(crate) const PUBLICATION_INTERVAL: Least = Least::new("publication interval", PUBLICATION);
+pub(crate) const REPLICATION_INTERVAL: Least = Least::new("replication interval", PUBLICATION);
+pub(crate) const PROVIDER_PUBLICATION_INTERVAL: Least =
     Least::new("provider publication interval", PUBLICATION);
 
 impl Least {
@@ -60,6 +60,25 @@ impl Least {
     pub(super) fn interval(&self, given: Option<Duration>) -> Result<Option<Duration>, ConfigError> {
         let given = given.map(|given| self.span(given)).transpose()?;
         Ok(given.filter(|given| *given < FAR))
+    }
+
+    /// Takes the least in place of a duration that is too short, and tells the log.
+    pub(crate) fn raised(&self, given: Duration) -> Duration {
+        let Self { what, least } = *self;
+        if given < least {
+            tracing::warn!(
+                what,
+                ?given,
+                ?least,
+                "a duration that is too short was configured: the least is taken"
+            );
+        }
+        given.max(least).min(FAR)
+    }
+
+    /// Takes the time after which something happens again as [`raised`](Self::raised) does, or never.
+    pub(crate) fn raised_interval(&self, given: Option<Duration>) -> Option<Duration> {
+        given.map(|given| self.raised(given)).filter(|given| *given < FAR)
     }
 
     /// Takes a duration as [`span`](Self::span) does, in its place, or notes what is wrong.

@@ -8,7 +8,7 @@ use libp2p_identity::PeerId;
 use super::advice::{Advice, Failure};
 use super::answer;
 use super::clocks::Clocks;
-use super::io::{InboundId, Output, Outputs, Queued};
+use super::io::{InboundId, Output, Outputs, Queued, take_first};
 use super::local::Local;
 use super::mode::ModeMachine;
 use crate::config::Config;
@@ -37,9 +37,6 @@ pub(super) struct Context {
     pub(super) served: Box<ByMessageType<InboundRequests>>,
 }
 
-/// Room for so many outputs is kept while there are none (chosen, not measured).
-const OUTPUTS_KEPT: usize = 4;
-
 impl Context {
     pub(super) fn new(local: PeerId, config: Config, seed: [u8; 32], now: Now) -> Self {
         Self {
@@ -55,12 +52,7 @@ impl Context {
     }
 
     pub(super) fn next_output(&mut self) -> Option<Queued> {
-        let output = self.out.pop_front();
-        if output.is_none() && self.out.capacity() > OUTPUTS_KEPT {
-            // A burst leaves no large buffer behind.
-            self.out.shrink_to(OUTPUTS_KEPT);
-        }
-        output
+        take_first(&mut self.out)
     }
 
     /// Tells the application.

@@ -297,6 +297,18 @@ pub(super) type Queued = Output<Notice>;
 /// The outputs that wait to be taken.
 pub(super) type Outputs = VecDeque<Queued>;
 
+/// Room for so many is kept in a queue while it is empty (chosen, not measured).
+const KEPT: usize = 4;
+
+/// Takes the first out of a queue of what waits to be taken; a burst leaves no large buffer behind.
+pub(super) fn take_first<T>(queue: &mut VecDeque<T>) -> Option<T> {
+    let first = queue.pop_front();
+    if queue.is_empty() && queue.capacity() > KEPT {
+        queue.shrink_to(KEPT);
+    }
+    first
+}
+
 impl<E> Output<E> {
     /// Returns the output with another event in the place of its own, if it is one; `None` if there is none.
     pub(super) fn with_event<T>(self, other: impl FnOnce(E) -> Option<T>) -> Option<Output<T>> {

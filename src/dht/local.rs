@@ -69,8 +69,7 @@ impl Local {
         if !self.external.is_empty() {
             return self.external.told_to(reach);
         }
-        let usable = self.listening.iter().filter(|address| Reach::of(address) >= reach);
-        Addresses::empty().merged(usable.cloned())
+        self.listening.reaching(reach)
     }
 }
 

@@ -76,7 +76,8 @@ const MAX_IN_FLIGHT: usize = 32;
 /// # What time does
 /// A request fails when its time is up, dialling included; it is the peer's failure only if it was awaited for as long as an
 /// answer is at the most, or the peer could not be reached. A peer that could not be reached or did not answer is left
-/// alone for 5 s, doubling to 10 min.
+/// alone for 5 s, doubling to 10 min; of failures that no answer parts, as in an outage of this node, one counts once anybody
+/// answers.
 ///
 /// # Bounds
 /// 32 requests in flight and 1,024 waiting for each peer, and a check on each connection; a peer is dialled beside its
@@ -106,6 +107,8 @@ pub(super) struct Peers {
     /// How far away a peer may be that can use an address of this node.
     own_reach: Option<Reach>,
     estimator: Estimator,
+    /// When any peer has answered last: what failed before, and has not failed since, may have been this node's own outage.
+    last_answer: Option<Instant>,
 }
 
 impl Peers {
@@ -124,6 +127,7 @@ impl Peers {
             own: own.clone(),
             own_reach: None,
             estimator: Estimator::new(config.lookups.soft_timeout.clone(), config.lookups.timeout_policy),
+            last_answer: None,
         }
     }
 
@@ -199,7 +203,12 @@ impl Peers {
 
     /// Returns whether a request to the peer would be made: it has not failed lately, and is no client.
     pub(super) fn is_worth_asking(&self, now: Instant, peer: &PeerId) -> bool {
-        self.get(peer).is_none_or(|known| known.refusal(now, Urgency::Patient).is_none())
+        self.get(peer).is_none_or(|known| known.refusal(now, self.last_answer, Urgency::Patient).is_none())
+    }
+
+    /// Returns when any peer has answered last.
+    pub(super) const fn last_answer(&self) -> Option<Instant> {
+        self.last_answer
     }
 
     /// Makes a request: sends it, or connects first, or lets it wait its turn.
@@ -213,9 +222,10 @@ impl Peers {
         out: &mut Outputs,
     ) {
         let deadline = after(now, self.request_timeout);
+        let last_answer = self.last_answer;
         let known = self.remember(now, to);
         known.hints = known.hints.joined(addresses);
-        if let Some(error) = known.refusal(now, urgency) {
+        if let Some(error) = known.refusal(now, last_answer, urgency) {
             self.requests.refused(request.message_type(), error);
             let key = self.key(&to);
             self.outcomes.push_back(Outcome { requester, peer: to, key, result: Err(error) });
@@ -400,11 +410,14 @@ impl Peers {
         });
         let rtt = now.saturating_duration_since(sent);
         let second = self.known.second(now);
+        if result.is_ok() {
+            self.last_answer = Some(now);
+        }
         if let Some(known) = self.known.get_mut(&peer) {
             known.queue.remove(id);
             match &result {
                 Ok(_) => known.answered(second, rtt),
-                Err(error) if error.is_peers_fault() => known.failed(now),
+                Err(error) if error.is_peers_fault() => known.failed(now, self.last_answer),
                 Err(_) => {}
             }
         }
@@ -442,7 +455,7 @@ impl Peers {
                     // It waited behind others of this node, or for a connection that came late.
                     error = RequestError::Overloaded;
                 } else {
-                    known.failed(now);
+                    known.failed(now, self.last_answer);
                 }
                 if known.queue.waiting() == 0 && matches!(known.link, Link::Dialling | Link::Awaiting) {
                     known.link = Link::Idle;

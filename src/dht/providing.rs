@@ -200,7 +200,7 @@ impl Providing {
         node.can_send() && self.has_addresses()
     }
 
-    /// Returns the providers of a key as far as this node knows, itself first.
+    /// Returns the providers of a key as far as this node knows, itself first, with their addresses, which are shared.
     ///
     /// # Errors
     /// Whatever the store says.
@@ -210,11 +210,11 @@ impl Providing {
         key: &RecordKey,
         storage: &Storage<S>,
         cx: &Context,
-    ) -> store::Result<Vec<ProviderRecord>> {
-        let mut known = storage.store.providers(cx.wall_at(now), key)?;
-        let is_named = known.iter().any(|record| record.provider == cx.local.peer);
+    ) -> store::Result<Vec<(PeerId, Addresses)>> {
+        let mut known = storage.store.provider_addresses(cx.wall_at(now), key)?;
+        let is_named = known.iter().any(|(provider, _)| *provider == cx.local.peer);
         if !is_named && self.advertised.contains_key(key) {
-            known.insert(0, ProviderRecord::new(key.clone(), cx.local.peer, Vec::new()));
+            known.insert(0, (cx.local.peer, Addresses::empty()));
         }
         Ok(known)
     }

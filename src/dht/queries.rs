@@ -11,7 +11,7 @@ use libp2p_identity::PeerId;
 
 use super::answer::{Contents, contents, filter, heard, valid_record};
 use super::context::Context;
-use super::io::{Output, Queued};
+use super::io::{Output, Queued, take_first};
 use super::op::machine::{After, Answer, Ask, Elsewhere, End, Step};
 use super::op::{Operation, QueryInfo, QueryResult};
 use super::peers::{AddressOutcome, Reply, Requester};
@@ -102,9 +102,6 @@ pub(super) struct Queries {
     counts: Box<stats::Queries>,
 }
 
-/// Room for so many results is kept while there are none (chosen, not measured).
-const RESULTS_KEPT: usize = 4;
-
 impl Queries {
     pub(super) fn new(config: &Config) -> Self {
         let limit = config.limits.max_queries.get();
@@ -134,12 +131,7 @@ impl Queries {
                 None => drop(self.ended.remove(&id)),
             }
         }
-        let result = self.results.pop_front();
-        if self.results.is_empty() && self.results.capacity() > RESULTS_KEPT {
-            // A burst leaves no large buffer behind.
-            self.results.shrink_to(RESULTS_KEPT);
-        }
-        result
+        take_first(&mut self.results)
     }
 
     /// Tells the application what a query has reached.

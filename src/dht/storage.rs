@@ -158,7 +158,7 @@ impl<S: RecordStore> Storage<S> {
         cx: &mut Context,
     ) {
         let change = self.unsafe_change();
-        if self.disk.answer(change, (to, id), response, cx) {
+        if self.disk.answer(now, change, (to, id), response, cx) {
             self.commit_soon(now);
             if self.disk.is_urgent(self.store.written()) {
                 self.commit();
@@ -231,9 +231,9 @@ impl<S: RecordStore> Storage<S> {
         }
     }
 
-    /// Returns how many answers have had to wait for the disk so far, and how many do.
-    pub(super) fn held(&self) -> (u64, u64) {
-        self.disk.held()
+    /// Fills in how many answers have had to wait for the disk, for how long, and how many do.
+    pub(super) fn count_held(&self, held: &mut stats::Held) {
+        self.disk.count(held);
     }
 
     /// Returns whether a record of the store is this node's.

@@ -289,13 +289,17 @@ impl Upkeep {
             Requester::Liveness | Requester::Query(..) => {}
         }
         if !matches!(result, Ok(Reply::Sent)) {
-            self.seeds.asked(now, peer, result.as_ref().map(|_| ()).map_err(|error| *error));
+            let result = result.as_ref().map(|_| ()).map_err(|error| *error);
+            self.seeds.asked((now, peers.last_answer()), peer, result);
         }
         match result {
             // That something was sent proves nothing.
             Ok(Reply::Sent) => {}
             Ok(Reply::Answer(response, _)) => {
                 self.reported.remove(peer);
+                if self.table.may_be_cut_off() {
+                    self.probe.schedule(now);
+                }
                 if self.table.answered(now, key, peer) {
                     // In the table already, and live again if it was doubted.
                 } else if self.is_proof(*requester, response, &cx.config) {

@@ -62,7 +62,7 @@ const MAX_TURNS: usize = 256;
 /// ```
 ///
 /// Every method that begins a query returns its number at once; what the query reaches is told by
-/// [`Event::OutboundQueryProgressed`](crate::Event::OutboundQueryProgressed). With a [`Client`](crate::Client) the same is a future.
+/// [`Event::OutboundQueryProgressed`]. With a [`Client`](crate::Client) the same is a future.
 ///
 /// # What is refused
 /// What this node itself refuses, its store above all, is the error that a method returns; then nothing has begun. What others

@@ -5,6 +5,7 @@
 //! A stream that is idle holds no buffer to speak of. `asynchronous-codec`'s `Framed` holds 16 KiB for each from the
 //! start, which is 320 MB for the 20,000 connections of a large server.
 
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -30,6 +31,30 @@ pub(super) const SMALL: usize = CHUNK;
 
 /// A buffer that has grown beyond this is given back when it is empty. Chosen, not measured: two chunks.
 const KEPT_BUFFER: usize = 8192;
+
+thread_local! {
+    /// Where what is read arrives: a page is cleared once for each thread, and not whenever one of many streams is looked at.
+    static ARRIVED: RefCell<[u8; CHUNK]> = const { RefCell::new([0; CHUNK]) };
+}
+
+/// Reads once, adds what has come to a buffer, and returns how many bytes that was: none at the end of the stream.
+fn poll_chunk<T: AsyncRead + Unpin>(
+    stream: &mut T,
+    cx: &mut Context<'_>,
+    into: &mut BytesMut,
+) -> Poll<io::Result<usize>> {
+    let mut read = |chunk: &mut [u8]| {
+        let len = ready!(Pin::new(&mut *stream).poll_read(cx, chunk))?;
+        let bytes = chunk.get(..len).unwrap_or_default();
+        into.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    };
+    ARRIVED.with(|arrived| match arrived.try_borrow_mut() {
+        Ok(mut chunk) => read(&mut *chunk),
+        // The stream reads another one while it is read itself.
+        Err(_) => read(&mut [0; CHUNK]),
+    })
+}
 
 /// Messages over a stream of bytes.
 ///
@@ -102,15 +127,10 @@ where
                 self.pause(now);
                 return Poll::Pending;
             }
-            let mut chunk = [0; CHUNK];
-            let len = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut chunk))?;
-            match chunk.get(..len) {
-                None | Some([]) if self.read.is_empty() => return Poll::Ready(Ok(None)),
-                None | Some([]) => return Poll::Ready(Err(DecodeError::Truncated)),
-                Some(bytes) => {
-                    budget.received += gauge(len);
-                    self.read.extend_from_slice(bytes);
-                }
+            match ready!(poll_chunk(&mut self.stream, cx, &mut self.read))? {
+                0 if self.read.is_empty() => return Poll::Ready(Ok(None)),
+                0 => return Poll::Ready(Err(DecodeError::Truncated)),
+                len => budget.received += gauge(len),
             }
             self.reading.get_or_insert(now);
         }

@@ -6,6 +6,7 @@ use libp2p_identity::PeerId;
 
 use super::rules::{STALE_AFTER, TableConfig};
 use crate::addrs::{Addresses, IpGroup};
+use crate::failures::Failures;
 use crate::key::{BucketIndex, Distance, Key};
 use crate::peer::PackedPeerId;
 use crate::time::{Instant, after};
@@ -19,19 +20,9 @@ pub struct Entry {
     group: Option<IpGroup>,
     last_seen: Instant,
     probe_at: Instant,
-    /// Few fail, so it has a place of its own.
-    doubt: Option<Box<Doubt>>,
+    /// Few fail, so they have a place of their own.
+    failures: Option<Box<Failures>>,
     connected: bool,
-}
-
-/// The failures of a peer since it last answered.
-#[derive(Clone, Copy, Debug)]
-struct Doubt {
-    since: Instant,
-    failed_at: Instant,
-    failures: u8,
-    /// How many of the failures have an answer of another peer between them: those are not this node's own outage.
-    proven: u8,
 }
 
 impl Entry {
@@ -45,7 +36,7 @@ impl Entry {
     ) -> Self {
         let probe_at = after(now, config.grace);
         let peer = PackedPeerId::from(&peer);
-        Self { key, peer, addresses, group, last_seen: now, probe_at, doubt: None, connected: false }
+        Self { key, peer, addresses, group, last_seen: now, probe_at, failures: None, connected: false }
     }
 
     /// Returns the key of the peer.
@@ -79,7 +70,7 @@ impl Entry {
 
     /// Returns how many requests or dials in a row have failed.
     pub fn failures(&self) -> u8 {
-        self.doubt.as_ref().map_or(0, |doubt| doubt.failures)
+        self.failures.as_ref().map_or(0, |failures| failures.in_a_row())
     }
 
     /// Returns whether there is a connection to the peer.
@@ -89,7 +80,7 @@ impl Entry {
 
     /// Returns whether the peer may be named to others: its last request was answered.
     pub const fn is_live(&self) -> bool {
-        self.doubt.is_none()
+        self.failures.is_none()
     }
 
     /// Returns whether five requests in a row have failed.
@@ -99,7 +90,7 @@ impl Entry {
 
     /// Returns whether five requests in a row have failed while others were answered: it is not coming back.
     pub(super) fn is_dead(&self) -> bool {
-        self.doubt.as_ref().is_some_and(|doubt| doubt.proven >= STALE_AFTER)
+        self.failures.as_ref().is_some_and(|failures| failures.proven() >= STALE_AFTER)
     }
 
     /// Returns when the peer is to be probed: after the grace period of silence, or after the back-off of a failure.
@@ -107,8 +98,9 @@ impl Entry {
         self.probe_at
     }
 
-    pub(super) fn failing_since(&self) -> Option<Instant> {
-        self.doubt.as_ref().map(|doubt| doubt.since)
+    /// Returns whether nobody else has answered since it began to fail.
+    pub(super) fn fails_alone(&self, last_answer: Option<Instant>) -> bool {
+        self.failures.as_ref().is_none_or(|failures| failures.may_be_own(last_answer))
     }
 
     pub(super) const fn set_connected(&mut self, connected: bool) {
@@ -128,22 +120,27 @@ impl Entry {
     }
 
     pub(super) fn answered(&mut self, now: Instant, config: &TableConfig) {
-        self.doubt = None;
+        self.failures = None;
         self.seen(now, config);
     }
 
-    /// Counts a failure and doubles the time until the next probe.
-    pub(super) fn failed(&mut self, now: Instant, config: &TableConfig, last_answer: Option<Instant>) {
-        let doubt = self
-            .doubt
-            .get_or_insert_with(|| Box::new(Doubt { since: now, failed_at: now, failures: 0, proven: 0 }));
-        if doubt.failures == 0 || Some(doubt.failed_at) < last_answer {
-            doubt.proven = doubt.proven.saturating_add(1);
+    /// Counts a failure, which puts the next probe off for ever longer. Returns whether it may be this node's own outage.
+    pub(super) fn failed(
+        &mut self,
+        now: Instant,
+        config: &TableConfig,
+        last_answer: Option<Instant>,
+    ) -> bool {
+        let failures = Failures::count(&mut self.failures, now, last_answer);
+        self.probe_at = failures.pause(config.retries(), last_answer);
+        failures.proven() < failures.in_a_row()
+    }
+
+    /// Somebody has answered after this node's own outage: what failed meanwhile is probed as if it had failed but once.
+    pub(super) fn outage_is_over(&mut self, config: &TableConfig, last_answer: Option<Instant>) {
+        if let Some(failures) = &self.failures {
+            self.probe_at = self.probe_at.min(failures.pause(config.retries(), last_answer));
         }
-        doubt.failed_at = now;
-        let doublings = u32::from(doubt.failures).min(config.max_doublings());
-        doubt.failures = doubt.failures.saturating_add(1);
-        self.probe_at = after(now, config.first_retry.saturating_mul(1 << doublings));
     }
 
     pub(super) const fn set_probe_at(&mut self, at: Instant) {

@@ -27,9 +27,10 @@ pub(crate) enum Target {
 /// The refresh of the table: which target is looked up next, and when.
 ///
 /// # What it decides
-/// The own id, and every bucket that can be non-empty, are looked up once in the configured interval unless another
-/// lookup went there: from the farthest bucket to the nearest occupied one, as far as a random key of it can be put on
-/// the wire; the neighbours cover what is deeper. The own id also when the table has doubled since: the network has
+/// The own id, and the buckets that its lookup does not cover, are looked up once in the configured interval unless another
+/// lookup went there: from the farthest bucket to the nearest one with half of `k` peers in it and beyond, as far as a random
+/// key of it can be put on the wire. What is deeper is among the `k` closest, whom the lookup of the own id finds; a lookup
+/// for each such bucket would ask them all again. The own id also when the table has doubled since: the network has
 /// turned out to be larger than it seemed, as it does for the first nodes of a network that starts all at once.
 ///
 /// # Inputs
@@ -52,13 +53,15 @@ pub(crate) struct Refresh {
     /// When each bucket is due, by the prefix it shares with the node's key; nothing before the node has joined.
     buckets: Vec<Instant>,
     own: Option<Instant>,
+    /// The first of them all: it is asked for with whatever the node does.
+    first: Option<Instant>,
     /// How many peers there were when the own id was looked up.
     peers: usize,
 }
 
 impl Refresh {
     pub(crate) const fn new(interval: Option<Duration>) -> Self {
-        Self { interval, buckets: Vec::new(), own: None, peers: 0 }
+        Self { interval, buckets: Vec::new(), own: None, first: None, peers: 0 }
     }
 
     /// Notes that a lookup goes to a key of this bucket.
@@ -67,6 +70,7 @@ impl Refresh {
         let prefix = usize::try_from(bucket.prefix()).unwrap_or(usize::MAX);
         if let Some(due) = self.buckets.get_mut(prefix) {
             *due = after(now, rng.jitter(interval, JITTER_PERCENT));
+            self.find_first();
         }
     }
 
@@ -74,6 +78,7 @@ impl Refresh {
     pub(crate) fn looked_up_own(&mut self, now: Instant, table: &Table, rng: &mut Rng) {
         self.peers = table.len();
         self.own = self.interval.map(|interval| after(now, rng.jitter(interval, JITTER_PERCENT)));
+        self.find_first();
     }
 
     /// Begins or widens the watch, as the table is now: a bucket that is new to it is due after a whole interval.
@@ -89,6 +94,7 @@ impl Refresh {
             let soon = after(now, rng.jitter(GROWTH_DELAY, JITTER_PERCENT));
             self.own = self.own.map(|due| due.min(soon));
         }
+        self.find_first();
     }
 
     /// Returns a target that is due, and takes it as looked up.
@@ -100,13 +106,19 @@ impl Refresh {
         }
         let (prefix, due) = (0u32..).zip(&mut self.buckets).find(|(_, due)| **due <= now)?;
         *due = after(now, rng.jitter(interval, JITTER_PERCENT));
-        let nearest = table.buckets().next()?.index();
-        BucketIndex::with_prefix(prefix).filter(|bucket| *bucket >= nearest).map(Target::Bucket)
+        self.find_first();
+        BucketIndex::with_prefix(prefix)
+            .filter(|bucket| !table.is_within_the_closest(*bucket))
+            .map(Target::Bucket)
     }
 
     /// Returns when the next target is due.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.buckets.iter().chain(&self.own).min().copied()
+    pub(crate) const fn deadline(&self) -> Option<Instant> {
+        self.first
+    }
+
+    fn find_first(&mut self) {
+        self.first = self.buckets.iter().chain(&self.own).min().copied();
     }
 }
 
@@ -134,19 +146,24 @@ mod tests {
     }
 
     #[test]
-    fn every_bucket_that_can_be_occupied_is_due_once_in_an_interval() {
+    fn every_bucket_that_the_neighbours_do_not_cover_is_due_once_in_an_interval() {
         let mut fixture = Fixture::new(TableConfig::default());
         for seed in 1..500 {
             fixture.add(start(), seed);
         }
-        let depth = fixture.table.buckets().next().unwrap().index().prefix();
+        let there_and_nearer = |prefix| -> usize {
+            let buckets = fixture.table.buckets().filter(|bucket| bucket.index().prefix() >= prefix);
+            buckets.map(|bucket| bucket.entries().len()).sum()
+        };
+        let due: Vec<_> = (0..256).take_while(|prefix| there_and_nearer(*prefix) >= 10).collect();
+        assert!(due.len() > 3 && there_and_nearer(u32::try_from(due.len()).unwrap()) > 0, "{due:?}");
         let mut rng = Rng::from_u64(1);
         let mut refresh = Refresh::new(Some(INTERVAL));
         assert_eq!(refresh.deadline(), None);
         refresh.watch(start(), &fixture.table, &mut rng);
         assert_eq!(drain(&mut refresh, start() + INTERVAL / 2, &fixture.table, &mut rng), [0u32; 0]);
         let late = start() + INTERVAL * 11 / 10;
-        assert_eq!(drain(&mut refresh, late, &fixture.table, &mut rng), (0..=depth).collect::<Vec<_>>());
+        assert_eq!(drain(&mut refresh, late, &fixture.table, &mut rng), due);
         assert_eq!(drain(&mut refresh, late, &fixture.table, &mut rng), [0u32; 0]);
     }
 

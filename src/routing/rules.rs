@@ -56,8 +56,7 @@ pub(super) const FIRST_RETRY: Duration = Duration::from_secs(2);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
 impl TableConfig {
-    pub(super) fn max_doublings(&self) -> u32 {
-        let ratio = self.longest_retry.as_millis() / self.first_retry.as_millis().max(1);
-        ratio.max(1).ilog2().min(31)
+    pub(super) const fn retries(&self) -> (Duration, Duration) {
+        (self.first_retry, self.longest_retry)
     }
 }

@@ -95,7 +95,8 @@ pub(crate) enum AdmissionPriority {
 /// [`probe_at`](Entry::probe_at), which [`Probe`](super::Probe) watches.
 ///
 /// # What time does
-/// An entry that was silent for the grace period is to be probed. Nothing leaves by time alone.
+/// An entry that was silent for the grace period is to be probed, one that failed after a pause, which doubles. Nothing leaves
+/// by time alone.
 ///
 /// # Bounds
 /// At most 256 buckets of `k` entries and `replacements` waiting peers. A bucket exists only while it has either.
@@ -104,7 +105,7 @@ pub(crate) enum AdmissionPriority {
 /// - An entry stands in the bucket of the highest bit of its distance; no peer stands twice; never this node.
 /// - A live entry is never displaced. One that failed leaves only if others have answered since it began to fail, and
 ///   failures count towards that only with answers of others between them: a node that has lost its own uplink keeps
-///   its table, and the first answer after it does not cost the others their places.
+///   its table, the first answer after it does not cost the others their places, and with it all are probed soon.
 /// - No more peers of one IP group than the limits allow, in a bucket and in the table.
 /// - Equal keys of different peers coexist, ordered by peer id.
 ///
@@ -119,6 +120,8 @@ pub struct Table {
     buckets: Vec<Bucket>,
     len: usize,
     last_answer: Option<Instant>,
+    /// Whether some failures may be this node's own outage.
+    may_be_cut_off: bool,
     counts: stats::RoutingTable,
 }
 
@@ -126,7 +129,7 @@ impl Table {
     /// Makes an empty table of the node with the key `local`. It takes no memory for buckets.
     pub fn new(local: Key, config: TableConfig) -> Self {
         let counts = stats::RoutingTable::default();
-        Self { local, config, buckets: Vec::new(), len: 0, last_answer: None, counts }
+        Self { local, config, buckets: Vec::new(), len: 0, last_answer: None, may_be_cut_off: false, counts }
     }
 
     /// Returns the key of this node.
@@ -164,6 +167,14 @@ impl Table {
     /// Iterates over the occupied buckets, nearest first.
     pub fn buckets(&self) -> std::slice::Iter<'_, Bucket> {
         self.buckets.iter()
+    }
+
+    /// Returns whether the `k` closest peers to this node include every peer of a bucket: the table knows fewer than half of
+    /// `k` there and nearer, so that it may lack as many.
+    pub(crate) fn is_within_the_closest(&self, bucket: BucketIndex) -> bool {
+        let there_and_nearer = self.buckets.iter().take_while(|other| other.index() <= bucket);
+        let count: usize = there_and_nearer.map(|bucket| bucket.entries().len()).sum();
+        count < usize::from(self.config.bucket_size.get()).div_ceil(2)
     }
 
     /// Returns the bucket in which `key` belongs, occupied or not; `None` if the key is this node's own.
@@ -258,7 +269,7 @@ impl Table {
             self.len += 1;
             return Insert::Added { replaced: None };
         }
-        let gone = |entry: &Entry| entry.is_dead() && entry.failing_since() < last_answer;
+        let gone = |entry: &Entry| entry.is_dead() && !entry.fails_alone(last_answer);
         if let Some(place) = bucket.entries.iter_mut().find(|entry| gone(entry)) {
             let replaced = std::mem::replace(place, entry);
             return Insert::Added { replaced: Some(replaced.peer()) };
@@ -266,9 +277,20 @@ impl Table {
         if bucket.wait(entry, waiting) { Insert::Pending } else { Insert::Refused(Refusal::Full) }
     }
 
+    /// Returns whether failures may be this node's own outage, which ends with the next answer: then those who failed are to be
+    /// probed sooner.
+    pub(crate) const fn may_be_cut_off(&self) -> bool {
+        self.may_be_cut_off
+    }
+
     /// Notes that a peer has answered, and returns whether it is in the table.
     pub fn answered(&mut self, now: Instant, key: &Key, peer: &PeerId) -> bool {
         self.last_answer = Some(now);
+        if std::mem::take(&mut self.may_be_cut_off) {
+            let (config, last_answer) = (&self.config, self.last_answer);
+            let all = self.buckets.iter_mut().flat_map(|bucket| &mut bucket.entries);
+            all.for_each(|entry| entry.outage_is_over(config, last_answer));
+        }
         self.update(key, peer, |entry, config| entry.answered(now, config))
     }
 
@@ -314,13 +336,13 @@ impl Table {
     /// it began to fail; one that fails five times in a row, with answers of others between, leaves in any case.
     pub fn failed(&mut self, now: Instant, key: &Key, peer: &PeerId, probe: bool) -> Failed {
         let last_answer = self.last_answer;
-        if !self.update(key, peer, |entry, config| entry.failed(now, config, last_answer)) {
-            return Failed::Unknown;
-        }
+        let mut may_be_cut_off = self.may_be_cut_off;
+        self.update(key, peer, |entry, config| may_be_cut_off |= entry.failed(now, config, last_answer));
+        self.may_be_cut_off = may_be_cut_off;
         let Some(entry) = self.entry(key, peer) else {
             return Failed::Unknown;
         };
-        let alone = entry.failing_since() >= self.last_answer;
+        let alone = entry.fails_alone(last_answer);
         let (dead, challenged) = (entry.is_dead(), probe || entry.failures() > 1);
         if alone || !(dead || challenged) {
             return Failed::Doubted;

@@ -13,6 +13,7 @@ use super::index::{Index, Limits, MAX_ENDED, Owner};
 use super::provided::{self, Provided};
 use super::providers::{ProviderIndex, ProviderLimits};
 use super::{Expired, Listed, RecordStore, Result, Source, Usage, not_theirs};
+use crate::addrs::Addresses;
 use crate::key::KeyHash;
 use crate::record::{ProviderRecord, Record, RecordKey};
 use crate::time::SystemTime;
@@ -186,6 +187,10 @@ impl RecordStore for MemoryStore {
 
     fn providers(&self, wall: SystemTime, key: &RecordKey) -> Result<Vec<ProviderRecord>> {
         Ok(self.provided.get(key).into_iter().chain(self.providers.get(wall, key)).collect())
+    }
+
+    fn provider_addresses(&self, wall: SystemTime, key: &RecordKey) -> Result<Vec<(PeerId, Addresses)>> {
+        Ok(provided::first(self.provided.addresses(key), self.providers.addresses(wall, key)))
     }
 
     fn provided(&self) -> Self::ProvidedIter<'_> {
@@ -562,6 +567,8 @@ mod tests {
         let forged = ProviderRecord { expires: None, ..record(0) };
         assert!(matches!(store.add_provider_from(WALL, forged, somebody()), Err(Error::Invalid(_))));
         assert_eq!(whole(&store.providers(WALL, &key).unwrap()), whole(&[record(0), record(1)]));
+        let there = |seed| (peer(seed), Addresses::new("/ip4/1.2.3.4/tcp/1".parse().unwrap()));
+        assert_eq!(store.provider_addresses(WALL, &key).unwrap(), [there(0), there(1)]);
         assert_eq!(store.expire(WALL).unwrap().next, Some(end));
         assert_eq!(store.expire(end).unwrap(), Expired::default());
         assert_eq!(whole(&store.providers(end, &key).unwrap()), whole(&[record(0)]));

@@ -27,6 +27,14 @@ impl Own {
     }
 }
 
+/// Puts what this node provides itself before what others do.
+pub(super) fn first<T>(own: Option<T>, mut others: Vec<T>) -> Vec<T> {
+    if let Some(own) = own {
+        others.insert(0, own);
+    }
+    others
+}
+
 /// The statements of this node; they end only when they are removed.
 ///
 /// # Bounds
@@ -64,6 +72,12 @@ impl Provided {
     pub(super) fn get(&self, key: &RecordKey) -> Option<ProviderRecord> {
         let own = self.keys.get(&PackedKey::new(key.as_ref()));
         own.map(|own| own.record(key.clone(), self.local))
+    }
+
+    /// Returns this node and its addresses, which are shared, if it provides a key.
+    pub(super) fn addresses(&self, key: &RecordKey) -> Option<(PeerId, Addresses)> {
+        let own = self.keys.get(&PackedKey::new(key.as_ref()));
+        own.map(|own| (self.local, own.addresses.clone()))
     }
 
     /// Removes the statement about a key, and returns whether there was one.

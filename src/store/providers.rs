@@ -105,7 +105,7 @@ impl Provider {
 /// A key and a peer that provided it.
 pub(super) type Pair = (PackedKey, PackedPeerId);
 
-/// Keys, each with its providers.
+/// An index of keys, each with its providers.
 ///
 /// # Bounds
 /// Those of [`ProviderLimits`]. Some 150 bytes for a key of up to 38 bytes with one provider, the index of ends included; for
@@ -344,6 +344,28 @@ impl ProviderIndex {
     ///
     /// A requester that is given only the first ones is thus not left with those of a single group.
     pub(super) fn get(&self, wall: SystemTime, key: &RecordKey) -> Vec<ProviderRecord> {
+        let record = |(end, provider, addresses): (Second, PeerId, &Addresses)| ProviderRecord {
+            key: key.clone(),
+            provider,
+            expires: time(end).filter(|_| end > 0),
+            addresses: addresses.iter().cloned().collect(),
+        };
+        self.lasting(wall, key, record)
+    }
+
+    /// Returns the providers of a key in the same order, with their addresses, which are shared.
+    pub(super) fn addresses(&self, wall: SystemTime, key: &RecordKey) -> Vec<(PeerId, Addresses)> {
+        self.lasting(wall, key, |(_, provider, addresses)| (provider, addresses.clone()))
+    }
+
+    /// Returns what `of` makes of the end, the provider and its addresses of each statement that has not ended, in turn one of
+    /// each group.
+    fn lasting<T>(
+        &self,
+        wall: SystemTime,
+        key: &RecordKey,
+        of: impl Fn((Second, PeerId, &Addresses)) -> T,
+    ) -> Vec<T> {
         let (all, now) = (self.of(&PackedKey::new(key.as_ref())), second(wall));
         let mut turns: BTreeMap<Option<Number>, usize> = BTreeMap::new();
         let mut lasting: Vec<_> = all
@@ -356,18 +378,14 @@ impl ProviderIndex {
             })
             .collect();
         lasting.sort_by_key(|(turn, _)| *turn);
-        let record = |(_, statement): (usize, &Statement)| {
+        let none = Addresses::empty();
+        let known = |(_, statement): (usize, &Statement)| {
             let provider = self.providers.get(statement.provider)?;
             let since = wall.duration_since(provider.about.announced).unwrap_or_default();
-            let addresses = Some(&provider.about.addresses).filter(|_| since < ADDRESSES_LAST);
-            Some(ProviderRecord {
-                key: key.clone(),
-                provider: provider.name.unpacked(),
-                expires: time(statement.end).filter(|_| statement.end > 0),
-                addresses: addresses.cloned().unwrap_or_default().into_vec(),
-            })
+            let addresses = if since < ADDRESSES_LAST { &provider.about.addresses } else { &none };
+            Some(of((statement.end, provider.name.unpacked(), addresses)))
         };
-        lasting.into_iter().filter_map(record).collect()
+        lasting.into_iter().filter_map(known).collect()
     }
 
     /// Returns the group for which a statement counts, and what is known of its provider.
@@ -714,6 +732,9 @@ mod tests {
                 }
             }
             providers.check();
+            let all = providers.get(wall, &record.key);
+            let all = all.into_iter().map(|of| (of.provider, Addresses::collect(&of.provider, of.addresses)));
+            assert!(all.eq(providers.addresses(wall, &record.key)), "the same in the same order");
         }
         assert!(evicted > 100 && refused > 100, "{evicted} {refused}");
     }

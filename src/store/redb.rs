@@ -31,6 +31,7 @@ use super::{
     Expired, Listed, MemoryStoreConfig, Progress, RecordStore, Result, Source, Usage, Wake, not_theirs,
     provided,
 };
+use crate::addrs::Addresses;
 use crate::key::KeyHash;
 use crate::peer::PeerInfo;
 use crate::record::{ProviderRecord, Record, RecordKey};
@@ -508,6 +509,10 @@ impl RecordStore for Redb {
 
     fn providers(&self, wall: SystemTime, key: &RecordKey) -> Result<Vec<ProviderRecord>> {
         Ok(self.statements.get(wall, key))
+    }
+
+    fn provider_addresses(&self, wall: SystemTime, key: &RecordKey) -> Result<Vec<(PeerId, Addresses)>> {
+        Ok(self.statements.addresses(wall, key))
     }
 
     fn provided(&self) -> Self::ProvidedIter<'_> {

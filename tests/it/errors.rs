@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use libp2p::core::upgrade::Version;
 use libp2p::multiaddr::Protocol;
-use libp2p::{Multiaddr, PeerId};
+use libp2p::{Multiaddr, PeerId, StreamProtocol};
 use libp2p_kademlia::validate::PublicKeys;
 use libp2p_kademlia::{
     AddAddressError, AddressError, ClientError, Config, ConnectError, GetProvidersError, GetRecordError,
@@ -17,7 +17,7 @@ use super::support::*;
 /// A node of another network.
 async fn other_network() -> Running {
     let mut swarm = swarm(Carrier::Memory, Version::V1Lazy, |keypair| {
-        node(keypair, Config::new("/other/kad/1.0.0").unwrap())
+        node(keypair, Config::new(StreamProtocol::new("/other/kad/1.0.0")))
     });
     swarm.behaviour_mut().kademlia.set_mode(Some(Mode::Server));
     run(swarm, Carrier::Memory).await
@@ -59,7 +59,7 @@ async fn connecting_to_a_peer_that_does_not_serve_is_no_success() {
         let error = within(node.client.connect(other.address.clone())).await.unwrap_err();
         let ConnectError::NotServing { peer, source, .. } = &error else { panic!("{error:?}") };
         assert_eq!((*peer, *source), (other.peer_id, RequestError::Unsupported));
-        assert!(error.to_string().contains(PROTOCOL_NAME), "{error}");
+        assert!(error.to_string().contains(PROTOCOL_NAME.as_ref()), "{error}");
     }
 }
 

@@ -256,7 +256,7 @@ async fn a_behaviour_that_reports_an_empty_list_of_protocols_takes_nobody_out_of
 #[tokio::test]
 async fn networks_of_different_names_do_not_mix() {
     let named = |name: &str| {
-        let config = Config::new(name).unwrap();
+        let config = Config::for_protocol(name).unwrap();
         let mut swarm = swarm(Carrier::Memory, Version::V1Lazy, |keypair| node(keypair, config));
         swarm.behaviour_mut().kademlia.set_mode(Some(Mode::Server));
         swarm

@@ -54,6 +54,40 @@ same! {
     "StoreInserts::FilterBoth" => kad::StoreInserts::FilterBoth;
     "Config" => size_of::<kad::Config>();
     "Config: Default" => <kad::Config as Default>::default as fn() -> kad::Config;
+    "PROTOCOL_NAME" => kad::PROTOCOL_NAME == StreamProtocol::new("/ipfs/kad/1.0.0");
+    "Config::new" => kad::Config::new as fn(StreamProtocol) -> kad::Config;
+    "Config::set_query_timeout" => kad::Config::set_query_timeout
+        as fn(&mut kad::Config, Duration) -> &mut kad::Config;
+    "Config::set_replication_factor" => kad::Config::set_replication_factor
+        as fn(&mut kad::Config, NonZeroUsize) -> &mut kad::Config;
+    "Config::set_parallelism" => kad::Config::set_parallelism
+        as fn(&mut kad::Config, NonZeroUsize) -> &mut kad::Config;
+    "Config::disjoint_query_paths" => kad::Config::disjoint_query_paths
+        as fn(&mut kad::Config, bool) -> &mut kad::Config;
+    "Config::set_record_ttl" => kad::Config::set_record_ttl
+        as fn(&mut kad::Config, Option<Duration>) -> &mut kad::Config;
+    "Config::set_record_filtering" => kad::Config::set_record_filtering
+        as fn(&mut kad::Config, kad::StoreInserts) -> &mut kad::Config;
+    "Config::set_replication_interval" => kad::Config::set_replication_interval
+        as fn(&mut kad::Config, Option<Duration>) -> &mut kad::Config;
+    "Config::set_publication_interval" => kad::Config::set_publication_interval
+        as fn(&mut kad::Config, Option<Duration>) -> &mut kad::Config;
+    "Config::set_provider_record_ttl" => kad::Config::set_provider_record_ttl
+        as fn(&mut kad::Config, Option<Duration>) -> &mut kad::Config;
+    "Config::set_provider_publication_interval" => kad::Config::set_provider_publication_interval
+        as fn(&mut kad::Config, Option<Duration>) -> &mut kad::Config;
+    "Config::set_max_packet_size" => kad::Config::set_max_packet_size
+        as fn(&mut kad::Config, usize) -> &mut kad::Config;
+    "Config::set_substreams_timeout" => kad::Config::set_substreams_timeout
+        as fn(&mut kad::Config, Duration) -> &mut kad::Config;
+    "Config::set_kbucket_inserts" => kad::Config::set_kbucket_inserts
+        as fn(&mut kad::Config, kad::BucketInserts) -> &mut kad::Config;
+    "Config::set_caching" => kad::Config::set_caching
+        as fn(&mut kad::Config, kad::Caching) -> &mut kad::Config;
+    "Config::set_periodic_bootstrap_interval" => kad::Config::set_periodic_bootstrap_interval
+        as fn(&mut kad::Config, Option<Duration>) -> &mut kad::Config;
+    "Config::set_kbucket_size" => kad::Config::set_kbucket_size
+        as fn(&mut kad::Config, NonZeroUsize) -> &mut kad::Config;
     "Caching" => size_of::<kad::Caching>();
     "Caching::Disabled" => kad::Caching::Disabled;
     "Caching::Enabled" => kad::Caching::Enabled { max_peers: 0 };

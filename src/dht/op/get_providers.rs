@@ -14,7 +14,7 @@ use crate::error::{Fates, NoKnownPeers, QueryError, RequestError, query_error};
 use crate::event::{Precision, ProgressStep, QueryStats, Shortage};
 use crate::message::Request;
 use crate::peer::PeerInfo;
-use crate::record::{ProviderRecord, RecordKey};
+use crate::record::RecordKey;
 use crate::time::Instant;
 
 /// The outcome of a step of searching providers.
@@ -23,9 +23,10 @@ pub type GetProvidersResult = Result<GetProvidersOk, GetProvidersError>;
 /// A step of searching providers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GetProvidersOk {
-    /// Providers were found that were not known before, or whose addresses were not.
+    /// Providers were found that were not known before, or whose addresses were not; none if the search is over, has been answered,
+    /// and nobody has named any.
     ///
-    /// Differs from `libp2p-kad`: each comes with its addresses.
+    /// Differs from `libp2p-kad`: each comes with its addresses; an empty list comes once.
     FoundProviders {
         /// The key.
         key: RecordKey,
@@ -145,12 +146,11 @@ impl ProvidersFound {
     pub(super) fn new(
         key: RecordKey,
         local: PeerId,
-        known: impl IntoIterator<Item = ProviderRecord>,
+        known: impl IntoIterator<Item = (PeerId, Addresses)>,
     ) -> Self {
         let mut this = Self { key, local, found: IndexMap::new(), untold: IndexSet::new() };
-        for record in known {
-            let addresses = Addresses::collect(&record.provider, record.addresses);
-            this.add(record.provider, &addresses);
+        for (provider, addresses) in known {
+            this.add(provider, &addresses);
         }
         this
     }
@@ -235,7 +235,8 @@ pub(super) fn search_of(now: Instant, key: &RecordKey, parts: &mut Parts<'_>) ->
 /// has what it wants. If nobody was named, those that are slow are awaited for three seconds more.
 ///
 /// # Outputs
-/// Providers as they are found, those that this node's store knows first; at the end those for which the asker had no room.
+/// Providers as they are found, those that this node's store knows first; at the end those for which the asker had no room. Where
+/// there are none, an empty list before the end, as users of `libp2p-kad` expect.
 ///
 /// # Bounds
 /// Those of the search, and of [`ProvidersFound`].
@@ -247,6 +248,8 @@ pub(in crate::dht) struct GetProviders {
     found: ProvidersFound,
     search: Option<Search>,
     is_over: bool,
+    /// Whether the asker was told that there are none.
+    has_told_none: bool,
 }
 
 impl GetProviders {
@@ -257,7 +260,7 @@ impl GetProviders {
     pub(in crate::dht) fn begin(
         now: Instant,
         key: RecordKey,
-        known: Vec<ProviderRecord>,
+        known: Vec<(PeerId, Addresses)>,
         parts: &mut Parts<'_>,
     ) -> Result<Self, Box<GetProvidersResult>> {
         if key.as_ref().is_empty() {
@@ -268,7 +271,7 @@ impl GetProviders {
         if search.is_none() && found.is_empty() {
             return Err(Box::new(Err(GetProvidersError::of_query(NoKnownPeers(), key))));
         }
-        Ok(Self { found, search, is_over: false })
+        Ok(Self { found, search, is_over: false, has_told_none: false })
     }
 
     /// Returns until when a slow peer is awaited that may still name a provider where no other has.
@@ -310,7 +313,13 @@ impl<R: From<GetProvidersResult>, I: From<GetProvidersInfo>> Machine<R, I> for G
             }
             self.is_over = true;
         }
-        Step::Done(R::from(self.result(view)))
+        let result = self.result(view);
+        if result.is_ok() && self.found.is_empty() && !std::mem::replace(&mut self.has_told_none, true) {
+            let none =
+                GetProvidersOk::FoundProviders { key: self.found.key().clone(), providers: Vec::new() };
+            return Step::Progress(R::from(Ok(none)));
+        }
+        Step::Done(R::from(result))
     }
 
     fn answered(&mut self, now: Instant, from: &PeerId, _: u16, mut answer: Answer) {

@@ -7,11 +7,12 @@ use super::get_providers::{
 };
 use super::machine::{Answer, End, Machine, Step, View};
 use super::search::{Goal, Search};
+use crate::addrs::Addresses;
 use crate::dht::view::Parts;
 use crate::error::RequestError;
 use crate::event::{Precision, ProgressStep, QueryStats};
 use crate::message::Request;
-use crate::record::{ProviderRecord, RecordKey};
+use crate::record::RecordKey;
 use crate::time::{Duration, Instant, after};
 
 /// After the first search the next one begins after this time, which doubles with each.
@@ -53,7 +54,7 @@ impl WatchProviders {
     pub(in crate::dht) fn begin(
         now: Instant,
         key: RecordKey,
-        known: Vec<ProviderRecord>,
+        known: Vec<(PeerId, Addresses)>,
         parts: &mut Parts<'_>,
     ) -> Self {
         let search = search_of(now, &key, parts);

@@ -244,7 +244,7 @@ impl Peers {
             error.request_error()
         };
         if is_to_blame {
-            known.failed(now);
+            known.failed(now, self.last_answer);
         }
         self.fail_waiting(&peer, error);
     }

@@ -8,14 +8,12 @@ use libp2p_core::Multiaddr;
 
 use crate::addrs::{Addresses, IpGroup, Reach};
 use crate::error::RequestError;
+use crate::failures::Failures;
 use crate::query::rtt::Rtt;
-use crate::time::{Duration, Instant, Second, after};
+use crate::time::{Duration, Instant, Second};
 
-/// After a first failure a peer is left alone this long, which doubles with each further failure.
-const FIRST_BACKOFF: Duration = Duration::from_secs(5);
-
-/// The longest time for which a peer is left alone.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(600);
+/// After a first failure a peer is left alone for so long, which doubles with each further one, and for how long at most.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(600));
 
 /// How many requests wait for one peer; one more fails at once (chosen, not measured).
 const MAX_WAITING: usize = 1024;
@@ -49,13 +47,6 @@ pub(in crate::dht) enum Protocol {
     Lapsed,
 }
 
-/// For how long a peer that failed is left alone.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::dht) struct Backoff {
-    failures: u8,
-    until: Instant,
-}
-
 /// What is remembered of one peer.
 #[derive(Debug)]
 pub(in crate::dht) struct Known {
@@ -84,8 +75,8 @@ pub(in crate::dht) struct Known {
     pub(in crate::dht) reported: bool,
     pub(super) connections: Connections,
     pub(super) queue: Queue,
-    /// Few fail, so it has a place of its own.
-    pub(super) backoff: Option<Box<Backoff>>,
+    /// Few fail, so they have a place of their own.
+    pub(super) failures: Option<Box<Failures>>,
     pub(super) trouble: Option<Box<Trouble>>,
     pub(super) heard: Second,
     /// When an address was learnt that may be given to a requester that searches the peer.
@@ -111,7 +102,7 @@ impl Known {
             reported: false,
             connections: Connections::default(),
             queue: Queue::default(),
-            backoff: None,
+            failures: None,
             trouble: None,
             heard: now,
             learnt: None,
@@ -154,7 +145,7 @@ impl Known {
 
     /// Returns whether the peer is a server, as far as this node has seen itself, and has not failed since.
     pub(super) fn is_server(&self, now: Second) -> bool {
-        self.has_answered_lately(now) && self.protocol == Protocol::Confirmed && self.backoff.is_none()
+        self.has_answered_lately(now) && self.protocol == Protocol::Confirmed && self.failures.is_none()
     }
 
     /// Forgets an address, whichever source named it.
@@ -180,15 +171,23 @@ impl Known {
         now.since(self.heard) >= REMEMBERED
     }
 
-    pub(super) fn is_backed_off(&self, now: Instant) -> bool {
-        self.backoff.as_ref().is_some_and(|backoff| backoff.until > now)
+    /// Returns whether the peer is left alone, for it failed lately; `last_answer` is when any peer has answered.
+    pub(super) fn is_backed_off(&self, now: Instant, last_answer: Option<Instant>) -> bool {
+        self.failures.as_ref().is_some_and(|failures| failures.pause(BACKOFF, last_answer) > now)
     }
 
-    /// Returns why a request is not even tried.
-    pub(super) fn refusal(&self, now: Instant, urgency: Urgency) -> Option<RequestError> {
+    /// Returns why a request is not even tried; `last_answer` is when any peer has answered.
+    pub(super) fn refusal(
+        &self,
+        now: Instant,
+        last_answer: Option<Instant>,
+        urgency: Urgency,
+    ) -> Option<RequestError> {
         if self.protocol == Protocol::Unsupported {
             Some(RequestError::Unsupported)
-        } else if urgency == Urgency::Patient && (self.is_backed_off(now) || self.is_blocked(now)) {
+        } else if urgency == Urgency::Patient
+            && (self.is_backed_off(now, last_answer) || self.is_blocked(now))
+        {
             Some(RequestError::BackedOff)
         } else if self.queue.waiting() >= MAX_WAITING {
             Some(RequestError::Overloaded)
@@ -205,7 +204,7 @@ impl Known {
         self.heard = now;
         self.answered = Some(now);
         self.is_fresh = false;
-        self.backoff = None;
+        self.failures = None;
         if self.protocol != Protocol::Unsupported {
             self.protocol = Protocol::Confirmed;
         }
@@ -213,13 +212,9 @@ impl Known {
     }
 
     /// Leaves the peer alone for longer than last time; several failures at once count once.
-    pub(super) fn failed(&mut self, now: Instant) {
-        if self.is_backed_off(now) {
-            return;
+    pub(super) fn failed(&mut self, now: Instant, last_answer: Option<Instant>) {
+        if !self.is_backed_off(now, last_answer) {
+            Failures::count(&mut self.failures, now, last_answer);
         }
-        let failures = self.backoff.as_ref().map_or(0, |backoff| backoff.failures);
-        let pause = FIRST_BACKOFF.saturating_mul(1 << failures.min(16)).min(LONGEST_BACKOFF);
-        let failures = failures.saturating_add(1);
-        self.backoff = Some(Box::new(Backoff { failures, until: after(now, pause) }));
     }
 }

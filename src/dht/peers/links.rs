@@ -52,7 +52,7 @@ impl Peers {
         known.link = Link::Connected;
         known.reach = Reach::of(address);
         known.group = exempt;
-        known.backoff = None;
+        known.failures = None;
         known.trouble = None;
         known.is_fresh = true;
         if dialled {

@@ -50,14 +50,14 @@ fn the_back_off_doubles_once_for_failures_at_once_and_ends_with_an_answer() {
     let second = peers.known.second(now);
     let known = peers.remember(now, peer(1));
     for pause in [5, 10, 20, 40, 80, 160, 320, 600, 600] {
-        (0..3).for_each(|_| known.failed(now));
-        assert!(known.is_backed_off(now + pause * SECOND - MS), "{pause}");
+        (0..3).for_each(|_| known.failed(now, None));
+        assert!(known.is_backed_off(now + pause * SECOND - MS, None), "{pause}");
         now += pause * SECOND;
-        assert!(!known.is_backed_off(now), "{pause}");
+        assert!(!known.is_backed_off(now, None), "{pause}");
     }
     known.answered(second, MS);
-    known.failed(now);
-    assert!(known.is_backed_off(now) && !known.is_backed_off(now + 5 * SECOND));
+    known.failed(now, None);
+    assert!(known.is_backed_off(now, None) && !known.is_backed_off(now + 5 * SECOND, None));
 }
 
 #[test]
@@ -147,8 +147,8 @@ fn a_blocked_peer_is_left_alone_for_twice_as_long_each_time_and_a_connection_end
         assert_eq!(known.denied_alone(now), Some(until));
         assert_eq!(known.denied_alone(now), None, "while it lasts nothing is added");
         assert!(
-            known.refusal(until - MS, Urgency::Patient).is_some()
-                && known.refusal(until, Urgency::Patient).is_none()
+            known.refusal(until - MS, None, Urgency::Patient).is_some()
+                && known.refusal(until, None, Urgency::Patient).is_none()
         );
         now = until;
     }

@@ -82,7 +82,7 @@ impl Serving {
         let mut known = providing.providers_of(now, &key, node.storage, node.parts.cx).ok()?;
         let room = node.parts.cx.config.bucket_size().get();
         if known.len() > room {
-            known.retain(|record| record.provider != *from);
+            known.retain(|(provider, _)| provider != from);
             for at in room.div_ceil(2)..known.len().min(room) {
                 let left = known.len() - at;
                 known
@@ -92,7 +92,7 @@ impl Serving {
         }
         let reach = node.parts.peers.reach(from);
         let provider_peers: Vec<_> =
-            known.into_iter().map(|record| named(record, reach, &node.parts)).collect();
+            known.into_iter().map(|known| named(known, reach, &node.parts)).collect();
         let closer_peers = closer(&node.parts.cx.hash(key.as_ref()), from, None, &node.parts);
         let request = InboundRequest::GetProvider {
             source: *from,
@@ -138,14 +138,20 @@ pub(super) fn add_provider_for<S: RecordStore>(
 
 /// Returns a provider with the addresses that a requester can use whose connection reaches so far: those it has announced, and
 /// those that are proven; of this node, its own.
-fn named(record: ProviderRecord, reach: Reach, Parts { cx, peers, .. }: &Parts<'_>) -> KadPeer {
-    let node_id = record.provider;
-    let multiaddrs = if node_id == cx.local.peer {
-        cx.local.addresses_for(reach)
-    } else {
-        let known = peers.addresses(&node_id);
-        let all = record.addresses.iter().chain(&known);
-        Addresses::collect(&node_id, all.filter(|address| Reach::of(address) >= reach).cloned())
+fn named(
+    (node_id, announced): (PeerId, Addresses),
+    reach: Reach,
+    Parts { cx, peers, .. }: &Parts<'_>,
+) -> KadPeer {
+    if node_id == cx.local.peer {
+        let multiaddrs = cx.local.addresses_for(reach);
+        return KadPeer { node_id, multiaddrs, connection_ty: connection(false) };
+    }
+    let announced = announced.reaching(reach);
+    // Looked up once.
+    let Some(known) = peers.get(&node_id) else {
+        return KadPeer { node_id, multiaddrs: announced, connection_ty: connection(false) };
     };
-    KadPeer { connection_ty: connection(peers.is_connected(&node_id)), multiaddrs, node_id }
+    let multiaddrs = announced.merged(known.addresses.reaching(reach).iter().cloned());
+    KadPeer { node_id, multiaddrs, connection_ty: connection(known.is_connected()) }
 }

@@ -10,7 +10,7 @@ use crate::dht::context::Context;
 use crate::dht::io::InboundId;
 use crate::event::QueryId;
 use crate::message::{MessageType, Response};
-use crate::stats::gauge;
+use crate::stats::{self, Histogram, gauge};
 use crate::store::Progress;
 use crate::time::{Duration, Instant, after, earliest};
 
@@ -32,8 +32,8 @@ const MAX_AWAITING: usize = 1024;
 /// A peer or a query that waits for the disk.
 #[derive(Debug)]
 enum Awaiting {
-    /// A peer, whose request stored a record.
-    Peer(PeerId, InboundId, Box<Response>),
+    /// A peer, whose request stored a record, and since when it waits.
+    Peer(PeerId, InboundId, Box<Response>, Instant),
     /// A query that has stored a record here.
     Query(QueryId),
 }
@@ -67,12 +67,21 @@ pub(super) struct Disk {
     waiting: VecDeque<(u64, Awaiting)>,
     /// How many answers have had to wait.
     held: u64,
+    /// How long those took that wait no more.
+    latency: Box<Histogram<Duration>>,
 }
 
 impl Disk {
     /// Begins where the store is when the node begins.
-    pub(super) const fn new(progress: Progress) -> Self {
-        Self { progress, asked: progress.durable, commit_at: None, waiting: VecDeque::new(), held: 0 }
+    pub(super) fn new(progress: Progress) -> Self {
+        Self {
+            progress,
+            asked: progress.durable,
+            commit_at: None,
+            waiting: VecDeque::new(),
+            held: 0,
+            latency: Box::default(),
+        }
     }
 
     pub(super) const fn deadline(&self) -> Option<Instant> {
@@ -124,6 +133,7 @@ impl Disk {
     /// Answers a peer at once, or when a change survives a crash if one is to. Returns whether the answer waits.
     pub(super) fn answer(
         &mut self,
+        now: Instant,
         change: Option<u64>,
         (to, id): (PeerId, InboundId),
         response: Response,
@@ -133,16 +143,18 @@ impl Disk {
             None => cx.respond(to, id, response),
             Some(change) => {
                 self.held += 1;
-                self.waiting.push_back((change, Awaiting::Peer(to, id, Box::new(response))));
+                self.waiting.push_back((change, Awaiting::Peer(to, id, Box::new(response), now)));
             }
         }
         change.is_some()
     }
 
-    /// Returns how many answers have had to wait so far, and how many do.
-    pub(super) fn held(&self) -> (u64, u64) {
+    /// Fills in how many answers have had to wait, for how long, and how many do.
+    pub(super) fn count(&self, held: &mut stats::Held) {
         let is_answer = |(_, awaiting): &&(u64, Awaiting)| matches!(awaiting, Awaiting::Peer(..));
-        (self.held, gauge(self.waiting.iter().filter(is_answer).count()))
+        held.disk = self.held;
+        held.disk_waiting = gauge(self.waiting.iter().filter(is_answer).count());
+        held.disk_latency = (*self.latency).clone();
     }
 
     /// Has a query woken when a change survives a crash, or may not.
@@ -162,9 +174,15 @@ impl Disk {
         self.progress.tried = self.progress.tried.max(progress.tried).max(self.progress.durable);
         while let Some(is_safe) = self.waiting.front().and_then(|(change, _)| self.progress.of(*change)) {
             match self.waiting.pop_front() {
-                Some((_, Awaiting::Peer(to, id, response))) if is_safe => cx.respond(to, id, *response),
-                // Only what stores a record waits.
-                Some((_, Awaiting::Peer(to, id, _))) => cx.refuse(to, id, MessageType::PutValue),
+                Some((_, Awaiting::Peer(to, id, response, since))) => {
+                    self.latency.observe(now.saturating_duration_since(since));
+                    if is_safe {
+                        cx.respond(to, id, *response);
+                    } else {
+                        // Only what stores a record waits.
+                        cx.refuse(to, id, MessageType::PutValue);
+                    }
+                }
                 Some((_, Awaiting::Query(id))) => woken(id),
                 None => {}
             }

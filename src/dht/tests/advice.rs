@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::config::PROTOCOL_NAME;
+use crate::config::IPFS;
 use crate::dht::advice::{OF_CLIENT, OF_IDENTIFY, of_protocol};
 use crate::dht::op::GetRecordError;
 use crate::record::RecordKey;
@@ -47,7 +47,7 @@ fn search_in_vain(dht: &mut Dht<MemoryStore>) {
     let Some(QueryResult::GetRecord(Err(error @ GetRecordError::NoAnswer { .. }))) = result else {
         panic!("{result:?}")
     };
-    let expected = format!("nobody has answered: 1 of 1: does not speak {PROTOCOL_NAME} (is it a client?)");
+    let expected = format!("nobody has answered: 1 of 1: does not speak {IPFS} (is it a client?)");
     assert_eq!(error.to_string(), expected);
 }
 
@@ -69,7 +69,7 @@ fn where_nobody_speaks_the_protocol_the_application_is_warned_once() {
     let mut dht = node_with_seed(Some(Mode::Server));
     let lines = warned(|| (0..3).for_each(|_| search_in_vain(&mut dht)));
     let [line] = &lines[..] else { panic!("{lines:?}") };
-    assert!(line.contains(&of_protocol(&PROTOCOL_NAME.into())), "{line}");
+    assert!(line.contains(&of_protocol(&IPFS.into())), "{line}");
 }
 
 #[test]

@@ -157,6 +157,22 @@ fn after_a_sleep_kept_connections_are_checked_at_once_and_the_table_is_probed() 
 }
 
 #[test]
+fn after_a_sleep_nothing_is_asked_on_the_connection_whose_end_is_the_first_thing_heard() {
+    let mut dht = node(quiet());
+    admit(&mut dht, noon(), 2..30);
+    outputs(&mut dht);
+    let is_on = |output: &Output, n| {
+        matches!(output, Output::SendRequest { connection, .. } | Output::KeepAlive { connection, .. }
+            if *connection == conn(n))
+    };
+    let now = slept(noon(), MINUTE, HOUR);
+    dht.handle_input(now, Input::Disconnected { peer: peer(2), connection: conn(2) });
+    let out = outputs(&mut dht);
+    assert!(!out.iter().any(|output| is_on(output, 2)), "{out:?}");
+    assert!((3..30).any(|n| out.iter().any(|output| is_on(output, n))), "the others are checked");
+}
+
+#[test]
 fn what_became_due_while_the_machine_slept_is_announced_by_and_by() {
     const KEYS: u32 = 500;
     // One is enough.

@@ -68,6 +68,9 @@ fn nothing_is_acknowledged_that_a_crash_would_undo() {
     assert!(left.records().count() >= 2);
     advance(&mut dht, now + 60 * MS, 2, 2);
     assert_eq!(answered(&mut dht), (vec![1, 2], vec![]));
+    let held = dht.stats().held;
+    assert_eq!((held.disk, held.disk_waiting, held.disk_latency.count()), (3, 1, 2));
+    assert_eq!((held.disk_latency.sum(), held.disk_latency.max()), (110 * MS, 60 * MS));
     // Many do not wait for the time.
     for n in 4..300 {
         put(&mut dht, now + 61 * MS, n);

@@ -475,7 +475,7 @@ fn a_node_that_knows_few_names_its_seeds_until_it_has_heard_of_them() {
     };
     assert_eq!(named(&mut dht, ASKER), sorted(vec![1, 2, 3, 51, 52]), "nearest first, seeds or not");
     assert_eq!(named(&mut dht, 51), sorted(vec![1, 2, 3, 52]), "nobody is told of himself");
-    dht.upkeep.seeds.asked(start().instant, &peer(51), Err(RequestError::Unreachable));
+    dht.upkeep.seeds.asked((start().instant, None), &peer(51), Err(RequestError::Unreachable));
     assert_eq!(named(&mut dht, ASKER), sorted(vec![1, 2, 3, 52]), "whoever has failed is not named");
 
     let mut full = node();

@@ -1,7 +1,7 @@
 //! Joining the network: when, how, and what the application is told.
 
 use super::*;
-use crate::config::{Joining, PROTOCOL_NAME};
+use crate::config::{IPFS, Joining};
 use crate::dht::op::{BootstrapError, BootstrapOk, ConnectError, ConnectOk, GetClosestPeersError, QueryInfo};
 use crate::error::{AddressError, Fates, QueryError, SeedOutcome};
 use crate::key::BucketIndex;
@@ -228,7 +228,7 @@ fn a_join_that_nobody_answers_fails_and_tells_why() {
     let outcome = |n, error| SeedOutcome { peer: peer(n), result: Some(Err(error)) };
     let outcomes = vec![outcome(1, RequestError::Unreachable), outcome(2, RequestError::DialRefused)];
     let failed = vec![(peer(2), RequestError::DialRefused), (peer(1), RequestError::Unreachable)];
-    let fates = Fates { failed, pending: 0, protocol: PROTOCOL_NAME.into() };
+    let fates = Fates { failed, pending: 0, protocol: IPFS.into() };
     assert_eq!(steps(&events(&out)), [(Err(BootstrapError::NoAnswer { fates, outcomes }), 1, true)]);
     assert!(dht.query(join).is_none());
 }
@@ -570,8 +570,11 @@ fn buckets_that_no_lookup_touched_are_looked_up_after_ten_minutes_and_nobody_is_
     assert!(looked_up(&idle(&mut dht, now + TEN_MINUTES * 9 / 10 - MS)).is_empty());
     let out = idle(&mut dht, now + TEN_MINUTES * 11 / 10);
     let refreshed = looked_up(&out);
-    let nearest = dht.table().buckets().next().unwrap().index();
-    let expected: BTreeSet<_> = all.into_iter().chain([nearest]).filter(|b| !touched.contains(b)).collect();
+    let table = dht.table();
+    // The others are where all are among the closest, which the lookup of the own id finds.
+    let is_due = |bucket: &BucketIndex| !touched.contains(bucket) && !table.is_within_the_closest(*bucket);
+    let expected: BTreeSet<_> = all.into_iter().filter(is_due).collect();
+    assert!(expected.len() > 1);
     assert_eq!(refreshed.len(), expected.len(), "each once");
     assert_eq!(refreshed.into_values().collect::<BTreeSet<_>>(), expected);
     assert!(events(&out).is_empty() && out.iter().all(|o| !matches!(o, Output::AnnounceAddresses { .. })));
@@ -588,6 +591,32 @@ fn a_join_counts_as_a_lookup_of_every_bucket_it_looks_up() {
     let again: BTreeSet<_> = refreshed.into_values().collect();
     let twice: Vec<_> = joined.into_values().filter(|bucket| again.contains(bucket)).collect();
     assert!(twice.is_empty(), "{twice:?}");
+}
+
+/// A network of thirty of which one has been cut off for an hour, and still is.
+fn cut_off_for_an_hour(n: usize) -> Net {
+    let mut net = Net::new(30, &Config::default());
+    net.join_all(100 * MS);
+    net.cut_off(n);
+    net.run_for(3600 * SECOND);
+    net
+}
+
+#[test]
+fn as_soon_as_anybody_answers_after_an_outage_everybody_is_probed() {
+    let mut net = cut_off_for_an_hour(5);
+    let doubted = |net: &Net| net.nodes[5].dht.table().entries().filter(|entry| !entry.is_live()).count();
+    let all = doubted(&net);
+    assert!(all >= 20, "{all}");
+    net.cut_off = None;
+    let (mut waited, second) = (0, SECOND);
+    while doubted(&net) == all {
+        net.run_for(second);
+        waited += 1;
+    }
+    // A dial that was under way when the network came back hangs as long as any.
+    net.run_for(12 * second);
+    assert!(waited <= 60 && doubted(&net) == 0, "{waited} s, then {} of {all}", doubted(&net));
 }
 
 fn in_table(net: &Net, n: usize) -> BTreeSet<PeerId> {
@@ -619,10 +648,7 @@ fn a_node_that_is_cut_off_for_an_hour_keeps_its_table_and_finds_back() {
 
 #[test]
 fn a_lookup_works_soon_after_the_network_is_back() {
-    let mut net = Net::new(30, &Config::default());
-    net.join_all(100 * MS);
-    net.cut_off(5);
-    net.run_for(3600 * SECOND);
+    let mut net = cut_off_for_an_hour(5);
     net.cut_off = None;
     // Dials that hang are not taken back, so that a lookup which begins at once would wait for some.
     net.run_for(30 * SECOND);

@@ -614,6 +614,31 @@ fn finished(result: QueryResult) -> (usize, Option<Shortage>) {
 }
 
 #[test]
+fn a_search_that_finds_nobody_says_so_before_it_ends_and_one_that_finds_somebody_does_not() {
+    let mut net = net(30, &Config::default());
+    provide_at(&mut net, 3, &content()).unwrap();
+    net.run_for(SECOND);
+    for (key, empty) in [(content(), 0), (RecordKey::new(b"nobody's"), 1)] {
+        let id = net.with(5, |dht, now| dht.get_providers(now, key.clone()));
+        assert!(matches!(
+            net.result(5, id).0,
+            QueryResult::GetProviders(Ok(GetProvidersOk::FinishedWithNoAdditionalRecord { .. }))
+        ));
+        let told = net.nodes[5].events.iter().filter_map(|event| match event {
+            Event::OutboundQueryProgressed {
+                id: of,
+                result: QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { key, providers })),
+                ..
+            } if *of == id => Some((key.clone(), providers.len())),
+            _ => None,
+        });
+        let told: Vec<_> = told.collect();
+        assert!(!told.is_empty() && told.iter().all(|(of, _)| *of == key), "{told:?}");
+        assert_eq!(told.iter().filter(|(_, count)| *count == 0).count(), empty, "{told:?}");
+    }
+}
+
+#[test]
 fn a_search_that_has_asked_fewer_than_were_wanted_says_why() {
     for (nodes, expected) in [(10, (9, Some(Shortage::NoMorePeers { failed: 0 }))), (60, (20, None))] {
         let mut net = net(nodes, &Config::default());

@@ -3,7 +3,7 @@
 use std::num::{NonZeroU8, NonZeroUsize};
 
 use super::*;
-use crate::config::{PROTOCOL_NAME, Parallelism};
+use crate::config::{IPFS, Parallelism};
 use crate::dht::op::{
     BootstrapError, ConnectError, Evidence, FindPeerError, FindPeerOk, GetClosestPeersError,
     GetClosestPeersOk, PingError, PingOk, QueryInfo,
@@ -591,7 +591,7 @@ fn running_queries_can_be_looked_at() {
 
 #[test]
 fn a_lookup_that_only_keeps_the_table_is_not_shown() {
-    let mut dht = node_with(quiet().with_refresh_interval(Some(600 * SECOND)).unwrap(), 1..=3);
+    let mut dht = node_with(quiet().with_refresh_interval(Some(600 * SECOND)).unwrap(), 1..=20);
     let out = timed(&mut dht, start() + 700 * SECOND);
     let for_buckets = asked(&out)
         .into_iter()
@@ -879,11 +879,7 @@ fn whoever_does_not_answer_that_either_has_failed() {
         dht.handle_input(t, Input::RequestFailed { id, error: RequestError::StreamEnded });
         out = outputs(&mut dht);
     }
-    let error = PingError::Failed {
-        peer: peer(1),
-        source: RequestError::StreamEnded,
-        protocol: PROTOCOL_NAME.into(),
-    };
+    let error = PingError::Failed { peer: peer(1), source: RequestError::StreamEnded, protocol: IPFS.into() };
     assert_eq!(pinged(&out, query), Some(Err(error)));
 }
 
@@ -892,8 +888,7 @@ fn a_ping_that_is_not_answered_fails() {
     let (mut dht, t) = (node(1), start());
     let query = dht.ping(t, peer(1));
     outputs(&mut dht);
-    let error =
-        PingError::Failed { peer: peer(1), source: RequestError::Timeout, protocol: PROTOCOL_NAME.into() };
+    let error = PingError::Failed { peer: peer(1), source: RequestError::Timeout, protocol: IPFS.into() };
     assert_eq!(pinged(&timed(&mut dht, t + TIMEOUT), query), Some(Err(error)));
 }
 

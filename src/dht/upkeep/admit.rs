@@ -240,7 +240,7 @@ impl Upkeep {
         let addresses = known.addresses.clone();
         peers.addresses_arrived(now, &peer, &mut cx.out);
         let key = peers.key(&peer);
-        let is_seed = self.seeds.add(now, key, peer, address);
+        let is_seed = self.seeds.add((now, peers.last_answer()), key, peer, address);
         if self.table.entry(&key, &peer).is_some() {
             self.addresses_changed(&key, &peer, &addresses, cx);
             return Ok(RoutingUpdate::Success);

@@ -2,12 +2,15 @@
 //!
 //! Knows ids and addresses; whether a seed is in the table or answers is told to it.
 
+use std::cmp::Reverse;
+
 use indexmap::IndexMap;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use crate::addrs::Addresses;
 use crate::error::{RequestError, SeedOutcome};
+use crate::failures::Failures;
 use crate::key::Key;
 use crate::time::{Duration, Instant};
 
@@ -16,8 +19,7 @@ struct Seed {
     key: Key,
     addresses: Addresses,
     result: Option<Result<(), RequestError>>,
-    /// Since when it has failed and never answered.
-    failing_since: Option<Instant>,
+    failures: Option<Box<Failures>>,
 }
 
 /// A seed that has failed for so long gives way to another, as long as the longest pause after which a peer that fails is
@@ -35,38 +37,45 @@ const GIVES_WAY_AFTER: Duration = Duration::from_secs(600);
 pub(in crate::dht) struct Seeds {
     seeds: IndexMap<PeerId, Seed>,
     max: usize,
-    last_answer: Option<Instant>,
 }
 
 impl Seeds {
     pub(in crate::dht) fn new(max: usize) -> Self {
-        Self { seeds: IndexMap::new(), max, last_answer: None }
+        Self { seeds: IndexMap::new(), max }
     }
 
     pub(in crate::dht) fn contains(&self, peer: &PeerId) -> bool {
         self.seeds.contains_key(peer)
     }
 
-    /// Adds an address of a seed, and returns whether there was room for the seed.
-    pub(in crate::dht) fn add(&mut self, now: Instant, key: Key, peer: PeerId, address: Multiaddr) -> bool {
-        if self.seeds.len() >= self.max && !self.seeds.contains_key(&peer) && !self.make_room(now) {
+    /// Adds an address of a seed, and returns whether there was room for the seed; `last_answer` is when any peer has answered.
+    pub(in crate::dht) fn add(
+        &mut self,
+        (now, last_answer): (Instant, Option<Instant>),
+        key: Key,
+        peer: PeerId,
+        address: Multiaddr,
+    ) -> bool {
+        let is_full = self.seeds.len() >= self.max;
+        if is_full && !self.seeds.contains_key(&peer) && !self.make_room(now, last_answer) {
             return false;
         }
-        let seed = Seed { key, addresses: Addresses::empty(), result: None, failing_since: None };
+        let seed = Seed { key, addresses: Addresses::empty(), result: None, failures: None };
         let seed = self.seeds.entry(peer).or_insert(seed);
         seed.addresses = seed.addresses.with_reported(address);
         true
     }
 
     /// Forgets the seed that has failed longest, if that is long enough. Returns whether there was one.
-    fn make_room(&mut self, now: Instant) -> bool {
-        let failing = self.seeds.iter().filter_map(|(peer, seed)| Some((seed.failing_since?, *peer)));
-        // Before anybody else has answered it may be this node's own outage.
-        let gives_way = |(since, _): &(Instant, PeerId)| {
-            now.saturating_duration_since(*since) >= GIVES_WAY_AFTER && Some(*since) < self.last_answer
+    fn make_room(&mut self, now: Instant, last_answer: Option<Instant>) -> bool {
+        let failing = self.seeds.iter().filter_map(|(peer, seed)| Some((seed.failures.as_deref()?, *peer)));
+        let gives_way = |(failures, _): &(&Failures, PeerId)| {
+            failures.last_for(now) >= GIVES_WAY_AFTER && !failures.may_be_own(last_answer)
         };
-        let first = failing.filter(gives_way).min_by_key(|(since, _)| *since);
-        first.is_some_and(|(_, peer)| self.remove(&peer))
+        // Of several the one that was named first.
+        let first = failing.filter(gives_way).min_by_key(|(failures, _)| Reverse(failures.last_for(now)));
+        let first = first.map(|(_, peer)| peer);
+        first.is_some_and(|peer| self.remove(&peer))
     }
 
     /// Removes an address of a seed, and the seed with its last one. Returns whether the seed is gone.
@@ -83,17 +92,21 @@ impl Seeds {
     }
 
     /// Notes what came of asking a peer, which may be a seed.
-    pub(in crate::dht) fn asked(&mut self, now: Instant, peer: &PeerId, result: Result<(), RequestError>) {
-        if result.is_ok() {
-            self.last_answer = Some(now);
-        }
+    pub(in crate::dht) fn asked(
+        &mut self,
+        (now, last_answer): (Instant, Option<Instant>),
+        peer: &PeerId,
+        result: Result<(), RequestError>,
+    ) {
         let Some(seed) = self.seeds.get_mut(peer) else {
             return;
         };
         seed.result = Some(result);
         match result {
-            Ok(()) => seed.failing_since = None,
-            Err(error) if error.is_peers_fault() => drop(seed.failing_since.get_or_insert(now)),
+            Ok(()) => seed.failures = None,
+            Err(error) if error.is_peers_fault() => {
+                Failures::count(&mut seed.failures, now, last_answer);
+            }
             Err(_) => {}
         }
     }
@@ -131,27 +144,30 @@ mod tests {
         let address = |port: u16| format!("/ip4/127.0.0.1/tcp/{port}").parse::<Multiaddr>().unwrap();
         let mut seeds = Seeds::new(2);
         let key = Key::sha256(b"");
-        assert!(seeds.add(start(), key, peer(1), address(1)) && seeds.add(start(), key, peer(2), address(1)));
-        assert!(!seeds.add(start(), key, peer(3), address(1)), "there is no room");
-        assert!(seeds.add(start(), key, peer(1), address(2)), "but for another address");
+        assert!(
+            seeds.add((start(), None), key, peer(1), address(1))
+                && seeds.add((start(), None), key, peer(2), address(1))
+        );
+        assert!(!seeds.add((start(), None), key, peer(3), address(1)), "there is no room");
+        assert!(seeds.add((start(), None), key, peer(1), address(2)), "but for another address");
         assert!(!seeds.remove_address(&peer(1), &address(1)));
         assert!(seeds.contains(&peer(1)));
         assert!(seeds.remove_address(&peer(1), &address(2)));
         assert!(!seeds.contains(&peer(1)) && !seeds.remove(&peer(1)));
-        assert!(seeds.add(start(), key, peer(3), address(1)));
+        assert!(seeds.add((start(), None), key, peer(3), address(1)));
     }
 
     #[test]
     fn outcomes_are_the_latest() {
         let mut seeds = Seeds::new(2);
-        seeds.add(start(), Key::sha256(b""), peer(1), "/memory/1".parse().unwrap());
-        seeds.asked(start(), &peer(1), Err(RequestError::Unreachable));
-        seeds.asked(start(), &peer(9), Ok(()));
+        seeds.add((start(), None), Key::sha256(b""), peer(1), "/memory/1".parse().unwrap());
+        seeds.asked((start(), None), &peer(1), Err(RequestError::Unreachable));
+        seeds.asked((start(), None), &peer(9), Ok(()));
         assert_eq!(
             seeds.outcomes(),
             [SeedOutcome { peer: peer(1), result: Some(Err(RequestError::Unreachable)) }]
         );
-        seeds.asked(start(), &peer(1), Ok(()));
+        seeds.asked((start(), None), &peer(1), Ok(()));
         assert_eq!(seeds.outcomes()[0].result, Some(Ok(())));
     }
 
@@ -159,18 +175,19 @@ mod tests {
     fn a_seed_that_has_failed_for_long_gives_way_once_somebody_else_has_answered() {
         let address: Multiaddr = "/memory/1".parse().unwrap();
         let (key, mut seeds, dead) = (Key::sha256(b""), Seeds::new(2), Err(RequestError::Unreachable));
-        let add = |seeds: &mut Seeds, at, n| seeds.add(at, key, peer(n), address.clone());
-        assert!(add(&mut seeds, start(), 1) && add(&mut seeds, start(), 2));
-        seeds.asked(start(), &peer(2), dead);
-        seeds.asked(start(), &peer(1), Err(RequestError::Overloaded));
+        let add = |seeds: &mut Seeds, at, answer, n| seeds.add((at, answer), key, peer(n), address.clone());
+        assert!(add(&mut seeds, start(), None, 1) && add(&mut seeds, start(), None, 2));
+        seeds.asked((start(), None), &peer(2), dead);
+        seeds.asked((start(), None), &peer(1), Err(RequestError::Overloaded));
         let later = start() + GIVES_WAY_AFTER;
-        assert!(!add(&mut seeds, later, 3), "it may be this node's own outage");
-        seeds.asked(start() + GIVES_WAY_AFTER / 2, &peer(9), Ok(()));
-        assert!(!add(&mut seeds, later - Duration::from_millis(1), 3), "it has not failed for long");
-        assert!(add(&mut seeds, later, 3));
+        assert!(!add(&mut seeds, later, None, 3), "it may be this node's own outage");
+        let answer = Some(start() + GIVES_WAY_AFTER / 2);
+        assert!(!add(&mut seeds, later - Duration::from_millis(1), answer, 3), "it has not failed for long");
+        assert!(add(&mut seeds, later, answer, 3));
         assert!(seeds.contains(&peer(1)) && !seeds.contains(&peer(2)));
-        seeds.asked(later, &peer(1), dead);
-        seeds.asked(later, &peer(1), Ok(()));
-        assert!(!add(&mut seeds, later + 9 * GIVES_WAY_AFTER, 4), "it has answered since");
+        seeds.asked((later, answer), &peer(1), dead);
+        seeds.asked((later, Some(later)), &peer(1), Ok(()));
+        let much_later = later + 9 * GIVES_WAY_AFTER;
+        assert!(!add(&mut seeds, much_later, Some(much_later), 4), "it has answered since");
     }
 }

@@ -67,8 +67,9 @@ pub(super) struct Streams<T> {
     /// The number of this connection, in the upper bits of every [`InboundId`].
     number: u64,
     next_inbound: u64,
-    /// The one that is read first comes first.
-    inbound: VecDeque<Inbound<T>>,
+    inbound: Vec<Inbound<T>>,
+    /// Which of them is read first: each in turn.
+    first: usize,
     outbound: Outbound<T>,
     announcing: Announcing<T>,
     /// What the peer has said of its support for the protocol.
@@ -93,7 +94,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Streams<T> {
             mode,
             number,
             next_inbound: 0,
-            inbound: VecDeque::new(),
+            inbound: Vec::new(),
+            first: 0,
             outbound: Outbound::new(limits),
             announcing: Announcing::new(limits, now),
             supported: None,
@@ -179,7 +181,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Streams<T> {
             }
         }
         self.counts.inbound_streams_opened += 1;
-        self.inbound.push_back(Inbound::new(stream, self.limits.max_frame, now));
+        self.inbound.push(Inbound::new(stream, self.limits.max_frame, now));
     }
 
     /// A stream that was wanted is open.
@@ -245,16 +247,19 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Streams<T> {
         let mut held = self.share.held();
         let mut has_ended = false;
         for _ in 0..self.inbound.len() {
-            let Some(mut stream) = self.inbound.pop_front() else { break };
-            let before = stream.held();
+            let at = if self.first < self.inbound.len() { self.first } else { 0 };
             let may_read = self.may_read(now);
-            let polled = stream.poll(cx, now, may_read, &mut self.budget);
-            let request = match polled {
+            let Some(stream) = self.inbound.get_mut(at) else { break };
+            let before = stream.held();
+            let request = match stream.poll(cx, now, may_read, &mut self.budget) {
                 Poll::Ready(None) => {
                     self.counts.streams_reset += u64::from(stream.is_reset());
                     held = held.saturating_sub(before);
                     self.share.set(held);
                     has_ended = true;
+                    // The next one stands there now.
+                    self.inbound.remove(at);
+                    self.first = at;
                     continue;
                 }
                 Poll::Ready(Some(request)) => Some(request),
@@ -267,8 +272,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Streams<T> {
             }
             held = (held + stream.held()).saturating_sub(before);
             self.share.set(held);
-            // The next one is read first from now on.
-            self.inbound.push_back(stream);
+            self.first = at + 1;
             if let Some(request) = request {
                 self.events.push_back(FromHandler::RequestReceived(id, request));
                 return true;

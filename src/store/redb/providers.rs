@@ -11,7 +11,7 @@ use super::batch::Row;
 use super::fields::{
     end_millis, from_end_millis, from_millis, millis, read_addresses, short, write_addresses,
 };
-use crate::addrs::IpGroup;
+use crate::addrs::{Addresses, IpGroup};
 use crate::record::{ProviderRecord, RecordKey};
 use crate::time::SystemTime;
 use crate::validate::InvalidRecord;
@@ -182,6 +182,10 @@ impl Statements {
 
     pub(super) fn get(&self, wall: SystemTime, key: &RecordKey) -> Vec<ProviderRecord> {
         self.provided.get(key).into_iter().chain(self.others.get(wall, key)).collect()
+    }
+
+    pub(super) fn addresses(&self, wall: SystemTime, key: &RecordKey) -> Vec<(PeerId, Addresses)> {
+        provided::first(self.provided.addresses(key), self.others.addresses(wall, key))
     }
 
     pub(super) fn provided(&self) -> provided::Iter<'_> {

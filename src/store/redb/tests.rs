@@ -358,6 +358,9 @@ fn provider_records_are_there_again_with_all_that_was_known_of_them() {
     let kept = store.providers(WALL + HOUR, &key).unwrap();
     let expected = [own.clone(), provider(b"key", 1, 48), provider(b"key", 2, 3)];
     assert_eq!(whole(&kept), whole(&expected));
+    let addresses =
+        expected.map(|of| (of.provider, crate::addrs::Addresses::collect(&of.provider, of.addresses)));
+    assert_eq!(store.provider_addresses(WALL + HOUR, &key).unwrap(), addresses);
     drop(store);
     let mut store = file.open();
     store.statements.others.check();

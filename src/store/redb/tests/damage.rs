@@ -61,8 +61,21 @@ fn fill(store: &mut Redb) {
     store.sync().unwrap();
 }
 
+/// How many copies of a file are damaged at once: what takes its time is waiting for the disk.
+const AT_ONCE: u32 = 10;
+
 /// Damages copies of a file, and returns how many could be opened, and how many rows were counted as lost of those.
 fn damage_at_random(good: &[u8], wanted: &Wanted, seed: u64, times: u32) -> (u32, u64) {
+    assert_eq!(times % AT_ONCE, 0);
+    std::thread::scope(|scope| {
+        let damage = |seed| scope.spawn(move || damage_in_turn(good, wanted, seed, times / AT_ONCE));
+        let all: Vec<_> = (0..AT_ONCE).map(|n| damage(seed * 100 + u64::from(n))).collect();
+        let found = all.into_iter().map(|one| one.join().expect("it has told why"));
+        found.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    })
+}
+
+fn damage_in_turn(good: &[u8], wanted: &Wanted, seed: u64, times: u32) -> (u32, u64) {
     let file = File::new();
     let mut rng = Rng::from_u64(seed);
     let (mut opened, mut lost) = (0, 0);
