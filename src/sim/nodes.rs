@@ -87,7 +87,7 @@ impl Node {
             asleep_since: None,
             clock_set: 0,
             wake_at: None,
-            service: Service::default(),
+            service: Service::new(),
         }
     }
 

@@ -50,6 +50,10 @@ pub(super) struct Service {
 }
 
 impl Service {
+    pub(super) const fn new() -> Self {
+        Self { waiting: VecDeque::new(), is_under_way: false, is_to_wake: false }
+    }
+
     /// Something has arrived.
     pub(super) fn push(&mut self, input: Input) {
         self.waiting.push_back(Task::Input(Box::new(input)));
@@ -98,26 +102,27 @@ impl Service {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dht::{ConnectionId, RequestId};
-    use crate::message::Response;
+    use crate::dht::ConnectionId;
+    use crate::sim::ids::peer_id;
 
     const WORK: Duration = Duration::from_micros(50);
 
-    fn answer() -> Input {
-        Input::ResponseReceived { id: RequestId(0), response: Response::Pong }
+    fn connected() -> Input {
+        let (peer, connection) = (peer_id(1, 1), ConnectionId(1));
+        let address = libp2p_core::Multiaddr::empty();
+        Input::Connected { peer, connection, address, dialled: false, dial: None }
     }
 
     #[test]
     fn what_arrives_is_worked_on_one_after_another_and_a_deadline_waits_for_what_was_there() {
         let mut service = Service::default();
         assert!(!service.wakes_later(), "nothing is in its way");
-        service.push(answer());
-        service
-            .push(Input::Disconnected { peer: crate::sim::ids::peer_id(1, 1), connection: ConnectionId(1) });
+        service.push(connected());
+        service.push(Input::Disconnected { peer: peer_id(1, 1), connection: ConnectionId(1) });
         assert_eq!(service.begin(WORK), Some(WORK));
         assert_eq!(service.begin(WORK), None, "one at a time");
         assert!(service.wakes_later() && service.wakes_later(), "told twice, it waits once");
-        service.push(answer());
+        service.push(connected());
         assert!(matches!(service.done(), Some(Task::Input(_))));
         assert_eq!(service.begin(WORK), Some(Duration::ZERO), "what is no message costs nothing");
         assert!(matches!(service.done(), Some(Task::Input(_))));
