@@ -31,7 +31,8 @@
 //! minutes of processor time, some 27,000 messages a second, and less than a gigabyte, 97 kB a node, queue and links included.
 //!
 //! # What is not simulated
-//! Bandwidth and processor time: a message takes as long as its link, however long it is and however busy the nodes are.
+//! Bandwidth: a message takes as long as its link, however long it is. How long nodes work on what arrives is
+//! [`Scenario::work`], the same for each message; by default none.
 //! Streams: requests overtake each other where links jitter.
 
 mod adversaries;
@@ -51,6 +52,7 @@ mod report;
 mod roles;
 mod run;
 mod scenario;
+mod service;
 mod sessions;
 mod trace;
 mod world;

@@ -87,6 +87,7 @@ fn one_by_one() -> Vec<(Scenario, &'static str)> {
         (Scenario { seed: u64::MAX, ..usual() }, "--seed 18446744073709551615"),
         (join(100 * MS, 1), "--join-every 100ms --seeds 1"),
         (join(Duration::ZERO, 7), "--join-every 0s --seeds 7"),
+        (Scenario { work: Duration::from_micros(50), ..usual() }, "--work 50us"),
         (Scenario { settle: seconds(5400), ..usual() }, "--settle 90m"),
         (Scenario { lasts: seconds(2 * 86_400), ..usual() }, "--lasts 2d"),
         (Scenario { sample_every: Some(seconds(30)), ..usual() }, "--sample-every 30s"),
@@ -470,16 +471,17 @@ fn scenario() -> impl Strategy<Value = Scenario> {
     // Samples often enough, but not more than are allowed.
     let often = long().prop_map(|every| every.max(Duration::from_secs(100)));
     (
-        (1..40usize, any::<u64>(), config(), links(), start, roles()),
+        (1..40usize, any::<u64>(), config(), (links(), span()), start, roles()),
         (option::of(churn), vec((span(), incident()), 0..6), lookups, span(), span(), option::of(often)),
     )
         .prop_map(|(network, (churn, incidents, lookups, settle, lasts, sample_every))| {
-            let (nodes, seed, config, links, start, roles) = network;
+            let (nodes, seed, config, (links, work), start, roles) = network;
             Scenario {
                 nodes,
                 seed,
                 config,
                 links,
+                work,
                 start,
                 roles,
                 churn,

@@ -15,6 +15,7 @@ mod table;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser};
@@ -94,7 +95,7 @@ fn run(setting: Setting) -> Result<Run, Violation> {
     let style = ProgressStyle::with_template("{msg:16} [{bar:40}] {percent:>3} % {elapsed}");
     let bar = ProgressBar::new(1000).with_message(setting.label.clone());
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
-    bar.tick();
+    bar.enable_steady_tick(Duration::from_millis(250));
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

@@ -55,6 +55,9 @@ struct Network {
     /// How many of the first nodes are known to those that join [default: 1].
     #[arg(long, value_name = "NODES", requires = "join_every")]
     seeds: Option<usize>,
+    /// How long a node works on each message that arrives, one after another, as `50us` [default: 0s].
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    work: Option<Duration>,
     /// How long the network is left alone before time counts [default: 1m].
     #[arg(long, value_name = "TIME", value_parser = span)]
     settle: Option<Duration>,
@@ -178,6 +181,7 @@ impl Options {
             seed: network.seed.unwrap_or(default.seed),
             config: self.node.config()?,
             links: self.links.links(default.links),
+            work: network.work.unwrap_or(default.work),
             start,
             roles: self.roles.roles(),
             churn: self.churn.churn(),

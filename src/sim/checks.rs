@@ -101,7 +101,8 @@ fn check_table(network: &Network, node: &Node, dht: &Dht<MemoryStore>) -> Option
 
 fn check_connections(network: &Network, node: &Node, dht: &Dht<MemoryStore>) -> Option<String> {
     let others = node.peers.iter().filter_map(|other| network.nodes.get(*other));
-    let unknown = others.map(|other| other.peer).find(|peer| !dht.is_connected(peer));
+    let unknown = others.filter(|_| !node.service.is_busy());
+    let unknown = unknown.map(|other| other.peer).find(|peer| !dht.is_connected(peer));
     unknown.map(|peer| format!("it does not know of its connection to {peer}"))
 }
 
@@ -118,11 +119,12 @@ fn check_bounds(network: &Network, node: &Node, dht: &Dht<MemoryStore>) -> Optio
     }
     let deadline = dht.poll_timeout();
     let now = network.now().checked_sub(node.slept).unwrap_or(network.now());
-    if let Some(deadline) = deadline.filter(|deadline| deadline.at < now) {
+    if let Some(deadline) = deadline.filter(|deadline| deadline.at < now && !node.service.is_busy()) {
         let late = now.saturating_duration_since(deadline.at);
         return Some(format!("its {} deadline is overdue by {late:?}", deadline.reason));
     }
     let began = dht.queries().filter_map(|query| query.stats().start).min()?;
     let age = now.saturating_duration_since(began);
-    (age > network.config.lookups.query_timeout).then(|| format!("a query runs for {age:?}"))
+    (age > network.config.lookups.query_timeout && !node.service.is_busy())
+        .then(|| format!("a query runs for {age:?}"))
 }

@@ -27,6 +27,7 @@ impl Scenario {
             seed,
             config,
             links,
+            work,
             start,
             roles,
             churn,
@@ -49,6 +50,7 @@ impl Scenario {
         }
         line.span("settle", *settle, default.settle);
         line.links(links, &default.links);
+        line.span("work", *work, default.work);
         line.roles(roles);
         line.churn(churn.as_ref());
         incidents.iter().for_each(|(at, incident)| line.incident(*at, *incident));

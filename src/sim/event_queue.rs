@@ -14,6 +14,8 @@ use crate::time::{Duration, Instant};
 pub(super) enum SimEvent {
     /// The deadline of a node comes.
     Wake(usize),
+    /// A node has done its work on the first thing that waits for it, unless its life is over.
+    Served { n: usize, life: u32 },
     /// A node is told something, unless its life is over.
     Input { to: usize, life: u32, input: Box<Input> },
     /// A dial reaches the node it was to reach.

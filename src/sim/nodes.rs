@@ -8,6 +8,7 @@ use libp2p_identity::PeerId;
 
 use super::ids::node_at;
 use super::roles::Role;
+use super::service::Service;
 use crate::addrs::Addresses;
 use crate::dht::Dht;
 use crate::event::Mode;
@@ -61,6 +62,8 @@ pub(super) struct Node {
     /// By how many seconds its wall clock is ahead of the world's.
     pub(super) clock_set: i64,
     pub(super) wake_at: Option<Instant>,
+    /// What has arrived and waits, where work takes time.
+    pub(super) service: Service,
 }
 
 impl Node {
@@ -84,6 +87,7 @@ impl Node {
             asleep_since: None,
             clock_set: 0,
             wake_at: None,
+            service: Service::new(),
         }
     }
 
@@ -126,6 +130,7 @@ impl Nodes {
         if let Some(node) = self.all.get_mut(n) {
             node.life = life;
             node.mode = Mode::Client;
+            node.service = Service::default();
             if let Some(dht) = node.dht.take() {
                 // Those who are gone hold nothing.
                 self.gone.merge(&dht.stats().without_gauges());

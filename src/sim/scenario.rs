@@ -21,6 +21,9 @@ pub struct Scenario {
     pub config: Config,
     /// What lies between the nodes.
     pub links: Links,
+    /// How long a node works on each message and each connection that arrives, one after another: what arrives meanwhile waits,
+    /// and so does its deadline. Zero: no time, and nothing waits.
+    pub work: Duration,
     /// How the network comes to be.
     pub start: Start,
     /// Which nodes do not play along from the beginning.
@@ -148,6 +151,7 @@ impl Default for Scenario {
             seed: 1,
             config: Config::default(),
             links: Links::default(),
+            work: Duration::ZERO,
             start: Start::Ideal,
             roles: Roles::default(),
             churn: None,

@@ -15,6 +15,7 @@ use super::network::{Network, Traffic};
 use super::nodes::Node;
 use super::records::{RecordLog, RecordOutcome};
 use super::scenario::Scenario;
+use super::service::{Service, Task};
 use super::sessions::Sessions;
 use crate::dht::op::QueryResult;
 use crate::dht::{Dht, Event, Input, Output, RequestId};
@@ -333,6 +334,11 @@ impl World {
         };
         match event {
             SimEvent::Wake(n) => self.wake(n),
+            SimEvent::Served { n, life } => {
+                if self.network.nodes.has_life(n, life) {
+                    self.served(n);
+                }
+            }
             SimEvent::Input { to, life, input } => {
                 if self.network.nodes.has_life(to, life) {
                     self.network.note(2, to, 0);
@@ -369,6 +375,13 @@ impl World {
             return;
         }
         node.wake_at = None;
+        if !node.service.wakes_later() {
+            self.time_out(n);
+        }
+    }
+
+    /// Tells a node that its deadline has come.
+    fn time_out(&mut self, n: usize) {
         self.network.note(3, n, 0);
         self.with(n, |dht, now| dht.handle_timeout(now));
         let (due, now) = (self.node(n).and_then(Dht::poll_timeout), self.network.clocks(n).instant);
@@ -389,8 +402,54 @@ impl World {
         Some(call(node.dht.as_deref_mut()?, now))
     }
 
+    /// Tells a node something, at once or when it comes to it.
     fn input(&mut self, n: usize, input: Input) {
-        self.with(n, |dht, now| dht.handle_input(now, input));
+        if self.network.work.is_zero() {
+            self.with(n, |dht, now| dht.handle_input(now, input));
+            return;
+        }
+        if let Some(node) = self.network.nodes.get_mut(n).filter(|node| node.is_alive()) {
+            node.service.push(input);
+            self.serve(n);
+        }
+    }
+
+    /// A node begins to work on the first thing that waits for it, unless it works on something.
+    fn serve(&mut self, n: usize) {
+        let network = &mut self.network;
+        let life = network.nodes.life(n);
+        let begun = network.nodes.get_mut(n).and_then(|node| node.service.begin(network.work));
+        if let Some(cost) = begun {
+            network.queue.later(cost, SimEvent::Served { n, life });
+        }
+    }
+
+    /// A node has done its work on the first thing that waits for it.
+    fn served(&mut self, n: usize) {
+        let now = self.network.clocks(n).instant;
+        let Some(node) = self.network.nodes.get_mut(n) else {
+            return;
+        };
+        if !node.is_alive() {
+            // What waits for a machine that stands still is lost.
+            node.service = Service::default();
+            return;
+        }
+        match node.service.done() {
+            Some(Task::Input(input)) => {
+                self.with(n, |dht, now| dht.handle_input(now, *input));
+            }
+            Some(Task::Wake) => {
+                let due = self.node(n).and_then(Dht::poll_timeout);
+                if due.is_some_and(|due| due.at <= now) {
+                    self.time_out(n);
+                } else {
+                    self.drain(n);
+                }
+            }
+            None => {}
+        }
+        self.serve(n);
     }
 
     /// Tells a node something, and returns what it asks of others instead of sending it.
@@ -424,6 +483,7 @@ impl World {
         };
         let due = node.dht.as_deref().and_then(Dht::poll_timeout).map(|deadline| deadline.at + node.slept);
         if let Some(at) = due
+            && !node.service.is_to_wake()
             && node.wake_at.is_none_or(|known| known > at)
         {
             node.wake_at = Some(at);
