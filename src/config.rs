@@ -12,7 +12,7 @@ mod lookups;
 mod providers;
 mod records;
 mod routing;
-mod storing;
+mod setters;
 mod timeouts;
 
 use std::fmt;
@@ -102,36 +102,6 @@ impl Config {
         } else {
             Err(ConfigError::ProtocolName(self.protocol_name.to_string()))
         }
-    }
-
-    /// Starts from the defaults, to set groups of values and have them checked all at once.
-    pub fn builder() -> ConfigBuilder {
-        ConfigBuilder::from(Self::default())
-    }
-
-    /// Sets the configuration of the routing table, of a builder that goes on from this configuration.
-    pub fn with_routing(self, routing: Routing) -> ConfigBuilder {
-        ConfigBuilder::from(self).with_routing(routing)
-    }
-
-    /// Sets the configuration of lookups, of a builder that goes on from this configuration.
-    pub fn with_lookups(self, lookups: Lookups) -> ConfigBuilder {
-        ConfigBuilder::from(self).with_lookups(lookups)
-    }
-
-    /// Sets the configuration of records, of a builder that goes on from this configuration.
-    pub fn with_records(self, records: Records) -> ConfigBuilder {
-        ConfigBuilder::from(self).with_records(records)
-    }
-
-    /// Sets the configuration of providers, of a builder that goes on from this configuration.
-    pub fn with_providers(self, providers: Providers) -> ConfigBuilder {
-        ConfigBuilder::from(self).with_providers(providers)
-    }
-
-    /// Sets the limits of the node, of a builder that goes on from this configuration.
-    pub fn with_limits(self, limits: Limits) -> ConfigBuilder {
-        ConfigBuilder::from(self).with_limits(limits)
     }
 
     /// Returns the name of the protocol. Networks of different names do not mix.

@@ -1,14 +1,44 @@
-//! The setters of what is done with records and providers.
+//! The setters of whole groups, and of what is done with records and providers.
 
 use std::num::{NonZeroU8, NonZeroUsize};
 
 use super::records::{Caching, OwnRecords, StoreInserts};
-use super::{Config, least};
+use super::{Config, ConfigBuilder, Limits, Lookups, Providers, Records, Routing, least};
 use crate::error::ConfigError;
 use crate::time::Duration;
 use crate::validate::Validator;
 
 impl Config {
+    /// Starts from the defaults, to set groups of values and have them checked all at once.
+    pub fn builder() -> ConfigBuilder {
+        ConfigBuilder::from(Self::default())
+    }
+
+    /// Sets the configuration of the routing table, of a builder that goes on from this configuration.
+    pub fn with_routing(self, routing: Routing) -> ConfigBuilder {
+        ConfigBuilder::from(self).with_routing(routing)
+    }
+
+    /// Sets the configuration of lookups, of a builder that goes on from this configuration.
+    pub fn with_lookups(self, lookups: Lookups) -> ConfigBuilder {
+        ConfigBuilder::from(self).with_lookups(lookups)
+    }
+
+    /// Sets the configuration of records, of a builder that goes on from this configuration.
+    pub fn with_records(self, records: Records) -> ConfigBuilder {
+        ConfigBuilder::from(self).with_records(records)
+    }
+
+    /// Sets the configuration of providers, of a builder that goes on from this configuration.
+    pub fn with_providers(self, providers: Providers) -> ConfigBuilder {
+        ConfigBuilder::from(self).with_providers(providers)
+    }
+
+    /// Sets the limits of the node, of a builder that goes on from this configuration.
+    pub fn with_limits(self, limits: Limits) -> ConfigBuilder {
+        ConfigBuilder::from(self).with_limits(limits)
+    }
+
     /// Adds the validator of a namespace: of the keys that begin with `/namespace/`.
     ///
     /// Without any validator every record is taken. With one, records of all other namespaces are refused; name
