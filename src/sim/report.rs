@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::measure::{Health, LookupOutcome, ratio};
 use super::network::Traffic;
+use super::progress::Progress;
 use crate::stats::Stats;
 use crate::time::Duration;
 
@@ -15,7 +16,10 @@ pub struct Report {
     pub nodes: usize,
     /// How many nodes lived at the end.
     pub alive: usize,
-    /// How many of the nodes have joined by themselves; all, where tables were made.
+    /// Whether the tables were ideal from the beginning. Then no node needs to join, and none probes those in its table: an
+    /// entry leaves it only by failing in a query.
+    pub ideal: bool,
+    /// How many of the nodes have joined by themselves. Where tables were ideal, that is nobody but those who were asked to.
     pub joined: usize,
     /// What was sent while the network came to be.
     pub setup: Traffic,
@@ -27,13 +31,15 @@ pub struct Report {
     pub took: Duration,
     /// What came of the lookups, in the order in which they ended.
     pub lookups: Vec<LookupOutcome>,
-    /// How good the tables were, at each sample and at the end.
+    /// How good the tables were, at each sample and at the end, unless it was stopped before.
     pub health: Vec<Health>,
     /// How many entries of tables were replaced though their peers could be reached.
     pub displaced: u64,
     /// What the nodes have counted since the network came to be, all together, and what they held at the end.
     pub stats: Stats,
-    /// The hash of everything that has happened: the same for the same scenario.
+    /// How far it had come when it was stopped, if it was.
+    pub stopped: Option<Progress>,
+    /// The hash of everything that has happened: the same for the same scenario, unless it was stopped.
     pub hash: u64,
 }
 
@@ -131,8 +137,13 @@ impl fmt::Display for Report {
         let all = self.summary();
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
         row(f, "nodes, alive at the end", format_args!("{} / {}", self.nodes, self.alive))?;
-        if self.setup.requests > 0 {
-            row(f, "joined", format_args!("{}", self.joined))?;
+        if let Some(Progress { stage, done }) = self.stopped {
+            row(f, "stopped early", format_args!("{stage}, {:.0} %", 100.0 * done))?;
+        }
+        if self.ideal {
+            row(f, "tables at the beginning", format_args!("ideal: none had to join"))?;
+        } else {
+            row(f, "joined by themselves", format_args!("{}", self.joined))?;
             row(f, "requests a node to join", format_args!("{:.1}", self.setup_requests_per_node()))?;
         }
         if all.count > 0 {
@@ -155,9 +166,11 @@ impl fmt::Display for Report {
         row(f, "requests a node and hour", format_args!("{:.0}", self.requests_per_node_and_hour()))?;
         if let Some(health) = self.health.last() {
             row(f, "know all but 2 of their nearest", format_args!("{:.4}", health.near))?;
-            row(f, "stale entries", format_args!("{:.4}", health.stale))?;
+            let stale = if self.ideal { "stale entries, of which none is probed" } else { "stale entries" };
+            row(f, stale, format_args!("{:.4}", health.stale))?;
             row(f, "peers in a table", format_args!("{:.1}", health.entries))?;
         }
-        writeln!(f, "hash {:016x}", self.hash)
+        // What was stopped by hand is not repeated by its options.
+        if self.stopped.is_some() { Ok(()) } else { writeln!(f, "hash {:016x}", self.hash) }
     }
 }

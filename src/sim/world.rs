@@ -13,6 +13,7 @@ use super::lookups::LookupLog;
 use super::measure::{self, Health, LookupOutcome, RunningLookup};
 use super::network::{Network, Traffic};
 use super::nodes::Node;
+use super::progress::{Progress, Stage};
 use super::records::{RecordLog, RecordOutcome};
 use super::scenario::Scenario;
 use super::service::{Service, Task};
@@ -54,10 +55,15 @@ pub struct World {
     stores: MemoryStoreConfig,
     /// How many entries of tables were replaced though their peers could be reached.
     pub(super) displaced: u64,
+    /// How many events have happened.
+    steps: u64,
 }
 
+/// So many events pass between two looks at a run. Chosen, not measured: some milliseconds of work.
+const WATCH_EVERY: u64 = 256;
+
 impl World {
-    fn empty(scenario: &Scenario, stores: MemoryStoreConfig) -> Self {
+    pub(super) fn empty(scenario: &Scenario, stores: MemoryStoreConfig) -> Self {
         // Where virtual time begins is of no matter; no clock is read after this.
         let origin = crate::net::timer::now();
         Self {
@@ -67,6 +73,7 @@ impl World {
             sessions: Sessions::new(scenario.churn),
             stores,
             displaced: 0,
+            steps: 0,
         }
     }
 
@@ -295,15 +302,35 @@ impl World {
     /// # Panics
     /// If a node breaks an invariant: it does not come to rest, or sends to a peer it is not connected to.
     pub fn run_for(&mut self, time: Duration) {
+        self.run_for_while(time, &mut |_| true);
+    }
+
+    /// Lets everything happen that happens within `time`, unless `goes_on` says no meanwhile. Returns what it said last.
+    pub(super) fn run_for_while(&mut self, time: Duration, goes_on: &mut dyn FnMut(&Self) -> bool) -> bool {
         let end = self.network.now() + time;
         while self.network.queue.next_at().is_some_and(|at| at <= end) {
             self.step();
+            if self.steps.is_multiple_of(WATCH_EVERY) && !goes_on(self) {
+                return false;
+            }
         }
         self.network.queue.set_now(end);
+        true
     }
 
-    pub(super) fn run_until(&mut self, at: Instant) {
-        self.run_for(at.saturating_duration_since(self.network.now()));
+    /// Lets time pass as [`run_for_while`](Self::run_for_while) does, a stage of a run or a part of one: `since` then to `end`.
+    pub(super) fn run_stage(
+        &mut self,
+        (stage, since, end): (Stage, Instant, Instant),
+        until: Instant,
+        goes_on: &mut dyn FnMut(&Self, Progress) -> bool,
+    ) -> bool {
+        let whole = end.saturating_duration_since(since).as_secs_f64();
+        let time = until.saturating_duration_since(self.network.now());
+        self.run_for_while(time, &mut |world| {
+            let passed = world.network.now().saturating_duration_since(since).as_secs_f64();
+            goes_on(world, Progress::new(stage, if whole > 0.0 { passed / whole } else { 1.0 }))
+        })
     }
 
     /// Lets time pass until all lookups have ended, but for no longer than `at_most`. Returns whether they have.
@@ -332,6 +359,7 @@ impl World {
         let Some(event) = self.network.queue.pop() else {
             return;
         };
+        self.steps += 1;
         match event {
             SimEvent::Wake(n) => self.wake(n),
             SimEvent::Served { n, life } => {

@@ -7,8 +7,10 @@ use crate::event::Mode;
 use crate::message::{Request, Response};
 use crate::sim::adversaries::false_answer;
 use crate::sim::connections::{pair, warm_number};
+use crate::sim::measure::ratio;
 use crate::sim::network::{DEAD_AFTER, protocol};
 use crate::sim::nodes::Node;
+use crate::sim::progress::{Progress, Stage};
 use crate::time::Duration;
 
 impl World {
@@ -87,10 +89,15 @@ impl World {
         self.input_alone(n, Input::Connected { peer, connection, address, dialled: true, dial: None })
     }
 
-    /// Those that were connected to without having connected themselves hear of it, and unused connections begin to age.
-    pub(super) fn settle_ideal(&mut self) {
+    /// Those that were connected to without having connected themselves hear of it, and unused connections begin to age; unless
+    /// `goes_on` says no meanwhile. Returns what it said last.
+    pub(super) fn settle_ideal(&mut self, goes_on: &mut dyn FnMut(&Self, Progress) -> bool) -> bool {
         let all: Vec<_> = self.network.connections.all().collect();
-        for ((a, b), link) in all {
+        let count = all.len();
+        for (done, ((a, b), link)) in all.into_iter().enumerate() {
+            if !goes_on(self, Progress::new(Stage::Connecting, ratio(done, count))) {
+                return false;
+            }
             for (n, other) in [(a, b), (b, a)] {
                 self.tell_connected(n, other, link, false, None);
             }
@@ -101,6 +108,7 @@ impl World {
             }
             network.queue.later(network.links.idle_timeout, SimEvent::Idle { link, a, b });
         }
+        true
     }
 
     pub(super) fn identified(&mut self, link: u64, who: usize, by: usize) {

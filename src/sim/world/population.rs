@@ -13,7 +13,9 @@ use crate::peer::{ConnectionType, KadPeer};
 use crate::sim::ideal;
 use crate::sim::ids::{address, in_group, peer_id};
 use crate::sim::links::{mix, seed_of};
+use crate::sim::measure::ratio;
 use crate::sim::nodes::{Life, Node, Refuses};
+use crate::sim::progress::{Progress, Stage};
 use crate::sim::roles::{Role, below, deal, part, shuffle};
 use crate::sim::scenario::{Incident, Scenario, Start};
 use crate::sim::sessions::Next;
@@ -39,28 +41,45 @@ impl World {
     /// If the network breaks one of its invariants while it comes to be.
     pub fn with_stores(scenario: &Scenario, stores: MemoryStoreConfig) -> Self {
         let mut world = Self::empty(scenario, stores);
-        for role in deal(&scenario.roles, scenario.nodes, &mut world.network.rng) {
-            world.add_node(role);
+        world.set_up(scenario, &mut |_, _| true);
+        world
+    }
+
+    /// Lets the network come to be, unless `goes_on` says no meanwhile: then it stands as it is, and may not be run on. Returns
+    /// whether it has come to be.
+    pub(in crate::sim) fn set_up(
+        &mut self,
+        scenario: &Scenario,
+        goes_on: &mut dyn FnMut(&Self, Progress) -> bool,
+    ) -> bool {
+        for role in deal(&scenario.roles, scenario.nodes, &mut self.network.rng) {
+            self.add_node(role);
         }
-        match scenario.start {
-            Start::Ideal => world.make_ideal(),
+        let began = self.network.now();
+        let stands = match scenario.start {
+            Start::Ideal => self.make_ideal(goes_on),
             Start::Join { every, seeds } => {
-                world.sessions.seeds = seeds.clamp(1, scenario.nodes.max(1));
+                self.sessions.seeds = seeds.clamp(1, scenario.nodes.max(1));
                 for n in 0..scenario.nodes {
                     let at = every * u32::try_from(n).unwrap_or(u32::MAX);
-                    world.network.queue.later(at, SimEvent::Joins(n));
+                    self.network.queue.later(at, SimEvent::Joins(n));
                 }
-                world.run_for(every * u32::try_from(scenario.nodes).unwrap_or(u32::MAX));
+                let end = began + every * u32::try_from(scenario.nodes).unwrap_or(u32::MAX);
+                self.run_stage((Stage::Joins, began, end), end, goes_on)
+            }
+        };
+        let joined = self.network.now();
+        let end = joined + scenario.settle;
+        if !stands || !self.run_stage((Stage::Settling, joined, end), end, goes_on) {
+            return false;
+        }
+        if self.sessions.churn.is_some() {
+            for n in self.alive().collect::<Vec<_>>() {
+                let left = self.sessions.draw(true, &mut self.network.rng);
+                self.leaves_in(left, n);
             }
         }
-        world.run_for(scenario.settle);
-        if world.sessions.churn.is_some() {
-            for n in world.alive().collect::<Vec<_>>() {
-                let left = world.sessions.draw(true, &mut world.network.rng);
-                world.leaves_in(left, n);
-            }
-        }
-        world
+        true
     }
 
     /// Adds a node that joins now, and returns its number.
@@ -283,8 +302,9 @@ impl World {
         self.leaves_in(time, next);
     }
 
-    /// Gives each node the table it would have if it knew all the others.
-    fn make_ideal(&mut self) {
+    /// Gives each node the table it would have if it knew all the others, unless `goes_on` says no meanwhile. Returns what it
+    /// said last.
+    fn make_ideal(&mut self, goes_on: &mut dyn FnMut(&Self, Progress) -> bool) -> bool {
         let grace_period = Duration::from_secs(365 * 24 * 60 * 60);
         let config = &mut self.network.config;
         let (joining, refresh_interval) = (Joining::OnRequest, None);
@@ -293,7 +313,11 @@ impl World {
         let origin = self.network.now();
         let servers = ideal::servers_by_key(&self.network.nodes);
         let k = self.network.config.bucket_size().get();
-        for n in 0..self.network.nodes.len() {
+        let nodes = self.network.nodes.len();
+        for n in 0..nodes {
+            if !goes_on(self, Progress::new(Stage::Tables, ratio(n, nodes))) {
+                return false;
+            }
             self.network.queue.set_now(origin);
             self.start(n);
             let network = &mut self.network;
@@ -302,7 +326,7 @@ impl World {
             }
         }
         self.network.queue.set_now(origin + FILLING);
-        self.settle_ideal();
+        self.settle_ideal(goes_on)
     }
 
     /// Lets a node meet another as it would have before: connected, identified, asked once.
