@@ -316,9 +316,8 @@ fn what_makes_no_sense_is_refused_and_the_error_says_why() {
         ("--ip-exempt 10.0.0.0/33", "does not lie between 0 and 32"),
         ("--keep-alive all", "closest, table, nobody"),
         ("--manual-inserts", "no ideal tables"),
-        ("--nodes 50000", "share an IP group"),
-        ("--nodes 50000 --no-ip-diversity", ""),
-        ("--nodes 50000 --ip-per-bucket 3", ""),
+        ("--nodes 200000", ""),
+        ("--nodes 200000 --ip-per-bucket 1", ""),
     ] {
         let words: Vec<_> = line.split_whitespace().collect();
         match parsed(&words) {

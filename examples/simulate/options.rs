@@ -216,25 +216,12 @@ impl Options {
         if self.node.inserts_manually() {
             return Err("with manual inserts there are no ideal tables; use --join-every".to_owned());
         }
-        let Some(limits) = self.node.diversity() else {
-            return Ok(());
-        };
-        let in_group = u16::from(limits.per_bucket.get()).min(limits.per_table.get());
-        if scenario.nodes > IP_GROUPS * usize::from(in_group) {
-            return Err(format!(
-                "more than {in_group} nodes share an IP group, so that there are no ideal tables; \
-                use --no-ip-diversity, --ip-per-bucket and --ip-per-table, or --join-every"
-            ));
-        }
         Ok(())
     }
 }
 
 /// Samples are kept until the end.
 const MOST_SAMPLES: usize = 1_000_000;
-
-/// How many IP groups the addresses of the simulator lie in.
-const IP_GROUPS: usize = 22_528;
 
 impl Between {
     fn links(&self, default: Links) -> Links {

@@ -1,6 +1,6 @@
 //! Adversaries: what nodes answer that do not play along.
 
-use super::ids::{address, peer_id};
+use super::ids::peer_id;
 use super::links::{mix, seed_of};
 use super::network::Network;
 use super::roles::Role;
@@ -78,6 +78,6 @@ fn named(network: &Network, n: usize, addresses: Addresses) -> KadPeer {
 fn nobody(network: &Network, seed: u64) -> KadPeer {
     let node_id = peer_id(!network.seed, usize::try_from(seed).unwrap_or_default());
     let number = 20_000_000 + usize::try_from(mix(seed) % 1_000_000_000).unwrap_or_default();
-    let addresses = Addresses::collect(&node_id, [address(number, network.links.transport)]);
+    let addresses = Addresses::collect(&node_id, [network.places.in_v4(number)]);
     KadPeer { node_id, multiaddrs: addresses, connection_ty: ConnectionType::CanConnect }
 }

@@ -9,10 +9,11 @@ use libp2p_identity::PeerId;
 
 use super::connections::{Connections, pair, warm_number};
 use super::event_queue::{EventQueue, SimEvent};
+use super::ids::Places;
 use super::links::Links;
 use super::nodes::{Life, Nodes, Refuses};
 use super::roles::lateness;
-use super::scenario::Scenario;
+use super::scenario::{Scenario, Start};
 use super::trace::Trace;
 use crate::config::Config;
 use crate::dht::{ConnectionId, DialFailure, DialId, InboundId, Input, RequestId, Unreached};
@@ -65,6 +66,7 @@ pub(super) struct Network {
     pub(super) rng: Rng,
     pub(super) queue: EventQueue,
     pub(super) nodes: Nodes,
+    pub(super) places: Places,
     pub(super) connections: Connections,
     /// The side from which nothing arrives elsewhere though what is sent to it does, or the other way round.
     pub(super) deaf: Option<usize>,
@@ -77,6 +79,9 @@ pub(super) struct Network {
 
 impl Network {
     pub(super) fn new(scenario: &Scenario, origin: Instant) -> Self {
+        let limits = scenario.config.routing.ip_diversity.as_ref().filter(|_| scenario.start == Start::Ideal);
+        let in_group = limits.map(|limits| limits.per_table.get().min(limits.per_bucket.get().into()).into());
+        let places = Places::new(scenario.links.transport, scenario.nodes, in_group);
         Self {
             seed: scenario.seed,
             config: scenario.config.clone(),
@@ -85,6 +90,7 @@ impl Network {
             rng: Rng::from_u64(scenario.seed),
             queue: EventQueue::new(origin),
             nodes: Nodes::default(),
+            places,
             connections: Connections::default(),
             deaf: None,
             traffic: Traffic::default(),
@@ -185,7 +191,8 @@ impl Network {
         address: &Multiaddr,
     ) -> (Duration, Result<usize, DialFailure>) {
         let unreachable = || Err(DialFailure::unreachable(Unreached::Silent));
-        let Some((to, node)) = self.nodes.at(address).and_then(|to| Some((to, self.nodes.get(to)?))) else {
+        let to = self.places.number_of(address).map(|number| self.nodes.at(number));
+        let Some((to, node)) = to.and_then(|to| Some((to, self.nodes.get(to)?))) else {
             return (DEAD_AFTER, unreachable());
         };
         if to == n {

@@ -6,7 +6,6 @@ use indexmap::IndexSet;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
-use super::ids::node_at;
 use super::roles::Role;
 use super::service::Service;
 use crate::addrs::Addresses;
@@ -175,10 +174,9 @@ impl Nodes {
         self.ids.get_index_of(peer)
     }
 
-    /// Returns the number of the node that listens at an address, if any could.
-    pub(super) fn at(&self, address: &Multiaddr) -> Option<usize> {
-        let number = node_at(address)?;
-        Some(self.moved.get(&number).copied().unwrap_or(number))
+    /// Returns the number of the node that listens at the address of a number, if there is such a node.
+    pub(super) fn at(&self, number: usize) -> usize {
+        self.moved.get(&number).copied().unwrap_or(number)
     }
 
     /// Returns how often a node has begun anew.

@@ -11,7 +11,7 @@ use crate::key::Key;
 use crate::message::{Request, Response};
 use crate::peer::{ConnectionType, KadPeer};
 use crate::sim::ideal;
-use crate::sim::ids::{address, in_group, peer_id};
+use crate::sim::ids::{in_group, peer_id};
 use crate::sim::links::{mix, seed_of};
 use crate::sim::measure::ratio;
 use crate::sim::nodes::{Life, Node, Refuses};
@@ -116,7 +116,7 @@ impl World {
                 continue;
             }
             let place = in_group(first + sybils.len() % groups.max(1), 1 + sybils.len() / groups.max(1));
-            let n = self.add_node_as(Role::Sybil, peer, address(place, self.network.links.transport));
+            let n = self.add_node_as(Role::Sybil, peer, self.network.places.in_v4(place));
             self.network.nodes.set_address_of(place, n);
             self.join_as(n);
             sybils.push(n);
@@ -217,7 +217,7 @@ impl World {
     /// Adds a node that does nothing yet.
     fn add_node(&mut self, role: Role) -> usize {
         let n = self.network.nodes.len();
-        self.add_node_as(role, peer_id(self.network.seed, n), address(n, self.network.links.transport))
+        self.add_node_as(role, peer_id(self.network.seed, n), self.network.places.of(n))
     }
 
     fn add_node_as(&mut self, role: Role, peer: PeerId, address: Multiaddr) -> usize {
