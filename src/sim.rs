@@ -56,6 +56,7 @@ mod scenario;
 mod service;
 mod sessions;
 mod trace;
+mod workload;
 mod world;
 
 pub use checks::Violation;
@@ -63,7 +64,7 @@ pub use links::{Links, RoundTrip, Transport};
 pub use measure::{Health, LookupOutcome};
 pub use network::Traffic;
 pub use progress::{Progress, Stage};
-pub use records::{Reached, RecordOutcome};
-pub use report::{Report, Summary};
-pub use scenario::{Churn, Incident, Lookups, Roles, Scenario, Start};
+pub use records::{Reached, RecordOutcome, RecordQuery};
+pub use report::{RecordSummary, Report, Summary};
+pub use scenario::{Churn, Incident, Load, Lookups, Records, Roles, Scenario, Start};
 pub use world::World;

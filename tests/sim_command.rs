@@ -10,9 +10,12 @@ use std::num::{NonZeroU8, NonZeroU16, NonZeroUsize};
 use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser};
-use libp2p_kademlia::sim::{Churn, Incident, Links, Lookups, Roles, RoundTrip, Scenario, Start, Transport};
+use libp2p_kademlia::sim::{
+    Churn, Incident, Links, Load, Lookups, Records, Roles, RoundTrip, Scenario, Start, Transport,
+};
 use libp2p_kademlia::{
-    BucketInserts, Config, IpDiversity, Joining, KeepAlive, Parallelism, Percentile, Precision, TimeoutPolicy,
+    BucketInserts, Config, IpDiversity, Joining, KeepAlive, Parallelism, Percentile, Precision, Quorum,
+    TimeoutPolicy,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -85,8 +88,8 @@ fn one_by_one() -> Vec<(Scenario, &'static str)> {
         (usual(), ""),
         (Scenario { nodes: 10_000, ..usual() }, "--nodes 10000"),
         (Scenario { seed: u64::MAX, ..usual() }, "--seed 18446744073709551615"),
-        (join(100 * MS, 1), "--join-every 100ms --seeds 1"),
-        (join(Duration::ZERO, 7), "--join-every 0s --seeds 7"),
+        (join(100 * MS, 1), "--join-every 100ms --known 1"),
+        (join(Duration::ZERO, 7), "--join-every 0s --known 7"),
         (Scenario { work: Duration::from_micros(50), ..usual() }, "--work 50us"),
         (Scenario { settle: seconds(5400), ..usual() }, "--settle 90m"),
         (Scenario { lasts: seconds(2 * 86_400), ..usual() }, "--lasts 2d"),
@@ -120,6 +123,35 @@ fn one_by_one() -> Vec<(Scenario, &'static str)> {
         (with_lookups(Lookups { first_at: seconds(3600), ..lookups() }), "--lookups-at 1h"),
         (with_lookups(Lookups { every: 5 * MS, ..lookups() }), "--every 5ms"),
         (with_lookups(Lookups { precision: Precision::Near, ..lookups() }), "--precision near"),
+    ]
+}
+
+/// The same for what is put, got, provided and searched.
+fn one_by_one_of_records() -> Vec<(Scenario, &'static str)> {
+    let (records, some) = (Records::default, Load { count: 7, ..Load::default() });
+    let later = Load { first_at: Some(Duration::ZERO), every: 5 * MS, ..some };
+    let with = |records| Scenario { records, ..Scenario::default() };
+    let quorum = |put_quorum, get_quorum| with(Records { put_quorum, get_quorum, ..records() });
+    vec![
+        (with(Records { puts: some, ..records() }), "--puts 7"),
+        (with(Records { puts: later, ..records() }), "--puts 7 --puts-at 0s --puts-every 5ms"),
+        (with(Records { puts: some, gets: some, ..records() }), "--puts 7 --gets 7"),
+        (
+            with(Records { puts: some, gets: later, ..records() }),
+            "--puts 7 --gets 7 --gets-at 0s --gets-every 5ms",
+        ),
+        (
+            with(Records { provides: later, ..records() }),
+            "--provides 7 --provides-at 0s --provides-every 5ms",
+        ),
+        (
+            with(Records { provides: some, searches: later, ..records() }),
+            "--provides 7 --searches 7 --searches-at 0s --searches-every 5ms",
+        ),
+        (quorum(Quorum::One, None), "--put-quorum one"),
+        (quorum(Quorum::All, Some(Quorum::Majority)), "--put-quorum all --get-quorum majority"),
+        (quorum(Quorum::N(nz(3)), Some(Quorum::N(nz(1)))), "--put-quorum 3 --get-quorum 1"),
+        (with(Records { value_bytes: 0, ..records() }), "--value-bytes 0"),
     ]
 }
 
@@ -161,7 +193,7 @@ fn one_by_one_in_the_config() -> Vec<(Scenario, &'static str)> {
                 start: Start::Join { every: MS, seeds: 1 },
                 ..with_config(|config| config.with_bucket_inserts(BucketInserts::Manual))
             },
-            "--join-every 1ms --seeds 1 --manual-inserts",
+            "--join-every 1ms --known 1 --manual-inserts",
         ),
         (with_config(|config| config.with_ip_diversity(None)), "--no-ip-diversity"),
         (with_config(|config| config.with_ip_diversity(loose)), "--ip-per-bucket 20 --ip-per-table 1000"),
@@ -206,7 +238,8 @@ fn one_by_one_in_the_config() -> Vec<(Scenario, &'static str)> {
 #[test]
 fn every_option_is_written_and_read() {
     let mut said = BTreeSet::new();
-    for (scenario, expected) in one_by_one().into_iter().chain(one_by_one_in_the_config()) {
+    let records = one_by_one_of_records();
+    for (scenario, expected) in one_by_one().into_iter().chain(records).chain(one_by_one_in_the_config()) {
         assert_eq!(words(&scenario).join(" "), expected);
         same(&scenario);
         said.extend(
@@ -235,7 +268,7 @@ fn without_options_it_is_the_default_and_the_help_says_which() {
         let mut words = vec![option.as_str(), default.split(']').next().unwrap()];
         // Some are about another option.
         let (with, expected) = match words[0] {
-            "--seeds" => (vec!["--join-every", "1ms"], "--join-every 1ms --seeds 1"),
+            "--known" => (vec!["--join-every", "1ms"], "--join-every 1ms --known 1"),
             "--new-ids" | "--crashes" => (vec!["--churn", "1ms"], "--churn 1ms"),
             _ => (Vec::new(), ""),
         };
@@ -250,8 +283,8 @@ fn without_options_it_is_the_default_and_the_help_says_which() {
 fn the_last_one_counts_and_incidents_add_up() {
     for (line, expected) in [
         ("--nodes 5 --nodes 6", "--nodes 6"),
-        ("--join-every 1s --seeds 2 --ideal", ""),
-        ("--ideal --join-every 1s --seeds 2", "--join-every 1s --seeds 2"),
+        ("--join-every 1s --known 2 --ideal", ""),
+        ("--ideal --join-every 1s --known 2", "--join-every 1s --known 2"),
         ("--no-ip-diversity --ip-per-bucket 5", "--ip-per-bucket 5"),
         ("--ip-exempt 10.0.0.0/8 --ip-per-bucket 5 --no-ip-diversity", "--no-ip-diversity"),
         ("--silent 0.1 --warm --silent 0.2@1500ms --warm", "--warm --silent 0.1 --silent 0.2@1500ms"),
@@ -292,7 +325,17 @@ fn what_makes_no_sense_is_refused_and_the_error_says_why() {
         ("--every 1d", ""),
         ("--every 4d", "lookups take longer"),
         ("--join-every 4d", "joining takes longer"),
-        ("--seeds 2", "--join-every"),
+        ("--gets 1", "use --puts"),
+        ("--searches 1", "use --provides"),
+        ("--puts 1000 --puts-every 4d", "the puts or gets take longer"),
+        (
+            "--provides 1000 --provides-every 3d --searches 1000 --searches-every 1d",
+            "the provides or searches",
+        ),
+        ("--puts 1 --put-quorum 0", "write one, majority, all, or a number"),
+        ("--value-bytes 65537", "does not lie between 0 and 65536"),
+        ("--sample-every 1ms --puts 10000 --lookups 0", "more than 1000000 samples"),
+        ("--known 2", "--join-every"),
         ("--crashes 0.1", "--churn"),
         ("--rtt 2h", "longer than 1h"),
         ("--rtt lognormal:100ms", "lognormal:MEDIAN:SIGMA"),
@@ -324,6 +367,27 @@ fn what_makes_no_sense_is_refused_and_the_error_says_why() {
             Ok(_) => assert_eq!(why, "", "{line}"),
             Err(error) => assert!(!why.is_empty() && error.contains(why), "{line}: {error}"),
         }
+    }
+}
+
+#[test]
+fn seeds_are_a_range_or_a_list() {
+    for (text, expected) in [
+        ("1..20", (1..=20).collect::<Vec<_>>()),
+        ("7..7", vec![7]),
+        ("3,5,18446744073709551615", vec![3, 5, u64::MAX]),
+        ("9", vec![9]),
+    ] {
+        assert_eq!(options::seeds(text), Ok(options::Seeds(expected)));
+    }
+    for (text, why) in [
+        ("20..1", "20 is more than 1"),
+        ("1..10001", "more than 10000"),
+        ("3,5,3", "3 is there twice"),
+        ("1..", "`` is not a whole number"),
+        ("a", "`a` is not a whole number"),
+    ] {
+        assert!(options::seeds(text).unwrap_err().contains(why), "{text}");
     }
 }
 
@@ -452,6 +516,37 @@ fn config() -> impl Strategy<Value = Config> {
     )
 }
 
+fn load() -> impl Strategy<Value = Load> {
+    (1..40usize, option::of(span()), trip()).prop_map(|(count, first_at, every)| Load {
+        count,
+        first_at,
+        every,
+    })
+}
+
+fn quorum() -> impl Strategy<Value = Quorum> {
+    prop_oneof![
+        Just(Quorum::One),
+        Just(Quorum::Majority),
+        Just(Quorum::All),
+        any::<NonZeroUsize>().prop_map(Quorum::N)
+    ]
+}
+
+fn records() -> impl Strategy<Value = Records> {
+    ([load(), load(), load(), load()], quorum(), option::of(quorum()), 0..=65_536usize).prop_map(
+        |([puts, gets, provides, searches], put_quorum, get_quorum, value_bytes)| Records {
+            puts,
+            gets,
+            provides,
+            searches,
+            put_quorum,
+            get_quorum,
+            value_bytes,
+        },
+    )
+}
+
 fn scenario() -> impl Strategy<Value = Scenario> {
     let long = || span().prop_map(|span| span.max(MS));
     let start = prop_oneof![
@@ -471,9 +566,10 @@ fn scenario() -> impl Strategy<Value = Scenario> {
     let often = long().prop_map(|every| every.max(Duration::from_secs(100)));
     (
         (1..40usize, any::<u64>(), config(), (links(), span()), start, roles()),
-        (option::of(churn), vec((span(), incident()), 0..6), lookups, span(), span(), option::of(often)),
+        (option::of(churn), vec((span(), incident()), 0..6), lookups, records(), span(), span()),
+        option::of(often),
     )
-        .prop_map(|(network, (churn, incidents, lookups, settle, lasts, sample_every))| {
+        .prop_map(|(network, (churn, incidents, lookups, records, settle, lasts), sample_every)| {
             let (nodes, seed, config, (links, work), start, roles) = network;
             Scenario {
                 nodes,
@@ -486,6 +582,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
                 churn,
                 incidents,
                 lookups,
+                records,
                 settle,
                 lasts,
                 sample_every,

@@ -9,14 +9,18 @@ use libp2p_kademlia::sim::{Churn, Links, Lookups, Roles, RoundTrip, Scenario, St
 // A test includes this file from elsewhere; with their paths the modules are found from both.
 #[path = "incidents.rs"]
 mod incidents;
+#[path = "loads.rs"]
+mod loads;
 #[path = "node.rs"]
 mod node;
 #[path = "values.rs"]
 mod values;
 
 use incidents::Incidents;
+use loads::Loads;
 use node::Node;
 use values::{LONGEST, interval, jitter, lookups, nodes, round_trip, share, span};
+pub(crate) use values::{Seeds, seeds};
 
 /// The options of a scenario.
 #[derive(Args, Clone, Debug)]
@@ -34,6 +38,8 @@ pub(crate) struct Options {
     #[command(flatten)]
     asked: Asked,
     #[command(flatten)]
+    loads: Loads,
+    #[command(flatten)]
     node: Node,
 }
 
@@ -47,14 +53,14 @@ struct Network {
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
     /// Begin with ideal tables; that is the default.
-    #[arg(long, overrides_with_all = ["join_every", "seeds"])]
+    #[arg(long, overrides_with_all = ["join_every", "known"])]
     ideal: bool,
     /// Begin with nothing: the nodes join one after another, so much later each.
     #[arg(long, value_name = "TIME", value_parser = span)]
     join_every: Option<Duration>,
     /// How many of the first nodes are known to those that join [default: 1].
     #[arg(long, value_name = "NODES", requires = "join_every")]
-    seeds: Option<usize>,
+    known: Option<usize>,
     /// How long a node works on each message that arrives, one after another, as `50us` [default: 0s].
     #[arg(long, value_name = "TIME", value_parser = span)]
     work: Option<Duration>,
@@ -173,7 +179,7 @@ impl Options {
         let default = Scenario::default();
         let network = &self.network;
         let start = match network.join_every {
-            Some(every) => Start::Join { every, seeds: network.seeds.unwrap_or(1) },
+            Some(every) => Start::Join { every, seeds: network.known.unwrap_or(1) },
             None => default.start,
         };
         let scenario = Scenario {
@@ -187,6 +193,7 @@ impl Options {
             churn: self.churn.churn(),
             incidents: self.incidents.0.clone(),
             lookups: self.asked.lookups(default.lookups),
+            records: self.loads.records(),
             settle: network.settle.unwrap_or(default.settle),
             lasts: network.lasts.unwrap_or(default.lasts),
             sample_every: network.sample_every.or(default.sample_every),
@@ -205,6 +212,7 @@ impl Options {
         if end > LONGEST {
             return Err("the lookups take longer than 3650d".to_owned());
         }
+        let end = end.max(loads::end(&scenario.records)?);
         let end = scenario.incidents.iter().map(|(at, _)| *at).fold(end.max(scenario.lasts), Duration::max);
         if scenario.sample_every.is_some_and(|every| end > times(every, MOST_SAMPLES)) {
             return Err(format!("there are more than {MOST_SAMPLES} samples; take them less often"));

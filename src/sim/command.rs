@@ -3,11 +3,12 @@
 use std::fmt::Display;
 
 use super::links::{Links, RoundTrip, Transport};
-use super::scenario::{Churn, Incident, Lookups, Roles, Scenario, Start};
+use super::scenario::{Churn, Incident, Load, Lookups, Records, Roles, Scenario, Start};
 use crate::config::{
     self, BucketInserts, Config, IpDiversity, Joining, KeepAlive, Parallelism, Routing, TimeoutPolicy,
 };
 use crate::event::Precision;
+use crate::record::Quorum;
 use crate::time::Duration;
 
 /// What runs the example.
@@ -33,6 +34,7 @@ impl Scenario {
             churn,
             incidents,
             lookups,
+            records,
             settle,
             lasts,
             sample_every,
@@ -45,7 +47,7 @@ impl Scenario {
             Start::Ideal => {}
             Start::Join { every, seeds } => {
                 line.option("join-every", span(every));
-                line.option("seeds", seeds);
+                line.option("known", seeds);
             }
         }
         line.span("settle", *settle, default.settle);
@@ -55,6 +57,7 @@ impl Scenario {
         line.churn(churn.as_ref());
         incidents.iter().for_each(|(at, incident)| line.incident(*at, *incident));
         line.lookups(lookups, &default.lookups);
+        line.records(records, &default.records);
         line.span("lasts", *lasts, default.lasts);
         if let Some(every) = sample_every {
             line.option("sample-every", span(*every));
@@ -156,6 +159,28 @@ impl Line {
             Precision::Exact => {}
             Precision::Near => self.option("precision", "near"),
         }
+    }
+
+    fn records(&mut self, records: &Records, default: &Records) {
+        let Records { puts, gets, provides, searches, put_quorum, get_quorum, value_bytes } = records;
+        self.load("puts", puts, &default.puts);
+        self.load("gets", gets, &default.gets);
+        self.load("provides", provides, &default.provides);
+        self.load("searches", searches, &default.searches);
+        self.differing("put-quorum", quorum(*put_quorum), quorum(default.put_quorum));
+        if let Some(get_quorum) = get_quorum {
+            self.option("get-quorum", quorum(*get_quorum));
+        }
+        self.differing("value-bytes", *value_bytes, default.value_bytes);
+    }
+
+    fn load(&mut self, name: &str, load: &Load, default: &Load) {
+        let Load { count, first_at, every } = load;
+        self.differing(name, *count, default.count);
+        if let Some(at) = first_at {
+            self.option(&format!("{name}-at"), span(*at));
+        }
+        self.span(&format!("{name}-every"), *every, default.every);
     }
 
     fn config(&mut self, config: &Config, default: &Config) {
@@ -317,6 +342,15 @@ fn parallelism(parallelism: Parallelism) -> String {
     match parallelism {
         Parallelism::Fixed(n) => n.to_string(),
         Parallelism::Adaptive { start, max } => format!("{start}-{}", max.max(start)),
+    }
+}
+
+fn quorum(quorum: Quorum) -> String {
+    match quorum {
+        Quorum::One => "one".to_owned(),
+        Quorum::Majority => "majority".to_owned(),
+        Quorum::All => "all".to_owned(),
+        Quorum::N(n) => n.to_string(),
     }
 }
 

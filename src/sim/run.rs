@@ -3,23 +3,14 @@
 use super::checks::Violation;
 use super::measure::Health;
 use super::network::Traffic;
-use super::nodes::Node;
 use super::progress::{Progress, Stage};
 use super::report::Report;
-use super::roles::shuffle;
-use super::scenario::{Incident, Scenario, Start};
+use super::scenario::{Scenario, Start};
+use super::workload::{Act, Asking, acts};
 use super::world::World;
 use crate::stats::Stats;
 use crate::store::MemoryStoreConfig;
 use crate::time::{Duration, Instant};
-
-/// An act of a scenario.
-#[derive(Clone, Copy, Debug)]
-enum Act {
-    Incident(Incident),
-    LookUp,
-    MeasureHealth,
-}
 
 /// What there was when the network had come to be.
 #[derive(Debug)]
@@ -69,10 +60,7 @@ impl Scenario {
     ///
     /// # Errors
     /// As of [`run`](Self::run).
-    pub fn run_while(
-        &self,
-        mut goes_on: impl FnMut(&World, Progress) -> bool,
-    ) -> Result<Report, Violation> {
+    pub fn run_while(&self, mut goes_on: impl FnMut(&World, Progress) -> bool) -> Result<Report, Violation> {
         let repeated = |violation: Violation| violation.repeated_by(&self.command());
         let mut world = World::empty(self, MemoryStoreConfig::default());
         let mut last = None;
@@ -112,24 +100,27 @@ impl Scenario {
         health: &mut Vec<Health>,
         goes_on: &mut dyn FnMut(&World, Progress) -> bool,
     ) -> Result<bool, Violation> {
-        let acts = self.acts();
+        let acts = acts(self);
         let lasts = acts.last().map_or(Duration::ZERO, |(at, _)| *at).max(self.lasts);
         let running = (Stage::Running, zero, zero + lasts);
-        let mut askers = Vec::new();
+        let mut asking = Asking::default();
         for (done, (at, act)) in acts.iter().enumerate() {
             if !world.run_stage(running, zero + *at, goes_on) {
                 return Ok(false);
             }
-            if done % CHECK_EVERY == 0 || !matches!(act, Act::LookUp) {
+            if done % CHECK_EVERY == 0 || !act.is_asking() {
                 world.check()?;
             }
             match act {
                 Act::Incident(incident) => world.incident(*incident),
-                Act::LookUp => self.look_up(world, &mut askers),
+                Act::LookUp | Act::Put | Act::Provide | Act::Get | Act::Search => {
+                    asking.ask(world, self, *act)
+                }
                 Act::MeasureHealth => health.push(world.health()),
             }
         }
         world.run_until_answered(self.config_timeout());
+        world.run_until_records_settle(self.config_timeout());
         Ok(world.run_stage(running, zero + self.lasts, goes_on))
     }
 
@@ -146,6 +137,7 @@ impl Scenario {
             traffic: since(world.traffic(), begun.traffic),
             took: now.saturating_duration_since(begun.at),
             lookups: std::mem::take(&mut world.lookups.outcomes),
+            records: world.records.take(),
             health: Vec::new(),
             displaced: world.displaced,
             stats: world.stats().since(&begun.stats),
@@ -157,46 +149,6 @@ impl Scenario {
     fn config_timeout(&self) -> Duration {
         // A query that has not ended by then never will, which the check tells.
         self.config.lookups.query_timeout + Duration::from_secs(1)
-    }
-
-    /// Returns what happens, in order.
-    fn acts(&self) -> Vec<(Duration, Act)> {
-        let mut acts: Vec<_> =
-            self.incidents.iter().map(|(at, incident)| (*at, Act::Incident(*incident))).collect();
-        let lookups = &self.lookups;
-        for n in 0..u32::try_from(lookups.count).unwrap_or(u32::MAX) {
-            acts.push((lookups.first_at + lookups.every * n, Act::LookUp));
-        }
-        if let Some(every) = self.sample_every.filter(|every| !every.is_zero()) {
-            let end = acts.iter().map(|(at, _)| *at).max().unwrap_or_default().max(self.lasts);
-            let mut at = Duration::ZERO;
-            while at < end {
-                acts.push((at, Act::MeasureHealth));
-                at += every;
-            }
-        }
-        // What happens at the same time keeps its order: incidents first.
-        acts.sort_by_key(|(at, _)| *at);
-        acts
-    }
-
-    /// Lets the next node look something up: all that live take turns, in a random order.
-    fn look_up(&self, world: &mut World, askers: &mut Vec<usize>) {
-        let asker = loop {
-            match askers.pop() {
-                Some(n) if world.network.nodes.get(n).is_some_and(Node::is_alive) => break n,
-                Some(_) => {}
-                None => {
-                    askers.extend(world.alive());
-                    if askers.is_empty() {
-                        return;
-                    }
-                    shuffle(askers, &mut world.network.rng);
-                }
-            }
-        };
-        let key = world.random_key();
-        world.look_up_as(asker, &key, self.lookups.precision);
     }
 }
 

@@ -3,6 +3,7 @@
 use super::links::Links;
 use crate::config::Config;
 use crate::event::Precision;
+use crate::record::Quorum;
 use crate::time::Duration;
 
 /// A scenario: a network, what happens to it, and what it is asked.
@@ -32,11 +33,13 @@ pub struct Scenario {
     pub churn: Option<Churn>,
     /// What happens to the network, and when.
     pub incidents: Vec<(Duration, Incident)>,
-    /// What the nodes are asked.
+    /// What the nodes are asked to look up.
     pub lookups: Lookups,
+    /// What the nodes are asked to put, get, provide and search; by default nothing.
+    pub records: Records,
     /// How long the network is left alone before time counts.
     pub settle: Duration,
-    /// How long the simulation lasts at least, though all lookups have ended.
+    /// How long the simulation lasts at least, though all queries have ended.
     pub lasts: Duration,
     /// How often the health of the tables is looked at, if at all.
     pub sample_every: Option<Duration>,
@@ -144,6 +147,56 @@ impl Default for Lookups {
     }
 }
 
+/// The puts, gets, announcements and searches that the nodes are asked for: all that live take turns, in a random order.
+///
+/// Each put and each announcement has a random key of its own. What came of them is in [`Report::records`].
+///
+/// [`Report::records`]: super::Report::records
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Records {
+    /// Puts of a record each.
+    pub puts: Load,
+    /// Gets: each of the next record that was acknowledged before, the first again behind the last. While there is none,
+    /// nobody is asked.
+    pub gets: Load,
+    /// Announcements of a provider each.
+    pub provides: Load,
+    /// Searches for providers: each of the next key that enough were told of before, as gets.
+    pub searches: Load,
+    /// How many must acknowledge a put.
+    pub put_quorum: Quorum,
+    /// How many a get asks for that have the record, if not as the configuration says.
+    pub get_quorum: Option<Quorum>,
+    /// How many bytes a value has: random ones, at most the 65,536 that a store takes by default.
+    pub value_bytes: usize,
+}
+
+impl Default for Records {
+    fn default() -> Self {
+        let [puts, gets, provides, searches] = [Load::default(); 4];
+        // Chosen, not measured.
+        let (put_quorum, get_quorum, value_bytes) = (Quorum::Majority, None, 256);
+        Self { puts, gets, provides, searches, put_quorum, get_quorum, value_bytes }
+    }
+}
+
+/// The load of one kind of query: how many, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// How many.
+    pub count: usize,
+    /// When the first begins: else at once, but gets and searches ten seconds after the last put or announcement has begun.
+    pub first_at: Option<Duration>,
+    /// The time from one to the next.
+    pub every: Duration,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self { count: 0, first_at: None, every: Duration::from_millis(100) }
+    }
+}
+
 impl Default for Scenario {
     fn default() -> Self {
         Self {
@@ -157,6 +210,7 @@ impl Default for Scenario {
             churn: None,
             incidents: Vec::new(),
             lookups: Lookups::default(),
+            records: Records::default(),
             settle: Duration::from_secs(60),
             lasts: Duration::ZERO,
             sample_every: None,

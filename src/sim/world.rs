@@ -14,7 +14,7 @@ use super::measure::{self, Health, LookupOutcome, RunningLookup};
 use super::network::{Network, Traffic};
 use super::nodes::Node;
 use super::progress::{Progress, Stage};
-use super::records::{RecordLog, RecordOutcome};
+use super::records::{Begun, RecordLog, RecordOutcome, RecordQuery, Said};
 use super::scenario::Scenario;
 use super::service::{Service, Task};
 use super::sessions::Sessions;
@@ -24,7 +24,7 @@ use crate::event::{Precision, QueryId};
 use crate::message::Request;
 use crate::record::{Quorum, Record, RecordKey};
 use crate::stats::Stats;
-use crate::store::{MemoryStore, MemoryStoreConfig, RecordStore as _};
+use crate::store::{self, MemoryStore, MemoryStoreConfig, RecordStore as _};
 use crate::time::{Duration, Instant, Now, SystemTime};
 
 /// A network of real nodes on a virtual clock, in one thread.
@@ -50,7 +50,7 @@ use crate::time::{Duration, Instant, Now, SystemTime};
 pub struct World {
     pub(super) network: Network,
     pub(super) lookups: LookupLog,
-    records: RecordLog,
+    pub(super) records: RecordLog,
     sessions: Sessions,
     stores: MemoryStoreConfig,
     /// How many entries of tables were replaced though their peers could be reached.
@@ -201,11 +201,11 @@ impl World {
     }
 
     /// Lets a node put a record, and returns whether it does; its outcome will be among
-    /// [`record_outcomes`](Self::record_outcomes).
+    /// [`record_outcomes`](Self::record_outcomes). That of one that the node refuses is there at once.
     pub fn put_record(&mut self, n: usize, record: Record, quorum: Quorum) -> bool {
-        let key = record.key.clone();
-        let put = self.with_quietly(n, |dht, now| dht.put_record(now, record, quorum).ok());
-        self.watch(n, put.flatten(), key)
+        let (key, is) = (record.key.clone(), Some(Said::Value(record.value.clone())));
+        let put = self.with_quietly(n, |dht, now| dht.put_record(now, record, quorum));
+        self.watch(n, put, Begun { kind: RecordQuery::Put, key, is })
     }
 
     /// Lets a node store a record at some others, and not at itself. What comes of it is not kept.
@@ -217,31 +217,40 @@ impl World {
     /// Lets a node search a record, and returns whether it does; its outcome will be among
     /// [`record_outcomes`](Self::record_outcomes).
     pub fn get_record(&mut self, n: usize, key: RecordKey, quorum: Option<Quorum>) -> bool {
-        let get = self.with_quietly(n, |dht, now| dht.get_record(now, key.clone(), quorum));
-        self.watch(n, get, key)
+        let get = self.with_quietly(n, |dht, now| Ok(dht.get_record(now, key.clone(), quorum)));
+        self.watch(n, get, Begun { kind: RecordQuery::Get, key, is: None })
     }
 
     /// Lets a node provide a key, and returns whether it does; its outcome will be among
-    /// [`record_outcomes`](Self::record_outcomes).
+    /// [`record_outcomes`](Self::record_outcomes). That of one that the node refuses is there at once.
     pub fn provide(&mut self, n: usize, key: RecordKey) -> bool {
-        let provide = self.with_quietly(n, |dht, now| dht.start_providing(now, key.clone()).ok());
-        self.watch(n, provide.flatten(), key)
+        let is = self.network.nodes.get(n).map(|node| Said::Provider(node.peer));
+        let provide = self.with_quietly(n, |dht, now| dht.start_providing(now, key.clone()));
+        self.watch(n, provide, Begun { kind: RecordQuery::Provide, key, is })
     }
 
     /// Lets a node search the providers of a key, and returns whether it does; its outcome will be among
     /// [`record_outcomes`](Self::record_outcomes).
     pub fn find_providers(&mut self, n: usize, key: RecordKey) -> bool {
-        let get = self.with_quietly(n, |dht, now| dht.get_providers(now, key.clone()));
-        self.watch(n, get, key)
+        let get = self.with_quietly(n, |dht, now| Ok(dht.get_providers(now, key.clone())));
+        self.watch(n, get, Begun { kind: RecordQuery::Search, key, is: None })
     }
 
     /// Waits for a query's end. What it has said already is drained only now, so that nothing is missed.
-    fn watch(&mut self, n: usize, query: Option<QueryId>, key: RecordKey) -> bool {
-        if let Some(query) = query {
-            self.records.begin(self.network.now(), n, query, key);
-        }
+    fn watch(&mut self, n: usize, query: Option<Result<QueryId, store::Error>>, begun: Begun) -> bool {
+        let has_begun = match query {
+            Some(Ok(query)) => {
+                self.records.begin(self.network.now(), (n, query), begun);
+                true
+            }
+            Some(Err(why)) => {
+                self.records.refuse(self.network.since_start(), n, begun, &why);
+                false
+            }
+            None => false,
+        };
         self.drain(n);
-        query.is_some()
+        has_begun
     }
 
     /// Returns the numbers of the nodes that live and would name a provider of a key.
@@ -561,8 +570,8 @@ impl World {
                 self.network.note(12, n, 0);
             }
         } else {
-            let now = self.network.now();
-            if self.records.on_result(now, (n, id, step.last), result, &stats) {
+            let times = (self.network.queue.origin(), self.network.now());
+            if self.records.on_result(times, (n, id, step.last), result, &stats) {
                 self.network.note(14, n, 0);
             }
         }

@@ -264,6 +264,7 @@ impl World {
         let now = self.network.now();
         self.network.nodes.end(n, Life::Gone(now, refuses));
         self.lookups.forget(n);
+        self.records.forget(n);
     }
 
     /// Starts a node and tells it one of those that were first.
