@@ -6,12 +6,12 @@
 mod options;
 
 use std::collections::BTreeSet;
-use std::num::{NonZeroU8, NonZeroU16, NonZeroUsize};
+use std::num::{NonZeroU8, NonZeroU16, NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser};
 use libp2p_kademlia::sim::{
-    Churn, Incident, Links, Load, Lookups, Records, Roles, RoundTrip, Scenario, Start, Transport,
+    Churn, Group, Incident, Links, Load, Lookups, Records, Roles, RoundTrip, Scenario, Size, Start, Transport,
 };
 use libp2p_kademlia::{
     BucketInserts, Config, IpDiversity, Joining, KeepAlive, Parallelism, Percentile, Precision, Quorum,
@@ -106,6 +106,8 @@ fn one_by_one() -> Vec<(Scenario, &'static str)> {
         (with_links(Links { lazy: false, ..links() }), "--no-lazy"),
         (with_links(Links { warm: true, ..links() }), "--warm"),
         (with_links(Links { idle_timeout: seconds(90), ..links() }), "--idle-timeout 90s"),
+        (with_links(Links { bandwidth: NonZeroU64::new(1), ..links() }), "--bandwidth 1"),
+        (with_links(Links { uplink: NonZeroU64::new(125_000), ..links() }), "--uplink 125000"),
         (with_roles(Roles { clients: 0.1, ..roles() }), "--clients 0.1"),
         (with_roles(Roles { undialable: 0.2, ..roles() }), "--undialable 0.2"),
         (with_roles(Roles { colluders: 1.0, ..roles() }), "--colluders 1"),
@@ -235,9 +237,40 @@ fn one_by_one_in_the_config() -> Vec<(Scenario, &'static str)> {
     ]
 }
 
+/// Groups, whose options are those of a node.
+fn one_by_one_of_groups() -> Vec<(Scenario, String)> {
+    let group = |size, config| Scenario { groups: vec![Group { size, config }], ..Scenario::default() };
+    let mut all = vec![
+        (group(Size::Share(0.25), Config::default()), "--group share=0.25".to_owned()),
+        (group(Size::Nodes(7), Config::default()), "--group nodes=7".to_owned()),
+    ];
+    // Whatever can be said of all nodes can be said of a group.
+    for (scenario, said) in one_by_one_in_the_config() {
+        let said = said.strip_prefix("--join-every 1ms --known 1 ").unwrap_or(said);
+        let options = said.split("--").skip(1).map(|option| option.trim().replacen(' ', "=", 1));
+        let options: Vec<_> = std::iter::once("share=1".to_owned()).chain(options).collect();
+        let start = match scenario.start {
+            Start::Ideal => "",
+            _ => "--join-every 1ms --known 1 ",
+        };
+        let of_group = group(Size::Share(1.0), scenario.config);
+        let of_group = Scenario { start: scenario.start, ..of_group };
+        all.push((of_group, format!("{start}--group {}", options.join(","))));
+    }
+    let mut two = group(Size::Nodes(1), Config::default());
+    two.groups.push(Group { size: Size::Share(0.0), config: Config::default().with_beta(nz8(5)) });
+    all.push((two, "--group nodes=1 --group share=0,beta=5".to_owned()));
+    all
+}
+
 #[test]
 fn every_option_is_written_and_read() {
     let mut said = BTreeSet::new();
+    for (scenario, expected) in one_by_one_of_groups() {
+        assert_eq!(words(&scenario).join(" "), expected);
+        same(&scenario);
+        said.insert("group".to_owned());
+    }
     let records = one_by_one_of_records();
     for (scenario, expected) in one_by_one().into_iter().chain(records).chain(one_by_one_in_the_config()) {
         assert_eq!(words(&scenario).join(" "), expected);
@@ -333,6 +366,15 @@ fn what_makes_no_sense_is_refused_and_the_error_says_why() {
             "the provides or searches",
         ),
         ("--puts 1 --put-quorum 0", "write one, majority, all, or a number"),
+        ("--bandwidth 0", "does not lie between 1 and"),
+        ("--bandwidth 1kb", "no number of bytes"),
+        ("--uplink 18446744073709551615kB", "does not lie between 1 and"),
+        ("--uplink 125kB", ""),
+        ("--group bucket-size=8", "share=SHARE or nodes=NODES"),
+        ("--group share=2", "does not lie between 0 and 1"),
+        ("--group share=0.1,lookups=3", "--lookups"),
+        ("--group share=0.1,grace-period=0s", "the grace period must be at least 10s"),
+        ("--group share=0.1,manual-inserts", "no ideal tables"),
         ("--value-bytes 65537", "does not lie between 0 and 65536"),
         ("--sample-every 1ms --puts 10000 --lookups 0", "more than 1000000 samples"),
         ("--known 2", "--join-every"),
@@ -429,8 +471,9 @@ fn links() -> impl Strategy<Value = Links> {
         (trip(), 0.0..3.0).prop_map(|(median, sigma)| RoundTrip::Lognormal { median, sigma }),
         regions.prop_map(RoundTrip::Regions),
     ];
-    (rtt, 0.0..100.0, share(), any::<[bool; 3]>(), span().prop_map(|span| span.max(MS))).prop_map(
-        |(rtt, jitter, loss, [tcp, lazy, warm], idle_timeout)| Links {
+    let rates = any::<[Option<NonZeroU64>; 2]>();
+    (rtt, 0.0..100.0, share(), any::<[bool; 3]>(), span().prop_map(|span| span.max(MS)), rates).prop_map(
+        |(rtt, jitter, loss, [tcp, lazy, warm], idle_timeout, [bandwidth, uplink])| Links {
             rtt,
             jitter,
             loss,
@@ -438,6 +481,9 @@ fn links() -> impl Strategy<Value = Links> {
             lazy,
             warm,
             idle_timeout,
+            bandwidth,
+            uplink,
+            delay: None,
         },
     )
 }
@@ -564,13 +610,15 @@ fn scenario() -> impl Strategy<Value = Scenario> {
         });
     // Samples often enough, but not more than are allowed.
     let often = long().prop_map(|every| every.max(Duration::from_secs(100)));
+    let size = prop_oneof![share().prop_map(Size::Share), (1..50usize).prop_map(Size::Nodes)];
+    let groups = vec((size, config()).prop_map(|(size, config)| Group { size, config }), 0..3);
     (
-        (1..40usize, any::<u64>(), config(), (links(), span()), start, roles()),
+        (1..40usize, any::<u64>(), config(), (links(), span()), start, (roles(), groups)),
         (option::of(churn), vec((span(), incident()), 0..6), lookups, records(), span(), span()),
         option::of(often),
     )
         .prop_map(|(network, (churn, incidents, lookups, records, settle, lasts), sample_every)| {
-            let (nodes, seed, config, (links, work), start, roles) = network;
+            let (nodes, seed, config, (links, work), start, (roles, groups)) = network;
             Scenario {
                 nodes,
                 seed,
@@ -578,8 +626,11 @@ fn scenario() -> impl Strategy<Value = Scenario> {
                 links,
                 work,
                 start,
+                groups,
                 roles,
+                own_roles: Vec::new(),
                 churn,
+                sessions: None,
                 incidents,
                 lookups,
                 records,

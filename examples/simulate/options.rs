@@ -1,5 +1,6 @@
 //! Options: everything a scenario can say, on a command line. Without any they mean [`Scenario::default`].
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -7,6 +8,8 @@ use libp2p_kademlia::Precision;
 use libp2p_kademlia::sim::{Churn, Links, Lookups, Roles, RoundTrip, Scenario, Start, Transport};
 
 // A test includes this file from elsewhere; with their paths the modules are found from both.
+#[path = "groups.rs"]
+mod groups;
 #[path = "incidents.rs"]
 mod incidents;
 #[path = "loads.rs"]
@@ -19,7 +22,7 @@ mod values;
 use incidents::Incidents;
 use loads::Loads;
 use node::Node;
-use values::{LONGEST, interval, jitter, lookups, nodes, round_trip, share, span};
+use values::{LONGEST, interval, jitter, lookups, nodes, rate, round_trip, share, span};
 pub(crate) use values::{Seeds, seeds};
 
 /// The options of a scenario.
@@ -41,6 +44,12 @@ pub(crate) struct Options {
     loads: Loads,
     #[command(flatten)]
     node: Node,
+    /// A group of nodes with options of their own from among those above; the others are for those in no group. Any number of
+    /// times.
+    ///
+    /// `share=0.3,bucket-size=8,no-ip-diversity`, or `nodes=5,..`: the size, then options without `--`.
+    #[arg(long, value_name = "SIZE,OPTIONS", value_parser = groups::group, help_heading = "Every node")]
+    group: Vec<groups::Written>,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -102,6 +111,12 @@ struct Between {
     /// How long a connection that nobody uses stays open [default: 10s].
     #[arg(long, value_name = "TIME", value_parser = interval)]
     idle_timeout: Option<Duration>,
+    /// How many bytes a second a connection takes each way, as `125kB`; without it any.
+    #[arg(long, value_name = "BYTES", value_parser = rate)]
+    bandwidth: Option<NonZeroU64>,
+    /// How many bytes a second a node sends to all others together, as `1MB`; without it any.
+    #[arg(long, value_name = "BYTES", value_parser = rate)]
+    uplink: Option<NonZeroU64>,
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug)]
@@ -189,8 +204,11 @@ impl Options {
             links: self.links.links(default.links),
             work: network.work.unwrap_or(default.work),
             start,
+            groups: self.group.iter().map(|written| written.group.clone()).collect(),
             roles: self.roles.roles(),
+            own_roles: default.own_roles,
             churn: self.churn.churn(),
+            sessions: default.sessions,
             incidents: self.incidents.0.clone(),
             lookups: self.asked.lookups(default.lookups),
             records: self.loads.records(),
@@ -221,7 +239,7 @@ impl Options {
             let all = times(every, scenario.nodes);
             return if all > LONGEST { Err("joining takes longer than 3650d".to_owned()) } else { Ok(()) };
         }
-        if self.node.inserts_manually() {
+        if self.node.inserts_manually() || self.group.iter().any(|group| group.inserts_manually) {
             return Err("with manual inserts there are no ideal tables; use --join-every".to_owned());
         }
         Ok(())
@@ -244,6 +262,9 @@ impl Between {
             lazy: default.lazy && !self.no_lazy,
             warm: default.warm || self.warm,
             idle_timeout: self.idle_timeout.unwrap_or(default.idle_timeout),
+            bandwidth: self.bandwidth.or(default.bandwidth),
+            uplink: self.uplink.or(default.uplink),
+            delay: default.delay,
         }
     }
 }

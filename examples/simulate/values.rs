@@ -1,7 +1,7 @@
 //! Values of options: how spans of time, shares, round trips and the like are written.
 
 use std::net::IpAddr;
-use std::num::NonZeroU8;
+use std::num::{NonZeroU8, NonZeroU64};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -223,6 +223,19 @@ pub(crate) fn timeout_policy(text: &str) -> Result<TimeoutPolicy, String> {
     let percent = text.strip_prefix('p').and_then(|number| number.parse().ok());
     let percentile = percent.and_then(Percentile::new);
     percentile.map(TimeoutPolicy::Quantile).ok_or_else(|| "write fitted, or p50 to p99".to_owned())
+}
+
+/// Reads how many bytes pass in a second: `125000`, `125kB`, `1MB`, `1GB`.
+pub(crate) fn rate(text: &str) -> Result<NonZeroU64, String> {
+    let units = [("kB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000)];
+    let unit = units.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit)));
+    let (number, unit) = unit.unwrap_or((text, 1));
+    let wrong = |_| format!("`{text}` is no number of bytes; write 125000, 125kB or 1MB");
+    let number: u64 = number.parse().map_err(wrong)?;
+    number
+        .checked_mul(unit)
+        .and_then(NonZeroU64::new)
+        .ok_or_else(|| format!("`{text}` does not lie between 1 and {}", u64::MAX))
 }
 
 /// Reads `one`, `majority`, `all` or a number.

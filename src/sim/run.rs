@@ -148,7 +148,9 @@ impl Scenario {
 
     fn config_timeout(&self) -> Duration {
         // A query that has not ended by then never will, which the check tells.
-        self.config.lookups.query_timeout + Duration::from_secs(1)
+        let configs = self.groups.iter().map(|group| &group.config).chain([&self.config]);
+        let longest = configs.map(|config| config.lookups.query_timeout).max();
+        longest.unwrap_or_default() + Duration::from_secs(1)
     }
 }
 

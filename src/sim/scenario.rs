@@ -1,6 +1,10 @@
 //! Scenarios: what is simulated, as plain data.
 
+use std::sync::Arc;
+
+use super::draw::Draw;
 use super::links::Links;
+use super::roles::Role;
 use crate::config::Config;
 use crate::event::Precision;
 use crate::record::Quorum;
@@ -18,7 +22,7 @@ pub struct Scenario {
     pub nodes: usize,
     /// From which everything random follows.
     pub seed: u64,
-    /// The configuration of every node.
+    /// The configuration of every node that is in none of the groups. Its key hash is that of all.
     pub config: Config,
     /// What lies between the nodes.
     pub links: Links,
@@ -27,10 +31,17 @@ pub struct Scenario {
     pub work: Duration,
     /// How the network comes to be.
     pub start: Start,
+    /// Groups of nodes with a configuration of their own; each node is in one at most. A newcomer that takes the place of
+    /// another is in its group.
+    pub groups: Vec<Group>,
     /// Which nodes do not play along from the beginning.
     pub roles: Roles,
+    /// Shares of nodes with roles that the simulator does not bring.
+    pub own_roles: Vec<(f64, Arc<dyn Role>)>,
     /// Whether nodes come and go all the time.
     pub churn: Option<Churn>,
+    /// How long their sessions last, if not as [`Churn`] says.
+    pub sessions: Option<Draw<Session>>,
     /// What happens to the network, and when.
     pub incidents: Vec<(Duration, Incident)>,
     /// What the nodes are asked to look up.
@@ -59,6 +70,24 @@ pub enum Start {
         /// How many of the first nodes are known to those that come later.
         seeds: usize,
     },
+}
+
+/// A group of nodes with a configuration of their own, chosen at random.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// How many they are, at most those that are in no earlier group.
+    pub size: Size,
+    /// Their configuration, but for its key hash.
+    pub config: Config,
+}
+
+/// The size of a group.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Size {
+    /// A share of all nodes.
+    Share(f64),
+    /// So many.
+    Nodes(usize),
 }
 
 /// The shares of nodes that do not play along from the beginning.
@@ -99,6 +128,15 @@ impl Default for Churn {
     fn default() -> Self {
         Self { mean_session: Duration::from_secs(10_000), new_ids: 0.5, crashes: 0.5 }
     }
+}
+
+/// The session whose length is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Session {
+    /// One that begins.
+    New,
+    /// One that is under way when time begins to count: what is left of it.
+    UnderWay,
 }
 
 /// An incident that a network suffers.
@@ -206,8 +244,11 @@ impl Default for Scenario {
             links: Links::default(),
             work: Duration::ZERO,
             start: Start::Ideal,
+            groups: Vec::new(),
             roles: Roles::default(),
+            own_roles: Vec::new(),
             churn: None,
+            sessions: None,
             incidents: Vec::new(),
             lookups: Lookups::default(),
             records: Records::default(),

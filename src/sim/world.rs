@@ -5,8 +5,11 @@
 mod arrivals;
 mod population;
 
+use std::sync::Arc;
+
 use libp2p_identity::PeerId;
 
+use super::adversaries::BuiltIn;
 use super::checks::{self, Violation};
 use super::event_queue::SimEvent;
 use super::lookups::LookupLog;
@@ -15,6 +18,7 @@ use super::network::{Network, Traffic};
 use super::nodes::Node;
 use super::progress::{Progress, Stage};
 use super::records::{Begun, RecordLog, RecordOutcome, RecordQuery, Said};
+use super::roles::Role;
 use super::scenario::Scenario;
 use super::service::{Service, Task};
 use super::sessions::Sessions;
@@ -53,6 +57,8 @@ pub struct World {
     pub(super) records: RecordLog,
     sessions: Sessions,
     stores: MemoryStoreConfig,
+    /// The role of whoever has no other.
+    honest: Arc<dyn Role>,
     /// How many entries of tables were replaced though their peers could be reached.
     pub(super) displaced: u64,
     /// How many events have happened.
@@ -70,7 +76,8 @@ impl World {
             network: Network::new(scenario, origin),
             lookups: LookupLog::default(),
             records: RecordLog::default(),
-            sessions: Sessions::new(scenario.churn),
+            sessions: Sessions::new(scenario.churn, scenario.sessions.clone()),
+            honest: Arc::new(BuiltIn::Honest),
             stores,
             displaced: 0,
             steps: 0,
@@ -124,7 +131,7 @@ impl World {
 
     /// Returns whether a node plays along, be it a server or a client.
     pub fn is_honest(&self, n: usize) -> bool {
-        self.network.nodes.get(n).is_some_and(|node| node.role.is_honest())
+        self.network.nodes.get(n).is_some_and(|node| node.is_honest)
     }
 
     /// Returns how many connections are open.
@@ -184,7 +191,7 @@ impl World {
     /// Lets a node look up as precisely as is asked for.
     pub fn look_up_as(&mut self, n: usize, key: &[u8], precision: Precision) {
         let target = (self.network.config.key_hash)(key);
-        let count = self.network.config.bucket_size();
+        let count = self.network.config_of(n).bucket_size();
         let begun = self.with_quietly(n, |dht, now| dht.find_n_closest(now, key, count, precision));
         if let Some(id) = begun {
             self.network.note(11, n, 0);

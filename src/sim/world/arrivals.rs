@@ -1,16 +1,18 @@
 //! What arrives at nodes: connections, requests and responses, and what ends them.
 
+use std::sync::Arc;
+
 use super::{SimEvent, World};
 use crate::dht::{ConnectionId, DialFailure, DialId, Input, RequestId, Unreached};
 use crate::error::RequestError;
 use crate::event::Mode;
 use crate::message::{Request, Response};
-use crate::sim::adversaries::false_answer;
 use crate::sim::connections::{pair, warm_number};
 use crate::sim::measure::ratio;
 use crate::sim::network::{DEAD_AFTER, protocol};
 use crate::sim::nodes::Node;
 use crate::sim::progress::{Progress, Stage};
+use crate::sim::roles::{Answer, Around};
 use crate::time::Duration;
 
 impl World {
@@ -194,7 +196,9 @@ impl World {
     ) {
         let network = &mut self.network;
         let is_open = network.connections.get(from, to, link).is_some_and(|c| !c.is_dead);
-        let Some(role) = network.nodes.get(to).filter(|node| node.is_alive()).map(|node| node.role) else {
+        let Some(role) =
+            network.nodes.get(to).filter(|node| node.is_alive()).map(|node| Arc::clone(&node.role))
+        else {
             return;
         };
         if !is_open || network.is_blocked(from, to) {
@@ -204,11 +208,16 @@ impl World {
         self.meet(to, from);
         let network = &mut self.network;
         let inbound = network.begin_answer(link, from, id);
-        if let Some(response) = false_answer(network, to, role, &request) {
-            network.send_response(to, inbound, Some(response));
-        } else if let Some(peer) = network.nodes.get(from).map(|node| node.peer) {
-            let connection = ConnectionId(link);
-            self.input(to, Input::RequestReceived { from: peer, connection, id: inbound, request });
+        match role.answer(&Around::new(network, to, from), &request) {
+            Answer::ByProtocol => {
+                if let Some(peer) = network.nodes.get(from).map(|node| node.peer) {
+                    let connection = ConnectionId(link);
+                    self.input(to, Input::RequestReceived { from: peer, connection, id: inbound, request });
+                }
+            }
+            Answer::Instead(response) => network.send_response(to, inbound, Some(response)),
+            Answer::Refusal => network.send_response(to, inbound, None),
+            Answer::Silence => network.end_answer(inbound),
         }
     }
 
