@@ -239,6 +239,9 @@ fn simulate(line: &CommandLine, mut settings: Vec<Setting>) -> Result<u8, Failur
     };
     // Without, Ctrl-C ends the program as it would any other.
     let _ = ctrlc::set_handler(on_interrupt);
+    if shown.csv.is_some() && shown.csv == shown.json {
+        return Err(Failure("--csv and --json name the same file".to_owned()));
+    }
     // What cannot be written is better known before than after.
     let (csv, json) = (open(shown.csv.as_ref())?, open(shown.json.as_ref())?);
     if let Some(directory) = &shown.plots {
