@@ -249,10 +249,7 @@ fn one_by_one_of_groups() -> Vec<(Scenario, String)> {
         let said = said.strip_prefix("--join-every 1ms --known 1 ").unwrap_or(said);
         let options = said.split("--").skip(1).map(|option| option.trim().replacen(' ', "=", 1));
         let options: Vec<_> = std::iter::once("share=1".to_owned()).chain(options).collect();
-        let start = match scenario.start {
-            Start::Ideal => "",
-            _ => "--join-every 1ms --known 1 ",
-        };
+        let start = if scenario.start == Start::Ideal { "" } else { "--join-every 1ms --known 1 " };
         let of_group = group(Size::Share(1.0), scenario.config);
         let of_group = Scenario { start: scenario.start, ..of_group };
         all.push((of_group, format!("{start}--group {}", options.join(","))));
@@ -358,25 +355,6 @@ fn what_makes_no_sense_is_refused_and_the_error_says_why() {
         ("--every 1d", ""),
         ("--every 4d", "lookups take longer"),
         ("--join-every 4d", "joining takes longer"),
-        ("--gets 1", "use --puts"),
-        ("--searches 1", "use --provides"),
-        ("--puts 1000 --puts-every 4d", "the puts or gets take longer"),
-        (
-            "--provides 1000 --provides-every 3d --searches 1000 --searches-every 1d",
-            "the provides or searches",
-        ),
-        ("--puts 1 --put-quorum 0", "write one, majority, all, or a number"),
-        ("--bandwidth 0", "does not lie between 1 and"),
-        ("--bandwidth 1kb", "no number of bytes"),
-        ("--uplink 18446744073709551615kB", "does not lie between 1 and"),
-        ("--uplink 125kB", ""),
-        ("--group bucket-size=8", "share=SHARE or nodes=NODES"),
-        ("--group share=2", "does not lie between 0 and 1"),
-        ("--group share=0.1,lookups=3", "--lookups"),
-        ("--group share=0.1,grace-period=0s", "the grace period must be at least 10s"),
-        ("--group share=0.1,manual-inserts", "no ideal tables"),
-        ("--value-bytes 65537", "does not lie between 0 and 65536"),
-        ("--sample-every 1ms --puts 10000 --lookups 0", "more than 1000000 samples"),
         ("--known 2", "--join-every"),
         ("--crashes 0.1", "--churn"),
         ("--rtt 2h", "longer than 1h"),
@@ -404,11 +382,43 @@ fn what_makes_no_sense_is_refused_and_the_error_says_why() {
         ("--nodes 200000", ""),
         ("--nodes 200000 --ip-per-bucket 1", ""),
     ] {
-        let words: Vec<_> = line.split_whitespace().collect();
-        match parsed(&words) {
-            Ok(_) => assert_eq!(why, "", "{line}"),
-            Err(error) => assert!(!why.is_empty() && error.contains(why), "{line}: {error}"),
-        }
+        assert_refused(line, why);
+    }
+}
+
+#[test]
+fn loads_rates_and_groups_that_make_no_sense_are_refused() {
+    for (line, why) in [
+        ("--gets 1", "use --puts"),
+        ("--searches 1", "use --provides"),
+        ("--puts 1000 --puts-every 4d", "the puts or gets take longer"),
+        (
+            "--provides 1000 --provides-every 3d --searches 1000 --searches-every 1d",
+            "the provides or searches",
+        ),
+        ("--puts 1 --put-quorum 0", "write one, majority, all, or a number"),
+        ("--bandwidth 0", "does not lie between 1 and"),
+        ("--bandwidth 1kb", "no number of bytes"),
+        ("--uplink 18446744073709551615kB", "does not lie between 1 and"),
+        ("--uplink 125kB", ""),
+        ("--group bucket-size=8", "share=SHARE or nodes=NODES"),
+        ("--group share=2", "does not lie between 0 and 1"),
+        ("--group share=0.1,lookups=3", "--lookups"),
+        ("--group share=0.1,grace-period=0s", "the grace period must be at least 10s"),
+        ("--group share=0.1,manual-inserts", "no ideal tables"),
+        ("--value-bytes 65537", "does not lie between 0 and 65536"),
+        ("--sample-every 1ms --puts 10000 --lookups 0", "more than 1000000 samples"),
+    ] {
+        assert_refused(line, why);
+    }
+}
+
+/// That a command line is refused for some reason, or accepted if there is none.
+fn assert_refused(line: &str, why: &str) {
+    let words: Vec<_> = line.split_whitespace().collect();
+    match parsed(&words) {
+        Ok(_) => assert_eq!(why, "", "{line}"),
+        Err(error) => assert!(!why.is_empty() && error.contains(why), "{line}: {error}"),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The example `simulate` as its user meets it: what it prints, writes and returns.
 
-#![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
 #![expect(clippy::disallowed_methods, reason = "it waits for another process")]
 
 #[path = "../examples/simulate/main.rs"]

@@ -60,7 +60,8 @@ impl Role for BuiltIn {
     }
 
     fn answer(&self, around: &Around<'_>, request: &Request) -> Answer {
-        false_answer(*self, around, request).map_or(Answer::ByProtocol, Answer::Instead)
+        let answer = false_answer(*self, around, request).map(Box::new);
+        answer.map_or(Answer::ByProtocol, Answer::Instead)
     }
 
     fn lateness(&self, rng: &mut Rng) -> Duration {
@@ -210,7 +211,10 @@ mod tests {
             match self.asked.fetch_add(1, Ordering::Relaxed) % 3 {
                 0 => Answer::Silence,
                 1 => Answer::Refusal,
-                _ => Answer::Instead(Response::FindNode { closer_peers: vec![around.nobody(7)] }),
+                _ => {
+                    let closer_peers = vec![around.nobody(7)];
+                    Answer::Instead(Box::new(Response::FindNode { closer_peers }))
+                }
             }
         }
     }

@@ -10,7 +10,9 @@ use crate::time::Duration;
 ///
 /// # Determinism
 /// What it returns must follow from its arguments alone, or no run repeats. The generator follows from the seed of the scenario.
-pub struct Draw<A>(Arc<dyn Fn(A, &mut Rng) -> Duration + Send + Sync>);
+pub struct Draw<A>(Arc<Function<A>>);
+
+type Function<A> = dyn Fn(A, &mut Rng) -> Duration + Send + Sync;
 
 impl<A> Draw<A> {
     /// Makes a draw of a function.

@@ -76,7 +76,7 @@ pub enum Answer {
     /// The node itself answers, which is told of the request.
     ByProtocol,
     /// This, and the node hears nothing of the request.
-    Instead(Response),
+    Instead(Box<Response>),
     /// The stream ends without an answer.
     Refusal,
     /// Nothing comes.

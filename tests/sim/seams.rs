@@ -68,22 +68,20 @@ fn a_group_has_its_own_configuration() {
     let group =
         |size, k| Group { size, config: Config::default().with_bucket_size(NonZeroU8::new(k).unwrap()) };
     let groups = vec![group(Size::Share(0.3), 8), group(Size::Nodes(7), 4), group(Size::Share(0.0), 1)];
-    for scenario in [Scenario { groups, ..small() }] {
-        let mut world = World::new(&scenario);
-        let largest = |world: &World, n: usize| {
-            world.node(n).unwrap().table().buckets().map(|bucket| bucket.entries().len()).max().unwrap()
-        };
-        let sizes: Vec<_> = (0..100).map(|n| largest(&world, n)).collect();
-        let count = |k: usize| sizes.iter().filter(|size| **size == k).count();
-        assert_eq!((count(4), count(8), count(20)), (7, 30, 63), "{sizes:?}");
-        world.check().unwrap();
-        // Each is asked for as many as its own `k`.
-        let asker = sizes.iter().position(|size| *size == 4).unwrap();
-        world.look_up(asker, b"any bytes");
-        assert!(world.run_until_answered(20 * SECOND));
-        let outcome = world.outcomes()[0];
-        assert!(outcome.recall >= 1.0 && outcome.requests < 15, "{outcome:?}");
-    }
+    let mut world = World::new(&Scenario { groups, ..small() });
+    let largest = |world: &World, n: usize| {
+        world.node(n).unwrap().table().buckets().map(|bucket| bucket.entries().len()).max().unwrap()
+    };
+    let sizes: Vec<_> = (0..100).map(|n| largest(&world, n)).collect();
+    let count = |k: usize| sizes.iter().filter(|size| **size == k).count();
+    assert_eq!((count(4), count(8), count(20)), (7, 30, 63), "{sizes:?}");
+    world.check().unwrap();
+    // Each is asked for as many as its own `k`.
+    let asker = sizes.iter().position(|size| *size == 4).unwrap();
+    world.look_up(asker, b"any bytes");
+    assert!(world.run_until_answered(20 * SECOND));
+    let outcome = world.outcomes()[0];
+    assert!(outcome.recall >= 1.0 && outcome.requests < 15, "{outcome:?}");
     let hash = |nodes| {
         let groups = vec![group(Size::Nodes(nodes), 8)];
         run(&Scenario { groups, ..joining() }).hash

@@ -215,7 +215,7 @@ impl World {
                     self.input(to, Input::RequestReceived { from: peer, connection, id: inbound, request });
                 }
             }
-            Answer::Instead(response) => network.send_response(to, inbound, Some(response)),
+            Answer::Instead(response) => network.send_response(to, inbound, Some(*response)),
             Answer::Refusal => network.send_response(to, inbound, None),
             Answer::Silence => network.end_answer(inbound),
         }
