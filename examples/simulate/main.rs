@@ -249,29 +249,32 @@ fn simulate(line: &CommandLine, mut settings: Vec<Setting>) -> Result<u8, Failur
     }
     let violation = run_all(&mut settings).err();
     let interrupted = INTERRUPTED.load(Ordering::Relaxed);
-    if let Some(csv) = csv {
-        csv.write(|to| outcomes::write_csv(&settings, to))?;
-    }
-    if let Some(json) = json {
-        json.write(|to| outcomes::write_json(&settings, interrupted, to))?;
-    }
-    if let Some(directory) = &shown.plots {
-        plots::draw(directory, &settings).map_err(|error| Failure::file(directory, &error))?;
-    }
-    let is_whole = violation.is_none() && !interrupted;
-    let text = text(&settings, shown.stats, is_whole).map_err(|error| Failure(error.to_string()))?;
-    let mut out = io::stdout().lock();
-    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    // Whatever cannot be written, the rest is.
+    let written = [
+        csv.map_or(Ok(()), |csv| csv.write(|to| outcomes::write_csv(&settings, to))),
+        json.map_or(Ok(()), |json| json.write(|to| outcomes::write_json(&settings, interrupted, to))),
+        shown.plots.as_ref().map_or(Ok(()), |directory| {
+            plots::draw(directory, &settings).map_err(|error| Failure::file(directory, &error))
+        }),
+        print(&settings, shown.stats, violation.is_none() && !interrupted),
+    ];
     if let Some(violation) = violation {
         let _ = writeln!(io::stderr(), "{violation}");
         return Ok(VIOLATED);
     }
-    written.map_err(|error| Failure::output(&error))?;
+    written.into_iter().collect::<Result<(), _>>()?;
     if interrupted {
         let _ = writeln!(io::stderr(), "simulate: interrupted; this is what there was until then");
         return Ok(INTERRUPTED_CODE);
     }
     Ok(0)
+}
+
+/// Prints what has run.
+fn print(settings: &[Setting], with_stats: bool, is_whole: bool) -> Result<(), Failure> {
+    let text = text(settings, with_stats, is_whole).map_err(|error| Failure(error.to_string()))?;
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| Failure::output(&error))
 }
 
 /// Is the program: returns its exit code, or ends it where the command line makes no sense.

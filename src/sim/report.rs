@@ -116,8 +116,8 @@ pub struct RecordSummary {
     pub count: usize,
     /// The share that was acknowledged, told to enough, or has found what had been put or announced.
     pub success: f64,
-    /// How long half, nine of ten and ninety-nine of a hundred took until the first record or provider was found, or enough
-    /// had been told, of those where that was; puts have nothing of that kind.
+    /// How long half, nine of ten and ninety-nine of a hundred took until the first record or provider was found, of those where
+    /// one was. A put has nothing of that kind; an announcement ends when enough have been told.
     pub first: [Duration; 3],
     /// How long half, nine of ten and ninety-nine of a hundred took to their ends.
     pub took: [Duration; 3],
@@ -198,7 +198,7 @@ fn records(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
         (RecordQuery::Get, ["gets", "found the value", "first answer", "get", "requests a get"]),
         (
             RecordQuery::Provide,
-            ["announcements", "told enough", "enough told", "all told", "requests each, peers told"],
+            ["announcements", "told enough", "", "enough told", "requests each, peers told by then"],
         ),
         (
             RecordQuery::Search,

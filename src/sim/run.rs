@@ -78,17 +78,15 @@ impl Scenario {
         let mut health = Vec::new();
         let ran = self.act(&mut world, begun.at, &mut health, goes_on).map_err(repeated)?;
         world.check().map_err(repeated)?;
-        let mut report = self.report(&mut world, &begun);
-        // What the nodes say while they are set up is not always sent.
-        super::checks::check_stats(&world.network, &report.traffic, &report.stats).map_err(repeated)?;
         if ran {
             health.push(world.health());
             goes_on(&world, Progress::new(Stage::Running, 1.0));
-        } else {
-            report.stopped = last;
         }
+        let mut report = self.report(&mut world, &begun);
+        // What the nodes say while they are set up is not always sent.
+        super::checks::check_stats(&world.network, &report.traffic, &report.stats).map_err(repeated)?;
+        report.stopped = last.filter(|_| !ran);
         report.health = health;
-        report.hash = world.hash();
         Ok(report)
     }
 

@@ -53,6 +53,11 @@ impl Sessions {
         Duration::from_secs_f64(seconds)
     }
 
+    /// A node that was away is back, so that it does not come once more.
+    pub(super) fn comes_back(&mut self, n: usize) {
+        self.away.retain(|away| *away != n);
+    }
+
     /// A node has left. Returns which comes.
     pub(super) fn next(&mut self, left: usize, churn: Churn, rng: &mut Rng) -> Next {
         if left >= self.seeds {

@@ -21,13 +21,18 @@ fn joining() -> Scenario {
 
 /// Runs a scenario until some progress, and returns all that was shown.
 fn watched(scenario: &Scenario, until: impl Fn(&Progress) -> bool) -> (Report, Vec<Progress>) {
-    let mut seen = Vec::new();
+    let (mut seen, mut shown) = (Vec::new(), 0);
     let report = scenario.run_while(|world, progress| {
         assert!(world.len() <= scenario.nodes);
+        if progress.stage == Stage::Running && progress.done >= 1.0 {
+            shown = world.outcomes().len();
+        }
         seen.push(progress);
         !until(&progress)
     });
-    (report.unwrap(), seen)
+    let report = report.unwrap();
+    assert!(report.stopped.is_some() || shown == report.lookups.len(), "at the end all outcomes are shown");
+    (report, seen)
 }
 
 #[test]
@@ -112,6 +117,20 @@ fn a_node_that_is_gone_or_silent_is_revived() {
     world.resume(7);
     world.run_for(60 * SECOND);
     world.check().unwrap();
+}
+
+#[test]
+fn a_node_that_is_revived_is_away_no_more() {
+    let churn = Some(Churn { mean_session: 60 * SECOND, new_ids: 0.0, ..Churn::default() });
+    let mut world = World::new(&Scenario { churn, nodes: 30, ..joining() });
+    for _ in 0..60 {
+        world.run_for(10 * SECOND);
+        let gone = (0..world.len()).find(|n| world.node(*n).is_none());
+        assert!(gone.is_none_or(|gone| world.revive(gone)));
+        world.check().unwrap();
+    }
+    let counted = world.stats().dials.started;
+    assert_eq!(counted, world.traffic().dials, "nobody who lives has begun anew");
 }
 
 #[test]

@@ -144,7 +144,12 @@ impl World {
                 true
             }
             Life::Gone(..) => {
+                self.sessions.comes_back(n);
                 self.join_as(n);
+                if self.sessions.churn.is_some() {
+                    let time = self.sessions.draw(false, &mut self.network.rng);
+                    self.leaves_in(time, n);
+                }
                 true
             }
         }
