@@ -22,6 +22,9 @@
 //! # Ok::<_, libp2p_kademlia::sim::Violation>(())
 //! ```
 //!
+//! What the simulator does not bring users bring themselves: how a node answers is a [`Role`], how long a message takes or a
+//! session lasts a [`Draw`], and a [`Group`] of nodes has a configuration of its own.
+//!
 //! # Determinism
 //! The same scenario has the same report and the same [`hash`](Report::hash), in every process, every build, and on every
 //! machine: all randomness follows from the seed, and the few functions of real numbers are computed in software.
