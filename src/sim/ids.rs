@@ -141,6 +141,10 @@ fn number_in_v4(ip: Ipv4Addr) -> Option<usize> {
 mod tests {
     use super::*;
     use crate::addrs::{IpGroup, Reach};
+    use crate::sim::scenario::{Scenario, Start};
+    use crate::sim::world::World;
+    use crate::store::MemoryStoreConfig;
+    use crate::time::Duration;
     use std::collections::{BTreeMap, BTreeSet};
 
     fn places(nodes: usize, in_group: usize) -> Places {
@@ -205,6 +209,25 @@ mod tests {
         let last = places(45_057, 2).of(45_056 + V6_GROUPS);
         assert_eq!(last.to_string(), "/ip6/2a00::2/udp/4001/quic-v1");
         assert_eq!(places(45_057, 2).number_of(&last), Some(45_056 + V6_GROUPS));
+    }
+
+    /// As in a large network, but with few nodes: most lie in IPv6 groups, and are dialled there.
+    #[test]
+    fn nodes_in_groups_of_both_kinds_find_each_other() {
+        for start in [Start::Ideal, Start::Join { every: Duration::from_millis(100), seeds: 1 }] {
+            let scenario = Scenario { nodes: 60, start, ..Scenario::default() };
+            let mut world = World::empty(&scenario, MemoryStoreConfig::default());
+            world.network.places = Places { transport: Transport::Quic, first_v6: 10 };
+            assert!(world.set_up(&scenario, &mut |_, _| true));
+            for asker in [3, 50] {
+                world.look_up(asker, b"any bytes");
+            }
+            assert!(world.run_until_answered(Duration::from_secs(20)));
+            for outcome in world.outcomes() {
+                assert!(outcome.recall >= 1.0 && outcome.success, "{outcome:?}");
+            }
+            world.check().unwrap();
+        }
     }
 
     #[test]
