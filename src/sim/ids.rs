@@ -43,8 +43,8 @@ pub(super) fn peer_id(seed: u64, n: usize) -> PeerId {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Places {
     transport: Transport,
-    /// The first number that lies in an IPv6 group.
-    first_v6: usize,
+    /// The first number that lies in an IPv6 group, if any does.
+    first_v6: Option<usize>,
 }
 
 /// How many IPv6 groups there are, of /32 each: those of 2a00::/12, the largest block of one registry.
@@ -58,15 +58,15 @@ impl Places {
     /// limit and are to be ideal.
     pub(super) const fn new(transport: Transport, nodes: usize, in_group: Option<usize>) -> Self {
         let first_v6 = match in_group {
-            Some(in_group) if nodes > GROUPS * in_group => GROUPS * in_group,
-            Some(_) | None => usize::MAX,
+            Some(in_group) if nodes > GROUPS * in_group => Some(GROUPS * in_group),
+            Some(_) | None => None,
         };
         Self { transport, first_v6 }
     }
 
     /// Returns where a node listens. No two of the first 22,528 nodes share an IP group.
     pub(super) fn of(self, n: usize) -> Multiaddr {
-        let Some(beyond) = n.checked_sub(self.first_v6) else {
+        let Some(beyond) = self.first_v6.and_then(|first| n.checked_sub(first)) else {
             return self.in_v4(n);
         };
         let [.., high, low] = (beyond / V6_GROUPS + 1).to_be_bytes();
@@ -111,7 +111,7 @@ impl Places {
             let [first, second, .., last] = ip.segments();
             let group = usize::from(first.checked_sub(V6_FIRST)?) << 16 | usize::from(second);
             let host = usize::from(last).checked_sub(1)?;
-            (group < V6_GROUPS).then(|| (host * V6_GROUPS + group).checked_add(self.first_v6)).flatten()
+            (group < V6_GROUPS).then_some(host * V6_GROUPS + group)?.checked_add(self.first_v6?)
         } else {
             None
         }
@@ -217,7 +217,7 @@ mod tests {
         for start in [Start::Ideal, Start::Join { every: Duration::from_millis(100), seeds: 1 }] {
             let scenario = Scenario { nodes: 60, start, ..Scenario::default() };
             let mut world = World::empty(&scenario, MemoryStoreConfig::default());
-            world.network.places = Places { transport: Transport::Quic, first_v6: 10 };
+            world.network.places = Places { transport: Transport::Quic, first_v6: Some(10) };
             assert!(world.set_up(&scenario, &mut |_, _| true));
             for asker in [3, 50] {
                 world.look_up(asker, b"any bytes");
