@@ -22,6 +22,9 @@
 //! # Ok::<_, libp2p_kademlia::sim::Violation>(())
 //! ```
 //!
+//! What the simulator does not bring users bring themselves: how a node answers is a [`Role`], how long a message takes or a
+//! session lasts a [`Draw`], and a [`Group`] of nodes has a configuration of its own.
+//!
 //! # Determinism
 //! The same scenario has the same report and the same [`hash`](Report::hash), in every process, every build, and on every
 //! machine: all randomness follows from the seed, and the few functions of real numbers are computed in software.
@@ -31,14 +34,17 @@
 //! minutes of processor time, some 27,000 messages a second, and less than a gigabyte, 97 kB a node, queue and links included.
 //!
 //! # What is not simulated
-//! Bandwidth: a message takes as long as its link, however long it is. How long nodes work on what arrives is
+//! By default bandwidth: a message takes as long as its link, however long it is. [`Links::uplink`] and [`Links::bandwidth`]
+//! limit what nodes and connections send; what a node can receive is not limited. How long nodes work on what arrives is
 //! [`Scenario::work`], the same for each message; by default none.
 //! Streams: requests overtake each other where links jitter.
 
 mod adversaries;
+mod bandwidth;
 mod checks;
 mod command;
 mod connections;
+mod draw;
 mod event_queue;
 mod ideal;
 mod ids;
@@ -47,6 +53,7 @@ mod lookups;
 mod measure;
 mod network;
 mod nodes;
+mod progress;
 mod records;
 mod report;
 mod roles;
@@ -55,13 +62,18 @@ mod scenario;
 mod service;
 mod sessions;
 mod trace;
+mod workload;
 mod world;
 
+pub use adversaries::BuiltIn;
 pub use checks::Violation;
+pub use draw::Draw;
 pub use links::{Links, RoundTrip, Transport};
 pub use measure::{Health, LookupOutcome};
 pub use network::Traffic;
-pub use records::{Reached, RecordOutcome};
-pub use report::{Report, Summary};
-pub use scenario::{Churn, Incident, Lookups, Roles, Scenario, Start};
+pub use progress::{Progress, Stage};
+pub use records::{Reached, RecordOutcome, RecordQuery};
+pub use report::{RecordSummary, Report, Summary};
+pub use roles::{Answer, Around, Other, Role};
+pub use scenario::{Churn, Group, Incident, Load, Lookups, Records, Roles, Scenario, Session, Size, Start};
 pub use world::World;

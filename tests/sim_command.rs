@@ -6,13 +6,16 @@
 mod options;
 
 use std::collections::BTreeSet;
-use std::num::{NonZeroU8, NonZeroU16, NonZeroUsize};
+use std::num::{NonZeroU8, NonZeroU16, NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser};
-use libp2p_kademlia::sim::{Churn, Incident, Links, Lookups, Roles, RoundTrip, Scenario, Start, Transport};
+use libp2p_kademlia::sim::{
+    Churn, Group, Incident, Links, Load, Lookups, Records, Roles, RoundTrip, Scenario, Size, Start, Transport,
+};
 use libp2p_kademlia::{
-    BucketInserts, Config, IpDiversity, Joining, KeepAlive, Parallelism, Percentile, Precision, TimeoutPolicy,
+    BucketInserts, Config, IpDiversity, Joining, KeepAlive, Parallelism, Percentile, Precision, Quorum,
+    TimeoutPolicy,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -85,8 +88,8 @@ fn one_by_one() -> Vec<(Scenario, &'static str)> {
         (usual(), ""),
         (Scenario { nodes: 10_000, ..usual() }, "--nodes 10000"),
         (Scenario { seed: u64::MAX, ..usual() }, "--seed 18446744073709551615"),
-        (join(100 * MS, 1), "--join-every 100ms --seeds 1"),
-        (join(Duration::ZERO, 7), "--join-every 0s --seeds 7"),
+        (join(100 * MS, 1), "--join-every 100ms --known 1"),
+        (join(Duration::ZERO, 7), "--join-every 0s --known 7"),
         (Scenario { work: Duration::from_micros(50), ..usual() }, "--work 50us"),
         (Scenario { settle: seconds(5400), ..usual() }, "--settle 90m"),
         (Scenario { lasts: seconds(2 * 86_400), ..usual() }, "--lasts 2d"),
@@ -103,6 +106,8 @@ fn one_by_one() -> Vec<(Scenario, &'static str)> {
         (with_links(Links { lazy: false, ..links() }), "--no-lazy"),
         (with_links(Links { warm: true, ..links() }), "--warm"),
         (with_links(Links { idle_timeout: seconds(90), ..links() }), "--idle-timeout 90s"),
+        (with_links(Links { bandwidth: NonZeroU64::new(1), ..links() }), "--bandwidth 1"),
+        (with_links(Links { uplink: NonZeroU64::new(125_000), ..links() }), "--uplink 125000"),
         (with_roles(Roles { clients: 0.1, ..roles() }), "--clients 0.1"),
         (with_roles(Roles { undialable: 0.2, ..roles() }), "--undialable 0.2"),
         (with_roles(Roles { colluders: 1.0, ..roles() }), "--colluders 1"),
@@ -120,6 +125,35 @@ fn one_by_one() -> Vec<(Scenario, &'static str)> {
         (with_lookups(Lookups { first_at: seconds(3600), ..lookups() }), "--lookups-at 1h"),
         (with_lookups(Lookups { every: 5 * MS, ..lookups() }), "--every 5ms"),
         (with_lookups(Lookups { precision: Precision::Near, ..lookups() }), "--precision near"),
+    ]
+}
+
+/// The same for what is put, got, provided and searched.
+fn one_by_one_of_records() -> Vec<(Scenario, &'static str)> {
+    let (records, some) = (Records::default, Load { count: 7, ..Load::default() });
+    let later = Load { first_at: Some(Duration::ZERO), every: 5 * MS, ..some };
+    let with = |records| Scenario { records, ..Scenario::default() };
+    let quorum = |put_quorum, get_quorum| with(Records { put_quorum, get_quorum, ..records() });
+    vec![
+        (with(Records { puts: some, ..records() }), "--puts 7"),
+        (with(Records { puts: later, ..records() }), "--puts 7 --puts-at 0s --puts-every 5ms"),
+        (with(Records { puts: some, gets: some, ..records() }), "--puts 7 --gets 7"),
+        (
+            with(Records { puts: some, gets: later, ..records() }),
+            "--puts 7 --gets 7 --gets-at 0s --gets-every 5ms",
+        ),
+        (
+            with(Records { provides: later, ..records() }),
+            "--provides 7 --provides-at 0s --provides-every 5ms",
+        ),
+        (
+            with(Records { provides: some, searches: later, ..records() }),
+            "--provides 7 --searches 7 --searches-at 0s --searches-every 5ms",
+        ),
+        (quorum(Quorum::One, None), "--put-quorum one"),
+        (quorum(Quorum::All, Some(Quorum::Majority)), "--put-quorum all --get-quorum majority"),
+        (quorum(Quorum::N(nz(3)), Some(Quorum::N(nz(1)))), "--put-quorum 3 --get-quorum 1"),
+        (with(Records { value_bytes: 0, ..records() }), "--value-bytes 0"),
     ]
 }
 
@@ -161,7 +195,7 @@ fn one_by_one_in_the_config() -> Vec<(Scenario, &'static str)> {
                 start: Start::Join { every: MS, seeds: 1 },
                 ..with_config(|config| config.with_bucket_inserts(BucketInserts::Manual))
             },
-            "--join-every 1ms --seeds 1 --manual-inserts",
+            "--join-every 1ms --known 1 --manual-inserts",
         ),
         (with_config(|config| config.with_ip_diversity(None)), "--no-ip-diversity"),
         (with_config(|config| config.with_ip_diversity(loose)), "--ip-per-bucket 20 --ip-per-table 1000"),
@@ -203,10 +237,39 @@ fn one_by_one_in_the_config() -> Vec<(Scenario, &'static str)> {
     ]
 }
 
+/// Groups, whose options are those of a node.
+fn one_by_one_of_groups() -> Vec<(Scenario, String)> {
+    let group = |size, config| Scenario { groups: vec![Group { size, config }], ..Scenario::default() };
+    let mut all = vec![
+        (group(Size::Share(0.25), Config::default()), "--group share=0.25".to_owned()),
+        (group(Size::Nodes(7), Config::default()), "--group nodes=7".to_owned()),
+    ];
+    // Whatever can be said of all nodes can be said of a group.
+    for (scenario, said) in one_by_one_in_the_config() {
+        let said = said.strip_prefix("--join-every 1ms --known 1 ").unwrap_or(said);
+        let options = said.split("--").skip(1).map(|option| option.trim().replacen(' ', "=", 1));
+        let options: Vec<_> = std::iter::once("share=1".to_owned()).chain(options).collect();
+        let start = if scenario.start == Start::Ideal { "" } else { "--join-every 1ms --known 1 " };
+        let of_group = group(Size::Share(1.0), scenario.config);
+        let of_group = Scenario { start: scenario.start, ..of_group };
+        all.push((of_group, format!("{start}--group {}", options.join(","))));
+    }
+    let mut two = group(Size::Nodes(1), Config::default());
+    two.groups.push(Group { size: Size::Share(0.0), config: Config::default().with_beta(nz8(5)) });
+    all.push((two, "--group nodes=1 --group share=0,beta=5".to_owned()));
+    all
+}
+
 #[test]
 fn every_option_is_written_and_read() {
     let mut said = BTreeSet::new();
-    for (scenario, expected) in one_by_one().into_iter().chain(one_by_one_in_the_config()) {
+    for (scenario, expected) in one_by_one_of_groups() {
+        assert_eq!(words(&scenario).join(" "), expected);
+        same(&scenario);
+        said.insert("group".to_owned());
+    }
+    let records = one_by_one_of_records();
+    for (scenario, expected) in one_by_one().into_iter().chain(records).chain(one_by_one_in_the_config()) {
         assert_eq!(words(&scenario).join(" "), expected);
         same(&scenario);
         said.extend(
@@ -235,7 +298,7 @@ fn without_options_it_is_the_default_and_the_help_says_which() {
         let mut words = vec![option.as_str(), default.split(']').next().unwrap()];
         // Some are about another option.
         let (with, expected) = match words[0] {
-            "--seeds" => (vec!["--join-every", "1ms"], "--join-every 1ms --seeds 1"),
+            "--known" => (vec!["--join-every", "1ms"], "--join-every 1ms --known 1"),
             "--new-ids" | "--crashes" => (vec!["--churn", "1ms"], "--churn 1ms"),
             _ => (Vec::new(), ""),
         };
@@ -250,8 +313,8 @@ fn without_options_it_is_the_default_and_the_help_says_which() {
 fn the_last_one_counts_and_incidents_add_up() {
     for (line, expected) in [
         ("--nodes 5 --nodes 6", "--nodes 6"),
-        ("--join-every 1s --seeds 2 --ideal", ""),
-        ("--ideal --join-every 1s --seeds 2", "--join-every 1s --seeds 2"),
+        ("--join-every 1s --known 2 --ideal", ""),
+        ("--ideal --join-every 1s --known 2", "--join-every 1s --known 2"),
         ("--no-ip-diversity --ip-per-bucket 5", "--ip-per-bucket 5"),
         ("--ip-exempt 10.0.0.0/8 --ip-per-bucket 5 --no-ip-diversity", "--no-ip-diversity"),
         ("--silent 0.1 --warm --silent 0.2@1500ms --warm", "--warm --silent 0.1 --silent 0.2@1500ms"),
@@ -292,7 +355,7 @@ fn what_makes_no_sense_is_refused_and_the_error_says_why() {
         ("--every 1d", ""),
         ("--every 4d", "lookups take longer"),
         ("--join-every 4d", "joining takes longer"),
-        ("--seeds 2", "--join-every"),
+        ("--known 2", "--join-every"),
         ("--crashes 0.1", "--churn"),
         ("--rtt 2h", "longer than 1h"),
         ("--rtt lognormal:100ms", "lognormal:MEDIAN:SIGMA"),
@@ -316,15 +379,67 @@ fn what_makes_no_sense_is_refused_and_the_error_says_why() {
         ("--ip-exempt 10.0.0.0/33", "does not lie between 0 and 32"),
         ("--keep-alive all", "closest, table, nobody"),
         ("--manual-inserts", "no ideal tables"),
-        ("--nodes 50000", "share an IP group"),
-        ("--nodes 50000 --no-ip-diversity", ""),
-        ("--nodes 50000 --ip-per-bucket 3", ""),
+        ("--nodes 200000", ""),
+        ("--nodes 200000 --ip-per-bucket 1", ""),
     ] {
-        let words: Vec<_> = line.split_whitespace().collect();
-        match parsed(&words) {
-            Ok(_) => assert_eq!(why, "", "{line}"),
-            Err(error) => assert!(!why.is_empty() && error.contains(why), "{line}: {error}"),
-        }
+        assert_refused(line, why);
+    }
+}
+
+#[test]
+fn loads_rates_and_groups_that_make_no_sense_are_refused() {
+    for (line, why) in [
+        ("--gets 1", "use --puts"),
+        ("--searches 1", "use --provides"),
+        ("--puts 1000 --puts-every 4d", "the puts or gets take longer"),
+        (
+            "--provides 1000 --provides-every 3d --searches 1000 --searches-every 1d",
+            "the provides or searches",
+        ),
+        ("--puts 1 --put-quorum 0", "write one, majority, all, or a number"),
+        ("--bandwidth 0", "does not lie between 1 and"),
+        ("--bandwidth 1kb", "no number of bytes"),
+        ("--uplink 18446744073709551615kB", "does not lie between 1 and"),
+        ("--uplink 125kB", ""),
+        ("--group bucket-size=8", "share=SHARE or nodes=NODES"),
+        ("--group share=2", "does not lie between 0 and 1"),
+        ("--group share=0.1,lookups=3", "--lookups"),
+        ("--group share=0.1,grace-period=0s", "the grace period must be at least 10s"),
+        ("--group share=0.1,manual-inserts", "no ideal tables"),
+        ("--value-bytes 65537", "does not lie between 0 and 65536"),
+        ("--sample-every 1ms --puts 10000 --lookups 0", "more than 1000000 samples"),
+    ] {
+        assert_refused(line, why);
+    }
+}
+
+/// That a command line is refused for some reason, or accepted if there is none.
+fn assert_refused(line: &str, why: &str) {
+    let words: Vec<_> = line.split_whitespace().collect();
+    match parsed(&words) {
+        Ok(_) => assert_eq!(why, "", "{line}"),
+        Err(error) => assert!(!why.is_empty() && error.contains(why), "{line}: {error}"),
+    }
+}
+
+#[test]
+fn seeds_are_a_range_or_a_list() {
+    for (text, expected) in [
+        ("1..20", (1..=20).collect::<Vec<_>>()),
+        ("7..7", vec![7]),
+        ("3,5,18446744073709551615", vec![3, 5, u64::MAX]),
+        ("9", vec![9]),
+    ] {
+        assert_eq!(options::seeds(text), Ok(options::Seeds(expected)));
+    }
+    for (text, why) in [
+        ("20..1", "20 is more than 1"),
+        ("1..10001", "more than 10000"),
+        ("3,5,3", "3 is there twice"),
+        ("1..", "`` is not a whole number"),
+        ("a", "`a` is not a whole number"),
+    ] {
+        assert!(options::seeds(text).unwrap_err().contains(why), "{text}");
     }
 }
 
@@ -366,8 +481,9 @@ fn links() -> impl Strategy<Value = Links> {
         (trip(), 0.0..3.0).prop_map(|(median, sigma)| RoundTrip::Lognormal { median, sigma }),
         regions.prop_map(RoundTrip::Regions),
     ];
-    (rtt, 0.0..100.0, share(), any::<[bool; 3]>(), span().prop_map(|span| span.max(MS))).prop_map(
-        |(rtt, jitter, loss, [tcp, lazy, warm], idle_timeout)| Links {
+    let rates = any::<[Option<NonZeroU64>; 2]>();
+    (rtt, 0.0..100.0, share(), any::<[bool; 3]>(), span().prop_map(|span| span.max(MS)), rates).prop_map(
+        |(rtt, jitter, loss, [tcp, lazy, warm], idle_timeout, [bandwidth, uplink])| Links {
             rtt,
             jitter,
             loss,
@@ -375,6 +491,9 @@ fn links() -> impl Strategy<Value = Links> {
             lazy,
             warm,
             idle_timeout,
+            bandwidth,
+            uplink,
+            delay: None,
         },
     )
 }
@@ -453,6 +572,37 @@ fn config() -> impl Strategy<Value = Config> {
     )
 }
 
+fn load() -> impl Strategy<Value = Load> {
+    (1..40usize, option::of(span()), trip()).prop_map(|(count, first_at, every)| Load {
+        count,
+        first_at,
+        every,
+    })
+}
+
+fn quorum() -> impl Strategy<Value = Quorum> {
+    prop_oneof![
+        Just(Quorum::One),
+        Just(Quorum::Majority),
+        Just(Quorum::All),
+        any::<NonZeroUsize>().prop_map(Quorum::N)
+    ]
+}
+
+fn records() -> impl Strategy<Value = Records> {
+    ([load(), load(), load(), load()], quorum(), option::of(quorum()), 0..=65_536usize).prop_map(
+        |([puts, gets, provides, searches], put_quorum, get_quorum, value_bytes)| Records {
+            puts,
+            gets,
+            provides,
+            searches,
+            put_quorum,
+            get_quorum,
+            value_bytes,
+        },
+    )
+}
+
 fn scenario() -> impl Strategy<Value = Scenario> {
     let long = || span().prop_map(|span| span.max(MS));
     let start = prop_oneof![
@@ -470,12 +620,15 @@ fn scenario() -> impl Strategy<Value = Scenario> {
         });
     // Samples often enough, but not more than are allowed.
     let often = long().prop_map(|every| every.max(Duration::from_secs(100)));
+    let size = prop_oneof![share().prop_map(Size::Share), (1..50usize).prop_map(Size::Nodes)];
+    let groups = vec((size, config()).prop_map(|(size, config)| Group { size, config }), 0..3);
     (
-        (1..40usize, any::<u64>(), config(), (links(), span()), start, roles()),
-        (option::of(churn), vec((span(), incident()), 0..6), lookups, span(), span(), option::of(often)),
+        (1..40usize, any::<u64>(), config(), (links(), span()), start, (roles(), groups)),
+        (option::of(churn), vec((span(), incident()), 0..6), lookups, records(), span(), span()),
+        option::of(often),
     )
-        .prop_map(|(network, (churn, incidents, lookups, settle, lasts, sample_every))| {
-            let (nodes, seed, config, (links, work), start, roles) = network;
+        .prop_map(|(network, (churn, incidents, lookups, records, settle, lasts), sample_every)| {
+            let (nodes, seed, config, (links, work), start, (roles, groups)) = network;
             Scenario {
                 nodes,
                 seed,
@@ -483,10 +636,14 @@ fn scenario() -> impl Strategy<Value = Scenario> {
                 links,
                 work,
                 start,
+                groups,
                 roles,
+                own_roles: Vec::new(),
                 churn,
+                sessions: None,
                 incidents,
                 lookups,
+                records,
                 settle,
                 lasts,
                 sample_every,

@@ -144,7 +144,7 @@ impl Node {
     }
 
     /// Returns the limits per IP group, unless there are none.
-    pub(crate) fn diversity(&self) -> Option<IpDiversity> {
+    fn diversity(&self) -> Option<IpDiversity> {
         let default = IpDiversity::default();
         (!self.no_ip_diversity).then(|| IpDiversity {
             per_bucket: self.ip_per_bucket.unwrap_or(default.per_bucket),

@@ -1,5 +1,6 @@
 //! Options: everything a scenario can say, on a command line. Without any they mean [`Scenario::default`].
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -7,16 +8,22 @@ use libp2p_kademlia::Precision;
 use libp2p_kademlia::sim::{Churn, Links, Lookups, Roles, RoundTrip, Scenario, Start, Transport};
 
 // A test includes this file from elsewhere; with their paths the modules are found from both.
+#[path = "groups.rs"]
+mod groups;
 #[path = "incidents.rs"]
 mod incidents;
+#[path = "loads.rs"]
+mod loads;
 #[path = "node.rs"]
 mod node;
 #[path = "values.rs"]
 mod values;
 
 use incidents::Incidents;
+use loads::Loads;
 use node::Node;
-use values::{LONGEST, interval, jitter, lookups, nodes, round_trip, share, span};
+use values::{LONGEST, interval, jitter, lookups, nodes, rate, round_trip, share, span};
+pub(crate) use values::{Seeds, seeds};
 
 /// The options of a scenario.
 #[derive(Args, Clone, Debug)]
@@ -34,7 +41,15 @@ pub(crate) struct Options {
     #[command(flatten)]
     asked: Asked,
     #[command(flatten)]
+    loads: Loads,
+    #[command(flatten)]
     node: Node,
+    /// A group of nodes with options of their own from among those above; the others are for those in no group. Any number of
+    /// times.
+    ///
+    /// `share=0.3,bucket-size=8,no-ip-diversity`, or `nodes=5,..`: the size, then options without `--`.
+    #[arg(long, value_name = "SIZE,OPTIONS", value_parser = groups::group, help_heading = "Every node")]
+    group: Vec<groups::Written>,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -47,14 +62,14 @@ struct Network {
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
     /// Begin with ideal tables; that is the default.
-    #[arg(long, overrides_with_all = ["join_every", "seeds"])]
+    #[arg(long, overrides_with_all = ["join_every", "known"])]
     ideal: bool,
     /// Begin with nothing: the nodes join one after another, so much later each.
     #[arg(long, value_name = "TIME", value_parser = span)]
     join_every: Option<Duration>,
     /// How many of the first nodes are known to those that join [default: 1].
     #[arg(long, value_name = "NODES", requires = "join_every")]
-    seeds: Option<usize>,
+    known: Option<usize>,
     /// How long a node works on each message that arrives, one after another, as `50us` [default: 0s].
     #[arg(long, value_name = "TIME", value_parser = span)]
     work: Option<Duration>,
@@ -96,6 +111,12 @@ struct Between {
     /// How long a connection that nobody uses stays open [default: 10s].
     #[arg(long, value_name = "TIME", value_parser = interval)]
     idle_timeout: Option<Duration>,
+    /// How many bytes a second a connection takes each way, as `125kB`; without it any.
+    #[arg(long, value_name = "BYTES", value_parser = rate)]
+    bandwidth: Option<NonZeroU64>,
+    /// How many bytes a second a node sends to all others together, as `1MB`; without it any.
+    #[arg(long, value_name = "BYTES", value_parser = rate)]
+    uplink: Option<NonZeroU64>,
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug)]
@@ -173,7 +194,7 @@ impl Options {
         let default = Scenario::default();
         let network = &self.network;
         let start = match network.join_every {
-            Some(every) => Start::Join { every, seeds: network.seeds.unwrap_or(1) },
+            Some(every) => Start::Join { every, seeds: network.known.unwrap_or(1) },
             None => default.start,
         };
         let scenario = Scenario {
@@ -183,10 +204,14 @@ impl Options {
             links: self.links.links(default.links),
             work: network.work.unwrap_or(default.work),
             start,
+            groups: self.group.iter().map(|written| written.group.clone()).collect(),
             roles: self.roles.roles(),
+            own_roles: default.own_roles,
             churn: self.churn.churn(),
+            sessions: default.sessions,
             incidents: self.incidents.0.clone(),
             lookups: self.asked.lookups(default.lookups),
+            records: self.loads.records(),
             settle: network.settle.unwrap_or(default.settle),
             lasts: network.lasts.unwrap_or(default.lasts),
             sample_every: network.sample_every.or(default.sample_every),
@@ -205,6 +230,7 @@ impl Options {
         if end > LONGEST {
             return Err("the lookups take longer than 3650d".to_owned());
         }
+        let end = end.max(loads::end(&scenario.records)?);
         let end = scenario.incidents.iter().map(|(at, _)| *at).fold(end.max(scenario.lasts), Duration::max);
         if scenario.sample_every.is_some_and(|every| end > times(every, MOST_SAMPLES)) {
             return Err(format!("there are more than {MOST_SAMPLES} samples; take them less often"));
@@ -213,18 +239,8 @@ impl Options {
             let all = times(every, scenario.nodes);
             return if all > LONGEST { Err("joining takes longer than 3650d".to_owned()) } else { Ok(()) };
         }
-        if self.node.inserts_manually() {
+        if self.node.inserts_manually() || self.group.iter().any(|group| group.inserts_manually) {
             return Err("with manual inserts there are no ideal tables; use --join-every".to_owned());
-        }
-        let Some(limits) = self.node.diversity() else {
-            return Ok(());
-        };
-        let in_group = u16::from(limits.per_bucket.get()).min(limits.per_table.get());
-        if scenario.nodes > IP_GROUPS * usize::from(in_group) {
-            return Err(format!(
-                "more than {in_group} nodes share an IP group, so that there are no ideal tables; \
-                use --no-ip-diversity, --ip-per-bucket and --ip-per-table, or --join-every"
-            ));
         }
         Ok(())
     }
@@ -232,9 +248,6 @@ impl Options {
 
 /// Samples are kept until the end.
 const MOST_SAMPLES: usize = 1_000_000;
-
-/// How many IP groups the addresses of the simulator lie in.
-const IP_GROUPS: usize = 22_528;
 
 impl Between {
     fn links(&self, default: Links) -> Links {
@@ -249,6 +262,9 @@ impl Between {
             lazy: default.lazy && !self.no_lazy,
             warm: default.warm || self.warm,
             idle_timeout: self.idle_timeout.unwrap_or(default.idle_timeout),
+            bandwidth: self.bandwidth.or(default.bandwidth),
+            uplink: self.uplink.or(default.uplink),
+            delay: default.delay,
         }
     }
 }

@@ -5,13 +5,13 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
-use libp2p_kademlia::sim::Health;
+use libp2p_kademlia::sim::{Health, LookupOutcome};
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint};
 use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 
-use super::Run;
+use super::setting::Setting;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -32,15 +32,36 @@ const COLOURS: [RGBColor; 6] = [
     RGBColor(60, 60, 60),
 ];
 
+/// The files that may be drawn.
+pub(crate) const NAMES: [&str; 3] = ["latency.svg", "hops.svg", "health.svg"];
+
+/// A line of a picture.
+struct Run<'a> {
+    label: &'a str,
+    /// Those of all seeds.
+    lookups: Vec<&'a LookupOutcome>,
+    /// That of the first seed, and how long its network took to come to be.
+    health: &'a [Health],
+    setup_took: Duration,
+}
+
 /// Draws what there is to draw: `latency.svg` and `hops.svg` if anything was looked up, `health.svg` if it was sampled.
-pub(crate) fn draw(directory: &Path, runs: &[Run]) -> Result<()> {
-    if runs.iter().any(|run| !run.report.lookups.is_empty()) {
-        latency(&directory.join("latency.svg"), runs)?;
-        hops(&directory.join("hops.svg"), runs)?;
+pub(crate) fn draw(directory: &Path, settings: &[Setting]) -> Result<()> {
+    let lines = settings.iter().filter_map(|setting| {
+        let first = &setting.runs.first()?.report;
+        let lookups = setting.runs.iter().flat_map(|run| &run.report.lookups).collect();
+        let (label, health, setup_took) = (&setting.label, &first.health, first.setup_took);
+        Some(Run { label, lookups, health, setup_took })
+    });
+    let runs: Vec<_> = lines.collect();
+    let [latencies, hops_of_lookups, health_of_tables] = NAMES.map(|name| directory.join(name));
+    if runs.iter().any(|run| !run.lookups.is_empty()) {
+        latency(&latencies, &runs)?;
+        hops(&hops_of_lookups, &runs)?;
     }
     // The last look is taken at the end, sampled or not.
-    if runs.iter().any(|run| run.report.health.len() > 1) {
-        health(&directory.join("health.svg"), runs)?;
+    if runs.iter().any(|run| run.health.len() > 1) {
+        health(&health_of_tables, &runs)?;
     }
     Ok(())
 }
@@ -151,7 +172,7 @@ fn millis(time: Duration) -> f64 {
 }
 
 /// The share of lookups that have ended, over time. Time is drawn by its logarithm, so that the tail is seen too.
-fn latency(path: &Path, runs: &[Run]) -> Result<()> {
+fn latency(path: &Path, runs: &[Run<'_>]) -> Result<()> {
     let lines: Vec<_> = runs.iter().map(distribution).collect();
     let ends = || lines.iter().flatten().map(|(time, _)| *time);
     let (first, last) = (ends().fold(f64::MAX, f64::min), ends().fold(f64::MIN, f64::max));
@@ -166,15 +187,15 @@ fn latency(path: &Path, runs: &[Run]) -> Result<()> {
     for ((run, line), colour) in runs.iter().zip(lines).zip(COLOURS.iter().cycle()) {
         chart
             .draw_series(LineSeries::new(line, colour.stroke_width(LINE)))?
-            .label(&run.label)
+            .label(run.label)
             .legend(|at| PathElement::new([at, (at.0 + 20, at.1)], colour.stroke_width(LINE)));
     }
     finish(&area, chart, SeriesLabelPosition::LowerRight)
 }
 
 /// The logarithms of times within which shares of the lookups have ended, in percent; some hundred points.
-fn distribution(run: &Run) -> Vec<(f64, f64)> {
-    let mut times: Vec<_> = run.report.lookups.iter().map(|lookup| lookup.took).collect();
+fn distribution(run: &Run<'_>) -> Vec<(f64, f64)> {
+    let mut times: Vec<_> = run.lookups.iter().map(|lookup| lookup.took).collect();
     times.sort_unstable();
     // Half percents, and near the end tenths of a percent.
     let shares = (0..=1000usize).filter(|share| share % 5 == 0 || *share > 980);
@@ -213,7 +234,7 @@ fn written_millis(millis: f64) -> String {
 }
 
 /// How many lookups took how many hops.
-fn hops(path: &Path, runs: &[Run]) -> Result<()> {
+fn hops(path: &Path, runs: &[Run<'_>]) -> Result<()> {
     let counts: Vec<_> = runs.iter().map(shares_by_hops).collect();
     let most = counts.iter().map(Vec::len).max().unwrap_or_default();
     let least = counts.iter().filter_map(|shares| shares.iter().position(|share| *share > 0.0)).min();
@@ -236,7 +257,7 @@ fn hops(path: &Path, runs: &[Run]) -> Result<()> {
         };
         chart
             .draw_series(counts.into_iter().enumerate().filter(|(_, share)| *share > 0.0).map(bar))?
-            .label(&run.label)
+            .label(run.label)
             .legend(|(x, y)| Rectangle::new([(x, y - 6), (x + 20, y + 6)], colour.filled()));
     }
     finish(&area, chart, SeriesLabelPosition::UpperRight)
@@ -248,8 +269,8 @@ fn coordinate(number: usize) -> f64 {
 }
 
 /// The share of the lookups that took no hop, one, two and so on, in percent.
-fn shares_by_hops(run: &Run) -> Vec<f64> {
-    let lookups = &run.report.lookups;
+fn shares_by_hops(run: &Run<'_>) -> Vec<f64> {
+    let lookups = &run.lookups;
     let mut shares = Vec::new();
     for lookup in lookups {
         // A lookup has no more hops than requests, of which there are not many.
@@ -263,9 +284,9 @@ fn shares_by_hops(run: &Run) -> Vec<f64> {
 }
 
 /// How good the tables were over time.
-fn health(path: &Path, runs: &[Run]) -> Result<()> {
-    let since = |run: &Run, health: &Health| health.at.saturating_sub(run.report.setup_took).as_secs_f64();
-    let end = runs.iter().flat_map(|run| run.report.health.iter().map(move |health| since(run, health)));
+fn health(path: &Path, runs: &[Run<'_>]) -> Result<()> {
+    let since = |run: &Run<'_>, health: &Health| health.at.saturating_sub(run.setup_took).as_secs_f64();
+    let end = runs.iter().flat_map(|run| run.health.iter().map(move |health| since(run, health)));
     let end = end.fold(1.0, f64::max);
     let (name, unit, step) = time_unit(end);
     let axis = Axis {
@@ -280,12 +301,12 @@ fn health(path: &Path, runs: &[Run]) -> Result<()> {
     for (run, colour) in runs.iter().zip(COLOURS.iter().cycle()) {
         let style = colour.stroke_width(LINE);
         let line = |show: fn(&Health) -> f64| {
-            let line = run.report.health.iter().map(|health| (since(run, health) / unit, show(health)));
+            let line = run.health.iter().map(|health| (since(run, health) / unit, show(health)));
             line.collect::<Vec<_>>()
         };
         let series = chart.draw_series(LineSeries::new(line(|health| 100.0 * health.near), style))?;
         if runs.len() > 1 {
-            series.label(&run.label).legend(move |at| PathElement::new([at, (at.0 + 20, at.1)], style));
+            series.label(run.label).legend(move |at| PathElement::new([at, (at.0 + 20, at.1)], style));
         }
         chart.draw_series(DashedLineSeries::new(line(|health| 100.0 * health.stale), 6, 4, style))?;
     }

@@ -1,61 +1,88 @@
-//! A table of several runs, side by side.
+//! A table of several settings, side by side: each in a column, of several seeds the mean and its interval.
 
 use std::fmt;
 
-use libp2p_kademlia::sim::{Report, Summary};
+use super::figures::{FIGURES, Figure, STALE, Sums, mean};
+use super::setting::Setting;
 
-use super::Run;
+/// What each setting came to.
+pub(crate) struct Table<'a>(pub(crate) &'a [Setting]);
 
-/// What each run came to, in a column of its own.
-pub(crate) struct Table<'a>(pub(crate) &'a [Run]);
+/// A column: a setting of which some run was not stopped.
+struct Column<'a> {
+    label: &'a str,
+    width: usize,
+    is_ideal: bool,
+    runs: Vec<Sums<'a>>,
+}
 
-/// A row: its name, and what it shows of a run and the sum of its lookups.
-type Row = (&'static str, fn(&Report, &Summary) -> String);
+impl<'a> Column<'a> {
+    fn of(setting: &'a Setting, least: usize) -> Option<Self> {
+        let is_ideal = setting.whole().next()?.report.ideal;
+        let width = setting.label.chars().count().max(least) + 2;
+        let runs = setting.whole().map(|run| Sums::of(&run.report)).collect();
+        Some(Self { label: &setting.label, width, is_ideal, runs })
+    }
 
-const ROWS: [Row; 19] = [
-    ("nodes", |report, _| report.nodes.to_string()),
-    ("alive at the end", |report, _| report.alive.to_string()),
-    ("requests a node to join", |report, _| format!("{:.1}", report.setup_requests_per_node())),
-    ("lookups", |_, all| all.count.to_string()),
-    ("latency p50, ms", |_, all| format!("{:.0}", all.p50.as_secs_f64() * 1e3)),
-    ("latency p90, ms", |_, all| format!("{:.0}", all.p90.as_secs_f64() * 1e3)),
-    ("latency p99, ms", |_, all| format!("{:.0}", all.p99.as_secs_f64() * 1e3)),
-    ("requests a lookup", |_, all| format!("{:.2}", all.requests)),
-    ("hops a lookup", |_, all| format!("{:.2}", all.hops)),
-    ("dials a lookup", |_, all| format!("{:.2}", all.dials)),
-    ("bytes a lookup", |report, _| format!("{:.0}", report.bytes_per_lookup())),
-    ("recall of the true closest", |_, all| format!("{:.4}", all.recall)),
-    ("the same, the silent counted in", |_, all| format!("{:.4}", all.of_closest)),
-    ("ended without an error", |_, all| format!("{:.4}", all.success)),
-    ("reached an honest one of the closest", |_, all| format!("{:.4}", all.honest)),
-    ("requests a node and hour", |report, _| format!("{:.0}", report.requests_per_node_and_hour())),
-    ("know all but 2 of their nearest", |report, _| {
-        report.health.last().map_or_else(String::new, |health| format!("{:.4}", health.near))
-    }),
-    ("stale entries", |report, _| {
-        report.health.last().map_or_else(String::new, |health| format!("{:.4}", health.stale))
-    }),
-    ("peers in a table", |report, _| {
-        report.health.last().map_or_else(String::new, |health| format!("{:.1}", health.entries))
-    }),
-];
+    fn cell(&self, figure: &Figure) -> Option<String> {
+        let numbers: Vec<_> = self.runs.iter().filter_map(|run| figure.of(run)).collect();
+        cell(&numbers, figure.digits)
+    }
+}
 
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = |run: &Run| run.label.chars().count().max(10) + 2;
-        let summaries: Vec<_> = self.0.iter().map(|run| run.report.summary()).collect();
-        write!(f, "{:<38}", "")?;
-        for run in self.0 {
-            write!(f, "{:>width$}", run.label, width = width(run))?;
-        }
-        writeln!(f)?;
-        for (name, show) in ROWS {
+        let several = self.0.iter().any(|setting| setting.whole().count() > 1);
+        // The second is as wide as a mean and its interval.
+        let least = if several { 18 } else { 10 };
+        let columns: Vec<_> = self.0.iter().filter_map(|setting| Column::of(setting, least)).collect();
+        let line = |f: &mut fmt::Formatter<'_>, name: &str, cell: &dyn Fn(&Column<'_>) -> String| {
             write!(f, "{name:<38}")?;
-            for (run, summary) in self.0.iter().zip(&summaries) {
-                write!(f, "{:>width$}", show(&run.report, summary), width = width(run))?;
+            columns
+                .iter()
+                .try_for_each(|column| write!(f, "{:>width$}", cell(column), width = column.width))?;
+            writeln!(f)
+        };
+        line(f, "", &|column| column.label.to_owned())?;
+        if several {
+            line(f, "seeds", &|column| column.runs.len().to_string())?;
+        }
+        for figure in FIGURES {
+            if columns.iter().any(|column| column.cell(figure).is_some()) {
+                line(f, figure.name, &|column| {
+                    let mark = if figure.key == STALE && column.is_ideal { "*" } else { "" };
+                    column.cell(figure).map_or_else(|| "-".to_owned(), |cell| format!("{mark}{cell}"))
+                })?;
             }
-            writeln!(f)?;
+        }
+        if columns.iter().any(|column| column.is_ideal) {
+            writeln!(f, "* the tables were ideal from the beginning; none of their entries is probed")?;
+        }
+        if several {
+            writeln!(f, "± half of the 95 % interval of the mean over the seeds")?;
         }
         Ok(())
+    }
+}
+
+/// Writes a number, or the mean of several and half of its interval, if there is any.
+fn cell(numbers: &[f64], digits: usize) -> Option<String> {
+    let all = mean(numbers)?;
+    // The mean of several is finer than each.
+    let digits = if numbers.len() > 1 { digits.max(1) } else { digits };
+    let mean = format!("{:.digits$}", all.mean);
+    Some(all.half.map_or(mean.clone(), |half| format!("{mean} ±{half:.digits$}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cell;
+
+    #[test]
+    fn a_cell_is_a_number_or_a_mean_with_its_interval() {
+        assert_eq!(cell(&[], 2), None);
+        assert_eq!(cell(&[7.0], 0).as_deref(), Some("7"));
+        assert_eq!(cell(&[1.0, 2.0, 3.0, 4.0, 5.0], 2).as_deref(), Some("3.00 ±1.96"));
+        assert_eq!(cell(&[7.0, 7.0], 0).as_deref(), Some("7.0 ±0.0"));
     }
 }

@@ -1,12 +1,12 @@
 //! Values of options: how spans of time, shares, round trips and the like are written.
 
 use std::net::IpAddr;
-use std::num::NonZeroU8;
+use std::num::{NonZeroU8, NonZeroU64};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use libp2p_kademlia::sim::RoundTrip;
-use libp2p_kademlia::{Parallelism, Percentile, TimeoutPolicy};
+use libp2p_kademlia::{Parallelism, Percentile, Quorum, TimeoutPolicy};
 
 /// The units of spans of time, in nanoseconds.
 const UNITS: [(&str, u128); 7] = [
@@ -134,6 +134,30 @@ pub(crate) fn lookups(text: &str) -> Result<usize, String> {
     count(text, 0..=10_000_000)
 }
 
+/// Seeds, each of which is run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seeds(pub(crate) Vec<u64>);
+
+/// More seeds than anybody waits for.
+const MOST_SEEDS: u64 = 10_000;
+
+/// Reads `1..20`, from the first to the last, or `3,5,8`. None may be there twice: it would be the same run.
+pub(crate) fn seeds(text: &str) -> Result<Seeds, String> {
+    let seed = |text: &str| text.parse::<u64>().map_err(|_| format!("`{text}` is not a whole number"));
+    let Some((first, last)) = text.split_once("..") else {
+        let seeds = text.split(',').map(seed).collect::<Result<Vec<_>, _>>()?;
+        let twice =
+            seeds.iter().enumerate().find(|(at, seed)| seeds.iter().take(*at).any(|other| other == *seed));
+        return twice.map_or(Ok(Seeds(seeds.clone())), |(_, seed)| Err(format!("{seed} is there twice")));
+    };
+    let (first, last) = (seed(first)?, seed(last.trim_start_matches('='))?);
+    match last.checked_sub(first) {
+        None => Err(format!("{first} is more than {last}")),
+        Some(more) if more >= MOST_SEEDS => Err(format!("there are more than {MOST_SEEDS} seeds")),
+        Some(_) => Ok(Seeds((first..=last).collect())),
+    }
+}
+
 /// Reads the time of a round trip; an hour is more than any.
 fn trip(text: &str) -> Result<Duration, String> {
     let trip = duration(text)?;
@@ -199,6 +223,36 @@ pub(crate) fn timeout_policy(text: &str) -> Result<TimeoutPolicy, String> {
     let percent = text.strip_prefix('p').and_then(|number| number.parse().ok());
     let percentile = percent.and_then(Percentile::new);
     percentile.map(TimeoutPolicy::Quantile).ok_or_else(|| "write fitted, or p50 to p99".to_owned())
+}
+
+/// Reads how many bytes pass in a second: `125000`, `125kB`, `1MB`, `1GB`.
+pub(crate) fn rate(text: &str) -> Result<NonZeroU64, String> {
+    let units = [("kB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000)];
+    let unit = units.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit)));
+    let (number, unit) = unit.unwrap_or((text, 1));
+    let wrong = |_| format!("`{text}` is no number of bytes; write 125000, 125kB or 1MB");
+    let number: u64 = number.parse().map_err(wrong)?;
+    number
+        .checked_mul(unit)
+        .and_then(NonZeroU64::new)
+        .ok_or_else(|| format!("`{text}` does not lie between 1 and {}", u64::MAX))
+}
+
+/// Reads `one`, `majority`, `all` or a number.
+pub(crate) fn quorum(text: &str) -> Result<Quorum, String> {
+    match text {
+        "one" => Ok(Quorum::One),
+        "majority" => Ok(Quorum::Majority),
+        "all" => Ok(Quorum::All),
+        number => {
+            number.parse().map(Quorum::N).map_err(|_| "write one, majority, all, or a number".to_owned())
+        }
+    }
+}
+
+/// Reads how many bytes a value has, of which a store takes so many.
+pub(crate) fn value_bytes(text: &str) -> Result<usize, String> {
+    count(text, 0..=65_536)
 }
 
 /// Reads `50ms-5s`.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::network::{Network, Traffic};
 use super::nodes::Node;
+use crate::config::Config;
 use crate::dht::Dht;
 use crate::stats::Stats;
 use crate::store::MemoryStore;
@@ -41,7 +42,7 @@ pub(super) fn check(network: &Network) -> Result<(), Violation> {
         let Some(dht) = node.dht.as_deref() else {
             continue;
         };
-        let wrong = check_table(network, node, dht).or_else(|| check_bounds(network, node, dht));
+        let wrong = check_table(network.config_of(n), node, dht).or_else(|| check_bounds(network, n, dht));
         let wrong = wrong.or_else(|| check_connections(network, node, dht));
         if let Some(what) = wrong {
             return Err(Violation { at: network.since_start(), node: n, what, repeat: String::new() });
@@ -64,8 +65,8 @@ pub(super) fn check_stats(network: &Network, traffic: &Traffic, stats: &Stats) -
     Err(Violation { at: network.since_start(), node: 0, what, repeat: String::new() })
 }
 
-fn check_table(network: &Network, node: &Node, dht: &Dht<MemoryStore>) -> Option<String> {
-    let k = network.config.bucket_size().get();
+fn check_table(config: &Config, node: &Node, dht: &Dht<MemoryStore>) -> Option<String> {
+    let k = config.bucket_size().get();
     let mut in_table: BTreeMap<_, u16> = BTreeMap::new();
     for bucket in dht.table().buckets() {
         let index = bucket.index();
@@ -87,14 +88,13 @@ fn check_table(network: &Network, node: &Node, dht: &Dht<MemoryStore>) -> Option
                 *in_table.entry(group).or_default() += 1;
             }
         }
-        let limit =
-            network.config.routing.ip_diversity.as_ref().map(|limits| u16::from(limits.per_bucket.get()));
+        let limit = config.routing.ip_diversity.as_ref().map(|limits| u16::from(limits.per_bucket.get()));
         if let Some((group, count)) = in_bucket.iter().find(|(_, count)| limit.is_some_and(|at| **count > at))
         {
             return Some(format!("bucket {} holds {count} of {group:?}", index.get()));
         }
     }
-    let limit = network.config.routing.ip_diversity.as_ref().map(|limits| limits.per_table.get());
+    let limit = config.routing.ip_diversity.as_ref().map(|limits| limits.per_table.get());
     let many = in_table.iter().find(|(_, count)| limit.is_some_and(|at| **count > at));
     many.map(|(group, count)| format!("the table holds {count} of {group:?}"))
 }
@@ -106,14 +106,15 @@ fn check_connections(network: &Network, node: &Node, dht: &Dht<MemoryStore>) -> 
     unknown.map(|peer| format!("it does not know of its connection to {peer}"))
 }
 
-fn check_bounds(network: &Network, node: &Node, dht: &Dht<MemoryStore>) -> Option<String> {
-    if dht.num_dials() > network.config.limits.max_dials.get() {
+fn check_bounds(network: &Network, n: usize, dht: &Dht<MemoryStore>) -> Option<String> {
+    let (node, config) = (network.nodes.get(n)?, network.config_of(n));
+    if dht.num_dials() > config.limits.max_dials.get() {
         return Some(format!("{} dials are under way", dht.num_dials()));
     }
     let table = dht.table();
     let waiting: usize = table.buckets().map(|bucket| bucket.replacements().len()).sum();
-    let may_know = network.config.limits.max_known_peers.get() + table.len() + waiting + node.most_peers;
-    let may_know = may_know + dht.num_requests() + network.config.limits.max_seeds.get() + SLACK;
+    let may_know = config.limits.max_known_peers.get() + table.len() + waiting + node.most_peers;
+    let may_know = may_know + dht.num_requests() + config.limits.max_seeds.get() + SLACK;
     if dht.num_known_peers() > may_know {
         return Some(format!("{} peers are remembered, {may_know} may be", dht.num_known_peers()));
     }
@@ -125,6 +126,6 @@ fn check_bounds(network: &Network, node: &Node, dht: &Dht<MemoryStore>) -> Optio
     }
     let began = dht.queries().filter_map(|query| query.stats().start).min()?;
     let age = now.saturating_duration_since(began);
-    (age > network.config.lookups.query_timeout && !node.service.is_busy())
+    (age > config.lookups.query_timeout && !node.service.is_busy())
         .then(|| format!("a query runs for {age:?}"))
 }

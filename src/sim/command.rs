@@ -3,11 +3,12 @@
 use std::fmt::Display;
 
 use super::links::{Links, RoundTrip, Transport};
-use super::scenario::{Churn, Incident, Lookups, Roles, Scenario, Start};
+use super::scenario::{Churn, Group, Incident, Load, Lookups, Records, Roles, Scenario, Size, Start};
 use crate::config::{
     self, BucketInserts, Config, IpDiversity, Joining, KeepAlive, Parallelism, Routing, TimeoutPolicy,
 };
 use crate::event::Precision;
+use crate::record::Quorum;
 use crate::time::Duration;
 
 /// What runs the example.
@@ -17,7 +18,8 @@ impl Scenario {
     /// Returns the command that runs this scenario with the example `simulate`.
     ///
     /// It names what differs from [`Scenario::default`], each number exactly. What no command line can say is left out:
-    /// the configuration's key hash, address filter and seed; and what the simulator has no use for: the name of the
+    /// the configuration's key hash, address filter and seed, roles that the simulator does not bring, and times that a function
+    /// draws; and what the simulator has no use for: the name of the
     /// protocol, the size of messages, and streams with their timeouts. A matrix of round trips is written with as many
     /// columns as rows, and an adaptive parallelism with a maximum that is not below its start, which both mean the same.
     pub fn command(&self) -> String {
@@ -29,10 +31,15 @@ impl Scenario {
             links,
             work,
             start,
+            groups,
             roles,
+            // No command line can say these.
+            own_roles: _,
+            sessions: _,
             churn,
             incidents,
             lookups,
+            records,
             settle,
             lasts,
             sample_every,
@@ -45,16 +52,18 @@ impl Scenario {
             Start::Ideal => {}
             Start::Join { every, seeds } => {
                 line.option("join-every", span(every));
-                line.option("seeds", seeds);
+                line.option("known", seeds);
             }
         }
         line.span("settle", *settle, default.settle);
         line.links(links, &default.links);
         line.span("work", *work, default.work);
+        groups.iter().for_each(|group| line.group(group, &default.config));
         line.roles(roles);
         line.churn(churn.as_ref());
         incidents.iter().for_each(|(at, incident)| line.incident(*at, *incident));
         line.lookups(lookups, &default.lookups);
+        line.records(records, &default.records);
         line.span("lasts", *lasts, default.lasts);
         if let Some(every) = sample_every {
             line.option("sample-every", span(*every));
@@ -97,7 +106,19 @@ impl Line {
     }
 
     fn links(&mut self, links: &Links, default: &Links) {
-        let Links { rtt, jitter, loss, transport, lazy, warm, idle_timeout } = links;
+        let Links {
+            rtt,
+            jitter,
+            loss,
+            transport,
+            lazy,
+            warm,
+            idle_timeout,
+            bandwidth,
+            uplink,
+            // No command line can say this.
+            delay: _,
+        } = links;
         self.differing("rtt", round_trip(rtt), round_trip(&default.rtt));
         self.real("jitter", *jitter, default.jitter);
         self.real("loss", *loss, default.loss);
@@ -108,6 +129,23 @@ impl Line {
         self.flag("no-lazy", !lazy);
         self.flag("warm", *warm);
         self.span("idle-timeout", *idle_timeout, default.idle_timeout);
+        for (name, rate) in [("bandwidth", bandwidth), ("uplink", uplink)] {
+            if let Some(rate) = rate {
+                self.option(name, rate);
+            }
+        }
+    }
+
+    /// `nodes=5,bucket-size=8`: what the configuration differs in from the default, without spaces.
+    fn group(&mut self, Group { size, config }: &Group, default: &Config) {
+        let mut line = Self::default();
+        line.config(config, default);
+        let size = match size {
+            Size::Share(share) => format!("share={}", real(*share)),
+            Size::Nodes(count) => format!("nodes={count}"),
+        };
+        let options = line.0.split(" --").skip(1).map(|option| option.replacen(' ', "=", 1));
+        self.option("group", std::iter::once(size).chain(options).collect::<Vec<_>>().join(","));
     }
 
     fn roles(&mut self, roles: &Roles) {
@@ -156,6 +194,28 @@ impl Line {
             Precision::Exact => {}
             Precision::Near => self.option("precision", "near"),
         }
+    }
+
+    fn records(&mut self, records: &Records, default: &Records) {
+        let Records { puts, gets, provides, searches, put_quorum, get_quorum, value_bytes } = records;
+        self.load("puts", puts, &default.puts);
+        self.load("gets", gets, &default.gets);
+        self.load("provides", provides, &default.provides);
+        self.load("searches", searches, &default.searches);
+        self.differing("put-quorum", quorum(*put_quorum), quorum(default.put_quorum));
+        if let Some(get_quorum) = get_quorum {
+            self.option("get-quorum", quorum(*get_quorum));
+        }
+        self.differing("value-bytes", *value_bytes, default.value_bytes);
+    }
+
+    fn load(&mut self, name: &str, load: &Load, default: &Load) {
+        let Load { count, first_at, every } = load;
+        self.differing(name, *count, default.count);
+        if let Some(at) = first_at {
+            self.option(&format!("{name}-at"), span(*at));
+        }
+        self.span(&format!("{name}-every"), *every, default.every);
     }
 
     fn config(&mut self, config: &Config, default: &Config) {
@@ -304,6 +364,8 @@ fn round_trip(rtt: &RoundTrip) -> String {
     match rtt {
         RoundTrip::Constant(rtt) => span(*rtt),
         RoundTrip::Lognormal { median, sigma } => format!("lognormal:{}:{}", span(*median), real(*sigma)),
+        // No command line can say it.
+        RoundTrip::Drawn(_) => round_trip(&Links::default().rtt),
         RoundTrip::Regions(matrix) if matrix.is_empty() => span(Duration::ZERO),
         RoundTrip::Regions(matrix) => {
             let number = |row: &Vec<Duration>, n| span(row.get(n).copied().unwrap_or_default());
@@ -317,6 +379,15 @@ fn parallelism(parallelism: Parallelism) -> String {
     match parallelism {
         Parallelism::Fixed(n) => n.to_string(),
         Parallelism::Adaptive { start, max } => format!("{start}-{}", max.max(start)),
+    }
+}
+
+fn quorum(quorum: Quorum) -> String {
+    match quorum {
+        Quorum::One => "one".to_owned(),
+        Quorum::Majority => "majority".to_owned(),
+        Quorum::All => "all".to_owned(),
+        Quorum::N(n) => n.to_string(),
     }
 }
 

@@ -1,14 +1,14 @@
 //! Ideal tables: the peers that a node would have if it knew all the others.
 
 use super::nodes::Nodes;
-use super::roles::{Role, below};
+use super::roles::below;
 use crate::rng::Rng;
 
 /// Returns the servers, by their keys.
 pub(super) fn servers_by_key(nodes: &Nodes) -> Vec<usize> {
     let mut by_key: Vec<usize> = (0..nodes.len()).collect();
     by_key.sort_by_key(|n| nodes.get(*n).map(|node| node.key));
-    by_key.retain(|n| nodes.get(*n).is_some_and(|node| node.role != Role::Client));
+    by_key.retain(|n| nodes.get(*n).is_some_and(|node| node.is_server));
     by_key
 }
 

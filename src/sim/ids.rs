@@ -2,7 +2,7 @@
 //!
 //! All of them follow from the number and the seed of the simulation, and an address leads back to its number.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use libp2p_core::Multiaddr;
 use libp2p_core::multiaddr::Protocol;
@@ -16,7 +16,7 @@ use crate::key::Key;
 /// registry of IANA).
 const OCTETS: [(u8, u8); 3] = [(77, 99), (101, 126), (130, 168)];
 
-/// How many IP groups there are: 88 first octets with 256 second ones.
+/// How many IPv4 groups there are: 88 first octets with 256 second ones.
 const GROUPS: usize = 88 * 256;
 
 /// The port of every node: the one that IPFS nodes listen on by default.
@@ -36,38 +36,94 @@ pub(super) fn peer_id(seed: u64, n: usize) -> PeerId {
     id
 }
 
-/// Returns where a node listens. No two of the first 22,528 nodes share an IP group.
-pub(super) fn address(n: usize, transport: Transport) -> Multiaddr {
-    let (group, host) = (n % GROUPS, n / GROUPS + 1);
-    let mut block = group / 256;
-    let mut first = 0;
-    for (from, to) in OCTETS {
-        let len = usize::from(to - from) + 1;
-        if block < len {
-            first = from + u8::try_from(block).unwrap_or_default();
-            break;
-        }
-        block -= len;
+/// Where nodes listen: which address belongs to which number.
+///
+/// The nodes lie in as many IPv4 groups as there are, in turn. Where ideal tables could not hold so many of one group, those
+/// beyond lie in IPv6 groups, each in its own.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Places {
+    transport: Transport,
+    /// The first number that lies in an IPv6 group, if any does.
+    first_v6: Option<usize>,
+}
+
+/// How many IPv6 groups there are, of /32 each: those of 2a00::/12, the largest block of one registry.
+const V6_GROUPS: usize = 16 << 16;
+
+/// The first 16 bits of the first of them.
+const V6_FIRST: u16 = 0x2a00;
+
+impl Places {
+    /// Chooses the places of so many nodes, of whose tables each takes at most `in_group` of a group, if they have such a
+    /// limit and are to be ideal.
+    pub(super) const fn new(transport: Transport, nodes: usize, in_group: Option<usize>) -> Self {
+        let first_v6 = match in_group {
+            Some(in_group) if nodes > GROUPS * in_group => Some(GROUPS * in_group),
+            Some(_) | None => None,
+        };
+        Self { transport, first_v6 }
     }
-    let [.., second] = group.to_be_bytes();
-    let [.., third, fourth] = host.to_be_bytes();
-    let ip = Multiaddr::empty().with(Protocol::Ip4(Ipv4Addr::new(first, second, third, fourth)));
-    match transport {
-        Transport::Quic => ip.with(Protocol::Udp(PORT)).with(Protocol::QuicV1),
-        Transport::Tcp => ip.with(Protocol::Tcp(PORT)),
+
+    /// Returns where a node listens. No two of the first 22,528 nodes share an IP group.
+    pub(super) fn of(self, n: usize) -> Multiaddr {
+        let Some(beyond) = self.first_v6.and_then(|first| n.checked_sub(first)) else {
+            return self.in_v4(n);
+        };
+        let [.., high, low] = (beyond / V6_GROUPS + 1).to_be_bytes();
+        let [.., group, a, b] = (beyond % V6_GROUPS).to_be_bytes();
+        let first = V6_FIRST + u16::from(group);
+        let [second, last] = [[a, b], [high, low]].map(u16::from_be_bytes);
+        self.at_port(Protocol::Ip6(Ipv6Addr::new(first, second, 0, 0, 0, 0, 0, last)))
+    }
+
+    /// Returns the address in an IPv4 group that belongs to a number, whichever node listens there.
+    pub(super) fn in_v4(self, n: usize) -> Multiaddr {
+        let (group, host) = (n % GROUPS, n / GROUPS + 1);
+        let mut block = group / 256;
+        let mut first = 0;
+        for (from, to) in OCTETS {
+            let len = usize::from(to - from) + 1;
+            if block < len {
+                first = from + u8::try_from(block).unwrap_or_default();
+                break;
+            }
+            block -= len;
+        }
+        let [.., second] = group.to_be_bytes();
+        let [.., third, fourth] = host.to_be_bytes();
+        self.at_port(Protocol::Ip4(Ipv4Addr::new(first, second, third, fourth)))
+    }
+
+    fn at_port(self, ip: Protocol<'static>) -> Multiaddr {
+        let ip = Multiaddr::empty().with(ip);
+        match self.transport {
+            Transport::Quic => ip.with(Protocol::Udp(PORT)).with(Protocol::QuicV1),
+            Transport::Tcp => ip.with(Protocol::Tcp(PORT)),
+        }
+    }
+
+    /// Returns the number to which an address belongs, if any.
+    pub(super) fn number_of(self, address: &Multiaddr) -> Option<usize> {
+        let first = address.iter().next()?;
+        if let Protocol::Ip4(ip) = first {
+            number_in_v4(ip)
+        } else if let Protocol::Ip6(ip) = first {
+            let [first, second, .., last] = ip.segments();
+            let group = usize::from(first.checked_sub(V6_FIRST)?) << 16 | usize::from(second);
+            let host = usize::from(last).checked_sub(1)?;
+            (group < V6_GROUPS).then_some(host * V6_GROUPS + group)?.checked_add(self.first_v6?)
+        } else {
+            None
+        }
     }
 }
 
-/// Returns a number whose address is of the group of the node `n`, where that node is the first.
+/// Returns a number whose IPv4 address is of the group of the number `n`, where that one's is the first.
 pub(super) const fn in_group(n: usize, at: usize) -> usize {
     n + at * GROUPS
 }
 
-/// Returns the number of the node that listens at an address, if any could.
-pub(super) fn node_at(address: &Multiaddr) -> Option<usize> {
-    let Some(Protocol::Ip4(ip)) = address.iter().next() else {
-        return None;
-    };
+fn number_in_v4(ip: Ipv4Addr) -> Option<usize> {
     let [first, second, third, fourth] = ip.octets();
     let mut block = 0;
     for (from, to) in OCTETS {
@@ -85,18 +141,27 @@ pub(super) fn node_at(address: &Multiaddr) -> Option<usize> {
 mod tests {
     use super::*;
     use crate::addrs::{IpGroup, Reach};
-    use std::collections::BTreeSet;
+    use crate::sim::scenario::{Scenario, Start};
+    use crate::sim::world::World;
+    use crate::store::MemoryStoreConfig;
+    use crate::time::Duration;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    fn places(nodes: usize, in_group: usize) -> Places {
+        Places::new(Transport::Quic, nodes, Some(in_group))
+    }
 
     #[test]
     fn addresses_lead_back_and_lie_in_groups_of_their_own() {
         let mut groups = BTreeSet::new();
         for n in (0..GROUPS).step_by(7).chain([GROUPS, 25_000, 99_999, 1_000_000]) {
             for transport in [Transport::Quic, Transport::Tcp] {
-                let address = address(n, transport);
-                assert_eq!(node_at(&address), Some(n), "{address}");
+                let places = Places::new(transport, 2 * GROUPS, Some(2));
+                let address = places.of(n);
+                assert_eq!(places.number_of(&address), Some(n), "{address}");
                 assert_eq!(Reach::of(&address), Reach::World);
             }
-            let group = IpGroup::of(&address(n, Transport::Quic)).unwrap();
+            let group = IpGroup::of(&places(1, 2).of(n)).unwrap();
             assert!(matches!(group, IpGroup::V4(_)));
             groups.insert(group);
         }
@@ -108,8 +173,61 @@ mod tests {
                     .filter(|n| (**n % GROUPS).is_multiple_of(7))
                     .count()
         );
-        assert_eq!(node_at(&"/ip4/8.8.8.8/tcp/1".parse().unwrap()), None);
-        assert_eq!(node_at(&"/ip4/77.0.0.0/tcp/1".parse().unwrap()), None);
+        let number = |address: &str| places(1, 2).number_of(&address.parse().unwrap());
+        assert_eq!(number("/ip4/8.8.8.8/tcp/1"), None);
+        assert_eq!(number("/ip4/77.0.0.0/tcp/1"), None);
+        assert_eq!(number("/ip6/2a00::1/tcp/1"), None, "there are none in so small a network");
+    }
+
+    /// Up to what was possible before nothing moves; beyond, no group has more than a table takes.
+    #[test]
+    fn large_ideal_networks_have_groups_enough_and_small_ones_keep_their_addresses() {
+        let written = |places: Places, n: usize| places.of(n).to_string();
+        for (n, expected) in [
+            (0, "/ip4/77.0.0.1/udp/4001/quic-v1"),
+            (22_527, "/ip4/168.255.0.1/udp/4001/quic-v1"),
+            (45_055, "/ip4/168.255.0.2/udp/4001/quic-v1"),
+            (45_056, "/ip4/77.0.0.3/udp/4001/quic-v1"),
+        ] {
+            for places in [places(45_056, 2), Places::new(Transport::Quic, 200_000, None)] {
+                assert_eq!(written(places, n), expected);
+            }
+        }
+        for (nodes, in_group) in [(22_529, 1), (45_057, 2), (200_000, 2), (1_000_000, 1)] {
+            let large = places(nodes, in_group);
+            assert_eq!(written(large, GROUPS * in_group), "/ip6/2a00::1/udp/4001/quic-v1");
+            let mut groups = BTreeMap::new();
+            for n in 0..nodes {
+                let address = large.of(n);
+                assert_eq!(large.number_of(&address), Some(n), "{address}");
+                assert_eq!(Reach::of(&address), Reach::World);
+                *groups.entry(IpGroup::of(&address).unwrap()).or_insert(0) += 1;
+            }
+            assert_eq!(groups.values().max(), Some(&in_group), "{nodes}");
+        }
+        // Newcomers beyond the last group share them.
+        let last = places(45_057, 2).of(45_056 + V6_GROUPS);
+        assert_eq!(last.to_string(), "/ip6/2a00::2/udp/4001/quic-v1");
+        assert_eq!(places(45_057, 2).number_of(&last), Some(45_056 + V6_GROUPS));
+    }
+
+    /// As in a large network, but with few nodes: most lie in IPv6 groups, and are dialled there.
+    #[test]
+    fn nodes_in_groups_of_both_kinds_find_each_other() {
+        for start in [Start::Ideal, Start::Join { every: Duration::from_millis(100), seeds: 1 }] {
+            let scenario = Scenario { nodes: 60, start, ..Scenario::default() };
+            let mut world = World::empty(&scenario, MemoryStoreConfig::default());
+            world.network.places = Places { transport: Transport::Quic, first_v6: Some(10) };
+            assert!(world.set_up(&scenario, &mut |_, _| true));
+            for asker in [3, 50] {
+                world.look_up(asker, b"any bytes");
+            }
+            assert!(world.run_until_answered(Duration::from_secs(20)));
+            for outcome in world.outcomes() {
+                assert!(outcome.recall >= 1.0 && outcome.success, "{outcome:?}");
+            }
+            world.check().unwrap();
+        }
     }
 
     #[test]

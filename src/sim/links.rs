@@ -2,6 +2,9 @@
 //!
 //! Knows node numbers, randomness and time; neither what is sent nor which nodes live.
 
+use std::num::NonZeroU64;
+
+use super::draw::Draw;
 use crate::key::Key;
 use crate::rng::Rng;
 use crate::time::Duration;
@@ -21,6 +24,9 @@ pub enum RoundTrip {
     },
     /// Between regions; node `n` lies in region `n` modulo their number.
     Regions(Vec<Vec<Duration>>),
+    /// Drawn for each pair of nodes, the lower number first, by a generator of the pair's own: it is asked for each message, and
+    /// has to return the same each time.
+    Drawn(Draw<(usize, usize)>),
 }
 
 /// The transport over which nodes connect, which decides how many round trips that takes.
@@ -62,6 +68,13 @@ pub struct Links {
     pub warm: bool,
     /// How long an idle connection that not both ends want to keep stays open.
     pub idle_timeout: Duration,
+    /// How many bytes a second a connection takes each way, one message after another; without a number any.
+    pub bandwidth: Option<NonZeroU64>,
+    /// How many bytes a second a node sends to all others together, one message after another; without a number any.
+    pub uplink: Option<NonZeroU64>,
+    /// How long a message takes whose round trip is so long, in place of half of it and jitter. What is lost, and its bytes,
+    /// take their time besides.
+    pub delay: Option<Draw<Duration>>,
 }
 
 impl Default for Links {
@@ -76,6 +89,9 @@ impl Default for Links {
             warm: false,
             // What a swarm of libp2p does unless told otherwise.
             idle_timeout: Duration::from_secs(10),
+            bandwidth: None,
+            uplink: None,
+            delay: None,
         }
     }
 }
@@ -96,13 +112,20 @@ impl Links {
                 let row = matrix.get(region(a));
                 row.and_then(|row| row.get(region(b))).copied().unwrap_or_default()
             }
+            RoundTrip::Drawn(draw) => {
+                let (a, b) = (a.min(b), a.max(b));
+                draw.draw((a, b), &mut Rng::from_u64(seed ^ pair_seed(a, b)))
+            }
         }
     }
 
     /// Returns how long one message takes.
     pub(super) fn one_way(&self, rtt: Duration, rng: &mut Rng) -> Duration {
-        let mut time = rtt / 2;
-        if self.jitter > 0.0 {
+        let mut time = match &self.delay {
+            Some(delay) => delay.draw(rtt, rng),
+            None => rtt / 2,
+        };
+        if self.jitter > 0.0 && self.delay.is_none() {
             time += time.mul_f64(self.jitter * rng.unit());
         }
         if self.loss > 0.0 {
@@ -131,9 +154,14 @@ impl Links {
     }
 }
 
+/// Returns 64 bits that belong to a pair of nodes.
+const fn pair_seed(a: usize, b: usize) -> u64 {
+    mix(((a as u64) << 32) | b as u64)
+}
+
 /// Returns a number of the standard normal distribution that belongs to a pair of nodes.
 fn gauss(seed: u64, a: usize, b: usize) -> f64 {
-    let mut bits = mix(seed ^ mix(((a as u64) << 32) | b as u64));
+    let mut bits = mix(seed ^ pair_seed(a, b));
     let mut unit = || {
         bits = mix(bits);
         #[expect(clippy::cast_precision_loss, reason = "53 bits fit an f64 exactly")]
@@ -185,6 +213,25 @@ mod tests {
         assert_eq!(links.round_trip(1, 0, 2), 10 * MS);
         assert_eq!(links.round_trip(1, 4, 7), 80 * MS);
         assert_eq!(links.round_trip(1, 1, 3), 20 * MS);
+    }
+
+    #[test]
+    fn delays_that_are_drawn_are_fixed_for_a_pair_and_fresh_for_a_message() {
+        let of_pair = |(a, b): (usize, usize), rng: &mut Rng| {
+            assert!(a < b);
+            MS * u32::try_from(1000 * a + b).unwrap() + MS.mul_f64(rng.unit())
+        };
+        let rtt = RoundTrip::Drawn(Draw::new(of_pair));
+        let delay = Some(Draw::new(|rtt: Duration, rng: &mut Rng| rtt + MS.mul_f64(rng.unit())));
+        let links = Links { rtt, delay, jitter: 0.5, ..Links::default() };
+        let trip = links.round_trip(1, 3, 2);
+        assert!((2003 * MS..2004 * MS).contains(&trip), "{trip:?}");
+        assert_eq!((links.round_trip(1, 2, 3), links.round_trip(1, 3, 2)), (trip, trip));
+        assert_ne!(links.round_trip(2, 2, 3), trip);
+        let mut rng = Rng::from_u64(1);
+        let times: Vec<_> = (0..100).map(|_| links.one_way(50 * MS, &mut rng)).collect();
+        assert!(times.iter().all(|time| (50 * MS..51 * MS).contains(time)), "{times:?}");
+        assert!(times.windows(2).all(|two| two[0] != two[1]));
     }
 
     #[test]

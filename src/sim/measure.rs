@@ -2,7 +2,6 @@
 
 use super::network::Network;
 use super::nodes::{Life, Node};
-use super::roles::Role;
 use crate::dht::op::{GetClosestPeersError, GetClosestPeersOk};
 use crate::event::{Mode, QueryStats};
 use crate::key::Key;
@@ -84,19 +83,19 @@ pub(super) fn outcome(
         Err(_) => Vec::new(),
     };
     let found: Vec<_> = found.iter().filter_map(|peer| network.nodes.number_of(&peer.peer_id)).collect();
-    let k = network.config.bucket_size().get();
+    let k = network.config_of(n).bucket_size().get();
     let asker = network.nodes.get(n).map(|node| node.peer);
     let counts = |node: &Node| node.is_findable() && node.born <= asked.began && Some(node.peer) != asker;
-    let truth = network.nodes.closest(&asked.target, k, |node| node.role.is_honest() && counts(node));
+    let truth = network.nodes.closest(&asked.target, k, |node| node.is_honest && counts(node));
     let hits = truth.iter().filter(|n| found.contains(n)).count();
     let frozen_too = |node: &Node| {
         counts(node) || (node.life == Life::Frozen && node.mode == Mode::Server && node.born <= asked.began)
     };
-    let closest = network.nodes.closest(&asked.target, k, |node| node.role.is_honest() && frozen_too(node));
+    let closest = network.nodes.closest(&asked.target, k, |node| node.is_honest && frozen_too(node));
     let living = closest.iter().filter(|n| truth.contains(n)).count();
     let of_closest = closest.iter().filter(|n| truth.contains(n) && found.contains(n)).count();
     let all = network.nodes.closest(&asked.target, k, counts);
-    let is_honest = |n: &usize| network.nodes.get(*n).is_some_and(|node| node.role.is_honest());
+    let is_honest = |n: &usize| network.nodes.get(*n).is_some_and(|node| node.is_honest);
     let honest = all.iter().any(|n| is_honest(n) && found.contains(n));
     network.note(13, hits, found.len());
     LookupOutcome {
@@ -116,7 +115,6 @@ pub(super) fn outcome(
 
 /// Measures all routing tables.
 pub(super) fn health(network: &Network) -> Health {
-    let k = network.config.bucket_size().get();
     let (mut near, mut servers, mut stale, mut entries) = (0, 0, 0, 0);
     for (n, node) in network.nodes.iter().enumerate().filter(|(_, node)| node.is_alive()) {
         let Some(dht) = node.dht.as_deref() else {
@@ -133,7 +131,8 @@ pub(super) fn health(network: &Network) -> Health {
                 stale += usize::from(network.now().saturating_duration_since(since) > STALE_AFTER);
             }
         }
-        if node.role == Role::Honest {
+        if node.is_honest && node.is_dialable && node.is_server {
+            let k = network.config_of(n).bucket_size().get();
             servers += 1;
             let id = node.peer;
             let nearest =

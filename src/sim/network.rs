@@ -7,12 +7,13 @@ use indexmap::IndexMap;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
+use super::bandwidth::Bandwidth;
 use super::connections::{Connections, pair, warm_number};
 use super::event_queue::{EventQueue, SimEvent};
+use super::ids::Places;
 use super::links::Links;
 use super::nodes::{Life, Nodes, Refuses};
-use super::roles::lateness;
-use super::scenario::Scenario;
+use super::scenario::{Scenario, Start};
 use super::trace::Trace;
 use crate::config::Config;
 use crate::dht::{ConnectionId, DialFailure, DialId, InboundId, Input, RequestId, Unreached};
@@ -65,6 +66,8 @@ pub(super) struct Network {
     pub(super) rng: Rng,
     pub(super) queue: EventQueue,
     pub(super) nodes: Nodes,
+    pub(super) places: Places,
+    bandwidth: Bandwidth,
     pub(super) connections: Connections,
     /// The side from which nothing arrives elsewhere though what is sent to it does, or the other way round.
     pub(super) deaf: Option<usize>,
@@ -77,6 +80,11 @@ pub(super) struct Network {
 
 impl Network {
     pub(super) fn new(scenario: &Scenario, origin: Instant) -> Self {
+        let configs = || scenario.groups.iter().map(|group| &group.config).chain([&scenario.config]);
+        let limits = configs().filter_map(|config| config.routing.ip_diversity.as_ref());
+        let in_group = limits.map(|limits| limits.per_table.get().min(limits.per_bucket.get().into())).min();
+        let in_group = in_group.filter(|_| scenario.start == Start::Ideal).map(usize::from);
+        let places = Places::new(scenario.links.transport, scenario.nodes, in_group);
         Self {
             seed: scenario.seed,
             config: scenario.config.clone(),
@@ -85,6 +93,8 @@ impl Network {
             rng: Rng::from_u64(scenario.seed),
             queue: EventQueue::new(origin),
             nodes: Nodes::default(),
+            places,
+            bandwidth: Bandwidth::new(scenario.links.uplink, scenario.links.bandwidth),
             connections: Connections::default(),
             deaf: None,
             traffic: Traffic::default(),
@@ -115,6 +125,11 @@ impl Network {
         let wall = if set < 0 { self.wall().checked_sub(by) } else { self.wall().checked_add(by) };
         let now = self.now();
         Now::new(now.checked_sub(slept).unwrap_or(now), wall.unwrap_or(SystemTime::UNIX_EPOCH))
+    }
+
+    /// Returns the configuration of a node.
+    pub(super) fn config_of(&self, n: usize) -> &Config {
+        self.nodes.get(n).and_then(|node| node.config.as_deref()).unwrap_or(&self.config)
     }
 
     /// Takes note of something that happens between two nodes.
@@ -185,13 +200,14 @@ impl Network {
         address: &Multiaddr,
     ) -> (Duration, Result<usize, DialFailure>) {
         let unreachable = || Err(DialFailure::unreachable(Unreached::Silent));
-        let Some((to, node)) = self.nodes.at(address).and_then(|to| Some((to, self.nodes.get(to)?))) else {
+        let to = self.places.number_of(address).map(|number| self.nodes.at(number));
+        let Some((to, node)) = to.and_then(|to| Some((to, self.nodes.get(to)?))) else {
             return (DEAD_AFTER, unreachable());
         };
         if to == n {
             return (Duration::ZERO, Err(DialFailure::Own { address: address.clone() }));
         }
-        let (life, is_dialable, id) = (node.life, node.role.is_dialable(), node.peer);
+        let (life, is_dialable, id) = (node.life, node.is_dialable, node.peer);
         if !is_dialable || self.is_cut(n, to) {
             return (DEAD_AFTER, unreachable());
         }
@@ -260,14 +276,15 @@ impl Network {
             return;
         }
         let rtt = self.round_trip(n, to);
-        let mut time = self.links.one_way(rtt, &mut self.rng);
+        let out = self.bandwidth.send(now, n, link, self.buffer.len());
+        let mut time = out + self.links.one_way(rtt, &mut self.rng);
         if fresh {
             time += self.links.first_stream(rtt, &mut self.rng);
         }
         if !request.is_answered() {
             // On a connection that is in use the bytes are out at once; on a new one identify tells first what the peer speaks.
             let known = if fresh { rtt } else { Duration::ZERO };
-            self.queue.later(known, SimEvent::Sent { link, from: n, to, id });
+            self.queue.later(out + known, SimEvent::Sent { link, from: n, to, id });
         }
         self.queue.later(time, SimEvent::Request { link, from: n, to, id, request: Box::new(request) });
     }
@@ -297,14 +314,16 @@ impl Network {
         let Some((link, to, id)) = self.answering.swap_remove(&id.0) else {
             return;
         };
+        let mut out = Duration::ZERO;
         if let Some(response) = &response {
             self.traffic.responses += 1;
             self.buffer.clear();
             encode_response(response, &mut self.buffer);
             self.traffic.bytes += self.buffer.len() as u64;
+            out = self.bandwidth.send(self.queue.now(), n, link, self.buffer.len());
         }
-        let time = self.one_way(n, to);
-        let late = self.nodes.get(n).map(|node| node.role).map(|role| lateness(role, &mut self.rng));
+        let time = out + self.one_way(n, to);
+        let late = self.nodes.get(n).map(|node| node.role.lateness(&mut self.rng));
         let response = response.map(Box::new);
         let time = time + late.unwrap_or_default();
         self.queue.later(time, SimEvent::Response { link, from: n, to, id, response });

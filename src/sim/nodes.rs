@@ -1,15 +1,16 @@
 //! The nodes of a network: what each is, how it lives, and which are where.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use indexmap::IndexSet;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
-use super::ids::node_at;
 use super::roles::Role;
 use super::service::Service;
 use crate::addrs::Addresses;
+use crate::config::Config;
 use crate::dht::Dht;
 use crate::event::Mode;
 use crate::key::Key;
@@ -43,7 +44,13 @@ pub(super) struct Node {
     pub(super) address: Multiaddr,
     pub(super) key: Key,
     pub(super) life: Life,
-    pub(super) role: Role,
+    pub(super) role: Arc<dyn Role>,
+    /// What its role said of it when it was made.
+    pub(super) is_honest: bool,
+    pub(super) is_dialable: bool,
+    pub(super) is_server: bool,
+    /// Its configuration, unless that is the one of most.
+    pub(super) config: Option<Arc<Config>>,
     pub(super) mode: Mode,
     pub(super) born: Instant,
     /// Counts how often it has begun anew; what was under way for an earlier life is void.
@@ -68,7 +75,8 @@ pub(super) struct Node {
 
 impl Node {
     /// Makes a node that is not there yet.
-    pub(super) const fn new(role: Role, peer: PeerId, address: Multiaddr, key: Key, now: Instant) -> Self {
+    pub(super) fn new(role: Arc<dyn Role>, peer: PeerId, address: Multiaddr, key: Key, now: Instant) -> Self {
+        let (is_honest, is_dialable, is_server) = (role.is_honest(), role.is_dialable(), role.is_server());
         Self {
             dht: None,
             peer,
@@ -76,6 +84,10 @@ impl Node {
             key,
             life: Life::Gone(now, Refuses::AtOnce),
             role,
+            is_honest,
+            is_dialable,
+            is_server,
+            config: None,
             mode: Mode::Client,
             born: now,
             incarnation: 0,
@@ -97,7 +109,7 @@ impl Node {
 
     /// Returns whether it is a server that lives and can be dialled: one that a lookup ought to find.
     pub(super) fn is_findable(&self) -> bool {
-        self.is_alive() && self.mode == Mode::Server && self.role.is_dialable()
+        self.is_alive() && self.mode == Mode::Server && self.is_dialable
     }
 }
 
@@ -175,10 +187,9 @@ impl Nodes {
         self.ids.get_index_of(peer)
     }
 
-    /// Returns the number of the node that listens at an address, if any could.
-    pub(super) fn at(&self, address: &Multiaddr) -> Option<usize> {
-        let number = node_at(address)?;
-        Some(self.moved.get(&number).copied().unwrap_or(number))
+    /// Returns the number of the node that listens at the address of a number, if there is such a node.
+    pub(super) fn at(&self, number: usize) -> usize {
+        self.moved.get(&number).copied().unwrap_or(number)
     }
 
     /// Returns how often a node has begun anew.
@@ -204,7 +215,17 @@ impl Nodes {
 
     /// Returns the `count` nodes closest to a target among some, closest first: by looking at all of them.
     pub(super) fn closest(&self, target: &Key, count: usize, among: impl Fn(&Node) -> bool) -> Vec<usize> {
-        let nodes = self.all.iter().enumerate().filter(|(_, node)| among(node));
+        self.closest_numbered(target, count, |_, node| among(node))
+    }
+
+    /// Does the same, with the number of each.
+    pub(super) fn closest_numbered(
+        &self,
+        target: &Key,
+        count: usize,
+        among: impl Fn(usize, &Node) -> bool,
+    ) -> Vec<usize> {
+        let nodes = self.all.iter().enumerate().filter(|(n, node)| among(*n, node));
         let mut all: Vec<_> = nodes.map(|(n, node)| (target.distance(&node.key), n)).collect();
         if all.len() > count && count > 0 {
             all.select_nth_unstable(count - 1);

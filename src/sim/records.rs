@@ -11,10 +11,40 @@ use crate::event::{QueryId, QueryStats};
 use crate::record::RecordKey;
 use crate::time::{Duration, Instant};
 
+/// The kind of a query for a record or a provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordQuery {
+    /// A record is put.
+    Put,
+    /// A record is searched.
+    Get,
+    /// A provider is announced.
+    Provide,
+    /// Providers are searched.
+    Search,
+}
+
+/// A query that begins.
+#[derive(Debug)]
+pub(super) struct Begun {
+    pub(super) kind: RecordQuery,
+    pub(super) key: RecordKey,
+    /// What is put, or who provides.
+    pub(super) is: Option<Said>,
+}
+
+/// What is said under a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    Value(Bytes),
+    Provider(PeerId),
+}
+
 /// A put or a get that runs.
 #[derive(Clone, Debug)]
 struct RunningQuery {
     since: Instant,
+    kind: RecordQuery,
     key: RecordKey,
     /// When the first record or provider was found, or enough had been told.
     first: Option<Instant>,
@@ -27,14 +57,27 @@ struct RunningQuery {
 pub struct RecordOutcome {
     /// The node that has asked.
     pub node: usize,
+    /// Of what kind it was.
+    pub kind: RecordQuery,
     /// The key.
     pub key: RecordKey,
+    /// When it began, since the beginning of the world.
+    pub began: Duration,
     /// How long it took.
     pub took: Duration,
     /// How long until the first record or provider was found, or until enough had been told of one.
     pub first: Option<Duration>,
     /// How many requests it took.
     pub requests: u32,
+    /// Soft timeouts.
+    pub soft_timeouts: u32,
+    /// Dials it caused.
+    pub dials: u32,
+    /// How many peers had to be asked one after another.
+    pub hops: u32,
+    /// Whether it is what it was to be: acknowledged by as many as had to, or told to enough; for a get the value of a put of
+    /// this world, for a search one who has announced that he provides the key.
+    pub success: bool,
     /// What was reached.
     pub reached: Reached,
 }
@@ -55,20 +98,102 @@ pub enum Reached {
     Failed(String),
 }
 
+impl Reached {
+    /// Returns how many peers have stored it or were told, or how many providers were found; 1 for a value.
+    pub(super) const fn peers(&self) -> usize {
+        match self {
+            Self::Put(report) => report.stored.len(),
+            Self::Provided(report) => report.sent.len(),
+            Self::Found(found) => found.len(),
+            Self::Got(_) => 1,
+            Self::Failed(_) => 0,
+        }
+    }
+}
+
 /// The queries for records and providers of all nodes: those that run, and the outcomes of those that have ended.
 ///
 /// # Bounds
-/// One entry for each query that was begun.
+/// One entry for each query that was begun, and what was put.
 #[derive(Debug, Default)]
 pub(super) struct RecordLog {
     running: BTreeMap<(usize, QueryId), RunningQuery>,
     outcomes: Vec<RecordOutcome>,
+    said: BTreeMap<RecordKey, Vec<Said>>,
+    /// The keys of puts that have succeeded, and of announcements, in the order in which they did.
+    acknowledged: Vec<RecordKey>,
+    announced: Vec<RecordKey>,
 }
 
 impl RecordLog {
-    pub(super) fn begin(&mut self, now: Instant, n: usize, id: QueryId, key: RecordKey) {
-        let query = RunningQuery { since: now, key, first: None, providers: Vec::new() };
+    pub(super) fn begin(&mut self, now: Instant, (n, id): (usize, QueryId), Begun { kind, key, is }: Begun) {
+        if let Some(is) = is {
+            let said = self.said.entry(key.clone()).or_default();
+            if !said.contains(&is) {
+                said.push(is);
+            }
+        }
+        let query = RunningQuery { since: now, kind, key, first: None, providers: Vec::new() };
         self.running.insert((n, id), query);
+    }
+
+    /// A node refuses to do what it is asked.
+    pub(super) fn refuse(&mut self, now: Duration, n: usize, begun: Begun, why: &dyn Error) {
+        let Begun { kind, key, .. } = begun;
+        self.outcomes.push(RecordOutcome {
+            node: n,
+            kind,
+            key,
+            began: now,
+            took: Duration::ZERO,
+            first: None,
+            requests: 0,
+            soft_timeouts: 0,
+            dials: 0,
+            hops: 0,
+            success: false,
+            reached: Reached::Failed(why.to_string()),
+        });
+    }
+
+    /// Forgets the queries of a node that is gone.
+    pub(super) fn forget(&mut self, n: usize) {
+        self.running.retain(|(asker, _), _| *asker != n);
+    }
+
+    /// Returns the keys of puts that have succeeded, in the order in which they did.
+    pub(super) fn acknowledged(&self) -> &[RecordKey] {
+        &self.acknowledged
+    }
+
+    /// Returns the keys of announcements that have succeeded, in the order in which they did.
+    pub(super) fn announced(&self) -> &[RecordKey] {
+        &self.announced
+    }
+
+    /// Takes the outcomes out.
+    pub(super) fn take(&mut self) -> Vec<RecordOutcome> {
+        std::mem::take(&mut self.outcomes)
+    }
+
+    /// Returns whether it is what it was to be, and takes note of what is there to be found.
+    fn succeeds(&mut self, key: &RecordKey, reached: &Reached) -> bool {
+        let said = self.said.get(key).map_or(&[][..], |said| &said[..]);
+        match reached {
+            Reached::Put(_) => {
+                self.acknowledged.push(key.clone());
+                true
+            }
+            Reached::Provided(_) => {
+                self.announced.push(key.clone());
+                true
+            }
+            Reached::Got(value) => said.iter().any(|said| matches!(said, Said::Value(put) if put == value)),
+            Reached::Found(found) => {
+                said.iter().any(|said| matches!(said, Said::Provider(peer) if found.contains(peer)))
+            }
+            Reached::Failed(_) => false,
+        }
     }
 
     pub(super) fn has_running(&self) -> bool {
@@ -82,7 +207,7 @@ impl RecordLog {
     /// Takes a result of a query. Returns whether it was the last of one that is watched.
     pub(super) fn on_result(
         &mut self,
-        now: Instant,
+        (origin, now): (Instant, Instant),
         (n, id, last): (usize, QueryId, bool),
         result: QueryResult,
         stats: &QueryStats,
@@ -92,15 +217,17 @@ impl RecordLog {
         };
         if matches!(
             &result,
-            QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(_)))
-                | QueryResult::StartProviding(Ok(_))
-                | QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { .. }))
+            QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(_))) | QueryResult::StartProviding(Ok(_))
         ) {
             open.first.get_or_insert(now);
         }
         if let QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. })) = &result {
             let new = providers.iter().map(|found| found.peer_id);
             let new: Vec<_> = new.filter(|peer| !open.providers.contains(peer)).collect();
+            // That there are none is told as well.
+            if !new.is_empty() {
+                open.first.get_or_insert(now);
+            }
             open.providers.extend(new);
         }
         if !last {
@@ -123,12 +250,25 @@ impl RecordLog {
         } else {
             return false;
         };
-        let Some(RunningQuery { since, key, first, .. }) = self.running.remove(&(n, id)) else {
+        let Some(RunningQuery { since, kind, key, first, .. }) = self.running.remove(&(n, id)) else {
             return false;
         };
         let passed = |at: Instant| at.saturating_duration_since(since);
-        let (took, first, requests) = (passed(now), first.map(passed), stats.num_requests());
-        self.outcomes.push(RecordOutcome { node: n, key, took, first, requests, reached });
+        let success = self.succeeds(&key, &reached);
+        self.outcomes.push(RecordOutcome {
+            node: n,
+            kind,
+            key,
+            began: since.saturating_duration_since(origin),
+            took: passed(now),
+            first: first.map(passed),
+            requests: stats.num_requests(),
+            soft_timeouts: stats.num_soft_timeouts(),
+            dials: stats.num_dials(),
+            hops: stats.hops(),
+            success,
+            reached,
+        });
         true
     }
 }

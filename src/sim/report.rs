@@ -4,6 +4,8 @@ use std::fmt;
 
 use super::measure::{Health, LookupOutcome, ratio};
 use super::network::Traffic;
+use super::progress::Progress;
+use super::records::{RecordOutcome, RecordQuery};
 use crate::stats::Stats;
 use crate::time::Duration;
 
@@ -15,7 +17,10 @@ pub struct Report {
     pub nodes: usize,
     /// How many nodes lived at the end.
     pub alive: usize,
-    /// How many of the nodes have joined by themselves; all, where tables were made.
+    /// Whether the tables were ideal from the beginning. Then no node needs to join, and none probes those in its table: an
+    /// entry leaves it only by failing in a query.
+    pub ideal: bool,
+    /// How many of the nodes have joined by themselves. Where tables were ideal, that is nobody but those who were asked to.
     pub joined: usize,
     /// What was sent while the network came to be.
     pub setup: Traffic,
@@ -27,13 +32,17 @@ pub struct Report {
     pub took: Duration,
     /// What came of the lookups, in the order in which they ended.
     pub lookups: Vec<LookupOutcome>,
-    /// How good the tables were, at each sample and at the end.
+    /// What came of puts, gets, announcements and searches for providers, in the order in which they ended.
+    pub records: Vec<RecordOutcome>,
+    /// How good the tables were, at each sample and at the end, unless it was stopped before.
     pub health: Vec<Health>,
     /// How many entries of tables were replaced though their peers could be reached.
     pub displaced: u64,
     /// What the nodes have counted since the network came to be, all together, and what they held at the end.
     pub stats: Stats,
-    /// The hash of everything that has happened: the same for the same scenario.
+    /// How far it had come when it was stopped, if it was.
+    pub stopped: Option<Progress>,
+    /// The hash of everything that has happened: the same for the same scenario, unless it was stopped.
     pub hash: u64,
 }
 
@@ -69,21 +78,16 @@ impl Summary {
     /// Sums up lookups.
     pub fn of<'a>(lookups: impl IntoIterator<Item = &'a LookupOutcome>) -> Self {
         let lookups: Vec<_> = lookups.into_iter().collect();
-        let mut times: Vec<_> = lookups.iter().map(|lookup| lookup.took).collect();
-        times.sort_unstable();
-        let quantile = |percent: usize| {
-            let at = (times.len() * percent).div_ceil(100).saturating_sub(1);
-            times.get(at).copied().unwrap_or_default()
-        };
+        let [p50, p90, p99] = percentiles(lookups.iter().map(|lookup| lookup.took).collect());
         let mean = |value: fn(&LookupOutcome) -> f64| {
             let sum: f64 = lookups.iter().map(|lookup| value(lookup)).sum();
             if lookups.is_empty() { 0.0 } else { sum * ratio(1, lookups.len()) }
         };
         Self {
             count: lookups.len(),
-            p50: quantile(50),
-            p90: quantile(90),
-            p99: quantile(99),
+            p50,
+            p90,
+            p99,
             requests: mean(|lookup| f64::from(lookup.requests)),
             hops: mean(|lookup| f64::from(lookup.hops)),
             dials: mean(|lookup| f64::from(lookup.dials)),
@@ -95,10 +99,63 @@ impl Summary {
     }
 }
 
+/// Returns within which times half, nine of ten, and ninety-nine of a hundred of some have ended.
+fn percentiles(mut times: Vec<Duration>) -> [Duration; 3] {
+    times.sort_unstable();
+    [50, 90, 99].map(|percent| {
+        let at = (times.len() * percent).div_ceil(100).saturating_sub(1);
+        times.get(at).copied().unwrap_or_default()
+    })
+}
+
+/// A summary of what some puts, gets, announcements or searches cost and reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct RecordSummary {
+    /// How many there were.
+    pub count: usize,
+    /// The share that was acknowledged, told to enough, or has found what had been put or announced.
+    pub success: f64,
+    /// How long half, nine of ten and ninety-nine of a hundred took until the first record or provider was found, of those where
+    /// one was. A put has nothing of that kind; an announcement ends when enough have been told.
+    pub first: [Duration; 3],
+    /// How long half, nine of ten and ninety-nine of a hundred took to their ends.
+    pub took: [Duration; 3],
+    /// The mean number of requests.
+    pub requests: f64,
+    /// The mean number of peers that have stored the record or were told, or of providers that were found; of values that were
+    /// got, one each.
+    pub reached: f64,
+}
+
+impl RecordSummary {
+    /// Sums up queries of one kind.
+    pub fn of<'a>(outcomes: impl IntoIterator<Item = &'a RecordOutcome>) -> Self {
+        let all: Vec<_> = outcomes.into_iter().collect();
+        let mean = |value: &dyn Fn(&RecordOutcome) -> f64| {
+            let sum: f64 = all.iter().map(|outcome| value(outcome)).sum();
+            if all.is_empty() { 0.0 } else { sum * ratio(1, all.len()) }
+        };
+        Self {
+            count: all.len(),
+            success: mean(&|outcome| f64::from(u8::from(outcome.success))),
+            first: percentiles(all.iter().filter_map(|outcome| outcome.first).collect()),
+            took: percentiles(all.iter().map(|outcome| outcome.took).collect()),
+            requests: mean(&|outcome| f64::from(outcome.requests)),
+            reached: mean(&|outcome| count(outcome.reached.peers() as u64)),
+        }
+    }
+}
+
 impl Report {
     /// Sums up all lookups.
     pub fn summary(&self) -> Summary {
         Summary::of(&self.lookups)
+    }
+
+    /// Sums up all puts, gets, announcements or searches.
+    pub fn summary_of(&self, kind: RecordQuery) -> RecordSummary {
+        RecordSummary::of(self.records.iter().filter(|outcome| outcome.kind == kind))
     }
 
     /// Returns how many requests each node sent while the network came to be.
@@ -123,25 +180,74 @@ fn count(number: u64) -> f64 {
     number as f64
 }
 
+/// Writes a row of a report.
+fn row(f: &mut fmt::Formatter<'_>, name: &str, value: fmt::Arguments<'_>) -> fmt::Result {
+    writeln!(f, "{name:<38}{:>24}", value.to_string())
+}
+
+/// Writes three times in milliseconds.
+fn times(f: &mut fmt::Formatter<'_>, name: &str, [p50, p90, p99]: [Duration; 3]) -> fmt::Result {
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    row(f, name, format_args!("{:.0} / {:.0} / {:.0}", ms(p50), ms(p90), ms(p99)))
+}
+
+/// Writes what came of the puts, gets, announcements and searches that there were.
+fn records(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
+    let rows = [
+        (RecordQuery::Put, ["puts", "acknowledged", "", "put", "requests a put, peers that stored"]),
+        (RecordQuery::Get, ["gets", "found the value", "first answer", "get", "requests a get"]),
+        (
+            RecordQuery::Provide,
+            ["announcements", "told enough", "", "enough told", "requests each, peers told by then"],
+        ),
+        (
+            RecordQuery::Search,
+            [
+                "searches for providers",
+                "found the provider",
+                "first provider",
+                "search",
+                "requests each, found",
+            ],
+        ),
+    ];
+    for (kind, [name, success, first, took, requests]) in rows {
+        let all = report.summary_of(kind);
+        if all.count == 0 {
+            continue;
+        }
+        row(f, name, format_args!("{}", all.count))?;
+        row(f, success, format_args!("{:.4}", all.success))?;
+        if !first.is_empty() {
+            times(f, &format!("{first} p50 / p90 / p99, ms"), all.first)?;
+        }
+        times(f, &format!("{took} p50 / p90 / p99, ms"), all.took)?;
+        match kind {
+            RecordQuery::Get => row(f, requests, format_args!("{:.2}", all.requests))?,
+            RecordQuery::Put | RecordQuery::Provide | RecordQuery::Search => {
+                row(f, requests, format_args!("{:.2} / {:.2}", all.requests, all.reached))?;
+            }
+        }
+    }
+    Ok(())
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let row = |f: &mut fmt::Formatter<'_>, name: &str, value: fmt::Arguments<'_>| {
-            writeln!(f, "{name:<38}{:>24}", value.to_string())
-        };
         let all = self.summary();
-        let ms = |time: Duration| time.as_secs_f64() * 1e3;
         row(f, "nodes, alive at the end", format_args!("{} / {}", self.nodes, self.alive))?;
-        if self.setup.requests > 0 {
-            row(f, "joined", format_args!("{}", self.joined))?;
+        if let Some(Progress { stage, done }) = self.stopped {
+            row(f, "stopped early", format_args!("{stage}, {:.0} %", 100.0 * done))?;
+        }
+        if self.ideal {
+            row(f, "tables at the beginning", format_args!("ideal: none had to join"))?;
+        } else {
+            row(f, "joined by themselves", format_args!("{}", self.joined))?;
             row(f, "requests a node to join", format_args!("{:.1}", self.setup_requests_per_node()))?;
         }
         if all.count > 0 {
             row(f, "lookups", format_args!("{}", all.count))?;
-            row(
-                f,
-                "latency p50 / p90 / p99, ms",
-                format_args!("{:.0} / {:.0} / {:.0}", ms(all.p50), ms(all.p90), ms(all.p99)),
-            )?;
+            times(f, "latency p50 / p90 / p99, ms", [all.p50, all.p90, all.p99])?;
             row(
                 f,
                 "requests, hops, dials a lookup",
@@ -152,12 +258,17 @@ impl fmt::Display for Report {
             row(f, "ended without an error", format_args!("{:.4}", all.success))?;
             row(f, "reached an honest one of the closest", format_args!("{:.4}", all.honest))?;
         }
-        row(f, "requests a node and hour", format_args!("{:.0}", self.requests_per_node_and_hour()))?;
+        records(f, self)?;
+        if self.stopped.is_none() || !self.took.is_zero() {
+            row(f, "requests a node and hour", format_args!("{:.0}", self.requests_per_node_and_hour()))?;
+        }
         if let Some(health) = self.health.last() {
             row(f, "know all but 2 of their nearest", format_args!("{:.4}", health.near))?;
-            row(f, "stale entries", format_args!("{:.4}", health.stale))?;
+            let stale = if self.ideal { "stale entries, of which none is probed" } else { "stale entries" };
+            row(f, stale, format_args!("{:.4}", health.stale))?;
             row(f, "peers in a table", format_args!("{:.1}", health.entries))?;
         }
-        writeln!(f, "hash {:016x}", self.hash)
+        // What was stopped by hand is not repeated by its options.
+        if self.stopped.is_some() { Ok(()) } else { writeln!(f, "hash {:016x}", self.hash) }
     }
 }

@@ -1,20 +1,29 @@
 //! Runs: a scenario from its beginning to its report.
 
 use super::checks::Violation;
+use super::measure::Health;
 use super::network::Traffic;
-use super::nodes::Node;
+use super::progress::{Progress, Stage};
 use super::report::Report;
-use super::roles::shuffle;
-use super::scenario::{Incident, Scenario, Start};
+use super::scenario::{Scenario, Start};
+use super::workload::{Act, Asking, acts};
 use super::world::World;
-use crate::time::Duration;
+use crate::stats::Stats;
+use crate::store::MemoryStoreConfig;
+use crate::time::{Duration, Instant};
 
-/// An act of a scenario.
-#[derive(Clone, Copy, Debug)]
-enum Act {
-    Incident(Incident),
-    LookUp,
-    MeasureHealth,
+/// What there was when the network had come to be.
+#[derive(Debug)]
+struct Begun {
+    at: Instant,
+    traffic: Traffic,
+    stats: Stats,
+}
+
+impl Begun {
+    fn now(world: &World) -> Self {
+        Self { at: world.network.now(), traffic: world.traffic(), stats: world.stats() }
+    }
 }
 
 /// How many acts pass between two checks of the whole world. Chosen, not measured: a check costs as much as some lookups.
@@ -30,102 +39,116 @@ impl Scenario {
         self.run_and_watch(|_, _| ())
     }
 
-    /// Runs the scenario, and shows the world and what share of the run is done every now and then.
+    /// Runs the scenario, and shows the world and what share of the run is done every now and then, once it has come to be.
     ///
     /// # Errors
     /// As of [`run`](Self::run).
     pub fn run_and_watch(&self, mut watch: impl FnMut(&World, f64)) -> Result<Report, Violation> {
+        self.run_while(|world, progress| {
+            if progress.stage == Stage::Running {
+                watch(world, progress.done);
+            }
+            true
+        })
+    }
+
+    /// Runs the scenario as long as `goes_on` says so, which is shown the world and how far it has come every few milliseconds
+    /// from the very beginning.
+    ///
+    /// Of one that it ends early the report says what there is so far, and at what point that was
+    /// ([`Report::stopped`]). Whether it is watched changes nothing else.
+    ///
+    /// # Errors
+    /// As of [`run`](Self::run).
+    pub fn run_while(&self, mut goes_on: impl FnMut(&World, Progress) -> bool) -> Result<Report, Violation> {
         let repeated = |violation: Violation| violation.repeated_by(&self.command());
-        let mut world = World::new(self);
+        let mut world = World::empty(self, MemoryStoreConfig::default());
+        let mut last = None;
+        let goes_on = &mut |world: &World, progress: Progress| {
+            last = Some(progress);
+            goes_on(world, progress)
+        };
+        // What stands half-made breaks rules that hold of a network.
+        if !world.set_up(self, goes_on) {
+            let begun = Begun::now(&world);
+            return Ok(Report { stopped: last, ..self.report(&mut world, &begun) });
+        }
         world.check().map_err(repeated)?;
-        let (setup, zero) = (world.traffic(), world.network.now());
-        let setup_stats = world.stats();
+        let begun = Begun::now(&world);
         let mut health = Vec::new();
-        let mut askers = Vec::new();
-        let acts = self.acts();
+        let ran = self.act(&mut world, begun.at, &mut health, goes_on).map_err(repeated)?;
+        world.check().map_err(repeated)?;
+        if ran {
+            health.push(world.health());
+            goes_on(&world, Progress::new(Stage::Running, 1.0));
+        }
+        let mut report = self.report(&mut world, &begun);
+        // What the nodes say while they are set up is not always sent.
+        super::checks::check_stats(&world.network, &report.traffic, &report.stats).map_err(repeated)?;
+        report.stopped = last.filter(|_| !ran);
+        report.health = health;
+        Ok(report)
+    }
+
+    /// Lets everything happen that the scenario says, unless `goes_on` says no meanwhile. Returns what it said last.
+    fn act(
+        &self,
+        world: &mut World,
+        zero: Instant,
+        health: &mut Vec<Health>,
+        goes_on: &mut dyn FnMut(&World, Progress) -> bool,
+    ) -> Result<bool, Violation> {
+        let acts = acts(self);
+        let lasts = acts.last().map_or(Duration::ZERO, |(at, _)| *at).max(self.lasts);
+        let running = (Stage::Running, zero, zero + lasts);
+        let mut asking = Asking::default();
         for (done, (at, act)) in acts.iter().enumerate() {
-            world.run_until(zero + *at);
-            if done % CHECK_EVERY == 0 || !matches!(act, Act::LookUp) {
-                world.check().map_err(repeated)?;
-                watch(&world, super::measure::ratio(done, acts.len()));
+            if !world.run_stage(running, zero + *at, goes_on) {
+                return Ok(false);
+            }
+            if done % CHECK_EVERY == 0 || !act.is_asking() {
+                world.check()?;
             }
             match act {
                 Act::Incident(incident) => world.incident(*incident),
-                Act::LookUp => self.look_up(&mut world, &mut askers),
+                Act::LookUp | Act::Put | Act::Provide | Act::Get | Act::Search => {
+                    asking.ask(world, self, *act)
+                }
                 Act::MeasureHealth => health.push(world.health()),
             }
         }
         world.run_until_answered(self.config_timeout());
-        world.run_until(zero + self.lasts);
-        world.check().map_err(repeated)?;
-        let (stats, traffic) = (world.stats(), since(world.traffic(), setup));
-        // What the nodes say while they are set up is not always sent.
-        super::checks::check_stats(&world.network, &traffic, &stats.since(&setup_stats)).map_err(repeated)?;
-        health.push(world.health());
-        watch(&world, 1.0);
-        let joined = match self.start {
-            Start::Ideal => world.len(),
-            Start::Join { .. } => world.network.nodes.iter().filter(|node| node.joined).count(),
-        };
-        Ok(Report {
+        world.run_until_records_settle(self.config_timeout());
+        Ok(world.run_stage(running, zero + self.lasts, goes_on))
+    }
+
+    /// Returns what there is to tell but for the health of the tables.
+    fn report(&self, world: &mut World, begun: &Begun) -> Report {
+        let now = world.network.now();
+        Report {
             nodes: self.nodes,
             alive: world.alive().count(),
-            joined,
-            setup,
-            setup_took: zero.saturating_duration_since(world.network.queue.origin()),
-            traffic,
-            took: world.network.now().saturating_duration_since(zero),
+            ideal: self.start == Start::Ideal,
+            joined: world.network.nodes.iter().filter(|node| node.joined).count(),
+            setup: begun.traffic,
+            setup_took: begun.at.saturating_duration_since(world.network.queue.origin()),
+            traffic: since(world.traffic(), begun.traffic),
+            took: now.saturating_duration_since(begun.at),
             lookups: std::mem::take(&mut world.lookups.outcomes),
-            health,
+            records: world.records.take(),
+            health: Vec::new(),
             displaced: world.displaced,
-            stats: stats.since(&setup_stats),
+            stats: world.stats().since(&begun.stats),
+            stopped: None,
             hash: world.hash(),
-        })
+        }
     }
 
     fn config_timeout(&self) -> Duration {
         // A query that has not ended by then never will, which the check tells.
-        self.config.lookups.query_timeout + Duration::from_secs(1)
-    }
-
-    /// Returns what happens, in order.
-    fn acts(&self) -> Vec<(Duration, Act)> {
-        let mut acts: Vec<_> =
-            self.incidents.iter().map(|(at, incident)| (*at, Act::Incident(*incident))).collect();
-        let lookups = &self.lookups;
-        for n in 0..u32::try_from(lookups.count).unwrap_or(u32::MAX) {
-            acts.push((lookups.first_at + lookups.every * n, Act::LookUp));
-        }
-        if let Some(every) = self.sample_every.filter(|every| !every.is_zero()) {
-            let end = acts.iter().map(|(at, _)| *at).max().unwrap_or_default().max(self.lasts);
-            let mut at = Duration::ZERO;
-            while at < end {
-                acts.push((at, Act::MeasureHealth));
-                at += every;
-            }
-        }
-        // What happens at the same time keeps its order: incidents first.
-        acts.sort_by_key(|(at, _)| *at);
-        acts
-    }
-
-    /// Lets the next node look something up: all that live take turns, in a random order.
-    fn look_up(&self, world: &mut World, askers: &mut Vec<usize>) {
-        let asker = loop {
-            match askers.pop() {
-                Some(n) if world.network.nodes.get(n).is_some_and(Node::is_alive) => break n,
-                Some(_) => {}
-                None => {
-                    askers.extend(world.alive());
-                    if askers.is_empty() {
-                        return;
-                    }
-                    shuffle(askers, &mut world.network.rng);
-                }
-            }
-        };
-        let key = world.random_key();
-        world.look_up_as(asker, &key, self.lookups.precision);
+        let configs = self.groups.iter().map(|group| &group.config).chain([&self.config]);
+        let longest = configs.map(|config| config.lookups.query_timeout).max();
+        longest.unwrap_or_default() + Duration::from_secs(1)
     }
 }
 

@@ -1,8 +1,13 @@
 //! Scenarios: what is simulated, as plain data.
 
+use std::sync::Arc;
+
+use super::draw::Draw;
 use super::links::Links;
+use super::roles::Role;
 use crate::config::Config;
 use crate::event::Precision;
+use crate::record::Quorum;
 use crate::time::Duration;
 
 /// A scenario: a network, what happens to it, and what it is asked.
@@ -17,7 +22,7 @@ pub struct Scenario {
     pub nodes: usize,
     /// From which everything random follows.
     pub seed: u64,
-    /// The configuration of every node.
+    /// The configuration of every node that is in none of the groups. Its key hash is that of all.
     pub config: Config,
     /// What lies between the nodes.
     pub links: Links,
@@ -26,17 +31,26 @@ pub struct Scenario {
     pub work: Duration,
     /// How the network comes to be.
     pub start: Start,
+    /// Groups of nodes with a configuration of their own; each node is in one at most. A newcomer that takes the place of
+    /// another is in its group.
+    pub groups: Vec<Group>,
     /// Which nodes do not play along from the beginning.
     pub roles: Roles,
+    /// Shares of nodes with roles that the simulator does not bring.
+    pub own_roles: Vec<(f64, Arc<dyn Role>)>,
     /// Whether nodes come and go all the time.
     pub churn: Option<Churn>,
+    /// How long their sessions last, if not as [`Churn`] says.
+    pub sessions: Option<Draw<Session>>,
     /// What happens to the network, and when.
     pub incidents: Vec<(Duration, Incident)>,
-    /// What the nodes are asked.
+    /// What the nodes are asked to look up.
     pub lookups: Lookups,
+    /// What the nodes are asked to put, get, provide and search; by default nothing.
+    pub records: Records,
     /// How long the network is left alone before time counts.
     pub settle: Duration,
-    /// How long the simulation lasts at least, though all lookups have ended.
+    /// How long the simulation lasts at least, though all queries have ended.
     pub lasts: Duration,
     /// How often the health of the tables is looked at, if at all.
     pub sample_every: Option<Duration>,
@@ -56,6 +70,24 @@ pub enum Start {
         /// How many of the first nodes are known to those that come later.
         seeds: usize,
     },
+}
+
+/// A group of nodes with a configuration of their own, chosen at random.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// How many they are, at most those that are in no earlier group.
+    pub size: Size,
+    /// Their configuration, but for its key hash.
+    pub config: Config,
+}
+
+/// The size of a group.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Size {
+    /// A share of all nodes.
+    Share(f64),
+    /// So many.
+    Nodes(usize),
 }
 
 /// The shares of nodes that do not play along from the beginning.
@@ -96,6 +128,15 @@ impl Default for Churn {
     fn default() -> Self {
         Self { mean_session: Duration::from_secs(10_000), new_ids: 0.5, crashes: 0.5 }
     }
+}
+
+/// The session whose length is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Session {
+    /// One that begins.
+    New,
+    /// One that is under way when time begins to count: what is left of it.
+    UnderWay,
 }
 
 /// An incident that a network suffers.
@@ -144,6 +185,56 @@ impl Default for Lookups {
     }
 }
 
+/// The puts, gets, announcements and searches that the nodes are asked for: all that live take turns, in a random order.
+///
+/// Each put and each announcement has a random key of its own. What came of them is in [`Report::records`].
+///
+/// [`Report::records`]: super::Report::records
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Records {
+    /// Puts of a record each.
+    pub puts: Load,
+    /// Gets: each of the next record that was acknowledged before, the first again behind the last. While there is none,
+    /// nobody is asked.
+    pub gets: Load,
+    /// Announcements of a provider each.
+    pub provides: Load,
+    /// Searches for providers: each of the next key that enough were told of before, as gets.
+    pub searches: Load,
+    /// How many must acknowledge a put.
+    pub put_quorum: Quorum,
+    /// How many a get asks for that have the record, if not as the configuration says.
+    pub get_quorum: Option<Quorum>,
+    /// How many bytes a value has: random ones, at most the 65,536 that a store takes by default.
+    pub value_bytes: usize,
+}
+
+impl Default for Records {
+    fn default() -> Self {
+        let [puts, gets, provides, searches] = [Load::default(); 4];
+        // Chosen, not measured.
+        let (put_quorum, get_quorum, value_bytes) = (Quorum::Majority, None, 256);
+        Self { puts, gets, provides, searches, put_quorum, get_quorum, value_bytes }
+    }
+}
+
+/// The load of one kind of query: how many, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// How many.
+    pub count: usize,
+    /// When the first begins: else at once, but gets and searches ten seconds after the last put or announcement has begun.
+    pub first_at: Option<Duration>,
+    /// The time from one to the next.
+    pub every: Duration,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self { count: 0, first_at: None, every: Duration::from_millis(100) }
+    }
+}
+
 impl Default for Scenario {
     fn default() -> Self {
         Self {
@@ -153,10 +244,14 @@ impl Default for Scenario {
             links: Links::default(),
             work: Duration::ZERO,
             start: Start::Ideal,
+            groups: Vec::new(),
             roles: Roles::default(),
+            own_roles: Vec::new(),
             churn: None,
+            sessions: None,
             incidents: Vec::new(),
             lookups: Lookups::default(),
+            records: Records::default(),
             settle: Duration::from_secs(60),
             lasts: Duration::ZERO,
             sample_every: None,

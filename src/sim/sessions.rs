@@ -1,7 +1,8 @@
 //! The sessions of nodes: how long one lasts, and which node comes when another has left.
 
+use super::draw::Draw;
 use super::roles::below;
-use super::scenario::Churn;
+use super::scenario::{Churn, Session};
 use crate::rng::Rng;
 use crate::time::Duration;
 
@@ -18,6 +19,8 @@ pub(super) enum Next {
 #[derive(Debug)]
 pub(super) struct Sessions {
     pub(super) churn: Option<Churn>,
+    /// How long sessions last, if not as usual.
+    lengths: Option<Draw<Session>>,
     /// How many of the first nodes are told to newcomers. They come back at once.
     pub(super) seeds: usize,
     /// Those that are away and may come back.
@@ -25,8 +28,8 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    pub(super) const fn new(churn: Option<Churn>) -> Self {
-        Self { churn, seeds: 1, away: Vec::new() }
+    pub(super) const fn new(churn: Option<Churn>, lengths: Option<Draw<Session>>) -> Self {
+        Self { churn, lengths, seeds: 1, away: Vec::new() }
     }
 
     /// Draws how long a session lasts, or what is left of one that is under way.
@@ -35,6 +38,9 @@ impl Sessions {
     /// a session is met in a long one: its length follows the square of a Gamma(3) variable, of which a uniform part is
     /// left.
     pub(super) fn draw(&self, under_way: bool, rng: &mut Rng) -> Duration {
+        if let Some(lengths) = &self.lengths {
+            return lengths.draw(if under_way { Session::UnderWay } else { Session::New }, rng);
+        }
         let scale = self.churn.map_or(0.0, |churn| churn.mean_session.as_secs_f64()) / 2.0;
         let mut exponential = || -libm::log(1.0 - rng.unit());
         let seconds = if under_way {
@@ -45,6 +51,11 @@ impl Sessions {
             scale * one * one
         };
         Duration::from_secs_f64(seconds)
+    }
+
+    /// A node that was away is back, so that it does not come once more.
+    pub(super) fn comes_back(&mut self, n: usize) {
+        self.away.retain(|away| *away != n);
     }
 
     /// A node has left. Returns which comes.

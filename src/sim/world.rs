@@ -5,15 +5,20 @@
 mod arrivals;
 mod population;
 
+use std::sync::Arc;
+
 use libp2p_identity::PeerId;
 
+use super::adversaries::BuiltIn;
 use super::checks::{self, Violation};
 use super::event_queue::SimEvent;
 use super::lookups::LookupLog;
 use super::measure::{self, Health, LookupOutcome, RunningLookup};
 use super::network::{Network, Traffic};
 use super::nodes::Node;
-use super::records::{RecordLog, RecordOutcome};
+use super::progress::{Progress, Stage};
+use super::records::{Begun, RecordLog, RecordOutcome, RecordQuery, Said};
+use super::roles::Role;
 use super::scenario::Scenario;
 use super::service::{Service, Task};
 use super::sessions::Sessions;
@@ -23,7 +28,7 @@ use crate::event::{Precision, QueryId};
 use crate::message::Request;
 use crate::record::{Quorum, Record, RecordKey};
 use crate::stats::Stats;
-use crate::store::{MemoryStore, MemoryStoreConfig, RecordStore as _};
+use crate::store::{self, MemoryStore, MemoryStoreConfig, RecordStore as _};
 use crate::time::{Duration, Instant, Now, SystemTime};
 
 /// A network of real nodes on a virtual clock, in one thread.
@@ -49,24 +54,33 @@ use crate::time::{Duration, Instant, Now, SystemTime};
 pub struct World {
     pub(super) network: Network,
     pub(super) lookups: LookupLog,
-    records: RecordLog,
+    pub(super) records: RecordLog,
     sessions: Sessions,
     stores: MemoryStoreConfig,
+    /// The role of whoever has no other.
+    honest: Arc<dyn Role>,
     /// How many entries of tables were replaced though their peers could be reached.
     pub(super) displaced: u64,
+    /// How many events have happened.
+    steps: u64,
 }
 
+/// So many events pass between two looks at a run. Chosen, not measured: some milliseconds of work.
+const WATCH_EVERY: u64 = 256;
+
 impl World {
-    fn empty(scenario: &Scenario, stores: MemoryStoreConfig) -> Self {
+    pub(super) fn empty(scenario: &Scenario, stores: MemoryStoreConfig) -> Self {
         // Where virtual time begins is of no matter; no clock is read after this.
         let origin = crate::net::timer::now();
         Self {
             network: Network::new(scenario, origin),
             lookups: LookupLog::default(),
             records: RecordLog::default(),
-            sessions: Sessions::new(scenario.churn),
+            sessions: Sessions::new(scenario.churn, scenario.sessions.clone()),
+            honest: Arc::new(BuiltIn::Honest),
             stores,
             displaced: 0,
+            steps: 0,
         }
     }
 
@@ -117,7 +131,7 @@ impl World {
 
     /// Returns whether a node plays along, be it a server or a client.
     pub fn is_honest(&self, n: usize) -> bool {
-        self.network.nodes.get(n).is_some_and(|node| node.role.is_honest())
+        self.network.nodes.get(n).is_some_and(|node| node.is_honest)
     }
 
     /// Returns how many connections are open.
@@ -177,7 +191,7 @@ impl World {
     /// Lets a node look up as precisely as is asked for.
     pub fn look_up_as(&mut self, n: usize, key: &[u8], precision: Precision) {
         let target = (self.network.config.key_hash)(key);
-        let count = self.network.config.bucket_size();
+        let count = self.network.config_of(n).bucket_size();
         let begun = self.with_quietly(n, |dht, now| dht.find_n_closest(now, key, count, precision));
         if let Some(id) = begun {
             self.network.note(11, n, 0);
@@ -194,11 +208,11 @@ impl World {
     }
 
     /// Lets a node put a record, and returns whether it does; its outcome will be among
-    /// [`record_outcomes`](Self::record_outcomes).
+    /// [`record_outcomes`](Self::record_outcomes). That of one that the node refuses is there at once.
     pub fn put_record(&mut self, n: usize, record: Record, quorum: Quorum) -> bool {
-        let key = record.key.clone();
-        let put = self.with_quietly(n, |dht, now| dht.put_record(now, record, quorum).ok());
-        self.watch(n, put.flatten(), key)
+        let (key, is) = (record.key.clone(), Some(Said::Value(record.value.clone())));
+        let put = self.with_quietly(n, |dht, now| dht.put_record(now, record, quorum));
+        self.watch(n, put, Begun { kind: RecordQuery::Put, key, is })
     }
 
     /// Lets a node store a record at some others, and not at itself. What comes of it is not kept.
@@ -210,31 +224,40 @@ impl World {
     /// Lets a node search a record, and returns whether it does; its outcome will be among
     /// [`record_outcomes`](Self::record_outcomes).
     pub fn get_record(&mut self, n: usize, key: RecordKey, quorum: Option<Quorum>) -> bool {
-        let get = self.with_quietly(n, |dht, now| dht.get_record(now, key.clone(), quorum));
-        self.watch(n, get, key)
+        let get = self.with_quietly(n, |dht, now| Ok(dht.get_record(now, key.clone(), quorum)));
+        self.watch(n, get, Begun { kind: RecordQuery::Get, key, is: None })
     }
 
     /// Lets a node provide a key, and returns whether it does; its outcome will be among
-    /// [`record_outcomes`](Self::record_outcomes).
+    /// [`record_outcomes`](Self::record_outcomes). That of one that the node refuses is there at once.
     pub fn provide(&mut self, n: usize, key: RecordKey) -> bool {
-        let provide = self.with_quietly(n, |dht, now| dht.start_providing(now, key.clone()).ok());
-        self.watch(n, provide.flatten(), key)
+        let is = self.network.nodes.get(n).map(|node| Said::Provider(node.peer));
+        let provide = self.with_quietly(n, |dht, now| dht.start_providing(now, key.clone()));
+        self.watch(n, provide, Begun { kind: RecordQuery::Provide, key, is })
     }
 
     /// Lets a node search the providers of a key, and returns whether it does; its outcome will be among
     /// [`record_outcomes`](Self::record_outcomes).
     pub fn find_providers(&mut self, n: usize, key: RecordKey) -> bool {
-        let get = self.with_quietly(n, |dht, now| dht.get_providers(now, key.clone()));
-        self.watch(n, get, key)
+        let get = self.with_quietly(n, |dht, now| Ok(dht.get_providers(now, key.clone())));
+        self.watch(n, get, Begun { kind: RecordQuery::Search, key, is: None })
     }
 
     /// Waits for a query's end. What it has said already is drained only now, so that nothing is missed.
-    fn watch(&mut self, n: usize, query: Option<QueryId>, key: RecordKey) -> bool {
-        if let Some(query) = query {
-            self.records.begin(self.network.now(), n, query, key);
-        }
+    fn watch(&mut self, n: usize, query: Option<Result<QueryId, store::Error>>, begun: Begun) -> bool {
+        let has_begun = match query {
+            Some(Ok(query)) => {
+                self.records.begin(self.network.now(), (n, query), begun);
+                true
+            }
+            Some(Err(why)) => {
+                self.records.refuse(self.network.since_start(), n, begun, &why);
+                false
+            }
+            None => false,
+        };
         self.drain(n);
-        query.is_some()
+        has_begun
     }
 
     /// Returns the numbers of the nodes that live and would name a provider of a key.
@@ -295,15 +318,35 @@ impl World {
     /// # Panics
     /// If a node breaks an invariant: it does not come to rest, or sends to a peer it is not connected to.
     pub fn run_for(&mut self, time: Duration) {
+        self.run_for_while(time, &mut |_| true);
+    }
+
+    /// Lets everything happen that happens within `time`, unless `goes_on` says no meanwhile. Returns what it said last.
+    pub(super) fn run_for_while(&mut self, time: Duration, goes_on: &mut dyn FnMut(&Self) -> bool) -> bool {
         let end = self.network.now() + time;
         while self.network.queue.next_at().is_some_and(|at| at <= end) {
             self.step();
+            if self.steps.is_multiple_of(WATCH_EVERY) && !goes_on(self) {
+                return false;
+            }
         }
         self.network.queue.set_now(end);
+        true
     }
 
-    pub(super) fn run_until(&mut self, at: Instant) {
-        self.run_for(at.saturating_duration_since(self.network.now()));
+    /// Lets time pass as [`run_for_while`](Self::run_for_while) does, a stage of a run or a part of one: `since` then to `end`.
+    pub(super) fn run_stage(
+        &mut self,
+        (stage, since, end): (Stage, Instant, Instant),
+        until: Instant,
+        goes_on: &mut dyn FnMut(&Self, Progress) -> bool,
+    ) -> bool {
+        let whole = end.saturating_duration_since(since).as_secs_f64();
+        let time = until.saturating_duration_since(self.network.now());
+        self.run_for_while(time, &mut |world| {
+            let passed = world.network.now().saturating_duration_since(since).as_secs_f64();
+            goes_on(world, Progress::new(stage, if whole > 0.0 { passed / whole } else { 1.0 }))
+        })
     }
 
     /// Lets time pass until all lookups have ended, but for no longer than `at_most`. Returns whether they have.
@@ -332,6 +375,7 @@ impl World {
         let Some(event) = self.network.queue.pop() else {
             return;
         };
+        self.steps += 1;
         match event {
             SimEvent::Wake(n) => self.wake(n),
             SimEvent::Served { n, life } => {
@@ -533,8 +577,8 @@ impl World {
                 self.network.note(12, n, 0);
             }
         } else {
-            let now = self.network.now();
-            if self.records.on_result(now, (n, id, step.last), result, &stats) {
+            let times = (self.network.queue.origin(), self.network.now());
+            if self.records.on_result(times, (n, id, step.last), result, &stats) {
                 self.network.note(14, n, 0);
             }
         }

@@ -12,8 +12,10 @@ mod faults;
 mod lookups;
 mod providers;
 mod records;
+mod seams;
 mod silenced;
 mod soak;
+mod workloads;
 
 use std::fmt::Write as _;
 use std::path::Path;

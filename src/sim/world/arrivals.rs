@@ -1,14 +1,18 @@
 //! What arrives at nodes: connections, requests and responses, and what ends them.
 
+use std::sync::Arc;
+
 use super::{SimEvent, World};
 use crate::dht::{ConnectionId, DialFailure, DialId, Input, RequestId, Unreached};
 use crate::error::RequestError;
 use crate::event::Mode;
 use crate::message::{Request, Response};
-use crate::sim::adversaries::false_answer;
 use crate::sim::connections::{pair, warm_number};
+use crate::sim::measure::ratio;
 use crate::sim::network::{DEAD_AFTER, protocol};
 use crate::sim::nodes::Node;
+use crate::sim::progress::{Progress, Stage};
+use crate::sim::roles::{Answer, Around};
 use crate::time::Duration;
 
 impl World {
@@ -87,10 +91,15 @@ impl World {
         self.input_alone(n, Input::Connected { peer, connection, address, dialled: true, dial: None })
     }
 
-    /// Those that were connected to without having connected themselves hear of it, and unused connections begin to age.
-    pub(super) fn settle_ideal(&mut self) {
+    /// Those that were connected to without having connected themselves hear of it, and unused connections begin to age; unless
+    /// `goes_on` says no meanwhile. Returns what it said last.
+    pub(super) fn settle_ideal(&mut self, goes_on: &mut dyn FnMut(&Self, Progress) -> bool) -> bool {
         let all: Vec<_> = self.network.connections.all().collect();
-        for ((a, b), link) in all {
+        let count = all.len();
+        for (done, ((a, b), link)) in all.into_iter().enumerate() {
+            if !goes_on(self, Progress::new(Stage::Connecting, ratio(done, count))) {
+                return false;
+            }
             for (n, other) in [(a, b), (b, a)] {
                 self.tell_connected(n, other, link, false, None);
             }
@@ -101,6 +110,7 @@ impl World {
             }
             network.queue.later(network.links.idle_timeout, SimEvent::Idle { link, a, b });
         }
+        true
     }
 
     pub(super) fn identified(&mut self, link: u64, who: usize, by: usize) {
@@ -186,7 +196,9 @@ impl World {
     ) {
         let network = &mut self.network;
         let is_open = network.connections.get(from, to, link).is_some_and(|c| !c.is_dead);
-        let Some(role) = network.nodes.get(to).filter(|node| node.is_alive()).map(|node| node.role) else {
+        let Some(role) =
+            network.nodes.get(to).filter(|node| node.is_alive()).map(|node| Arc::clone(&node.role))
+        else {
             return;
         };
         if !is_open || network.is_blocked(from, to) {
@@ -196,11 +208,16 @@ impl World {
         self.meet(to, from);
         let network = &mut self.network;
         let inbound = network.begin_answer(link, from, id);
-        if let Some(response) = false_answer(network, to, role, &request) {
-            network.send_response(to, inbound, Some(response));
-        } else if let Some(peer) = network.nodes.get(from).map(|node| node.peer) {
-            let connection = ConnectionId(link);
-            self.input(to, Input::RequestReceived { from: peer, connection, id: inbound, request });
+        match role.answer(&Around::new(network, to, from), &request) {
+            Answer::ByProtocol => {
+                if let Some(peer) = network.nodes.get(from).map(|node| node.peer) {
+                    let connection = ConnectionId(link);
+                    self.input(to, Input::RequestReceived { from: peer, connection, id: inbound, request });
+                }
+            }
+            Answer::Instead(response) => network.send_response(to, inbound, Some(*response)),
+            Answer::Refusal => network.send_response(to, inbound, None),
+            Answer::Silence => network.end_answer(inbound),
         }
     }
 

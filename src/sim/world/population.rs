@@ -1,21 +1,26 @@
 //! The population: how a network comes to be, which nodes come and go, and what happens to them.
 
+use std::sync::Arc;
+
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use super::{SimEvent, World};
-use crate::config::{Joining, Routing};
+use crate::config::{Config, Joining, Routing};
 use crate::dht::{Dht, Input};
 use crate::event::Mode;
 use crate::key::Key;
 use crate::message::{Request, Response};
 use crate::peer::{ConnectionType, KadPeer};
+use crate::sim::adversaries::{BuiltIn, shares};
 use crate::sim::ideal;
-use crate::sim::ids::{address, in_group, peer_id};
+use crate::sim::ids::{in_group, peer_id};
 use crate::sim::links::{mix, seed_of};
+use crate::sim::measure::ratio;
 use crate::sim::nodes::{Life, Node, Refuses};
+use crate::sim::progress::{Progress, Stage};
 use crate::sim::roles::{Role, below, deal, part, shuffle};
-use crate::sim::scenario::{Incident, Scenario, Start};
+use crate::sim::scenario::{Group, Incident, Scenario, Size, Start};
 use crate::sim::sessions::Next;
 use crate::store::{MemoryStore, MemoryStoreConfig};
 use crate::time::Duration;
@@ -39,35 +44,115 @@ impl World {
     /// If the network breaks one of its invariants while it comes to be.
     pub fn with_stores(scenario: &Scenario, stores: MemoryStoreConfig) -> Self {
         let mut world = Self::empty(scenario, stores);
-        for role in deal(&scenario.roles, scenario.nodes, &mut world.network.rng) {
-            world.add_node(role);
+        world.set_up(scenario, &mut |_, _| true);
+        world
+    }
+
+    /// Lets the network come to be, unless `goes_on` says no meanwhile: then it stands as it is, and may not be run on. Returns
+    /// whether it has come to be.
+    pub(in crate::sim) fn set_up(
+        &mut self,
+        scenario: &Scenario,
+        goes_on: &mut dyn FnMut(&Self, Progress) -> bool,
+    ) -> bool {
+        let mut roles = shares(&scenario.roles);
+        roles.extend(scenario.own_roles.iter().cloned());
+        for role in deal(&roles, &self.honest, scenario.nodes, &mut self.network.rng) {
+            self.add_node(role);
         }
-        match scenario.start {
-            Start::Ideal => world.make_ideal(),
+        self.deal_configs(&scenario.groups, scenario.start == Start::Ideal);
+        let began = self.network.now();
+        let stands = match scenario.start {
+            Start::Ideal => self.make_ideal(goes_on),
             Start::Join { every, seeds } => {
-                world.sessions.seeds = seeds.clamp(1, scenario.nodes.max(1));
+                self.sessions.seeds = seeds.clamp(1, scenario.nodes.max(1));
                 for n in 0..scenario.nodes {
                     let at = every * u32::try_from(n).unwrap_or(u32::MAX);
-                    world.network.queue.later(at, SimEvent::Joins(n));
+                    self.network.queue.later(at, SimEvent::Joins(n));
                 }
-                world.run_for(every * u32::try_from(scenario.nodes).unwrap_or(u32::MAX));
+                let end = began + every * u32::try_from(scenario.nodes).unwrap_or(u32::MAX);
+                self.run_stage((Stage::Joins, began, end), end, goes_on)
+            }
+        };
+        let joined = self.network.now();
+        let end = joined + scenario.settle;
+        if !stands || !self.run_stage((Stage::Settling, joined, end), end, goes_on) {
+            return false;
+        }
+        if self.sessions.churn.is_some() {
+            for n in self.alive().collect::<Vec<_>>() {
+                let left = self.sessions.draw(true, &mut self.network.rng);
+                self.leaves_in(left, n);
             }
         }
-        world.run_for(scenario.settle);
-        if world.sessions.churn.is_some() {
-            for n in world.alive().collect::<Vec<_>>() {
-                let left = world.sessions.draw(true, &mut world.network.rng);
-                world.leaves_in(left, n);
+        true
+    }
+
+    /// Gives the nodes of each group their configuration. Who is in which is drawn, if there are any.
+    fn deal_configs(&mut self, groups: &[Group], is_ideal: bool) {
+        if groups.is_empty() {
+            return;
+        }
+        let mut nodes: Vec<_> = (0..self.network.nodes.len()).collect();
+        let all = nodes.len();
+        shuffle(&mut nodes, &mut self.network.rng);
+        for Group { size, config } in groups {
+            let count = match *size {
+                Size::Share(share) => part(all, share),
+                Size::Nodes(count) => count,
+            };
+            let key_hash = self.network.config.key_hash;
+            let mut config = Config { key_hash, ..config.clone() };
+            if is_ideal {
+                make_passive(&mut config);
+            }
+            let config = Arc::new(config);
+            for n in nodes.drain(nodes.len().saturating_sub(count)..) {
+                if let Some(node) = self.network.nodes.get_mut(n) {
+                    node.config = Some(Arc::clone(&config));
+                }
             }
         }
-        world
     }
 
     /// Adds a node that joins now, and returns its number.
     pub fn join(&mut self) -> usize {
-        let n = self.add_node(Role::Honest);
+        self.join_in(Arc::clone(&self.honest))
+    }
+
+    /// Adds a node of some role that joins now, and returns its number.
+    pub fn join_in(&mut self, role: Arc<dyn Role>) -> usize {
+        let n = self.add_node(role);
         self.join_as(n);
         n
+    }
+
+    /// Brings a node back: one that is gone joins again, with its old id and nothing else; one that has fallen silent lives on
+    /// as it was. Returns whether it was one of these; one that sleeps is woken by [`resume`](Self::resume).
+    pub fn revive(&mut self, n: usize) -> bool {
+        let now = self.network.now();
+        let Some(node) = self.network.nodes.get_mut(n) else {
+            return false;
+        };
+        match node.life {
+            Life::Alive => false,
+            Life::Frozen if node.asleep_since.is_some() => false,
+            Life::Frozen => {
+                node.life = Life::Alive;
+                node.wake_at = Some(now);
+                self.network.queue.later(Duration::ZERO, SimEvent::Wake(n));
+                true
+            }
+            Life::Gone(..) => {
+                self.sessions.comes_back(n);
+                self.join_as(n);
+                if self.sessions.churn.is_some() {
+                    let time = self.sessions.draw(false, &mut self.network.rng);
+                    self.leaves_in(time, n);
+                }
+                true
+            }
+        }
     }
 
     /// Ends a node's life: it is found to be gone at once.
@@ -89,6 +174,7 @@ impl World {
         let mut tried = 0;
         let mut sybils = Vec::new();
         let first = self.network.nodes.len();
+        let role: Arc<dyn Role> = Arc::new(BuiltIn::Sybil);
         while sybils.len() < count {
             let peer = peer_id(self.network.seed ^ 0x5b11, tried);
             tried += 1;
@@ -97,7 +183,7 @@ impl World {
                 continue;
             }
             let place = in_group(first + sybils.len() % groups.max(1), 1 + sybils.len() / groups.max(1));
-            let n = self.add_node_as(Role::Sybil, peer, address(place, self.network.links.transport));
+            let n = self.add_node_as(Arc::clone(&role), peer, self.network.places.in_v4(place));
             self.network.nodes.set_address_of(place, n);
             self.join_as(n);
             sybils.push(n);
@@ -196,12 +282,12 @@ impl World {
     }
 
     /// Adds a node that does nothing yet.
-    fn add_node(&mut self, role: Role) -> usize {
+    fn add_node(&mut self, role: Arc<dyn Role>) -> usize {
         let n = self.network.nodes.len();
-        self.add_node_as(role, peer_id(self.network.seed, n), address(n, self.network.links.transport))
+        self.add_node_as(role, peer_id(self.network.seed, n), self.network.places.of(n))
     }
 
-    fn add_node_as(&mut self, role: Role, peer: PeerId, address: Multiaddr) -> usize {
+    fn add_node_as(&mut self, role: Arc<dyn Role>, peer: PeerId, address: Multiaddr) -> usize {
         let key = Key::of_peer(&peer, self.network.config.key_hash);
         let node = Node::new(role, peer, address, key, self.network.now());
         self.network.nodes.push(node)
@@ -213,7 +299,7 @@ impl World {
     fn start(&mut self, n: usize) {
         self.reset_all(n);
         let (clocks, now) = (self.network.clocks(n), self.network.now());
-        let (seed_of_world, config) = (self.network.seed, self.network.config.clone());
+        let (seed_of_world, config) = (self.network.seed, self.network.config_of(n).clone());
         let Some(node) = self.network.nodes.get_mut(n) else {
             return;
         };
@@ -229,11 +315,12 @@ impl World {
         node.joined = false;
         node.most_peers = 0;
         node.wake_at = None;
-        let (role, listening) = (node.role, vec![node.address.clone()]);
-        self.network.note(1, n, usize::from(role.is_dialable()));
-        let external = if role.is_dialable() { listening.clone() } else { Vec::new() };
+        let (is_dialable, is_server, listening) =
+            (node.is_dialable, node.is_server, vec![node.address.clone()]);
+        self.network.note(1, n, usize::from(is_dialable));
+        let external = if is_dialable && is_server { listening.clone() } else { Vec::new() };
         self.input(n, Input::LocalAddresses { external, listening });
-        if role == Role::Undialable {
+        if is_server && !is_dialable {
             self.with(n, |dht, now| dht.set_mode(now, Some(Mode::Server)));
         }
     }
@@ -245,6 +332,7 @@ impl World {
         let now = self.network.now();
         self.network.nodes.end(n, Life::Gone(now, refuses));
         self.lookups.forget(n);
+        self.records.forget(n);
     }
 
     /// Starts a node and tells it one of those that were first.
@@ -275,7 +363,14 @@ impl World {
         let crashes = self.network.rng.unit() < churn.crashes;
         self.stop(n, if crashes { Refuses::Never } else { Refuses::AtOnce });
         let next = match self.sessions.next(n, churn, &mut self.network.rng) {
-            Next::New => self.add_node(Role::Honest),
+            Next::New => {
+                let new = self.add_node(Arc::clone(&self.honest));
+                let config = self.network.nodes.get(n).and_then(|node| node.config.clone());
+                if let Some(node) = self.network.nodes.get_mut(new) {
+                    node.config = config;
+                }
+                new
+            }
             Next::Returns(n) => n,
         };
         self.join_as(next);
@@ -283,26 +378,27 @@ impl World {
         self.leaves_in(time, next);
     }
 
-    /// Gives each node the table it would have if it knew all the others.
-    fn make_ideal(&mut self) {
-        let grace_period = Duration::from_secs(365 * 24 * 60 * 60);
-        let config = &mut self.network.config;
-        let (joining, refresh_interval) = (Joining::OnRequest, None);
-        config.routing =
-            Routing { grace_period, joining, refresh_interval, low_peers: 0, ..config.routing.clone() };
+    /// Gives each node the table it would have if it knew all the others, unless `goes_on` says no meanwhile. Returns what it
+    /// said last.
+    fn make_ideal(&mut self, goes_on: &mut dyn FnMut(&Self, Progress) -> bool) -> bool {
+        make_passive(&mut self.network.config);
         let origin = self.network.now();
         let servers = ideal::servers_by_key(&self.network.nodes);
-        let k = self.network.config.bucket_size().get();
-        for n in 0..self.network.nodes.len() {
+        let nodes = self.network.nodes.len();
+        for n in 0..nodes {
+            if !goes_on(self, Progress::new(Stage::Tables, ratio(n, nodes))) {
+                return false;
+            }
             self.network.queue.set_now(origin);
             self.start(n);
             let network = &mut self.network;
+            let k = network.config_of(n).bucket_size().get();
             for other in ideal::peers(&network.nodes, &mut network.rng, k, n, &servers) {
                 self.introduce(n, other);
             }
         }
         self.network.queue.set_now(origin + FILLING);
-        self.settle_ideal();
+        self.settle_ideal(goes_on)
     }
 
     /// Lets a node meet another as it would have before: connected, identified, asked once.
@@ -335,4 +431,12 @@ impl World {
         let is_known = self.node(n).is_some_and(|dht| dht.table().entry(&key, &peer).is_some());
         assert!(is_known, "node {n} has no room for node {other} in its ideal table");
     }
+}
+
+/// A node with such a configuration neither joins, nor refreshes, nor probes anybody.
+fn make_passive(config: &mut Config) {
+    let grace_period = Duration::from_secs(365 * 24 * 60 * 60);
+    let (joining, refresh_interval) = (Joining::OnRequest, None);
+    config.routing =
+        Routing { grace_period, joining, refresh_interval, low_peers: 0, ..config.routing.clone() };
 }
