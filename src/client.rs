@@ -540,6 +540,7 @@ fn cause<T>(outcome: Result<T, ClientError>) -> QueryError {
 
 /// What a search has found, and what it has cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Found {
     /// The closest peers, nearest first.
     pub peers: Vec<PeerInfo>,

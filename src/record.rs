@@ -141,8 +141,10 @@ pub struct PeerRecord {
 
 /// How many peers must agree, or have stored what was to be stored.
 ///
-/// Counted among the peers that matter: those to which a record was sent, `k` or as many as there are. Differs from
-/// `libp2p-kad`, where a majority is always that of `k`, so that small networks never reach it.
+/// Of a put it is counted among those to which the record was sent, `k` or as many as there are; of a get, among those that have
+/// answered, this node's own copy included, and at most the replication factor. Where fewer have answered than were to be asked,
+/// the result has a [`Shortage`](crate::Shortage). Differs from `libp2p-kad`, where a majority is always that of `k`, so that
+/// small networks never reach it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quorum {
     /// One.

@@ -65,7 +65,7 @@ fn the_key_of_a_peer_costs_nothing() {
 fn a_node_that_knows_nobody_takes_little() {
     let mut kept = None;
     let info = measure(|| kept = Some(Behaviour::new(peer(0), MemoryStore::new(peer(0)))));
-    assert!(info.bytes_max <= 100_000, "{info:?}");
+    assert!(info.bytes_max <= 24_000, "{info:?}");
     // The behaviour itself is not on the heap before somebody puts it there.
     assert!(size_of::<Behaviour>() <= 4096, "{}", size_of::<Behaviour>());
 }

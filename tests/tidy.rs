@@ -558,11 +558,14 @@ fn a_type_whose_impl_blocks_stand_in_many_files_is_found() {
 fn an_item_is_public_if_it_can_be_named_from_outside() {
     let files = read_all([
         ("lib.rs", "pub mod open;\nmod shut;\npub use shut::{Shown, Inner as Renamed};\nfn f() {}\n"),
-        ("open.rs", "pub const fn f() {}\npub(crate) struct Own;\n#[doc(hidden)]\npub struct Hidden;\n"),
+        (
+            "open.rs",
+            "pub const fn f() {}\npub(crate) struct Own;\n#[doc(hidden)]\npub struct Hidden;\ngroups! { Counted { counter n: u64 } }\n",
+        ),
         ("shut.rs", "pub struct Shown;\npub struct Inner;\npub struct Unseen;\n"),
     ]);
     let public: Vec<_> = modules::public(&files).into_iter().collect();
-    assert_eq!(public, ["Renamed", "Shown", "open", "open::f"]);
+    assert_eq!(public, ["Renamed", "Shown", "open", "open::Counted", "open::f"]);
 }
 
 /// Words for what somebody who meets an error can do about it.

@@ -86,7 +86,8 @@ impl Lookups {
 
 /// How many requests of one lookup are in flight: sent, unanswered and not past their soft timeout.
 ///
-/// The closing or stall burst, when all that is left of the `k` closest is asked at once, comes on top: at most `k`.
+/// The closing burst, when all that is left of those that are wanted is asked at once, comes on top: at most two more than are
+/// wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Parallelism {

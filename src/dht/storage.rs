@@ -23,8 +23,10 @@ use disk::{Disk, TRY_AGAIN};
 /// So many peers of the table are saved (chosen, not measured).
 const MAX_SAVED: usize = 64;
 
-/// So long after a peer has entered the table its peers are saved, and no more often than so (chosen, not measured).
+/// So long after a peer has entered the table its peers are saved (chosen, not measured).
 const SAVE_AFTER: Duration = Duration::from_secs(1);
+
+/// No more often than so (chosen, not measured).
 const SAVE_EVERY: Duration = Duration::from_secs(60);
 
 /// How long it rests after it has dropped something: others have their turn.

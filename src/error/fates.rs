@@ -31,6 +31,7 @@ impl fmt::Display for Fates {
 
 /// What became of asking one of the seeds while joining.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SeedOutcome {
     /// The seed.
     pub peer: PeerId,

@@ -13,6 +13,7 @@ use crate::time::{Duration, Instant};
 ///
 /// [`Display`](fmt::Display) prints a table of it, one line for each peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TableSnapshot {
     /// The key of this node.
     pub local: Key,
@@ -22,6 +23,7 @@ pub struct TableSnapshot {
 
 /// One bucket at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BucketSnapshot {
     /// Its number.
     pub index: BucketIndex,
@@ -33,6 +35,7 @@ pub struct BucketSnapshot {
 
 /// One peer of the table at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EntrySnapshot {
     /// The peer.
     pub peer: PeerId,

@@ -120,7 +120,7 @@ impl Stage {
         at: &Arc<Vec<[u8; 8]>>,
         targets: &[[u8; 8]],
         time: Duration,
-    ) -> (Duration, Duration) {
+    ) -> (Duration, Duration, Duration) {
         let working = tokio::spawn(work(self.victim.client.clone(), at.clone()));
         let client = self.victim.client.clone();
         // Calls come whether the last was answered or not: those that come while the node stands still all count.
@@ -150,7 +150,8 @@ impl Stage {
         }
         let calls = calling.await.unwrap();
         working.abort();
-        (median(calls), median(lookups))
+        let longest = calls.iter().copied().max().unwrap_or_default();
+        (median(calls), median(lookups), longest)
     }
 
     /// Measures without a hostile peer and with it.
@@ -169,6 +170,7 @@ impl Stage {
         assert!(hostile.acts.load(Ordering::Relaxed) > 0, "the hostile peer has done nothing");
         assert!(during.0 <= before.0 + LONGER, "calls took {:?}, then {:?}", before.0, during.0);
         assert!(during.1 <= before.1 + LONGER, "lookups took {:?}, then {:?}", before.1, during.1);
+        assert!(during.2 <= before.2 + SECOND, "a call took {:?} at most, then {:?}", before.2, during.2);
         assert_quiet();
     }
 }

@@ -235,6 +235,7 @@ impl File {
                     reader.at += 1;
                     file.impl_head(&mut reader);
                 }
+                "groups" if depth == 0 && reader.is_at(&["groups", "!", "{"]) => file.groups(&mut reader),
                 word if depth == 0 && ITEMS.contains(&word) => {
                     reader.at += 1;
                     reader.at += usize::from(reader.peek(0) == "!");
@@ -255,6 +256,19 @@ impl File {
             (visibility, is_hidden) = (None, false);
         }
         file
+    }
+
+    /// Takes note of what a macro makes of its body: a public struct of each name.
+    fn groups(&mut self, reader: &mut Reader) {
+        reader.at += 3;
+        while !matches!(reader.peek(0), "}" | "") {
+            let name = reader.next();
+            if reader.peek(0) == "{" {
+                self.items.insert(name, true);
+                reader.skip_brackets("{", "}");
+            }
+        }
+        reader.at += 1;
     }
 
     /// Takes note of the type that an `impl` block is for.

@@ -249,7 +249,7 @@ impl GetRecord {
         self.validators.compare(&self.key, &a.value, &b.value)
     }
 
-    /// Returns how many must agree: a quorum is counted among those of the closest that were asked.
+    /// Returns how many must agree before all have answered: the quorum of as many as hold a record.
     fn needed(&self, view: &View<'_>) -> Option<NonZeroUsize> {
         self.quorum.map(|quorum| quorum.of(view.config.replication_factor().get()))
     }

@@ -310,7 +310,7 @@ impl Search {
     }
 }
 
-/// When all but the slow have answered, and they had too little, the slow are awaited for so long.
+/// When all but the slow have answered, and they had too little, the slow are awaited for so long (chosen, not measured).
 const LAST_CHANCE: Duration = Duration::from_secs(3);
 
 /// Returns the IP groups of the addresses at which a peer will be dialled though nobody has met it there.
@@ -326,7 +326,7 @@ fn hearsay_groups(view: &View<'_>, peer: &PeerId, named: Option<&Addresses>) -> 
 }
 
 /// How many peers of one IP group count among the closest, and how many addresses of hearsay are dialled while others are
-/// left to ask.
+/// left to ask (chosen, not measured).
 const MAX_PER_GROUP: usize = 2;
 
 /// Returns how many of some peers do not count, since there are enough of their IP groups.
@@ -338,5 +338,5 @@ pub(in crate::dht) fn excess(view: &View<'_>, peers: &[PeerId]) -> usize {
     groups.values().map(|count| count.saturating_sub(MAX_PER_GROUP)).sum()
 }
 
-/// Beyond so many named peers the addresses of those that are no candidates any more are dropped.
+/// Beyond so many named peers the addresses of those that are no candidates any more are dropped (chosen, not measured).
 const MAX_ADDRESSED: usize = 2048;

@@ -15,10 +15,10 @@ use crate::message::Request;
 use crate::record::RecordKey;
 use crate::time::{Duration, Instant, after};
 
-/// After the first search the next one begins after this time, which doubles with each.
+/// After the first search the next one begins after this time, which doubles with each (chosen, not measured).
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
-/// The longest time between two searches.
+/// The longest time between two searches (chosen, not measured).
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// Searches the providers of a key again and again, until it is cancelled.

@@ -11,24 +11,25 @@ use crate::time::{Duration, Instant, after};
 /// connection for two hours (RFC 5382 §5), yet many forget it within some minutes.
 const SILENT: Duration = Duration::from_secs(300);
 
-/// Of two nodes that keep their connection the one with the smaller id checks it so much sooner: then the other need not.
+/// Of two nodes that keep their connection the one with the smaller id checks it so much sooner: then the other need not
+/// (chosen, not measured).
 const SOONER: Duration = Duration::from_secs(15);
 
 /// For so long a check is awaited before the peer is dialled beside the connection: a round trip over any link, and a
 /// retransmission (RFC 6298: 1 s at first, doubling).
 const CHECKED: Duration = Duration::from_secs(3);
 
-/// After a dial of a peer beside its silent connections there is none for so long, doubling each time.
+/// After a dial of a peer beside its silent connections there is none for so long, doubling each time (chosen, not measured).
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 
 /// When a connection was silent for so long it was not closed by an idle timeout, which swarms set shorter.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// How often that doubles: up to some ten minutes.
+/// How often that doubles: up to some ten minutes (chosen, not measured).
 const MAX_DOUBLINGS: u8 = 6;
 
 /// With so many connections a peer is not dialled beside them: two that began at the same time may both be dead, and a
-/// second attempt is made.
+/// second attempt is made (chosen, not measured).
 const ENOUGH: usize = 4;
 
 /// What is to be done about a silent connection.

@@ -12,16 +12,18 @@ use crate::event::QueryId;
 use crate::stats;
 use crate::time::{Duration, Instant, after, earliest};
 
-/// After so long a peer that has not answered is dialled at its next addresses, too.
+/// After so long a peer that has not answered is dialled at its next addresses, too (chosen, not measured).
 const SECOND_BATCH_AFTER: Duration = Duration::from_secs(1);
 
-/// So long after that at those that are left: 16 addresses that are named one by one have all been dialled after 2 s.
+/// So long after that at those that are left: 16 addresses that are named one by one have all been dialled after 2 s
+/// (chosen, not measured).
 const NEXT_BATCH_AFTER: Duration = Duration::from_millis(500);
 
-/// After a dial that the program has denied nobody is dialled for so long, which doubles while nothing is let through.
+/// After a dial that the program has denied nobody is dialled for so long, which doubles while nothing is let through
+/// (chosen, not measured).
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// The longest such pause: a request that waits for a place has at least one more chance in its time.
+/// The longest such pause: a request that waits for a place has at least one more chance in its time (chosen, not measured).
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The target of a dial.

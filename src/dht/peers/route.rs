@@ -9,22 +9,22 @@ use super::known::Known;
 use crate::addrs::{IpGroup, MAX_ADDRESSES, Reach, Way};
 use crate::time::{Duration, Instant, after};
 
-/// How many addresses are dialled at once.
+/// How many addresses are dialled at once (chosen, not measured).
 const BATCH: usize = 6;
 
-/// At how many addresses at which nobody has met the peer it is dialled, at most.
+/// At how many addresses at which nobody has met the peer it is dialled, at most (chosen, not measured).
 pub(super) const MAX_HEARSAY: usize = 3;
 
-/// How many of them may be of one IP group.
+/// How many of them may be of one IP group (chosen, not measured).
 const MAX_PER_GROUP: usize = 2;
 
-/// A peer that was denied so often while others were let through is left alone.
+/// A peer that was denied so often while others were let through is left alone (chosen, not measured).
 const DENIALS: u8 = 3;
 
-/// A peer that the program blocks is left alone for so long at first, which doubles each time.
+/// A peer that the program blocks is left alone for so long at first, which doubles each time (chosen, not measured).
 const FIRST_BLOCK: Duration = Duration::from_secs(600);
 
-/// The longest time for which it is left alone.
+/// The longest time for which it is left alone (chosen, not measured).
 const LONGEST_BLOCK: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Known {

@@ -13,23 +13,23 @@ use crate::record::RecordKey;
 use crate::routing::Table;
 use crate::time::{Duration, Instant, after, earliest};
 
-/// So many newcomers wait at most; what those beyond are not told they are when it is next announced.
+/// So many newcomers wait at most; what those beyond are not told they are when it is next announced (chosen, not measured).
 const MAX_NEWCOMERS: usize = 256;
 
-/// The same of single keys whose announcement was under way when a newcomer came.
+/// The same of single keys whose announcement was under way when a newcomer came (chosen, not measured).
 const MAX_MISSED: usize = 4096;
 
-/// So many are told at once, so that there is room for the application's queries.
+/// So many are told at once, so that there is room for the application's queries (chosen, not measured).
 const MAX_AT_ONCE: usize = 16;
 
-/// So many keys are looked at with one call; then it rests.
+/// So many keys are looked at with one call; then it rests (chosen, not measured).
 const MAX_LOOKED_AT: usize = 256;
 
-/// How long it rests: others have their turn.
+/// How long it rests: others have their turn (chosen, not measured).
 const REST: Duration = Duration::from_millis(20);
 
 /// A peer that leaves the table and enters it again is told all of it again after this time: it may have begun anew and know
-/// nothing, or come and go to keep this node busy.
+/// nothing, or come and go to keep this node busy (chosen, not measured).
 const AGAIN_AFTER: Duration = Duration::from_secs(600);
 
 /// A newcomer, and how far the keys have been walked for it.

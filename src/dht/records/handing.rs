@@ -15,20 +15,21 @@ use crate::record::RecordKey;
 use crate::routing::Table;
 use crate::time::{Duration, Instant, after};
 
-/// So many newcomers wait at most; what those beyond lack they get when it is next put anew.
+/// So many newcomers wait at most; what those beyond lack they get when it is next put anew (chosen, not measured).
 const MAX_NEWCOMERS: usize = 256;
 
-/// So many records are handed over at once, so that a newcomer leaves room for the application's queries.
+/// So many records are handed over at once, so that a newcomer leaves room for the application's queries
+/// (chosen, not measured).
 const MAX_AT_ONCE: usize = 16;
 
-/// So many records are looked at between two that are handed over; then it rests.
+/// So many records are looked at between two that are handed over; then it rests (chosen, not measured).
 const MAX_LOOKED_AT: usize = 256;
 
-/// How long it rests: others have their turn, and thousands of records a second are looked at still.
+/// How long it rests: others have their turn, and thousands of records a second are looked at still (chosen, not measured).
 const REST: Duration = Duration::from_millis(20);
 
 /// So many records that a put may send to newcomers wait for what becomes of it; and of so many a newcomer is known to have them
-/// before they come. What is beyond may be sent twice, or when it is next put anew.
+/// before they come. What is beyond may be sent twice, or when it is next put anew (chosen, not measured).
 const MAX_AWAITED: usize = 1024;
 
 /// A newcomer, and how far the records have been walked for it.

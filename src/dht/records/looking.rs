@@ -5,13 +5,14 @@
 use crate::store::Listed;
 use crate::time::{Duration, Instant, after};
 
-/// So long after the application was given the store it is looked over, however often it is given it until then.
+/// So long after the application was given the store it is looked over, however often it is given it until then
+/// (chosen, not measured).
 const LOOK_AFTER: Duration = Duration::from_secs(60);
 
-/// So many keys are looked at with one call; then it rests.
+/// So many keys are looked at with one call; then it rests (chosen, not measured).
 pub(super) const MAX_LOOKED_AT: usize = 256;
 
-/// How long it rests: others have their turn, and thousands of keys a second are looked at still.
+/// How long it rests: others have their turn, and thousands of keys a second are looked at still (chosen, not measured).
 const REST: Duration = Duration::from_millis(20);
 
 /// Looks the store over after the application could have changed it.

@@ -7,13 +7,13 @@ use libp2p_identity::PeerId;
 
 use crate::time::{Duration, Instant, after};
 
-/// A peer that was tried in vain is tried again after this time, which doubles each time.
+/// A peer that was tried in vain is tried again after this time, which doubles each time (chosen, not measured).
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
-/// The longest time between two attempts.
+/// The longest time between two attempts (chosen, not measured).
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// How many peers are tried. One more, and the one that was reported longest ago is no longer.
+/// How many peers are tried. One more, and the one that was reported longest ago is no longer (chosen, not measured).
 const MAX_REPORTED: usize = 256;
 
 #[derive(Clone, Copy, Debug)]
