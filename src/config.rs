@@ -225,7 +225,7 @@ impl Config {
         self
     }
 
-    /// Sets how many requests of one lookup are in flight.
+    /// Sets how many requests of one lookup, or of each of its disjoint paths, are in flight.
     ///
     /// More hides slow peers and costs requests. Default: adaptive from 4 to 6 (measured:
     /// `tests/sim/golden/parallelism.txt`, 10,000 nodes of which one or three in ten are silent).

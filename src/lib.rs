@@ -110,7 +110,7 @@ pub use key::{
     BucketIndex, Distance as KBucketDistance, KBucketKey, Key, KeyHash, MAX_PREIMAGE_PREFIX, Preimage, U256,
 };
 pub use net::behaviour::{Behaviour, QueryMut};
-pub use net::config::PROTOCOL_NAME;
+pub use net::config::{ALPHA_VALUE, PROTOCOL_NAME};
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub use net::handler::door as fuzzing;

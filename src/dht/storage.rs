@@ -16,7 +16,7 @@ use crate::record::{ProviderRecord, Record, RecordKey};
 use crate::routing::{Entry, Table};
 use crate::stats::{self, gauge};
 use crate::store::{self, Progress, RecordStore, Source};
-use crate::time::{Duration, Instant, SystemTime, after, earliest, wall_after};
+use crate::time::{Duration, FAR, Instant, SystemTime, after, earliest, wall_after};
 
 use disk::{Disk, TRY_AGAIN};
 
@@ -291,7 +291,8 @@ impl<S: RecordStore> Storage<S> {
             return;
         }
         // Where no end is given to records, none is known to be wrong.
-        let longest = cx.config.records.record_ttl.map(|ttl| ttl.max(cx.config.providers.provider_ttl));
+        let providers = Some(cx.config.providers.provider_ttl).filter(|ttl| *ttl < FAR);
+        let longest = cx.config.records.record_ttl.map(|ttl| ttl.max(providers.unwrap_or(ttl)));
         let latest = longest.map(|longest| wall_after(cx.wall_at(now), longest));
         let more = latest.map_or(Ok(false), |latest| self.store.shorten(latest));
         self.is_to_shorten = more.unwrap_or_else(|error| {

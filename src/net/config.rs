@@ -7,14 +7,14 @@ use std::num::{NonZeroU8, NonZeroUsize};
 
 use libp2p_swarm::StreamProtocol;
 
-use crate::config::{BucketInserts, Caching, Config, IPFS, Joining, Parallelism, StoreInserts, least};
+use crate::config::{BucketInserts, Caching, Config, IPFS, Parallelism, StoreInserts, least};
 use crate::time::Duration;
 
 /// The name of the protocol in the public IPFS network.
 pub const PROTOCOL_NAME: StreamProtocol = StreamProtocol::new(IPFS);
 
-/// `libp2p-kad`'s requests in flight, among which disjoint paths are divided where it was not told how many.
-const ALPHA: NonZeroU8 = NonZeroU8::new(3).unwrap();
+/// The α of the paper: how many requests of a lookup are in flight where that is fixed and nothing else was said (paper §2.3).
+pub const ALPHA_VALUE: NonZeroUsize = NonZeroUsize::new(3).unwrap();
 
 fn small(what: &str, given: NonZeroUsize) -> NonZeroU8 {
     NonZeroU8::try_from(given).unwrap_or_else(|_| {
@@ -34,15 +34,18 @@ impl Config {
     }
 
     /// Sets `k` as [`with_bucket_size`](Self::with_bucket_size) does, to 255 at most.
+    ///
+    /// Differs from `libp2p-kad`, where it is of buckets alone: answers name so many and lookups return so many, too, and unless the
+    /// replication factor is set, so many hold a record.
     pub fn set_kbucket_size(&mut self, k: NonZeroUsize) -> &mut Self {
         self.routing.bucket_size = small("k", k);
         self
     }
 
-    /// Sets the replication factor as [`with_replication_factor`](Self::with_replication_factor) does.
+    /// Sets the replication factor as [`with_replication_factor`](Self::with_replication_factor) does: more than `k` are `k`,
+    /// whichever is set first, and lookups return `k`.
     pub fn set_replication_factor(&mut self, peers: NonZeroUsize) -> &mut Self {
-        // More than `k` are `k`, whatever it is set to later.
-        self.routing.replication_factor = Some(NonZeroU8::try_from(peers).unwrap_or(NonZeroU8::MAX));
+        self.routing.replication_factor = Some(small("the replication factor", peers));
         self
     }
 
@@ -59,17 +62,9 @@ impl Config {
         self
     }
 
-    /// Sets whether the node joins by itself as [`with_joining`](Self::with_joining) does: it does not where there is no time.
-    ///
-    /// Differs from `libp2p-kad`: the time itself says nothing, since a join begins with the first peer and goes on with those
-    /// that come.
-    pub fn set_automatic_bootstrap_throttle(&mut self, throttle: Option<Duration>) -> &mut Self {
-        self.routing.joining = throttle.map_or(Joining::OnRequest, |_| Joining::Automatic);
-        self
-    }
-
-    /// Sets how many requests of one lookup are in flight as [`with_parallelism`](Self::with_parallelism) does with
-    /// [`Parallelism::Fixed`]; of disjoint paths, if there are, there are as many.
+    /// Sets how many requests of one lookup, or of each of its paths, are in flight as
+    /// [`with_parallelism`](Self::with_parallelism) does with [`Parallelism::Fixed`]; if there are disjoint paths, there are as
+    /// many of them from then on. One request at once is one path.
     pub fn set_parallelism(&mut self, requests: NonZeroUsize) -> &mut Self {
         let requests = small("parallelism", requests);
         self.lookups.parallelism = Parallelism::Fixed(requests);
@@ -85,7 +80,7 @@ impl Config {
         self.lookups.disjoint_paths = match self.lookups.parallelism {
             _ if !enabled => NonZeroU8::MIN,
             Parallelism::Fixed(requests) => requests,
-            Parallelism::Adaptive { .. } => ALPHA,
+            Parallelism::Adaptive { .. } => small("disjoint paths", ALPHA_VALUE),
         };
         self
     }
@@ -144,6 +139,9 @@ impl Config {
 
     /// Sets how many bytes a message may have as [`with_max_message_size`](Self::with_max_message_size) does, to 1 at least.
     pub fn set_max_packet_size(&mut self, bytes: usize) -> &mut Self {
+        if bytes == 0 {
+            tracing::warn!("messages of no bytes were configured: nothing that others send can be read");
+        }
         self.limits.max_message_size = NonZeroUsize::new(bytes).unwrap_or(NonZeroUsize::MIN);
         self
     }
@@ -170,7 +168,7 @@ mod tests {
         let mut ours = Config::new(StreamProtocol::new("/my/kad/1.0.0"));
         ours.set_kbucket_size(n(7)).set_replication_factor(n(5)).set_parallelism(n(4));
         ours.set_kbucket_inserts(BucketInserts::Manual).set_periodic_bootstrap_interval(Some(minutes(3)));
-        ours.set_automatic_bootstrap_throttle(None).set_query_timeout(minutes(5)).disjoint_query_paths(true);
+        ours.set_query_timeout(minutes(5)).disjoint_query_paths(true);
         ours.set_record_ttl(Some(minutes(6))).set_record_filtering(StoreInserts::FilterBoth);
         ours.set_replication_interval(None).set_publication_interval(Some(minutes(8)));
         ours.set_caching(Caching::Disabled).set_provider_record_ttl(Some(minutes(9)));
@@ -186,7 +184,6 @@ mod tests {
                 .with_disjoint_paths(small(4))
                 .with_bucket_inserts(BucketInserts::Manual)
                 .with_refresh_interval(Some(minutes(3)))?
-                .with_joining(Joining::OnRequest)
                 .with_query_timeout(minutes(5))?
                 .with_record_ttl(Some(minutes(6)))?
                 .with_record_filtering(StoreInserts::FilterBoth)

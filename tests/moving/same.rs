@@ -55,6 +55,7 @@ same! {
     "Config" => size_of::<kad::Config>();
     "Config: Default" => <kad::Config as Default>::default as fn() -> kad::Config;
     "PROTOCOL_NAME" => kad::PROTOCOL_NAME == StreamProtocol::new("/ipfs/kad/1.0.0");
+    "ALPHA_VALUE" => [kad::ALPHA_VALUE, NonZeroUsize::MIN];
     "Config::new" => kad::Config::new as fn(StreamProtocol) -> kad::Config;
     "Config::set_query_timeout" => kad::Config::set_query_timeout
         as fn(&mut kad::Config, Duration) -> &mut kad::Config;

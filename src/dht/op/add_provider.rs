@@ -113,7 +113,7 @@ pub enum AddProviderError {
     },
     /// Fewer than are enough were told, since this node has no address that the others could use: it does not listen, or
     /// only where they cannot dial. They are told as soon as it has one: listen, or confirm an external address.
-    #[error("this node has no address that others could use: {} peers were told", report.sent.len())]
+    #[error("this node has no address that others could use: {} peers were told{}", .report.sent.len(), .report.why_not())]
     NoAddress {
         /// The key.
         key: RecordKey,
