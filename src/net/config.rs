@@ -35,8 +35,8 @@ impl Config {
 
     /// Sets `k` as [`with_bucket_size`](Self::with_bucket_size) does, to 255 at most.
     ///
-    /// Differs from `libp2p-kad`, where it is of buckets alone: answers name so many and lookups return so many, too, and unless the
-    /// replication factor is set, so many hold a record.
+    /// Differs from `libp2p-kad`, where it is of buckets alone: answers name so many and lookups return so many, too, and so
+    /// many hold a record unless the replication factor is set.
     pub fn set_kbucket_size(&mut self, k: NonZeroUsize) -> &mut Self {
         self.routing.bucket_size = small("k", k);
         self

@@ -142,7 +142,7 @@ impl Nodes {
         if let Some(node) = self.all.get_mut(n) {
             node.life = life;
             node.mode = Mode::Client;
-            node.service = Service::default();
+            node.service = Service::new();
             if let Some(dht) = node.dht.take() {
                 // Those who are gone hold nothing.
                 self.gone.merge(&dht.stats().without_gauges());

@@ -42,7 +42,7 @@ impl Task {
 ///
 /// # Bounds
 /// What has arrived and is not done yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Service {
     waiting: VecDeque<Task>,
     is_under_way: bool,
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn what_arrives_is_worked_on_one_after_another_and_a_deadline_waits_for_what_was_there() {
-        let mut service = Service::default();
+        let mut service = Service::new();
         assert!(!service.wakes_later(), "nothing is in its way");
         service.push(connected());
         service.push(Input::Disconnected { peer: peer_id(1, 1), connection: ConnectionId(1) });

@@ -476,7 +476,7 @@ impl World {
         };
         if !node.is_alive() {
             // What waits for a machine that stands still is lost.
-            node.service = Service::default();
+            node.service = Service::new();
             return;
         }
         match node.service.done() {
