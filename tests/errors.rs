@@ -260,6 +260,27 @@ fn each_variant_names_its_cause() {
 }
 
 #[test]
+fn so_do_those_of_clients_of_stores_and_of_nodes_without_an_address() {
+    let mut report = ProvideReport::default();
+    report.failed = vec![(peer(), RequestError::Unsupported)];
+    report.protocol = protocol();
+    let disk = std::io::Error::other("the disk is full");
+    let named: [(Box<dyn Error>, &str); 7] = [
+        (Box::new(AddProviderError::NoAddress { key: key(), report: Box::new(report) }), "does not speak"),
+        (Box::new(ClientError::Closed), "the swarm is gone"),
+        (Box::new(ClientError::Busy), "wait for the swarm to be polled"),
+        (Box::new(AddAddressError::Client(ClientError::Closed)), "the swarm is gone"),
+        (Box::new(store::Error::Busy), "before the disk"),
+        (Box::new(store::Error::Invalid(InvalidRecord::new("it is odd"))), "it is odd"),
+        (Box::new(store::Error::Io(disk)), "the disk is full"),
+    ];
+    for (error, cause) in named {
+        let text = error.to_string();
+        assert!(text.contains(cause) && !text.contains('\n'), "{text}");
+    }
+}
+
+#[test]
 fn what_a_store_refuses_names_the_limit() {
     use store::Error as E;
     for (error, limits) in [
