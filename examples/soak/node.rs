@@ -1,11 +1,14 @@
 //! Honest nodes: how they are set up and where they say they are.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::StreamExt as _;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
+use libp2p::swarm::{Config, NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, identify, identity, noise, tcp, yamux};
 use libp2p_kademlia::store::MemoryStore;
 use libp2p_kademlia::{Behaviour, Client, Key, Mode};
@@ -20,6 +23,25 @@ use super::proxy::Proxy;
 struct Node {
     kademlia: Behaviour,
     identify: identify::Behaviour,
+}
+
+/// How often the tasks of honest nodes and of their connections were polled.
+static POLLS: AtomicU64 = AtomicU64::new(0);
+
+pub(crate) fn polls() -> u64 {
+    POLLS.load(Ordering::Relaxed)
+}
+
+/// Spawns a task of an honest node, whose polls are counted.
+fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(async move {
+        let mut task = pin!(task);
+        poll_fn(|cx| {
+            POLLS.fetch_add(1, Ordering::Relaxed);
+            task.as_mut().poll(cx)
+        })
+        .await;
+    });
 }
 
 /// A node whose swarm runs in a task of its own.
@@ -54,7 +76,7 @@ impl Running {
         swarm.add_external_address(address.clone());
         let (client, peer_id) = (swarm.behaviour().kademlia.client(), *swarm.local_peer_id());
         let (dials, mut ordered) = mpsc::channel(16);
-        tokio::spawn(async move {
+        spawn(async move {
             loop {
                 tokio::select! {
                     _ = swarm.select_next_some() => {}
@@ -99,8 +121,9 @@ fn swarm(keypair: identity::Keypair) -> Result<Swarm<Node>, Error> {
                 identify: identify::Behaviour::new(identify),
             }
         })?
-        .with_swarm_config(|config| {
-            config.with_substream_upgrade_protocol_override(libp2p::core::upgrade::Version::V1Lazy)
+        .with_swarm_config(|_| {
+            Config::with_executor(|task: Pin<Box<dyn Future<Output = ()> + Send>>| spawn(task))
+                .with_substream_upgrade_protocol_override(libp2p::core::upgrade::Version::V1Lazy)
         });
     Ok(swarm.build())
 }
