@@ -167,8 +167,11 @@ impl<S: RecordStore> Dht<S> {
 
     /// Tells the node what has happened outside.
     pub fn handle_input(&mut self, now: Now, input: Input) {
+        let late = now.late;
         let (now, has_jumped) = self.note_time(now);
         let Self { cx, peers, upkeep, queries, providing, storage, .. } = self;
+        cx.clocks.told(late);
+        peers.called(now, late);
         match input {
             Input::Connected { peer, connection, address, dialled, dial } => {
                 cx.advice.connected(now);
@@ -235,7 +238,8 @@ impl<S: RecordStore> Dht<S> {
     /// Does what is due by time alone.
     pub fn handle_timeout(&mut self, now: Now) {
         let due = self.poll_timeout().map(|deadline| deadline.at);
-        self.cx.clocks.called(now.instant, due);
+        let late = self.cx.clocks.called(now.instant, due);
+        self.peers.called(now.instant, late);
         let now = self.tell_time(now);
         let Self { cx, peers, upkeep, queries, .. } = self;
         peers.handle_timeout(now, &mut cx.out);
@@ -272,16 +276,24 @@ impl<S: RecordStore> Dht<S> {
     }
 
     /// Returns what is to be done outside, in the order in which it is to be done.
+    ///
+    /// A query waits until its events are taken, and goes on with the next call after that: who has found enough ends it
+    /// in between.
     pub fn poll_output(&mut self) -> Option<Output<Event>> {
-        while let Some(output) = self.cx.next_output() {
-            let result = |id, step| self.queries.take_result(id, step);
-            let output = output.with_event(|notice| Event::new(notice, result));
-            debug_assert!(output.is_some(), "an event of a query whose result is gone");
-            if output.is_some() {
-                return output;
+        loop {
+            if let Some(output) = self.cx.next_output() {
+                let result = |id, step| self.queries.take_result(id, step);
+                let output = output.with_event(|notice| Event::new(notice, result));
+                debug_assert!(output.is_some(), "an event of a query whose result is gone");
+                if output.is_some() {
+                    return output;
+                }
+            } else if self.queries.has_resumed() {
+                self.advance(self.cx.clocks.latest());
+            } else {
+                return None;
             }
         }
-        None
     }
 
     /// Returns when to call [`handle_timeout`](Self::handle_timeout), and what is due then.
@@ -316,7 +328,9 @@ impl<S: RecordStore> Dht<S> {
             }
             let (_, Stock { mut node, records, providing }) = self.split();
             let Parts { cx, peers, upkeep, .. } = &mut node.parts;
-            if let Some(outcome) = peers.next_outcome() {
+            if let Some(placed) = peers.next_placed() {
+                node.queries.on_placed(now, placed, cx);
+            } else if let Some(outcome) = peers.next_outcome() {
                 self.settle(now, outcome);
             } else if let Some(outcome) = peers.next_address_outcome() {
                 if let Some((peer, address)) = node.queries.on_address_outcome(outcome) {
@@ -324,7 +338,7 @@ impl<S: RecordStore> Dht<S> {
                 }
             } else if let Some(event) = peers.next_block_event() {
                 upkeep.on_block_event(now, event, cx, peers);
-            } else if let Some(id) = node.queries.next_ready() {
+            } else if let Some(id) = node.queries.next_ready(peers.has_room()) {
                 let ended = node.queries.step(now, id, &mut node.parts);
                 self.conclude(now, ended);
             } else if !upkeep.ask_next(now, cx, peers)
@@ -477,6 +491,7 @@ impl<S: RecordStore> Dht<S> {
         stats.inbound_requests.put_value.pending = held.disk_waiting + records_held;
         stats.held = held;
         stats.queues.outputs = gauge(self.cx.out.len());
+        stats.queues.queries = gauge(self.queries.in_line());
         self.peers.count(&mut stats);
         self.upkeep.count(&mut stats);
         stats

@@ -72,6 +72,7 @@ mod error;
 mod event;
 mod failures;
 mod key;
+mod map;
 pub mod message;
 mod net;
 mod peer;

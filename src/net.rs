@@ -2,6 +2,7 @@
 //!
 //! The only place that knows swarms, streams, wakers, clocks and entropy. It translates and decides nothing.
 
+mod arrivals;
 pub(crate) mod behaviour;
 mod budget;
 pub(crate) mod command_channel;
@@ -13,6 +14,7 @@ pub(crate) mod handler;
 mod limits;
 mod messages;
 pub(crate) mod providers;
+mod shared;
 pub(crate) mod timer;
 mod upgrade;
 mod watch;

@@ -385,6 +385,10 @@ groups! {
         gauge outputs: u64,
         /// Strangers that wait to be asked.
         gauge strangers: u64,
+        /// Queries that stand in line: they begin when fewer requests are in flight than the window is wide.
+        gauge queries: u64,
+        /// How many requests may be in flight before more queries begin; it follows how late the node is.
+        gauge request_window: u64,
         /// Events that the swarm has not taken. Zero without one.
         gauge swarm_events: u64,
         /// Events that handlers have not taken. Zero without a swarm.

@@ -20,12 +20,23 @@ pub struct Now {
     pub instant: Instant,
     /// The wall clock. It may jump, either way.
     pub wall: SystemTime,
+    /// How long what is told with it has waited in this program.
+    pub late: Duration,
 }
 
 impl Now {
     /// Makes a reading.
     pub const fn new(instant: Instant, wall: SystemTime) -> Self {
-        Self { instant, wall }
+        Self { instant, wall, late: Duration::ZERO }
+    }
+
+    /// Returns the same reading, with which something is told that has waited in this program for so long: since it arrived,
+    /// as far as the program can tell.
+    ///
+    /// The node then takes on less, and does not take its own lateness for that of others.
+    #[must_use]
+    pub const fn late_by(self, late: Duration) -> Self {
+        Self { late, ..self }
     }
 }
 
@@ -34,7 +45,7 @@ impl Add<Duration> for Now {
 
     /// Returns the reading after both clocks have gone on; one that the platform cannot represent stands still.
     fn add(self, passed: Duration) -> Self {
-        Self { instant: after(self.instant, passed), wall: wall_after(self.wall, passed) }
+        Self { instant: after(self.instant, passed), wall: wall_after(self.wall, passed), ..self }
     }
 }
 
@@ -53,12 +64,31 @@ impl Sub for Now {
     }
 }
 
+/// A moment of the node's own time, by which others are awaited.
+///
+/// A node that is late itself does not see in time what has arrived. So it asks at one time, and judges at another: whatever
+/// arrived before that it has looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moment {
+    /// When what is done is done.
+    pub(crate) now: Instant,
+    /// Up to when all that has arrived was looked at.
+    pub(crate) seen: Instant,
+}
+
+impl From<Instant> for Moment {
+    /// The moment of a node that is not late.
+    fn from(now: Instant) -> Self {
+        Self { now, seen: now }
+    }
+}
+
 #[cfg(test)]
 impl Sub<Duration> for Now {
     type Output = Self;
 
     fn sub(self, before: Duration) -> Self {
-        Self { instant: self.instant - before, wall: self.wall - before }
+        Self { instant: self.instant - before, wall: self.wall - before, ..self }
     }
 }
 

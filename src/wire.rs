@@ -15,6 +15,7 @@
 //! - Peers and addresses beyond [`MAX_PEERS`] and [`MAX_ADDRESSES`](crate::addrs::MAX_ADDRESSES) are skipped.
 //! - What is sent never exceeds [`SEND_LIMIT`] as far as peers and addresses can be left out.
 
+mod cache;
 mod check;
 mod codec;
 mod convert;
@@ -26,6 +27,7 @@ mod generated {
     pub(super) mod dht;
 }
 
+pub(crate) use cache::PeerCache;
 pub(crate) use codec::frame_len;
 pub use codec::{ClientCodec, ServerCodec};
 pub use convert::{MAX_PEERS, SEND_LIMIT, decode_request, decode_response, encode_request, encode_response};

@@ -29,7 +29,7 @@ const WARM_UP: u64 = 128;
 /// How many lookups run at once where not all do.
 const AT_ONCE: usize = 32;
 /// How many allocations a request may cost at most.
-const ALLOCATIONS: f64 = 80.0;
+const ALLOCATIONS: f64 = 30.0;
 /// How many requests the lean client has in flight for each of them.
 const IN_FLIGHT: usize = 4;
 

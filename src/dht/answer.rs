@@ -65,29 +65,36 @@ pub(super) fn valid_record(wall: SystemTime, record: SentRecord, config: &Config
 /// At most `k` of them, in the order in which they were named; not this node, not the one that answered, nobody twice;
 /// addresses as far as the configured filter keeps them and the one that answered can know of them, none of this node's own;
 /// at most two of one IP group, of whatever address they claim to have: a private one beside it exempts nobody. Peers
-/// without an address are dropped unless `is_known`.
+/// without an address are dropped unless `is_known`; those of whom `is_old` says that they are no news count, and are left out.
 pub(super) fn filter(
     answer: Vec<KadPeer>,
     (from, reach): (&PeerId, Reach),
     local: &Local,
     config: &Config,
     is_known: impl Fn(&PeerId) -> bool,
+    is_old: impl Fn(&PeerId, &Addresses) -> bool,
 ) -> Vec<CloserPeer> {
     let k = config.bucket_size().get();
-    let mut named: Vec<CloserPeer> = Vec::with_capacity(k.min(answer.len()));
+    let mut named: Vec<CloserPeer> = Vec::new();
+    let mut old = 0;
     let mut groups: SmallVec<[(IpGroup, usize); 24]> = SmallVec::new();
     for KadPeer { node_id: peer, multiaddrs, .. } in answer {
-        if named.len() == k {
+        if named.len() + old == k {
             break;
         }
         if peer == *from || peer == local.peer || named.iter().any(|known| known.peer == peer) {
             continue;
         }
-        let addresses = heard(multiaddrs, reach, local, config);
+        let is_old = is_old(&peer, &multiaddrs);
+        let addresses = if is_old { multiaddrs } else { heard(multiaddrs, reach, local, config) };
         if addresses.is_empty() && !is_known(&peer) {
             continue;
         }
         if config.routing.ip_diversity.is_some() && !has_room(&mut groups, &addresses, config) {
+            continue;
+        }
+        if is_old {
+            old += 1;
             continue;
         }
         named.push(CloserPeer { key: Key::of_peer(&peer, config.key_hash), peer, addresses });
@@ -195,7 +202,8 @@ mod tests {
 
     fn run(answer: Vec<KadPeer>, config: &Config) -> Vec<PeerId> {
         let from = (&peer(1), Reach::Machine);
-        let found = filter(answer, from, &this_node(), config, |peer_id| *peer_id == peer(900));
+        let is_known = |peer_id: &PeerId| *peer_id == peer(900);
+        let found = filter(answer, from, &this_node(), config, is_known, |_, _| false);
         found.iter().for_each(|named| assert_eq!(named.key, Key::of_peer(&named.peer, Key::sha256)));
         found.into_iter().map(|named| named.peer).collect()
     }
@@ -238,7 +246,8 @@ mod tests {
             (Reach::World, &[world]),
         ] {
             let answer = vec![named(2, &[machine, site, world]), named(3, &[machine])];
-            let found = filter(answer, (&peer(1), reach), &this_node(), &Config::default(), |_| false);
+            let found =
+                filter(answer, (&peer(1), reach), &this_node(), &Config::default(), |_| false, |_, _| false);
             let addresses: Vec<_> = found[0].addresses.iter().map(ToString::to_string).collect();
             assert_eq!(addresses, left);
             assert_eq!(found.len() == 2, reach == Reach::Machine, "whoever is nowhere else does not count");
@@ -250,7 +259,7 @@ mod tests {
         let config = Config::default().with_address_filter(|address| address.to_string().contains("/udp/"));
         let both = named(2, &["/ip4/127.0.0.1/tcp/1", "/ip4/127.0.0.1/udp/1/quic-v1"]);
         let from = (&peer(1), Reach::Machine);
-        let found = filter(vec![both, local(3)], from, &this_node(), &config, |_| false);
+        let found = filter(vec![both, local(3)], from, &this_node(), &config, |_| false, |_, _| false);
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].addresses.len(), 1);
     }
@@ -261,9 +270,28 @@ mod tests {
         let own = "/ip4/127.0.0.1/tcp/7".parse().unwrap();
         this.set_addresses(&[], std::slice::from_ref(&own));
         let both = named(2, &["/ip4/127.0.0.1/tcp/7", "/ip4/127.0.0.1/tcp/8"]);
-        let found =
-            filter(vec![both, local(7)], (&peer(1), Reach::Machine), &this, &Config::default(), |_| false);
+        let found = filter(
+            vec![both, local(7)],
+            (&peer(1), Reach::Machine),
+            &this,
+            &Config::default(),
+            |_| false,
+            |_, _| false,
+        );
         assert_eq!(found.len(), 1, "nothing is left of the other");
         assert!(found[0].addresses.len() == 1 && !found[0].addresses.iter().any(|address| *address == own));
+    }
+
+    #[test]
+    fn those_that_are_no_news_are_left_out_and_count_all_the_same() {
+        let from = (&peer(1), Reach::World);
+        let old = |known: &PeerId, _: &Addresses| (2..12).any(|seed| *known == peer(seed));
+        let answer = (2..60).map(|seed| named(seed, &[&format!("/ip4/9.{seed}.0.1/tcp/1")]));
+        let found = filter(answer.collect(), from, &this_node(), &Config::default(), |_| false, old);
+        let found: Vec<_> = found.into_iter().map(|named| named.peer).collect();
+        assert_eq!(found, (12..22).map(peer).collect::<Vec<_>>(), "twenty are looked at");
+        let answer = (10..20).map(|seed| named(seed, &[&format!("/ip4/9.9.9.{seed}/tcp/1")]));
+        let found = filter(answer.collect(), from, &this_node(), &Config::default(), |_| false, old);
+        assert_eq!(found, [], "their group is full");
     }
 }

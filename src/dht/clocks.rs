@@ -4,12 +4,15 @@
 //! done about it by their own machines.
 
 use crate::stats;
-use crate::time::{Duration, Instant, Now, SystemTime, wall_after};
+use crate::time::{Duration, Instant, Moment, Now, SystemTime, after, wall_after};
 
 /// A wall clock that differs by more from what the monotonic one lets expect was set, or the machine has slept. NTP slews
 /// by half a thousandth (RFC 5905 §11.3) and steps beyond an eighth of a second; a call after an hour of rest finds a slewed
 /// clock two seconds off.
 const JUMP: Duration = Duration::from_secs(5);
+
+/// A node that is called so much late was kept from its work; timers of a usual granularity are less. Chosen, not measured.
+const STOOD_STILL: Duration = Duration::from_millis(5);
 
 /// A jump of the wall clock against the monotonic one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,13 +33,25 @@ pub(super) enum Jump {
 #[derive(Clone, Debug)]
 pub(super) struct Clocks {
     latest: Now,
+    /// How long the program has stood still in all, as far as that was noticed.
+    stood_still: Duration,
+    /// How late the node is in this call: what arrived before it was told what has.
+    late: Duration,
+    /// The latest that it was told since it was called last by time alone.
+    latest_told: Duration,
     // Apart, so that a node does not grow too large to be moved.
     counts: Box<stats::Clock>,
 }
 
 impl Clocks {
     pub(super) fn new(now: Now) -> Self {
-        Self { latest: now, counts: Box::default() }
+        Self {
+            latest: now,
+            stood_still: Duration::ZERO,
+            late: Duration::ZERO,
+            latest_told: Duration::ZERO,
+            counts: Box::default(),
+        }
     }
 
     /// Takes a reading, and returns how the wall clock has jumped since the one before.
@@ -58,11 +73,39 @@ impl Clocks {
         Some(jump)
     }
 
-    /// The node is called at `now` though it had asked for `due`; earlier does not count.
-    pub(super) fn called(&mut self, now: Instant, due: Option<Instant>) {
-        if let Some(late) = due.and_then(|due| now.checked_duration_since(due)) {
-            self.counts.lateness.observe(late);
+    /// The node is called at `now` though it had asked for `due`; earlier does not count. Returns by how much it is late.
+    ///
+    /// If it is later than what it was told lately, the program has stood still meanwhile: that time is taken out of the node's own.
+    pub(super) fn called(&mut self, now: Instant, due: Option<Instant>) -> Duration {
+        let Some(late) = due.and_then(|due| now.checked_duration_since(due)) else {
+            return Duration::ZERO;
+        };
+        self.counts.lateness.observe(late);
+        let stood_still = late.saturating_sub(std::mem::take(&mut self.latest_told));
+        if stood_still >= STOOD_STILL {
+            self.stood_still = self.stood_still.saturating_add(stood_still);
+            self.late = late.saturating_sub(stood_still);
+        } else {
+            self.late = late;
         }
+        late
+    }
+
+    /// The node is told something that has waited for so long in this program.
+    pub(super) fn told(&mut self, late: Duration) {
+        self.late = late;
+        self.latest_told = self.latest_told.max(late);
+    }
+
+    /// Returns the moment of the node's own time: without what the program has stood still, and without what waits to be told.
+    pub(super) fn moment(&self, now: Instant) -> Moment {
+        let now = now.checked_sub(self.stood_still).unwrap_or(now);
+        Moment { now, seen: now.checked_sub(self.late).unwrap_or(now) }
+    }
+
+    /// Returns when, by the clock, something of the node's own time can be seen to have come, if the node is as late as now.
+    pub(super) fn clock_time(&self, own: Instant) -> Instant {
+        after(own, self.stood_still.saturating_add(self.late))
     }
 
     /// Returns how late the node was called, and how often a clock has jumped.
@@ -104,6 +147,28 @@ mod tests {
                 assert_eq!(clocks.wall_at(then.instant + 9 * SECOND), set + 9 * SECOND);
             }
         }
+    }
+
+    #[test]
+    fn what_waits_to_be_told_is_not_judged_and_what_the_program_stood_still_is_no_time() {
+        const MS: Duration = Duration::from_millis(1);
+        let (now, wall) = (start() + 1000 * SECOND, SystemTime::UNIX_EPOCH);
+        let mut clocks = Clocks::new(Now::new(now, wall));
+        assert_eq!(clocks.moment(now), Moment::from(now));
+        // A long queue: what is told has waited, and so has the deadline behind it.
+        clocks.told(40 * MS);
+        assert_eq!(clocks.moment(now), Moment { now, seen: now - 40 * MS });
+        assert_eq!(clocks.called(now, Some(now - 30 * MS)), 30 * MS);
+        assert_eq!(clocks.moment(now), Moment { now, seen: now - 30 * MS }, "all before that was told");
+        assert_eq!(clocks.clock_time(now), now + 30 * MS);
+        // The program stood still: nobody can tell what has arrived meanwhile.
+        assert_eq!(clocks.called(now + SECOND, Some(now)), SECOND);
+        let own = clocks.moment(now + SECOND);
+        assert_eq!(own, Moment::from(now), "no time has passed");
+        assert_eq!(clocks.clock_time(own.now), now + SECOND);
+        assert_eq!(clocks.called(now + SECOND + 4 * MS, Some(now + SECOND)), 4 * MS);
+        assert_eq!(clocks.moment(now + SECOND + 4 * MS).now, now + 4 * MS, "timers are never exact");
+        assert_eq!(clocks.called(now + SECOND, Some(now + 9 * SECOND)), Duration::ZERO, "early is not late");
     }
 
     #[test]

@@ -8,18 +8,18 @@ use std::collections::{BTreeSet, VecDeque};
 use libp2p_identity::PeerId;
 use smallvec::SmallVec;
 
-use super::io::{ConnectionId, Output, Outputs, RequestId};
+use super::io::{ConnectionId, Output, Outputs, RequestId, take_first};
 use super::local::Local;
 use crate::addrs::{Addresses, Reach};
 use crate::config::{Config, IpDiversity};
 use crate::error::RequestError;
-use crate::event::QueryId;
 use crate::key::Key;
 use crate::message::{Request, Response};
 use crate::peer::{ConnectionType, KadPeer, PackedPeerId};
+use crate::query::lookup::Place;
 use crate::query::rtt::Estimator;
 use crate::query::timeout::Phase;
-use crate::stats::Stats;
+use crate::stats::{Stats, gauge};
 use crate::time::{Duration, Instant, after, earliest};
 
 mod blocked;
@@ -34,6 +34,7 @@ mod queue;
 mod requests;
 mod route;
 mod trouble;
+mod window;
 
 pub(super) use blocked::BlockEvent;
 use blocked::Blocked;
@@ -41,8 +42,17 @@ use dials::Dials;
 pub(super) use known::{Known, Link, Protocol};
 pub(super) use links::Remaining;
 use memory::Memory;
-pub(super) use outcome::{AddressOutcome, Outcome, Reply, Requester, Urgency};
-use requests::{Requests, Sent};
+pub(super) use outcome::{AddressOutcome, Outcome, Placed, Reply, Requester, Urgency};
+use requests::{PendingRequest, Requests, Sent};
+use window::Window;
+
+/// Returns what its query is to be told of the place of a request.
+fn placed(pending: &PendingRequest, place: Place) -> Option<Placed> {
+    match pending.requester {
+        Requester::Query(query, lookup) => Some(Placed { query, lookup, to: pending.to, place }),
+        Requester::Check | Requester::Probe | Requester::Liveness => None,
+    }
+}
 
 /// How many requests to one peer are in flight at once: four streams of eight.
 const MAX_IN_FLIGHT: usize = 32;
@@ -96,6 +106,7 @@ pub(super) struct Peers {
     requests: Requests,
     dials: Dials,
     outcomes: VecDeque<Outcome>,
+    placed: VecDeque<Placed>,
     address_outcomes: VecDeque<AddressOutcome>,
     blocked: Blocked,
     /// When which connection is to be looked at.
@@ -107,6 +118,9 @@ pub(super) struct Peers {
     /// How far away a peer may be that can use an address of this node.
     own_reach: Option<Reach>,
     estimator: Estimator,
+    window: Window,
+    /// How long what the node is being told has waited in this program.
+    late: Duration,
     /// When any peer has answered last: what failed before, and has not failed since, may have been this node's own outage.
     last_answer: Option<Instant>,
 }
@@ -120,6 +134,7 @@ impl Peers {
             diversity: config.routing.ip_diversity.clone(),
             requests: Requests::default(),
             outcomes: VecDeque::new(),
+            placed: VecDeque::new(),
             address_outcomes: VecDeque::new(),
             blocked: Blocked::default(),
             due: BTreeSet::new(),
@@ -127,8 +142,21 @@ impl Peers {
             own: own.clone(),
             own_reach: None,
             estimator: Estimator::new(config.lookups.soft_timeout.clone(), config.lookups.timeout_policy),
+            window: Window::new(),
+            late: Duration::ZERO,
             last_answer: None,
         }
+    }
+
+    /// What the node is told from now on has waited in this program for so long.
+    pub(super) fn called(&mut self, now: Instant, late: Duration) {
+        self.late = late;
+        self.window.late(now, late);
+    }
+
+    /// Returns whether there is room for the requests of one more query.
+    pub(super) fn has_room(&self) -> bool {
+        self.requests.len() < self.window.width()
     }
 
     /// Takes note of the addresses of this node: a peer is told of those that it can use, and nothing is announced to one that
@@ -211,7 +239,8 @@ impl Peers {
         self.last_answer
     }
 
-    /// Makes a request: sends it, or connects first, or lets it wait its turn.
+    /// Makes a request: sends it, or connects first, or lets it wait its turn. Returns whether it waits for a place; when it has
+    /// got one is told by [`next_placed`](Self::next_placed).
     pub(super) fn request(
         &mut self,
         now: Instant,
@@ -220,7 +249,7 @@ impl Peers {
         request: Request,
         (requester, urgency): (Requester, Urgency),
         out: &mut Outputs,
-    ) {
+    ) -> bool {
         let deadline = after(now, self.request_timeout);
         let last_answer = self.last_answer;
         let known = self.remember(now, to);
@@ -229,7 +258,7 @@ impl Peers {
             self.requests.refused(request.message_type(), error);
             let key = self.key(&to);
             self.outcomes.push_back(Outcome { requester, peer: to, key, result: Err(error) });
-            return;
+            return false;
         }
         let id = self.requests.add(to, requester, request, deadline);
         if let Some(known) = self.known.get_mut(&to) {
@@ -237,6 +266,29 @@ impl Peers {
         }
         self.serve(now, to, out);
         self.addresses_arrived(now, &to, out);
+        self.requests.made(id)
+    }
+
+    /// Something is done towards the peer of a request: its time begins.
+    fn begin(&mut self, now: Instant, id: RequestId) {
+        if let Some(pending) = self.requests.begin(id, after(now, self.request_timeout)) {
+            self.placed.extend(placed(pending, Place::Taken));
+        }
+    }
+
+    /// A request goes out. If that was begun before, by a dial, it could have gone out when what the node is being told arrived.
+    fn go_out(&mut self, now: Instant, id: RequestId) {
+        match self.requests.get(id) {
+            Some(pending) if pending.has_begun() && !self.late.is_zero() => {
+                self.placed.extend(placed(pending, Place::Delayed(self.late)));
+            }
+            Some(_) | None => self.begin(now, id),
+        }
+    }
+
+    /// Returns the next request of a query that has got its place, or goes on late.
+    pub(super) fn next_placed(&mut self) -> Option<Placed> {
+        take_first(&mut self.placed)
     }
 
     /// Sends what can be sent to a peer, or sees to it that there will be a connection.
@@ -266,6 +318,7 @@ impl Peers {
                     self.finish(id, Err(RequestError::NoOwnAddress));
                 }
                 for (id, mut request) in to_send {
+                    self.go_out(now, id);
                     if let Some(connection) = self.send_on(now, &peer, id) {
                         self.sign(&peer, &mut request);
                         out.push_back(Output::SendRequest { to: peer, connection, id, request });
@@ -277,7 +330,8 @@ impl Peers {
                 self.dials.wait_for_peer(peer);
                 self.fill_slots(now, out);
             }
-            Link::Idle | Link::Queued | Link::Dialling | Link::Awaiting => {}
+            Link::Idle | Link::Queued => {}
+            Link::Dialling | Link::Awaiting => self.begin_waiting(now, &peer),
         }
     }
 
@@ -408,15 +462,25 @@ impl Peers {
             }
             (_, error) => error,
         });
-        let rtt = now.saturating_duration_since(sent);
+        let rtt = now.saturating_duration_since(sent).saturating_sub(self.late);
         let second = self.known.second(now);
+        // Whoever is slow is checked, so that checks would make all seem slow.
+        let is_sample = result.is_ok() && pending.requester != Requester::Liveness;
         if result.is_ok() {
             self.last_answer = Some(now);
+            self.window.answered(self.requests.len());
         }
+        if is_sample {
+            let rest = self.requests.len().saturating_sub(1);
+            let known = self.known.get(&peer).map(|known| &known.rtt);
+            self.estimator.answered((&peer, known), (sent, rtt), rest);
+            self.patience = self.estimator.soft_timeout(None, Phase::Hopping).connected;
+        }
+        let era = self.estimator.era();
         if let Some(known) = self.known.get_mut(&peer) {
             known.queue.remove(id);
             match &result {
-                Ok(_) => known.answered(second, rtt),
+                Ok(_) => known.answered(second, rtt, era),
                 Err(error) if error.is_peers_fault() => known.failed(now, self.last_answer),
                 Err(_) => {}
             }
@@ -492,17 +556,6 @@ impl Peers {
             // meet.
             (Requester::Query(..) | Requester::Check | Requester::Probe | Requester::Liveness, _) => {}
         }
-        // Whoever is slow is checked, so that checks would make all seem slow.
-        if let Ok(Reply::Answer(_, rtt)) = result
-            && *requester != Requester::Liveness
-        {
-            self.estimator.answered(*rtt);
-            self.patience = self.estimator.soft_timeout(None, Phase::Hopping).connected;
-        }
-    }
-
-    pub(super) fn next_address_outcome(&mut self) -> Option<AddressOutcome> {
-        self.address_outcomes.pop_front()
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -513,24 +566,9 @@ impl Peers {
         due.into_iter().fold(None, earliest)
     }
 
-    /// Drops what a query that is over has not asked yet; answers that are under way still tell of the peers.
-    pub(super) fn abandon(&mut self, query: QueryId) {
-        for id in self.requests.unsent_of(query) {
-            if let Some(pending) = self.requests.cancel(id)
-                && let Some(known) = self.known.get_mut(&pending.to)
-            {
-                known.queue.remove(id);
-            }
-        }
-    }
-
     /// Returns how many requests wait or are in flight.
     pub(super) fn requests(&self) -> usize {
         self.requests.len()
-    }
-
-    pub(super) fn dials(&self) -> usize {
-        self.dials.under_way()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -540,6 +578,7 @@ impl Peers {
     /// Fills in what has become of requests and dials.
     pub(super) fn count(&self, stats: &mut Stats) {
         (stats.outbound_requests, stats.dials) = (self.requests.stats(), self.dials.stats());
+        stats.queues.request_window = gauge(self.window.width());
     }
 
     /// Forgets peers; see [`Memory::sweep`].

@@ -14,7 +14,7 @@ use super::context::Context;
 use super::io::{Output, Queued, take_first};
 use super::op::machine::{After, Answer, Ask, Elsewhere, End, Step};
 use super::op::{Operation, QueryInfo, QueryResult};
-use super::peers::{AddressOutcome, Reply, Requester};
+use super::peers::{AddressOutcome, Placed, Reply, Requester};
 use super::view::Parts;
 use crate::addrs::Addresses;
 use crate::config::Config;
@@ -22,7 +22,8 @@ use crate::error::{QueryError, RequestError};
 use crate::event::{Notice, ProgressStep, QueryId, QueryStats};
 use crate::message::Response;
 use crate::peer::PeerInfo;
-use crate::query::pool::Pool;
+use crate::query::lookup::Place;
+use crate::query::pool::{Class, Pool};
 use crate::record::RecordKey;
 use crate::stats::{self, QueryCosts};
 use crate::time::{Duration, Instant};
@@ -52,6 +53,10 @@ pub(super) struct Query {
     last: Last,
     /// How many providers more the origin has room for; `None` if for all.
     room: Option<usize>,
+    /// How many events of it the driver has not taken, the last aside.
+    untaken: u32,
+    /// Whether it would go on if they were.
+    is_held: bool,
 }
 
 /// Where the last event of a query is.
@@ -75,7 +80,8 @@ pub(super) struct Ended {
 /// All queries.
 ///
 /// # What it decides
-/// Which query takes its next step, what is told of it, and when it is over.
+/// Which query takes its next step, what is told of it, and when it is over. What it has told is taken before it goes on, so
+/// that whoever has enough says so before more are asked.
 ///
 /// # Inputs
 /// [`begin`](Self::begin) and the like; [`on_reply`](Self::on_reply), [`on_failed`](Self::on_failed),
@@ -97,6 +103,8 @@ pub(super) struct Queries {
     ended: BTreeMap<QueryId, QueryRef>,
     /// What the events tell that are among the outputs, in their order.
     results: VecDeque<QueryResult>,
+    /// Whether a query that was held goes on.
+    has_resumed: bool,
     limit: usize,
     // Apart, so that a node does not grow too large to be moved.
     counts: Box<stats::Queries>,
@@ -107,7 +115,7 @@ impl Queries {
         let limit = config.limits.max_queries.get();
         let pool = Pool::new(limit, config.lookups.query_timeout);
         let (ended, results) = (BTreeMap::new(), VecDeque::new());
-        Self { pool, ended, results, limit, counts: Box::default() }
+        Self { pool, ended, results, has_resumed: false, limit, counts: Box::default() }
     }
 
     /// Iterates over the queries of the application that run, and those that have ended while their last event is still to be
@@ -125,13 +133,24 @@ impl Queries {
 
     /// The driver takes an event of a query: returns what it tells.
     pub(super) fn take_result(&mut self, id: QueryId, step: ProgressStep) -> Option<QueryResult> {
-        if step.last {
-            match self.pool.get_mut(id) {
-                Some(query) => query.last = Last::Taken,
-                None => drop(self.ended.remove(&id)),
+        match self.pool.get_mut(id) {
+            Some(query) if step.last => query.last = Last::Taken,
+            Some(query) => {
+                query.untaken = query.untaken.saturating_sub(1);
+                if query.untaken == 0 && std::mem::take(&mut query.is_held) {
+                    self.has_resumed = true;
+                    self.pool.wake(id);
+                }
             }
+            None if step.last => drop(self.ended.remove(&id)),
+            None => {}
         }
         take_first(&mut self.results)
+    }
+
+    /// Returns whether a query goes on since what it had told was taken; says so once.
+    pub(super) fn has_resumed(&mut self) -> bool {
+        std::mem::take(&mut self.has_resumed)
     }
 
     /// Tells the application what a query has reached.
@@ -154,14 +173,19 @@ impl Queries {
         self.pool.handle_timeout(now);
     }
 
-    /// Returns the query whose turn it is.
-    pub(super) fn next_ready(&mut self) -> Option<QueryId> {
-        self.pool.next_ready()
+    /// Returns the query whose turn it is; a new one only if there is room for what it will ask.
+    pub(super) fn next_ready(&mut self, has_room: bool) -> Option<QueryId> {
+        self.pool.next_ready(has_room)
     }
 
     /// Makes a query ready.
     pub(super) fn wake(&mut self, id: QueryId) {
         self.pool.wake(id);
+    }
+
+    /// Returns how many queries stand in line.
+    pub(super) fn in_line(&self) -> usize {
+        self.pool.in_line()
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -198,7 +222,8 @@ impl Queries {
         origin: Origin,
     ) -> QueryId {
         self.counts_of(origin).started += 1;
-        self.pool.insert(now, Query::new(now, operation.into(), origin))
+        let class = if origin == Origin::Application { Class::Caller } else { Class::Upkeep };
+        self.pool.insert(now, Query::new(now, operation.into(), origin), class)
     }
 
     /// Begins a query of the application that lasts until it is ended. The caller sees to it that there is room.
@@ -240,13 +265,21 @@ impl Queries {
         }
         loop {
             let query = self.pool.get_mut(id)?;
+            if query.untaken > 0 {
+                query.is_held = true;
+                self.pool.sleep(id, None);
+                return None;
+            }
             let room = query.room.unwrap_or(usize::MAX);
             match query.operation.machine().next(now, &mut parts.view(room)) {
                 Step::Ask(ask) => {
                     query.dials += u32::from(!parts.peers.is_connected(&ask.to));
                     let Ask { to, addresses, request, lookup, urgency } = ask;
                     let requester = (Requester::Query(id, lookup), urgency);
-                    parts.peers.request(now, to, &addresses, request, requester, &mut parts.cx.out);
+                    if parts.peers.request(now, to, &addresses, request, requester, &mut parts.cx.out) {
+                        let now = parts.cx.clocks.moment(now).now;
+                        query.operation.machine().place(now, &to, lookup, Place::Awaited);
+                    }
                 }
                 Step::Dial(address) => parts.peers.dial_address(now, id, address, &mut parts.cx.out),
                 Step::Progress(result) => self.report(now, id, result, false, parts),
@@ -380,6 +413,8 @@ impl Queries {
         }
         if last {
             query.last = Last::Told;
+        } else {
+            query.untaken += 1;
         }
         query.room = query.room.map(|room| room.saturating_sub(result.findings().found().len()));
         let step = query.step.advance(last);
@@ -388,6 +423,15 @@ impl Queries {
         advise(&result, parts);
         self.tell(id, result, (stats, step), parts.cx);
         parts.cx.out.extend(news);
+    }
+
+    /// A request of a query has got its place, or goes on late.
+    pub(super) fn on_placed(&mut self, now: Instant, placed: Placed, cx: &Context) {
+        let Placed { query: id, lookup, to, place } = placed;
+        if let Some(query) = self.pool.get_mut(id) {
+            query.operation.machine().place(cx.clocks.moment(now).now, &to, lookup, place);
+            self.pool.wake(id);
+        }
     }
 
     /// A request of a query has been answered, or sent if it is not answered.
@@ -434,10 +478,11 @@ impl Queries {
         let target = target.and_then(|wanted| named.iter().find(|peer| peer.node_id == wanted));
         let target = target.map_or_else(Addresses::empty, |peer| heard(peer.multiaddrs.clone()));
         let is_known = |peer: &PeerId| peers.is_connected(peer) || !peers.dialable(peer).is_empty();
-        let mut closer = filter(named, (from, reach), &cx.local, &cx.config, is_known);
+        let is_old = |peer: &PeerId, addresses: &Addresses| machine.knows(lookup, peer, addresses);
+        let mut closer = filter(named, (from, reach), &cx.local, &cx.config, is_known, is_old);
         // Whoever failed this node lately is not a candidate again.
         closer.retain(|named| peers.is_worth_asking(now, &named.peer));
-        machine.answered(now, from, lookup, Answer { closer, target, record, providers, rtt });
+        machine.answered(from, lookup, Answer { closer, target, record, providers, rtt });
         self.pool.wake(id);
     }
 
@@ -494,7 +539,8 @@ fn remember_found(now: Instant, result: &QueryResult, parts: &mut Parts<'_>) -> 
 impl Query {
     const fn new(now: Instant, operation: Operation, origin: Origin) -> Self {
         let (step, last) = (ProgressStep::first(), Last::Ahead);
-        Self { operation, origin, start: now, latest: now, dials: 0, step, last, room: None }
+        let (room, untaken, is_held) = (None, 0, false);
+        Self { operation, origin, start: now, latest: now, dials: 0, step, last, room, untaken, is_held }
     }
 
     fn seen(&self, id: QueryId) -> QueryRef {

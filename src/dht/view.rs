@@ -19,7 +19,7 @@ use crate::rng::Rng;
 use crate::routing::Table;
 use crate::routing::refresh::Refresh;
 use crate::store::Progress;
-use crate::time::{Duration, Instant, SystemTime};
+use crate::time::{Duration, Instant, Moment, SystemTime};
 
 /// The parts of the node that queries work with: they ask peers, and tell what they have learnt.
 #[derive(Debug)]
@@ -90,13 +90,23 @@ impl View<'_> {
         self.clocks.wall_at(now)
     }
 
+    /// Returns the moment of the node's own time: soft timeouts are of it.
+    pub(super) fn moment(&self, now: Instant) -> Moment {
+        self.clocks.moment(now)
+    }
+
+    /// Returns what the clock will show at a time of the node's own, if it is not late again.
+    pub(super) fn clock_time(&self, own: Instant) -> Instant {
+        self.clocks.clock_time(own)
+    }
+
     /// Returns what is known of asking a peer.
     pub(super) fn peer_status(&self, peer: &PeerId, phase: Phase) -> PeerStatus {
         let known = self.peers.get(peer);
         let connected = known.is_some_and(|known| known.is_connected());
         let rtt = known.map(|known| &known.rtt);
         let (queued, soft_timeout) =
-            (self.peers.waits_for_dial_slot(peer), self.estimator.soft_timeout(rtt, phase));
+            (self.peers.waits_for_place(peer), self.estimator.soft_timeout(rtt, phase));
         PeerStatus { connected, deferred: false, queued, soft_timeout }
     }
 }

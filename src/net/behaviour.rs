@@ -24,13 +24,14 @@ use libp2p_swarm::{
     StreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 
-use super::budget::NodeBuffer;
+use super::arrivals::Arrivals;
 use super::command_channel::{AdvertisedKeys, ClientQueries, CommandReceiver, CommandSender};
 use super::connections::{Connections, Delivery};
 use super::entropy;
 use super::handler::Handler;
 use super::limits::Limits;
 use super::messages::{FromHandler, OutboundRequest, ToHandler, Told, connection_of};
+use super::shared::Shared;
 use super::timer::{self, Timer};
 use super::watch::Watch;
 use crate::addrs::{Addresses, without_peer};
@@ -41,7 +42,7 @@ use crate::dht::Event;
 use crate::dht::{self, Dht, DialFailure, DialId, Input, Output, Unreached};
 use crate::stats::{Statistic as _, Transport};
 use crate::store::{MemoryStore, RecordStore};
-use crate::time::Now;
+use crate::time::{Instant, Now};
 
 /// How many turns one call of `poll` takes at most, before it lets others have theirs. Chosen, not measured.
 const MAX_TURNS: usize = 256;
@@ -78,8 +79,9 @@ pub struct Behaviour<S = MemoryStore> {
     protocol: StreamProtocol,
     limits: Limits,
     /// What answers that wait may hold on all connections.
-    buffer: NodeBuffer,
+    shared: Shared,
     timer: Timer,
+    arrivals: Arrivals,
     external: ExternalAddresses,
     listening: ListenAddresses,
     connections: Connections,
@@ -127,13 +129,14 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         #[expect(clippy::expect_used, reason = "the configuration refuses other names")]
         let protocol = StreamProtocol::try_from_owned(name).expect("begins with a slash");
         let limits = Limits::from(config);
-        let buffer = NodeBuffer::new(config.limits.max_node_buffer.get());
+        let shared = Shared::new(config.limits.max_node_buffer.get());
         Self {
             dht,
             protocol,
             limits,
-            buffer,
+            shared,
             timer: Timer::default(),
+            arrivals: Arrivals::default(),
             external: ExternalAddresses::default(),
             listening: ListenAddresses::default(),
             connections: Connections::default(),
@@ -175,6 +178,15 @@ impl<S: RecordStore + 'static> Behaviour<S> {
 
     fn input(&mut self, input: Input) {
         self.dht.handle_input(timer::both(), input);
+    }
+
+    /// Does what is due, or returns that others have their turn first: what has arrived is looked at before what is overdue.
+    fn time_out(&mut self, now: Now, due: Instant) -> bool {
+        let is_turn = self.arrivals.is_turn(now.instant.saturating_duration_since(due));
+        if is_turn {
+            self.dht.handle_timeout(now);
+        }
+        is_turn
     }
 
     fn tell(&mut self, number: u64, event: ToHandler) {
@@ -296,7 +308,7 @@ impl<S: RecordStore + 'static> Behaviour<S> {
 
     fn new_handler(&mut self, connection: ConnectionId) -> Handler {
         let (number, credit) = self.connections.begin(connection);
-        Handler::new(self.protocol.clone(), self.dht.mode(), self.limits, number, (&self.buffer, credit))
+        Handler::new(self.protocol.clone(), self.dht.mode(), self.limits, number, (&self.shared, credit))
     }
 }
 
@@ -414,7 +426,7 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
     }
 
     fn on_connection_handler_event(&mut self, peer: PeerId, _: ConnectionId, told: THandlerOutEvent<Self>) {
-        let Told { event, counts } = told;
+        let Told { event, at, counts } = told;
         self.counts.merge(&counts);
         let Some(event) = event else {
             return;
@@ -431,7 +443,10 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
             FromHandler::Protocol(false) => Input::ProtocolUnsupported { peer },
             FromHandler::Doubted => Input::ProtocolDoubted { peer },
         };
-        self.input(input);
+        let now = timer::both();
+        let late = now.instant.saturating_duration_since(at);
+        self.arrivals.arrived();
+        self.dht.handle_input(now.late_by(late), input);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
@@ -453,12 +468,14 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
                 continue;
             }
             if let Poll::Ready(command) = self.commands.poll(cx) {
-                // Commands without end do not put off what is due.
-                let now = timer::both();
-                if self.dht.poll_timeout().is_some_and(|deadline| deadline.at <= now.instant) {
-                    self.dht.handle_timeout(now);
-                }
                 self.execute(command);
+                // Commands without end do not put off what is due.
+                let (deadline, now) = (self.dht.poll_timeout(), timer::both());
+                if let Some(due) = deadline.filter(|due| due.at <= now.instant)
+                    && !self.time_out(now, due.at)
+                {
+                    return others_first(cx);
+                }
                 continue;
             }
             if let Some(progress) = self.watch.poll(cx, self.dht.store()) {
@@ -467,17 +484,23 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
             }
             let (deadline, now) = (self.dht.poll_timeout(), timer::both());
             if self.timer.poll(cx, now.instant, deadline).is_ready() {
-                self.dht.handle_timeout(now);
-                continue;
+                if deadline.is_none_or(|due| self.time_out(now, due.at)) {
+                    continue;
+                }
+                return others_first(cx);
             }
             self.waker = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        // Whatever is left, others have their turn first.
         self.counts.poll_budget_exhausted += 1;
-        cx.waker().wake_by_ref();
-        Poll::Pending
+        others_first(cx)
     }
+}
+
+/// Comes back to what is left when others have had their turn.
+fn others_first<T>(cx: &Context<'_>) -> Poll<T> {
+    cx.waker().wake_by_ref();
+    Poll::Pending
 }
 
 #[cfg(test)]

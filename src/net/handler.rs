@@ -20,10 +20,10 @@ use libp2p_swarm::handler::{
 };
 use libp2p_swarm::{ConnectionHandler, ConnectionHandlerEvent, Stream, StreamProtocol, SubstreamProtocol};
 
-use super::budget::NodeBuffer;
 use super::connections::Credit;
 use super::limits::Limits;
 use super::messages::{FromHandler, Purpose, ToHandler, Told};
+use super::shared::Shared;
 use super::timer::{self, Timer};
 use super::upgrade::{Offer, Proposal, Refused};
 use crate::dht::Deadline;
@@ -63,7 +63,7 @@ impl Handler {
         mode: Mode,
         limits: Limits,
         number: u64,
-        (node, credit): (&NodeBuffer, Credit),
+        (node, credit): (&Shared, Credit),
     ) -> Self {
         let now = timer::now();
         Self {
@@ -77,8 +77,8 @@ impl Handler {
         }
     }
 
-    fn told(&mut self, event: Option<FromHandler>) -> Told {
-        Told { event, counts: self.streams.take_counts() }
+    fn told(&mut self, event: Option<FromHandler>, at: Instant) -> Told {
+        Told { event, at, counts: self.streams.take_counts() }
     }
 
     /// Takes note of what another behaviour, as a rule identify, says that the peer speaks.
@@ -137,7 +137,7 @@ impl ConnectionHandler for Handler {
         self.fresh_until.take_if(|until| *until <= now);
         match self.streams.poll(cx, now) {
             Poll::Ready(Action::Tell(event)) => {
-                Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(self.told(Some(event))))
+                Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(self.told(Some(event), now)))
             }
             Poll::Ready(Action::Open(purpose)) => {
                 let is_confirmed = purpose == Purpose::Introduce;
@@ -146,7 +146,7 @@ impl ConnectionHandler for Handler {
                 Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol })
             }
             Poll::Pending if self.streams.uncounted_bytes() >= TELL_AFTER => {
-                Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(self.told(None)))
+                Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(self.told(None, now)))
             }
             Poll::Pending => {
                 // If it has come, the streams were not done with their turns, and have woken the task.
@@ -160,7 +160,7 @@ impl ConnectionHandler for Handler {
 
     fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<Option<Told>> {
         let event = self.streams.close();
-        let last = self.told(event);
+        let last = self.told(event, timer::now());
         Poll::Ready(Some(last).filter(|last| last.event.is_some() || last.counts != Transport::default()))
     }
 

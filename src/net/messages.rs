@@ -5,6 +5,7 @@ use crate::error::RequestError;
 use crate::event::Mode;
 use crate::message::{Request, Response};
 use crate::stats::Transport;
+use crate::time::Instant;
 
 /// A request on its way to a stream: the value that the behaviour hands over is the one that waits, and is in flight.
 #[derive(Debug)]
@@ -65,6 +66,8 @@ pub enum FromHandler {
 #[derive(Debug)]
 pub struct Told {
     pub event: Option<FromHandler>,
+    /// When it happened: until the behaviour is told it waits.
+    pub(super) at: Instant,
     pub(super) counts: Transport,
 }
 

@@ -2,13 +2,13 @@
 //!
 //! Knows lookups; like them, it knows neither addresses nor messages.
 
-use indexmap::IndexMap;
 use libp2p_identity::PeerId;
 use smallvec::SmallVec;
 
-use super::lookup::{Counts, Lookup, Next, Rules, StatusFn};
+use super::lookup::{Counts, Lookup, Next, Place, Rules, StatusFn};
 use crate::key::{Distance, Key};
-use crate::time::{Instant, earliest};
+use crate::map::FastMap;
+use crate::time::{Instant, Moment, after, earliest};
 
 /// The claim of a path to a peer that it has asked, and what became of it.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +19,7 @@ struct Claim {
 
 #[derive(Clone, Copy, Debug)]
 enum Outcome {
-    Asked(Instant),
+    Asked { since: Instant, soft: Instant },
     Answered,
     Failed,
 }
@@ -42,7 +42,7 @@ enum Outcome {
 #[derive(Clone, Debug)]
 pub(crate) struct Disjoint {
     paths: SmallVec<[Lookup; 1]>,
-    claims: IndexMap<PeerId, Claim>,
+    claims: FastMap<PeerId, Claim>,
     turn: usize,
 }
 
@@ -63,7 +63,7 @@ impl Disjoint {
                 path.learn(None, [peer]);
             }
         }
-        Self { paths, claims: IndexMap::new(), turn: 0 }
+        Self { paths, claims: FastMap::default(), turn: 0 }
     }
 
     /// Adds a candidate to the first path.
@@ -73,7 +73,8 @@ impl Disjoint {
         }
     }
 
-    fn is_single(&self) -> bool {
+    /// Returns whether there is but one path.
+    pub(crate) fn is_single(&self) -> bool {
         self.paths.len() == 1
     }
 
@@ -86,13 +87,27 @@ impl Disjoint {
         self.paths.iter().any(|path| path.knows(peer))
     }
 
+    /// The request to a peer waits for its place, or has got it.
+    pub(crate) fn place(&mut self, now: Instant, peer: &PeerId, place: Place) {
+        self.paths.iter_mut().for_each(|path| path.place(now, peer, place));
+        if let Some(Claim { outcome: Outcome::Asked { since, soft }, .. }) = self.claims.get_mut(peer) {
+            let begins = match place {
+                Place::Awaited => *since,
+                Place::Taken => now,
+                Place::Delayed(by) => after(*since, by),
+            };
+            *soft = after(begins, soft.saturating_duration_since(*since));
+            *since = begins;
+        }
+    }
+
+    /// The links of this node have changed.
+    pub(crate) fn links_changed(&mut self, status_of: &StatusFn<'_>) {
+        self.paths.iter_mut().for_each(|path| path.links_changed(status_of));
+    }
+
     /// A peer has answered and named others, which only its own path learns of.
-    pub(crate) fn answered(
-        &mut self,
-        now: Instant,
-        peer: &PeerId,
-        closer: impl IntoIterator<Item = (Key, PeerId)>,
-    ) {
+    pub(crate) fn answered(&mut self, peer: &PeerId, closer: impl IntoIterator<Item = (Key, PeerId)>) {
         let asked_by = self.path_of(peer);
         let closer: SmallVec<[_; 20]> = closer.into_iter().collect();
         if let Some(path) = self.paths.get_mut(asked_by) {
@@ -105,8 +120,8 @@ impl Disjoint {
             for (_, named) in &closer {
                 match self.claims.get(named) {
                     Some(claim) if claim.path == asked_by => {}
-                    Some(Claim { outcome: Outcome::Asked(soft), .. }) => {
-                        path.asked_elsewhere(now, named, *soft)
+                    Some(Claim { outcome: Outcome::Asked { since, soft }, .. }) => {
+                        path.asked_elsewhere(*since, named, *soft);
                     }
                     Some(Claim { outcome: Outcome::Answered, .. }) => path.answered_elsewhere(named),
                     Some(Claim { outcome: Outcome::Failed, .. }) => path.failed_elsewhere(named),
@@ -133,7 +148,8 @@ impl Disjoint {
     }
 
     /// Returns what the lookup wants now; the paths take turns.
-    pub(crate) fn next(&mut self, now: Instant, status_of: &StatusFn<'_>) -> Next {
+    pub(crate) fn next(&mut self, at: impl Into<Moment>, status_of: &StatusFn<'_>) -> Next {
+        let at = at.into();
         let mut done = 0;
         for _ in 0..self.paths.len() {
             let turn = self.turn % self.paths.len();
@@ -141,11 +157,11 @@ impl Disjoint {
             let Some(path) = self.paths.get_mut(turn) else {
                 break;
             };
-            match path.next(now, status_of) {
+            match path.next(at, status_of) {
                 Next::Ask(peer, soft) => {
-                    self.claim(&peer, turn, Outcome::Asked(soft));
+                    self.claim(&peer, turn, Outcome::Asked { since: at.now, soft });
                     for path in self.others(turn) {
-                        path.asked_elsewhere(now, &peer, soft);
+                        path.asked_elsewhere(at.now, &peer, soft);
                     }
                     return Next::Ask(peer, soft);
                 }

@@ -6,14 +6,16 @@ use std::collections::VecDeque;
 
 use libp2p_identity::PeerId;
 
-use super::lookup::StatusFn;
+use super::lookup::{Place, StatusFn};
 use super::timeout::Phase;
 use crate::error::RequestError;
-use crate::time::{Instant, after};
+use crate::time::{Duration, FAR, Instant, Moment, after};
 
 /// The outcome of one peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
+    /// The request waits for a place in this node; once it begins, the peer is overdue after so long.
+    Queued(Duration),
     /// It was asked; it is overdue from this time on.
     Waiting(Instant),
     Accepted,
@@ -39,7 +41,7 @@ pub(crate) enum FanoutNext {
 /// so that as many as are wanted have it in the end; but no more than twice as many. And when it ends.
 ///
 /// # Inputs
-/// [`accepted`](Self::accepted), [`refused`](Self::refused), [`failed`](Self::failed).
+/// [`place`](Self::place), [`accepted`](Self::accepted), [`refused`](Self::refused), [`failed`](Self::failed).
 ///
 /// # Outputs
 /// [`next`](Self::next), to be called until it wants nothing more.
@@ -68,10 +70,11 @@ impl Fanout {
         Self { wanted, quorum, peers, asked: Vec::new() }
     }
 
-    pub(crate) fn next(&mut self, now: Instant, status_of: &StatusFn<'_>) -> FanoutNext {
+    pub(crate) fn next(&mut self, at: impl Into<Moment>, status_of: &StatusFn<'_>) -> FanoutNext {
+        let Moment { now, seen } = at.into();
         let hopeful = |fate: &Fate| match fate {
-            Fate::Waiting(soft) => *soft > now,
-            Fate::Accepted => true,
+            Fate::Waiting(soft) => *soft > seen,
+            Fate::Queued(_) | Fate::Accepted => true,
             Fate::Refused | Fate::Failed(_) => false,
         };
         if self.asked.iter().filter(|(_, fate)| hopeful(fate)).count() < self.wanted
@@ -85,13 +88,30 @@ impl Fanout {
         }
         let waiting = self.asked.iter().filter_map(|(_, fate)| match fate {
             Fate::Waiting(soft) => Some(*soft),
+            // It begins, or fails.
+            Fate::Queued(_) => Some(after(now, FAR)),
             Fate::Accepted | Fate::Refused | Fate::Failed(_) => None,
         });
-        let until = waiting.clone().filter(|soft| *soft > now).min();
+        let until = waiting.clone().filter(|soft| *soft > seen).min();
         if waiting.count() == 0 || (until.is_none() && self.num_accepted() >= self.quorum) {
             return FanoutNext::Done;
         }
         FanoutNext::Wait(until)
+    }
+
+    /// The request to a peer, wanted at `now`, waits for its place, or has got it.
+    pub(crate) fn place(&mut self, now: Instant, peer: &PeerId, place: Place) {
+        let Some((_, fate)) = self.asked.iter_mut().find(|(known, _)| known == peer) else {
+            return;
+        };
+        match (place, *fate) {
+            (Place::Awaited, Fate::Waiting(soft)) => {
+                *fate = Fate::Queued(soft.saturating_duration_since(now));
+            }
+            (Place::Taken, Fate::Queued(usual)) => *fate = Fate::Waiting(after(now, usual)),
+            (Place::Delayed(by), Fate::Waiting(soft)) => *fate = Fate::Waiting(after(soft, by)),
+            (Place::Awaited | Place::Taken | Place::Delayed(_), _) => {}
+        }
     }
 
     pub(crate) fn accepted(&mut self, peer: &PeerId) {
@@ -108,7 +128,7 @@ impl Fanout {
 
     fn settle(&mut self, peer: &PeerId, fate: Fate) {
         if let Some((_, known)) = self.asked.iter_mut().find(|(known, _)| known == peer)
-            && matches!(known, Fate::Waiting(_))
+            && matches!(known, Fate::Waiting(_) | Fate::Queued(_))
         {
             *known = fate;
         }
@@ -187,6 +207,21 @@ mod tests {
         assert_eq!(fanout.next(start() + 100 * LATE, &cold), wait, "the request's own end will come");
         fanout.failed(&peer(1), RequestError::Timeout);
         assert_eq!(fanout.next(start() + 100 * LATE, &cold), FanoutNext::Done);
+    }
+
+    #[test]
+    fn a_request_that_waits_for_its_place_is_no_silence() {
+        let mut fanout = Fanout::new(peers(0..4), 1, 1);
+        assert_eq!(asks(&mut fanout, start()), peers(0..1));
+        fanout.place(start(), &peer(0), Place::Awaited);
+        let FanoutNext::Wait(Some(until)) = fanout.next(start() + 100 * LATE, &cold) else { panic!() };
+        assert!(until > start() + 1000 * LATE, "its own end will come");
+        let begun = start() + 100 * LATE;
+        fanout.place(begun, &peer(0), Place::Taken);
+        assert_eq!(fanout.next(begun, &cold), FanoutNext::Wait(Some(begun + LATE)));
+        fanout.place(begun, &peer(0), Place::Delayed(LATE));
+        assert_eq!(fanout.next(begun, &cold), FanoutNext::Wait(Some(begun + 2 * LATE)));
+        assert_eq!(asks(&mut fanout, begun + 2 * LATE), peers(1..2));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! Knows keys, peer ids, what was asked and what came of it. Does not know addresses, connections or messages.
 
+mod candidate;
+
 use libp2p_identity::PeerId;
 use smallvec::SmallVec;
 
@@ -9,7 +11,9 @@ use super::silence::{OVERDUE, SilenceEvidence, TailQuantile};
 use super::timeout::{Phase, SoftTimeout, TailPolicy};
 use crate::config::Parallelism;
 use crate::key::{BucketIndex, Distance, Key};
-use crate::time::{Duration, Instant, after};
+use crate::time::{Duration, Instant, Moment, after};
+
+use candidate::{Candidate, CandidateState, Slot, Waiting};
 
 /// How many candidates a lookup keeps; of more, the farthest that were not asked are dropped. Chosen, not measured: 25 full
 /// answers that name no peer twice.
@@ -45,7 +49,7 @@ pub(crate) struct PeerStatus {
     pub(crate) connected: bool,
     /// Whether it is to be asked only when no other peer is left.
     pub(crate) deferred: bool,
-    /// Whether its request is queued in this node for a place, so that its silence says nothing.
+    /// Whether a request to it may wait for a place in this node, so that its silence says nothing.
     pub(crate) queued: bool,
     /// How long it is awaited before the next one is asked.
     pub(crate) soft_timeout: SoftTimeout,
@@ -53,6 +57,17 @@ pub(crate) struct PeerStatus {
 
 /// The function that returns the status of a peer, as it is in a phase of the lookup.
 pub(crate) type StatusFn<'a> = dyn Fn(&PeerId, Phase) -> PeerStatus + 'a;
+
+/// The place in this node that a request needs before anything is done towards its peer: a dial, or one of those in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// It waits for one.
+    Awaited,
+    /// It has one: its peer's time begins.
+    Taken,
+    /// It has one, and goes on so much later than it could: this node is late.
+    Delayed(Duration),
+}
 
 /// The next step of a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,87 +78,6 @@ pub(crate) enum Next {
     Wait,
     /// It has ended.
     Done,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum CandidateState {
-    Unasked,
-    /// Asked. Once it is overdue the lookup does not wait for it, but its answer still counts.
-    Asked(Waiting),
-    Answered,
-    /// Whether it was overdue before.
-    Failed {
-        was_late: bool,
-    },
-}
-
-/// A request that was not answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Waiting {
-    since: Instant,
-    /// Whether there was a connection then.
-    connected: bool,
-    /// After so long it is overdue on the way to the target.
-    usual: Duration,
-    /// From then on it is overdue.
-    soft: Instant,
-    is_late: bool,
-    slot: Slot,
-}
-
-impl Waiting {
-    /// Returns by how many quarters of its usual time it has taken longer than that.
-    fn quarters(&self, now: Instant) -> Option<usize> {
-        let over = now.saturating_duration_since(self.since).checked_sub(self.usual)?;
-        // A quarter is rounded down to a nanosecond: once it is over it counts, or it would never be.
-        let quarters = (over.as_nanos() * 4 + 3).checked_div(self.usual.as_nanos()).unwrap_or(u128::MAX);
-        Some(usize::try_from(quarters).unwrap_or(usize::MAX))
-    }
-
-    /// Returns when it will have taken one quarter more, as long as that tells anything.
-    fn next_quarter(&self, now: Instant) -> Option<Instant> {
-        let next = self.quarters(now).map_or(0, |quarters| quarters.saturating_add(1));
-        let quarters = u32::try_from(next).ok().filter(|_| next < OVERDUE)?;
-        Some(after(self.since, self.usual + self.usual * quarters / 4))
-    }
-
-    /// Returns when it is given up where no other peer is left: as long after the soft timeout as that was after the request.
-    fn until(&self) -> Instant {
-        after(self.soft, self.soft.saturating_duration_since(self.since))
-    }
-}
-
-/// The slot that a request in flight takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Slot {
-    /// The configured parallelism.
-    Regular,
-    /// The closing burst.
-    Burst,
-    /// Nothing: it has given its slot back, or another path made it.
-    Free,
-}
-
-#[derive(Clone, Debug)]
-struct Candidate {
-    distance: Distance,
-    peer: PeerId,
-    state: CandidateState,
-    /// How many peers stand between this node and the candidate: 1 if it was known from the start.
-    depth: u16,
-    /// The high bits of the distance of the peer that named it; zero if it was known from the start.
-    via: u64,
-}
-
-impl Candidate {
-    /// Neither failed nor overdue: what the stop rule and the window count.
-    const fn is_promising(&self) -> bool {
-        match self.state {
-            CandidateState::Unasked | CandidateState::Answered => true,
-            CandidateState::Asked(waiting) => !waiting.is_late,
-            CandidateState::Failed { .. } => false,
-        }
-    }
 }
 
 /// The counters of one lookup.
@@ -166,21 +100,24 @@ pub(crate) struct Counts {
 /// ```text
 ///              asked             soft timeout
 ///  Unasked -----------> Waiting --------------> Late
-///                        |   |                  |  |
-///              answered  |   |  failed          |  |
-///                        v   v                  v  v
-///                  Answered  Failed       Answered  Failed
+///     |                 ^  |  |                  |  |
+///     | asked     begun |  |  |                  |  |
+///     +------> Queued --+  |  |                  |  |
+///                answered  |  |  failed          |  |
+///                          v  v                  v  v
+///                    Answered  Failed      Answered  Failed
 /// ```
+/// A request is queued while it waits for a place in this node: that is nobody's silence, and no time of its peer's.
 ///
 /// # Inputs
-/// [`learn`](Self::learn) of candidates; [`answered`](Self::answered) and [`failed`](Self::failed) of those that were
-/// asked.
+/// [`learn`](Self::learn) of candidates; [`place`](Self::place), [`answered`](Self::answered) and
+/// [`failed`](Self::failed) of those that were asked.
 ///
 /// # Outputs
 /// [`next`](Self::next), to be called until it wants nothing more; [`deadline`](Self::deadline).
 ///
 /// # What time does
-/// A soft timeout frees the slot of a request and, if parallelism is adaptive, adds one. Overdue peers never hold a
+/// Peers are awaited up to when all that has arrived was looked at: what waits in this node may be their answers. A soft timeout frees the slot of a request and, if parallelism is adaptive, adds one. Overdue peers never hold a
 /// lookup back that has its answers; if no other peer is left, it waits for them for as long again as the soft timeout
 /// was, or until they fail if none has answered at all. Once the closest has answered, it is decided anew with each answer
 /// and each quarter of a soft timeout which peers are overdue: slow ones are awaited again, and the more are silent, the
@@ -268,6 +205,25 @@ impl Lookup {
         self.get(peer).is_some()
     }
 
+    /// The request to a peer waits for its place, or has got it.
+    pub(crate) fn place(&mut self, now: Instant, peer: &PeerId, place: Place) {
+        let Some(candidate) = self.candidates.iter_mut().find(|candidate| candidate.peer == *peer) else {
+            return;
+        };
+        let CandidateState::Asked(waiting) = &mut candidate.state else {
+            return;
+        };
+        match place {
+            Place::Awaited => waiting.is_queued = true,
+            Place::Taken => {
+                if std::mem::take(&mut waiting.is_queued) && !waiting.is_late {
+                    waiting.begin(now);
+                }
+            }
+            Place::Delayed(by) => waiting.begin(after(waiting.since, by)),
+        }
+    }
+
     /// A peer has answered a request of this lookup, late or in time.
     pub(crate) fn answered(&mut self, peer: &PeerId) {
         self.settle(peer, CandidateState::Answered);
@@ -281,9 +237,9 @@ impl Lookup {
     }
 
     /// Another path asks the peer, or has asked it: it is not asked again, but counts.
-    pub(crate) fn asked_elsewhere(&mut self, now: Instant, peer: &PeerId, soft: Instant) {
-        let usual = soft.saturating_duration_since(now);
-        let waiting = Waiting { since: now, connected: true, usual, soft, is_late: false, slot: Slot::Free };
+    pub(crate) fn asked_elsewhere(&mut self, since: Instant, peer: &PeerId, soft: Instant) {
+        let (usual, slot) = (soft.saturating_duration_since(since), Slot::Free);
+        let waiting = Waiting { since, connected: true, usual, soft, is_late: false, is_queued: false, slot };
         self.settle(peer, CandidateState::Asked(waiting));
     }
 
@@ -321,23 +277,37 @@ impl Lookup {
         self.candidates.iter().find(|candidate| candidate.peer == *peer)
     }
 
+    /// The links of this node have changed: whoever was awaited as long as answers took before is awaited as long as they take
+    /// now, and taken back if it was given up for that.
+    pub(crate) fn links_changed(&mut self, status_of: &StatusFn<'_>) {
+        for candidate in &mut self.candidates {
+            if let CandidateState::Asked(waiting) = &mut candidate.state {
+                let soft = status_of(&candidate.peer, Phase::Hopping).soft_timeout.of(waiting.connected);
+                waiting.usual = waiting.usual.max(soft);
+                waiting.soft = waiting.soft.max(after(waiting.since, soft));
+            }
+        }
+    }
+
     /// Returns what the lookup wants now. It is asked again after each [`Next::Ask`].
-    pub(crate) fn next(&mut self, now: Instant, status_of: &StatusFn<'_>) -> Next {
-        self.expire(now, status_of);
+    pub(crate) fn next(&mut self, at: impl Into<Moment>, status_of: &StatusFn<'_>) -> Next {
+        let Moment { now, seen } = at.into();
+        self.expire(seen, status_of);
         self.deadline = None;
         if self.has_ended() {
             return Next::Done;
         }
-        if let Some((at, slot)) = self.choose(now, status_of) {
+        if let Some((at, slot)) = self.choose(seen, status_of) {
             let closing =
-                self.is_closing().then(|| Phase::Closing(self.rules.policy.closing(&self.evidence(now))));
+                self.is_closing().then(|| Phase::Closing(self.rules.policy.closing(&self.evidence(seen))));
             if let Some(candidate) = self.candidates.get_mut(at) {
                 let PeerStatus { connected, soft_timeout, .. } = status_of(&candidate.peer, Phase::Hopping);
                 let usual = soft_timeout.of(connected);
                 let soft = closing
                     .map_or(usual, |phase| status_of(&candidate.peer, phase).soft_timeout.of(connected));
                 let soft = after(now, soft);
-                let waiting = Waiting { since: now, connected, usual, soft, is_late: false, slot };
+                let waiting =
+                    Waiting { since: now, connected, usual, soft, is_late: false, is_queued: false, slot };
                 candidate.state = CandidateState::Asked(waiting);
                 match slot {
                     Slot::Burst => self.burst += 1,
@@ -351,11 +321,12 @@ impl Lookup {
         if let Some(soft) = soft {
             // Among the closest time alone may tell that a peer is overdue, because others are.
             let closing = self.is_closing();
-            let quarters = self.waiting().filter(|_| closing).filter_map(|waiting| waiting.next_quarter(now));
+            let quarters =
+                self.waiting().filter(|_| closing).filter_map(|waiting| waiting.next_quarter(seen));
             self.deadline = quarters.chain([soft]).min();
             return Next::Wait;
         }
-        self.wait_for_late(now)
+        self.wait_for_late(seen)
     }
 
     fn waiting(&self) -> impl Iterator<Item = Waiting> {
@@ -417,9 +388,12 @@ impl Lookup {
                 let soft = status_of(&candidate.peer, Phase::Closing(tail)).soft_timeout;
                 waiting.soft = after(waiting.since, soft.of(waiting.connected));
             }
-            if waiting.soft <= now && !waiting.is_late && status_of(&candidate.peer, Phase::Hopping).queued {
-                waiting.soft = after(now, waiting.soft.saturating_duration_since(waiting.since));
-                waiting.since = now;
+            if waiting.is_queued
+                && waiting.soft <= now
+                && !waiting.is_late
+                && status_of(&candidate.peer, Phase::Hopping).queued
+            {
+                waiting.begin(now);
             }
             waiting.is_late = waiting.soft <= now;
             if waiting.is_late {

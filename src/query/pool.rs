@@ -7,11 +7,21 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::event::QueryId;
 use crate::time::{Duration, Instant, after, earliest};
 
-/// A bounded set of queries with a ready queue and an order of deadlines.
+/// A bounded set of queries with an admission line, a ready queue and an order of deadlines.
 ///
 /// # What it decides
-/// Which query's turn it is. A query is ready when it is new, when something came of one of its requests, and when its own
-/// deadline has come; the ready ones take turns. Nothing costs time in proportion to the queries that wait.
+/// Which query's turn it is. A new one is admitted while the node has room for what it will ask; beyond that the new ones stand in
+/// line, and the first of them is admitted when there is room again. Those of callers go before those of the node itself, of
+/// which one is admitted after sixteen others. An admitted query is ready when something came of one of its requests, and when its
+/// own deadline has come; the ready ones take turns. Nothing costs time in proportion to the queries that wait.
+///
+/// # States
+/// ```text
+///            room                     asked: waits
+///  In line --------> Admitted, ready <-------------> Admitted, asleep
+///     |                  |            woken
+///     +--- its end ------+---> over
+/// ```
 ///
 /// # Inputs
 /// [`insert`](Self::insert), [`wake`](Self::wake), [`sleep`](Self::sleep), [`remove`](Self::remove),
@@ -21,18 +31,74 @@ use crate::time::{Duration, Instant, after, earliest};
 /// [`next_ready`](Self::next_ready); [`deadline`](Self::deadline).
 ///
 /// # What time does
-/// Wakes queries at their deadlines; a query whose whole time is up is ready and [`is_over`](Self::is_over).
+/// Wakes queries at their deadlines; a query whose whole time is up is ready and [`is_over`](Self::is_over), in line or not.
 ///
 /// # Bounds
 /// At most `max` queries; each has an end from the start, but for those that are to last.
+///
+/// # Invariants
+/// No query is overtaken by one of its own kind that came later.
 #[derive(Debug)]
 pub(crate) struct Pool<T> {
     queries: BTreeMap<QueryId, Scheduled<T>>,
     ready: VecDeque<QueryId>,
+    line: Line,
     deadlines: BTreeSet<(Instant, QueryId)>,
     next_id: u64,
     max: usize,
     timeout: Duration,
+}
+
+/// Whom a query is for, which decides when it is admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// Somebody who waits for it.
+    Caller,
+    /// The node itself.
+    Upkeep,
+}
+
+/// After so many of callers one of the node itself is admitted, if there is one. Chosen, not measured: upkeep is some tenth of
+/// what an idle node does.
+const CALLERS_FIRST: u32 = 16;
+
+/// The queries that are not admitted yet.
+#[derive(Debug)]
+struct Line {
+    callers: VecDeque<QueryId>,
+    upkeep: VecDeque<QueryId>,
+    /// How many callers have been admitted before upkeep that waited.
+    passed: u32,
+}
+
+impl Line {
+    const fn new() -> Self {
+        Self { callers: VecDeque::new(), upkeep: VecDeque::new(), passed: 0 }
+    }
+
+    fn push(&mut self, id: QueryId, class: Class) {
+        match class {
+            Class::Caller => self.callers.push_back(id),
+            Class::Upkeep => self.upkeep.push_back(id),
+        }
+    }
+
+    fn pop(&mut self) -> Option<QueryId> {
+        if self.callers.is_empty() || (self.passed >= CALLERS_FIRST && !self.upkeep.is_empty()) {
+            self.passed = 0;
+            return self.upkeep.pop_front();
+        }
+        self.passed = self.passed.saturating_add(1);
+        self.callers.pop_front()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.callers.is_empty() && self.upkeep.is_empty()
+    }
+
+    fn len(&self) -> usize {
+        self.callers.len() + self.upkeep.len()
+    }
 }
 
 /// A query and when it is to be woken.
@@ -44,6 +110,8 @@ struct Scheduled<T> {
     end: Option<Instant>,
     wake_at: Option<Instant>,
     is_ready: bool,
+    class: Class,
+    is_admitted: bool,
 }
 
 impl<T> Pool<T> {
@@ -51,6 +119,7 @@ impl<T> Pool<T> {
         Self {
             queries: BTreeMap::new(),
             ready: VecDeque::new(),
+            line: Line::new(),
             deadlines: BTreeSet::new(),
             next_id: 0,
             max,
@@ -73,20 +142,27 @@ impl<T> Pool<T> {
         self.len() >= self.max
     }
 
-    /// Adds a query, which is ready at once. The caller sees to it that the pool is not full.
-    pub(crate) fn insert(&mut self, now: Instant, query: T) -> QueryId {
-        self.add(query, Some(after(now, self.timeout)))
+    /// Returns how many queries stand in line.
+    pub(crate) fn in_line(&self) -> usize {
+        self.line.len()
     }
 
-    /// Adds a query that lasts until it is removed. The caller sees to it that the pool is not full.
+    /// Adds a query, which is ready as soon as there is room. The caller sees to it that the pool is not full.
+    pub(crate) fn insert(&mut self, now: Instant, query: T, class: Class) -> QueryId {
+        self.add(query, class, Some(after(now, self.timeout)))
+    }
+
+    /// Adds a query of a caller that lasts until it is removed. The caller sees to it that the pool is not full.
     pub(crate) fn insert_lasting(&mut self, query: T) -> QueryId {
-        self.add(query, None)
+        self.add(query, Class::Caller, None)
     }
 
-    fn add(&mut self, query: T, end: Option<Instant>) -> QueryId {
+    fn add(&mut self, query: T, class: Class, end: Option<Instant>) -> QueryId {
         let id = self.next_id();
         self.deadlines.extend(end.map(|end| (end, id)));
-        self.queries.insert(id, Scheduled { query: Box::new(query), end, wake_at: end, is_ready: true });
+        let query = Box::new(query);
+        self.queries
+            .insert(id, Scheduled { query, end, wake_at: end, is_ready: true, class, is_admitted: false });
         self.ready.push_back(id);
         id
     }
@@ -111,9 +187,10 @@ impl<T> Pool<T> {
         Some(*slot.query)
     }
 
-    /// Makes a query ready.
+    /// Makes a query ready, unless it stands in line.
     pub(crate) fn wake(&mut self, id: QueryId) {
         if let Some(slot) = self.queries.get_mut(&id)
+            && slot.is_admitted
             && !slot.is_ready
         {
             slot.is_ready = true;
@@ -135,11 +212,22 @@ impl<T> Pool<T> {
         }
     }
 
-    /// Returns the query whose turn it is.
-    pub(crate) fn next_ready(&mut self) -> Option<QueryId> {
+    /// Returns the query whose turn it is; a new one only if there is room for it.
+    pub(crate) fn next_ready(&mut self, has_room: bool) -> Option<QueryId> {
         while let Some(id) = self.ready.pop_front() {
             if let Some(slot) = self.queries.get_mut(&id) {
                 slot.is_ready = false;
+                if slot.is_admitted || (has_room && self.line.is_empty()) {
+                    slot.is_admitted = true;
+                    return Some(id);
+                }
+                self.line.push(id, slot.class);
+            }
+        }
+        while has_room && let Some(id) = self.line.pop() {
+            // One that is admitted has ended in line.
+            if let Some(slot) = self.queries.get_mut(&id).filter(|slot| !slot.is_admitted) {
+                slot.is_admitted = true;
                 return Some(id);
             }
         }
@@ -159,6 +247,8 @@ impl<T> Pool<T> {
             if let Some(slot) = self.queries.get_mut(&id) {
                 slot.wake_at = slot.end.filter(|end| *end > now);
                 self.deadlines.extend(slot.wake_at.map(|end| (end, id)));
+                // Nothing but its end is a deadline of one that stands in line.
+                slot.is_admitted |= slot.wake_at.is_none();
             }
             self.wake(id);
         }
@@ -180,12 +270,12 @@ mod tests {
     #[test]
     fn ready_queries_take_turns() {
         let mut pool = Pool::new(10, 60 * SECOND);
-        let ids: Vec<_> = (0..3).map(|n| pool.insert(start(), n)).collect();
-        assert_eq!([pool.next_ready(), pool.next_ready()], [Some(ids[0]), Some(ids[1])]);
+        let ids: Vec<_> = (0..3).map(|n| pool.insert(start(), n, Class::Caller)).collect();
+        assert_eq!([pool.next_ready(true), pool.next_ready(true)], [Some(ids[0]), Some(ids[1])]);
         pool.wake(ids[0]);
         pool.wake(ids[0]);
         assert_eq!(
-            [pool.next_ready(), pool.next_ready(), pool.next_ready()],
+            [pool.next_ready(true), pool.next_ready(true), pool.next_ready(true)],
             [Some(ids[2]), Some(ids[0]), None]
         );
     }
@@ -193,19 +283,19 @@ mod tests {
     #[test]
     fn a_deadline_wakes_and_the_end_is_never_forgotten() {
         let mut pool = Pool::new(10, 60 * SECOND);
-        let id = pool.insert(start(), ());
-        pool.next_ready();
+        let id = pool.insert(start(), (), Class::Caller);
+        pool.next_ready(true);
         assert_eq!(pool.deadline(), Some(start() + 60 * SECOND));
         pool.sleep(id, Some(start() + SECOND));
         assert_eq!(pool.deadline(), Some(start() + SECOND));
         pool.handle_timeout(start() + SECOND);
-        assert_eq!(pool.next_ready(), Some(id));
+        assert_eq!(pool.next_ready(true), Some(id));
         assert!(!pool.is_over(start() + SECOND, id));
         assert_eq!(pool.deadline(), Some(start() + 60 * SECOND), "the end remains");
         pool.sleep(id, Some(start() + 100 * SECOND));
         assert_eq!(pool.deadline(), Some(start() + 60 * SECOND), "no query outlives its end");
         pool.handle_timeout(start() + 60 * SECOND);
-        assert_eq!(pool.next_ready(), Some(id));
+        assert_eq!(pool.next_ready(true), Some(id));
         assert!(pool.is_over(start() + 60 * SECOND, id));
         assert_eq!(pool.remove(id), Some(()));
         assert_eq!(pool.deadline(), None);
@@ -215,11 +305,11 @@ mod tests {
     fn a_lasting_query_wakes_when_it_wants_to_and_has_no_end() {
         let mut pool = Pool::new(10, SECOND);
         let id = pool.insert_lasting(());
-        assert_eq!((pool.next_ready(), pool.deadline()), (Some(id), None));
+        assert_eq!((pool.next_ready(true), pool.deadline()), (Some(id), None));
         pool.sleep(id, Some(start() + 9 * SECOND));
         assert_eq!(pool.deadline(), Some(start() + 9 * SECOND));
         pool.handle_timeout(start() + 9 * SECOND);
-        assert_eq!((pool.next_ready(), pool.deadline()), (Some(id), None));
+        assert_eq!((pool.next_ready(true), pool.deadline()), (Some(id), None));
         assert!(!pool.is_over(start() + 1_000_000 * SECOND, id));
         pool.sleep(id, Some(start() + 10 * SECOND));
         assert_eq!(pool.remove(id), Some(()));
@@ -227,16 +317,54 @@ mod tests {
     }
 
     #[test]
+    fn beyond_what_there_is_room_for_queries_stand_in_line_and_end_there_when_their_time_is_up() {
+        let mut pool = Pool::new(10, 60 * SECOND);
+        let admitted = pool.insert(start(), 0, Class::Caller);
+        assert_eq!(pool.next_ready(true), Some(admitted));
+        let (first, second) =
+            (pool.insert(start(), 1, Class::Caller), pool.insert(start() + SECOND, 2, Class::Caller));
+        assert_eq!((pool.next_ready(false), pool.in_line()), (None, 2));
+        pool.wake(first);
+        pool.wake(admitted);
+        assert_eq!(
+            [pool.next_ready(false), pool.next_ready(false)],
+            [Some(admitted), None],
+            "what goes on goes on"
+        );
+        let third = pool.insert(start() + SECOND, 3, Class::Caller);
+        assert_eq!(pool.next_ready(true), Some(first), "none is overtaken");
+        pool.handle_timeout(start() + 61 * SECOND);
+        pool.sleep(first, None);
+        let over: Vec<_> = std::iter::from_fn(|| pool.next_ready(false)).collect();
+        assert_eq!(over, [admitted, first, second, third]);
+        assert!(over.iter().all(|id| pool.is_over(start() + 61 * SECOND, *id)));
+        over.iter().for_each(|id| assert!(pool.remove(*id).is_some()));
+        assert_eq!((pool.next_ready(true), pool.in_line(), pool.deadline()), (None, 0, None));
+    }
+
+    #[test]
+    fn callers_go_first_and_upkeep_gets_its_turn() {
+        let mut pool = Pool::new(100, 60 * SECOND);
+        let upkeep: Vec<_> = (0..2).map(|n| pool.insert(start(), n, Class::Upkeep)).collect();
+        let callers: Vec<_> = (0..40).map(|n| pool.insert(start(), n, Class::Caller)).collect();
+        assert_eq!(pool.next_ready(false), None);
+        let order: Vec<_> = std::iter::from_fn(|| pool.next_ready(true)).collect();
+        assert_eq!(order[..16], callers[..16]);
+        assert_eq!((order[16], order[33]), (upkeep[0], upkeep[1]));
+        assert_eq!((order.len(), order[41]), (42, callers[39]));
+    }
+
+    #[test]
     fn numbers_are_never_used_twice() {
         let mut pool = Pool::new(1, SECOND);
-        let first = pool.insert(start(), ());
+        let first = pool.insert(start(), (), Class::Caller);
         assert!(pool.is_full());
         let second = pool.next_id();
         pool.remove(first);
-        let third = pool.insert(start(), ());
+        let third = pool.insert(start(), (), Class::Caller);
         assert!(first < second && second < third);
         assert!(pool.get(first).is_none() && pool.get_mut(third).is_some());
         pool.wake(first);
-        assert_eq!(pool.next_ready(), Some(third), "the removed one is skipped");
+        assert_eq!(pool.next_ready(true), Some(third), "the removed one is skipped");
     }
 }

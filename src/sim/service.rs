@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 
 use crate::dht::Input;
-use crate::time::Duration;
+use crate::time::{Duration, Instant};
 
 /// What a node is to be called with.
 #[derive(Debug)]
 pub(super) enum Task {
-    Input(Box<Input>),
+    Input(Instant, Box<Input>),
     /// Its deadline has come.
     Wake,
 }
@@ -17,7 +17,7 @@ impl Task {
     /// Returns how long a node works on it, if it works for `work` on each message and each connection.
     const fn cost(&self, work: Duration) -> Duration {
         match self {
-            Self::Input(input) => match **input {
+            Self::Input(_, input) => match **input {
                 Input::RequestReceived { .. } | Input::ResponseReceived { .. } | Input::Connected { .. } => {
                     work
                 }
@@ -54,9 +54,9 @@ impl Service {
         Self { waiting: VecDeque::new(), is_under_way: false, is_to_wake: false }
     }
 
-    /// Something has arrived.
-    pub(super) fn push(&mut self, input: Input) {
-        self.waiting.push_back(Task::Input(Box::new(input)));
+    /// Something arrives now.
+    pub(super) fn push(&mut self, now: Instant, input: Input) {
+        self.waiting.push_back(Task::Input(now, Box::new(input)));
     }
 
     /// The node's deadline has come. Returns whether it waits for what has arrived before; if not, it is now.
@@ -104,6 +104,7 @@ mod tests {
     use super::*;
     use crate::dht::ConnectionId;
     use crate::sim::ids::peer_id;
+    use crate::time::start;
 
     const WORK: Duration = Duration::from_micros(50);
 
@@ -117,15 +118,15 @@ mod tests {
     fn what_arrives_is_worked_on_one_after_another_and_a_deadline_waits_for_what_was_there() {
         let mut service = Service::new();
         assert!(!service.wakes_later(), "nothing is in its way");
-        service.push(connected());
-        service.push(Input::Disconnected { peer: peer_id(1, 1), connection: ConnectionId(1) });
+        service.push(start(), connected());
+        service.push(start(), Input::Disconnected { peer: peer_id(1, 1), connection: ConnectionId(1) });
         assert_eq!(service.begin(WORK), Some(WORK));
         assert_eq!(service.begin(WORK), None, "one at a time");
         assert!(service.wakes_later() && service.wakes_later(), "told twice, it waits once");
-        service.push(connected());
-        assert!(matches!(service.done(), Some(Task::Input(_))));
+        service.push(start(), connected());
+        assert!(matches!(service.done(), Some(Task::Input(..))));
         assert_eq!(service.begin(WORK), Some(Duration::ZERO), "what is no message costs nothing");
-        assert!(matches!(service.done(), Some(Task::Input(_))));
+        assert!(matches!(service.done(), Some(Task::Input(..))));
         assert!(service.is_to_wake());
         assert_eq!(service.begin(WORK), Some(Duration::ZERO));
         assert!(matches!(service.done(), Some(Task::Wake)));

@@ -12,6 +12,7 @@ use libp2p_identity::PeerId;
 use super::adversaries::BuiltIn;
 use super::checks::{self, Violation};
 use super::event_queue::SimEvent;
+use super::links::Links;
 use super::lookups::LookupLog;
 use super::measure::{self, Health, LookupOutcome, RunningLookup};
 use super::network::{Network, Traffic};
@@ -287,6 +288,11 @@ impl World {
         self.network.nodes.closest(&target, count, Node::is_findable)
     }
 
+    /// Changes the links between the nodes: what is sent from now on takes as long as these take.
+    pub fn set_links(&mut self, links: Links) {
+        self.network.links = links;
+    }
+
     /// Lets nothing pass any more over the connections that there are between two nodes, which neither is told: a gateway
     /// between them has forgotten them. A new one works.
     pub fn silence(&mut self, a: usize, b: usize) {
@@ -452,8 +458,9 @@ impl World {
             self.with(n, |dht, now| dht.handle_input(now, input));
             return;
         }
+        let arrived = self.network.clocks(n).instant;
         if let Some(node) = self.network.nodes.get_mut(n).filter(|node| node.is_alive()) {
-            node.service.push(input);
+            node.service.push(arrived, input);
             self.serve(n);
         }
     }
@@ -480,8 +487,9 @@ impl World {
             return;
         }
         match node.service.done() {
-            Some(Task::Input(input)) => {
-                self.with(n, |dht, now| dht.handle_input(now, *input));
+            Some(Task::Input(arrived, input)) => {
+                let late = now.saturating_duration_since(arrived).saturating_sub(self.network.work);
+                self.with(n, |dht, now| dht.handle_input(now.late_by(late), *input));
             }
             Some(Task::Wake) => {
                 let due = self.node(n).and_then(Dht::poll_timeout);

@@ -77,10 +77,10 @@ impl<'a> MessageView<'a> {
         Ok(view)
     }
 
-    /// Iterates over the peers of one of the two lists, in the order in which they were sent.
-    pub(super) fn peers(&self, list: u32) -> impl Iterator<Item = PeerView<'a>> + use<'a> {
+    /// Iterates over the bytes of the peers of one of the two lists, in the order in which they were sent.
+    pub(super) fn peers(&self, list: u32) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         Fields::new(self.body).filter_map(move |field| match field {
-            Ok((number, Value::Bytes(body))) if number == list => Some(PeerView { body }),
+            Ok((number, Value::Bytes(body))) if number == list => Some(body),
             Ok(_) | Err(_) => None,
         })
     }
@@ -93,6 +93,11 @@ pub(super) struct PeerView<'a> {
 }
 
 impl<'a> PeerView<'a> {
+    /// Makes a view of the bytes of a peer of a [`MessageView`], which have been checked with it.
+    pub(super) const fn checked(body: &'a [u8]) -> Self {
+        Self { body }
+    }
+
     /// Returns the id, empty if there is none, and the number of the connection type.
     pub(super) fn id_and_connection(self) -> (&'a [u8], u64) {
         let mut found = (&[][..], 0);

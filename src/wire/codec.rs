@@ -5,14 +5,16 @@
 use asynchronous_codec::{Decoder, Encoder};
 use bytes::{Buf as _, BytesMut};
 
+use super::cache::PeerCache;
 use super::convert;
 use super::error::DecodeError;
 use crate::message::{Request, Response};
 
 /// The codec of the side that asks: writes requests, reads answers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ClientCodec {
     max_frame: usize,
+    cache: Option<PeerCache>,
 }
 
 /// The codec of the side that serves: reads requests, writes answers.
@@ -24,7 +26,12 @@ pub struct ServerCodec {
 impl ClientCodec {
     /// Makes a codec that reads frames of at most `max_frame` bytes, their length not counted.
     pub const fn new(max_frame: usize) -> Self {
-        Self { max_frame }
+        Self { max_frame, cache: None }
+    }
+
+    /// Lets it decode whom answers name only as far as others that share the cache have not.
+    pub(crate) fn with_cache(self, cache: PeerCache) -> Self {
+        Self { cache: Some(cache), ..self }
     }
 }
 
@@ -50,7 +57,7 @@ impl Decoder for ClientCodec {
     type Error = DecodeError;
 
     fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Response>, DecodeError> {
-        frame(buffer, self.max_frame, convert::decode_response)
+        frame(buffer, self.max_frame, |body| convert::response(body, self.cache.as_ref()))
     }
 }
 

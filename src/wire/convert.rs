@@ -14,6 +14,7 @@ use libp2p_identity::PeerId;
 use quick_protobuf::sizeofs::sizeof_len;
 use quick_protobuf::{BytesReader, MessageRead as _, MessageWrite as _, Writer};
 
+use super::cache::PeerCache;
 use super::check::{MessageView, PeerView, field};
 use super::error::DecodeError;
 use super::generated::dht as pb;
@@ -58,7 +59,7 @@ pub fn decode_request(body: &[u8]) -> Result<Request, DecodeError> {
         }
         MessageType::AddProvider => {
             let key = record_key(required_key(&view)?);
-            let providers = peers(&view, field::PROVIDER_PEERS);
+            let providers = peers(&view, field::PROVIDER_PEERS, None);
             if providers.is_empty() {
                 return Err(DecodeError::Missing("providerPeers"));
             }
@@ -73,7 +74,13 @@ pub fn decode_request(body: &[u8]) -> Result<Request, DecodeError> {
 /// Any [`DecodeError`] but those of frames and of the stream, as of [`decode_request`]: end the stream, and ask another
 /// peer. An answer to ADD_PROVIDER, which py-libp2p sends, reads as [`DecodeError::UnknownType`] since none is awaited.
 pub fn decode_response(body: &[u8]) -> Result<Response, DecodeError> {
+    response(body, None)
+}
+
+/// Reads an answer from the bytes of one frame, and whom it names from a cache as far as possible.
+pub(super) fn response(body: &[u8], cache: Option<&PeerCache>) -> Result<Response, DecodeError> {
     let view = MessageView::check(body)?;
+    let peers = |view: &_, list| peers(view, list, cache);
     let key = (!view.key.is_empty()).then(|| record_key(view.key));
     Ok(match message_type(&view)? {
         MessageType::Ping => Response::Pong,
@@ -140,10 +147,15 @@ fn record(view: &MessageView<'_>) -> Result<Option<SentRecord>, DecodeError> {
     }))
 }
 
-fn peers(view: &MessageView<'_>, list: u32) -> Vec<KadPeer> {
+fn peers(view: &MessageView<'_>, list: u32, cache: Option<&PeerCache>) -> Vec<KadPeer> {
     let mut peers = Vec::with_capacity(view.peers.min(MAX_PEERS));
     let mut scratch = Vec::new();
-    peers.extend(view.peers(list).take(MAX_PEERS).filter_map(|view| peer(view, &mut scratch)));
+    let mut decode = |body| peer(PeerView::checked(body), &mut scratch);
+    let views = view.peers(list).take(MAX_PEERS);
+    match cache {
+        Some(cache) => cache.read(views, decode, &mut peers),
+        None => peers.extend(views.filter_map(&mut decode)),
+    }
     peers
 }
 

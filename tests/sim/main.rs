@@ -10,6 +10,7 @@ mod calibration;
 mod clocks;
 mod faults;
 mod lookups;
+mod overload;
 mod providers;
 mod records;
 mod seams;

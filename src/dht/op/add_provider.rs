@@ -16,6 +16,7 @@ use crate::error::{NoKnownPeers, QueryError, RequestError, StoreError, query_err
 use crate::event::{Precision, ProgressStep, QueryStats};
 use crate::message::Request;
 use crate::query::fanout::{Fanout, FanoutNext, Fate};
+use crate::query::lookup::Place;
 use crate::record::RecordKey;
 use crate::time::Instant;
 
@@ -250,7 +251,7 @@ impl AddProvider {
                 Fate::Accepted => report.sent.push(peer),
                 Fate::Refused => report.failed.push((peer, RequestError::Refused)),
                 Fate::Failed(error) => report.failed.push((peer, error)),
-                Fate::Waiting(_) => report.pending.push(peer),
+                Fate::Queued(_) | Fate::Waiting(_) => report.pending.push(peer),
             }
         }
         report
@@ -277,7 +278,7 @@ impl<R: From<AddProviderResult>, I: From<AddProviderInfo>> Machine<R, I> for Add
                     return step;
                 }
                 let k = self.search.wanted();
-                let wanted = self.search.needed_for(now, k).min(2 * k);
+                let wanted = self.search.needed_for(now, view, k).min(2 * k);
                 let wanted = wanted + excess(view, &self.search.closest_ids(wanted)).min(k);
                 let peers = self.search.closest_ids(2 * wanted);
                 self.enough = view.config.providers.enough_of(peers.len().min(k));
@@ -289,20 +290,31 @@ impl<R: From<AddProviderResult>, I: From<AddProviderInfo>> Machine<R, I> for Add
             self.is_reported = true;
             return Step::Told(R::from(self.result()));
         }
-        match fanout.next(now, &|peer: &PeerId, phase| view.peer_status(peer, phase)) {
+        match fanout.next(view.moment(now), &|peer: &PeerId, phase| view.peer_status(peer, phase)) {
             FanoutNext::Ask(peer) => {
                 // Who provides is filled in as it is sent: only then is it known which addresses the peer can use.
                 let request = Request::AddProvider { key: self.key.clone(), providers: Vec::new() };
                 Step::Ask(self.search.ask(peer, request, ANNOUNCE))
             }
-            FanoutNext::Wait(until) => Step::Wait(until),
+            FanoutNext::Wait(until) => Step::Wait(until.map(|at| view.clock_time(at))),
             FanoutNext::Done => Step::Done(R::from(self.result())),
         }
     }
 
-    fn answered(&mut self, now: Instant, from: &PeerId, lookup: u16, answer: Answer) {
+    fn knows(&self, _: u16, peer: &PeerId, addresses: &Addresses) -> bool {
+        self.search.knows(peer, addresses)
+    }
+
+    fn place(&mut self, now: Instant, to: &PeerId, lookup: u16, place: Place) {
+        match (lookup, &mut self.fanout) {
+            (ANNOUNCE, Some(fanout)) => fanout.place(now, to, place),
+            (_, _) => self.search.place(now, to, place),
+        }
+    }
+
+    fn answered(&mut self, from: &PeerId, lookup: u16, answer: Answer) {
         if lookup != ANNOUNCE {
-            self.search.answered(now, from, answer);
+            self.search.answered(from, answer);
         }
     }
 
@@ -362,7 +374,7 @@ impl<R: From<AddProviderResult>, I: From<AddProviderInfo>> Machine<R, I> for Add
             match fate {
                 Fate::Accepted => stats.success += 1,
                 Fate::Refused | Fate::Failed(_) => stats.failure += 1,
-                Fate::Waiting(_) => {}
+                Fate::Queued(_) | Fate::Waiting(_) => {}
             }
         }
     }

@@ -135,7 +135,7 @@ impl<R: From<AskPeerResult>, I: From<AskPeerInfo>> Machine<R, I> for AskPeer {
         }
     }
 
-    fn answered(&mut self, _: Instant, from: &PeerId, _: u16, answer: Answer) {
+    fn answered(&mut self, from: &PeerId, _: u16, answer: Answer) {
         let info = |named: crate::dht::answer::CloserPeer| PeerInfo {
             peer_id: named.peer,
             addrs: named.addresses.into_vec(),

@@ -7,11 +7,13 @@ use libp2p_identity::PeerId;
 
 use super::machine::{After, Answer, End, Findings, Machine, Step, View, preimage_of};
 use super::search::{Goal, Search};
+use crate::addrs::Addresses;
 use crate::dht::advice::Failure;
 use crate::dht::view::Parts;
 use crate::error::{Fates, NoKnownPeers, QueryError, RequestError, SeedOutcome, query_error};
 use crate::event::{Precision, ProgressStep, QueryStats};
 use crate::key::BucketIndex;
+use crate::query::lookup::Place;
 use crate::routing::bootstrap::buckets_to_look_up;
 use crate::time::{Instant, earliest};
 
@@ -231,11 +233,29 @@ impl<R: From<BootstrapResult>, I: From<BootstrapInfo>> Machine<R, I> for Bootstr
         Step::Wait(wake_at)
     }
 
-    fn answered(&mut self, now: Instant, from: &PeerId, lookup: u16, answer: Answer) {
+    fn knows(&self, lookup: u16, peer: &PeerId, addresses: &Addresses) -> bool {
+        let mut lookups = self.lookups.iter();
+        let search = if lookup == 0 {
+            Some(&self.own)
+        } else {
+            lookups.find_map(|(number, search)| (*number == lookup).then_some(search))
+        };
+        search.is_some_and(|search| search.knows(peer, addresses))
+    }
+
+    fn place(&mut self, now: Instant, to: &PeerId, lookup: u16, place: Place) {
         if lookup == 0 {
-            self.own.answered(now, from, answer);
+            self.own.place(now, to, place);
         } else if let Some((_, search)) = self.lookups.iter_mut().find(|(number, _)| *number == lookup) {
-            search.answered(now, from, answer);
+            search.place(now, to, place);
+        }
+    }
+
+    fn answered(&mut self, from: &PeerId, lookup: u16, answer: Answer) {
+        if lookup == 0 {
+            self.own.answered(from, answer);
+        } else if let Some((_, search)) = self.lookups.iter_mut().find(|(number, _)| *number == lookup) {
+            search.answered(from, answer);
         }
     }
 

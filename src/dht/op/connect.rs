@@ -245,7 +245,7 @@ impl<R: From<ConnectResult>, I: From<ConnectInfo>> Machine<R, I> for Connect {
         }
     }
 
-    fn answered(&mut self, _: Instant, from: &PeerId, _: u16, _: Answer) {
+    fn answered(&mut self, from: &PeerId, _: u16, _: Answer) {
         self.state = ConnectState::Over(Ok(*from));
     }
 

@@ -16,6 +16,7 @@ use crate::error::fates::so_far;
 use crate::error::{Fates, NoKnownPeers, QueryError, RequestError, query_error};
 use crate::event::{Precision, ProgressStep, QueryStats};
 use crate::peer::PeerInfo;
+use crate::query::lookup::Place;
 use crate::time::Instant;
 
 /// The outcome of a search for one peer.
@@ -224,13 +225,21 @@ impl<R: From<FindPeerResult>, I: From<FindPeerInfo>> Machine<R, I> for FindPeer 
         }))
     }
 
-    fn answered(&mut self, now: Instant, from: &PeerId, _: u16, answer: Answer) {
+    fn knows(&self, _: u16, peer: &PeerId, addresses: &Addresses) -> bool {
+        self.search.knows(peer, addresses)
+    }
+
+    fn place(&mut self, now: Instant, to: &PeerId, _: u16, place: Place) {
+        self.search.place(now, to, place);
+    }
+
+    fn answered(&mut self, from: &PeerId, _: u16, answer: Answer) {
         if *from == self.peer {
             self.evidence = Some(Evidence::Answered);
         } else if !answer.target.is_empty() {
             self.reported(&answer.target);
         }
-        self.search.answered(now, from, answer);
+        self.search.answered(from, answer);
     }
 
     fn failed(&mut self, from: &PeerId, _: u16, error: RequestError) {

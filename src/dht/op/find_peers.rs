@@ -8,6 +8,7 @@ use libp2p_identity::PeerId;
 use super::bootstrap::{look_up_bucket, look_up_own};
 use super::machine::{Answer, Begin, End, Findings, Machine, Step, View};
 use super::search::Search;
+use crate::addrs::Addresses;
 use crate::config::Config;
 use crate::dht::advice::Failure;
 use crate::dht::view::Parts;
@@ -15,6 +16,7 @@ use crate::error::fates::so_far;
 use crate::error::{Fates, QueryError, RequestError, query_error};
 use crate::event::{Precision, ProgressStep, QueryStats, Shortage};
 use crate::peer::PeerInfo;
+use crate::query::lookup::Place;
 use crate::routing::refresh::Target;
 use crate::time::Instant;
 
@@ -195,8 +197,16 @@ impl<R: From<GetClosestPeersResult>, I: From<FindPeersInfo>> Machine<R, I> for F
         }
     }
 
-    fn answered(&mut self, now: Instant, from: &PeerId, _: u16, answer: Answer) {
-        self.search.answered(now, from, answer);
+    fn knows(&self, _: u16, peer: &PeerId, addresses: &Addresses) -> bool {
+        self.search.knows(peer, addresses)
+    }
+
+    fn place(&mut self, now: Instant, to: &PeerId, _: u16, place: Place) {
+        self.search.place(now, to, place);
+    }
+
+    fn answered(&mut self, from: &PeerId, _: u16, answer: Answer) {
+        self.search.answered(from, answer);
     }
 
     fn failed(&mut self, from: &PeerId, _: u16, error: RequestError) {

@@ -14,6 +14,7 @@ use crate::error::{Fates, NoKnownPeers, QueryError, RequestError, query_error};
 use crate::event::{Precision, ProgressStep, QueryStats, Shortage};
 use crate::message::Request;
 use crate::peer::PeerInfo;
+use crate::query::lookup::Place;
 use crate::record::RecordKey;
 use crate::time::Instant;
 
@@ -322,12 +323,22 @@ impl<R: From<GetProvidersResult>, I: From<GetProvidersInfo>> Machine<R, I> for G
         Step::Done(R::from(result))
     }
 
-    fn answered(&mut self, now: Instant, from: &PeerId, _: u16, mut answer: Answer) {
+    fn knows(&self, _: u16, peer: &PeerId, addresses: &Addresses) -> bool {
+        self.search.as_ref().is_some_and(|search| search.knows(peer, addresses))
+    }
+
+    fn place(&mut self, now: Instant, to: &PeerId, _: u16, place: Place) {
+        if let Some(search) = &mut self.search {
+            search.place(now, to, place);
+        }
+    }
+
+    fn answered(&mut self, from: &PeerId, _: u16, mut answer: Answer) {
         for (provider, addresses) in std::mem::take(&mut answer.providers) {
             self.found.add(provider, &addresses);
         }
         if let Some(search) = &mut self.search {
-            search.answered(now, from, answer);
+            search.answered(from, answer);
         }
     }
 

@@ -7,6 +7,7 @@ use libp2p_identity::PeerId;
 
 use super::machine::{After, Answer, End, Findings, FollowUp, Machine, Step, View};
 use super::search::Search;
+use crate::addrs::Addresses;
 use crate::config::{Caching, Config};
 use crate::dht::advice::Failure;
 use crate::dht::view::{Parts, shrunk};
@@ -15,6 +16,7 @@ use crate::error::{Fates, NoKnownPeers, QueryError, RequestError, query_error};
 use crate::event::{Precision, ProgressStep, QueryStats, Shortage};
 use crate::message::Request;
 use crate::peer::PeerInfo;
+use crate::query::lookup::Place;
 use crate::record::{PeerRecord, Quorum, Record, RecordKey};
 use crate::time::{Duration, Instant, SystemTime, wall_after};
 use crate::validate::{InvalidRecord, Namespaces, Validator as _};
@@ -347,13 +349,23 @@ impl<R: From<GetRecordResult>, I: From<GetRecordInfo>> Machine<R, I> for GetReco
         Step::Done(R::from(self.result(view)))
     }
 
-    fn answered(&mut self, now: Instant, from: &PeerId, _: u16, mut answer: Answer) {
+    fn knows(&self, _: u16, peer: &PeerId, addresses: &Addresses) -> bool {
+        self.search.as_ref().is_some_and(|search| search.knows(peer, addresses))
+    }
+
+    fn place(&mut self, now: Instant, to: &PeerId, _: u16, place: Place) {
+        if let Some(search) = &mut self.search {
+            search.place(now, to, place);
+        }
+    }
+
+    fn answered(&mut self, from: &PeerId, _: u16, mut answer: Answer) {
         match answer.record.take() {
             Some(record) => self.add(*from, record),
             None => self.without.push(*from),
         }
         if let Some(search) = &mut self.search {
-            search.answered(now, from, answer);
+            search.answered(from, answer);
         }
     }
 

@@ -19,6 +19,7 @@ use crate::event::{ProgressStep, QueryStats};
 use crate::key::Key;
 use crate::message::Request;
 use crate::peer::PeerInfo;
+use crate::query::lookup::Place;
 use crate::record::{Record, RecordKey};
 use crate::time::{Duration, Instant, SystemTime};
 
@@ -100,8 +101,17 @@ pub(in crate::dht) trait Machine<R, I> {
     /// Returns what the operation wants now; asked again until it waits or is done.
     fn next(&mut self, now: Instant, view: &mut View<'_>) -> Step<R>;
 
+    /// Returns whether it is no news to one of the operation's lookups that a peer is at these addresses.
+    fn knows(&self, _lookup: u16, _peer: &PeerId, _addresses: &Addresses) -> bool {
+        false
+    }
+
+    /// A request of one of the operation's lookups waits for its place in this node, or has got it; `now` is the node's
+    /// [own time](View::own_time).
+    fn place(&mut self, _now: Instant, _to: &PeerId, _lookup: u16, _place: Place) {}
+
     /// A peer has answered a request of one of the operation's lookups.
-    fn answered(&mut self, now: Instant, from: &PeerId, lookup: u16, answer: Answer);
+    fn answered(&mut self, from: &PeerId, lookup: u16, answer: Answer);
 
     /// A request that is not answered has been sent.
     fn sent(&mut self, _from: &PeerId, _lookup: u16) {}

@@ -141,7 +141,7 @@ impl<R: From<PingResult>, I: From<PingInfo>> Machine<R, I> for Ping {
         }
     }
 
-    fn answered(&mut self, _: Instant, _: &PeerId, _: u16, answer: Answer) {
+    fn answered(&mut self, _: &PeerId, _: u16, answer: Answer) {
         self.state = PingState::Over(Ok(answer.rtt));
     }
 

@@ -16,6 +16,7 @@ use crate::error::{QueryError, RequestError, StoreError, query_error};
 use crate::event::{ProgressStep, QueryStats};
 use crate::message::{Request, SentRecord};
 use crate::query::fanout::{Fanout, FanoutNext, Fate};
+use crate::query::lookup::Place;
 use crate::record::{Quorum, RecordKey};
 use crate::time::Instant;
 use crate::validate::InvalidRecord;
@@ -241,7 +242,7 @@ impl PutRecord {
                 Fate::Accepted => report.stored.push(peer),
                 Fate::Refused => report.refused.push(peer),
                 Fate::Failed(error) => report.failed.push((peer, error)),
-                Fate::Waiting(_) => report.pending.push(peer),
+                Fate::Queued(_) | Fate::Waiting(_) => report.pending.push(peer),
             }
         }
         if self.fanout.iter().flat_map(Fanout::fates).next().is_none() {
@@ -300,19 +301,33 @@ impl<R: From<PutRecordResult>, I: From<PutRecordInfo>> Machine<R, I> for PutReco
             self.fanout = Some(Fanout::new(peers, self.copies, quorum));
         }
         let outlook = |peer: &PeerId, phase| view.peer_status(peer, phase);
-        match self.fanout.as_mut().map_or(FanoutNext::Done, |fanout| fanout.next(now, &outlook)) {
+        match self.fanout.as_mut().map_or(FanoutNext::Done, |fanout| fanout.next(view.moment(now), &outlook))
+        {
             FanoutNext::Ask(peer) => self.store_at(peer),
-            FanoutNext::Wait(until) => Step::Wait(until),
+            FanoutNext::Wait(until) => Step::Wait(until.map(|at| view.clock_time(at))),
             // It is woken when the disk is done.
             FanoutNext::Done if self.is_safe(view).is_none() => Step::Wait(None),
             FanoutNext::Done => Step::Done(R::from(self.result(view))),
         }
     }
 
-    fn answered(&mut self, now: Instant, from: &PeerId, lookup: u16, answer: Answer) {
+    fn knows(&self, lookup: u16, peer: &PeerId, addresses: &Addresses) -> bool {
+        let search = self.search.as_ref().filter(|_| lookup != STORE);
+        search.is_some_and(|search| search.knows(peer, addresses))
+    }
+
+    fn place(&mut self, now: Instant, to: &PeerId, lookup: u16, place: Place) {
+        match (lookup, &mut self.fanout, &mut self.search) {
+            (STORE, Some(fanout), _) => fanout.place(now, to, place),
+            (_, _, Some(search)) => search.place(now, to, place),
+            (_, _, None) => {}
+        }
+    }
+
+    fn answered(&mut self, from: &PeerId, lookup: u16, answer: Answer) {
         match (lookup, &mut self.fanout, &mut self.search) {
             (STORE, Some(fanout), _) => fanout.accepted(from),
-            (_, _, Some(search)) => search.answered(now, from, answer),
+            (_, _, Some(search)) => search.answered(from, answer),
             (_, _, None) => {}
         }
     }
@@ -363,7 +378,7 @@ impl<R: From<PutRecordResult>, I: From<PutRecordInfo>> Machine<R, I> for PutReco
         let (mut reached, mut has_failed) = (Vec::new(), false);
         for (peer, fate) in self.fanout.iter().flat_map(Fanout::fates) {
             match fate {
-                Fate::Accepted | Fate::Refused | Fate::Waiting(_) => reached.push(peer),
+                Fate::Accepted | Fate::Refused | Fate::Queued(_) | Fate::Waiting(_) => reached.push(peer),
                 Fate::Failed(_) => has_failed = true,
             }
         }
@@ -388,7 +403,7 @@ impl<R: From<PutRecordResult>, I: From<PutRecordInfo>> Machine<R, I> for PutReco
             match fate {
                 Fate::Accepted => stats.success += 1,
                 Fate::Refused | Fate::Failed(_) => stats.failure += 1,
-                Fate::Waiting(_) => {}
+                Fate::Queued(_) | Fate::Waiting(_) => {}
             }
         }
     }

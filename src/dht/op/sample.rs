@@ -132,7 +132,7 @@ impl<R: From<SampleResult>, I: From<SampleInfo>> Machine<R, I> for Sample {
         if self.pending() > 0 { Step::Wait(None) } else { Step::Done(R::from(self.result(view))) }
     }
 
-    fn answered(&mut self, _: Instant, _: &PeerId, _: u16, answer: Answer) {
+    fn answered(&mut self, _: &PeerId, _: u16, answer: Answer) {
         self.answered += 1;
         let info = answer.closer.into_iter();
         self.named.extend(info.map(|peer| PeerInfo { peer_id: peer.peer, addrs: peer.addresses.into_vec() }));

@@ -15,10 +15,12 @@ use crate::dht::view::Parts;
 use crate::error::{Fates, NoKnownPeers, RequestError};
 use crate::event::{Precision, QueryStats};
 use crate::key::Key;
+use crate::map::FastMap;
 use crate::message::Request;
 use crate::peer::PeerInfo;
 use crate::query::disjoint::Disjoint;
-use crate::query::lookup::{Next, PeerStatus, Rules};
+use crate::query::lookup::{Next, PeerStatus, Place, Rules};
+use crate::query::rtt::Era;
 use crate::time::{Duration, Instant, after};
 
 /// Whom a search is for, which decides when it is over.
@@ -42,8 +44,9 @@ pub(in crate::dht) struct Search {
     /// Until when the slow ones are awaited, since the others did not have what is searched.
     last_chance: Option<Instant>,
     lookup: Disjoint,
+    era: Era,
     /// Addresses of candidates as they were named; bounded by the candidates.
-    addresses: IndexMap<PeerId, Addresses>,
+    addresses: FastMap<PeerId, Addresses>,
     /// How many addresses of each IP group were dialled at which nobody had been met.
     dialled: IndexMap<IpGroup, usize>,
     urgency: Urgency,
@@ -101,6 +104,7 @@ impl Search {
             wanted,
             widened: 0,
             last_chance: None,
+            era: view.estimator.era(),
             lookup,
             addresses,
             dialled: IndexMap::new(),
@@ -157,14 +161,18 @@ impl Search {
             };
             PeerStatus { deferred, ..view.peer_status(peer, phase) }
         };
-        match self.lookup.next(now, &status_of) {
+        let era = view.estimator.era();
+        if std::mem::replace(&mut self.era, era) != era {
+            self.lookup.links_changed(&status_of);
+        }
+        match self.lookup.next(view.moment(now), &status_of) {
             Next::Ask(to, _) => {
                 for group in hearsay_groups(view, &to, self.addresses.get(&to)) {
                     *self.dialled.entry(group).or_default() += 1;
                 }
                 Some(Step::Ask(self.ask(to, self.request.clone(), lookup)))
             }
-            Next::Wait => Some(Step::Wait(self.lookup.deadline())),
+            Next::Wait => Some(Step::Wait(self.lookup.deadline().map(|at| view.clock_time(at)))),
             Next::Done => None,
         }
     }
@@ -205,17 +213,28 @@ impl Search {
         Ask { to, addresses, request, lookup, urgency: self.urgency }
     }
 
-    pub(in crate::dht) fn answered(&mut self, now: Instant, from: &PeerId, answer: Answer) {
+    /// Returns whether it is no news to the search that a peer is at these addresses.
+    pub(in crate::dht) fn knows(&self, peer: &PeerId, addresses: &Addresses) -> bool {
+        // Each of several paths knows what its own peers have named.
+        self.lookup.is_single() && self.addresses.get(peer).is_some_and(|known| known == addresses)
+    }
+
+    pub(in crate::dht) fn answered(&mut self, from: &PeerId, answer: Answer) {
         for named in &answer.closer {
             let known = self.addresses.entry(named.peer).or_default();
             // The last to name a peer does not erase what others said of it.
-            *known = known.merged(named.addresses.iter().cloned());
+            *known = known.joined(&named.addresses);
         }
-        self.lookup.answered(now, from, answer.closer.into_iter().map(|named| (named.key, named.peer)));
+        self.lookup.answered(from, answer.closer.into_iter().map(|named| (named.key, named.peer)));
         if self.addresses.len() > MAX_ADDRESSED {
             let lookup = &self.lookup;
             self.addresses.retain(|peer, _| lookup.knows(peer));
         }
+    }
+
+    /// The request to a peer waits for its place, or has got it; `now` is the node's own time.
+    pub(in crate::dht) fn place(&mut self, now: Instant, to: &PeerId, place: Place) {
+        self.lookup.place(now, to, place);
     }
 
     pub(in crate::dht) fn failed(&mut self, from: &PeerId, error: RequestError) {
@@ -262,8 +281,8 @@ impl Search {
     }
 
     /// Returns how many of the closest peers it takes for so many of them to live, as far as that is known.
-    pub(in crate::dht) fn needed_for(&self, now: Instant, living: usize) -> usize {
-        self.lookup.needed_for(now, living)
+    pub(in crate::dht) fn needed_for(&self, now: Instant, view: &View<'_>, living: usize) -> usize {
+        self.lookup.needed_for(view.moment(now).seen, living)
     }
 
     /// Returns how many candidates are closer to the target than a peer.

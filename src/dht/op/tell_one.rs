@@ -65,7 +65,7 @@ impl<R: From<AddProviderResult>, I: From<AddProviderInfo>> Machine<R, I> for Tel
         }
     }
 
-    fn answered(&mut self, _: Instant, _: &PeerId, _: u16, _: Answer) {}
+    fn answered(&mut self, _: &PeerId, _: u16, _: Answer) {}
 
     fn sent(&mut self, _: &PeerId, _: u16) {
         self.outcome = Some(Ok(()));

@@ -12,6 +12,7 @@ use crate::dht::view::Parts;
 use crate::error::RequestError;
 use crate::event::{Precision, ProgressStep, QueryStats};
 use crate::message::Request;
+use crate::query::lookup::Place;
 use crate::record::RecordKey;
 use crate::time::{Duration, Instant, after};
 
@@ -100,12 +101,23 @@ impl<R: From<GetProvidersResult>, I: From<GetProvidersInfo>> Machine<R, I> for W
         }
     }
 
-    fn answered(&mut self, now: Instant, from: &PeerId, lookup: u16, mut answer: Answer) {
+    fn knows(&self, lookup: u16, peer: &PeerId, addresses: &Addresses) -> bool {
+        let search = self.search.as_ref().filter(|_| lookup == self.round);
+        search.is_some_and(|search| search.knows(peer, addresses))
+    }
+
+    fn place(&mut self, now: Instant, to: &PeerId, lookup: u16, place: Place) {
+        if let Some(search) = self.search.as_mut().filter(|_| lookup == self.round) {
+            search.place(now, to, place);
+        }
+    }
+
+    fn answered(&mut self, from: &PeerId, lookup: u16, mut answer: Answer) {
         for (provider, addresses) in std::mem::take(&mut answer.providers) {
             self.found.add(provider, &addresses);
         }
         if let Some(search) = self.search.as_mut().filter(|_| lookup == self.round) {
-            search.answered(now, from, answer);
+            search.answered(from, answer);
         }
     }
 

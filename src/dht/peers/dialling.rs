@@ -5,6 +5,7 @@
 
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
+use smallvec::SmallVec;
 
 use super::Peers;
 use super::blocked::BlockEvent;
@@ -36,6 +37,14 @@ impl Peers {
     ) {
         self.dials.wait_for_address(now, query, address);
         self.fill_slots(now, out);
+    }
+
+    pub(in crate::dht) fn next_address_outcome(&mut self) -> Option<AddressOutcome> {
+        self.address_outcomes.pop_front()
+    }
+
+    pub(in crate::dht) fn dials(&self) -> usize {
+        self.dials.under_way()
     }
 
     /// Begins dials as long as there are slots.
@@ -89,6 +98,25 @@ impl Peers {
             }
         }
         out.push_back(Output::Dial { id, peer: Some(peer), addresses, beside: false });
+        self.begin_waiting(now, &peer);
+    }
+
+    /// Something is being done towards a peer: the time of all that waits for it begins.
+    pub(super) fn begin_waiting(&mut self, now: Instant, peer: &PeerId) {
+        let waiting: SmallVec<[_; 4]> =
+            self.known.get(peer).into_iter().flat_map(|known| known.queue.all_waiting()).collect();
+        waiting.into_iter().for_each(|id| self.begin(now, id));
+    }
+
+    /// Drops what a query that is over has not asked yet; answers that are under way still tell of the peers.
+    pub(in crate::dht) fn abandon(&mut self, query: QueryId) {
+        for id in self.requests.unsent_of(query) {
+            if let Some(pending) = self.requests.cancel(id)
+                && let Some(known) = self.known.get_mut(&pending.to)
+            {
+                known.queue.remove(id);
+            }
+        }
     }
 
     /// Returns where a peer would be dialled first.
@@ -96,9 +124,14 @@ impl Peers {
         next_batch(known, None, self.diversity.as_ref())
     }
 
-    /// Returns whether a peer waits for a place that the program will give, as far as it looks.
-    pub(in crate::dht) fn waits_for_dial_slot(&self, peer: &PeerId) -> bool {
-        self.dials.trickle() && self.get(peer).is_some_and(|known| known.link == Link::Queued)
+    /// Returns whether a request to a peer may wait for a place that there will be, as far as it looks: a dial that the program
+    /// will let through, or one of those in flight.
+    pub(in crate::dht) fn waits_for_place(&self, peer: &PeerId) -> bool {
+        self.get(peer).is_some_and(|known| match known.link {
+            Link::Queued => !self.dials.are_denied(),
+            Link::Connected => known.queue.waiting() > 0,
+            Link::Idle | Link::Dialling | Link::Awaiting => false,
+        })
     }
 
     /// Returns the addresses of a peer at which it would be dialled though nobody has met it there; none if it is

@@ -320,9 +320,9 @@ impl Dials {
         self.suspect.take().filter(|suspect| suspect != peer)
     }
 
-    /// Returns whether the program denies some dials and lets others through.
-    pub(super) fn trickle(&self) -> bool {
-        self.allowed < self.max && self.pause <= FIRST_PAUSE * 8
+    /// Returns whether the program has denied all dials for a while.
+    pub(super) fn are_denied(&self) -> bool {
+        self.allowed < self.max && self.pause > FIRST_PAUSE * 8
     }
 
     /// A connection has ended: there may be a place now, so that a peer that is let through shows nothing of the one that was

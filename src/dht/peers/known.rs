@@ -9,7 +9,7 @@ use libp2p_core::Multiaddr;
 use crate::addrs::{Addresses, IpGroup, Reach};
 use crate::error::RequestError;
 use crate::failures::Failures;
-use crate::query::rtt::Rtt;
+use crate::query::rtt::{Era, Rtt};
 use crate::time::{Duration, Instant, Second};
 
 /// After a first failure a peer is left alone for so long, which doubles with each further one, and for how long at most.
@@ -200,7 +200,7 @@ impl Known {
         self.heard = now;
     }
 
-    pub(super) fn answered(&mut self, now: Second, rtt: Duration) {
+    pub(super) fn answered(&mut self, now: Second, rtt: Duration, era: Era) {
         self.heard = now;
         self.answered = Some(now);
         self.is_fresh = false;
@@ -208,7 +208,7 @@ impl Known {
         if self.protocol != Protocol::Unsupported {
             self.protocol = Protocol::Confirmed;
         }
-        self.rtt.record(rtt);
+        self.rtt.record(rtt, era);
     }
 
     /// Leaves the peer alone for longer than last time; several failures at once count once.

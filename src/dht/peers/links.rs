@@ -74,7 +74,7 @@ impl Peers {
         self.settle_doubts(now, peer, out);
         self.fill_slots(now, out);
         if let Some(dial) = dial {
-            self.estimator.dialled(now.saturating_duration_since(dial.since));
+            self.estimator.dialled(now.saturating_duration_since(dial.since).saturating_sub(self.late));
         }
     }
 

@@ -2,11 +2,11 @@
 //!
 //! Knows what is remembered as values; what is done with it is not its affair.
 
-use indexmap::IndexMap;
 use libp2p_identity::PeerId;
 
 use super::known::Known;
 use crate::key::{Key, KeyHash};
+use crate::map::FastMap;
 use crate::peer::PackedPeerId;
 use crate::time::{Duration, Epoch, Instant, Second, after};
 
@@ -25,7 +25,7 @@ const SWEEP_CROWD_EVERY: Duration = Duration::from_secs(60);
 /// `max` peers beside those that are connected, being asked, or kept for other reasons.
 #[derive(Debug)]
 pub(super) struct Memory {
-    known: IndexMap<PackedPeerId, Known>,
+    known: FastMap<PackedPeerId, Known>,
     max: usize,
     hash: KeyHash,
     epoch: Epoch,
@@ -37,7 +37,7 @@ pub(super) struct Memory {
 impl Memory {
     pub(super) fn new(max: usize, hash: KeyHash) -> Self {
         Self {
-            known: IndexMap::new(),
+            known: FastMap::default(),
             max,
             hash,
             epoch: Epoch::default(),

@@ -7,6 +7,7 @@ use crate::error::RequestError;
 use crate::event::QueryId;
 use crate::key::Key;
 use crate::message::Response;
+use crate::query::lookup::Place;
 use crate::time::Duration;
 
 /// The requester: for whom a request is made.
@@ -29,6 +30,15 @@ pub(in crate::dht) enum Urgency {
     Patient,
     /// At once.
     Forced,
+}
+
+/// What has become of the place of a request of a query.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::dht) struct Placed {
+    pub(in crate::dht) query: QueryId,
+    pub(in crate::dht) lookup: u16,
+    pub(in crate::dht) to: PeerId,
+    pub(in crate::dht) place: Place,
 }
 
 /// What came of a request that did not fail.

@@ -25,6 +25,11 @@ impl Queue {
         self.0.as_ref().map_or(0, |lines| lines.waiting.len())
     }
 
+    /// Iterates over those that wait, in order.
+    pub(super) fn all_waiting(&self) -> impl Iterator<Item = RequestId> {
+        self.0.iter().flat_map(|lines| lines.waiting.iter().copied())
+    }
+
     pub(super) fn push_back(&mut self, id: RequestId) {
         self.0.get_or_insert_default().waiting.push_back(id);
     }

@@ -21,6 +21,17 @@ pub(super) struct Sent {
     pub(super) on: ConnectionId,
 }
 
+/// Whether a request's time has begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    /// It is just being made.
+    New,
+    /// It waits for a place in this node, as its requester was told.
+    Awaited,
+    /// Something was done towards its peer.
+    Begun,
+}
+
 /// A pending request: one without an outcome.
 #[derive(Debug)]
 pub(super) struct PendingRequest {
@@ -33,10 +44,16 @@ pub(super) struct PendingRequest {
     pub(super) retried: bool,
     /// Whether a connection that had brought nothing yet was lost with it.
     pub(super) sent_anew: bool,
+    start: Start,
     deadline: Instant,
 }
 
 impl PendingRequest {
+    /// Returns whether something was done towards its peer.
+    pub(super) fn has_begun(&self) -> bool {
+        self.start == Start::Begun
+    }
+
     /// Returns whether it was sent on a connection.
     pub(super) fn is_on(&self, connection: ConnectionId) -> bool {
         self.sent.is_some_and(|sent| sent.on == connection)
@@ -69,10 +86,40 @@ impl Requests {
         if let Requester::Query(query, _) = requester {
             self.by_query.entry(query).or_default().push(id);
         }
-        let pending =
-            PendingRequest { to, requester, request, sent: None, retried: false, sent_anew: false, deadline };
+        let pending = PendingRequest {
+            to,
+            requester,
+            request,
+            sent: None,
+            retried: false,
+            sent_anew: false,
+            start: Start::New,
+            deadline,
+        };
         self.pending.insert(id, Box::new(pending));
         id
+    }
+
+    /// A request has been made. Returns whether it waits for a place.
+    pub(super) fn made(&mut self, id: RequestId) -> bool {
+        let Some(pending) = self.get_mut(id).filter(|pending| pending.start == Start::New) else {
+            return false;
+        };
+        pending.start = Start::Awaited;
+        true
+    }
+
+    /// Something is done towards the peer of a request: it has until `deadline`. Returns it if its requester is to be told.
+    pub(super) fn begin(&mut self, id: RequestId, deadline: Instant) -> Option<&PendingRequest> {
+        let pending = self.pending.get_mut(&id)?;
+        let was = std::mem::replace(&mut pending.start, Start::Begun);
+        if was != Start::Awaited {
+            return None;
+        }
+        self.deadlines.remove(&(pending.deadline, id));
+        pending.deadline = deadline;
+        self.deadlines.insert((deadline, id));
+        Some(pending)
     }
 
     pub(super) fn len(&self) -> usize {

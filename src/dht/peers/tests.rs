@@ -3,6 +3,7 @@ use std::num::NonZeroUsize;
 use super::*;
 use crate::dht::io::DialFailure;
 use crate::dht::tests::{MS, SECOND, address, peer, unreachable};
+use crate::query::rtt::Era;
 use crate::time::start;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -34,12 +35,23 @@ fn errors(peers: &mut Peers) -> Vec<RequestError> {
 }
 
 #[test]
+fn requests_beyond_a_thousand_waiting_ones_fail_at_once_and_not_by_the_peer() {
+    let (mut peers, now) = (remembering(1), start());
+    connect(&mut peers, now, 1);
+    let sent = (0..32 + 1024).map(|_| ask(&mut peers, now, 1, Urgency::Forced).len()).sum::<usize>();
+    assert_eq!((sent, errors(&mut peers)), (32, vec![]));
+    assert!(ask(&mut peers, now, 1, Urgency::Forced).is_empty());
+    assert_eq!(errors(&mut peers), [RequestError::Overloaded]);
+    assert!(peers.get(&peer(1)).is_some_and(|known| known.failures.is_none()));
+}
+
+#[test]
 fn an_answer_counts_as_recent_for_a_day() {
     let mut peers = remembering(1);
     peers.remember(start(), peer(1));
     let second = peers.known.second(start());
     assert!(!peers.is_proven(start(), &peer(1)));
-    peers.get_mut(&peer(1)).unwrap().answered(second, MS);
+    peers.get_mut(&peer(1)).unwrap().answered(second, MS, Era::default());
     assert!(peers.is_proven(start() + DAY - MS, &peer(1)));
     assert!(!peers.is_proven(start() + DAY, &peer(1)));
 }
@@ -55,7 +67,7 @@ fn the_back_off_doubles_once_for_failures_at_once_and_ends_with_an_answer() {
         now += pause * SECOND;
         assert!(!known.is_backed_off(now, None), "{pause}");
     }
-    known.answered(second, MS);
+    known.answered(second, MS, Era::default());
     known.failed(now, None);
     assert!(known.is_backed_off(now, None) && !known.is_backed_off(now + 5 * SECOND, None));
 }

@@ -46,6 +46,56 @@ fn a_late_answer_is_not_validated() {
     }
 }
 
+#[test]
+fn queries_beyond_what_is_driven_at_once_stand_in_line_and_none_is_overtaken() {
+    let (mut dht, now) = (new_dht(0, quiet()), start());
+    admit(&mut dht, now, 1..=30);
+    let queries: Vec<_> = (0..1000u32).map(|n| dht.find_closest(now, n.to_be_bytes().to_vec())).collect();
+    let (mut out, mut over) = (outputs(&mut dht), Vec::new());
+    let in_line = dht.stats().queues.queries;
+    let mut driven = 1000 - in_line;
+    assert!((20..200).contains(&driven), "{driven} are driven");
+    assert!(asked(&out).len() <= 256 + 8, "{} requests are in flight", asked(&out).len());
+    for _ in 0..100_000 {
+        let Some((_, id, _)) = asked(&out).into_iter().next() else { break };
+        out.remove(out.iter().position(|o| matches!(o, Output::SendRequest { .. })).unwrap());
+        name(&mut dht, now, id, &[]);
+        let new = outputs(&mut dht);
+        over.extend(queries.iter().copied().filter(|query| result_of(&new, *query).is_some()));
+        driven = driven.max(1000 - dht.stats().queues.queries - over.len() as u64);
+        out.extend(new);
+        // What has begun goes on: those that are driven ask all of the closest in the end.
+        let window = usize::try_from(dht.stats().queues.request_window).unwrap();
+        assert!(dht.num_requests() < 2 * window + 1000, "{} of {window}", dht.num_requests());
+    }
+    assert_eq!(over.len(), 1000, "all end");
+    let order = |query: &QueryId| queries.iter().position(|known| known == query).unwrap();
+    let overtaken = over.iter().enumerate().map(|(at, query)| order(query).abs_diff(at)).max();
+    assert!(overtaken.is_some_and(|by| by <= 2 * usize::try_from(driven).unwrap()), "{overtaken:?}");
+    assert_eq!(dht.stats().queues.queries, 0);
+}
+
+#[test]
+fn a_query_in_line_ends_when_its_time_is_up_and_can_be_cancelled_there() {
+    let (mut dht, now) = (new_dht(0, quiet()), start());
+    admit(&mut dht, now, 1..=30);
+    let queries: Vec<_> = (0..1000u32).map(|n| dht.find_closest(now, n.to_be_bytes().to_vec())).collect();
+    outputs(&mut dht);
+    let last = *queries.last().unwrap();
+    dht.cancel(now, last);
+    assert!(result_of(&outputs(&mut dht), last).is_some(), "it has not begun");
+    let (mut out, mut now) = (Vec::new(), now);
+    while let Some(due) = dht.due().filter(|due| due.at <= start() + 70 * SECOND) {
+        now = due.at;
+        dht.handle_timeout(now);
+        out.extend(outputs(&mut dht));
+    }
+    assert!(now >= start() + 10 * SECOND);
+    let ended = queries.iter().filter(|query| result_of(&out, **query).is_some()).count();
+    assert_eq!(ended, 999);
+    assert_eq!((dht.stats().queues.queries, dht.queries().count()), (0, 0));
+}
+
 const RECORDS: u32 = 32 * 1024;
 
 /// A node that holds so many records of others when it begins, which end after `lasts`.
@@ -251,4 +301,62 @@ fn many_records_that_need_not_be_put_anew_are_seen_to_by_and_by() {
     let own: BTreeSet<_> =
         (0..5000).filter(|n| near(*n)).map(|n| RecordKey::from(&n.to_be_bytes())).collect();
     assert_eq!(put, own, "and none is forgotten");
+}
+
+/// Returns what is to be done up to the first event of a query.
+fn until_told(dht: &mut Dht<MemoryStore>, query: QueryId) -> Vec<Output> {
+    let mut out = Vec::new();
+    while let Some(output) = dht.poll_output() {
+        let is_told = !progress(std::slice::from_ref(&output), query).is_empty();
+        out.push(output);
+        if is_told {
+            break;
+        }
+    }
+    out
+}
+
+#[test]
+fn a_query_waits_until_what_it_has_told_is_taken_so_that_enough_is_enough() {
+    let key = RecordKey::new(b"key");
+    let provider =
+        |n| Response::GetProviders { key: None, provider_peers: vec![named_peer(n)], closer_peers: vec![] };
+    let value = |_| {
+        let record = Some(SentRecord::of(Record::new(key.clone(), "value"), WALL));
+        Response::GetValue { key: Some(key.clone()), record, closer_peers: vec![] }
+    };
+    let get = |dht: &mut Dht<MemoryStore>| dht.get_record(start(), key.clone(), None);
+    let find = |dht: &mut Dht<MemoryStore>| dht.get_providers(start(), key.clone());
+    type Begin<'a> = &'a dyn Fn(&mut Dht<MemoryStore>) -> QueryId;
+    type Answer<'a> = &'a dyn Fn(usize) -> Response;
+    for (begin, answer) in [(&get as Begin<'_>, &value as Answer<'_>), (&find, &provider)] {
+        let new = || {
+            let mut dht = new_dht(0, quiet());
+            admit(&mut dht, start(), 1..=20);
+            let query = begin(&mut dht);
+            let first = asked(&outputs(&mut dht));
+            assert_eq!(first.len(), 4);
+            (dht, query, first)
+        };
+        let now = start();
+        // Whoever has enough says so before anybody else is asked, though several have answered meanwhile.
+        let (mut dht, query, first) = new();
+        for (n, (_, id, _)) in first.iter().enumerate() {
+            dht.handle_input(now, Input::ResponseReceived { id: *id, response: answer(100 + n) });
+        }
+        assert!(asked(&until_told(&mut dht, query)).is_empty(), "it is told first");
+        assert!(dht.finish(now, query));
+        assert!(asked(&outputs(&mut dht)).is_empty());
+        // Whoever has not takes the event, and it goes on by itself.
+        let (mut dht, query, first) = new();
+        dht.handle_input(now, Input::ResponseReceived { id: first[0].1, response: answer(100) });
+        assert!(asked(&until_told(&mut dht, query)).is_empty());
+        assert!(!asked(&outputs(&mut dht)).is_empty());
+        // One of which nothing is taken ends all the same.
+        let (mut dht, query, first) = new();
+        dht.handle_input(now, Input::ResponseReceived { id: first[0].1, response: answer(100) });
+        let later = now + 3600 * Duration::from_secs(1);
+        dht.handle_timeout(later);
+        assert!(result_of(&outputs(&mut dht), query).is_some(), "its time is up");
+    }
 }

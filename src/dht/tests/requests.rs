@@ -540,20 +540,6 @@ fn what_has_waited_until_its_time_is_up_is_not_sent_in_the_end_and_not_the_peers
     assert_eq!(pings, 0, "they are sent and cancelled at once");
 }
 
-#[test]
-fn requests_beyond_a_thousand_waiting_ones_fail_at_once_and_not_by_the_peer() {
-    let config = quiet().with_max_queries(std::num::NonZeroUsize::new(2000).unwrap());
-    let (mut dht, now) = (node_with(config), start());
-    admit(&mut dht, now, [1]);
-    for _ in 0..32 + 1024 {
-        dht.ping(now, peer(1));
-    }
-    assert_eq!(asked(&outputs(&mut dht)).len(), 32);
-    let (query, out) = ping(&mut dht, now, 1);
-    assert_eq!(pinged(&out, query), Some(Err(RequestError::Overloaded)));
-    assert_eq!((failures(&dht, 1), dht.num_requests()), (0, 32 + 1024));
-}
-
 fn two_dials() -> Config {
     quiet().with_max_dials(std::num::NonZeroUsize::new(2).unwrap())
 }

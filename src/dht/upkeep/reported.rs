@@ -2,9 +2,9 @@
 //!
 //! Knows ids and time; whether a peer is wanted, and how it is tried, is the node's affair.
 
-use indexmap::IndexMap;
 use libp2p_identity::PeerId;
 
+use crate::map::FastMap;
 use crate::time::{Duration, Instant, after};
 
 /// A peer that was tried in vain is tried again after this time, which doubles each time (chosen, not measured).
@@ -42,7 +42,7 @@ struct Attempts {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reported {
     /// The one that was reported longest ago first.
-    peers: IndexMap<PeerId, Attempts>,
+    peers: FastMap<PeerId, Attempts>,
 }
 
 impl Reported {
@@ -59,7 +59,7 @@ impl Reported {
     pub(super) fn remove(&mut self, peer: &PeerId) {
         self.peers.shift_remove(peer);
         if self.peers.is_empty() {
-            self.peers = IndexMap::new();
+            self.peers = FastMap::default();
         }
     }
 

@@ -4,7 +4,6 @@
 
 use std::cmp::Reverse;
 
-use indexmap::IndexMap;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
@@ -12,6 +11,7 @@ use crate::addrs::Addresses;
 use crate::error::{RequestError, SeedOutcome};
 use crate::failures::Failures;
 use crate::key::Key;
+use crate::map::FastMap;
 use crate::time::{Duration, Instant};
 
 #[derive(Clone, Debug)]
@@ -35,13 +35,13 @@ const GIVES_WAY_AFTER: Duration = Duration::from_secs(600);
 /// has answered since; if there is none, one more is refused.
 #[derive(Clone, Debug)]
 pub(in crate::dht) struct Seeds {
-    seeds: IndexMap<PeerId, Seed>,
+    seeds: FastMap<PeerId, Seed>,
     max: usize,
 }
 
 impl Seeds {
     pub(in crate::dht) fn new(max: usize) -> Self {
-        Self { seeds: IndexMap::new(), max }
+        Self { seeds: FastMap::default(), max }
     }
 
     pub(in crate::dht) fn contains(&self, peer: &PeerId) -> bool {

@@ -7,8 +7,8 @@ use crate::config::Config;
 use crate::dht::RequestId;
 use crate::error::RequestError;
 use crate::event::Mode;
-use crate::net::budget::NodeBuffer;
 use crate::net::limits::Limits;
+use crate::net::shared::Shared;
 use crate::time::Instant;
 
 pub use super::script::Script;
@@ -26,17 +26,17 @@ pub enum Action {
 
 /// What answers may hold on all connections.
 #[derive(Clone, Debug)]
-pub struct Node(NodeBuffer);
+pub struct Node(Shared);
 
 impl Node {
     /// Makes a node that holds as much as is configured.
     pub fn new(config: &Config) -> Self {
-        Self(NodeBuffer::new(config.limits.max_node_buffer.get()))
+        Self(Shared::new(config.limits.max_node_buffer.get()))
     }
 
     /// Returns how much is held.
     pub fn held(&self) -> usize {
-        self.0.used()
+        self.0.buffer.used()
     }
 }
 

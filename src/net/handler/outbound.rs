@@ -21,7 +21,7 @@ use crate::net::limits::{Limits, WRITE_BATCH};
 use crate::net::messages::{FromHandler, OutboundRequest};
 use crate::stats::Transport;
 use crate::time::{Duration, Instant, after};
-use crate::wire::{ClientCodec, DecodeError};
+use crate::wire::{ClientCodec, DecodeError, PeerCache};
 
 use queue::{RequestQueue, wants_stream_alone};
 
@@ -62,9 +62,9 @@ struct OutboundStream<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> OutboundStream<T> {
-    fn new(stream: T, max_frame: usize, now: Instant) -> Self {
+    fn new(stream: T, codec: ClientCodec, now: Instant) -> Self {
         Self {
-            exchange: Exchange::new(stream, ClientCodec::new(max_frame)),
+            exchange: Exchange::new(stream, codec),
             in_flight: VecDeque::new(),
             unwritten: 0,
             answered: 0,
@@ -179,6 +179,7 @@ enum End {
 #[derive(Debug)]
 pub(super) struct Outbound<T> {
     limits: Limits,
+    cache: PeerCache,
     streams: Vec<OutboundStream<T>>,
     opening: usize,
     queue: RequestQueue,
@@ -192,9 +193,10 @@ pub(super) struct Outbound<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Outbound<T> {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits, cache: PeerCache) -> Self {
         Self {
             limits,
+            cache,
             streams: Vec::new(),
             opening: 0,
             queue: RequestQueue::default(),
@@ -267,7 +269,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Outbound<T> {
 
     pub(super) fn opened(&mut self, stream: T, now: Instant) {
         self.opening = self.opening.saturating_sub(1);
-        self.streams.push(OutboundStream::new(stream, self.limits.max_frame, now));
+        let codec = ClientCodec::new(self.limits.max_frame).with_cache(self.cache.clone());
+        self.streams.push(OutboundStream::new(stream, codec, now));
     }
 
     /// A stream could not be opened.

@@ -13,9 +13,10 @@ use super::outbound::Outbound;
 use crate::dht::InboundId;
 use crate::error::RequestError;
 use crate::event::Mode;
-use crate::net::budget::{NodeBuffer, ReadBudget, Share};
+use crate::net::budget::{ReadBudget, Share};
 use crate::net::limits::Limits;
 use crate::net::messages::{FromHandler, Purpose, SEQUENCE_BITS, ToHandler};
+use crate::net::shared::Shared;
 use crate::stats::{Statistic as _, Transport};
 use crate::time::{Duration, Instant, after, earliest};
 
@@ -88,7 +89,7 @@ pub(super) struct Streams<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Streams<T> {
-    pub(super) fn new(limits: Limits, mode: Mode, number: u64, node: &NodeBuffer, now: Instant) -> Self {
+    pub(super) fn new(limits: Limits, mode: Mode, number: u64, node: &Shared, now: Instant) -> Self {
         Self {
             limits,
             mode,
@@ -96,13 +97,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Streams<T> {
             next_inbound: 0,
             inbound: Vec::new(),
             first: 0,
-            outbound: Outbound::new(limits),
+            outbound: Outbound::new(limits, node.cache.clone()),
             announcing: Announcing::new(limits, now),
             supported: None,
             is_negotiated: false,
             events: VecDeque::new(),
             budget: ReadBudget::new(limits.max_frame.saturating_mul(4)),
-            share: node.share(),
+            share: node.buffer.share(),
             refused_at: None,
             crowded: None,
             counts: Transport::default(),

@@ -25,7 +25,7 @@ fn peers_are_dealt_out_and_nobody_is_asked_twice() {
     assert_eq!(first, expected, "each path begins with its own closest");
     // All three name the same two; each is asked by one path only.
     for (_, peer) in &peers[..3] {
-        query.answered(start(), peer, peers[3..5].iter().copied());
+        query.answered(peer, peers[3..5].iter().copied());
     }
     let second = asks(&mut query);
     let mut unique = second.clone();
@@ -39,7 +39,7 @@ fn what_a_liar_names_stays_in_its_path() {
     let peers = by_distance(40);
     let mut query = Disjoint::new(target(), exact(5, 1), 2, peers[30..32].iter().copied());
     assert_eq!(asks(&mut query).len(), 2);
-    query.answered(start(), &peers[30].1, peers[..3].iter().copied());
+    query.answered(&peers[30].1, peers[..3].iter().copied());
     assert!(query.paths[0].knows(&peers[0].1) != query.paths[1].knows(&peers[0].1));
 }
 
@@ -48,7 +48,7 @@ fn more_paths_than_peers_is_no_problem() {
     let mut query = Disjoint::new(target(), exact(5, 2), 8, by_distance(2));
     assert_eq!(query.paths.len(), 2);
     for peer in asks(&mut query) {
-        query.answered(start(), &peer, []);
+        query.answered(&peer, []);
     }
     assert_eq!(query.next(start(), &cold), Next::Done);
     assert_eq!(query.closest_answered(20).len(), 2);
@@ -60,8 +60,8 @@ fn a_failure_counts_in_every_path() {
     let peers = by_distance(4);
     let mut query = Disjoint::new(target(), exact(4, 1), 2, peers[..2].iter().copied());
     asks(&mut query);
-    query.answered(start(), &peers[0].1, [peers[2]]);
-    query.answered(start(), &peers[1].1, [peers[2]]);
+    query.answered(&peers[0].1, [peers[2]]);
+    query.answered(&peers[1].1, [peers[2]]);
     assert_eq!(asks(&mut query), [peers[2].1]);
     query.failed(&peers[2].1);
     assert_eq!(query.next(start(), &cold), Next::Done);
@@ -96,10 +96,10 @@ fn run(paths: usize, liar_percent: u64, seed: u64) -> (Disjoint, BTreeMap<PeerId
                 let peer = open.swap_remove(usize::try_from(rng.below(open.len() as u64)).unwrap());
                 let index = peers.iter().position(|(_, p)| *p == peer).unwrap();
                 if lies[index] {
-                    query.answered(now, &peer, liars.iter().take(20).copied());
+                    query.answered(&peer, liars.iter().take(20).copied());
                 } else {
                     let near = index / 8;
-                    query.answered(now, &peer, peers[near..].iter().take(20).copied());
+                    query.answered(&peer, peers[near..].iter().take(20).copied());
                 }
             }
         }

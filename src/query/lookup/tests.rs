@@ -246,14 +246,64 @@ fn a_request_that_is_queued_in_this_node_is_no_silence() {
     lookup.learn(None, peers.iter().copied());
     let queued = |peer: &PeerId, phase: Phase| PeerStatus { queued: true, ..cold(peer, phase) };
     assert!(matches!(lookup.next(start(), &queued), Next::Ask(..)));
+    lookup.place(start(), &peers[0].1, Place::Awaited);
     let mut now = start();
     for _ in 0..50 {
         assert_eq!(lookup.next(now, &queued), Next::Wait);
         now = lookup.deadline().expect("somebody is awaited");
     }
     assert_eq!((lookup.counts().soft_timeouts, now), (0, start() + 50 * SOFT));
-    lookup.next(now + SOFT, &cold);
-    assert_eq!(lookup.counts().soft_timeouts, 1, "its time runs once it has its place");
+    let begun = now + SOFT / 3;
+    lookup.place(begun, &peers[0].1, Place::Taken);
+    assert_eq!(lookup.next(begun, &queued), Next::Wait);
+    assert_eq!(lookup.deadline(), Some(begun + SOFT), "its time runs once it has its place, and not before");
+    lookup.place(begun, &peers[0].1, Place::Delayed(SOFT / 2));
+    assert_eq!(lookup.next(begun, &queued), Next::Wait);
+    assert_eq!(lookup.deadline(), Some(begun + SOFT * 3 / 2), "what this node was late is not its peer's");
+    lookup.next(begun + SOFT * 3 / 2, &queued);
+    assert_eq!(lookup.counts().soft_timeouts, 1, "it has its place");
+}
+
+#[test]
+fn a_place_that_the_program_does_not_give_is_not_awaited() {
+    let peers = by_distance(1);
+    let mut lookup = Lookup::new(target(), exact(20, 3));
+    lookup.learn(None, peers.iter().copied());
+    assert!(matches!(lookup.next(start(), &cold), Next::Ask(..)));
+    lookup.place(start(), &peers[0].1, Place::Awaited);
+    lookup.next(start() + SOFT, &cold);
+    assert_eq!(lookup.counts().soft_timeouts, 1);
+}
+
+#[test]
+fn nobody_is_late_whose_answer_may_wait_in_this_node() {
+    let peers = by_distance(1);
+    let mut lookup = Lookup::new(target(), exact(20, 3));
+    lookup.learn(None, peers.iter().copied());
+    assert!(matches!(lookup.next(start(), &cold), Next::Ask(..)));
+    let late = |now, by| Moment { now, seen: now - by };
+    let now = start() + 3 * SOFT;
+    assert_eq!(lookup.next(late(now, 2 * SOFT + MS), &cold), Next::Wait);
+    assert_eq!((lookup.counts().soft_timeouts, lookup.deadline()), (0, Some(start() + SOFT)));
+    lookup.next(late(now, 2 * SOFT), &cold);
+    assert_eq!(lookup.counts().soft_timeouts, 1);
+}
+
+#[test]
+fn whoever_was_given_up_is_taken_back_when_the_links_have_changed() {
+    let peers = by_distance(3);
+    let mut lookup = Lookup::new(target(), exact(20, 3));
+    lookup.learn(None, peers.iter().copied());
+    assert_eq!(asks(&mut lookup, start()).len(), 3);
+    let now = start() + SOFT;
+    lookup.next(now, &cold);
+    assert_eq!(lookup.counts().soft_timeouts, 3);
+    let even = SoftTimeout { connected: 3 * SOFT, dialled: 3 * SOFT };
+    let slow = |peer: &PeerId, phase: Phase| PeerStatus { soft_timeout: even, ..cold(peer, phase) };
+    lookup.answered(&peers[0].1);
+    lookup.links_changed(&slow);
+    assert_eq!(lookup.next(now, &slow), Next::Wait, "the others are awaited again");
+    assert!(lookup.deadline().is_some_and(|at| at > now + SOFT), "{:?}", lookup.deadline());
 }
 
 #[test]

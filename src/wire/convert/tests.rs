@@ -290,6 +290,7 @@ fn decoding_never_panics() {
 
 #[test]
 fn what_passes_the_check_the_generated_reader_reads_alike() {
+    let cache = PeerCache::default();
     cases(256, |rng| {
         let seed = rng.byte();
         let peers = vec![
@@ -312,11 +313,15 @@ fn what_passes_the_check_the_generated_reader_reads_alike() {
                 (field::PROVIDER_PEERS, &reference.providerPeers),
             ] {
                 assert_eq!(view.peers(list).count(), expected.len());
-                for (found, expected) in view.peers(list).zip(expected) {
+                for (found, expected) in view.peers(list).map(PeerView::checked).zip(expected) {
                     assert_eq!(found.id_and_connection().0, &*expected.id);
                     assert!(found.addrs().eq(expected.addrs.iter().map(|address| &**address)));
                 }
             }
+            // A cache, which knows some of them from before, changes nothing.
+            let read = |cache| super::response(&bytes, cache).map_err(|error| error.to_string());
+            let without = read(None);
+            (0..3).for_each(|_| assert_eq!(read(Some(&cache)), without));
         }
     });
 }

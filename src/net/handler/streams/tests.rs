@@ -46,11 +46,11 @@ impl Net {
     }
 
     fn with(config: Config) -> Self {
-        let node = NodeBuffer::new(config.limits.max_node_buffer.get());
+        let node = Shared::new(config.limits.max_node_buffer.get());
         Self::of(&config, &node)
     }
 
-    fn of(config: &Config, node: &NodeBuffer) -> Self {
+    fn of(config: &Config, node: &Shared) -> Self {
         let now = start();
         let streams = Streams::new(Limits::from(config), Mode::Server, 1, node, now);
         Self { streams, now, woken: Arc::default(), told: Vec::new(), opens: Vec::new(), polls: 0 }
@@ -455,7 +455,7 @@ fn answers_of_a_connection_that_wait_are_bounded_and_all_come_when_it_reads() {
 #[test]
 fn a_full_node_reads_on_from_whoever_reads_its_answers() {
     let config = Config::default().with_max_node_buffer(NonZeroUsize::new(100_000).unwrap());
-    let node = NodeBuffer::new(100_000);
+    let node = Shared::new(100_000);
     let (mut greedy, mut other) = (Net::of(&config, &node), Net::of(&config, &node));
     let get = bytes_of(&Request::GetValue { key: RecordKey::new(b"key") });
     let stream = greedy.accept(0);
@@ -466,7 +466,7 @@ fn a_full_node_reads_on_from_whoever_reads_its_answers() {
         answered += some;
     }
     assert_eq!(answered, 2, "the second exceeds the limit");
-    assert!(node.used() > 100_000);
+    assert!(node.buffer.used() > 100_000);
     // It waits, and looks again now and then; that costs next to nothing.
     greedy.polls = 0;
     greedy.pass(5 * SECOND);
@@ -484,20 +484,20 @@ fn a_full_node_reads_on_from_whoever_reads_its_answers() {
     greedy.pass(MS);
     while greedy.answer(&value(60_000)) > 0 {}
     assert!(stream.take_written().len() > 8 * 60_000);
-    assert_eq!(node.used(), 0);
+    assert_eq!(node.buffer.used(), 0);
     stream.shut_window();
     stream.push(&get);
     greedy.run();
     greedy.answer(&value(60_000));
-    assert!(node.used() > 60_000);
+    assert!(node.buffer.used() > 60_000);
     drop(greedy);
-    assert_eq!(node.used(), 0, "it is given back with the connection");
+    assert_eq!(node.buffer.used(), 0, "it is given back with the connection");
 }
 
 #[test]
 fn whoever_waits_for_the_nodes_buffer_is_read_when_another_connection_makes_room() {
     let config = Config::default();
-    let node = NodeBuffer::new(100_000);
+    let node = Shared::new(100_000);
     let (mut one, mut two) = (Net::of(&config, &node), Net::of(&config, &node));
     let get = bytes_of(&Request::GetValue { key: RecordKey::new(b"key") });
     let (full, waits) = (one.accept(0), two.accept(0));

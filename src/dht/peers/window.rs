@@ -1,0 +1,107 @@
+//! The window of requests in flight: how much the node takes on at once.
+//!
+//! Knows counts and how late the node is; what is in flight, and what waits for a place, is not its affair.
+
+use crate::time::{Duration, Instant, after};
+
+/// The requests that a node has in flight before anything is known of how fast it is: as many as a core handles in some 15 ms
+/// (`docs/costs.md`).
+const FIRST: usize = 256;
+
+/// The least: what a few lookups ask at once, so that they go on however late the node is. Chosen, not measured.
+const LEAST: usize = 32;
+
+/// The most: what a core handles in a quarter of a second, at some 300 bytes each. Chosen, not measured.
+const MOST: usize = 4096;
+
+/// A node that is later than this has taken on too much: a tenth of a round trip on the Internet.
+const TOO_LATE: Duration = Duration::from_millis(10);
+
+/// The window of requests in flight.
+///
+/// # What it decides
+/// Whether more work is to be begun: as long as fewer requests are in flight than the window is wide. It widens by one with
+/// each answer while it is used and the node keeps up, and narrows by a quarter when the node has become late. So a node that
+/// waits for far peers takes on more, and one that is busy itself no more than it can drive (additive increase, multiplicative
+/// decrease, as TCP's congestion window by RFC 5681 §3.1).
+///
+/// # Inputs
+/// [`late`](Self::late), [`answered`](Self::answered).
+///
+/// # What time does
+/// It narrows once in the time by which the node is late, so that what was taken on before has its effect first.
+///
+/// # Bounds
+/// Between 32 and 4,096. What has begun goes on, so that there are more in flight for a while: by the parallelism of each
+/// lookup.
+#[derive(Clone, Debug)]
+pub(super) struct Window {
+    width: usize,
+    /// How late the node is, smoothed.
+    lateness: Duration,
+    narrow_after: Option<Instant>,
+}
+
+impl Window {
+    pub(super) fn new() -> Self {
+        Self { width: FIRST, lateness: Duration::ZERO, narrow_after: None }
+    }
+
+    /// Returns how many requests may be in flight.
+    pub(super) const fn width(&self) -> usize {
+        self.width
+    }
+
+    /// What the node is told was late by so much.
+    pub(super) fn late(&mut self, now: Instant, late: Duration) {
+        self.lateness = (self.lateness * 7 + late) / 8;
+        if self.lateness > TOO_LATE && self.narrow_after.is_none_or(|at| at <= now) {
+            self.width = (self.width - self.width / 4).max(LEAST);
+            self.narrow_after = Some(after(now, self.lateness));
+        }
+    }
+
+    /// A request was answered, while so many were in flight.
+    pub(super) fn answered(&mut self, in_flight: usize) {
+        if in_flight >= self.width && self.lateness < TOO_LATE / 2 {
+            self.width = (self.width + 1).min(MOST);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::start;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn it_widens_while_it_is_used_and_the_node_keeps_up() {
+        let mut window = Window::new();
+        (0..1000).for_each(|_| window.answered(10));
+        assert_eq!(window.width(), FIRST, "there is no need");
+        (0..100).for_each(|_| window.answered(usize::MAX));
+        assert_eq!(window.width(), FIRST + 100);
+        (0..10 * MOST).for_each(|_| window.answered(usize::MAX));
+        assert_eq!(window.width(), MOST);
+    }
+
+    #[test]
+    fn it_narrows_once_for_each_time_by_which_the_node_is_late() {
+        let mut window = Window::new();
+        window.late(start(), 50 * MS);
+        assert_eq!(window.width(), FIRST, "one may be chance");
+        (0..40).for_each(|_| window.late(start(), 50 * MS));
+        assert_eq!(window.width(), FIRST - FIRST / 4);
+        (0..9).for_each(|_| window.answered(usize::MAX));
+        assert_eq!(window.width(), FIRST - FIRST / 4, "it does not widen meanwhile");
+        for n in 1..1000 {
+            window.late(start() + n * 60 * MS, 50 * MS);
+        }
+        assert_eq!(window.width(), LEAST);
+        (0..40).for_each(|_| window.late(start(), Duration::ZERO));
+        window.answered(usize::MAX);
+        assert_eq!(window.width(), LEAST + 1);
+    }
+}
