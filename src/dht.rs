@@ -42,14 +42,14 @@ use crate::time::{Instant, Now};
 
 use clocks::Jump;
 use context::Context;
-use node::{Node, can_send};
+use node::{NodeParts, can_send};
 use op::bootstrap::Bootstrap;
 use op::find_peers::FindPeers;
 use op::machine::After;
 use peers::{Outcome, Peers, Requester};
 use providing::Providing;
-use queries::{Ended, Origin, Queries};
-use records::Records;
+use queries::{EndedQuery, Origin, Queries};
+use records::RecordKeeping;
 use serving::{Serving, Stock};
 use storage::Storage;
 use upkeep::{Due, Entered, Upkeep};
@@ -110,7 +110,7 @@ pub struct Dht<S> {
     peers: Box<Peers>,
     upkeep: Box<Upkeep>,
     queries: Queries,
-    records: Box<Records>,
+    records: Box<RecordKeeping>,
     providing: Box<Providing>,
     serving: Serving,
     storage: Storage<S>,
@@ -127,7 +127,7 @@ impl<S: RecordStore> Dht<S> {
             peers: Box::new(Peers::new(&cx.local, &cx.config)),
             upkeep: Box::new(Upkeep::new(cx.local.key, &cx.config)),
             queries: Queries::new(&cx.config),
-            records: Box::new(Records::new(&cx.config.records)),
+            records: Box::new(RecordKeeping::new(&cx.config.records)),
             providing: Box::new(Providing::new(&cx.config.providers)),
             serving: Serving::default(),
             storage: Storage::new(store),
@@ -156,22 +156,21 @@ impl<S: RecordStore> Dht<S> {
     fn split(&mut self) -> (&mut Serving, Stock<'_, S>) {
         let Self { cx, peers, upkeep, queries, records, providing, serving, storage } = self;
         let parts = Parts { cx, peers, upkeep, progress: storage.progress() };
-        (serving, Stock { node: Node { parts, queries, storage }, records, providing })
+        (serving, Stock { node: NodeParts { parts, queries, storage }, records, providing })
     }
 
     /// Borrows the queries, and the parts that they work with.
     fn queries_and_parts(&mut self) -> (&mut Queries, Parts<'_>) {
-        let (_, Stock { node: Node { parts, queries, .. }, .. }) = self.split();
+        let (_, Stock { node: NodeParts { parts, queries, .. }, .. }) = self.split();
         (queries, parts)
     }
 
     /// Tells the node what has happened outside.
     pub fn handle_input(&mut self, now: Now, input: Input) {
-        let late = now.late;
+        self.cx.clocks.told(now.late);
+        self.peers.called(now.instant, now.late, &self.cx.clocks);
         let (now, has_jumped) = self.note_time(now);
         let Self { cx, peers, upkeep, queries, providing, storage, .. } = self;
-        cx.clocks.told(late);
-        peers.called(now, late);
         match input {
             Input::Connected { peer, connection, address, dialled, dial } => {
                 cx.advice.connected(now);
@@ -238,9 +237,9 @@ impl<S: RecordStore> Dht<S> {
     /// Does what is due by time alone.
     pub fn handle_timeout(&mut self, now: Now) {
         let due = self.poll_timeout().map(|deadline| deadline.at);
-        let late = self.cx.clocks.called(now.instant, due);
-        self.peers.called(now.instant, late);
-        let now = self.tell_time(now);
+        let late = self.cx.clocks.called(now, due).saturating_sub(now.late);
+        self.peers.called(now.instant, late, &self.cx.clocks);
+        let now = self.check_time(now);
         let Self { cx, peers, upkeep, queries, .. } = self;
         peers.handle_timeout(now, &mut cx.out);
         queries.handle_timeout(now);
@@ -289,10 +288,20 @@ impl<S: RecordStore> Dht<S> {
                     return output;
                 }
             } else if self.queries.has_resumed() {
+                self.queries.resume();
                 self.advance(self.cx.clocks.latest());
             } else {
                 return None;
             }
+        }
+    }
+
+    /// Lets queries go on whose events were taken. [`poll_output`](Self::poll_output) does so at the latest time that it knows of.
+    pub(crate) fn resume(&mut self, now: impl FnOnce() -> Now) {
+        if self.queries.has_resumed() {
+            let now = self.tell_time(now());
+            self.queries.resume();
+            self.advance(now);
         }
     }
 
@@ -338,7 +347,7 @@ impl<S: RecordStore> Dht<S> {
                 }
             } else if let Some(event) = peers.next_block_event() {
                 upkeep.on_block_event(now, event, cx, peers);
-            } else if let Some(id) = node.queries.next_ready(peers.has_room()) {
+            } else if let Some(id) = node.queries.next_ready(now, peers.has_room(now)) {
                 let ended = node.queries.step(now, id, &mut node.parts);
                 self.conclude(now, ended);
             } else if !upkeep.ask_next(now, cx, peers)
@@ -370,8 +379,8 @@ impl<S: RecordStore> Dht<S> {
     }
 
     /// Does what is left to be done for a query that is over.
-    fn conclude(&mut self, now: Instant, ended: Option<Ended>) {
-        let Some(Ended { id, origin, after }) = ended else {
+    fn conclude(&mut self, now: Instant, ended: Option<EndedQuery>) {
+        let Some(EndedQuery { id, origin, after }) = ended else {
             return;
         };
         let (_, Stock { mut node, records, providing }) = self.split();
@@ -432,6 +441,11 @@ impl<S: RecordStore> Dht<S> {
 
     /// Takes note of the time. If a clock has jumped, each peer that may be gone is asked.
     fn tell_time(&mut self, now: Now) -> Instant {
+        self.cx.clocks.told(now.late);
+        self.check_time(now)
+    }
+
+    fn check_time(&mut self, now: Now) -> Instant {
         let (now, has_jumped) = self.note_time(now);
         if has_jumped {
             self.check_all(now);
@@ -441,11 +455,10 @@ impl<S: RecordStore> Dht<S> {
 
     /// Each peer that may be gone is asked.
     fn check_all(&mut self, now: Instant) {
-        let Self { cx, peers, upkeep, .. } = self;
-        upkeep.check_all(now, cx, peers);
+        self.upkeep.check_all(now, &mut self.cx, &mut self.peers);
     }
 
-    /// Takes note of the time, and returns whether a clock has jumped: then peers are to be checked.
+    /// Takes note of the time. Returns whether a clock has jumped.
     fn note_time(&mut self, now: Now) -> (Instant, bool) {
         let jump = self.cx.clocks.tell(now);
         if let Some(jump) = jump {

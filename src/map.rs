@@ -2,7 +2,7 @@
 
 use indexmap::IndexMap;
 
-/// A fast hash, from a seed of each process.
+/// A fast hash, from a seed that is not told.
 pub(crate) type FastHash = foldhash::fast::RandomState;
 
 /// A map in the order of insertion whose keys are hashed fast.

@@ -692,3 +692,47 @@ fn each_error_variant_says_what_to_do() {
     assert_eq!(count, 7);
     assert_eq!(names, [&bad[..], &["Error::Undocumented".to_owned()]].concat());
 }
+
+/// Names that are public in two modules each, beside what they are of: `config::Limits`, `store::Limits`.
+const NAMESAKES: [&str; 5] = ["Limits", "Lookups", "Progress", "Providers", "Records"];
+
+/// The names that stand for two types, and where; those behind a deprecated alias and what is generated aside.
+fn ambiguous(sources: &[(String, String)]) -> Vec<String> {
+    let mut types: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (path, text) in sources.iter().filter(|(path, _)| !path.contains("/generated/")) {
+        let mut is_deprecated = false;
+        for line in code(text).lines() {
+            is_deprecated |= line.starts_with("#[deprecated");
+            let (indent, mut words) = (line.len() - line.trim_start().len(), line.split_whitespace());
+            let mut word = words.next().unwrap_or_default();
+            if word.starts_with("pub") {
+                word = if word == "pub(in" { words.nth(1) } else { words.next() }.unwrap_or_default();
+            }
+            // An alias within braces is that of a trait.
+            if ["struct", "enum", "trait"].contains(&word) || (word == "type" && indent == 0) {
+                let name: String =
+                    words.next().unwrap_or_default().chars().take_while(|c| c.is_alphanumeric()).collect();
+                if !std::mem::take(&mut is_deprecated) {
+                    types.entry(name).or_default().push(path.clone());
+                }
+            }
+        }
+    }
+    types.retain(|name, places| places.len() > 1 && !NAMESAKES.contains(&name.as_str()));
+    types
+        .iter()
+        .map(|(name, places)| format!("`{name}` stands for {} things: {places:?}", places.len()))
+        .collect()
+}
+
+#[test]
+fn a_name_stands_for_one_thing() {
+    let source = |path: &str, text: &str| (path.to_owned(), text.to_owned());
+    let twice =
+        [source("a.rs", "pub(in crate::dht) struct Thing<T>(T);\n"), source("b.rs", "enum Thing {}\n")];
+    assert_eq!(ambiguous(&twice), ["`Thing` stands for 2 things: [\"a.rs\", \"b.rs\"]"]);
+    let deprecated = "#[deprecated]\npub type Thing = a::Thing;\nimpl A for B {\n    type Thing = u8;\n}\n";
+    assert!(ambiguous(&[twice[0].clone(), source("b.rs", deprecated)]).is_empty());
+    let found = ambiguous(&sources());
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use bytes::BytesMut;
 use libp2p_kademlia::dht::{InboundId, RequestId};
 use libp2p_kademlia::fuzzing::{
-    Action, Connection, FromHandler, Node, OutboundRequest, Purpose, Script, ToHandler,
+    DoorAction, DoorConnection, DoorNode, FromHandler, OutboundRequest, Purpose, Script, ToHandler,
 };
 use libp2p_kademlia::message::{Request, Response, SentRecord};
 use libp2p_kademlia::time::{Duration, Instant};
@@ -114,9 +114,9 @@ struct Line {
 
 struct World {
     now: Instant,
-    node: Node,
-    other: Connection,
-    connection: Connection,
+    node: DoorNode,
+    other: DoorConnection,
+    connection: DoorConnection,
     flag: Arc<Flag>,
     waker: Waker,
     lines: Vec<Line>,
@@ -130,12 +130,12 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let (now, node) = (*START, Node::new(&CONFIG));
+        let (now, node) = (*START, DoorNode::new(&CONFIG));
         let flag = Arc::new(Flag(AtomicBool::new(false)));
         Self {
             now,
-            other: Connection::new(&CONFIG, &node, now),
-            connection: Connection::new(&CONFIG, &node, now),
+            other: DoorConnection::new(&CONFIG, &node, now),
+            connection: DoorConnection::new(&CONFIG, &node, now),
             node,
             waker: Waker::from(flag.clone()),
             flag,
@@ -153,8 +153,8 @@ impl World {
             assert!(turn < 10_000, "it never comes to rest");
             self.flag.0.store(false, Ordering::Relaxed);
             match self.connection.poll(&mut Context::from_waker(&self.waker), self.now) {
-                Poll::Ready(Action::Tell(event)) => self.told(event),
-                Poll::Ready(Action::Open(purpose)) => self.wanted.push(purpose),
+                Poll::Ready(DoorAction::Tell(event)) => self.told(event),
+                Poll::Ready(DoorAction::Open(purpose)) => self.wanted.push(purpose),
                 Poll::Pending if self.flag.0.load(Ordering::Relaxed) => {}
                 Poll::Pending => break,
             }
@@ -254,7 +254,7 @@ impl World {
             14 => self.shell(arg),
             _ => {
                 // Another connection of the node comes and goes, or fills what both share.
-                self.other = Connection::new(&CONFIG, &self.node, self.now);
+                self.other = DoorConnection::new(&CONFIG, &self.node, self.now);
                 let script = Script::with_window(0);
                 (0..arg % 4).for_each(|n| script.push(&sent(n)));
                 self.other.accept(script, self.now);

@@ -76,13 +76,14 @@ pub(super) fn filter(
 ) -> Vec<CloserPeer> {
     let k = config.bucket_size().get();
     let mut named: Vec<CloserPeer> = Vec::new();
-    let mut old = 0;
+    let mut old: SmallVec<[PeerId; 20]> = SmallVec::new();
     let mut groups: SmallVec<[(IpGroup, usize); 24]> = SmallVec::new();
     for KadPeer { node_id: peer, multiaddrs, .. } in answer {
-        if named.len() + old == k {
+        if named.len() + old.len() == k {
             break;
         }
-        if peer == *from || peer == local.peer || named.iter().any(|known| known.peer == peer) {
+        let is_twice = named.iter().any(|known| known.peer == peer) || old.contains(&peer);
+        if peer == *from || peer == local.peer || is_twice {
             continue;
         }
         let is_old = is_old(&peer, &multiaddrs);
@@ -94,7 +95,7 @@ pub(super) fn filter(
             continue;
         }
         if is_old {
-            old += 1;
+            old.push(peer);
             continue;
         }
         named.push(CloserPeer { key: Key::of_peer(&peer, config.key_hash), peer, addresses });
@@ -293,5 +294,8 @@ mod tests {
         let answer = (10..20).map(|seed| named(seed, &[&format!("/ip4/9.9.9.{seed}/tcp/1")]));
         let found = filter(answer.collect(), from, &this_node(), &Config::default(), |_| false, old);
         assert_eq!(found, [], "their group is full");
+        let twice = [2, 2, 2, 30].map(|seed| named(seed, &["/ip4/9.9.9.9/tcp/1"]));
+        let found = filter(twice.to_vec(), from, &this_node(), &Config::default(), |_| false, old);
+        assert_eq!(found.len(), 1, "nobody counts twice");
     }
 }

@@ -37,21 +37,13 @@ pub(super) struct Clocks {
     stood_still: Duration,
     /// How late the node is in this call: what arrived before it was told what has.
     late: Duration,
-    /// The latest that it was told since it was called last by time alone.
-    latest_told: Duration,
     // Apart, so that a node does not grow too large to be moved.
     counts: Box<stats::Clock>,
 }
 
 impl Clocks {
     pub(super) fn new(now: Now) -> Self {
-        Self {
-            latest: now,
-            stood_still: Duration::ZERO,
-            late: Duration::ZERO,
-            latest_told: Duration::ZERO,
-            counts: Box::default(),
-        }
+        Self { latest: now, stood_still: Duration::ZERO, late: Duration::ZERO, counts: Box::default() }
     }
 
     /// Takes a reading, and returns how the wall clock has jumped since the one before.
@@ -75,26 +67,41 @@ impl Clocks {
 
     /// The node is called at `now` though it had asked for `due`; earlier does not count. Returns by how much it is late.
     ///
-    /// If it is later than what it was told lately, the program has stood still meanwhile: that time is taken out of the node's own.
-    pub(super) fn called(&mut self, now: Instant, due: Option<Instant>) -> Duration {
-        let Some(late) = due.and_then(|due| now.checked_duration_since(due)) else {
+    /// If it was not called meanwhile, and not on purpose, the program has stood still: that time is taken out of the node's own.
+    pub(super) fn called(&mut self, now: Now, due: Option<Instant>) -> Duration {
+        let Some(late) = due.and_then(|due| now.instant.checked_duration_since(due)) else {
             return Duration::ZERO;
         };
         self.counts.lateness.observe(late);
-        let stood_still = late.saturating_sub(std::mem::take(&mut self.latest_told));
-        if stood_still >= STOOD_STILL {
-            self.stood_still = self.stood_still.saturating_add(stood_still);
-            self.late = late.saturating_sub(stood_still);
-        } else {
-            self.late = late;
-        }
+        self.late = late.saturating_sub(self.paused(now, due));
         late
     }
 
     /// The node is told something that has waited for so long in this program.
     pub(super) fn told(&mut self, late: Duration) {
         self.late = late;
-        self.latest_told = self.latest_told.max(late);
+    }
+
+    /// The node is called though it had asked for `due`, for the first time since. Returns how long the program has stood still.
+    fn paused(&mut self, now: Now, due: Option<Instant>) -> Duration {
+        let late = due.map_or(Duration::ZERO, |due| now.instant.saturating_duration_since(due));
+        let since_called = now.instant.saturating_duration_since(self.latest.instant);
+        let stood_still = late.min(since_called).saturating_sub(now.late);
+        if stood_still < STOOD_STILL {
+            return Duration::ZERO;
+        }
+        self.stood_still = self.stood_still.saturating_add(stood_still);
+        stood_still
+    }
+
+    /// Returns how late the node is in this call, without what the program has stood still.
+    pub(super) const fn late(&self) -> Duration {
+        self.late
+    }
+
+    /// Returns how long the program has stood still in all.
+    pub(super) const fn stood_still(&self) -> Duration {
+        self.stood_still
     }
 
     /// Returns the moment of the node's own time: without what the program has stood still, and without what waits to be told.
@@ -154,21 +161,47 @@ mod tests {
         const MS: Duration = Duration::from_millis(1);
         let (now, wall) = (start() + 1000 * SECOND, SystemTime::UNIX_EPOCH);
         let mut clocks = Clocks::new(Now::new(now, wall));
+        let at = |now| Now::new(now, wall);
         assert_eq!(clocks.moment(now), Moment::from(now));
         // A long queue: what is told has waited, and so has the deadline behind it.
         clocks.told(40 * MS);
         assert_eq!(clocks.moment(now), Moment { now, seen: now - 40 * MS });
-        assert_eq!(clocks.called(now, Some(now - 30 * MS)), 30 * MS);
+        assert_eq!(clocks.called(at(now), Some(now - 30 * MS)), 30 * MS);
         assert_eq!(clocks.moment(now), Moment { now, seen: now - 30 * MS }, "all before that was told");
         assert_eq!(clocks.clock_time(now), now + 30 * MS);
         // The program stood still: nobody can tell what has arrived meanwhile.
-        assert_eq!(clocks.called(now + SECOND, Some(now)), SECOND);
+        assert_eq!(clocks.called(at(now + SECOND), Some(now)), SECOND);
         let own = clocks.moment(now + SECOND);
         assert_eq!(own, Moment::from(now), "no time has passed");
         assert_eq!(clocks.clock_time(own.now), now + SECOND);
-        assert_eq!(clocks.called(now + SECOND + 4 * MS, Some(now + SECOND)), 4 * MS);
+        assert_eq!(clocks.called(at(now + SECOND + 4 * MS), Some(now + SECOND)), 4 * MS);
         assert_eq!(clocks.moment(now + SECOND + 4 * MS).now, now + 4 * MS, "timers are never exact");
-        assert_eq!(clocks.called(now + SECOND, Some(now + 9 * SECOND)), Duration::ZERO, "early is not late");
+        assert_eq!(
+            clocks.called(at(now + SECOND), Some(now + 9 * SECOND)),
+            Duration::ZERO,
+            "early is not late"
+        );
+    }
+
+    #[test]
+    fn a_deadline_that_was_put_off_on_purpose_is_late_and_the_program_has_not_stood_still() {
+        const MS: Duration = Duration::from_millis(1);
+        let (start, wall) = (start() + 1000 * SECOND, SystemTime::UNIX_EPOCH);
+        let mut clocks = Clocks::new(Now::new(start, wall));
+        let mut now = start;
+        // Much arrives all the time, and is told at once.
+        for _ in 0..100 {
+            let due = now;
+            now += 100 * MS;
+            clocks.told(MS);
+            let late = clocks.called(Now::new(now, wall).late_by(100 * MS), Some(due));
+            assert_eq!(late, 100 * MS);
+        }
+        let moment = clocks.moment(now);
+        assert_eq!((moment.now, moment.seen), (now, now - 100 * MS), "time has gone on");
+        // It stood still for a second before that was noticed.
+        clocks.called(Now::new(now + 1100 * MS, wall).late_by(100 * MS), Some(now));
+        assert_eq!(clocks.moment(now + 1100 * MS).now, now + 100 * MS);
     }
 
     #[test]

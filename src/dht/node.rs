@@ -9,13 +9,13 @@ use crate::routing::Table;
 
 /// The parts that do what is to be done for records and keys: queries, and the store.
 #[derive(Debug)]
-pub(super) struct Node<'a, S> {
+pub(super) struct NodeParts<'a, S> {
     pub(super) parts: Parts<'a>,
     pub(super) queries: &'a mut Queries,
     pub(super) storage: &'a mut Storage<S>,
 }
 
-impl<S> Node<'_, S> {
+impl<S> NodeParts<'_, S> {
     /// Returns whether what is due can be sent; see [`can_send`].
     pub(super) fn can_send(&self) -> bool {
         can_send(self.queries, &self.parts.upkeep.table)

@@ -8,7 +8,8 @@ use std::collections::{BTreeSet, VecDeque};
 use libp2p_identity::PeerId;
 use smallvec::SmallVec;
 
-use super::io::{ConnectionId, Output, Outputs, RequestId, take_first};
+use super::clocks::Clocks;
+use super::io::{ConnectionId, Output, Outputs, RequestId};
 use super::local::Local;
 use crate::addrs::{Addresses, Reach};
 use crate::config::{Config, IpDiversity};
@@ -16,7 +17,6 @@ use crate::error::RequestError;
 use crate::key::Key;
 use crate::message::{Request, Response};
 use crate::peer::{ConnectionType, KadPeer, PackedPeerId};
-use crate::query::lookup::Place;
 use crate::query::rtt::Estimator;
 use crate::query::timeout::Phase;
 use crate::stats::{Stats, gauge};
@@ -43,16 +43,8 @@ pub(super) use known::{Known, Link, Protocol};
 pub(super) use links::Remaining;
 use memory::Memory;
 pub(super) use outcome::{AddressOutcome, Outcome, Placed, Reply, Requester, Urgency};
-use requests::{PendingRequest, Requests, Sent};
+use requests::{Requests, Sent};
 use window::Window;
-
-/// Returns what its query is to be told of the place of a request.
-fn placed(pending: &PendingRequest, place: Place) -> Option<Placed> {
-    match pending.requester {
-        Requester::Query(query, lookup) => Some(Placed { query, lookup, to: pending.to, place }),
-        Requester::Check | Requester::Probe | Requester::Liveness => None,
-    }
-}
 
 /// How many requests to one peer are in flight at once: four streams of eight.
 const MAX_IN_FLIGHT: usize = 32;
@@ -121,6 +113,8 @@ pub(super) struct Peers {
     window: Window,
     /// How long what the node is being told has waited in this program.
     late: Duration,
+    /// How long the program has stood still in all.
+    stood_still: Duration,
     /// When any peer has answered last: what failed before, and has not failed since, may have been this node's own outage.
     last_answer: Option<Instant>,
 }
@@ -144,19 +138,27 @@ impl Peers {
             estimator: Estimator::new(config.lookups.soft_timeout.clone(), config.lookups.timeout_policy),
             window: Window::new(),
             late: Duration::ZERO,
+            stood_still: Duration::ZERO,
             last_answer: None,
         }
     }
 
     /// What the node is told from now on has waited in this program for so long.
-    pub(super) fn called(&mut self, now: Instant, late: Duration) {
-        self.late = late;
+    pub(super) fn called(&mut self, now: Instant, late: Duration, clocks: &Clocks) {
         self.window.late(now, late);
+        self.late = clocks.late();
+        self.stood_still = clocks.stood_still();
     }
 
     /// Returns whether there is room for the requests of one more query.
-    pub(super) fn has_room(&self) -> bool {
-        self.requests.len() < self.window.width()
+    pub(super) fn has_room(&self, now: Instant) -> bool {
+        let (open, width) = (self.requests.len(), self.window.width());
+        open < width || {
+            // Those that nobody waits for any more are no work.
+            let begun =
+                now.checked_sub(self.patience).and_then(|begun| begun.checked_add(self.request_timeout));
+            open - begun.map_or(0, |until| self.requests.overdue(until)) < width
+        }
     }
 
     /// Takes note of the addresses of this node: a peer is told of those that it can use, and nothing is announced to one that
@@ -267,28 +269,6 @@ impl Peers {
         self.serve(now, to, out);
         self.addresses_arrived(now, &to, out);
         self.requests.made(id)
-    }
-
-    /// Something is done towards the peer of a request: its time begins.
-    fn begin(&mut self, now: Instant, id: RequestId) {
-        if let Some(pending) = self.requests.begin(id, after(now, self.request_timeout)) {
-            self.placed.extend(placed(pending, Place::Taken));
-        }
-    }
-
-    /// A request goes out. If that was begun before, by a dial, it could have gone out when what the node is being told arrived.
-    fn go_out(&mut self, now: Instant, id: RequestId) {
-        match self.requests.get(id) {
-            Some(pending) if pending.has_begun() && !self.late.is_zero() => {
-                self.placed.extend(placed(pending, Place::Delayed(self.late)));
-            }
-            Some(_) | None => self.begin(now, id),
-        }
-    }
-
-    /// Returns the next request of a query that has got its place, or goes on late.
-    pub(super) fn next_placed(&mut self) -> Option<Placed> {
-        take_first(&mut self.placed)
     }
 
     /// Sends what can be sent to a peer, or sees to it that there will be a connection.
@@ -455,6 +435,8 @@ impl Peers {
             return;
         };
         let (peer, sent) = (pending.to, pending.sent.map_or(now, |sent| sent.at));
+        let stood_still = pending.sent.map_or(self.stood_still, |sent| sent.stood_still);
+        let stood_still = self.stood_still.saturating_sub(stood_still);
         let result = result.map_err(|error| match (&pending.request, error) {
             // The protocol has no other way to refuse.
             (Request::PutValue { .. }, RequestError::StreamEnded | RequestError::BadAnswer) => {
@@ -462,7 +444,7 @@ impl Peers {
             }
             (_, error) => error,
         });
-        let rtt = now.saturating_duration_since(sent).saturating_sub(self.late);
+        let rtt = now.saturating_duration_since(sent).saturating_sub(self.late).saturating_sub(stood_still);
         let second = self.known.second(now);
         // Whoever is slow is checked, so that checks would make all seem slow.
         let is_sample = result.is_ok() && pending.requester != Requester::Liveness;

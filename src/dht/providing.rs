@@ -8,7 +8,7 @@ mod reprovide;
 use std::collections::BTreeMap;
 
 use super::context::Context;
-use super::node::Node;
+use super::node::NodeParts;
 use super::op::add_provider::AddProvider;
 use super::op::machine::Announced;
 use super::op::tell_one::TellOne;
@@ -27,7 +27,7 @@ use crate::time::{Duration, Instant, SystemTime, after, earliest, wall_after};
 use crate::validate::InvalidRecord;
 
 use libp2p_identity::PeerId;
-use newcomers::{Newcomers, Next};
+use newcomers::{Newcomers, NextAnnouncement};
 use reprovide::Reprovide;
 
 /// The longest key that anybody provides (`spec` of the public IPFS network; go nodes refuse longer ones).
@@ -163,9 +163,9 @@ impl Providing {
         &mut self,
         now: Instant,
         key: RecordKey,
-        node: &mut Node<'_, S>,
+        node: &mut NodeParts<'_, S>,
     ) -> Result<QueryId, Box<QueryResult>> {
-        let Node { parts, queries, .. } = node;
+        let NodeParts { parts, queries, .. } = node;
         let target = parts.cx.hash(key.as_ref());
         self.reprovide.add(now, key.clone(), target, &mut parts.cx.rng);
         let begun = match self.announcement(now, &key, parts) {
@@ -196,7 +196,7 @@ impl Providing {
     /// Returns whether anything can be announced: there is a peer to tell, something to say, and room for it.
     ///
     /// What is due meanwhile waits for that, and not for a time.
-    fn can_announce<S>(&self, node: &Node<'_, S>) -> bool {
+    fn can_announce<S>(&self, node: &NodeParts<'_, S>) -> bool {
         node.can_send() && self.has_addresses()
     }
 
@@ -236,7 +236,11 @@ impl Providing {
     }
 
     /// Announces one key anew whose time has come, or whose holders know other addresses. Returns whether there was one.
-    pub(super) fn announce_next<S: RecordStore>(&mut self, now: Instant, node: &mut Node<'_, S>) -> bool {
+    pub(super) fn announce_next<S: RecordStore>(
+        &mut self,
+        now: Instant,
+        node: &mut NodeParts<'_, S>,
+    ) -> bool {
         if !self.can_announce(node) {
             return false;
         }
@@ -260,7 +264,7 @@ impl Providing {
     }
 
     /// Returns whether the addresses that were named last with a key are those of now.
-    fn is_known_where<S: RecordStore>(&self, now: Instant, key: &RecordKey, node: &Node<'_, S>) -> bool {
+    fn is_known_where<S: RecordStore>(&self, now: Instant, key: &RecordKey, node: &NodeParts<'_, S>) -> bool {
         match self.advertised.get(key) {
             Some(named) => *named == self.addresses,
             None => kept(now, key, node.storage, node.parts.cx).is_some_and(|kept| {
@@ -275,7 +279,7 @@ impl Providing {
         now: Instant,
         announced: Announced,
         origin: Origin,
-        node: &mut Node<'_, S>,
+        node: &mut NodeParts<'_, S>,
     ) {
         let Announced { key, sent, enough, lacks_address, asked, addresses } = announced;
         let coverage = match sent {
@@ -284,7 +288,7 @@ impl Providing {
             sent if sent < enough => Coverage::Partial,
             _ => Coverage::Full,
         };
-        let Node { parts, storage, .. } = node;
+        let NodeParts { parts, storage, .. } = node;
         if origin == Origin::Republish {
             self.reprovide.done(now, &key, coverage, &mut parts.cx.rng);
         } else {
@@ -327,19 +331,19 @@ impl Providing {
     }
 
     /// Tells a newcomer of one key that it lacks. Returns whether there was one.
-    pub(super) fn tell_next<S: RecordStore>(&mut self, now: Instant, node: &mut Node<'_, S>) -> bool {
+    pub(super) fn tell_next<S: RecordStore>(&mut self, now: Instant, node: &mut NodeParts<'_, S>) -> bool {
         if !self.can_announce(node) {
             return false;
         }
         let k = node.parts.cx.config.replication_factor().get();
         for _ in 0..MAX_SPARED {
             match self.newcomers.next(now, &node.parts.upkeep.table, k) {
-                Next::Tell(to, key) => {
+                NextAnnouncement::Tell(to, key) => {
                     node.queries.insert(now, TellOne::new(key, to), Origin::HandOver(to));
                     return true;
                 }
-                Next::Announce(key) => self.reprovide.outgrown(now, &key),
-                Next::Wait => return false,
+                NextAnnouncement::Announce(key) => self.reprovide.outgrown(now, &key),
+                NextAnnouncement::Wait => return false,
             }
         }
         self.newcomers.rest(now);

@@ -12,7 +12,7 @@ use libp2p_identity::PeerId;
 use super::answer::{Contents, contents, filter, heard, valid_record};
 use super::context::Context;
 use super::io::{Output, Queued, take_first};
-use super::op::machine::{After, Answer, Ask, Elsewhere, End, Step};
+use super::op::machine::{After, Ask, Elsewhere, End, FilteredAnswer, Step};
 use super::op::{Operation, QueryInfo, QueryResult};
 use super::peers::{AddressOutcome, Placed, Reply, Requester};
 use super::view::Parts;
@@ -71,7 +71,7 @@ enum Last {
 
 /// A query that is over, and what is left to be done for it.
 #[derive(Debug)]
-pub(super) struct Ended {
+pub(super) struct EndedQuery {
     pub(super) id: QueryId,
     pub(super) origin: Origin,
     pub(super) after: After,
@@ -88,7 +88,7 @@ pub(super) struct Ended {
 /// [`on_address_outcome`](Self::on_address_outcome); [`wake`](Self::wake).
 ///
 /// # Outputs
-/// Requests and dials, through [`Parts`]; events; what has [`Ended`].
+/// Requests and dials, through [`Parts`]; events; what has [`EndedQuery`].
 ///
 /// # What time does
 /// Wakes queries at their deadlines, and ends those whose time is up.
@@ -148,9 +148,14 @@ impl Queries {
         take_first(&mut self.results)
     }
 
-    /// Returns whether a query goes on since what it had told was taken; says so once.
-    pub(super) fn has_resumed(&mut self) -> bool {
-        std::mem::take(&mut self.has_resumed)
+    /// Returns whether a query is to go on since what it had told was taken.
+    pub(super) const fn has_resumed(&self) -> bool {
+        self.has_resumed
+    }
+
+    /// Those that are to go on do.
+    pub(super) const fn resume(&mut self) {
+        self.has_resumed = false;
     }
 
     /// Tells the application what a query has reached.
@@ -174,8 +179,8 @@ impl Queries {
     }
 
     /// Returns the query whose turn it is; a new one only if there is room for what it will ask.
-    pub(super) fn next_ready(&mut self, has_room: bool) -> Option<QueryId> {
-        self.pool.next_ready(has_room)
+    pub(super) fn next_ready(&mut self, now: Instant, has_room: bool) -> Option<QueryId> {
+        self.pool.next_ready(now, has_room)
     }
 
     /// Makes a query ready.
@@ -222,8 +227,13 @@ impl Queries {
         origin: Origin,
     ) -> QueryId {
         self.counts_of(origin).started += 1;
-        let class = if origin == Origin::Application { Class::Caller } else { Class::Upkeep };
-        self.pool.insert(now, Query::new(now, operation.into(), origin), class)
+        let operation = operation.into();
+        let class = match origin {
+            _ if operation.state().is_light() => Class::Light,
+            Origin::Application => Class::Caller,
+            Origin::Upkeep | Origin::Republish | Origin::HandOver(_) => Class::Upkeep,
+        };
+        self.pool.insert(now, Query::new(now, operation, origin), class)
     }
 
     /// Begins a query of the application that lasts until it is ended. The caller sees to it that there is room.
@@ -259,7 +269,7 @@ impl Queries {
     }
 
     /// Moves a query on until it waits or has ended.
-    pub(super) fn step(&mut self, now: Instant, id: QueryId, parts: &mut Parts<'_>) -> Option<Ended> {
+    pub(super) fn step(&mut self, now: Instant, id: QueryId, parts: &mut Parts<'_>) -> Option<EndedQuery> {
         if self.pool.is_over(now, id) {
             return self.end_early(now, id, End::Timeout, parts);
         }
@@ -305,7 +315,7 @@ impl Queries {
         id: QueryId,
         why: End,
         parts: &mut Parts<'_>,
-    ) -> Option<Ended> {
+    ) -> Option<EndedQuery> {
         let query = self.pool.get_mut(id)?;
         let result = query.operation.machine().end(&parts.view(usize::MAX), why);
         self.end(now, id, result, Some(why), parts)
@@ -318,7 +328,7 @@ impl Queries {
         result: QueryResult,
         early: Option<End>,
         parts: &mut Parts<'_>,
-    ) -> Option<Ended> {
+    ) -> Option<EndedQuery> {
         let (is_cancelled, is_ok) = (early == Some(End::Cancelled), result.is_ok());
         let query = self.pool.get_mut(id).filter(|_| !is_cancelled);
         if let Some(rest) = query.and_then(|query| query.operation.machine().rest(&parts.view(usize::MAX))) {
@@ -335,7 +345,7 @@ impl Queries {
             parts.peers.abandon(id);
         }
         let after = machine.after(now, &parts.view(usize::MAX));
-        Some(Ended { id, origin: query.origin, after })
+        Some(EndedQuery { id, origin: query.origin, after })
     }
 
     fn counts_of(&mut self, origin: Origin) -> &mut QueryCosts {
@@ -482,7 +492,7 @@ impl Queries {
         let mut closer = filter(named, (from, reach), &cx.local, &cx.config, is_known, is_old);
         // Whoever failed this node lately is not a candidate again.
         closer.retain(|named| peers.is_worth_asking(now, &named.peer));
-        machine.answered(from, lookup, Answer { closer, target, record, providers, rtt });
+        machine.answered(from, lookup, FilteredAnswer { closer, target, record, providers, rtt });
         self.pool.wake(id);
     }
 

@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use libp2p_identity::PeerId;
 
 use super::context::Context;
-use super::node::Node;
+use super::node::NodeParts;
 use super::op::machine::{FollowUp, Stored};
 use super::op::put_record::PutRecord;
 use super::op::search::Search;
@@ -32,7 +32,7 @@ use crate::store::{self, RecordStore, Source};
 use crate::time::{Duration, Instant, SystemTime, earliest, wall_after};
 use crate::validate::{InvalidRecord, Validator as _};
 
-use handing::{Handing, Next};
+use handing::{Handing, NextHandOver};
 use looking::{Looking, MAX_LOOKED_AT};
 use publishers::Publishers;
 use republish::Republish;
@@ -56,14 +56,14 @@ use republish::Republish;
 /// # Bounds
 /// One entry of the schedule for each record of the store, and those of [`Handing`].
 #[derive(Debug)]
-pub(super) struct Records {
+pub(super) struct RecordKeeping {
     republish: Republish,
     pub(super) publishers: Publishers,
     handing: Handing,
     looking: Looking,
 }
 
-impl Records {
+impl RecordKeeping {
     pub(super) fn new(config: &crate::config::Records) -> Self {
         Self {
             republish: Republish::new(config.publication_interval, config.replication_interval),
@@ -184,9 +184,9 @@ impl Records {
         now: Instant,
         mut record: Record,
         (copies, quorum): (usize, Quorum),
-        node: &mut Node<'_, S>,
+        node: &mut NodeParts<'_, S>,
     ) -> store::Result<Result<QueryId, Box<QueryResult>>> {
-        let Node { parts, queries, storage } = node;
+        let NodeParts { parts, queries, storage } = node;
         let wall = parts.cx.wall_at(now);
         record.publisher = Some(parts.cx.local.peer);
         check(wall, &record, &parts.cx.config)?;
@@ -242,11 +242,17 @@ impl Records {
     }
 
     /// A search for a record is over: those that had a worse one are sent the best, and some that had none cache it.
-    pub(super) fn on_found<S: RecordStore>(&self, now: Instant, found: FollowUp, node: &mut Node<'_, S>) {
+    pub(super) fn on_found<S: RecordStore>(
+        &self,
+        now: Instant,
+        found: FollowUp,
+        node: &mut NodeParts<'_, S>,
+    ) {
         let wall = node.parts.cx.wall_at(now);
         let FollowUp { record, correct, cache } = found;
         let mut send_to = |record, peers| {
-            if !node.queries.is_full() {
+            // Where callers stand in line nothing is done for others.
+            if !node.queries.is_full() && node.queries.in_line() == 0 {
                 let put = PutRecord::to(SentRecord::of(record, wall), Quorum::All, peers);
                 node.queries.insert(now, put, Origin::Upkeep);
             }
@@ -281,7 +287,7 @@ impl Records {
     }
 
     /// Puts one record anew whose time has come. Returns whether there was one.
-    pub(super) fn put_next<S: RecordStore>(&mut self, now: Instant, node: &mut Node<'_, S>) -> bool {
+    pub(super) fn put_next<S: RecordStore>(&mut self, now: Instant, node: &mut NodeParts<'_, S>) -> bool {
         if !node.can_send() {
             return false;
         }
@@ -298,7 +304,12 @@ impl Records {
     }
 
     /// Puts a record anew. Returns whether it had to be.
-    fn put_one_anew<S: RecordStore>(&mut self, now: Instant, key: RecordKey, node: &mut Node<'_, S>) -> bool {
+    fn put_one_anew<S: RecordStore>(
+        &mut self,
+        now: Instant,
+        key: RecordKey,
+        node: &mut NodeParts<'_, S>,
+    ) -> bool {
         let wall = node.parts.cx.wall_at(now);
         let record = node.storage.store.get(wall, &key).ok().flatten().map(Cow::into_owned);
         let Some(record) = record else {
@@ -332,7 +343,7 @@ impl Records {
     }
 
     /// Hands over the next record to a newcomer. Returns whether there was one.
-    pub(super) fn hand_next<S: RecordStore>(&mut self, now: Instant, node: &mut Node<'_, S>) -> bool {
+    pub(super) fn hand_next<S: RecordStore>(&mut self, now: Instant, node: &mut NodeParts<'_, S>) -> bool {
         if node.queries.is_full() {
             return false;
         }
@@ -341,7 +352,7 @@ impl Records {
         // What a put sends it anyway is not sent twice.
         let sends = |to: &PeerId, key: &RecordKey| queries.sends(key, to);
         let next = self.handing.next(now, &self.republish, table, copies, &sends);
-        let Next::Send(to, key) = next else {
+        let NextHandOver::Send(to, key) = next else {
             return false;
         };
         let wall = node.parts.cx.wall_at(now);

@@ -96,7 +96,7 @@ pub(super) struct Schedule<T> {
     spans: Spans,
     /// All times below but `rests_until` are of this clock.
     clock: CatchUp,
-    entries: IndexMap<RecordKey, Entry<T>>,
+    entries: IndexMap<RecordKey, ScheduleEntry<T>>,
     due: BTreeSet<(Instant, RecordKey)>,
     /// Those whose time has come, in the order of the keyspace.
     ready: BTreeSet<(Key, RecordKey)>,
@@ -111,7 +111,7 @@ pub(super) struct Schedule<T> {
 
 /// What is known of a key.
 #[derive(Clone, Copy, Debug)]
-struct Entry<T> {
+struct ScheduleEntry<T> {
     place: Key,
     note: T,
     /// `None` if it is never due.
@@ -149,7 +149,7 @@ impl<T: Copy> Schedule<T> {
         wait: Option<Duration>,
     ) {
         let due = wait.map(|wait| after(self.clock.time(now), wait));
-        self.insert(key, Entry { place, note, due, has_come: false, retries: 0, is_waiting: false });
+        self.insert(key, ScheduleEntry { place, note, due, has_come: false, retries: 0, is_waiting: false });
     }
 
     /// Schedules a key sooner than after its interval, unless it has reached all it should. Returns whether it does.
@@ -173,7 +173,7 @@ impl<T: Copy> Schedule<T> {
         };
         let due = interval.map(|interval| after(self.clock.time(now), wait.min(interval)));
         let (retries, is_waiting) = (entry.retries.saturating_add(1), coverage != Coverage::Partial);
-        self.insert(key.clone(), Entry { due, has_come: false, retries, is_waiting, ..entry });
+        self.insert(key.clone(), ScheduleEntry { due, has_come: false, retries, is_waiting, ..entry });
         true
     }
 
@@ -183,11 +183,11 @@ impl<T: Copy> Schedule<T> {
         if let Some(entry) = entry.filter(|entry| !entry.has_come && entry.due.is_some()) {
             let due = wait.map(|wait| after(self.clock.time(now), wait));
             let due = due.min(entry.due).or(entry.due);
-            self.insert(key.clone(), Entry { due, ..entry });
+            self.insert(key.clone(), ScheduleEntry { due, ..entry });
         }
     }
 
-    fn insert(&mut self, key: RecordKey, entry: Entry<T>) {
+    fn insert(&mut self, key: RecordKey, entry: ScheduleEntry<T>) {
         self.remove(&key);
         self.due.extend(entry.due.map(|at| (at, key.clone())));
         self.entries.insert(key, entry);

@@ -12,9 +12,9 @@ use libp2p_identity::PeerId;
 
 use super::context::Context;
 use super::io::InboundId;
-use super::node::Node;
+use super::node::NodeParts;
 use super::providing::Providing;
-use super::records::Records;
+use super::records::RecordKeeping;
 use crate::event::Notice;
 use crate::event::{HeldId, InboundRequest, Mode};
 use crate::message::{MessageType, Request, Response, SentRecord};
@@ -50,8 +50,8 @@ pub(super) struct Serving {
 /// The parts of the node that serving works with.
 #[derive(Debug)]
 pub(super) struct Stock<'a, S> {
-    pub(super) node: Node<'a, S>,
-    pub(super) records: &'a mut Records,
+    pub(super) node: NodeParts<'a, S>,
+    pub(super) records: &'a mut RecordKeeping,
     pub(super) providing: &'a mut Providing,
 }
 
@@ -136,7 +136,7 @@ fn get_value<S: RecordStore>(
     now: Instant,
     key: RecordKey,
     from: &PeerId,
-    node: &Node<'_, S>,
+    node: &NodeParts<'_, S>,
 ) -> Option<(Response, InboundRequest)> {
     let wall = node.parts.cx.wall_at(now);
     let record = node.storage.store.get(wall, &key).ok()?.map(|record| record.into_owned());

@@ -26,10 +26,10 @@ use libp2p_swarm::{
 
 use super::arrivals::Arrivals;
 use super::command_channel::{AdvertisedKeys, ClientQueries, CommandReceiver, CommandSender};
-use super::connections::{Connections, Delivery};
+use super::connections::{Delivery, EstablishedConnections};
 use super::entropy;
 use super::handler::Handler;
-use super::limits::Limits;
+use super::limits::ConnectionLimits;
 use super::messages::{FromHandler, OutboundRequest, ToHandler, Told, connection_of};
 use super::shared::Shared;
 use super::timer::{self, Timer};
@@ -77,14 +77,14 @@ const MAX_TURNS: usize = 256;
 pub struct Behaviour<S = MemoryStore> {
     dht: Dht<S>,
     protocol: StreamProtocol,
-    limits: Limits,
-    /// What answers that wait may hold on all connections.
+    limits: ConnectionLimits,
+    /// The room for answers that wait on all connections, and whom the answers of others have named.
     shared: Shared,
     timer: Timer,
     arrivals: Arrivals,
     external: ExternalAddresses,
     listening: ListenAddresses,
-    connections: Connections,
+    connections: EstablishedConnections,
     /// The node's dials, with whom they are to reach, by the connection they would become.
     dials: IndexMap<ConnectionId, (DialId, Option<PeerId>)>,
     events: VecDeque<ToSwarm<Event, ToHandler>>,
@@ -128,7 +128,7 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         let name = config.protocol_name().to_owned();
         #[expect(clippy::expect_used, reason = "the configuration refuses other names")]
         let protocol = StreamProtocol::try_from_owned(name).expect("begins with a slash");
-        let limits = Limits::from(config);
+        let limits = ConnectionLimits::from(config);
         let shared = Shared::new(config.limits.max_node_buffer.get());
         Self {
             dht,
@@ -139,7 +139,7 @@ impl<S: RecordStore + 'static> Behaviour<S> {
             arrivals: Arrivals::default(),
             external: ExternalAddresses::default(),
             listening: ListenAddresses::default(),
-            connections: Connections::default(),
+            connections: EstablishedConnections::default(),
             dials: IndexMap::new(),
             events: VecDeque::new(),
             echo: None,
@@ -177,16 +177,17 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     }
 
     fn input(&mut self, input: Input) {
-        self.dht.handle_input(timer::both(), input);
+        self.arrivals.arrived();
+        self.dht.handle_input(timer::both().late_by(self.arrivals.late()), input);
     }
 
     /// Does what is due, or returns that others have their turn first: what has arrived is looked at before what is overdue.
     fn time_out(&mut self, now: Now, due: Instant) -> bool {
-        let is_turn = self.arrivals.is_turn(now.instant.saturating_duration_since(due));
-        if is_turn {
-            self.dht.handle_timeout(now);
+        let put_off = self.arrivals.turn(now.instant, due);
+        if let Some(put_off) = put_off {
+            self.dht.handle_timeout(now.late_by(put_off));
         }
-        is_turn
+        put_off.is_some()
     }
 
     fn tell(&mut self, number: u64, event: ToHandler) {
@@ -444,8 +445,7 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
             FromHandler::Doubted => Input::ProtocolDoubted { peer },
         };
         let now = timer::both();
-        let late = now.instant.saturating_duration_since(at);
-        self.arrivals.arrived();
+        let late = self.arrivals.happened(now.instant, at);
         self.dht.handle_input(now.late_by(late), input);
     }
 
@@ -457,6 +457,7 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
                 }
                 return Poll::Ready(event);
             }
+            self.dht.resume(timer::both);
             if let Some(output) = self.dht.poll_output() {
                 match self.output(output) {
                     Some(event) => return Poll::Ready(ToSwarm::GenerateEvent(event)),
@@ -489,6 +490,7 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
                 }
                 return others_first(cx);
             }
+            self.arrivals.nothing_is_due();
             self.waker = Some(cx.waker().clone());
             return Poll::Pending;
         }

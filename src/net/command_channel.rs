@@ -29,11 +29,11 @@ const MAX_COMMANDS: usize = 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct CommandSender {
     sender: mpsc::Sender<ClientCommand>,
-    shared: Arc<Shared>,
+    shared: Arc<SharedCommands>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct SharedCommands {
     waiting: AtomicUsize,
     next_id: AtomicU64,
 }

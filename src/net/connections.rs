@@ -44,7 +44,7 @@ impl Credit {
 
 /// A connection that is established.
 #[derive(Debug)]
-struct Connection {
+struct EstablishedConnection {
     peer: PeerId,
     id: ConnectionId,
     credit: Credit,
@@ -55,7 +55,7 @@ struct Connection {
     is_listed: bool,
 }
 
-impl Connection {
+impl EstablishedConnection {
     fn has_credit(&self) -> bool {
         self.handed.wrapping_sub(self.credit.taken.load(Ordering::Acquire)) < MAX_HANDED
     }
@@ -100,8 +100,8 @@ pub(super) struct Delivery {
 /// Sixteen events of a connection are on their way. What waits is bounded by what the node has in flight on it: 32
 /// requests and as many cancellations, and an answer to each request that its streams let in.
 #[derive(Debug, Default)]
-pub(super) struct Connections {
-    open: BTreeMap<u64, Connection>,
+pub(super) struct EstablishedConnections {
+    open: BTreeMap<u64, EstablishedConnection>,
     /// The numbers of all connections, those being made included.
     numbers: IndexMap<ConnectionId, (u64, Credit)>,
     next_number: u64,
@@ -112,7 +112,7 @@ pub(super) struct Connections {
     wakeup: Arc<Wakeup>,
 }
 
-impl Connections {
+impl EstablishedConnections {
     /// A connection is being made. Returns its number and what its handler needs.
     pub(super) fn begin(&mut self, id: ConnectionId) -> (u64, Credit) {
         let number = self.next_number;
@@ -132,7 +132,7 @@ impl Connections {
         let (number, credit) = self.numbers.get(&id)?.clone();
         self.open.insert(
             number,
-            Connection { peer, id, credit, handed: 0, outbox: VecDeque::new(), is_listed: false },
+            EstablishedConnection { peer, id, credit, handed: 0, outbox: VecDeque::new(), is_listed: false },
         );
         Some(number)
     }
@@ -255,7 +255,7 @@ mod tests {
         ToHandler::Request(OutboundRequest::new(RequestId::new(n), Request::Ping))
     }
 
-    fn open(connections: &mut Connections, id: usize) -> (u64, Credit) {
+    fn open(connections: &mut EstablishedConnections, id: usize) -> (u64, Credit) {
         let id = ConnectionId::new_unchecked(id);
         let (number, credit) = connections.begin(id);
         assert_eq!(connections.established(peer(), id), Some(number));
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_handler_that_takes_nothing_is_handed_sixteen_and_holds_up_nobody_else() {
-        let mut connections = Connections::default();
+        let mut connections = EstablishedConnections::default();
         let (stuck, credit) = open(&mut connections, 1);
         let (other, _) = open(&mut connections, 2);
         let handed = (0..100).filter(|n| connections.tell(stuck, request(*n)).is_some()).count();
@@ -286,7 +286,7 @@ mod tests {
 
     #[test]
     fn what_waits_is_dropped_when_it_is_outdated() {
-        let mut connections = Connections::default();
+        let mut connections = EstablishedConnections::default();
         let (number, credit) = open(&mut connections, 1);
         (0..17).for_each(|n| drop(connections.tell(number, request(n))));
         for event in [
@@ -314,7 +314,7 @@ mod tests {
 
     #[test]
     fn a_connection_that_is_gone_is_told_nothing() {
-        let mut connections = Connections::default();
+        let mut connections = EstablishedConnections::default();
         let (number, _) = open(&mut connections, 1);
         (0..20).for_each(|n| drop(connections.tell(number, request(n))));
         assert_eq!(connections.closed(ConnectionId::new_unchecked(1)), Some(number));
@@ -331,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_connection_is_listed_once_however_often_what_waits_is_taken_back() {
-        let mut connections = Connections::default();
+        let mut connections = EstablishedConnections::default();
         let (number, credit) = open(&mut connections, 1);
         (0..16).for_each(|n| drop(connections.tell(number, request(n))));
         let cx = Context::from_waker(Waker::noop());
@@ -349,7 +349,7 @@ mod tests {
 
     #[test]
     fn a_connection_that_the_node_closes_is_there_until_it_has_ended() {
-        let mut connections = Connections::default();
+        let mut connections = EstablishedConnections::default();
         let (number, _) = open(&mut connections, 1);
         assert!(!connections.is_closing(&peer()));
         assert_eq!(connections.close(number), Some(ConnectionId::new_unchecked(1)));

@@ -21,7 +21,7 @@ use libp2p_swarm::handler::{
 use libp2p_swarm::{ConnectionHandler, ConnectionHandlerEvent, Stream, StreamProtocol, SubstreamProtocol};
 
 use super::connections::Credit;
-use super::limits::Limits;
+use super::limits::ConnectionLimits;
 use super::messages::{FromHandler, Purpose, ToHandler, Told};
 use super::shared::Shared;
 use super::timer::{self, Timer};
@@ -61,7 +61,7 @@ impl Handler {
     pub(super) fn new(
         protocol: StreamProtocol,
         mode: Mode,
-        limits: Limits,
+        limits: ConnectionLimits,
         number: u64,
         (node, credit): (&Shared, Credit),
     ) -> Self {

@@ -5,7 +5,7 @@ use crate::time::Duration;
 
 /// The limits of a connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(super) struct ConnectionLimits {
     pub(super) max_frame: usize,
     pub(super) max_inbound: usize,
     pub(super) inbound_idle: Duration,
@@ -14,7 +14,7 @@ pub(super) struct Limits {
     pub(super) max_connection_buffer: usize,
 }
 
-impl From<&Config> for Limits {
+impl From<&Config> for ConnectionLimits {
     fn from(config: &Config) -> Self {
         Self {
             max_frame: config.limits.max_message_size.get(),

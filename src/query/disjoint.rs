@@ -14,11 +14,11 @@ use crate::time::{Instant, Moment, after, earliest};
 #[derive(Clone, Copy, Debug)]
 struct Claim {
     path: usize,
-    outcome: Outcome,
+    outcome: ClaimOutcome,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Outcome {
+enum ClaimOutcome {
     Asked { since: Instant, soft: Instant },
     Answered,
     Failed,
@@ -90,7 +90,7 @@ impl Disjoint {
     /// The request to a peer waits for its place, or has got it.
     pub(crate) fn place(&mut self, now: Instant, peer: &PeerId, place: Place) {
         self.paths.iter_mut().for_each(|path| path.place(now, peer, place));
-        if let Some(Claim { outcome: Outcome::Asked { since, soft }, .. }) = self.claims.get_mut(peer) {
+        if let Some(Claim { outcome: ClaimOutcome::Asked { since, soft }, .. }) = self.claims.get_mut(peer) {
             let begins = match place {
                 Place::Awaited => *since,
                 Place::Taken => now,
@@ -120,16 +120,16 @@ impl Disjoint {
             for (_, named) in &closer {
                 match self.claims.get(named) {
                     Some(claim) if claim.path == asked_by => {}
-                    Some(Claim { outcome: Outcome::Asked { since, soft }, .. }) => {
+                    Some(Claim { outcome: ClaimOutcome::Asked { since, soft }, .. }) => {
                         path.asked_elsewhere(*since, named, *soft);
                     }
-                    Some(Claim { outcome: Outcome::Answered, .. }) => path.answered_elsewhere(named),
-                    Some(Claim { outcome: Outcome::Failed, .. }) => path.failed_elsewhere(named),
+                    Some(Claim { outcome: ClaimOutcome::Answered, .. }) => path.answered_elsewhere(named),
+                    Some(Claim { outcome: ClaimOutcome::Failed, .. }) => path.failed_elsewhere(named),
                     None => {}
                 }
             }
         }
-        self.claim(peer, asked_by, Outcome::Answered);
+        self.claim(peer, asked_by, ClaimOutcome::Answered);
         for path in self.others(asked_by) {
             path.answered_elsewhere(peer);
         }
@@ -141,7 +141,7 @@ impl Disjoint {
         if let Some(path) = self.paths.get_mut(asked_by) {
             path.failed(peer);
         }
-        self.claim(peer, asked_by, Outcome::Failed);
+        self.claim(peer, asked_by, ClaimOutcome::Failed);
         for path in self.others(asked_by) {
             path.failed_elsewhere(peer);
         }
@@ -159,7 +159,7 @@ impl Disjoint {
             };
             match path.next(at, status_of) {
                 Next::Ask(peer, soft) => {
-                    self.claim(&peer, turn, Outcome::Asked { since: at.now, soft });
+                    self.claim(&peer, turn, ClaimOutcome::Asked { since: at.now, soft });
                     for path in self.others(turn) {
                         path.asked_elsewhere(at.now, &peer, soft);
                     }
@@ -187,7 +187,7 @@ impl Disjoint {
         self.paths.iter().map(Lookup::deadline).fold(None, earliest)
     }
 
-    fn claim(&mut self, peer: &PeerId, path: usize, outcome: Outcome) {
+    fn claim(&mut self, peer: &PeerId, path: usize, outcome: ClaimOutcome) {
         if !self.is_single() {
             self.claims.insert(*peer, Claim { path, outcome });
         }

@@ -86,14 +86,15 @@ impl Fanout {
             self.asked.push((peer, Fate::Waiting(after(now, usual + usual / 2))));
             return FanoutNext::Ask(peer);
         }
+        let is_enough = self.num_accepted() >= self.quorum;
         let waiting = self.asked.iter().filter_map(|(_, fate)| match fate {
             Fate::Waiting(soft) => Some(*soft),
-            // It begins, or fails.
-            Fate::Queued(_) => Some(after(now, FAR)),
-            Fate::Accepted | Fate::Refused | Fate::Failed(_) => None,
+            // It begins, or fails; what is enough does not wait for it.
+            Fate::Queued(_) if !is_enough => Some(after(now, FAR)),
+            Fate::Queued(_) | Fate::Accepted | Fate::Refused | Fate::Failed(_) => None,
         });
         let until = waiting.clone().filter(|soft| *soft > seen).min();
-        if waiting.count() == 0 || (until.is_none() && self.num_accepted() >= self.quorum) {
+        if waiting.count() == 0 || (until.is_none() && is_enough) {
             return FanoutNext::Done;
         }
         FanoutNext::Wait(until)

@@ -13,7 +13,7 @@ use crate::config::Parallelism;
 use crate::key::{BucketIndex, Distance, Key};
 use crate::time::{Duration, Instant, Moment, after};
 
-use candidate::{Candidate, CandidateState, Slot, Waiting};
+use candidate::{Candidate, CandidateState, RequestSlot, Waiting};
 
 /// How many candidates a lookup keeps; of more, the farthest that were not asked are dropped. Chosen, not measured: 25 full
 /// answers that name no peer twice.
@@ -22,6 +22,10 @@ const MAX_CANDIDATES: usize = 512;
 /// So many more than are wanted an exact lookup asks at once in the end, at most, if as many are likely to be silent. Chosen;
 /// `tests/sim/golden/silent-10000.txt` holds what it costs.
 const MAX_SPARE: usize = 2;
+
+/// For so long a peer is awaited at most because others are overdue: a usual round trip on the Internet. Chosen;
+/// `tests/sim/golden/link-turns-slow.txt` and `silenced.txt` hold what comes of it.
+const PATIENT: Duration = Duration::from_millis(100);
 
 /// The rules of a lookup: how many are wanted, and how it goes about it.
 #[derive(Clone, Copy, Debug)]
@@ -117,7 +121,8 @@ pub(crate) struct Counts {
 /// [`next`](Self::next), to be called until it wants nothing more; [`deadline`](Self::deadline).
 ///
 /// # What time does
-/// Peers are awaited up to when all that has arrived was looked at: what waits in this node may be their answers. A soft timeout frees the slot of a request and, if parallelism is adaptive, adds one. Overdue peers never hold a
+/// Peers are awaited up to when all that has arrived was looked at: what waits in this node may be their answers. A soft timeout
+/// frees the slot of a request and, if parallelism is adaptive, adds one. Overdue peers never hold a
 /// lookup back that has its answers; if no other peer is left, it waits for them for as long again as the soft timeout
 /// was, or until they fail if none has answered at all. Once the closest has answered, it is decided anew with each answer
 /// and each quarter of a soft timeout which peers are overdue: slow ones are awaited again, and the more are silent, the
@@ -238,7 +243,7 @@ impl Lookup {
 
     /// Another path asks the peer, or has asked it: it is not asked again, but counts.
     pub(crate) fn asked_elsewhere(&mut self, since: Instant, peer: &PeerId, soft: Instant) {
-        let (usual, slot) = (soft.saturating_duration_since(since), Slot::Free);
+        let (usual, slot) = (soft.saturating_duration_since(since), RequestSlot::Free);
         let waiting = Waiting { since, connected: true, usual, soft, is_late: false, is_queued: false, slot };
         self.settle(peer, CandidateState::Asked(waiting));
     }
@@ -265,11 +270,11 @@ impl Lookup {
         }
     }
 
-    const fn free(&mut self, slot: Slot) {
+    const fn free(&mut self, slot: RequestSlot) {
         match slot {
-            Slot::Regular => self.in_flight -= 1,
-            Slot::Burst => self.burst -= 1,
-            Slot::Free => {}
+            RequestSlot::Regular => self.in_flight -= 1,
+            RequestSlot::Burst => self.burst -= 1,
+            RequestSlot::Free => {}
         }
     }
 
@@ -300,18 +305,19 @@ impl Lookup {
         if let Some((at, slot)) = self.choose(seen, status_of) {
             let closing =
                 self.is_closing().then(|| Phase::Closing(self.rules.policy.closing(&self.evidence(seen))));
+            let patience = self.patience();
             if let Some(candidate) = self.candidates.get_mut(at) {
                 let PeerStatus { connected, soft_timeout, .. } = status_of(&candidate.peer, Phase::Hopping);
                 let usual = soft_timeout.of(connected);
                 let soft = closing
                     .map_or(usual, |phase| status_of(&candidate.peer, phase).soft_timeout.of(connected));
-                let soft = after(now, soft);
+                let soft = after(now, soft.saturating_mul(patience).min(PATIENT).max(soft));
                 let waiting =
                     Waiting { since: now, connected, usual, soft, is_late: false, is_queued: false, slot };
                 candidate.state = CandidateState::Asked(waiting);
                 match slot {
-                    Slot::Burst => self.burst += 1,
-                    Slot::Regular | Slot::Free => self.in_flight += 1,
+                    RequestSlot::Burst => self.burst += 1,
+                    RequestSlot::Regular | RequestSlot::Free => self.in_flight += 1,
                 }
                 self.counts.requests += 1;
                 return Next::Ask(candidate.peer, soft);
@@ -327,6 +333,17 @@ impl Lookup {
             return Next::Wait;
         }
         self.wait_for_late(seen)
+    }
+
+    /// How many times as long as usual the next one is awaited, up to a usual round trip: while nobody has answered and four are overdue it
+    /// may be this node's own link, and each two more double it, as RFC 6298 §5.5 does for one peer.
+    fn patience(&self) -> u32 {
+        let late = if self.counts.answered == 0 {
+            self.waiting().filter(|waiting| waiting.is_late).count()
+        } else {
+            0
+        };
+        if late < 4 { 1 } else { 1 << (late / 2).min(6) }
     }
 
     fn waiting(&self) -> impl Iterator<Item = Waiting> {
@@ -370,7 +387,7 @@ impl Lookup {
         let closing = self.is_closing().then(|| self.evidence(now));
         let policy = self.rules.policy;
         let mut tails = [None::<TailQuantile>; OVERDUE + 1];
-        let mut freed = SmallVec::<[Slot; 8]>::new();
+        let mut freed = SmallVec::<[RequestSlot; 8]>::new();
         for candidate in &mut self.candidates {
             let CandidateState::Asked(waiting) = &mut candidate.state else {
                 continue;
@@ -397,12 +414,12 @@ impl Lookup {
             }
             waiting.is_late = waiting.soft <= now;
             if waiting.is_late {
-                freed.push(std::mem::replace(&mut waiting.slot, Slot::Free));
+                freed.push(std::mem::replace(&mut waiting.slot, RequestSlot::Free));
             }
         }
         for slot in freed {
             self.free(slot);
-            if slot != Slot::Free {
+            if slot != RequestSlot::Free {
                 self.counts.soft_timeouts += 1;
                 self.width = (self.width + 1).min(self.rules.parallelism.max());
             }
@@ -430,13 +447,13 @@ impl Lookup {
     }
 
     /// Returns the position of the candidate to ask now, and what its request counts against.
-    fn choose(&self, now: Instant, status_of: &StatusFn<'_>) -> Option<(usize, Slot)> {
+    fn choose(&self, now: Instant, status_of: &StatusFn<'_>) -> Option<(usize, RequestSlot)> {
         let closing = self.is_closing();
         let window = self.rules.wanted + if closing { self.likely_silent(now) } else { 0 };
         let slot = if self.in_flight < self.width {
-            Slot::Regular
+            RequestSlot::Regular
         } else if closing && self.burst < window {
-            Slot::Burst
+            RequestSlot::Burst
         } else {
             return None;
         };

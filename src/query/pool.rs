@@ -42,7 +42,9 @@ use crate::time::{Duration, Instant, after, earliest};
 pub(crate) struct Pool<T> {
     queries: BTreeMap<QueryId, Scheduled<T>>,
     ready: VecDeque<QueryId>,
-    line: Line,
+    line: AdmissionLine,
+    /// How many are admitted and have an end.
+    admitted: usize,
     deadlines: BTreeSet<(Instant, QueryId)>,
     next_id: u64,
     max: usize,
@@ -56,6 +58,8 @@ pub(crate) enum Class {
     Caller,
     /// The node itself.
     Upkeep,
+    /// Anybody: it asks so little that it is admitted at once.
+    Light,
 }
 
 /// After so many of callers one of the node itself is admitted, if there is one. Chosen, not measured: upkeep is some tenth of
@@ -64,32 +68,39 @@ const CALLERS_FIRST: u32 = 16;
 
 /// The queries that are not admitted yet.
 #[derive(Debug)]
-struct Line {
-    callers: VecDeque<QueryId>,
-    upkeep: VecDeque<QueryId>,
+struct AdmissionLine {
+    // Numbers rise, so that the first is the oldest.
+    callers: BTreeSet<QueryId>,
+    upkeep: BTreeSet<QueryId>,
     /// How many callers have been admitted before upkeep that waited.
     passed: u32,
 }
 
-impl Line {
+impl AdmissionLine {
     const fn new() -> Self {
-        Self { callers: VecDeque::new(), upkeep: VecDeque::new(), passed: 0 }
+        Self { callers: BTreeSet::new(), upkeep: BTreeSet::new(), passed: 0 }
     }
 
     fn push(&mut self, id: QueryId, class: Class) {
         match class {
-            Class::Caller => self.callers.push_back(id),
-            Class::Upkeep => self.upkeep.push_back(id),
-        }
+            Class::Caller | Class::Light => self.callers.insert(id),
+            Class::Upkeep => self.upkeep.insert(id),
+        };
     }
 
     fn pop(&mut self) -> Option<QueryId> {
-        if self.callers.is_empty() || (self.passed >= CALLERS_FIRST && !self.upkeep.is_empty()) {
+        if self.upkeep.is_empty() {
             self.passed = 0;
-            return self.upkeep.pop_front();
+        } else if self.callers.is_empty() || self.passed >= CALLERS_FIRST {
+            self.passed = 0;
+            return self.upkeep.pop_first();
         }
         self.passed = self.passed.saturating_add(1);
-        self.callers.pop_front()
+        self.callers.pop_first()
+    }
+
+    fn remove(&mut self, id: QueryId) {
+        let _ = self.callers.remove(&id) || self.upkeep.remove(&id);
     }
 
     fn is_empty(&self) -> bool {
@@ -119,7 +130,8 @@ impl<T> Pool<T> {
         Self {
             queries: BTreeMap::new(),
             ready: VecDeque::new(),
-            line: Line::new(),
+            line: AdmissionLine::new(),
+            admitted: 0,
             deadlines: BTreeSet::new(),
             next_id: 0,
             max,
@@ -181,6 +193,11 @@ impl<T> Pool<T> {
 
     pub(crate) fn remove(&mut self, id: QueryId) -> Option<T> {
         let slot = self.queries.remove(&id)?;
+        if !slot.is_admitted {
+            self.line.remove(id);
+        } else if slot.end.is_some() {
+            self.admitted -= 1;
+        }
         if let Some(wake_at) = slot.wake_at {
             self.deadlines.remove(&(wake_at, id));
         }
@@ -212,26 +229,40 @@ impl<T> Pool<T> {
         }
     }
 
-    /// Returns the query whose turn it is; a new one only if there is room for it.
-    pub(crate) fn next_ready(&mut self, has_room: bool) -> Option<QueryId> {
+    /// Returns the query whose turn it is; a new one only if there is room for it, or if no other is under way.
+    ///
+    /// One that has stood in line for three quarters of its time is over: it would only take the time of those behind it.
+    pub(crate) fn next_ready(&mut self, now: Instant, has_room: bool) -> Option<QueryId> {
+        let has_room = has_room || self.admitted == 0;
         while let Some(id) = self.ready.pop_front() {
             if let Some(slot) = self.queries.get_mut(&id) {
                 slot.is_ready = false;
-                if slot.is_admitted || (has_room && self.line.is_empty()) {
-                    slot.is_admitted = true;
+                if slot.is_admitted {
+                    return Some(id);
+                }
+                if slot.class == Class::Light || (has_room && self.line.is_empty()) {
+                    self.admit(id);
                     return Some(id);
                 }
                 self.line.push(id, slot.class);
             }
         }
-        while has_room && let Some(id) = self.line.pop() {
-            // One that is admitted has ended in line.
-            if let Some(slot) = self.queries.get_mut(&id).filter(|slot| !slot.is_admitted) {
-                slot.is_admitted = true;
-                return Some(id);
-            }
+        let id = if has_room { self.line.pop()? } else { return None };
+        self.admit(id);
+        let least = after(now, self.timeout / 4);
+        if let Some(slot) = self.queries.get_mut(&id) {
+            slot.end = slot.end.map(|end| if end <= least { now } else { end });
         }
-        None
+        Some(id)
+    }
+
+    fn admit(&mut self, id: QueryId) {
+        if let Some(slot) = self.queries.get_mut(&id).filter(|slot| !slot.is_admitted) {
+            slot.is_admitted = true;
+            // One that lasts is seldom under way.
+            self.admitted += usize::from(slot.end.is_some());
+            self.line.remove(id);
+        }
     }
 
     /// Returns whether the whole time of a query is up.
@@ -248,7 +279,9 @@ impl<T> Pool<T> {
                 slot.wake_at = slot.end.filter(|end| *end > now);
                 self.deadlines.extend(slot.wake_at.map(|end| (end, id)));
                 // Nothing but its end is a deadline of one that stands in line.
-                slot.is_admitted |= slot.wake_at.is_none();
+                if slot.wake_at.is_none() {
+                    self.admit(id);
+                }
             }
             self.wake(id);
         }
@@ -271,11 +304,14 @@ mod tests {
     fn ready_queries_take_turns() {
         let mut pool = Pool::new(10, 60 * SECOND);
         let ids: Vec<_> = (0..3).map(|n| pool.insert(start(), n, Class::Caller)).collect();
-        assert_eq!([pool.next_ready(true), pool.next_ready(true)], [Some(ids[0]), Some(ids[1])]);
+        assert_eq!(
+            [pool.next_ready(start(), true), pool.next_ready(start(), true)],
+            [Some(ids[0]), Some(ids[1])]
+        );
         pool.wake(ids[0]);
         pool.wake(ids[0]);
         assert_eq!(
-            [pool.next_ready(true), pool.next_ready(true), pool.next_ready(true)],
+            [pool.next_ready(start(), true), pool.next_ready(start(), true), pool.next_ready(start(), true)],
             [Some(ids[2]), Some(ids[0]), None]
         );
     }
@@ -284,18 +320,18 @@ mod tests {
     fn a_deadline_wakes_and_the_end_is_never_forgotten() {
         let mut pool = Pool::new(10, 60 * SECOND);
         let id = pool.insert(start(), (), Class::Caller);
-        pool.next_ready(true);
+        pool.next_ready(start(), true);
         assert_eq!(pool.deadline(), Some(start() + 60 * SECOND));
         pool.sleep(id, Some(start() + SECOND));
         assert_eq!(pool.deadline(), Some(start() + SECOND));
         pool.handle_timeout(start() + SECOND);
-        assert_eq!(pool.next_ready(true), Some(id));
+        assert_eq!(pool.next_ready(start(), true), Some(id));
         assert!(!pool.is_over(start() + SECOND, id));
         assert_eq!(pool.deadline(), Some(start() + 60 * SECOND), "the end remains");
         pool.sleep(id, Some(start() + 100 * SECOND));
         assert_eq!(pool.deadline(), Some(start() + 60 * SECOND), "no query outlives its end");
         pool.handle_timeout(start() + 60 * SECOND);
-        assert_eq!(pool.next_ready(true), Some(id));
+        assert_eq!(pool.next_ready(start(), true), Some(id));
         assert!(pool.is_over(start() + 60 * SECOND, id));
         assert_eq!(pool.remove(id), Some(()));
         assert_eq!(pool.deadline(), None);
@@ -305,11 +341,11 @@ mod tests {
     fn a_lasting_query_wakes_when_it_wants_to_and_has_no_end() {
         let mut pool = Pool::new(10, SECOND);
         let id = pool.insert_lasting(());
-        assert_eq!((pool.next_ready(true), pool.deadline()), (Some(id), None));
+        assert_eq!((pool.next_ready(start(), true), pool.deadline()), (Some(id), None));
         pool.sleep(id, Some(start() + 9 * SECOND));
         assert_eq!(pool.deadline(), Some(start() + 9 * SECOND));
         pool.handle_timeout(start() + 9 * SECOND);
-        assert_eq!((pool.next_ready(true), pool.deadline()), (Some(id), None));
+        assert_eq!((pool.next_ready(start(), true), pool.deadline()), (Some(id), None));
         assert!(!pool.is_over(start() + 1_000_000 * SECOND, id));
         pool.sleep(id, Some(start() + 10 * SECOND));
         assert_eq!(pool.remove(id), Some(()));
@@ -320,38 +356,61 @@ mod tests {
     fn beyond_what_there_is_room_for_queries_stand_in_line_and_end_there_when_their_time_is_up() {
         let mut pool = Pool::new(10, 60 * SECOND);
         let admitted = pool.insert(start(), 0, Class::Caller);
-        assert_eq!(pool.next_ready(true), Some(admitted));
+        assert_eq!(pool.next_ready(start(), true), Some(admitted));
         let (first, second) =
             (pool.insert(start(), 1, Class::Caller), pool.insert(start() + SECOND, 2, Class::Caller));
-        assert_eq!((pool.next_ready(false), pool.in_line()), (None, 2));
+        assert_eq!((pool.next_ready(start(), false), pool.in_line()), (None, 2));
         pool.wake(first);
         pool.wake(admitted);
         assert_eq!(
-            [pool.next_ready(false), pool.next_ready(false)],
+            [pool.next_ready(start(), false), pool.next_ready(start(), false)],
             [Some(admitted), None],
             "what goes on goes on"
         );
         let third = pool.insert(start() + SECOND, 3, Class::Caller);
-        assert_eq!(pool.next_ready(true), Some(first), "none is overtaken");
+        assert_eq!(pool.next_ready(start(), true), Some(first), "none is overtaken");
         pool.handle_timeout(start() + 61 * SECOND);
         pool.sleep(first, None);
-        let over: Vec<_> = std::iter::from_fn(|| pool.next_ready(false)).collect();
+        let over: Vec<_> = std::iter::from_fn(|| pool.next_ready(start(), false)).collect();
         assert_eq!(over, [admitted, first, second, third]);
         assert!(over.iter().all(|id| pool.is_over(start() + 61 * SECOND, *id)));
         over.iter().for_each(|id| assert!(pool.remove(*id).is_some()));
-        assert_eq!((pool.next_ready(true), pool.in_line(), pool.deadline()), (None, 0, None));
+        assert_eq!((pool.next_ready(start(), true), pool.in_line(), pool.deadline()), (None, 0, None));
     }
 
     #[test]
     fn callers_go_first_and_upkeep_gets_its_turn() {
         let mut pool = Pool::new(100, 60 * SECOND);
+        let first = pool.insert(start(), 0, Class::Caller);
+        assert_eq!(pool.next_ready(start(), false), Some(first), "one is always under way");
         let upkeep: Vec<_> = (0..2).map(|n| pool.insert(start(), n, Class::Upkeep)).collect();
         let callers: Vec<_> = (0..40).map(|n| pool.insert(start(), n, Class::Caller)).collect();
-        assert_eq!(pool.next_ready(false), None);
-        let order: Vec<_> = std::iter::from_fn(|| pool.next_ready(true)).collect();
+        assert_eq!(pool.next_ready(start(), false), None);
+        let order: Vec<_> = std::iter::from_fn(|| pool.next_ready(start(), true)).collect();
         assert_eq!(order[..16], callers[..16]);
         assert_eq!((order[16], order[33]), (upkeep[0], upkeep[1]));
         assert_eq!((order.len(), order[41]), (42, callers[39]));
+        let light = pool.insert(start(), 0, Class::Light);
+        assert_eq!(pool.next_ready(start(), false), Some(light), "it needs no room");
+    }
+
+    #[test]
+    fn what_has_ended_in_line_takes_nobodys_turn_and_what_has_little_time_left_is_over() {
+        let mut pool = Pool::new(100, 60 * SECOND);
+        let running = pool.insert(start(), 0, Class::Caller);
+        pool.next_ready(start(), true);
+        let upkeep: Vec<_> = (0..3).map(|n| pool.insert(start(), n, Class::Upkeep)).collect();
+        let callers: Vec<_> = (0..40).map(|n| pool.insert(start() + 30 * SECOND, n, Class::Caller)).collect();
+        assert_eq!((pool.next_ready(start(), false), pool.in_line()), (None, 43));
+        assert!(pool.remove(upkeep[0]).is_some());
+        callers[..10].iter().for_each(|id| assert!(pool.remove(*id).is_some()));
+        assert_eq!(pool.in_line(), 32);
+        let now = start() + 46 * SECOND;
+        let order: Vec<_> = std::iter::from_fn(|| pool.next_ready(now, true)).collect();
+        assert_eq!((order[15], order[16]), (callers[25], upkeep[1]));
+        assert!(
+            pool.is_over(now, upkeep[1]) && !pool.is_over(now, callers[25]) && !pool.is_over(now, running)
+        );
     }
 
     #[test]
@@ -365,6 +424,6 @@ mod tests {
         assert!(first < second && second < third);
         assert!(pool.get(first).is_none() && pool.get_mut(third).is_some());
         pool.wake(first);
-        assert_eq!(pool.next_ready(true), Some(third), "the removed one is skipped");
+        assert_eq!(pool.next_ready(start(), true), Some(third), "the removed one is skipped");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::ids::peer_id;
 use super::links::{mix, seed_of};
 use super::network::Network;
-use super::roles::{Answer, Around, Other, Role, View, is_same};
+use super::roles::{Answer, Around, NetworkView, Other, Role, is_same};
 use super::scenario::Roles;
 use crate::addrs::Addresses;
 use crate::key::Key;
@@ -139,7 +139,7 @@ fn nobodies(around: &Around<'_>, target: &Key) -> Vec<KadPeer> {
     (0..around.bucket_size() as u64).map(|i| around.nobody(seed_of(target) ^ i)).collect()
 }
 
-impl View for Network {
+impl NetworkView for Network {
     fn since_start(&self) -> Duration {
         Self::since_start(self)
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::network::{Network, Traffic};
-use super::nodes::Node;
+use super::nodes::SimNode;
 use crate::config::Config;
 use crate::dht::Dht;
 use crate::stats::Stats;
@@ -65,7 +65,7 @@ pub(super) fn check_stats(network: &Network, traffic: &Traffic, stats: &Stats) -
     Err(Violation { at: network.since_start(), node: 0, what, repeat: String::new() })
 }
 
-fn check_table(config: &Config, node: &Node, dht: &Dht<MemoryStore>) -> Option<String> {
+fn check_table(config: &Config, node: &SimNode, dht: &Dht<MemoryStore>) -> Option<String> {
     let k = config.bucket_size().get();
     let mut in_table: BTreeMap<_, u16> = BTreeMap::new();
     for bucket in dht.table().buckets() {
@@ -99,7 +99,7 @@ fn check_table(config: &Config, node: &Node, dht: &Dht<MemoryStore>) -> Option<S
     many.map(|(group, count)| format!("the table holds {count} of {group:?}"))
 }
 
-fn check_connections(network: &Network, node: &Node, dht: &Dht<MemoryStore>) -> Option<String> {
+fn check_connections(network: &Network, node: &SimNode, dht: &Dht<MemoryStore>) -> Option<String> {
     let others = node.peers.iter().filter_map(|other| network.nodes.get(*other));
     let unknown = others.filter(|_| !node.service.is_busy());
     let unknown = unknown.map(|other| other.peer).find(|peer| !dht.is_connected(peer));

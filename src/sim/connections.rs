@@ -11,7 +11,7 @@ use crate::time::Instant;
 
 /// One connection.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct NetworkConnection {
     /// Tells it from an earlier one between the same nodes.
     pub(super) number: u64,
     pub(super) last_used: Instant,
@@ -25,7 +25,7 @@ pub(super) struct Connection {
     pub(super) is_dead: bool,
 }
 
-impl Connection {
+impl NetworkConnection {
     /// Takes out a request of a node. Returns whether its answer was still awaited.
     pub(super) fn close_request(&mut self, asker: usize, id: RequestId) -> bool {
         let before = self.open.len();
@@ -47,13 +47,13 @@ pub(super) const fn pair(a: usize, b: usize) -> (usize, usize) {
 
 /// All connections, by the nodes that they connect: two if both have dialled at the same time.
 #[derive(Debug, Default)]
-pub(super) struct Connections(IndexMap<(usize, usize), SmallVec<[Connection; 1]>>);
+pub(super) struct NetworkConnections(IndexMap<(usize, usize), SmallVec<[NetworkConnection; 1]>>);
 
-impl Connections {
+impl NetworkConnections {
     /// Adds a connection.
     pub(super) fn insert(&mut self, a: usize, b: usize, number: u64, now: Instant) {
         let (last_used, keep, open) = (now, [false, false], Vec::new());
-        let connection = Connection { number, last_used, keep, fresh: true, open, is_dead: false };
+        let connection = NetworkConnection { number, last_used, keep, fresh: true, open, is_dead: false };
         self.0.entry(pair(a, b)).or_default().push(connection);
     }
 
@@ -86,21 +86,21 @@ impl Connections {
         self.0.contains_key(&pair(a, b))
     }
 
-    pub(super) fn get(&self, a: usize, b: usize, number: u64) -> Option<&Connection> {
+    pub(super) fn get(&self, a: usize, b: usize, number: u64) -> Option<&NetworkConnection> {
         self.between(a, b).find(|connection| connection.number == number)
     }
 
-    pub(super) fn get_mut(&mut self, a: usize, b: usize, number: u64) -> Option<&mut Connection> {
+    pub(super) fn get_mut(&mut self, a: usize, b: usize, number: u64) -> Option<&mut NetworkConnection> {
         self.between_mut(a, b).find(|connection| connection.number == number)
     }
 
     /// Returns the connections between two nodes.
-    pub(super) fn between(&self, a: usize, b: usize) -> impl Iterator<Item = &Connection> {
+    pub(super) fn between(&self, a: usize, b: usize) -> impl Iterator<Item = &NetworkConnection> {
         self.0.get(&pair(a, b)).into_iter().flatten()
     }
 
     /// Returns the connections between two nodes, to be changed.
-    pub(super) fn between_mut(&mut self, a: usize, b: usize) -> impl Iterator<Item = &mut Connection> {
+    pub(super) fn between_mut(&mut self, a: usize, b: usize) -> impl Iterator<Item = &mut NetworkConnection> {
         self.0.get_mut(&pair(a, b)).into_iter().flatten()
     }
 

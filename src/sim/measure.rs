@@ -1,7 +1,7 @@
 //! Measures: what lookups and tables are held against, by looking at all nodes at once.
 
 use super::network::Network;
-use super::nodes::{Life, Node};
+use super::nodes::{Life, SimNode};
 use crate::dht::op::{GetClosestPeersError, GetClosestPeersOk};
 use crate::event::{Mode, QueryStats};
 use crate::key::Key;
@@ -85,10 +85,10 @@ pub(super) fn outcome(
     let found: Vec<_> = found.iter().filter_map(|peer| network.nodes.number_of(&peer.peer_id)).collect();
     let k = network.config_of(n).bucket_size().get();
     let asker = network.nodes.get(n).map(|node| node.peer);
-    let counts = |node: &Node| node.is_findable() && node.born <= asked.began && Some(node.peer) != asker;
+    let counts = |node: &SimNode| node.is_findable() && node.born <= asked.began && Some(node.peer) != asker;
     let truth = network.nodes.closest(&asked.target, k, |node| node.is_honest && counts(node));
     let hits = truth.iter().filter(|n| found.contains(n)).count();
-    let frozen_too = |node: &Node| {
+    let frozen_too = |node: &SimNode| {
         counts(node) || (node.life == Life::Frozen && node.mode == Mode::Server && node.born <= asked.began)
     };
     let closest = network.nodes.closest(&asked.target, k, |node| node.is_honest && frozen_too(node));

@@ -8,7 +8,7 @@ use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use super::bandwidth::Bandwidth;
-use super::connections::{Connections, pair, warm_number};
+use super::connections::{NetworkConnections, pair, warm_number};
 use super::event_queue::{EventQueue, SimEvent};
 use super::ids::Places;
 use super::links::Links;
@@ -68,7 +68,7 @@ pub(super) struct Network {
     pub(super) nodes: Nodes,
     pub(super) places: Places,
     bandwidth: Bandwidth,
-    pub(super) connections: Connections,
+    pub(super) connections: NetworkConnections,
     /// The side from which nothing arrives elsewhere though what is sent to it does, or the other way round.
     pub(super) deaf: Option<usize>,
     pub(super) traffic: Traffic,
@@ -95,7 +95,7 @@ impl Network {
             nodes: Nodes::default(),
             places,
             bandwidth: Bandwidth::new(scenario.links.uplink, scenario.links.bandwidth),
-            connections: Connections::default(),
+            connections: NetworkConnections::default(),
             deaf: None,
             traffic: Traffic::default(),
             trace: Trace::default(),

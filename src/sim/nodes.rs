@@ -37,7 +37,7 @@ pub(super) enum Refuses {
 
 /// A node and what is around it.
 #[derive(Debug)]
-pub(super) struct Node {
+pub(super) struct SimNode {
     pub(super) dht: Option<Box<Dht<MemoryStore>>>,
     pub(super) peer: PeerId,
     /// Shared by all who know it.
@@ -73,7 +73,7 @@ pub(super) struct Node {
     pub(super) service: Service,
 }
 
-impl Node {
+impl SimNode {
     /// Makes a node that is not there yet.
     pub(super) fn new(role: Arc<dyn Role>, peer: PeerId, address: Multiaddr, key: Key, now: Instant) -> Self {
         let (is_honest, is_dialable, is_server) = (role.is_honest(), role.is_dialable(), role.is_server());
@@ -116,7 +116,7 @@ impl Node {
 /// All nodes there have been, by their numbers.
 #[derive(Debug, Default)]
 pub(super) struct Nodes {
-    all: Vec<Node>,
+    all: Vec<SimNode>,
     ids: IndexSet<PeerId>,
     /// What those have done that are gone.
     gone: Stats,
@@ -126,7 +126,7 @@ pub(super) struct Nodes {
 
 impl Nodes {
     /// Adds a node, and returns its number.
-    pub(super) fn push(&mut self, node: Node) -> usize {
+    pub(super) fn push(&mut self, node: SimNode) -> usize {
         self.ids.insert(node.peer);
         self.all.push(node);
         self.all.len() - 1
@@ -161,19 +161,19 @@ impl Nodes {
         self.all.len()
     }
 
-    pub(super) fn get(&self, n: usize) -> Option<&Node> {
+    pub(super) fn get(&self, n: usize) -> Option<&SimNode> {
         self.all.get(n)
     }
 
-    pub(super) fn get_mut(&mut self, n: usize) -> Option<&mut Node> {
+    pub(super) fn get_mut(&mut self, n: usize) -> Option<&mut SimNode> {
         self.all.get_mut(n)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Node> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &SimNode> {
         self.all.iter()
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Node> {
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut SimNode> {
         self.all.iter_mut()
     }
 
@@ -214,7 +214,7 @@ impl Nodes {
     }
 
     /// Returns the `count` nodes closest to a target among some, closest first: by looking at all of them.
-    pub(super) fn closest(&self, target: &Key, count: usize, among: impl Fn(&Node) -> bool) -> Vec<usize> {
+    pub(super) fn closest(&self, target: &Key, count: usize, among: impl Fn(&SimNode) -> bool) -> Vec<usize> {
         self.closest_numbered(target, count, |_, node| among(node))
     }
 
@@ -223,7 +223,7 @@ impl Nodes {
         &self,
         target: &Key,
         count: usize,
-        among: impl Fn(usize, &Node) -> bool,
+        among: impl Fn(usize, &SimNode) -> bool,
     ) -> Vec<usize> {
         let nodes = self.all.iter().enumerate().filter(|(n, node)| among(*n, node));
         let mut all: Vec<_> = nodes.map(|(n, node)| (target.distance(&node.key), n)).collect();

@@ -26,7 +26,7 @@ pub enum RecordQuery {
 
 /// A query that begins.
 #[derive(Debug)]
-pub(super) struct Begun {
+pub(super) struct BegunQuery {
     pub(super) kind: RecordQuery,
     pub(super) key: RecordKey,
     /// What is put, or who provides.
@@ -126,7 +126,12 @@ pub(super) struct RecordLog {
 }
 
 impl RecordLog {
-    pub(super) fn begin(&mut self, now: Instant, (n, id): (usize, QueryId), Begun { kind, key, is }: Begun) {
+    pub(super) fn begin(
+        &mut self,
+        now: Instant,
+        (n, id): (usize, QueryId),
+        BegunQuery { kind, key, is }: BegunQuery,
+    ) {
         if let Some(is) = is {
             let said = self.said.entry(key.clone()).or_default();
             if !said.contains(&is) {
@@ -138,8 +143,8 @@ impl RecordLog {
     }
 
     /// A node refuses to do what it is asked.
-    pub(super) fn refuse(&mut self, now: Duration, n: usize, begun: Begun, why: &dyn Error) {
-        let Begun { kind, key, .. } = begun;
+    pub(super) fn refuse(&mut self, now: Duration, n: usize, begun: BegunQuery, why: &dyn Error) {
+        let BegunQuery { kind, key, .. } = begun;
         self.outcomes.push(RecordOutcome {
             node: n,
             kind,

@@ -88,7 +88,7 @@ pub enum Answer {
 /// Nodes are known by their numbers.
 #[derive(Clone, Copy)]
 pub struct Around<'a> {
-    view: &'a dyn View,
+    view: &'a dyn NetworkView,
     me: usize,
     asker: usize,
 }
@@ -116,7 +116,7 @@ pub struct Other {
 }
 
 /// What a role sees of a network.
-pub(super) trait View {
+pub(super) trait NetworkView {
     fn since_start(&self) -> Duration;
     fn len(&self) -> usize;
     fn bucket_size(&self, n: usize) -> usize;
@@ -127,7 +127,7 @@ pub(super) trait View {
 }
 
 impl<'a> Around<'a> {
-    pub(super) const fn new(view: &'a dyn View, me: usize, asker: usize) -> Self {
+    pub(super) const fn new(view: &'a dyn NetworkView, me: usize, asker: usize) -> Self {
         Self { view, me, asker }
     }
 

@@ -6,7 +6,7 @@ use super::network::Traffic;
 use super::progress::{Progress, Stage};
 use super::report::Report;
 use super::scenario::{Scenario, Start};
-use super::workload::{Act, Asking, acts};
+use super::workload::{Asking, ScenarioAct, acts};
 use super::world::World;
 use crate::stats::Stats;
 use crate::store::MemoryStoreConfig;
@@ -14,13 +14,13 @@ use crate::time::{Duration, Instant};
 
 /// What there was when the network had come to be.
 #[derive(Debug)]
-struct Begun {
+struct Baseline {
     at: Instant,
     traffic: Traffic,
     stats: Stats,
 }
 
-impl Begun {
+impl Baseline {
     fn now(world: &World) -> Self {
         Self { at: world.network.now(), traffic: world.traffic(), stats: world.stats() }
     }
@@ -70,11 +70,11 @@ impl Scenario {
         };
         // What stands half-made breaks rules that hold of a network.
         if !world.set_up(self, goes_on) {
-            let begun = Begun::now(&world);
+            let begun = Baseline::now(&world);
             return Ok(Report { stopped: last, ..self.report(&mut world, &begun) });
         }
         world.check().map_err(repeated)?;
-        let begun = Begun::now(&world);
+        let begun = Baseline::now(&world);
         let mut health = Vec::new();
         let ran = self.act(&mut world, begun.at, &mut health, goes_on).map_err(repeated)?;
         world.check().map_err(repeated)?;
@@ -110,11 +110,13 @@ impl Scenario {
                 world.check()?;
             }
             match act {
-                Act::Incident(incident) => world.incident(*incident),
-                Act::LookUp | Act::Put | Act::Provide | Act::Get | Act::Search => {
-                    asking.ask(world, self, *act)
-                }
-                Act::MeasureHealth => health.push(world.health()),
+                ScenarioAct::Incident(incident) => world.incident(*incident),
+                ScenarioAct::LookUp
+                | ScenarioAct::Put
+                | ScenarioAct::Provide
+                | ScenarioAct::Get
+                | ScenarioAct::Search => asking.ask(world, self, *act),
+                ScenarioAct::MeasureHealth => health.push(world.health()),
             }
         }
         world.run_until_answered(self.config_timeout());
@@ -123,7 +125,7 @@ impl Scenario {
     }
 
     /// Returns what there is to tell but for the health of the tables.
-    fn report(&self, world: &mut World, begun: &Begun) -> Report {
+    fn report(&self, world: &mut World, begun: &Baseline) -> Report {
         let now = world.network.now();
         Report {
             nodes: self.nodes,

@@ -8,7 +8,7 @@ use crate::time::Duration;
 
 /// The node that comes when another has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum Successor {
     /// One that was never there.
     New,
     /// One that comes back.
@@ -59,18 +59,18 @@ impl Sessions {
     }
 
     /// A node has left. Returns which comes.
-    pub(super) fn next(&mut self, left: usize, churn: Churn, rng: &mut Rng) -> Next {
+    pub(super) fn next(&mut self, left: usize, churn: Churn, rng: &mut Rng) -> Successor {
         if left >= self.seeds {
             self.away.push(left);
         }
         let is_new = rng.unit() < churn.new_ids;
         if left < self.seeds {
-            Next::Returns(left)
+            Successor::Returns(left)
         } else if is_new || self.away.len() <= 1 {
-            Next::New
+            Successor::New
         } else {
             let at = below(rng, self.away.len());
-            Next::Returns(self.away.swap_remove(at))
+            Successor::Returns(self.away.swap_remove(at))
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Workloads: what happens to a network and what its nodes are asked, when, and whom.
 
-use super::nodes::Node;
+use super::nodes::SimNode;
 use super::roles::shuffle;
 use super::scenario::{Incident, Load, Records, Scenario};
 use super::world::World;
@@ -11,7 +11,7 @@ use crate::time::Duration;
 
 /// An act of a scenario.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Act {
+pub(super) enum ScenarioAct {
     Incident(Incident),
     LookUp,
     Put,
@@ -21,7 +21,7 @@ pub(super) enum Act {
     MeasureHealth,
 }
 
-impl Act {
+impl ScenarioAct {
     /// Returns whether a node is asked something, as happens often.
     pub(super) const fn is_asking(self) -> bool {
         match self {
@@ -36,10 +36,10 @@ impl Act {
 const AFTERWARDS: Duration = Duration::from_secs(10);
 
 /// Returns what happens in a scenario, in order.
-pub(super) fn acts(scenario: &Scenario) -> Vec<(Duration, Act)> {
+pub(super) fn acts(scenario: &Scenario) -> Vec<(Duration, ScenarioAct)> {
     let mut acts: Vec<_> =
-        scenario.incidents.iter().map(|(at, incident)| (*at, Act::Incident(*incident))).collect();
-    let mut load = |act: Act, load: &Load, first_at: Duration| {
+        scenario.incidents.iter().map(|(at, incident)| (*at, ScenarioAct::Incident(*incident))).collect();
+    let mut load = |act: ScenarioAct, load: &Load, first_at: Duration| {
         let at = |n: usize| {
             first_at.saturating_add(load.every.saturating_mul(u32::try_from(n).unwrap_or(u32::MAX)))
         };
@@ -49,16 +49,16 @@ pub(super) fn acts(scenario: &Scenario) -> Vec<(Duration, Act)> {
     let lookups = &scenario.lookups;
     let Records { puts, gets, provides, searches, .. } = &scenario.records;
     let looked_up = Load { count: lookups.count, first_at: None, every: lookups.every };
-    load(Act::LookUp, &looked_up, lookups.first_at);
-    let after_puts = load(Act::Put, puts, puts.first_at.unwrap_or_default());
-    let after_provides = load(Act::Provide, provides, provides.first_at.unwrap_or_default());
-    load(Act::Get, gets, gets.first_at.unwrap_or(after_puts));
-    load(Act::Search, searches, searches.first_at.unwrap_or(after_provides));
+    load(ScenarioAct::LookUp, &looked_up, lookups.first_at);
+    let after_puts = load(ScenarioAct::Put, puts, puts.first_at.unwrap_or_default());
+    let after_provides = load(ScenarioAct::Provide, provides, provides.first_at.unwrap_or_default());
+    load(ScenarioAct::Get, gets, gets.first_at.unwrap_or(after_puts));
+    load(ScenarioAct::Search, searches, searches.first_at.unwrap_or(after_provides));
     if let Some(every) = scenario.sample_every.filter(|every| !every.is_zero()) {
         let end = acts.iter().map(|(at, _)| *at).max().unwrap_or_default().max(scenario.lasts);
         let mut at = Duration::ZERO;
         while at < end {
-            acts.push((at, Act::MeasureHealth));
+            acts.push((at, ScenarioAct::MeasureHealth));
             at += every;
         }
     }
@@ -81,42 +81,42 @@ pub(super) struct Asking {
 
 impl Asking {
     /// Lets the next node do what it is asked.
-    pub(super) fn ask(&mut self, world: &mut World, scenario: &Scenario, act: Act) {
+    pub(super) fn ask(&mut self, world: &mut World, scenario: &Scenario, act: ScenarioAct) {
         match act {
-            Act::LookUp => {
+            ScenarioAct::LookUp => {
                 if let Some(asker) = next(world, &mut self.for_lookups) {
                     let key = world.random_key();
                     world.look_up_as(asker, &key, scenario.lookups.precision);
                 }
             }
-            Act::Put => {
+            ScenarioAct::Put => {
                 if let Some(asker) = next(world, &mut self.for_records) {
                     let key = RecordKey::from(world.random_key().to_vec());
                     let record = Record::new(key.clone(), value(&key, scenario.records.value_bytes));
                     world.put_record(asker, record, scenario.records.put_quorum);
                 }
             }
-            Act::Provide => {
+            ScenarioAct::Provide => {
                 if let Some(asker) = next(world, &mut self.for_records) {
                     let key = RecordKey::from(world.random_key().to_vec());
                     world.provide(asker, key);
                 }
             }
-            Act::Get => {
+            ScenarioAct::Get => {
                 if let Some(key) = in_turn(world.records.acknowledged(), &mut self.gets)
                     && let Some(asker) = next(world, &mut self.for_records)
                 {
                     world.get_record(asker, key, scenario.records.get_quorum);
                 }
             }
-            Act::Search => {
+            ScenarioAct::Search => {
                 if let Some(key) = in_turn(world.records.announced(), &mut self.searches)
                     && let Some(asker) = next(world, &mut self.for_records)
                 {
                     world.find_providers(asker, key);
                 }
             }
-            Act::Incident(_) | Act::MeasureHealth => {}
+            ScenarioAct::Incident(_) | ScenarioAct::MeasureHealth => {}
         }
     }
 }
@@ -132,7 +132,7 @@ fn in_turn(keys: &[RecordKey], asked: &mut usize) -> Option<RecordKey> {
 fn next(world: &mut World, askers: &mut Vec<usize>) -> Option<usize> {
     loop {
         match askers.pop() {
-            Some(n) if world.network.nodes.get(n).is_some_and(Node::is_alive) => return Some(n),
+            Some(n) if world.network.nodes.get(n).is_some_and(SimNode::is_alive) => return Some(n),
             Some(_) => {}
             None => {
                 askers.extend(world.alive());
@@ -159,7 +159,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn times(scenario: &Scenario, of: fn(Act) -> bool) -> Vec<u64> {
+    fn times(scenario: &Scenario, of: fn(ScenarioAct) -> bool) -> Vec<u64> {
         acts(scenario).into_iter().filter(|(_, act)| of(*act)).map(|(at, _)| at.as_secs()).collect()
     }
 
@@ -175,12 +175,12 @@ mod tests {
         };
         let lookups = Lookups { count: 0, ..Lookups::default() };
         let mut scenario = Scenario { records, lookups, ..Scenario::default() };
-        assert_eq!(times(&scenario, |act| matches!(act, Act::Put)), [0, 1, 2]);
-        assert_eq!(times(&scenario, |act| matches!(act, Act::Get)), [12, 13]);
-        assert_eq!(times(&scenario, |act| matches!(act, Act::Provide)), [0, 1, 2, 3, 4]);
-        assert_eq!(times(&scenario, |act| matches!(act, Act::Search)), [14]);
+        assert_eq!(times(&scenario, |act| matches!(act, ScenarioAct::Put)), [0, 1, 2]);
+        assert_eq!(times(&scenario, |act| matches!(act, ScenarioAct::Get)), [12, 13]);
+        assert_eq!(times(&scenario, |act| matches!(act, ScenarioAct::Provide)), [0, 1, 2, 3, 4]);
+        assert_eq!(times(&scenario, |act| matches!(act, ScenarioAct::Search)), [14]);
         scenario.records.gets.first_at = Some(SECOND);
-        assert_eq!(times(&scenario, |act| matches!(act, Act::Get)), [1, 2]);
+        assert_eq!(times(&scenario, |act| matches!(act, ScenarioAct::Get)), [1, 2]);
         assert!(acts(&scenario).is_sorted_by_key(|(at, _)| *at));
     }
 

@@ -16,9 +16,9 @@ use super::links::Links;
 use super::lookups::LookupLog;
 use super::measure::{self, Health, LookupOutcome, RunningLookup};
 use super::network::{Network, Traffic};
-use super::nodes::Node;
+use super::nodes::SimNode;
 use super::progress::{Progress, Stage};
-use super::records::{Begun, RecordLog, RecordOutcome, RecordQuery, Said};
+use super::records::{BegunQuery, RecordLog, RecordOutcome, RecordQuery, Said};
 use super::roles::Role;
 use super::scenario::Scenario;
 use super::service::{Service, Task};
@@ -213,7 +213,7 @@ impl World {
     pub fn put_record(&mut self, n: usize, record: Record, quorum: Quorum) -> bool {
         let (key, is) = (record.key.clone(), Some(Said::Value(record.value.clone())));
         let put = self.with_quietly(n, |dht, now| dht.put_record(now, record, quorum));
-        self.watch(n, put, Begun { kind: RecordQuery::Put, key, is })
+        self.watch(n, put, BegunQuery { kind: RecordQuery::Put, key, is })
     }
 
     /// Lets a node store a record at some others, and not at itself. What comes of it is not kept.
@@ -226,7 +226,7 @@ impl World {
     /// [`record_outcomes`](Self::record_outcomes).
     pub fn get_record(&mut self, n: usize, key: RecordKey, quorum: Option<Quorum>) -> bool {
         let get = self.with_quietly(n, |dht, now| Ok(dht.get_record(now, key.clone(), quorum)));
-        self.watch(n, get, Begun { kind: RecordQuery::Get, key, is: None })
+        self.watch(n, get, BegunQuery { kind: RecordQuery::Get, key, is: None })
     }
 
     /// Lets a node provide a key, and returns whether it does; its outcome will be among
@@ -234,18 +234,18 @@ impl World {
     pub fn provide(&mut self, n: usize, key: RecordKey) -> bool {
         let is = self.network.nodes.get(n).map(|node| Said::Provider(node.peer));
         let provide = self.with_quietly(n, |dht, now| dht.start_providing(now, key.clone()));
-        self.watch(n, provide, Begun { kind: RecordQuery::Provide, key, is })
+        self.watch(n, provide, BegunQuery { kind: RecordQuery::Provide, key, is })
     }
 
     /// Lets a node search the providers of a key, and returns whether it does; its outcome will be among
     /// [`record_outcomes`](Self::record_outcomes).
     pub fn find_providers(&mut self, n: usize, key: RecordKey) -> bool {
         let get = self.with_quietly(n, |dht, now| Ok(dht.get_providers(now, key.clone())));
-        self.watch(n, get, Begun { kind: RecordQuery::Search, key, is: None })
+        self.watch(n, get, BegunQuery { kind: RecordQuery::Search, key, is: None })
     }
 
     /// Waits for a query's end. What it has said already is drained only now, so that nothing is missed.
-    fn watch(&mut self, n: usize, query: Option<Result<QueryId, store::Error>>, begun: Begun) -> bool {
+    fn watch(&mut self, n: usize, query: Option<Result<QueryId, store::Error>>, begun: BegunQuery) -> bool {
         let has_begun = match query {
             Some(Ok(query)) => {
                 self.records.begin(self.network.now(), (n, query), begun);
@@ -285,7 +285,7 @@ impl World {
     /// Returns the numbers of the living servers that are truly the closest to the hash of some bytes, nearest first.
     pub fn closest_alive(&self, bytes: &[u8], count: usize) -> Vec<usize> {
         let target = (self.network.config.key_hash)(bytes);
-        self.network.nodes.closest(&target, count, Node::is_findable)
+        self.network.nodes.closest(&target, count, SimNode::is_findable)
     }
 
     /// Changes the links between the nodes: what is sent from now on takes as long as these take.
@@ -568,7 +568,7 @@ impl World {
         if let Event::RoutingUpdated { old_peer: Some(old), .. } = &event {
             let old = self.number_of(old).filter(|old| !self.network.is_cut(n, *old));
             let old = old.and_then(|old| self.network.nodes.get(old));
-            self.displaced += u64::from(old.is_some_and(Node::is_findable));
+            self.displaced += u64::from(old.is_some_and(SimNode::is_findable));
         }
         let Event::OutboundQueryProgressed { id, result, stats, step } = event else {
             return;

@@ -15,14 +15,14 @@ use crate::key::Key;
 #[derive(Clone, Debug)]
 pub(super) struct PackedKey {
     tag: Tag,
-    bytes: Packed,
+    bytes: CompactForm,
 }
 
 /// The beginning of the SHA-256 hash of a key. Two keys may share it, if a peer makes them so.
 pub(super) type Tag = u64;
 
 #[derive(Clone, Debug)]
-enum Packed {
+enum CompactForm {
     Short { len: u8, bytes: [u8; 38] },
     Long(Box<[u8]>),
 }
@@ -34,16 +34,16 @@ impl PackedKey {
         let bytes = match (u8::try_from(key.len()), bytes.get_mut(..key.len())) {
             (Ok(len), Some(place)) => {
                 place.copy_from_slice(key);
-                Packed::Short { len, bytes }
+                CompactForm::Short { len, bytes }
             }
-            _ => Packed::Long(key.into()),
+            _ => CompactForm::Long(key.into()),
         };
         Self { tag, bytes }
     }
 
     /// Returns what stands before every key of a tag.
     pub(super) const fn before(tag: Tag) -> Self {
-        Self { tag, bytes: Packed::Short { len: 0, bytes: [0; 38] } }
+        Self { tag, bytes: CompactForm::Short { len: 0, bytes: [0; 38] } }
     }
 
     pub(super) const fn tag(&self) -> Tag {
@@ -58,8 +58,8 @@ impl PackedKey {
 
     pub(super) fn as_bytes(&self) -> &[u8] {
         match &self.bytes {
-            Packed::Short { len, bytes } => bytes.get(..usize::from(*len)).unwrap_or_default(),
-            Packed::Long(bytes) => bytes,
+            CompactForm::Short { len, bytes } => bytes.get(..usize::from(*len)).unwrap_or_default(),
+            CompactForm::Long(bytes) => bytes,
         }
     }
 }

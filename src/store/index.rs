@@ -63,20 +63,20 @@ impl Meta {
         Amount { count: 1, bytes: self.bytes }
     }
 
-    fn place(&self, key: &RecordKey) -> Place {
+    fn place(&self, key: &RecordKey) -> EvictionPlace {
         let is_replica = matches!(&self.owner, Owner::Other(charge) if charge.is_replica());
         (is_replica, self.distance, key.clone())
     }
 }
 
 /// Where a record stands among others: what makes way first is last. Whether it was handed on, how far it is, its key.
-type Place = (bool, Distance, RecordKey);
+type EvictionPlace = (bool, Distance, RecordKey);
 
 /// What some records take, with the bytes of each.
 #[derive(Clone, Debug, Default)]
 struct Room {
     taken: Amount,
-    records: BTreeMap<Place, usize>,
+    records: BTreeMap<EvictionPlace, usize>,
 }
 
 impl Room {

@@ -68,23 +68,23 @@ pub(crate) fn kept_addresses(provider: &PeerId, addresses: impl IntoIterator<Ite
 const ADDRESSES_LAST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Seconds since 1970, rounded up; zero is the end of what has none.
-type Second = u32;
+type EndSecond = u32;
 
-fn second(time: SystemTime) -> Second {
+fn second(time: SystemTime) -> EndSecond {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let up = since.as_secs() + u64::from(since.subsec_nanos() > 0);
     u32::try_from(up).unwrap_or(u32::MAX)
 }
 
-fn time(second: Second) -> Option<SystemTime> {
+fn time(second: EndSecond) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(second.into()))
 }
 
 /// The statement that a peer provides a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Statement {
+struct ProviderStatement {
     provider: Number,
-    end: Second,
+    end: EndSecond,
     /// The group that it counts for.
     group: Option<Number>,
 }
@@ -103,7 +103,7 @@ impl Provider {
 }
 
 /// A key and a peer that provided it.
-pub(super) type Pair = (PackedKey, PackedPeerId);
+pub(super) type KeyAndProvider = (PackedKey, PackedPeerId);
 
 /// An index of keys, each with its providers.
 ///
@@ -116,9 +116,9 @@ pub(super) type Pair = (PackedKey, PackedPeerId);
 #[derive(Debug)]
 pub(super) struct ProviderIndex {
     limits: ProviderLimits,
-    keys: BTreeMap<PackedKey, SmallVec<[Statement; 1]>>,
+    keys: BTreeMap<PackedKey, SmallVec<[ProviderStatement; 1]>>,
     pairs: usize,
-    ends: BTreeSet<(Second, Tag, Number)>,
+    ends: BTreeSet<(EndSecond, Tag, Number)>,
     providers: Names<PackedPeerId, Provider>,
     groups: Names<IpGroup, ()>,
 }
@@ -146,7 +146,7 @@ impl ProviderIndex {
         wall: SystemTime,
         record: &ProviderRecord,
         group: Option<IpGroup>,
-    ) -> Result<Option<Pair>> {
+    ) -> Result<Option<KeyAndProvider>> {
         let (number, gone) = self.state(record, group)?;
         if !record.addresses.is_empty() {
             self.name_addresses(number, wall, record);
@@ -164,7 +164,7 @@ impl ProviderIndex {
         announced: SystemTime,
         record: &ProviderRecord,
         group: Option<IpGroup>,
-    ) -> Result<Option<Pair>> {
+    ) -> Result<Option<KeyAndProvider>> {
         let (number, gone) = self.state(record, group)?;
         // Each statement was saved with what was known then: the latest counts.
         let known = self.providers.get(number).map(|known| known.about.announced);
@@ -181,7 +181,11 @@ impl ProviderIndex {
         }
     }
 
-    fn state(&mut self, record: &ProviderRecord, group: Option<IpGroup>) -> Result<(Number, Option<Pair>)> {
+    fn state(
+        &mut self,
+        record: &ProviderRecord,
+        group: Option<IpGroup>,
+    ) -> Result<(Number, Option<KeyAndProvider>)> {
         let (key, peer) = (PackedKey::new(record.key.as_ref()), PackedPeerId::from(&record.provider));
         let all = self.of(&key);
         let known = self.providers.number(&peer);
@@ -193,7 +197,7 @@ impl ProviderIndex {
             None => (group, self.room(all, group)?),
         };
         // The new ones come before the old ones leave, so that nothing is forgotten that is used on.
-        let statement = Statement {
+        let statement = ProviderStatement {
             provider: self.providers.enter(peer, || Provider::unknown(Addresses::empty())),
             end: record.expires.map_or(0, |end| second(end).max(1)),
             group: group.map(|group| self.groups.enter(group, || ())),
@@ -207,16 +211,16 @@ impl ProviderIndex {
         Ok((statement.provider, gone.filter(|_| before.is_none())))
     }
 
-    fn of(&self, key: &PackedKey) -> &[Statement] {
+    fn of(&self, key: &PackedKey) -> &[ProviderStatement] {
         self.keys.get(key).map_or(&[], |all| all)
     }
 
-    fn group(&self, statement: &Statement) -> Option<IpGroup> {
+    fn group(&self, statement: &ProviderStatement) -> Option<IpGroup> {
         statement.group.and_then(|number| self.groups.get(number)).map(|group| group.name)
     }
 
     /// Returns how many statements are of a group.
-    fn of_group(&self, all: &[Statement], group: Option<IpGroup>) -> usize {
+    fn of_group(&self, all: &[ProviderStatement], group: Option<IpGroup>) -> usize {
         let number = group.map(|group| self.groups.number(&group));
         // Of a group without a number there is none.
         let count = |number| all.iter().filter(|statement| statement.group == number).count();
@@ -231,7 +235,11 @@ impl ProviderIndex {
     ///
     /// # Errors
     /// What is too small, among all or for the key.
-    fn charge(&self, all: &[Statement], group: Option<IpGroup>) -> [std::result::Result<(), Beyond>; 2] {
+    fn charge(
+        &self,
+        all: &[ProviderStatement],
+        group: Option<IpGroup>,
+    ) -> [std::result::Result<(), Beyond>; 2] {
         let who = Charge::direct(group);
         let uses = group.map_or(0, |group| self.groups.uses(&group));
         let taken = |all, group| Taken { all: Amount::of(all), group: Amount::of(group), ..Taken::default() };
@@ -244,12 +252,12 @@ impl ProviderIndex {
     }
 
     /// Returns whether a group has its share left, among all and for a key.
-    fn has_share(&self, all: &[Statement], group: Option<IpGroup>) -> bool {
+    fn has_share(&self, all: &[ProviderStatement], group: Option<IpGroup>) -> bool {
         self.charge(all, group).into_iter().all(|charged| !matches!(charged, Err(Beyond::Group)))
     }
 
     /// Returns the statement of a key that has to make way so that one more fits, if one has to.
-    fn room(&self, all: &[Statement], group: Option<IpGroup>) -> Result<Option<Statement>> {
+    fn room(&self, all: &[ProviderStatement], group: Option<IpGroup>) -> Result<Option<ProviderStatement>> {
         let ProviderLimits { max_keys, max_pairs, max_per_key, .. } = self.limits;
         let (full, of_key) =
             (|most| Error::MaxProvidedKeys { most }, Error::MaxProviders { most: max_per_key });
@@ -265,7 +273,7 @@ impl ProviderIndex {
     }
 
     /// Returns the statement of the most represented group that ends first, if the newcomer's has fewer.
-    fn to_evict(&self, all: &[Statement], group: Option<IpGroup>) -> Option<Statement> {
+    fn to_evict(&self, all: &[ProviderStatement], group: Option<IpGroup>) -> Option<ProviderStatement> {
         let mut counts: BTreeMap<Option<Number>, usize> = BTreeMap::new();
         for statement in all {
             *counts.entry(statement.group).or_default() += 1;
@@ -277,7 +285,7 @@ impl ProviderIndex {
     }
 
     /// Takes a statement about a key out, and returns whose it was.
-    fn take_out(&mut self, key: &PackedKey, old: Statement) -> Option<Pair> {
+    fn take_out(&mut self, key: &PackedKey, old: ProviderStatement) -> Option<KeyAndProvider> {
         let all = self.keys.get_mut(key)?;
         all.retain(|statement| statement.provider != old.provider);
         if all.is_empty() {
@@ -295,14 +303,17 @@ impl ProviderIndex {
     }
 
     /// Returns a statement that stands in the index of ends like this.
-    fn ending(&self, (end, tag, provider): (Second, Tag, Number)) -> Option<(&PackedKey, Statement)> {
+    fn ending(
+        &self,
+        (end, tag, provider): (EndSecond, Tag, Number),
+    ) -> Option<(&PackedKey, ProviderStatement)> {
         let of_tag = self.keys.range(PackedKey::before(tag)..).take_while(|(key, _)| key.tag() == tag);
-        let is_it = |statement: &&Statement| statement.end == end && statement.provider == provider;
+        let is_it = |statement: &&ProviderStatement| statement.end == end && statement.provider == provider;
         of_tag.into_iter().find_map(|(key, all)| Some((key, *all.iter().find(is_it)?)))
     }
 
     /// Takes one statement out that has ended, and returns whose it was; `None` if none has.
-    pub(super) fn pop_ended(&mut self, wall: SystemTime) -> Option<Pair> {
+    pub(super) fn pop_ended(&mut self, wall: SystemTime) -> Option<KeyAndProvider> {
         let now = second(wall);
         let first = self.ends.first().filter(|(end, ..)| *end <= now).copied()?;
         let (key, statement) = self.ending(first)?;
@@ -344,7 +355,7 @@ impl ProviderIndex {
     ///
     /// A requester that is given only the first ones is thus not left with those of a single group.
     pub(super) fn get(&self, wall: SystemTime, key: &RecordKey) -> Vec<ProviderRecord> {
-        let record = |(end, provider, addresses): (Second, PeerId, &Addresses)| ProviderRecord {
+        let record = |(end, provider, addresses): (EndSecond, PeerId, &Addresses)| ProviderRecord {
             key: key.clone(),
             provider,
             expires: time(end).filter(|_| end > 0),
@@ -364,7 +375,7 @@ impl ProviderIndex {
         &self,
         wall: SystemTime,
         key: &RecordKey,
-        of: impl Fn((Second, PeerId, &Addresses)) -> T,
+        of: impl Fn((EndSecond, PeerId, &Addresses)) -> T,
     ) -> Vec<T> {
         let (all, now) = (self.of(&PackedKey::new(key.as_ref())), second(wall));
         let mut turns: BTreeMap<Option<Number>, usize> = BTreeMap::new();
@@ -379,7 +390,7 @@ impl ProviderIndex {
             .collect();
         lasting.sort_by_key(|(turn, _)| *turn);
         let none = Addresses::empty();
-        let known = |(_, statement): (usize, &Statement)| {
+        let known = |(_, statement): (usize, &ProviderStatement)| {
             let provider = self.providers.get(statement.provider)?;
             let since = wall.duration_since(provider.about.announced).unwrap_or_default();
             let addresses = if since < ADDRESSES_LAST { &provider.about.addresses } else { &none };
@@ -417,7 +428,8 @@ impl ProviderIndex {
         let (limits, all) = (&self.limits, || self.keys.values().flatten());
         assert_eq!(self.pairs, all().count());
         assert!(self.pairs <= limits.max_pairs && self.keys.len() <= limits.max_keys);
-        let uses = |of: &dyn Fn(&Statement) -> bool| u32::try_from(all().filter(|s| of(s)).count()).unwrap();
+        let uses =
+            |of: &dyn Fn(&ProviderStatement) -> bool| u32::try_from(all().filter(|s| of(s)).count()).unwrap();
         for (number, provider) in self.providers.iter() {
             assert_eq!(provider.uses, uses(&|statement| statement.provider == number));
         }

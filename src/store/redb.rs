@@ -19,9 +19,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
-use self::backing::Place;
+use self::backing::FilePlace;
 use self::fields::{end_millis, from_end_millis, read_addresses, short, write_addresses};
-use self::format::{Sealed, Sum, Table};
+use self::format::{FileTable, SealedRow, Sum};
 use self::opening::{Opened, open};
 use self::providers::Statements;
 use self::writer::Writer;
@@ -114,7 +114,7 @@ struct Lost {
 }
 
 /// What stands in a file.
-struct Contents {
+struct FileContents {
     index: Index,
     sums: BTreeMap<RecordKey, Sum>,
     /// The records that are beyond the bounds.
@@ -142,17 +142,17 @@ impl Redb {
     /// [`Error::Io`](super::Error::Io), which names the file, and the two nodes if it is another's: give the path of this
     /// node's own file, and see to it that no other process has it open.
     pub fn open_with(path: impl AsRef<Path>, local: PeerId, config: MemoryStoreConfig) -> Result<Self> {
-        Self::open_at(Place::new(path.as_ref()), local, &config)
+        Self::open_at(FilePlace::new(path.as_ref()), local, &config)
     }
 
     /// Opens the store of the node `local` on something else than a file.
     #[cfg(test)]
     pub(crate) fn open_on(disk: tests::disk::Disk, local: PeerId) -> Result<Self> {
-        Self::open_at(Place::on(disk), local, &MemoryStoreConfig::default())
+        Self::open_at(FilePlace::on(disk), local, &MemoryStoreConfig::default())
     }
 
-    fn open_at(place: Place, local: PeerId, config: &MemoryStoreConfig) -> Result<Self> {
-        let mut contents = Contents {
+    fn open_at(place: FilePlace, local: PeerId, config: &MemoryStoreConfig) -> Result<Self> {
+        let mut contents = FileContents {
             index: Index::new(local, config.records.clone()),
             sums: BTreeMap::new(),
             dropped: Vec::new(),
@@ -165,14 +165,14 @@ impl Redb {
             let file = place.path().display();
             tracing::warn!(%file, lost = found.lost, "what is damaged of the store was dropped");
         }
-        let Contents { index, sums, dropped, statements, peers } = contents;
+        let FileContents { index, sums, dropped, statements, peers } = contents;
         let writer = Writer::new(handle, place, local, found.held)?;
         for (table, key) in found.damaged {
             match table {
-                Table::Records => writer.record(RecordKey::new(&key), None),
-                Table::Providers => writer.providers([(key, None)]),
+                FileTable::Records => writer.record(RecordKey::new(&key), None),
+                FileTable::Providers => writer.providers([(key, None)]),
                 // They are written as a whole.
-                Table::Peers => {}
+                FileTable::Peers => {}
             }
         }
         let lost = Mutex::new(Lost { count: found.lost, records: BTreeSet::new() });
@@ -243,7 +243,7 @@ impl Redb {
     }
 
     fn write_record(&mut self, record: &Record, owner: &Owner) {
-        let row = Table::Records.seal(record.key.as_ref(), encode(record, owner));
+        let row = FileTable::Records.seal(record.key.as_ref(), encode(record, owner));
         self.sums.insert(record.key.clone(), row.sum);
         self.writer.record(record.key.clone(), Some(row));
     }
@@ -275,13 +275,13 @@ impl Redb {
     }
 }
 
-impl Contents {
+impl FileContents {
     /// Takes a row in, and returns whether it could be understood.
-    fn take(&mut self, table: Table, key: &[u8], row: &Sealed) -> bool {
+    fn take(&mut self, table: FileTable, key: &[u8], row: &SealedRow) -> bool {
         match table {
-            Table::Records => self.take_record(RecordKey::new(&key), row),
-            Table::Providers => self.statements.load(key, &row.row),
-            Table::Peers => {
+            FileTable::Records => self.take_record(RecordKey::new(&key), row),
+            FileTable::Providers => self.statements.load(key, &row.row),
+            FileTable::Peers => {
                 let Some((peer_id, addrs)) = PeerId::from_bytes(key).ok().zip(read_addresses(&row.row))
                 else {
                     return false;
@@ -292,7 +292,7 @@ impl Contents {
         }
     }
 
-    fn take_record(&mut self, key: RecordKey, row: &Sealed) -> bool {
+    fn take_record(&mut self, key: RecordKey, row: &SealedRow) -> bool {
         let Some((record, owner)) = decode(&key, &row.row) else { return false };
         // What has ended goes with the first call that says what time it is.
         let (gone, added) = self.index.add(SystemTime::UNIX_EPOCH, &record, owner, false);
@@ -354,12 +354,12 @@ fn decode(key: &RecordKey, bytes: &[u8]) -> Option<(Record, Owner)> {
 
 /// Iterates over the records of a [`Redb`], read one by one; one that cannot be read is left out.
 #[derive(Debug)]
-pub struct Records<'a> {
+pub struct RedbRecords<'a> {
     store: &'a Redb,
     keys: indexmap::map::Keys<'a, RecordKey, super::index::Meta>,
 }
 
-impl<'a> Iterator for Records<'a> {
+impl<'a> Iterator for RedbRecords<'a> {
     type Item = Cow<'a, Record>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -369,7 +369,7 @@ impl<'a> Iterator for Records<'a> {
 }
 
 impl RecordStore for Redb {
-    type RecordsIter<'a> = Records<'a>;
+    type RecordsIter<'a> = RedbRecords<'a>;
     type ProvidedIter<'a> = provided::Iter<'a>;
 
     fn set_key_hash(&mut self, hash: KeyHash) {
@@ -482,7 +482,7 @@ impl RecordStore for Redb {
     }
 
     fn records(&self) -> Self::RecordsIter<'_> {
-        Records { store: self, keys: self.index.keys() }
+        RedbRecords { store: self, keys: self.index.keys() }
     }
 
     fn add_provider(&mut self, wall: SystemTime, record: ProviderRecord) -> Result<()> {

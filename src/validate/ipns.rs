@@ -12,7 +12,7 @@ use std::cmp::Ordering;
 
 use libp2p_identity::{PeerId, PublicKey};
 
-use self::cbor::{Document, Value};
+use self::cbor::{CborValue, Document};
 use super::validator::{InvalidRecord, Validator};
 use crate::protobuf::Fields;
 use crate::record::RecordKey;
@@ -71,7 +71,7 @@ impl Validator for Ipns {
             .strip_prefix(b"/ipns/")
             .ok_or_else(|| InvalidRecord::new("the key does not begin with /ipns/"))?;
         let name = PeerId::from_bytes(name).map_err(|_| InvalidRecord::new("the name is no peer id"))?;
-        let record = Record::read(value)?;
+        let record = IpnsRecord::read(value)?;
         record.check_copies()?;
         if rfc3339::nanoseconds(wall) > record.end()? {
             return Err(InvalidRecord::new("the record has ended"));
@@ -84,13 +84,13 @@ impl Validator for Ipns {
     }
 
     fn compare(&self, _: &RecordKey, a: &[u8], b: &[u8]) -> Ordering {
-        let rank = |value| Record::read(value).ok().map(|record| record.rank());
+        let rank = |value| IpnsRecord::read(value).ok().map(|record| record.rank());
         rank(a).cmp(&rank(b)).then_with(|| a.cmp(b))
     }
 }
 
 /// A record that can be read; nothing is said of its signature.
-struct Record<'a> {
+struct IpnsRecord<'a> {
     envelope: Envelope<'a>,
     data: Document<'a>,
 }
@@ -131,7 +131,7 @@ impl<'a> Envelope<'a> {
     }
 }
 
-impl<'a> Record<'a> {
+impl<'a> IpnsRecord<'a> {
     fn read(bytes: &'a [u8]) -> Result<Self, InvalidRecord> {
         if bytes.len() > MAX_LEN {
             return Err(InvalidRecord::new("the record has more than 10 KiB"));
@@ -143,15 +143,15 @@ impl<'a> Record<'a> {
 
     fn integer(&self, key: &[u8]) -> Result<i64, InvalidRecord> {
         match self.data.get(key) {
-            Some(Value::Integer(integer)) => Ok(*integer),
-            Some(Value::Bytes(_) | Value::Other) | None => Err(missing(key)),
+            Some(CborValue::Integer(integer)) => Ok(*integer),
+            Some(CborValue::Bytes(_) | CborValue::Other) | None => Err(missing(key)),
         }
     }
 
     fn bytes(&self, key: &[u8]) -> Result<&'a [u8], InvalidRecord> {
         match self.data.get(key) {
-            Some(Value::Bytes(bytes)) => Ok(bytes),
-            Some(Value::Integer(_) | Value::Other) | None => Err(missing(key)),
+            Some(CborValue::Bytes(bytes)) => Ok(bytes),
+            Some(CborValue::Integer(_) | CborValue::Other) | None => Err(missing(key)),
         }
     }
 

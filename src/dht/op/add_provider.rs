@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use libp2p_identity::PeerId;
 
-use super::machine::{After, Announced, Answer, End, Findings, Machine, Step, View};
+use super::machine::{After, Announced, End, FilteredAnswer, Findings, Machine, Step, View};
 use super::search::{Search, excess};
 use crate::addrs::Addresses;
 use crate::dht::advice::Failure;
@@ -312,7 +312,7 @@ impl<R: From<AddProviderResult>, I: From<AddProviderInfo>> Machine<R, I> for Add
         }
     }
 
-    fn answered(&mut self, from: &PeerId, lookup: u16, answer: Answer) {
+    fn answered(&mut self, from: &PeerId, lookup: u16, answer: FilteredAnswer) {
         if lookup != ANNOUNCE {
             self.search.answered(from, answer);
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
-use super::machine::{Answer, Ask, End, Findings, Machine, Step, View};
+use super::machine::{Ask, End, FilteredAnswer, Findings, Machine, Step, View};
 use crate::addrs::Addresses;
 use crate::dht::peers::Urgency;
 use crate::error::fates::reason;
@@ -135,7 +135,7 @@ impl<R: From<AskPeerResult>, I: From<AskPeerInfo>> Machine<R, I> for AskPeer {
         }
     }
 
-    fn answered(&mut self, from: &PeerId, _: u16, answer: Answer) {
+    fn answered(&mut self, from: &PeerId, _: u16, answer: FilteredAnswer) {
         let info = |named: crate::dht::answer::CloserPeer| PeerInfo {
             peer_id: named.peer,
             addrs: named.addresses.into_vec(),
@@ -156,6 +156,10 @@ impl<R: From<AskPeerResult>, I: From<AskPeerInfo>> Machine<R, I> for AskPeer {
                 AskPeerError::Query { cause: why.cause(), peer: self.peer }
             }
         }))
+    }
+
+    fn is_light(&self) -> bool {
+        true
     }
 
     fn info(&self, _: ProgressStep) -> I {

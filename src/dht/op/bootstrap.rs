@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
-use super::machine::{After, Answer, End, Findings, Machine, Step, View, preimage_of};
+use super::machine::{After, End, FilteredAnswer, Findings, Machine, Step, View, preimage_of};
 use super::search::{Goal, Search};
 use crate::addrs::Addresses;
 use crate::dht::advice::Failure;
@@ -251,7 +251,7 @@ impl<R: From<BootstrapResult>, I: From<BootstrapInfo>> Machine<R, I> for Bootstr
         }
     }
 
-    fn answered(&mut self, from: &PeerId, lookup: u16, answer: Answer) {
+    fn answered(&mut self, from: &PeerId, lookup: u16, answer: FilteredAnswer) {
         if lookup == 0 {
             self.own.answered(from, answer);
         } else if let Some((_, search)) = self.lookups.iter_mut().find(|(number, _)| *number == lookup) {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
-use super::machine::{After, Answer, Ask, Begin, End, Findings, Machine, Step, View, find_node};
+use super::machine::{After, Ask, Begin, End, FilteredAnswer, Findings, Machine, Step, View, find_node};
 use crate::addrs::{Addresses, without_peer};
 use crate::config::Config;
 use crate::dht::advice::Failure;
@@ -245,7 +245,7 @@ impl<R: From<ConnectResult>, I: From<ConnectInfo>> Machine<R, I> for Connect {
         }
     }
 
-    fn answered(&mut self, from: &PeerId, _: u16, _: Answer) {
+    fn answered(&mut self, from: &PeerId, _: u16, _: FilteredAnswer) {
         self.state = ConnectState::Over(Ok(*from));
     }
 
@@ -280,6 +280,10 @@ impl<R: From<ConnectResult>, I: From<ConnectInfo>> Machine<R, I> for Connect {
 
     fn after(&self, _: Instant, _: &View<'_>) -> After {
         After::Dialled
+    }
+
+    fn is_light(&self) -> bool {
+        true
     }
 
     fn info(&self, _: ProgressStep) -> I {

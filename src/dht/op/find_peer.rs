@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
-use super::machine::{Answer, Begin, End, Findings, Machine, Step, View, preimage_of};
+use super::machine::{Begin, End, FilteredAnswer, Findings, Machine, Step, View, preimage_of};
 use super::search::Search;
 use crate::addrs::{Addresses, Reach};
 use crate::config::Config;
@@ -233,7 +233,7 @@ impl<R: From<FindPeerResult>, I: From<FindPeerInfo>> Machine<R, I> for FindPeer 
         self.search.place(now, to, place);
     }
 
-    fn answered(&mut self, from: &PeerId, _: u16, answer: Answer) {
+    fn answered(&mut self, from: &PeerId, _: u16, answer: FilteredAnswer) {
         if *from == self.peer {
             self.evidence = Some(Evidence::Answered);
         } else if !answer.target.is_empty() {

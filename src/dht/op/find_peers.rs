@@ -6,7 +6,7 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 
 use super::bootstrap::{look_up_bucket, look_up_own};
-use super::machine::{Answer, Begin, End, Findings, Machine, Step, View};
+use super::machine::{Begin, End, FilteredAnswer, Findings, Machine, Step, View};
 use super::search::Search;
 use crate::addrs::Addresses;
 use crate::config::Config;
@@ -205,7 +205,7 @@ impl<R: From<GetClosestPeersResult>, I: From<FindPeersInfo>> Machine<R, I> for F
         self.search.place(now, to, place);
     }
 
-    fn answered(&mut self, from: &PeerId, _: u16, answer: Answer) {
+    fn answered(&mut self, from: &PeerId, _: u16, answer: FilteredAnswer) {
         self.search.answered(from, answer);
     }
 

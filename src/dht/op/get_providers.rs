@@ -4,7 +4,7 @@ use bytes::Bytes;
 use indexmap::{IndexMap, IndexSet};
 use libp2p_identity::PeerId;
 
-use super::machine::{Answer, End, Findings, Machine, Step, View};
+use super::machine::{End, FilteredAnswer, Findings, Machine, Step, View};
 use super::search::Search;
 use crate::addrs::Addresses;
 use crate::dht::advice::Failure;
@@ -333,7 +333,7 @@ impl<R: From<GetProvidersResult>, I: From<GetProvidersInfo>> Machine<R, I> for G
         }
     }
 
-    fn answered(&mut self, from: &PeerId, _: u16, mut answer: Answer) {
+    fn answered(&mut self, from: &PeerId, _: u16, mut answer: FilteredAnswer) {
         for (provider, addresses) in std::mem::take(&mut answer.providers) {
             self.found.add(provider, &addresses);
         }
@@ -361,6 +361,10 @@ impl<R: From<GetProvidersResult>, I: From<GetProvidersInfo>> Machine<R, I> for G
 
     fn rest(&mut self, view: &View<'_>) -> Option<R> {
         self.found.news(view).map(R::from)
+    }
+
+    fn is_light(&self) -> bool {
+        self.search.is_none()
     }
 
     fn info(&self, step: ProgressStep) -> I {

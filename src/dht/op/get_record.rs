@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 
 use libp2p_identity::PeerId;
 
-use super::machine::{After, Answer, End, Findings, FollowUp, Machine, Step, View};
+use super::machine::{After, End, FilteredAnswer, Findings, FollowUp, Machine, Step, View};
 use super::search::Search;
 use crate::addrs::Addresses;
 use crate::config::{Caching, Config};
@@ -359,7 +359,7 @@ impl<R: From<GetRecordResult>, I: From<GetRecordInfo>> Machine<R, I> for GetReco
         }
     }
 
-    fn answered(&mut self, from: &PeerId, _: u16, mut answer: Answer) {
+    fn answered(&mut self, from: &PeerId, _: u16, mut answer: FilteredAnswer) {
         match answer.record.take() {
             Some(record) => self.add(*from, record),
             None => self.without.push(*from),
@@ -392,6 +392,10 @@ impl<R: From<GetRecordResult>, I: From<GetRecordInfo>> Machine<R, I> for GetReco
         };
         let rules = (view.config.bucket_size().get(), max_cache, view.config.records.record_ttl);
         self.follow_up(view.wall_at(now), rules).map_or(After::Nothing, After::Found)
+    }
+
+    fn is_light(&self) -> bool {
+        self.search.is_none()
     }
 
     fn info(&self, step: ProgressStep) -> I {

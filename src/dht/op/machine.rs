@@ -55,7 +55,7 @@ pub(in crate::dht) enum Step<R> {
 
 /// What an answer says to an operation.
 #[derive(Clone, Debug)]
-pub(in crate::dht) struct Answer {
+pub(in crate::dht) struct FilteredAnswer {
     /// The peers it names, as far as they count.
     pub(in crate::dht) closer: Vec<CloserPeer>,
     /// The addresses it names for the peer that the operation looks for.
@@ -107,11 +107,11 @@ pub(in crate::dht) trait Machine<R, I> {
     }
 
     /// A request of one of the operation's lookups waits for its place in this node, or has got it; `now` is the node's
-    /// [own time](View::own_time).
+    /// [own time](View::moment).
     fn place(&mut self, _now: Instant, _to: &PeerId, _lookup: u16, _place: Place) {}
 
     /// A peer has answered a request of one of the operation's lookups.
-    fn answered(&mut self, from: &PeerId, lookup: u16, answer: Answer);
+    fn answered(&mut self, from: &PeerId, lookup: u16, answer: FilteredAnswer);
 
     /// A request that is not answered has been sent.
     fn sent(&mut self, _from: &PeerId, _lookup: u16) {}
@@ -133,6 +133,11 @@ pub(in crate::dht) trait Machine<R, I> {
     /// Returns the peer whose addresses matter to the operation wherever they are named.
     fn looks_for(&self) -> Option<&PeerId> {
         None
+    }
+
+    /// Returns whether it asks one peer at most, so that it need not wait until there is room for it.
+    fn is_light(&self) -> bool {
+        false
     }
 
     /// Returns what the operation is about and how far it is; `step` is its next event.

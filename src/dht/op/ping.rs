@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
-use super::machine::{Answer, Ask, Begin, End, Findings, Machine, Step, View, find_node};
+use super::machine::{Ask, Begin, End, FilteredAnswer, Findings, Machine, Step, View, find_node};
 use crate::addrs::Addresses;
 use crate::config::Config;
 use crate::dht::context::Context;
@@ -141,7 +141,7 @@ impl<R: From<PingResult>, I: From<PingInfo>> Machine<R, I> for Ping {
         }
     }
 
-    fn answered(&mut self, _: &PeerId, _: u16, answer: Answer) {
+    fn answered(&mut self, _: &PeerId, _: u16, answer: FilteredAnswer) {
         self.state = PingState::Over(Ok(answer.rtt));
     }
 
@@ -159,6 +159,10 @@ impl<R: From<PingResult>, I: From<PingInfo>> Machine<R, I> for Ping {
                 PingError::Query { cause: why.cause(), peer: self.peer }
             }
         }))
+    }
+
+    fn is_light(&self) -> bool {
+        true
     }
 
     fn info(&self, _: ProgressStep) -> I {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use libp2p_identity::PeerId;
 
-use super::machine::{After, Answer, Ask, Elsewhere, End, Findings, Machine, Step, Stored, View};
+use super::machine::{After, Ask, Elsewhere, End, FilteredAnswer, Findings, Machine, Step, Stored, View};
 use super::search::Search;
 use crate::addrs::Addresses;
 use crate::dht::advice::Failure;
@@ -324,7 +324,7 @@ impl<R: From<PutRecordResult>, I: From<PutRecordInfo>> Machine<R, I> for PutReco
         }
     }
 
-    fn answered(&mut self, from: &PeerId, lookup: u16, answer: Answer) {
+    fn answered(&mut self, from: &PeerId, lookup: u16, answer: FilteredAnswer) {
         match (lookup, &mut self.fanout, &mut self.search) {
             (STORE, Some(fanout), _) => fanout.accepted(from),
             (_, _, Some(search)) => search.answered(from, answer),

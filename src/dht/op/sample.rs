@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
-use super::machine::{Answer, Ask, Begin, End, Findings, Machine, Step, View, find_node};
+use super::machine::{Ask, Begin, End, FilteredAnswer, Findings, Machine, Step, View, find_node};
 use crate::addrs::Addresses;
 use crate::config::Config;
 use crate::dht::advice::Failure;
@@ -132,7 +132,7 @@ impl<R: From<SampleResult>, I: From<SampleInfo>> Machine<R, I> for Sample {
         if self.pending() > 0 { Step::Wait(None) } else { Step::Done(R::from(self.result(view))) }
     }
 
-    fn answered(&mut self, _: &PeerId, _: u16, answer: Answer) {
+    fn answered(&mut self, _: &PeerId, _: u16, answer: FilteredAnswer) {
         self.answered += 1;
         let info = answer.closer.into_iter();
         self.named.extend(info.map(|peer| PeerInfo { peer_id: peer.peer, addrs: peer.addresses.into_vec() }));

@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use libp2p_identity::PeerId;
 use smallvec::SmallVec;
 
-use super::machine::{Answer, Ask, Step, View, find_node};
+use super::machine::{Ask, FilteredAnswer, Step, View, find_node};
 use crate::addrs::{Addresses, IpGroup, ip_of};
 use crate::dht::peers::Urgency;
 use crate::dht::view::Parts;
@@ -47,6 +47,8 @@ pub(in crate::dht) struct Search {
     era: Era,
     /// Addresses of candidates as they were named; bounded by the candidates.
     addresses: FastMap<PeerId, Addresses>,
+    /// Seeds that failed lately, and so are no candidates from the start; bounded by the seeds.
+    absent: Vec<PeerId>,
     /// How many addresses of each IP group were dialled at which nobody had been met.
     dialled: IndexMap<IpGroup, usize>,
     urgency: Urgency,
@@ -95,6 +97,8 @@ impl Search {
             view.table.entry(key, peer).map(|entry| (*peer, entry.addresses().clone()))
         });
         let addresses = seeds.chain(in_table).collect();
+        let is_candidate = |seed: &PeerId| peers.iter().any(|(_, peer)| peer == seed);
+        let absent = view.seeds.iter().map(|(_, seed)| seed).filter(|seed| !is_candidate(seed)).collect();
         let lookup = Disjoint::new(key, rules, paths, peers);
         let request = find_node(&preimage);
         Some(Self {
@@ -107,6 +111,7 @@ impl Search {
             era: view.estimator.era(),
             lookup,
             addresses,
+            absent,
             dialled: IndexMap::new(),
             urgency,
             failures: Vec::new(),
@@ -216,10 +221,12 @@ impl Search {
     /// Returns whether it is no news to the search that a peer is at these addresses.
     pub(in crate::dht) fn knows(&self, peer: &PeerId, addresses: &Addresses) -> bool {
         // Each of several paths knows what its own peers have named.
-        self.lookup.is_single() && self.addresses.get(peer).is_some_and(|known| known == addresses)
+        self.lookup.is_single()
+            && self.addresses.get(peer).is_some_and(|known| known == addresses)
+            && !self.absent.contains(peer)
     }
 
-    pub(in crate::dht) fn answered(&mut self, from: &PeerId, answer: Answer) {
+    pub(in crate::dht) fn answered(&mut self, from: &PeerId, answer: FilteredAnswer) {
         for named in &answer.closer {
             let known = self.addresses.entry(named.peer).or_default();
             // The last to name a peer does not erase what others said of it.

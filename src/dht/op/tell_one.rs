@@ -5,7 +5,7 @@ use libp2p_identity::PeerId;
 use super::add_provider::{
     AddProviderError, AddProviderInfo, AddProviderOk, AddProviderResult, ProvideReport,
 };
-use super::machine::{After, Answer, Ask, End, Machine, Step, View};
+use super::machine::{After, Ask, End, FilteredAnswer, Machine, Step, View};
 use crate::addrs::Addresses;
 use crate::dht::peers::Urgency;
 use crate::error::RequestError;
@@ -65,7 +65,7 @@ impl<R: From<AddProviderResult>, I: From<AddProviderInfo>> Machine<R, I> for Tel
         }
     }
 
-    fn answered(&mut self, _: &PeerId, _: u16, _: Answer) {}
+    fn answered(&mut self, _: &PeerId, _: u16, _: FilteredAnswer) {}
 
     fn sent(&mut self, _: &PeerId, _: u16) {
         self.outcome = Some(Ok(()));
@@ -90,6 +90,10 @@ impl<R: From<AddProviderResult>, I: From<AddProviderInfo>> Machine<R, I> for Tel
 
     fn after(&self, _: Instant, _: &View<'_>) -> After {
         After::Told(self.to, !self.has_failed())
+    }
+
+    fn is_light(&self) -> bool {
+        true
     }
 
     fn info(&self, _: ProgressStep) -> I {

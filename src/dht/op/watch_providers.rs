@@ -5,7 +5,7 @@ use libp2p_identity::PeerId;
 use super::get_providers::{
     GetProvidersError, GetProvidersInfo, GetProvidersOk, GetProvidersResult, ProvidersFound, search_of,
 };
-use super::machine::{Answer, End, Machine, Step, View};
+use super::machine::{End, FilteredAnswer, Machine, Step, View};
 use super::search::{Goal, Search};
 use crate::addrs::Addresses;
 use crate::dht::view::Parts;
@@ -112,7 +112,7 @@ impl<R: From<GetProvidersResult>, I: From<GetProvidersInfo>> Machine<R, I> for W
         }
     }
 
-    fn answered(&mut self, from: &PeerId, lookup: u16, mut answer: Answer) {
+    fn answered(&mut self, from: &PeerId, lookup: u16, mut answer: FilteredAnswer) {
         for (provider, addresses) in std::mem::take(&mut answer.providers) {
             self.found.add(provider, &addresses);
         }

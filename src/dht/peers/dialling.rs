@@ -9,21 +9,31 @@ use smallvec::SmallVec;
 
 use super::Peers;
 use super::blocked::BlockEvent;
-use super::dials::{Attempt, Dial, DialTarget, Ended};
+use super::dials::{Attempt, Dial, DialTarget, EndedDial};
 use super::known::{Known, Link};
-use super::outcome::AddressOutcome;
+use super::outcome::{AddressOutcome, Placed, Requester};
+use super::requests::PendingRequest;
 use super::route::MAX_HEARSAY;
 use crate::addrs::{Addresses, ip_of};
 use crate::config::IpDiversity;
-use crate::dht::io::{DialFailure, DialId, Output, Outputs, Unreached};
+use crate::dht::io::{DialFailure, DialId, Output, Outputs, RequestId, Unreached, take_first};
 use crate::error::RequestError;
 use crate::event::QueryId;
-use crate::time::Instant;
+use crate::query::lookup::Place;
+use crate::time::{Instant, after};
 
 fn next_batch(known: &Known, attempt: Option<&Attempt>, diversity: Option<&IpDiversity>) -> Vec<Multiaddr> {
     known.next_batch(attempt, |address| {
         diversity.is_none_or(|limits| ip_of(address).is_some_and(|ip| limits.is_exempt(ip)))
     })
+}
+
+/// Returns what its query is to be told of the place of a request.
+fn placed(pending: &PendingRequest, place: Place) -> Option<Placed> {
+    match pending.requester {
+        Requester::Query(query, lookup) => Some(Placed { query, lookup, to: pending.to, place }),
+        Requester::Check | Requester::Probe | Requester::Liveness => None,
+    }
 }
 
 impl Peers {
@@ -101,6 +111,28 @@ impl Peers {
         self.begin_waiting(now, &peer);
     }
 
+    /// Something is done towards the peer of a request: its time begins.
+    pub(super) fn begin(&mut self, now: Instant, id: RequestId) {
+        if let Some(pending) = self.requests.begin(id, after(now, self.request_timeout)) {
+            self.placed.extend(placed(pending, Place::Taken));
+        }
+    }
+
+    /// A request goes out. If that was begun before, by a dial, it could have gone out when what the node is being told arrived.
+    pub(super) fn go_out(&mut self, now: Instant, id: RequestId) {
+        match self.requests.get(id) {
+            Some(pending) if pending.has_begun() && !self.late.is_zero() => {
+                self.placed.extend(placed(pending, Place::Delayed(self.late)));
+            }
+            Some(_) | None => self.begin(now, id),
+        }
+    }
+
+    /// Returns the next request of a query that has got its place, or goes on late.
+    pub(in crate::dht) fn next_placed(&mut self) -> Option<Placed> {
+        take_first(&mut self.placed)
+    }
+
     /// Something is being done towards a peer: the time of all that waits for it begins.
     pub(super) fn begin_waiting(&mut self, now: Instant, peer: &PeerId) {
         let waiting: SmallVec<[_; 4]> =
@@ -173,7 +205,7 @@ impl Peers {
         error: &DialFailure,
         out: &mut Outputs,
     ) {
-        let (id, dial) = (dial, dial.and_then(|id| self.dials.end(id, Ended::Failed(error))));
+        let (id, dial) = (dial, dial.and_then(|id| self.dials.end(id, EndedDial::Failed(error))));
         if let (DialFailure::Denied, Some(id), Some(dial)) = (error, id, &dial)
             // That no second connection to a peer is let through says nothing of first ones.
             && !matches!(dial.target, DialTarget::Beside(_))
@@ -357,7 +389,7 @@ impl Peers {
     }
 
     fn expire_dial(&mut self, id: DialId, relieved: &mut Vec<PeerId>) {
-        let Some(dial) = self.dials.end(id, Ended::Silent) else {
+        let Some(dial) = self.dials.end(id, EndedDial::Silent) else {
             return;
         };
         let peer = match dial.target {

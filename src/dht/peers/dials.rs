@@ -56,7 +56,7 @@ pub(super) struct Dial {
 
 /// How a dial has ended.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Ended<'a> {
+pub(super) enum EndedDial<'a> {
     /// There is a connection now.
     Connected(Instant),
     Failed(&'a DialFailure),
@@ -203,7 +203,7 @@ impl Dials {
     }
 
     /// A dial has ended, and gives its slot back; `None` if it had done so before.
-    pub(super) fn end(&mut self, id: DialId, how: Ended<'_>) -> Option<Dial> {
+    pub(super) fn end(&mut self, id: DialId, how: EndedDial<'_>) -> Option<Dial> {
         let dial = *self.under_way.remove(&id)?;
         self.count(&dial, how);
         if let Some(attempt) = dial.target.peer().and_then(|peer| self.attempts.get_mut(&peer)) {
@@ -212,21 +212,21 @@ impl Dials {
         Some(dial)
     }
 
-    fn count(&mut self, dial: &Dial, how: Ended<'_>) {
+    fn count(&mut self, dial: &Dial, how: EndedDial<'_>) {
         let failed = &mut self.counts.failed;
         let counter = match how {
-            Ended::Connected(now) => {
+            EndedDial::Connected(now) => {
                 self.counts.duration.observe(now.saturating_duration_since(dial.since));
                 &mut self.counts.succeeded
             }
-            Ended::Silent => &mut failed.timeout,
-            Ended::Failed(DialFailure::Unreachable { .. }) => &mut failed.unreachable,
-            Ended::Failed(DialFailure::WrongPeer { .. }) => &mut failed.wrong_peer,
-            Ended::Failed(DialFailure::Own { .. }) => &mut failed.own,
-            Ended::Failed(DialFailure::Refused) => &mut failed.refused,
-            Ended::Failed(DialFailure::Denied) => &mut failed.denied,
-            Ended::Failed(DialFailure::UnderWay) => &mut failed.under_way,
-            Ended::Failed(DialFailure::NoAddresses) => &mut failed.no_addresses,
+            EndedDial::Silent => &mut failed.timeout,
+            EndedDial::Failed(DialFailure::Unreachable { .. }) => &mut failed.unreachable,
+            EndedDial::Failed(DialFailure::WrongPeer { .. }) => &mut failed.wrong_peer,
+            EndedDial::Failed(DialFailure::Own { .. }) => &mut failed.own,
+            EndedDial::Failed(DialFailure::Refused) => &mut failed.refused,
+            EndedDial::Failed(DialFailure::Denied) => &mut failed.denied,
+            EndedDial::Failed(DialFailure::UnderWay) => &mut failed.under_way,
+            EndedDial::Failed(DialFailure::NoAddresses) => &mut failed.no_addresses,
         };
         *counter += 1;
     }

@@ -9,10 +9,10 @@ use libp2p_identity::PeerId;
 
 use super::Peers;
 use super::connections::Act;
-use super::dials::{Dial, DialTarget, Ended};
+use super::dials::{Dial, DialTarget, EndedDial};
 use super::known::{Known, Link, Protocol};
 use super::outcome::{AddressOutcome, Requester};
-use super::requests::PendingRequest;
+use super::requests::{PendingRequest, Sent};
 use crate::addrs::{IpGroup, Reach};
 use crate::dht::io::{ConnectionId, DialId, Output, Outputs, RequestId};
 use crate::message::Request;
@@ -60,7 +60,7 @@ impl Peers {
             known.worked_at(address);
             known.learnt();
         }
-        let dial = dial.and_then(|id| self.dials.end(id, Ended::Connected(now)));
+        let dial = dial.and_then(|id| self.dials.end(id, EndedDial::Connected(now)));
         // Whatever becomes of a dial of ours, nobody waits for it any more.
         self.dials.give_up_peer(peer);
         if dialled || dial.is_some() {
@@ -202,7 +202,7 @@ impl Peers {
         let patience = self.patience(self.known.get(peer)?);
         let known = self.known.get_mut(peer)?;
         let on = known.connections.best()?;
-        let pending = self.requests.send(id, now, on)?;
+        let pending = self.requests.send(id, Sent { at: now, stood_still: self.stood_still, on })?;
         if pending.request.is_answered() {
             known.connections.asked(now, on, patience);
             self.watch(peer, on);
@@ -294,7 +294,7 @@ impl Peers {
         let deadline = after(now, self.request_timeout);
         let id = self.requests.add(peer, Requester::Liveness, request.clone(), deadline);
         known.queue.push_in_flight(id);
-        self.requests.send(id, now, on);
+        self.requests.send(id, Sent { at: now, stood_still: self.stood_still, on });
         out.push_back(Output::SendRequest { to: peer, connection: on, id, request });
     }
 

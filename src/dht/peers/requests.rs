@@ -12,18 +12,20 @@ use crate::error::RequestError;
 use crate::event::QueryId;
 use crate::message::{MessageType, Request};
 use crate::stats::{ByMessageType, OutboundRequests};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// That a request was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sent {
     pub(super) at: Instant,
+    /// How long the program had stood still by then, in all.
+    pub(super) stood_still: Duration,
     pub(super) on: ConnectionId,
 }
 
 /// Whether a request's time has begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Start {
+enum TimeStart {
     /// It is just being made.
     New,
     /// It waits for a place in this node, as its requester was told.
@@ -44,14 +46,14 @@ pub(super) struct PendingRequest {
     pub(super) retried: bool,
     /// Whether a connection that had brought nothing yet was lost with it.
     pub(super) sent_anew: bool,
-    start: Start,
+    start: TimeStart,
     deadline: Instant,
 }
 
 impl PendingRequest {
     /// Returns whether something was done towards its peer.
     pub(super) fn has_begun(&self) -> bool {
-        self.start == Start::Begun
+        self.start == TimeStart::Begun
     }
 
     /// Returns whether it was sent on a connection.
@@ -93,7 +95,7 @@ impl Requests {
             sent: None,
             retried: false,
             sent_anew: false,
-            start: Start::New,
+            start: TimeStart::New,
             deadline,
         };
         self.pending.insert(id, Box::new(pending));
@@ -102,18 +104,18 @@ impl Requests {
 
     /// A request has been made. Returns whether it waits for a place.
     pub(super) fn made(&mut self, id: RequestId) -> bool {
-        let Some(pending) = self.get_mut(id).filter(|pending| pending.start == Start::New) else {
+        let Some(pending) = self.get_mut(id).filter(|pending| pending.start == TimeStart::New) else {
             return false;
         };
-        pending.start = Start::Awaited;
+        pending.start = TimeStart::Awaited;
         true
     }
 
     /// Something is done towards the peer of a request: it has until `deadline`. Returns it if its requester is to be told.
     pub(super) fn begin(&mut self, id: RequestId, deadline: Instant) -> Option<&PendingRequest> {
         let pending = self.pending.get_mut(&id)?;
-        let was = std::mem::replace(&mut pending.start, Start::Begun);
-        if was != Start::Awaited {
+        let was = std::mem::replace(&mut pending.start, TimeStart::Begun);
+        if was != TimeStart::Awaited {
             return None;
         }
         self.deadlines.remove(&(pending.deadline, id));
@@ -124,6 +126,12 @@ impl Requests {
 
     pub(super) fn len(&self) -> usize {
         self.pending.len()
+    }
+
+    /// Returns how many have begun and fail by `until`; walks those that fail by then.
+    pub(super) fn overdue(&self, until: Instant) -> usize {
+        let failing = self.deadlines.iter().take_while(|(at, _)| *at <= until);
+        failing.filter(|(_, id)| self.get(*id).is_some_and(PendingRequest::has_begun)).count()
     }
 
     pub(super) fn get(&self, id: RequestId) -> Option<&PendingRequest> {
@@ -142,9 +150,9 @@ impl Requests {
     }
 
     /// A request goes out, for the first time or again.
-    pub(super) fn send(&mut self, id: RequestId, at: Instant, on: ConnectionId) -> Option<&PendingRequest> {
+    pub(super) fn send(&mut self, id: RequestId, sent: Sent) -> Option<&PendingRequest> {
         let pending = self.pending.get_mut(&id)?;
-        pending.sent = Some(Sent { at, on });
+        pending.sent = Some(sent);
         self.counts.of_mut(pending.request.message_type()).sent += 1;
         Some(pending)
     }

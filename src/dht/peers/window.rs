@@ -17,6 +17,9 @@ const MOST: usize = 4096;
 /// A node that is later than this has taken on too much: a tenth of a round trip on the Internet.
 const TOO_LATE: Duration = Duration::from_millis(10);
 
+/// Who is later than this is told no more by how much.
+const MOST_LATE: Duration = Duration::from_secs(10);
+
 /// The window of requests in flight.
 ///
 /// # What it decides
@@ -54,7 +57,7 @@ impl Window {
 
     /// What the node is told was late by so much.
     pub(super) fn late(&mut self, now: Instant, late: Duration) {
-        self.lateness = (self.lateness * 7 + late) / 8;
+        self.lateness = (self.lateness * 7 + late.min(MOST_LATE)) / 8;
         if self.lateness > TOO_LATE && self.narrow_after.is_none_or(|at| at <= now) {
             self.width = (self.width - self.width / 4).max(LEAST);
             self.narrow_after = Some(after(now, self.lateness));

@@ -34,7 +34,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(600);
 
 /// A newcomer, and how far the keys have been walked for it.
 #[derive(Debug)]
-struct Walk {
+struct KeyWalk {
     to: PeerId,
     key: Key,
     /// What was announced after this is known to it already.
@@ -46,7 +46,7 @@ struct Walk {
 
 /// What comes next.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum NextAnnouncement {
     /// Tell this newcomer of this key.
     Tell(PeerId, RecordKey),
     /// Announce this key anew: there are more than `k` peers now, and which are the closest a search has to say.
@@ -79,7 +79,7 @@ pub(super) enum Next {
 pub(super) struct Newcomers {
     /// The keys that all there were have been told of, in the order of the keyspace, and the order in which that was.
     told: BTreeMap<(Key, RecordKey), u64>,
-    walks: VecDeque<Walk>,
+    walks: VecDeque<KeyWalk>,
     missed: VecDeque<(PeerId, Key, (Key, RecordKey))>,
     /// The peers that were walked for lately, and when that began.
     lately: IndexMap<PeerId, Instant>,
@@ -125,7 +125,7 @@ impl Newcomers {
         };
         self.lately.insert(peer, from);
         let first = Bound::Included((Key::from_bytes([0; 32]), RecordKey::from(Vec::new())));
-        self.walks.push_back(Walk { to: peer, key, order: self.order, at: first, from });
+        self.walks.push_back(KeyWalk { to: peer, key, order: self.order, at: first, from });
     }
 
     /// A newcomer cannot be told: it is told nothing more before it comes again.
@@ -145,25 +145,28 @@ impl Newcomers {
     }
 
     /// Returns what to do now. The [`done`](Self::done) of each newcomer that is told is awaited.
-    pub(super) fn next(&mut self, now: Instant, table: &Table, k: usize) -> Next {
+    pub(super) fn next(&mut self, now: Instant, table: &Table, k: usize) -> NextAnnouncement {
         self.rests_until = self.rests_until.filter(|until| *until > now);
         if self.under_way >= MAX_AT_ONCE || self.rests_until.is_some() {
-            return Next::Wait;
+            return NextAnnouncement::Wait;
         }
         if table.len() > k {
             (self.walks, self.missed) = (VecDeque::new(), VecDeque::new());
-            return self.told.pop_first().map_or(Next::Wait, |((_, record), _)| Next::Announce(record));
+            return self
+                .told
+                .pop_first()
+                .map_or(NextAnnouncement::Wait, |((_, record), _)| NextAnnouncement::Announce(record));
         }
         while let Some((to, theirs, place)) = self.missed.pop_front() {
             if table.entry(&theirs, &to).is_some() && self.told.contains_key(&place) {
                 self.under_way += 1;
-                return Next::Tell(to, place.1);
+                return NextAnnouncement::Tell(to, place.1);
             }
         }
         self.walk(now, table)
     }
 
-    fn walk(&mut self, now: Instant, table: &Table) -> Next {
+    fn walk(&mut self, now: Instant, table: &Table) -> NextAnnouncement {
         let mut left = MAX_LOOKED_AT;
         while let Some(which) = self.walks.iter().position(|walk| walk.from <= now) {
             let Some(walk) = self.walks.get_mut(which) else { break };
@@ -172,19 +175,19 @@ impl Newcomers {
             {
                 if left == 0 {
                     self.rests_until = Some(after(now, REST));
-                    return Next::Wait;
+                    return NextAnnouncement::Wait;
                 }
                 left -= 1;
                 walk.at = Bound::Excluded(place.clone());
                 if *order < walk.order {
                     self.under_way += 1;
-                    return Next::Tell(walk.to, place.1.clone());
+                    return NextAnnouncement::Tell(walk.to, place.1.clone());
                 }
             }
             // It has been told of all, or has left again.
             self.walks.remove(which);
         }
-        Next::Wait
+        NextAnnouncement::Wait
     }
 
     /// Returns when it goes on though nothing has happened.
@@ -235,12 +238,12 @@ mod tests {
         let mut told = Vec::new();
         loop {
             match newcomers.next(*now, table, 20) {
-                Next::Tell(to, record) => {
+                NextAnnouncement::Tell(to, record) => {
                     told.push((to, record));
                     newcomers.done();
                 }
-                Next::Announce(record) => panic!("{record:?}"),
-                Next::Wait => match newcomers.deadline() {
+                NextAnnouncement::Announce(record) => panic!("{record:?}"),
+                NextAnnouncement::Wait => match newcomers.deadline() {
                     Some(at) if at < *now + SECOND * 60 => *now = at,
                     Some(_) | None => return told,
                 },
@@ -266,14 +269,17 @@ mod tests {
         let mut expected: Vec<_> = (0..1000).filter(|n| !(7..9).contains(n)).map(|n| place(n).1).collect();
         expected.sort();
         assert_eq!(keys, expected);
-        assert_eq!((newcomers.deadline(), newcomers.next(now, &table_of([1, 2]), 20)), (None, Next::Wait));
+        assert_eq!(
+            (newcomers.deadline(), newcomers.next(now, &table_of([1, 2]), 20)),
+            (None, NextAnnouncement::Wait)
+        );
     }
 
     #[test]
     fn who_came_while_a_key_was_being_announced_is_told_of_it() {
         let (mut newcomers, mut now) = (Newcomers::default(), start());
         newcomers.entered(now, peer(2).0, peer(2).1);
-        assert_eq!(newcomers.next(now, &table_of([1, 2]), 20), Next::Wait);
+        assert_eq!(newcomers.next(now, &table_of([1, 2]), 20), NextAnnouncement::Wait);
         newcomers.announced(place(1), &[peer(1).0], &table_of([1, 2]), 20);
         assert_eq!(told(&mut newcomers, &mut now, &table_of([1, 2])), [(peer(2).0, place(1).1)]);
     }
@@ -285,7 +291,7 @@ mod tests {
         let mut count = 0;
         for _ in 0..3600 {
             newcomers.entered(now, peer(2).0, peer(2).1);
-            while let Next::Tell(..) = newcomers.next(now, &table_of([1, 2]), 20) {
+            while let NextAnnouncement::Tell(..) = newcomers.next(now, &table_of([1, 2]), 20) {
                 newcomers.done();
                 count += 1;
             }
@@ -304,7 +310,7 @@ mod tests {
         }
         let table = table_of(1..7);
         let mut count = 0;
-        while let Next::Announce(record) = newcomers.next(now, &table, 5) {
+        while let NextAnnouncement::Announce(record) = newcomers.next(now, &table, 5) {
             let place = (Key::sha256(record.as_ref()), record);
             newcomers.announced(place, &[peer(1).0], &table, 5);
             count += 1;
@@ -320,7 +326,7 @@ mod tests {
         }
         newcomers.entered(now, peer(2).0, peer(2).1);
         newcomers.entered(now, peer(3).0, peer(3).1);
-        assert!(matches!(newcomers.next(now, &table_of([1, 2]), 20), Next::Tell(..)));
+        assert!(matches!(newcomers.next(now, &table_of([1, 2]), 20), NextAnnouncement::Tell(..)));
         newcomers.failed(&peer(2).0);
         newcomers.done();
         assert_eq!(told(&mut newcomers, &mut now, &table_of([1, 2])), []);

@@ -34,7 +34,7 @@ const MAX_AWAITED: usize = 1024;
 
 /// A newcomer, and how far the records have been walked for it.
 #[derive(Debug)]
-struct Walk {
+struct RecordWalk {
     to: PeerId,
     key: Key,
     /// Where it goes on.
@@ -45,7 +45,7 @@ struct Walk {
 
 /// What comes next.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum NextHandOver {
     /// Send this record to this newcomer.
     Send(PeerId, RecordKey),
     /// Nothing before something is over or the deadline comes.
@@ -81,7 +81,7 @@ pub(super) enum Next {
 /// Maymounkov & Mazières §2.5.
 #[derive(Debug, Default)]
 pub(super) struct Handing {
-    walks: VecDeque<Walk>,
+    walks: VecDeque<RecordWalk>,
     /// The newcomers to which a record belongs that a put may send them.
     waiting: BTreeMap<RecordKey, Vec<PeerId>>,
     num_waiting: usize,
@@ -99,7 +99,7 @@ impl Handing {
         self.failed(&newcomer);
         if self.walks.len() < MAX_NEWCOMERS {
             let first = Bound::Included((Key::from_bytes([0; 32]), RecordKey::from(Vec::new())));
-            self.walks.push_back(Walk { to: newcomer, key, at: first, has: BTreeSet::new() });
+            self.walks.push_back(RecordWalk { to: newcomer, key, at: first, has: BTreeSet::new() });
         }
     }
 
@@ -146,10 +146,10 @@ impl Handing {
         table: &Table,
         k: usize,
         put: &dyn Fn(&PeerId, &RecordKey) -> Elsewhere,
-    ) -> Next {
+    ) -> NextHandOver {
         self.rests_until = self.rests_until.filter(|until| *until > now);
         if self.under_way >= MAX_AT_ONCE || self.rests_until.is_some() {
-            return Next::Wait;
+            return NextHandOver::Wait;
         }
         let mut left = MAX_LOOKED_AT;
         while let Some((to, record)) = self.next_that_belongs(&mut left, records, table, k) {
@@ -158,14 +158,14 @@ impl Handing {
                 Elsewhere::Perhaps => self.wait_for_put(to, record),
                 Elsewhere::No => {
                     self.under_way += 1;
-                    return Next::Send(to, record);
+                    return NextHandOver::Send(to, record);
                 }
             }
         }
         if left == 0 && !self.walks.is_empty() {
             self.rests_until = Some(after(now, REST));
         }
-        Next::Wait
+        NextHandOver::Wait
     }
 
     /// Returns what belongs to a newcomer that does not have it; `None` if there is nothing more, or none are `left` to be
@@ -306,19 +306,19 @@ mod tests {
             let next = handing.next(now, &records, &table, 20, &|_, _| Elsewhere::No);
             assert!(handing.looked_at() - before <= 256);
             match (next, handing.deadline()) {
-                (Next::Send(to, record), _) => {
+                (NextHandOver::Send(to, record), _) => {
                     assert_eq!(to, newcomer);
                     sent.push(Key::sha256(record.as_ref()));
                     handing.done();
                 }
-                (Next::Wait, Some(until)) => {
+                (NextHandOver::Wait, Some(until)) => {
                     assert_eq!(
                         (until, handing.next(now, &records, &table, 20, &|_, _| Elsewhere::No)),
-                        (after(now, REST), Next::Wait)
+                        (after(now, REST), NextHandOver::Wait)
                     );
                     (now, rests) = (until, rests + 1);
                 }
-                (Next::Wait, None) => break,
+                (NextHandOver::Wait, None) => break,
             }
         }
         let is_own = |place: &Key| {

@@ -10,15 +10,15 @@ use crate::record::{ProviderRecord, Record};
 use crate::stats;
 use crate::time::Instant;
 
-use super::writers::Way;
+use super::writers::Arrival;
 
 /// A record that a peer wants stored.
 #[derive(Clone, Debug)]
-pub(super) struct Offer {
+pub(super) struct RecordOffer {
     pub(super) from: PeerId,
     /// The request that is answered then.
     pub(super) id: InboundId,
-    pub(super) way: Way,
+    pub(super) way: Arrival,
     /// As it would be stored.
     pub(super) record: Record,
 }
@@ -26,7 +26,7 @@ pub(super) struct Offer {
 /// A request that waits for the word of the application.
 #[derive(Debug)]
 pub(super) enum HeldRequest {
-    Record(Offer),
+    Record(RecordOffer),
     /// What a peer says it provides.
     Provider(PeerId, ProviderRecord),
 }

@@ -6,9 +6,9 @@ use std::borrow::Cow;
 
 use libp2p_identity::PeerId;
 
-use super::held::{HeldRequest, Offer};
+use super::held::{HeldRequest, RecordOffer};
 use super::providers::add_provider_for;
-use super::writers::{Known, Verdict, Way, judge};
+use super::writers::{Arrival, StandingRecord, Verdict, judge};
 use super::{Serving, Stock};
 use crate::config::StoreInserts;
 use crate::dht::context::Context;
@@ -39,11 +39,11 @@ impl Serving {
             return refuse(from, id, &"too many records wait for the disk", cx);
         }
         let mut record = sent.into_record(wall);
-        let way = Way::of(record.publisher.as_ref(), &from, &local);
+        let way = Arrival::of(record.publisher.as_ref(), &from, &local);
         // Whoever says that it is of this node does not know better than this node. Whoever names nobody has published it: it
         // is so that it is handed on, and not as this node's.
         record.publisher = record.publisher.filter(|publisher| *publisher != local).or(Some(from));
-        let mut offer = Offer { from, id, way, record };
+        let mut offer = RecordOffer { from, id, way, record };
         let Some((verdict, known)) = judged(now, &offer, stock) else {
             return;
         };
@@ -68,8 +68,8 @@ impl Serving {
     }
 
     /// Asks the application whether a record is to be stored.
-    fn hold(&mut self, now: Instant, offer: Offer, cx: &mut Context) {
-        let Offer { from, id, .. } = offer;
+    fn hold(&mut self, now: Instant, offer: RecordOffer, cx: &mut Context) {
+        let RecordOffer { from, id, .. } = offer;
         if self.held.len() >= cx.config.records.max_held.get() {
             return refuse(from, id, &"too many records wait for the application", cx);
         }
@@ -147,14 +147,14 @@ fn limit<S>(now: Instant, record: &mut Record, stock: &Stock<'_, S>) {
 /// which everybody is told.
 fn judged<S: RecordStore>(
     now: Instant,
-    offer: &Offer,
+    offer: &RecordOffer,
     stock: &mut Stock<'_, S>,
 ) -> Option<(Verdict, Option<Record>)> {
-    let Offer { from, id, way, record } = offer;
+    let RecordOffer { from, id, way, record } = offer;
     let (storage, cx) = (&*stock.node.storage, &mut *stock.node.parts.cx);
     let known = storage.store.get(cx.wall_at(now), &record.key).ok().flatten().map(Cow::into_owned);
     let rules = &cx.config.records;
-    let standing = known.as_ref().map(|known| Known {
+    let standing = known.as_ref().map(|known| StandingRecord {
         is_own: storage.is_own(known, &cx.local.peer),
         is_same: known.value == record.value,
         is_fresh: stock.records.publishers.is_fresh(now, &record.key, rules.publication_interval),
@@ -181,7 +181,7 @@ fn judged<S: RecordStore>(
 /// Whatever keeps the record from being stored; then there is no answer yet.
 fn accepted<S: RecordStore>(
     now: Instant,
-    offer: &Offer,
+    offer: &RecordOffer,
     record: Record,
     stock: &mut Stock<'_, S>,
 ) -> Result<(), store::Error> {
@@ -191,8 +191,8 @@ fn accepted<S: RecordStore>(
     if stock.node.storage.is_full() {
         return Err(store::Error::Busy);
     }
-    let Offer { from, id, way, .. } = *offer;
-    let mut offer_as = Offer { from, id, way, record };
+    let RecordOffer { from, id, way, .. } = *offer;
+    let mut offer_as = RecordOffer { from, id, way, record };
     let Some((verdict, known)) = judged(now, &offer_as, stock) else {
         return Ok(());
     };
@@ -214,22 +214,22 @@ fn accepted<S: RecordStore>(
 /// Whatever keeps it from being stored; then there is no answer yet.
 fn store_for<S: RecordStore>(
     now: Instant,
-    offer: &Offer,
+    offer: &RecordOffer,
     record: Record,
     (verdict, tells): (Verdict, bool),
     stock: &mut Stock<'_, S>,
 ) -> Result<(), store::Error> {
-    let Offer { from, way, .. } = *offer;
+    let RecordOffer { from, way, .. } = *offer;
     let group = stock.node.parts.peers.get(&from).and_then(|known| known.group);
-    let source = Source { peer: from, group, hands_on: way != Way::Direct };
+    let source = Source { peer: from, group, hands_on: way != Arrival::Direct };
     let key = record.key.clone();
     let (records, cx) = (&mut *stock.records, &mut *stock.node.parts.cx);
     records.keep(now, record, source, stock.node.storage, cx)?;
     match (way, verdict) {
-        (Way::Direct, _) => records.publishers.stored(now, key),
+        (Arrival::Direct, _) => records.publishers.stored(now, key),
         // It is what a publisher has stored.
-        (Way::HandedOn | Way::BroughtBack, Verdict::Renew) => {}
-        (Way::HandedOn | Way::BroughtBack, _) => records.publishers.forget(&key),
+        (Arrival::HandedOn | Arrival::BroughtBack, Verdict::Renew) => {}
+        (Arrival::HandedOn | Arrival::BroughtBack, _) => records.publishers.forget(&key),
     }
     if verdict == Verdict::Supersede {
         cx.tell(Notice::RecordConflict { source: from, record: offer.record.clone(), kept: false });
@@ -239,7 +239,7 @@ fn store_for<S: RecordStore>(
 }
 
 /// Acknowledges a record, once it would survive a crash; the application is told unless it was asked.
-fn acknowledge<S: RecordStore>(now: Instant, offer: &Offer, tells: bool, stock: &mut Stock<'_, S>) {
+fn acknowledge<S: RecordStore>(now: Instant, offer: &RecordOffer, tells: bool, stock: &mut Stock<'_, S>) {
     let (key, value) = (offer.record.key.clone(), Some(offer.record.value.clone()));
     let response = Response::PutValue { key: key.clone(), value };
     let cx = &mut *stock.node.parts.cx;
@@ -257,7 +257,7 @@ fn refuse(from: PeerId, id: InboundId, why: &dyn std::fmt::Display, cx: &mut Con
 
 /// A record that is here already lasts as long as either says, and keeps its publisher, if it has one: to put the same is no
 /// reason to be named in its place.
-fn renew(offer: &mut Offer, known: &Record) {
+fn renew(offer: &mut RecordOffer, known: &Record) {
     // A copy that somebody had cached for a short time does not shorten the others.
     offer.record.expires = offer.record.expires.and_then(|end| known.expires.map(|known| known.max(end)));
     offer.record.publisher = known.publisher.or(offer.record.publisher);

@@ -11,7 +11,7 @@ use crate::config::OwnRecords;
 
 /// How a record comes from another peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum Arrival {
     /// From its publisher, or from a sender that names none.
     Direct,
     /// From a sender that hands it on.
@@ -20,7 +20,7 @@ pub(super) enum Way {
     BroughtBack,
 }
 
-impl Way {
+impl Arrival {
     pub(super) fn of(publisher: Option<&PeerId>, from: &PeerId, local: &PeerId) -> Self {
         match publisher {
             Some(publisher) if publisher == local => Self::BroughtBack,
@@ -32,7 +32,7 @@ impl Way {
 
 /// The record that stands under the key of one that comes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Known {
+pub(super) struct StandingRecord {
     pub(super) is_own: bool,
     /// Whether it has the very same value.
     pub(super) is_same: bool,
@@ -64,8 +64,8 @@ pub(super) enum Verdict {
 /// validates, that of the latest publisher does. What is only handed on fills a gap: it replaces nothing that a publisher has
 /// stored itself within the time after which that does so again, or else an old value would come back from a holder that has
 /// missed the new one. This node's own makes way as [`OwnRecords`] says.
-pub(super) fn judge(known: Option<Known>, way: Way, own: OwnRecords) -> Verdict {
-    let Some(Known { is_own, is_same, is_fresh, order }) = known else {
+pub(super) fn judge(known: Option<StandingRecord>, way: Arrival, own: OwnRecords) -> Verdict {
+    let Some(StandingRecord { is_own, is_same, is_fresh, order }) = known else {
         return Verdict::Take;
     };
     match (order, is_own, way) {
@@ -73,12 +73,12 @@ pub(super) fn judge(known: Option<Known>, way: Way, own: OwnRecords) -> Verdict 
         (_, true, _) if is_same => Verdict::Own,
         (_, false, _) if is_same => Verdict::Renew,
         (Ordering::Greater, true, _) => Verdict::Supersede,
-        (Ordering::Equal, true, Way::BroughtBack) => {
+        (Ordering::Equal, true, Arrival::BroughtBack) => {
             Verdict::Refuse("it is an earlier one of this node's own")
         }
-        (Ordering::Equal, true, Way::Direct) if own == OwnRecords::Yield => Verdict::Supersede,
-        (Ordering::Equal, true, Way::Direct | Way::HandedOn) => Verdict::Keep,
-        (Ordering::Equal, false, Way::HandedOn | Way::BroughtBack) if is_fresh => {
+        (Ordering::Equal, true, Arrival::Direct) if own == OwnRecords::Yield => Verdict::Supersede,
+        (Ordering::Equal, true, Arrival::Direct | Arrival::HandedOn) => Verdict::Keep,
+        (Ordering::Equal, false, Arrival::HandedOn | Arrival::BroughtBack) if is_fresh => {
             Verdict::Refuse("a publisher has stored another one itself")
         }
         (Ordering::Greater | Ordering::Equal, false, _) => Verdict::Take,
@@ -90,10 +90,10 @@ mod tests {
     use super::*;
     use std::cmp::Ordering::{Equal, Greater, Less};
 
-    const WAYS: [Way; 3] = [Way::Direct, Way::HandedOn, Way::BroughtBack];
+    const WAYS: [Arrival; 3] = [Arrival::Direct, Arrival::HandedOn, Arrival::BroughtBack];
 
-    fn known(is_own: bool, is_same: bool, is_fresh: bool, order: Ordering) -> Option<Known> {
-        Some(Known { is_own, is_same, is_fresh, order })
+    fn known(is_own: bool, is_same: bool, is_fresh: bool, order: Ordering) -> Option<StandingRecord> {
+        Some(StandingRecord { is_own, is_same, is_fresh, order })
     }
 
     #[test]
@@ -101,9 +101,9 @@ mod tests {
         let [local, from, other] = [1, 2, 3].map(|n| {
             PeerId::from_multihash(libp2p_core::multihash::Multihash::wrap(0, &[n; 32]).unwrap()).unwrap()
         });
-        let of = |publisher| Way::of(publisher, &from, &local);
-        assert_eq!([of(None), of(Some(&from))], [Way::Direct; 2]);
-        assert_eq!([of(Some(&other)), of(Some(&local))], [Way::HandedOn, Way::BroughtBack]);
+        let of = |publisher| Arrival::of(publisher, &from, &local);
+        assert_eq!([of(None), of(Some(&from))], [Arrival::Direct; 2]);
+        assert_eq!([of(Some(&other)), of(Some(&local))], [Arrival::HandedOn, Arrival::BroughtBack]);
     }
 
     #[test]
@@ -139,15 +139,15 @@ mod tests {
                 );
             }
             let fresh = known(false, false, true, Equal);
-            assert_eq!(judge(fresh, Way::Direct), Verdict::Take);
-            for way in [Way::HandedOn, Way::BroughtBack] {
+            assert_eq!(judge(fresh, Arrival::Direct), Verdict::Take);
+            for way in [Arrival::HandedOn, Arrival::BroughtBack] {
                 assert!(matches!(judge(fresh, way), Verdict::Refuse(_)));
             }
             let yields = own == OwnRecords::Yield;
             let mine = known(true, false, false, Equal);
-            assert_eq!(judge(mine, Way::Direct), if yields { Verdict::Supersede } else { Verdict::Keep });
-            assert_eq!(judge(mine, Way::HandedOn), Verdict::Keep);
-            assert!(matches!(judge(mine, Way::BroughtBack), Verdict::Refuse(_)), "that is no conflict");
+            assert_eq!(judge(mine, Arrival::Direct), if yields { Verdict::Supersede } else { Verdict::Keep });
+            assert_eq!(judge(mine, Arrival::HandedOn), Verdict::Keep);
+            assert!(matches!(judge(mine, Arrival::BroughtBack), Verdict::Refuse(_)), "that is no conflict");
         }
     }
 }

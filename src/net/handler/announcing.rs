@@ -13,7 +13,7 @@ use crate::dht::RequestId;
 use crate::error::RequestError;
 use crate::net::budget::ReadBudget;
 use crate::net::exchange::Exchange;
-use crate::net::limits::{Limits, WRITE_BATCH};
+use crate::net::limits::{ConnectionLimits, WRITE_BATCH};
 use crate::net::messages::{FromHandler, OutboundRequest};
 use crate::stats::Transport;
 use crate::time::{Duration, Instant, after, earliest};
@@ -58,7 +58,7 @@ const TURNS: usize = 16;
 /// remembered by [`MAX_RECENT`]. A call looks only at what it moves on, a cancellation costs the logarithm of what there is.
 #[derive(Debug)]
 pub(super) struct Announcing<T> {
-    limits: Limits,
+    limits: ConnectionLimits,
     stream: Option<Exchange<T, ClientCodec>>,
     is_opening: bool,
     /// Whether anything was sent on the stream.
@@ -77,7 +77,7 @@ pub(super) struct Announcing<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Announcing<T> {
-    pub(super) fn new(limits: Limits, now: Instant) -> Self {
+    pub(super) fn new(limits: ConnectionLimits, now: Instant) -> Self {
         Self {
             limits,
             stream: None,

@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::dht::RequestId;
 use crate::error::RequestError;
 use crate::event::Mode;
-use crate::net::limits::Limits;
+use crate::net::limits::ConnectionLimits;
 use crate::net::shared::Shared;
 use crate::time::Instant;
 
@@ -17,7 +17,7 @@ pub use crate::net::messages::{FromHandler, OutboundRequest, Purpose, ToHandler}
 /// An action that the connection wants done.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "it is handed on at once")]
-pub enum Action {
+pub enum DoorAction {
     /// The behaviour is told something.
     Tell(FromHandler),
     /// A stream is opened.
@@ -26,9 +26,9 @@ pub enum Action {
 
 /// What answers may hold on all connections.
 #[derive(Clone, Debug)]
-pub struct Node(Shared);
+pub struct DoorNode(Shared);
 
-impl Node {
+impl DoorNode {
     /// Makes a node that holds as much as is configured.
     pub fn new(config: &Config) -> Self {
         Self(Shared::new(config.limits.max_node_buffer.get()))
@@ -42,12 +42,12 @@ impl Node {
 
 /// The streams of one connection of a server.
 #[derive(Debug)]
-pub struct Connection(Streams<Script>);
+pub struct DoorConnection(Streams<Script>);
 
-impl Connection {
+impl DoorConnection {
     /// Makes a connection without streams.
-    pub fn new(config: &Config, node: &Node, now: Instant) -> Self {
-        Self(Streams::new(Limits::from(config), Mode::Server, 1, &node.0, now))
+    pub fn new(config: &Config, node: &DoorNode, now: Instant) -> Self {
+        Self(Streams::new(ConnectionLimits::from(config), Mode::Server, 1, &node.0, now))
     }
 
     /// Tells it something.
@@ -76,10 +76,10 @@ impl Connection {
     }
 
     /// Moves everything on.
-    pub fn poll(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<Action> {
+    pub fn poll(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<DoorAction> {
         self.0.poll(cx, now).map(|step| match step {
-            streams::Action::Tell(event) => Action::Tell(event),
-            streams::Action::Open(purpose) => Action::Open(purpose),
+            streams::Action::Tell(event) => DoorAction::Tell(event),
+            streams::Action::Open(purpose) => DoorAction::Open(purpose),
         })
     }
 

@@ -13,7 +13,7 @@ use crate::dht::InboundId;
 use crate::message::{Request, Response};
 use crate::net::budget::ReadBudget;
 use crate::net::exchange::Exchange;
-use crate::net::limits::{Limits, WRITE_BATCH};
+use crate::net::limits::{ConnectionLimits, WRITE_BATCH};
 use crate::time::{Instant, after, earliest};
 use crate::wire::{SEND_LIMIT, ServerCodec, encode_response};
 
@@ -26,7 +26,7 @@ const MAX_VALUE: usize = 64 * 1024;
 
 /// The place of one request in the order of the answers.
 #[derive(Debug)]
-enum Slot {
+enum AnswerSlot {
     /// The node has it, since then; the answer will not be longer than `reserved`.
     Open {
         id: InboundId,
@@ -56,7 +56,7 @@ enum Slot {
 #[derive(Debug)]
 pub(super) struct Inbound<T> {
     exchange: Exchange<T, ServerCodec>,
-    slots: VecDeque<Slot>,
+    slots: VecDeque<AnswerSlot>,
     /// Whether the peer will send nothing more.
     half_closed: bool,
     /// When the stream was used last.
@@ -91,10 +91,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Inbound<T> {
 
     /// Returns how many bytes wait to be written, those included that are to come.
     pub(super) fn held(&self) -> usize {
-        let held = |slot: &Slot| match slot {
-            Slot::Open { reserved, .. } => *reserved,
-            Slot::Answered(frame) => frame.len(),
-            Slot::Accepted | Slot::Refused => 0,
+        let held = |slot: &AnswerSlot| match slot {
+            AnswerSlot::Open { reserved, .. } => *reserved,
+            AnswerSlot::Answered(frame) => frame.len(),
+            AnswerSlot::Accepted | AnswerSlot::Refused => 0,
         };
         self.exchange.unwritten() + self.slots.iter().map(held).sum::<usize>()
     }
@@ -110,29 +110,31 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Inbound<T> {
     }
 
     /// Returns when the stream is to end unless something happens on it.
-    pub(super) fn deadline(&self, limits: &Limits) -> Option<Instant> {
+    pub(super) fn deadline(&self, limits: &ConnectionLimits) -> Option<Instant> {
         if self.is_idle() {
             return Some(after(self.since, limits.inbound_idle));
         }
         let answer = match self.slots.front() {
-            Some(Slot::Open { asked, .. }) => Some(after(*asked, limits.stream_timeout)),
-            Some(Slot::Answered(_) | Slot::Accepted | Slot::Refused) | None => None,
+            Some(AnswerSlot::Open { asked, .. }) => Some(after(*asked, limits.stream_timeout)),
+            Some(AnswerSlot::Answered(_) | AnswerSlot::Accepted | AnswerSlot::Refused) | None => None,
         };
         earliest(answer, self.exchange.deadline(limits.stream_timeout))
     }
 
     /// A request has been read; its answer will be given under `id`.
     pub(super) fn begin(&mut self, id: InboundId, request: &Request, now: Instant) {
-        self.slots.push_back(Slot::Open { id, asked: now, reserved: longest_answer(request) });
+        self.slots.push_back(AnswerSlot::Open { id, asked: now, reserved: longest_answer(request) });
     }
 
     pub(super) fn answers(&self, id: InboundId) -> bool {
-        self.slots.iter().any(|slot| matches!(slot, Slot::Open { id: open, .. } if *open == id))
+        self.slots.iter().any(|slot| matches!(slot, AnswerSlot::Open { id: open, .. } if *open == id))
     }
 
-    fn decide(&mut self, id: InboundId, decided: Slot) {
+    fn decide(&mut self, id: InboundId, decided: AnswerSlot) {
         let mut slots = self.slots.iter_mut();
-        if let Some(slot) = slots.find(|slot| matches!(slot, Slot::Open { id: open, .. } if *open == id)) {
+        if let Some(slot) =
+            slots.find(|slot| matches!(slot, AnswerSlot::Open { id: open, .. } if *open == id))
+        {
             *slot = decided;
         }
     }
@@ -141,17 +143,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Inbound<T> {
     pub(super) fn respond(&mut self, id: InboundId, response: &Response) {
         let mut frame = BytesMut::new();
         encode_response(response, &mut frame);
-        self.decide(id, Slot::Answered(frame));
+        self.decide(id, AnswerSlot::Answered(frame));
     }
 
     /// A request that is not answered has been dealt with.
     pub(super) fn accept(&mut self, id: InboundId) {
-        self.decide(id, Slot::Accepted);
+        self.decide(id, AnswerSlot::Accepted);
     }
 
     /// Refuses a request: behind the answers before it, the stream ends.
     pub(super) fn refuse(&mut self, id: InboundId) {
-        self.decide(id, Slot::Refused);
+        self.decide(id, AnswerSlot::Refused);
     }
 
     /// Puts the next answers into the buffer, if it is empty.
@@ -163,14 +165,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Inbound<T> {
             && let Some(slot) = self.slots.pop_front()
         {
             match slot {
-                Slot::Open { .. } => {
+                AnswerSlot::Open { .. } => {
                     self.slots.push_front(slot);
                     return;
                 }
-                Slot::Answered(frame) => self.exchange.send_frame(frame, now),
-                Slot::Accepted => {}
+                AnswerSlot::Answered(frame) => self.exchange.send_frame(frame, now),
+                AnswerSlot::Accepted => {}
                 // What was asked before has been answered; what was asked after is lost with the stream.
-                Slot::Refused => {
+                AnswerSlot::Refused => {
                     self.half_closed = true;
                     self.slots.clear();
                 }

@@ -17,7 +17,7 @@ use crate::error::RequestError;
 use crate::message::Response;
 use crate::net::budget::ReadBudget;
 use crate::net::exchange::Exchange;
-use crate::net::limits::{Limits, WRITE_BATCH};
+use crate::net::limits::{ConnectionLimits, WRITE_BATCH};
 use crate::net::messages::{FromHandler, OutboundRequest};
 use crate::stats::Transport;
 use crate::time::{Duration, Instant, after};
@@ -132,7 +132,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> OutboundStream<T> {
         is_unwritten
     }
 
-    fn deadline(&self, limits: &Limits) -> Option<Instant> {
+    fn deadline(&self, limits: &ConnectionLimits) -> Option<Instant> {
         if self.is_idle() {
             return Some(after(self.since, limits.outbound_idle));
         }
@@ -142,7 +142,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> OutboundStream<T> {
 
 /// How a stream has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+enum StreamEnd {
     /// The peer closed or reset it: the oldest request is suspected.
     Early,
     /// What was being written or read on it was not complete in time: the oldest request is suspected.
@@ -178,7 +178,7 @@ enum End {
 /// logarithm of that.
 #[derive(Debug)]
 pub(super) struct Outbound<T> {
-    limits: Limits,
+    limits: ConnectionLimits,
     cache: PeerCache,
     streams: Vec<OutboundStream<T>>,
     opening: usize,
@@ -193,7 +193,7 @@ pub(super) struct Outbound<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Outbound<T> {
-    pub(super) fn new(limits: Limits, cache: PeerCache) -> Self {
+    pub(super) fn new(limits: ConnectionLimits, cache: PeerCache) -> Self {
         Self {
             limits,
             cache,
@@ -345,7 +345,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Outbound<T> {
         now: Instant,
         budget: &mut ReadBudget,
         events: &mut VecDeque<FromHandler>,
-    ) -> Result<(), End> {
+    ) -> Result<(), StreamEnd> {
         let Some(stream) = self.streams.get_mut(at) else {
             return Ok(());
         };
@@ -353,7 +353,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Outbound<T> {
         loop {
             match stream.exchange.poll_read(cx, now, budget) {
                 Poll::Pending => return Ok(()),
-                Poll::Ready(Ok(None)) => return Err(End::Early),
+                Poll::Ready(Ok(None)) => return Err(StreamEnd::Early),
                 Poll::Ready(Err(DecodeError::Io(error))) => return Err(end(&error)),
                 Poll::Ready(Err(error)) => {
                     tracing::debug!(%error, "outbound stream ends");
@@ -370,7 +370,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Outbound<T> {
                 }
             }
             if self.closes_after_answer >= CLOSES_TO_BELIEVE && stream.in_flight.is_empty() {
-                return Err(End::Over);
+                return Err(StreamEnd::Over);
             }
             if stream.answered > 1 {
                 self.closes_after_answer = 0;
@@ -379,16 +379,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Outbound<T> {
     }
 
     /// A stream has ended, and what was on it moves or fails.
-    fn ended(&mut self, at: usize, end: End, now: Instant, events: &mut VecDeque<FromHandler>) {
+    fn ended(&mut self, at: usize, end: StreamEnd, now: Instant, events: &mut VecDeque<FromHandler>) {
         let mut stream = self.streams.swap_remove(at);
-        if end == End::Unsupported {
+        if end == StreamEnd::Unsupported {
             self.queue.extend(stream.in_flight);
             self.unsupported(events);
             return;
         }
-        let is_reset = matches!(end, End::Late | End::Bad) || !stream.in_flight.is_empty();
+        let is_reset = matches!(end, StreamEnd::Late | StreamEnd::Bad) || !stream.in_flight.is_empty();
         self.counts.streams_reset += u64::from(is_reset);
-        if end == End::Early && stream.answered == 0 && !self.streams.is_empty() {
+        if end == StreamEnd::Early && stream.answered == 0 && !self.streams.is_empty() {
             // It was one too many for the peer, which serves on the others.
             self.allowed = self.allowed.min(self.streams.len());
             self.answers = 0;
@@ -396,10 +396,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Outbound<T> {
             return;
         }
         let soon = now.saturating_duration_since(stream.since) < AFTER_ANSWER;
-        if end != End::Late && stream.answered == 1 && soon && !self.is_single() {
+        if end != StreamEnd::Late && stream.answered == 1 && soon && !self.is_single() {
             self.closes_after_answer += 1;
         }
-        let is_suspected = matches!(end, End::Early | End::Late);
+        let is_suspected = matches!(end, StreamEnd::Early | StreamEnd::Late);
         let suspect = if is_suspected { stream.in_flight.pop_front() } else { None };
         self.queue.extend(stream.in_flight);
         if let Some(first) = suspect {
@@ -422,7 +422,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Outbound<T> {
                 self.streams.swap_remove(at);
             } else {
                 tracing::debug!("outbound stream ends: not written or not read in time");
-                self.ended(at, End::Late, now, events);
+                self.ended(at, StreamEnd::Late, now, events);
             }
         }
     }
@@ -441,14 +441,14 @@ fn take_answer<T: AsyncRead + AsyncWrite + Unpin>(
     response: Response,
     now: Instant,
     events: &mut VecDeque<FromHandler>,
-) -> Result<(), End> {
+) -> Result<(), StreamEnd> {
     // An answer that nobody awaits would shift every later one.
     let Some(first) = stream.pop_asked() else {
-        return Err(End::Bad);
+        return Err(StreamEnd::Bad);
     };
     if !response.answers(&first.request) {
         events.push_back(FromHandler::RequestFailed(first.id, RequestError::BadAnswer));
-        return Err(End::Bad);
+        return Err(StreamEnd::Bad);
     }
     events.push_back(FromHandler::ResponseReceived(first.id, response));
     stream.answered += 1;
@@ -461,19 +461,19 @@ fn take_answer<T: AsyncRead + AsyncWrite + Unpin>(
 fn fail_first<T: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut OutboundStream<T>,
     events: &mut VecDeque<FromHandler>,
-) -> End {
+) -> StreamEnd {
     if let Some(first) = stream.pop_asked() {
         events.push_back(FromHandler::RequestFailed(first.id, RequestError::BadAnswer));
     }
-    End::Bad
+    StreamEnd::Bad
 }
 
-fn end(error: &std::io::Error) -> End {
+fn end(error: &std::io::Error) -> StreamEnd {
     if is_unsupported(error) {
-        return End::Unsupported;
+        return StreamEnd::Unsupported;
     }
     tracing::debug!(%error, source = ?error.source(), "outbound stream ends");
-    End::Early
+    StreamEnd::Early
 }
 
 /// Returns whether a stream has ended because the peer does not speak the protocol, as one that was negotiated lazily shows

@@ -14,7 +14,7 @@ use crate::dht::InboundId;
 use crate::error::RequestError;
 use crate::event::Mode;
 use crate::net::budget::{ReadBudget, Share};
-use crate::net::limits::Limits;
+use crate::net::limits::ConnectionLimits;
 use crate::net::messages::{FromHandler, Purpose, SEQUENCE_BITS, ToHandler};
 use crate::net::shared::Shared;
 use crate::stats::{Statistic as _, Transport};
@@ -63,7 +63,7 @@ pub(super) enum Action {
 /// A call makes a bounded number of steps.
 #[derive(Debug)]
 pub(super) struct Streams<T> {
-    limits: Limits,
+    limits: ConnectionLimits,
     mode: Mode,
     /// The number of this connection, in the upper bits of every [`InboundId`].
     number: u64,
@@ -89,7 +89,13 @@ pub(super) struct Streams<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Streams<T> {
-    pub(super) fn new(limits: Limits, mode: Mode, number: u64, node: &Shared, now: Instant) -> Self {
+    pub(super) fn new(
+        limits: ConnectionLimits,
+        mode: Mode,
+        number: u64,
+        node: &Shared,
+        now: Instant,
+    ) -> Self {
         Self {
             limits,
             mode,

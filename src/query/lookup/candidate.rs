@@ -34,7 +34,7 @@ pub(super) struct Waiting {
     pub(super) is_late: bool,
     /// Whether its request waits for a place in this node, and nothing has been done towards the peer.
     pub(super) is_queued: bool,
-    pub(super) slot: Slot,
+    pub(super) slot: RequestSlot,
 }
 
 impl Waiting {
@@ -73,7 +73,7 @@ impl Waiting {
 
 /// The slot that a request in flight takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Slot {
+pub(super) enum RequestSlot {
     /// The configured parallelism.
     Regular,
     /// The closing burst.

@@ -455,7 +455,9 @@ fn it_always_ends_with_the_closest_that_live() {
         let waiting = lookup
             .candidates
             .iter()
-            .filter(|c| matches!(c.state, CandidateState::Asked(w) if !w.is_late && w.slot != Slot::Free))
+            .filter(
+                |c| matches!(c.state, CandidateState::Asked(w) if !w.is_late && w.slot != RequestSlot::Free),
+            )
             .count();
         assert_eq!(waiting, lookup.in_flight + lookup.burst);
     });

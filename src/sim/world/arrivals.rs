@@ -10,7 +10,7 @@ use crate::message::{Request, Response};
 use crate::sim::connections::{pair, warm_number};
 use crate::sim::measure::ratio;
 use crate::sim::network::{DEAD_AFTER, protocol};
-use crate::sim::nodes::Node;
+use crate::sim::nodes::SimNode;
 use crate::sim::progress::{Progress, Stage};
 use crate::sim::roles::{Answer, Around};
 use crate::time::Duration;
@@ -20,7 +20,7 @@ impl World {
     pub(super) fn dialled(&mut self, from: usize, dial: DialId, to: usize) {
         self.network.note(4, from, to);
         let node = self.network.nodes.get(to);
-        let is_there = node.is_some_and(Node::is_alive) && !self.network.is_cut(from, to);
+        let is_there = node.is_some_and(SimNode::is_alive) && !self.network.is_cut(from, to);
         let peer = node.map(|node| node.peer);
         if is_there {
             self.connect(from, to, dial);

@@ -17,11 +17,11 @@ use crate::sim::ideal;
 use crate::sim::ids::{in_group, peer_id};
 use crate::sim::links::{mix, seed_of};
 use crate::sim::measure::ratio;
-use crate::sim::nodes::{Life, Node, Refuses};
+use crate::sim::nodes::{Life, Refuses, SimNode};
 use crate::sim::progress::{Progress, Stage};
 use crate::sim::roles::{Role, below, deal, part, shuffle};
 use crate::sim::scenario::{Group, Incident, Scenario, Size, Start};
-use crate::sim::sessions::Next;
+use crate::sim::sessions::Successor;
 use crate::store::{MemoryStore, MemoryStoreConfig};
 use crate::time::Duration;
 
@@ -157,7 +157,7 @@ impl World {
 
     /// Ends a node's life: it is found to be gone at once.
     pub fn kill(&mut self, n: usize) {
-        if self.network.nodes.get(n).is_some_and(Node::is_alive) {
+        if self.network.nodes.get(n).is_some_and(SimNode::is_alive) {
             self.stop(n, Refuses::AtOnce);
         }
     }
@@ -263,7 +263,7 @@ impl World {
         thawed.into_iter().for_each(|n| self.network.queue.later(Duration::ZERO, SimEvent::Wake(n)));
     }
 
-    fn change_some(&mut self, share: f64, change: impl Fn(usize, &mut Node)) {
+    fn change_some(&mut self, share: f64, change: impl Fn(usize, &mut SimNode)) {
         for n in self.some(share) {
             if let Some(node) = self.network.nodes.get_mut(n) {
                 change(n, node);
@@ -289,7 +289,7 @@ impl World {
 
     fn add_node_as(&mut self, role: Arc<dyn Role>, peer: PeerId, address: Multiaddr) -> usize {
         let key = Key::of_peer(&peer, self.network.config.key_hash);
-        let node = Node::new(role, peer, address, key, self.network.now());
+        let node = SimNode::new(role, peer, address, key, self.network.now());
         self.network.nodes.push(node)
     }
 
@@ -363,7 +363,7 @@ impl World {
         let crashes = self.network.rng.unit() < churn.crashes;
         self.stop(n, if crashes { Refuses::Never } else { Refuses::AtOnce });
         let next = match self.sessions.next(n, churn, &mut self.network.rng) {
-            Next::New => {
+            Successor::New => {
                 let new = self.add_node(Arc::clone(&self.honest));
                 let config = self.network.nodes.get(n).and_then(|node| node.config.clone());
                 if let Some(node) = self.network.nodes.get_mut(new) {
@@ -371,7 +371,7 @@ impl World {
                 }
                 new
             }
-            Next::Returns(n) => n,
+            Successor::Returns(n) => n,
         };
         self.join_as(next);
         let time = self.sessions.draw(false, &mut self.network.rng);

@@ -39,13 +39,13 @@ const fn identity(_: &fs::Metadata) -> Option<Identity> {
 
 /// Where a file is.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct FilePlace {
     path: PathBuf,
     #[cfg(test)]
     disk: Option<super::tests::disk::Disk>,
 }
 
-impl Place {
+impl FilePlace {
     pub(super) fn new(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
@@ -69,7 +69,7 @@ impl Place {
     }
 
     /// Opens what is there; `create` makes a file if there is none.
-    pub(super) fn backing(&self, mode: Mode, create: bool) -> io::Result<Backing> {
+    pub(super) fn backing(&self, mode: WriteMode, create: bool) -> io::Result<Backing> {
         #[cfg(test)]
         if let Some(disk) = &self.disk {
             return Ok(Backing::new(disk.clone(), mode, None));
@@ -123,7 +123,7 @@ impl Place {
     /// What another process has open is not that, nor what is no file of the database: it is left as it is, and logged.
     pub(super) fn clean(&self) {
         if let Ok(beside) = self.beside()
-            && let Ok(left) = beside.backing(Mode::Held, false)
+            && let Ok(left) = beside.backing(WriteMode::Held, false)
             && left.lock()
         {
             if left.is_of_database().unwrap_or(false) {
@@ -140,7 +140,7 @@ impl Place {
     pub(super) fn begin_beside(&self) -> io::Result<Backing> {
         let beside = self.beside()?;
         let empty = || {
-            let backing = beside.backing(Mode::Through, true)?;
+            let backing = beside.backing(WriteMode::Through, true)?;
             match backing.len()? {
                 0 => Ok(backing),
                 _ => Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is in the way")),
@@ -170,7 +170,7 @@ impl Place {
 
 /// Something that is done to a file.
 #[derive(Debug)]
-enum Act {
+enum FileAct {
     Write(u64, Vec<u8>),
     SetLen(u64),
     Sync,
@@ -178,7 +178,7 @@ enum Act {
 
 /// What becomes of what the database does to a file.
 #[derive(Debug)]
-pub(super) enum Mode {
+pub(super) enum WriteMode {
     /// It is done.
     Through,
     /// It is seen by the database, and is not done before it is [released](Backing::release).
@@ -188,9 +188,9 @@ pub(super) enum Mode {
 }
 
 #[derive(Debug)]
-enum State {
+enum BackingState {
     Through,
-    Held(Vec<Act>),
+    Held(Vec<FileAct>),
     ReadOnly,
 }
 
@@ -206,7 +206,7 @@ struct Inner {
     below: Box<dyn StorageBackend>,
     /// Which file it is, if it is one and the system says so.
     identity: Option<Identity>,
-    state: Mutex<State>,
+    state: Mutex<BackingState>,
 }
 
 /// Where in a file of the database stands whether it was closed, and which bit says that it was not.
@@ -216,11 +216,11 @@ const FLAGS_AT: u64 = 9;
 const NOT_CLOSED: u8 = 2;
 
 impl Backing {
-    fn new(below: impl StorageBackend, mode: Mode, identity: Option<Identity>) -> Self {
+    fn new(below: impl StorageBackend, mode: WriteMode, identity: Option<Identity>) -> Self {
         let state = match mode {
-            Mode::Through => State::Through,
-            Mode::Held => State::Held(Vec::new()),
-            Mode::ReadOnly => State::ReadOnly,
+            WriteMode::Through => BackingState::Through,
+            WriteMode::Held => BackingState::Held(Vec::new()),
+            WriteMode::ReadOnly => BackingState::ReadOnly,
         };
         Self(Arc::new(Inner { below: Box::new(below), identity, state: Mutex::new(state) }))
     }
@@ -234,30 +234,30 @@ impl Backing {
         Ok(begins == MAGIC || begins == [0; MAGIC.len()])
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, BackingState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does what was held, in its order, and whatever is done from now on.
     pub(super) fn release(&self) -> io::Result<()> {
         let mut state = self.state();
-        let State::Held(acts) = std::mem::replace(&mut *state, State::ReadOnly) else {
+        let BackingState::Held(acts) = std::mem::replace(&mut *state, BackingState::ReadOnly) else {
             return Err(io::ErrorKind::Unsupported.into());
         };
         for act in acts {
             match act {
-                Act::Write(at, data) => self.0.below.write(at, &data)?,
-                Act::SetLen(len) => self.0.below.set_len(len)?,
-                Act::Sync => self.0.below.sync_data()?,
+                FileAct::Write(at, data) => self.0.below.write(at, &data)?,
+                FileAct::SetLen(len) => self.0.below.set_len(len)?,
+                FileAct::Sync => self.0.below.sync_data()?,
             }
         }
-        *state = State::Through;
+        *state = BackingState::Through;
         Ok(())
     }
 
     /// Does nothing more to the file.
     pub(super) fn freeze(&self) {
-        *self.state() = State::ReadOnly;
+        *self.state() = BackingState::ReadOnly;
     }
 
     /// Keeps other processes from the file; returns whether that is possible.
@@ -266,17 +266,17 @@ impl Backing {
         self.0.below.try_lock_range(Bound::Unbounded, Bound::Unbounded).unwrap_or(true)
     }
 
-    fn act(&self, act: Act) -> io::Result<()> {
+    fn act(&self, act: FileAct) -> io::Result<()> {
         let mut state = self.state();
         match &mut *state {
-            State::Held(acts) => acts.push(act),
-            State::ReadOnly => return Err(io::ErrorKind::ReadOnlyFilesystem.into()),
-            State::Through => {
+            BackingState::Held(acts) => acts.push(act),
+            BackingState::ReadOnly => return Err(io::ErrorKind::ReadOnlyFilesystem.into()),
+            BackingState::Through => {
                 drop(state);
                 return match act {
-                    Act::Write(at, data) => self.0.below.write(at, &data),
-                    Act::SetLen(len) => self.0.below.set_len(len),
-                    Act::Sync => self.0.below.sync_data(),
+                    FileAct::Write(at, data) => self.0.below.write(at, &data),
+                    FileAct::SetLen(len) => self.0.below.set_len(len),
+                    FileAct::Sync => self.0.below.sync_data(),
                 };
             }
         }
@@ -284,7 +284,7 @@ impl Backing {
     }
 
     fn is_through(&self) -> bool {
-        matches!(*self.state(), State::Through)
+        matches!(*self.state(), BackingState::Through)
     }
 
     /// Does with a lock what the file can; one that is only read has its own.
@@ -293,36 +293,36 @@ impl Backing {
         without: T,
         act: impl FnOnce(&dyn StorageBackend) -> Result<T, BackendError>,
     ) -> Result<T, BackendError> {
-        let is_read_only = matches!(*self.state(), State::ReadOnly);
+        let is_read_only = matches!(*self.state(), BackingState::ReadOnly);
         if is_read_only { Ok(without) } else { act(&*self.0.below) }
     }
 }
 
 /// How long a file is after something was done to it.
-fn len_after(len: u64, acts: &[Act]) -> u64 {
+fn len_after(len: u64, acts: &[FileAct]) -> u64 {
     let last = acts.iter().rev().find_map(|act| match act {
-        Act::SetLen(len) => Some(*len),
-        Act::Write(..) | Act::Sync => None,
+        FileAct::SetLen(len) => Some(*len),
+        FileAct::Write(..) | FileAct::Sync => None,
     });
     last.unwrap_or(len)
 }
 
 /// Does to what was read from an offset of a file what was done to that.
-fn overlay(offset: u64, out: &mut [u8], acts: &[Act]) {
+fn overlay(offset: u64, out: &mut [u8], acts: &[FileAct]) {
     let place = |at: u64, len: usize| usize::try_from(at.saturating_sub(offset)).unwrap_or(len).min(len);
     for act in acts {
         match act {
-            Act::Write(at, data) => {
+            FileAct::Write(at, data) => {
                 let (from, to) = (place(*at, out.len()), place(*at + data.len() as u64, out.len()));
                 let skipped =
                     usize::try_from(offset.saturating_sub(*at)).unwrap_or(data.len()).min(data.len());
                 out[from..to].copy_from_slice(&data[skipped..][..to - from]);
             }
-            Act::SetLen(len) => {
+            FileAct::SetLen(len) => {
                 let from = place(*len, out.len());
                 out[from..].fill(0);
             }
-            Act::Sync => {}
+            FileAct::Sync => {}
         }
     }
 }
@@ -331,17 +331,17 @@ impl StorageBackend for Backing {
     fn len(&self) -> io::Result<u64> {
         let state = self.state();
         let len = self.0.below.len()?;
-        Ok(if let State::Held(acts) = &*state { len_after(len, acts) } else { len })
+        Ok(if let BackingState::Held(acts) = &*state { len_after(len, acts) } else { len })
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let state = self.state();
         match &*state {
-            State::Through => {
+            BackingState::Through => {
                 drop(state);
                 self.0.below.read(offset, out)
             }
-            State::ReadOnly => {
+            BackingState::ReadOnly => {
                 drop(state);
                 self.0.below.read(offset, out)?;
                 if let Some(flags) =
@@ -351,7 +351,7 @@ impl StorageBackend for Backing {
                 }
                 Ok(())
             }
-            State::Held(acts) => {
+            BackingState::Held(acts) => {
                 let len = self.0.below.len()?;
                 if offset + out.len() as u64 > len_after(len, acts) {
                     return Err(io::ErrorKind::UnexpectedEof.into());
@@ -367,18 +367,18 @@ impl StorageBackend for Backing {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.act(Act::SetLen(len))
+        self.act(FileAct::SetLen(len))
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.act(Act::Sync)
+        self.act(FileAct::Sync)
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         if self.is_through() {
             return self.0.below.write(offset, data);
         }
-        self.act(Act::Write(offset, data.to_vec()))
+        self.act(FileAct::Write(offset, data.to_vec()))
     }
 
     fn close(&self) -> io::Result<()> {

@@ -5,7 +5,7 @@ use std::io;
 use ::redb::Database;
 use indexmap::IndexMap;
 
-use super::format::{Pair, Sealed, Table, fault};
+use super::format::{FileTable, SealedRow, TablePair, fault};
 use crate::record::RecordKey;
 
 /// What waits to be written takes so many bytes at most, unless another bound is set.
@@ -22,18 +22,18 @@ pub(super) type Row = (Vec<u8>, Option<Vec<u8>>);
 /// What one commit writes.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    records: IndexMap<RecordKey, Option<Sealed>>,
-    providers: IndexMap<Vec<u8>, Option<Sealed>>,
-    peers: Option<Vec<(Vec<u8>, Sealed)>>,
+    records: IndexMap<RecordKey, Option<SealedRow>>,
+    providers: IndexMap<Vec<u8>, Option<SealedRow>>,
+    peers: Option<Vec<(Vec<u8>, SealedRow)>>,
     bytes: usize,
 }
 
-fn size(key: usize, row: Option<&Sealed>) -> usize {
+fn size(key: usize, row: Option<&SealedRow>) -> usize {
     OVERHEAD + key + row.map_or(0, |row| row.row.len())
 }
 
 impl Batch {
-    pub(super) fn record(&mut self, key: RecordKey, row: Option<Sealed>) {
+    pub(super) fn record(&mut self, key: RecordKey, row: Option<SealedRow>) {
         let len = key.as_ref().len();
         self.bytes += size(len, row.as_ref());
         if let Some(before) = self.records.insert(key, row) {
@@ -41,7 +41,7 @@ impl Batch {
         }
     }
 
-    pub(super) fn provider(&mut self, key: Vec<u8>, row: Option<Sealed>) {
+    pub(super) fn provider(&mut self, key: Vec<u8>, row: Option<SealedRow>) {
         let len = key.len();
         self.bytes += size(len, row.as_ref());
         if let Some(before) = self.providers.insert(key, row) {
@@ -49,12 +49,12 @@ impl Batch {
         }
     }
 
-    pub(super) fn set_peers(&mut self, peers: Vec<(Vec<u8>, Sealed)>) {
+    pub(super) fn set_peers(&mut self, peers: Vec<(Vec<u8>, SealedRow)>) {
         self.peers = Some(peers);
     }
 
     /// Returns what is to stand in the place of a record, if that changes.
-    pub(super) fn get_record(&self, key: &RecordKey) -> Option<&Option<Sealed>> {
+    pub(super) fn get_record(&self, key: &RecordKey) -> Option<&Option<SealedRow>> {
         self.records.get(key)
     }
 
@@ -85,19 +85,19 @@ impl Batch {
     pub(super) fn write(&self, database: &Database) -> io::Result<(u64, u64)> {
         let write = database.begin_write().map_err(fault)?;
         let mut held = (0, 0);
-        let mut set = |pair: &mut Pair<'_>, key: &[u8], row: Option<&Sealed>| {
+        let mut set = |pair: &mut TablePair<'_>, key: &[u8], row: Option<&SealedRow>| {
             let (more, less) = pair.set(key, row)?;
             held = (held.0 + more, held.1 + less);
             io::Result::Ok(())
         };
-        let mut pair = Pair::open(&write, Table::Records)?;
+        let mut pair = TablePair::open(&write, FileTable::Records)?;
         self.records.iter().try_for_each(|(key, row)| set(&mut pair, key.as_ref(), row.as_ref()))?;
         drop(pair);
-        let mut pair = Pair::open(&write, Table::Providers)?;
+        let mut pair = TablePair::open(&write, FileTable::Providers)?;
         self.providers.iter().try_for_each(|(key, row)| set(&mut pair, key, row.as_ref()))?;
         drop(pair);
         if let Some(peers) = &self.peers {
-            let mut pair = Pair::open(&write, Table::Peers)?;
+            let mut pair = TablePair::open(&write, FileTable::Peers)?;
             pair.clear()?;
             // They are few, and are not counted.
             peers.iter().try_for_each(|(key, row)| pair.set(key, Some(row)).map(drop))?;

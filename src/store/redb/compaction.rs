@@ -9,9 +9,9 @@ use std::sync::Arc;
 use ::redb::{Database, ReadTransaction};
 use libp2p_identity::PeerId;
 
-use super::backing::{Backing, Place};
+use super::backing::{Backing, FilePlace};
 use super::batch::{Batch, MAX_QUEUED};
-use super::format::{Pair, Table, fault, whole};
+use super::format::{FileTable, TablePair, fault, whole};
 use super::opening::{Handle, fill};
 
 /// One step reads and writes so many rows at most, and no more than one beyond so many bytes: a commit that is asked for
@@ -34,7 +34,7 @@ const STEP_BYTES: usize = 1 << 20;
 /// # Invariants
 /// The old file is whole and in its place until the new one holds everything, on the disk.
 pub(super) struct Compaction {
-    place: Place,
+    place: FilePlace,
     /// What the old file held when it began.
     from: ReadTransaction,
     into: Option<(Database, Backing)>,
@@ -46,7 +46,7 @@ pub(super) struct Compaction {
 }
 
 impl Compaction {
-    pub(super) fn begin(place: &Place, local: &PeerId, from: &Handle) -> io::Result<Self> {
+    pub(super) fn begin(place: &FilePlace, local: &PeerId, from: &Handle) -> io::Result<Self> {
         let from = from.begin_read()?;
         place.clean();
         let backing = place.begin_beside()?;
@@ -71,7 +71,7 @@ impl Compaction {
 
     /// Copies some rows, and returns whether all have been.
     pub(super) fn step(&mut self) -> io::Result<bool> {
-        let (Some(table), Some((into, _))) = (Table::ALL.get(self.table), &self.into) else {
+        let (Some(table), Some((into, _))) = (FileTable::ALL.get(self.table), &self.into) else {
             return Ok(true);
         };
         let sums = self.from.open_table(table.sums()).map_err(fault)?;
@@ -79,7 +79,7 @@ impl Compaction {
         let from = self.after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let mut range = sums.range::<&[u8]>((from, Bound::Unbounded)).map_err(fault)?;
         let write = into.begin_write().map_err(fault)?;
-        let mut pair = Pair::open(&write, *table)?;
+        let mut pair = TablePair::open(&write, *table)?;
         let (mut copied, mut bytes, mut last) = (0, 0, None);
         while copied < STEP_ROWS
             && bytes < STEP_BYTES
@@ -102,7 +102,7 @@ impl Compaction {
             self.table += 1;
         }
         self.after = last;
-        Ok(self.table == Table::ALL.len())
+        Ok(self.table == FileTable::ALL.len())
     }
 
     /// Writes what has changed since it began, and puts the new file in the place of the old.

@@ -22,13 +22,13 @@ const FORMAT_KEY: &[u8] = b"format";
 
 /// What is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Table {
+pub(super) enum FileTable {
     Records,
     Providers,
     Peers,
 }
 
-impl Table {
+impl FileTable {
     pub(super) const ALL: [Self; 3] = [Self::Records, Self::Providers, Self::Peers];
 
     pub(super) const fn rows(self) -> Definition {
@@ -59,9 +59,9 @@ impl Table {
     }
 
     /// Returns a row with its checksum.
-    pub(super) fn seal(self, key: &[u8], row: impl Into<Bytes>) -> Sealed {
+    pub(super) fn seal(self, key: &[u8], row: impl Into<Bytes>) -> SealedRow {
         let row = row.into();
-        Sealed { sum: sum(self.rows().name(), key, &row), row }
+        SealedRow { sum: sum(self.rows().name(), key, &row), row }
     }
 
     /// Returns whether a row is the one that has a checksum.
@@ -88,7 +88,7 @@ fn sum(table: &str, key: &[u8], row: &[u8]) -> Sum {
 
 /// A row and its checksum.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Sealed {
+pub(super) struct SealedRow {
     pub(super) row: Bytes,
     pub(super) sum: Sum,
 }
@@ -101,20 +101,20 @@ pub(super) const fn cost(key: usize, row: usize) -> u64 {
 }
 
 /// Two tables of a transaction that are written together.
-pub(super) struct Pair<'t> {
+pub(super) struct TablePair<'t> {
     rows: Rows<'t, &'static [u8], &'static [u8]>,
     sums: Rows<'t, &'static [u8], &'static [u8]>,
 }
 
-impl<'t> Pair<'t> {
-    pub(super) fn open(write: &'t WriteTransaction, table: Table) -> io::Result<Self> {
+impl<'t> TablePair<'t> {
+    pub(super) fn open(write: &'t WriteTransaction, table: FileTable) -> io::Result<Self> {
         let rows = write.open_table(table.rows()).map_err(fault)?;
         Ok(Self { rows, sums: write.open_table(table.sums()).map_err(fault)? })
     }
 
     /// Puts a row in place, or removes it, and returns how many bytes more and less that takes.
-    pub(super) fn set(&mut self, key: &[u8], row: Option<&Sealed>) -> io::Result<(u64, u64)> {
-        let before = if let Some(Sealed { row, sum }) = row {
+    pub(super) fn set(&mut self, key: &[u8], row: Option<&SealedRow>) -> io::Result<(u64, u64)> {
+        let before = if let Some(SealedRow { row, sum }) = row {
             self.sums.insert(key, &sum[..]).map_err(fault)?;
             self.rows.insert(key, &row[..]).map_err(fault)?.map(|before| before.value().len())
         } else {
@@ -133,20 +133,20 @@ impl<'t> Pair<'t> {
 
 /// Which rows of a file there are.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct FoundRows {
     /// What those take that are whole.
     pub(super) held: u64,
     /// How many are not.
     pub(super) lost: u64,
     /// Those of them that have a key.
-    pub(super) damaged: Vec<(Table, Vec<u8>)>,
+    pub(super) damaged: Vec<(FileTable, Vec<u8>)>,
 }
 
 /// Takes a row in, and returns whether it could be understood.
-pub(super) type Take<'a> = &'a mut dyn FnMut(Table, &[u8], &Sealed) -> bool;
+pub(super) type Take<'a> = &'a mut dyn FnMut(FileTable, &[u8], &SealedRow) -> bool;
 
-impl Found {
-    pub(super) fn take(&mut self, take: Take<'_>, table: Table, key: &[u8], row: Option<&Sealed>) {
+impl FoundRows {
+    pub(super) fn take(&mut self, take: Take<'_>, table: FileTable, key: &[u8], row: Option<&SealedRow>) {
         match row {
             Some(row) if take(table, key, row) => self.held += cost(key.len(), row.row.len()),
             Some(_) | None => {
@@ -159,7 +159,7 @@ impl Found {
     /// Reads all rows of a file whose pages are whole.
     pub(super) fn all(read: &ReadTransaction, take: Take<'_>) -> io::Result<Self> {
         let mut found = Self::default();
-        for table in Table::ALL {
+        for table in FileTable::ALL {
             let rows = read.open_table(table.rows()).map_err(fault)?;
             let sums = read.open_table(table.sums()).map_err(fault)?;
             let mut there = 0;
@@ -186,7 +186,7 @@ impl Found {
     pub(super) fn all_old(read: &ReadTransaction, take: Take<'_>) -> io::Result<Self> {
         let mut found = Self::default();
         let names = names(read)?;
-        for table in Table::ALL {
+        for table in FileTable::ALL {
             // Not every version had each.
             if !names.iter().any(|name| name == table.old().name()) {
                 continue;
@@ -202,9 +202,9 @@ impl Found {
     }
 }
 
-pub(super) fn whole(table: Table, key: &[u8], row: &[u8], sum: &[u8]) -> Option<Sealed> {
+pub(super) fn whole(table: FileTable, key: &[u8], row: &[u8], sum: &[u8]) -> Option<SealedRow> {
     let sum: &Sum = sum.first_chunk().filter(|_| table.is_whole(key, row, sum))?;
-    Some(Sealed { row: Bytes::copy_from_slice(row), sum: *sum })
+    Some(SealedRow { row: Bytes::copy_from_slice(row), sum: *sum })
 }
 
 fn names(read: &ReadTransaction) -> io::Result<Vec<String>> {
@@ -229,7 +229,7 @@ pub(super) fn kind(read: &ReadTransaction, local: &PeerId) -> io::Result<Kind> {
     if !has(FORMAT) {
         return match names.is_empty() {
             true => Ok(Kind::Empty),
-            false if has(Table::Records.old()) => Ok(Kind::First),
+            false if has(FileTable::Records.old()) => Ok(Kind::First),
             false => Err(damaged("the database is of another program, or damaged")),
         };
     }
@@ -262,8 +262,8 @@ pub(super) fn write_format(write: &WriteTransaction, version: u32, local: &PeerI
     said.extend(local.to_bytes());
     said.extend(sum(FORMAT.name(), FORMAT_KEY, &said));
     write.open_table(FORMAT).map_err(fault)?.insert(FORMAT_KEY, &said[..]).map_err(fault)?;
-    for table in Table::ALL {
-        Pair::open(write, table)?;
+    for table in FileTable::ALL {
+        TablePair::open(write, table)?;
     }
     Ok(())
 }

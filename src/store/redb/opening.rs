@@ -11,10 +11,10 @@ use ::redb::{
 };
 use libp2p_identity::PeerId;
 
-use super::backing::{Backing, Mode, Place, REWRITING};
+use super::backing::{Backing, FilePlace, REWRITING, WriteMode};
 use super::format::{
-    Definition, Found, Kind, Pair, Sealed, Table, Take, VERSION, caught, damaged, fault, kind, whole,
-    write_format,
+    Definition, FileTable, FoundRows, Kind, SealedRow, TablePair, Take, VERSION, caught, damaged, fault,
+    kind, whole, write_format,
 };
 
 /// So many bytes of a file are in memory, so that what is asked for again is not read again. In tests next to none, so that
@@ -32,7 +32,7 @@ const MAX_TRIES: usize = 64;
 const MAX_REPLACED: usize = 8;
 
 /// What stands in a table under a key.
-type Row = (Table, Vec<u8>, Sealed);
+type TableRow = (FileTable, Vec<u8>, SealedRow);
 
 /// A file that is open.
 pub(super) enum Handle {
@@ -73,7 +73,7 @@ impl Handle {
 /// What was opened, and what there was.
 pub(super) struct Opened {
     pub(super) handle: Handle,
-    pub(super) found: Found,
+    pub(super) found: FoundRows,
 }
 
 fn builder() -> Builder {
@@ -90,7 +90,7 @@ fn builder() -> Builder {
 /// # Errors
 /// If it cannot be read, is damaged so that nothing can be said of it or it cannot be written anew, has a name that is kept for
 /// what is written beside another, or is none of this node's; then no byte has changed.
-pub(super) fn open(place: &Place, local: &PeerId, take: Take<'_>) -> io::Result<Opened> {
+pub(super) fn open(place: &FilePlace, local: &PeerId, take: Take<'_>) -> io::Result<Opened> {
     if place.is_beside_another() {
         let text =
             format!("a name that ends in {REWRITING} is kept for what takes the place of another file");
@@ -110,8 +110,8 @@ fn replaced() -> io::Error {
 }
 
 /// Makes a file where there is none; `None` if another process has done so meanwhile.
-fn make(place: &Place, local: &PeerId) -> io::Result<Option<Opened>> {
-    let backing = place.backing(Mode::Through, true)?;
+fn make(place: &FilePlace, local: &PeerId) -> io::Result<Option<Opened>> {
+    let backing = place.backing(WriteMode::Through, true)?;
     if backing.len()? != 0 {
         return Ok(None);
     }
@@ -119,13 +119,13 @@ fn make(place: &Place, local: &PeerId) -> io::Result<Option<Opened>> {
     if !place.has(&backing) {
         return Ok(None);
     }
-    Ok(Some(Opened { handle: Handle::Open(database, backing), found: Found::default() }))
+    Ok(Some(Opened { handle: Handle::Open(database, backing), found: FoundRows::default() }))
 }
 
 /// Opens the file; `None` if another process has put another in its place before it was locked. No row was handed on then.
-fn open_locked(place: &Place, local: &PeerId, take: Take<'_>) -> io::Result<Option<Opened>> {
+fn open_locked(place: &FilePlace, local: &PeerId, take: Take<'_>) -> io::Result<Option<Opened>> {
     let was_empty = place.has_empty_file();
-    let backing = place.backing(Mode::Held, true)?;
+    let backing = place.backing(WriteMode::Held, true)?;
     if backing.len()? == 0 {
         drop(backing);
         let made = make(place, local)?;
@@ -161,7 +161,7 @@ fn open_locked(place: &Place, local: &PeerId, take: Take<'_>) -> io::Result<Opti
     let is = kind(&read, local)?;
     let opened = match is {
         Kind::Current => {
-            let found = caught(|| Found::all(&read, take))?;
+            let found = caught(|| FoundRows::all(&read, take))?;
             drop(read);
             backing.release()?;
             Opened { handle: Handle::Open(database, backing), found }
@@ -170,11 +170,11 @@ fn open_locked(place: &Place, local: &PeerId, take: Take<'_>) -> io::Result<Opti
             drop(read);
             backing.release()?;
             caught(|| write(&database, local, &[]))?;
-            Opened { handle: Handle::Open(database, backing), found: Found::default() }
+            Opened { handle: Handle::Open(database, backing), found: FoundRows::default() }
         }
         Kind::First => {
             let mut rows = Vec::new();
-            let found = caught(|| Found::all_old(&read, &mut keeping(&mut rows, take)))?;
+            let found = caught(|| FoundRows::all_old(&read, &mut keeping(&mut rows, take)))?;
             // The old file stays locked until the new one is in its place.
             write_anew(place, local, (&rows, found), "it is of an earlier format")?
         }
@@ -183,7 +183,10 @@ fn open_locked(place: &Place, local: &PeerId, take: Take<'_>) -> io::Result<Opti
 }
 
 /// Hands rows on and keeps those that were taken.
-fn keeping<'a>(rows: &'a mut Vec<Row>, take: Take<'a>) -> impl FnMut(Table, &[u8], &Sealed) -> bool + 'a {
+fn keeping<'a>(
+    rows: &'a mut Vec<TableRow>,
+    take: Take<'a>,
+) -> impl FnMut(FileTable, &[u8], &SealedRow) -> bool + 'a {
     |table, key, row| {
         let is_taken = take(table, key, row);
         if is_taken {
@@ -194,8 +197,8 @@ fn keeping<'a>(rows: &'a mut Vec<Row>, take: Take<'a>) -> impl FnMut(Table, &[u8
 }
 
 /// Opens a file anew on which the database has failed for want of a disk; its rows are known.
-pub(super) fn again(place: &Place, local: &PeerId) -> io::Result<Handle> {
-    let backing = place.backing(Mode::Held, false)?;
+pub(super) fn again(place: &FilePlace, local: &PeerId) -> io::Result<Handle> {
+    let backing = place.backing(WriteMode::Held, false)?;
     if backing.len()? == 0 {
         return Err(damaged("the file is gone"));
     }
@@ -214,8 +217,8 @@ pub(super) fn again(place: &Place, local: &PeerId) -> io::Result<Handle> {
 }
 
 /// Opens a file to read what can be read of it; nothing is checked.
-pub(super) fn read_only(place: &Place) -> io::Result<ReadOnlyDatabase> {
-    let backing = place.backing(Mode::ReadOnly, false)?;
+pub(super) fn read_only(place: &FilePlace) -> io::Result<ReadOnlyDatabase> {
+    let backing = place.backing(WriteMode::ReadOnly, false)?;
     if !backing.lock() {
         return Err(io::Error::other("another process has the file"));
     }
@@ -231,18 +234,18 @@ pub(super) fn read_only(place: &Place) -> io::Result<ReadOnlyDatabase> {
 }
 
 /// Makes a database with some rows.
-pub(super) fn fill(backing: Backing, local: &PeerId, rows: &[Row]) -> io::Result<Database> {
+pub(super) fn fill(backing: Backing, local: &PeerId, rows: &[TableRow]) -> io::Result<Database> {
     let mut database = builder().create_with_backend(backing).map_err(fault)?;
     write(&database, local, rows)?;
     database.compact().map_err(fault)?;
     Ok(database)
 }
 
-fn write(database: &Database, local: &PeerId, rows: &[Row]) -> io::Result<()> {
+fn write(database: &Database, local: &PeerId, rows: &[TableRow]) -> io::Result<()> {
     let write = database.begin_write().map_err(fault)?;
     write_format(&write, VERSION, local)?;
-    for table in Table::ALL {
-        let mut pair = Pair::open(&write, table)?;
+    for table in FileTable::ALL {
+        let mut pair = TablePair::open(&write, table)?;
         for (_, key, row) in rows.iter().filter(|(of, ..)| *of == table) {
             pair.set(key, Some(row))?;
         }
@@ -252,9 +255,9 @@ fn write(database: &Database, local: &PeerId, rows: &[Row]) -> io::Result<()> {
 
 /// Writes a file anew, and puts it in the place of the one that is there, of which is said why.
 fn write_anew(
-    place: &Place,
+    place: &FilePlace,
     local: &PeerId,
-    (rows, mut found): (&[Row], Found),
+    (rows, mut found): (&[TableRow], FoundRows),
     why: &str,
 ) -> io::Result<Opened> {
     let anew = || {
@@ -273,7 +276,7 @@ fn write_anew(
 }
 
 /// Takes what is whole of a damaged file, and writes it anew.
-fn salvage(place: &Place, local: &PeerId, take: Take<'_>, error: io::Error) -> io::Result<Opened> {
+fn salvage(place: &FilePlace, local: &PeerId, take: Take<'_>, error: io::Error) -> io::Result<Opened> {
     let mut salvage = Salvage { place, database: None, tries: 0 };
     let Some(is) = salvage.read(|read| Ok(kind(read, local).map_err(|error| (error.kind(), error)))) else {
         return Err(error);
@@ -296,7 +299,7 @@ fn salvage(place: &Place, local: &PeerId, take: Take<'_>, error: io::Error) -> i
 /// The database is opened anew [`MAX_TRIES`] times for each table after it has failed. What is read is in memory until it is
 /// written: as much as the file has.
 struct Salvage<'a> {
-    place: &'a Place,
+    place: &'a FilePlace,
     database: Option<ReadOnlyDatabase>,
     tries: usize,
 }
@@ -318,9 +321,9 @@ impl Salvage<'_> {
         done.ok()
     }
 
-    fn all(&mut self, take: Take<'_>) -> Found {
-        let mut found = Found::default();
-        for table in Table::ALL {
+    fn all(&mut self, take: Take<'_>) -> FoundRows {
+        let mut found = FoundRows::default();
+        for table in FileTable::ALL {
             self.tries = 0;
             let (sums, mut rows) = (self.walk(table.sums()), self.walk(table.rows()));
             let mut seen = 0;
@@ -341,7 +344,7 @@ impl Salvage<'_> {
                 Ok(sums.max(rows))
             });
             let len =
-                self.place.backing(Mode::ReadOnly, false).and_then(|backing| backing.len()).unwrap_or(0);
+                self.place.backing(WriteMode::ReadOnly, false).and_then(|backing| backing.len()).unwrap_or(0);
             // If it does not say so, there was at least one.
             found.lost += said.unwrap_or(seen + 1).min(len.max(seen)).saturating_sub(seen);
         }
@@ -349,7 +352,7 @@ impl Salvage<'_> {
     }
 
     /// Looks for a row that could not be walked to.
-    fn row(&mut self, table: Table, key: &[u8]) -> Option<Vec<u8>> {
+    fn row(&mut self, table: FileTable, key: &[u8]) -> Option<Vec<u8>> {
         let row = self.read(|read| {
             let rows = read.open_table(table.rows()).map_err(fault)?;
             let row = rows.get(key).map_err(fault)?;

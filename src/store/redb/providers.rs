@@ -22,7 +22,7 @@ use crate::validate::InvalidRecord;
 /// milliseconds since 1970, 0 for none · group, led by its length, one byte · when the addresses were announced, likewise ·
 /// addresses, each led by its length, two bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Statement {
+struct StatementRow {
     record: ProviderRecord,
     is_own: bool,
     group: Option<IpGroup>,
@@ -34,7 +34,7 @@ fn row_key(key: &[u8], provider: &PeerId) -> Result<Vec<u8>> {
     Ok([&len.to_be_bytes()[..], key, &provider.to_bytes()].concat())
 }
 
-impl Statement {
+impl StatementRow {
     fn value(&self) -> Vec<u8> {
         let group = self.group.map_or_else(Vec::new, IpGroup::to_bytes);
         let mut bytes = vec![u8::from(self.is_own)];
@@ -92,7 +92,7 @@ impl Statements {
     /// Takes a row in that stands in the file, and returns whether it could be understood; what is beyond the bounds is a
     /// change.
     pub(super) fn load(&mut self, key: &[u8], value: &[u8]) -> bool {
-        let Some(row) = Statement::read(key, value) else { return false };
+        let Some(row) = StatementRow::read(key, value) else { return false };
         let is_local = row.record.provider == self.local;
         let added = match row.is_own {
             // What has ended goes with the first call that says what time it is.
@@ -127,7 +127,7 @@ impl Statements {
         self.provided.add(&record)?;
         // What is kept is bounded and clean; so it is written.
         if let Some(record) = self.provided.get(&record.key) {
-            let row = Statement { record, is_own: true, group: None, announced: SystemTime::UNIX_EPOCH };
+            let row = StatementRow { record, is_own: true, group: None, announced: SystemTime::UNIX_EPOCH };
             self.changed.push((key, Some(row.value())));
         }
         Ok(())
@@ -166,7 +166,7 @@ impl Statements {
         if let Some((group, known)) = self.others.standing(&record.key, &record.provider) {
             // What is known of the provider is saved with each statement: any of them may be the one that is left.
             record.addresses = known.addresses.clone().into_vec();
-            let row = Statement { record, is_own: false, group, announced: known.announced };
+            let row = StatementRow { record, is_own: false, group, announced: known.announced };
             self.changed.push((row_key, Some(row.value())));
         }
     }

@@ -497,7 +497,7 @@ fn a_damaged_file_that_cannot_be_written_anew_is_named_with_both_reasons() {
     drop(store);
     let good = fs::read(&file.0).unwrap();
     // As in a folder that may not be written, which nothing is for some users.
-    let beside = Place::new(&file.0).beside().unwrap().path().to_owned();
+    let beside = FilePlace::new(&file.0).beside().unwrap().path().to_owned();
     fs::create_dir(&beside).unwrap();
     let errors: Vec<_> = (8192..good.len())
         .step_by(4096)
@@ -539,7 +539,7 @@ fn a_store_beside_another_is_never_taken_for_what_was_left_over() {
 fn what_was_left_over_beside_a_file_is_removed_and_nothing_else() {
     let file = File::new();
     drop(file.open());
-    let place = Place::new(&file.0);
+    let place = FilePlace::new(&file.0);
     let beside = place.beside().unwrap().path().to_owned();
     let begun = || place.begin_beside().unwrap();
     let filled = || opening::fill(begun(), &peer(0), &[]).unwrap();
@@ -600,7 +600,7 @@ fn a_file_that_is_replaced_before_it_is_locked_is_opened_anew() {
 #[test]
 fn what_is_in_the_way_of_the_new_file_is_named() {
     let file = File::new();
-    let place = Place::new(&file.0);
+    let place = FilePlace::new(&file.0);
     let beside = place.beside().unwrap().path().display().to_string();
     fs::create_dir(&beside).unwrap();
     let error = place.begin_beside().err().unwrap().to_string();

@@ -10,10 +10,10 @@ use bytes::Bytes;
 use libp2p_identity::PeerId;
 
 use super::super::{Error, Progress, Result, Wake};
-use super::backing::Place;
+use super::backing::FilePlace;
 use super::batch::{Batch, MAX_QUEUED, OVERHEAD, Row};
 use super::compaction::Compaction;
-use super::format::{Sealed, Sum, Table, caught, damaged, fault, whole};
+use super::format::{FileTable, SealedRow, Sum, caught, damaged, fault, whole};
 use super::opening::{Handle, again, read_only};
 use crate::record::RecordKey;
 
@@ -25,21 +25,21 @@ const MIN_LOOSE: u64 = 1 << 20;
 
 /// Why the file cannot be written.
 #[derive(Clone, Debug)]
-struct Failure {
+struct WriteFailure {
     kind: io::ErrorKind,
     text: String,
     /// The database has failed on the file itself: nothing more is written until the store is opened anew.
     is_final: bool,
 }
 
-impl Failure {
+impl WriteFailure {
     fn error(&self) -> Error {
         io::Error::new(self.kind, self.text.clone()).into()
     }
 }
 
 #[derive(Default)]
-struct State {
+struct WriterState {
     /// What was changed since the last commit began.
     pending: Batch,
     /// What a commit writes just now; it can be read here until it can be read in the file.
@@ -49,7 +49,7 @@ struct State {
     /// How many commits are over.
     commits: u64,
     /// Why the latest commit has failed, if it has.
-    failure: Option<Failure>,
+    failure: Option<WriteFailure>,
     /// The database has failed, and does not go on before it is opened anew.
     is_stuck: bool,
     is_asked: bool,
@@ -63,7 +63,7 @@ struct State {
     is_compacting: bool,
 }
 
-impl State {
+impl WriterState {
     fn is_broken(&self) -> bool {
         self.failure.as_ref().is_some_and(|failure| failure.is_final)
     }
@@ -76,20 +76,20 @@ impl State {
     }
 }
 
-struct Shared {
+struct SharedWriter {
     /// Nothing while the file is opened anew. Only the thread that writes changes it.
     handle: RwLock<Option<Handle>>,
-    place: Place,
+    place: FilePlace,
     local: PeerId,
-    state: Mutex<State>,
+    state: Mutex<WriterState>,
     /// Something is to be written, or the store is dropped.
     asked: Condvar,
     /// A commit is over.
     done: Condvar,
 }
 
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl SharedWriter {
+    fn state(&self) -> MutexGuard<'_, WriterState> {
         // Nothing that is done while it is held can panic half way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -182,7 +182,7 @@ impl Shared {
         let is_final = error.kind() == io::ErrorKind::InvalidData;
         let text = if is_final { format!("{error}; nothing is stored any more") } else { error.to_string() };
         tracing::warn!(error = text, "the store could not be written to the disk");
-        state.failure = Some(Failure { kind: error.kind(), text, is_final });
+        state.failure = Some(WriteFailure { kind: error.kind(), text, is_final });
         (state.is_stuck, state.is_asked) = (true, state.is_asked || is_final || ask);
         drop(state);
         self.asked.notify_one();
@@ -263,7 +263,7 @@ impl Shared {
     }
 
     /// Tells every waiter that a commit is over.
-    fn tell(&self, state: MutexGuard<'_, State>, written: Option<Arc<Batch>>) -> Option<Arc<Batch>> {
+    fn tell(&self, state: MutexGuard<'_, WriterState>, written: Option<Arc<Batch>>) -> Option<Arc<Batch>> {
         let wake = state.wake.clone();
         drop(state);
         self.done.notify_all();
@@ -296,23 +296,23 @@ impl Shared {
 /// waits while the thread waits for the disk: while it opens the file anew there is none, and readers are told so. It ends
 /// with the writer, after it has written what waits.
 pub(super) struct Writer {
-    shared: Arc<Shared>,
+    shared: Arc<SharedWriter>,
     thread: Option<JoinHandle<()>>,
     max_queued: usize,
 }
 
 impl std::fmt::Debug for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let State { pending, progress, .. } = &*self.shared.state();
+        let WriterState { pending, progress, .. } = &*self.shared.state();
         f.debug_struct("Writer").field("waiting", &pending.len()).field("progress", progress).finish()
     }
 }
 
 impl Writer {
     /// Begins with a file that holds so many bytes.
-    pub(super) fn new(handle: Handle, place: Place, local: PeerId, held: u64) -> io::Result<Self> {
-        let state = State { len: handle.len(), held, ..State::default() };
-        let shared = Arc::new(Shared {
+    pub(super) fn new(handle: Handle, place: FilePlace, local: PeerId, held: u64) -> io::Result<Self> {
+        let state = WriterState { len: handle.len(), held, ..WriterState::default() };
+        let shared = Arc::new(SharedWriter {
             handle: RwLock::new(Some(handle)),
             place,
             local,
@@ -373,20 +373,20 @@ impl Writer {
         }
     }
 
-    pub(super) fn record(&self, key: RecordKey, row: Option<Sealed>) {
+    pub(super) fn record(&self, key: RecordKey, row: Option<SealedRow>) {
         self.change(|batch| batch.record(key, row));
     }
 
     pub(super) fn providers(&self, rows: impl IntoIterator<Item = Row>) {
         for (key, row) in rows {
-            let row = row.map(|row| Table::Providers.seal(&key, row));
+            let row = row.map(|row| FileTable::Providers.seal(&key, row));
             self.change(|batch| batch.provider(key, row));
         }
     }
 
     pub(super) fn peers(&self, peers: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) {
         let seal = |(key, row): (Vec<u8>, Vec<u8>)| {
-            let row = Table::Peers.seal(&key, row);
+            let row = FileTable::Peers.seal(&key, row);
             (key, row)
         };
         let peers = peers.into_iter().map(seal).collect();
@@ -509,8 +509,8 @@ impl Drop for Writer {
 
 /// Reads the row of a record, if it is the one that has the checksum.
 fn read_row(handle: &Handle, key: &RecordKey, sum: Sum) -> io::Result<Option<Bytes>> {
-    let table = handle.begin_read()?.open_table(Table::Records.rows()).map_err(fault)?;
+    let table = handle.begin_read()?.open_table(FileTable::Records.rows()).map_err(fault)?;
     let row = table.get(key.as_ref()).map_err(fault)?;
-    let row = row.and_then(|row| whole(Table::Records, key.as_ref(), row.value(), &sum));
+    let row = row.and_then(|row| whole(FileTable::Records, key.as_ref(), row.value(), &sum));
     Ok(row.map(|row| row.row))
 }

@@ -24,7 +24,7 @@ const LINK: u64 = 42;
 
 /// The value of a key, as far as IPNS asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Value<'a> {
+pub(super) enum CborValue<'a> {
     Integer(i64),
     Bytes(&'a [u8]),
     /// Whatever else, an integer of more than 63 bits included.
@@ -32,7 +32,7 @@ pub(super) enum Value<'a> {
 }
 
 /// A document: a map by its keys, of which each stands once.
-pub(super) type Document<'a> = BTreeMap<&'a [u8], Value<'a>>;
+pub(super) type Document<'a> = BTreeMap<&'a [u8], CborValue<'a>>;
 
 /// Reads a document: a map, and nothing behind it.
 ///
@@ -102,30 +102,30 @@ impl<'a> Reader<'a> {
         Some(map)
     }
 
-    fn value(&mut self, depth: usize) -> Option<Value<'a>> {
+    fn value(&mut self, depth: usize) -> Option<CborValue<'a>> {
         let Head { major, info, argument } = self.head()?;
         match major {
-            UNSIGNED => Some(i64::try_from(argument).map_or(Value::Other, Value::Integer)),
-            NEGATIVE => Some(Value::Integer(-1 - i64::try_from(argument).ok()?)),
-            BYTES => self.take(argument).map(Value::Bytes),
-            TEXT => self.take(argument).map(|_| Value::Other),
+            UNSIGNED => Some(i64::try_from(argument).map_or(CborValue::Other, CborValue::Integer)),
+            NEGATIVE => Some(CborValue::Integer(-1 - i64::try_from(argument).ok()?)),
+            BYTES => self.take(argument).map(CborValue::Bytes),
+            TEXT => self.take(argument).map(|_| CborValue::Other),
             LIST => {
                 let depth = depth.checked_sub(1)?;
                 for _ in 0..argument {
                     self.value(depth)?;
                 }
-                Some(Value::Other)
+                Some(CborValue::Other)
             }
-            MAP => self.map(argument, depth.checked_sub(1)?).map(|_| Value::Other),
+            MAP => self.map(argument, depth.checked_sub(1)?).map(|_| CborValue::Other),
             TAG => self.link(argument),
-            _ => is_simple(info, argument).then_some(Value::Other),
+            _ => is_simple(info, argument).then_some(CborValue::Other),
         }
     }
 
     /// A CID, which is not looked into, behind a zero.
-    fn link(&mut self, tag: u64) -> Option<Value<'a>> {
+    fn link(&mut self, tag: u64) -> Option<CborValue<'a>> {
         let Head { major: BYTES, argument, .. } = self.head()? else { return None };
-        (tag == LINK && *self.take(argument)?.first()? == 0).then_some(Value::Other)
+        (tag == LINK && *self.take(argument)?.first()? == 0).then_some(CborValue::Other)
     }
 }
 
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     /// The value of the key `k` in a map of one entry.
-    fn value(bytes: &[u8]) -> Option<Value<'static>> {
+    fn value(bytes: &[u8]) -> Option<CborValue<'static>> {
         let bytes = [&[0xa1, 0x61, b'k'][..], bytes].concat().leak();
         document(bytes).ok().map(|document| document[&b"k"[..]])
     }
@@ -154,16 +154,16 @@ mod tests {
     #[test]
     fn integers_have_63_bits_and_a_sign() {
         for (bytes, expected) in [
-            (&[0x00][..], Some(Value::Integer(0))),
-            (&[0x17], Some(Value::Integer(23))),
-            (&[0x18, 24], Some(Value::Integer(24))),
-            (&[0x19, 1, 0], Some(Value::Integer(256))),
-            (&[0x1a, 0, 1, 0, 0], Some(Value::Integer(1 << 16))),
-            (&[0x1b, 0, 0, 0, 1, 0, 0, 0, 0], Some(Value::Integer(1 << 32))),
-            (&[0x1b, 0x7f, 255, 255, 255, 255, 255, 255, 255], Some(Value::Integer(i64::MAX))),
-            (&[0x1b, 0x80, 0, 0, 0, 0, 0, 0, 0], Some(Value::Other)),
-            (&[0x20], Some(Value::Integer(-1))),
-            (&[0x3b, 0x7f, 255, 255, 255, 255, 255, 255, 255], Some(Value::Integer(i64::MIN))),
+            (&[0x00][..], Some(CborValue::Integer(0))),
+            (&[0x17], Some(CborValue::Integer(23))),
+            (&[0x18, 24], Some(CborValue::Integer(24))),
+            (&[0x19, 1, 0], Some(CborValue::Integer(256))),
+            (&[0x1a, 0, 1, 0, 0], Some(CborValue::Integer(1 << 16))),
+            (&[0x1b, 0, 0, 0, 1, 0, 0, 0, 0], Some(CborValue::Integer(1 << 32))),
+            (&[0x1b, 0x7f, 255, 255, 255, 255, 255, 255, 255], Some(CborValue::Integer(i64::MAX))),
+            (&[0x1b, 0x80, 0, 0, 0, 0, 0, 0, 0], Some(CborValue::Other)),
+            (&[0x20], Some(CborValue::Integer(-1))),
+            (&[0x3b, 0x7f, 255, 255, 255, 255, 255, 255, 255], Some(CborValue::Integer(i64::MIN))),
             (&[0x3b, 0x80, 0, 0, 0, 0, 0, 0, 0], None),
             (&[0x18, 23], None),
             (&[0x19, 0, 255], None),
@@ -180,17 +180,17 @@ mod tests {
     #[test]
     fn other_values_are_stepped_over() {
         for (bytes, expected) in [
-            (&[0x42, 1, 2][..], Some(Value::Bytes(&[1, 2]))),
-            (&[0x40], Some(Value::Bytes(&[]))),
-            (&[0x62, 0xff, 0xff], Some(Value::Other)),
-            (&[0x80], Some(Value::Other)),
-            (&[0x82, 1, 0x81, 2], Some(Value::Other)),
-            (&[0xa1, 0x60, 0xa0], Some(Value::Other)),
-            (&[0xd8, 42, 0x42, 0, 1], Some(Value::Other)),
-            (&[0xf4], Some(Value::Other)),
-            (&[0xf7], Some(Value::Other)),
-            (&[0xf9, 0x3c, 0], Some(Value::Other)),
-            (&[0xfb, 0, 0, 0, 0, 0, 0, 0, 0], Some(Value::Other)),
+            (&[0x42, 1, 2][..], Some(CborValue::Bytes(&[1, 2]))),
+            (&[0x40], Some(CborValue::Bytes(&[]))),
+            (&[0x62, 0xff, 0xff], Some(CborValue::Other)),
+            (&[0x80], Some(CborValue::Other)),
+            (&[0x82, 1, 0x81, 2], Some(CborValue::Other)),
+            (&[0xa1, 0x60, 0xa0], Some(CborValue::Other)),
+            (&[0xd8, 42, 0x42, 0, 1], Some(CborValue::Other)),
+            (&[0xf4], Some(CborValue::Other)),
+            (&[0xf7], Some(CborValue::Other)),
+            (&[0xf9, 0x3c, 0], Some(CborValue::Other)),
+            (&[0xfb, 0, 0, 0, 0, 0, 0, 0, 0], Some(CborValue::Other)),
             (&[0xf9, 0x7e, 0], None),                      // NaN
             (&[0xfa, 0xff, 0x80, 0, 0], None),             // -Infinity
             (&[0xfb, 0x7f, 0xf0, 0, 0, 0, 0, 0, 0], None), // Infinity
@@ -222,7 +222,7 @@ mod tests {
     fn a_document_is_a_map() {
         assert_eq!(document(&[0xa0]).unwrap().len(), 0);
         let unordered = [0xa2, 0x62, b'b', b'b', 1, 0x61, b'a', 2];
-        assert_eq!(document(&unordered).unwrap()[&b"a"[..]], Value::Integer(2));
+        assert_eq!(document(&unordered).unwrap()[&b"a"[..]], CborValue::Integer(2));
         let twice = [0xa2, 0x61, b'a', 1, 0x61, b'a', 1];
         for bytes in
             [&[][..], &[0x80], &[0xf6], &[0xa0, 0x00], &[0xd8, 42, 0xa0], &[0xb8, 0], &[0xbf, 0xff], &twice]
@@ -235,7 +235,7 @@ mod tests {
     fn nesting_has_an_end() {
         for (open, last) in [(&[0x81][..], 0x80), (&[0xa1, 0x60], 0xa0)] {
             let nested = |depth: usize| [&open.repeat(depth - 1)[..], &[last]].concat();
-            assert_eq!(value(&nested(MAX_DEPTH)), Some(Value::Other));
+            assert_eq!(value(&nested(MAX_DEPTH)), Some(CborValue::Other));
             assert_eq!(value(&nested(MAX_DEPTH + 1)), None);
             assert_eq!(value(&nested(10_000)), None);
         }

@@ -317,7 +317,7 @@ fn no_data_in_a_signed_record_panic() {
     cases(256, |rng| {
         let (key, value) = Draft::ending(END).with("Extra", &rng.bytes(100)).sign();
         let is_known =
-            cbor::document(Record::read(&value).map_or(&[], |record| record.envelope.data)).is_ok();
+            cbor::document(IpnsRecord::read(&value).map_or(&[], |record| record.envelope.data)).is_ok();
         assert_eq!(is_valid(&key, &value), is_known);
     });
 }
@@ -330,7 +330,8 @@ fn a_changed_record_is_valid_only_if_it_says_the_same() {
         let value = changed(&vector.value, rng);
         let _ = Ipns.compare(&vector.key, &value, &vector.value);
         if is_valid(&vector.key, &value) {
-            let (before, after) = (Record::read(&vector.value).unwrap(), Record::read(&value).unwrap());
+            let (before, after) =
+                (IpnsRecord::read(&vector.value).unwrap(), IpnsRecord::read(&value).unwrap());
             assert_eq!(before.data, after.data);
         }
     });

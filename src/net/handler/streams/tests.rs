@@ -52,7 +52,7 @@ impl Net {
 
     fn of(config: &Config, node: &Shared) -> Self {
         let now = start();
-        let streams = Streams::new(Limits::from(config), Mode::Server, 1, node, now);
+        let streams = Streams::new(ConnectionLimits::from(config), Mode::Server, 1, node, now);
         Self { streams, now, woken: Arc::default(), told: Vec::new(), opens: Vec::new(), polls: 0 }
     }
 

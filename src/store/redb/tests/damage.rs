@@ -239,8 +239,8 @@ fn a_row_is_damaged_that_is_under_another_key_in_another_table_or_cannot_be_unde
     store.sync().unwrap();
     drop(store);
     tamper(&file.0, |write| {
-        let mut rows = write.open_table(Table::Records.rows()).unwrap();
-        let mut sums = write.open_table(Table::Records.sums()).unwrap();
+        let mut rows = write.open_table(FileTable::Records.rows()).unwrap();
+        let mut sums = write.open_table(FileTable::Records.sums()).unwrap();
         let get = |table: &::redb::Table<'_, &'static [u8], &'static [u8]>, key: &str| {
             table.get(key.as_bytes()).unwrap().unwrap().value().to_vec()
         };
@@ -253,12 +253,12 @@ fn a_row_is_damaged_that_is_under_another_key_in_another_table_or_cannot_be_unde
         rows.remove(&b"lost"[..]).unwrap();
         sums.remove(&b"moved"[..]).unwrap();
         // One of another table.
-        let mut others = write.open_table(Table::Providers.rows()).unwrap();
-        let mut other_sums = write.open_table(Table::Providers.sums()).unwrap();
+        let mut others = write.open_table(FileTable::Providers.rows()).unwrap();
+        let mut other_sums = write.open_table(FileTable::Providers.sums()).unwrap();
         others.insert(&b"kept"[..], &other[..]).unwrap();
         other_sums.insert(&b"kept"[..], &get(&sums, "kept")[..]).unwrap();
         // A whole one that says nothing.
-        let nothing = Table::Records.seal(b"nothing", vec![7]);
+        let nothing = FileTable::Records.seal(b"nothing", vec![7]);
         rows.insert(&b"nothing"[..], &nothing.row[..]).unwrap();
         sums.insert(&b"nothing"[..], &nothing.sum[..]).unwrap();
     });
