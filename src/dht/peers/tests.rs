@@ -46,6 +46,17 @@ fn requests_beyond_a_thousand_waiting_ones_fail_at_once_and_not_by_the_peer() {
 }
 
 #[test]
+fn requests_that_are_overdue_take_no_room() {
+    let (mut peers, now) = (remembering(100), start());
+    for n in 1..=8 {
+        connect(&mut peers, now, n);
+        (0..32).for_each(|_| drop(ask(&mut peers, now, n, Urgency::Forced)));
+    }
+    assert!(!peers.has_room(now) && !peers.has_room(now + peers.patience - MS));
+    assert!(peers.has_room(now + peers.patience), "nobody waits for silent ones");
+}
+
+#[test]
 fn an_answer_counts_as_recent_for_a_day() {
     let mut peers = remembering(1);
     peers.remember(start(), peer(1));

@@ -760,6 +760,24 @@ fn what_the_peer_itself_says_goes_before_what_is_remembered() {
 }
 
 #[test]
+fn a_seed_that_failed_lately_is_asked_when_somebody_names_it_later() {
+    let (mut dht, now) = (node(1), start());
+    dht.add_address(now, peer(2), address(2));
+    dht.ping(now, peer(2));
+    for (dial, ..) in dials(&outputs(&mut dht)) {
+        fail_dial(&mut dht, now, dial, 2, unreachable());
+    }
+    outputs(&mut dht);
+    let lookup = dht.find_closest(now, b"key".to_vec());
+    let first = asked(&outputs(&mut dht));
+    assert_eq!(first.len(), 1, "it is left alone");
+    let now = now + 6 * SECOND;
+    name(&mut dht, now, first[0].1, &[2]);
+    outputs(&mut dht);
+    assert_eq!(dht.query(lookup).map(|query| query.stats().num_requests()), Some(2));
+}
+
+#[test]
 fn a_query_is_there_until_its_last_event_has_been_taken() {
     let mut dht = new_dht(0, quiet());
     let key = crate::record::RecordKey::new(b"own");
