@@ -234,7 +234,7 @@ impl<S: RecordStore> Dht<S> {
         self.advance(now);
     }
 
-    /// Does what is due by time alone.
+    /// Does what is due by time alone. [`Now::late`] is for how long the driver has put that off on purpose.
     pub fn handle_timeout(&mut self, now: Now) {
         let due = self.poll_timeout().map(|deadline| deadline.at);
         let late = self.cx.clocks.called(now, due).saturating_sub(now.late);
@@ -347,7 +347,7 @@ impl<S: RecordStore> Dht<S> {
                 }
             } else if let Some(event) = peers.next_block_event() {
                 upkeep.on_block_event(now, event, cx, peers);
-            } else if let Some(id) = node.queries.next_ready(now, peers.has_room(now)) {
+            } else if let Some(id) = node.queries.next_ready(now, || peers.has_room(now)) {
                 let ended = node.queries.step(now, id, &mut node.parts);
                 self.conclude(now, ended);
             } else if !upkeep.ask_next(now, cx, peers)

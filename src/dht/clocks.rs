@@ -73,25 +73,19 @@ impl Clocks {
             return Duration::ZERO;
         };
         self.counts.lateness.observe(late);
-        self.late = late.saturating_sub(self.paused(now, due));
+        let since_called = now.instant.saturating_duration_since(self.latest.instant);
+        let stood_still = late.min(since_called).saturating_sub(now.late);
+        self.late = late;
+        if stood_still >= STOOD_STILL {
+            self.stood_still = self.stood_still.saturating_add(stood_still);
+            self.late = late.saturating_sub(stood_still);
+        }
         late
     }
 
     /// The node is told something that has waited for so long in this program.
     pub(super) fn told(&mut self, late: Duration) {
         self.late = late;
-    }
-
-    /// The node is called though it had asked for `due`, for the first time since. Returns how long the program has stood still.
-    fn paused(&mut self, now: Now, due: Option<Instant>) -> Duration {
-        let late = due.map_or(Duration::ZERO, |due| now.instant.saturating_duration_since(due));
-        let since_called = now.instant.saturating_duration_since(self.latest.instant);
-        let stood_still = late.min(since_called).saturating_sub(now.late);
-        if stood_still < STOOD_STILL {
-            return Duration::ZERO;
-        }
-        self.stood_still = self.stood_still.saturating_add(stood_still);
-        stood_still
     }
 
     /// Returns how late the node is in this call, without what the program has stood still.

@@ -49,6 +49,10 @@ use window::Window;
 /// How many requests to one peer are in flight at once: four streams of eight.
 const MAX_IN_FLIGHT: usize = 32;
 
+/// A request that is silent for so long is no work any more, however fast others are answered: on a busy node all are slow at first.
+/// TCP's first timeout (RFC 6298 §2.1).
+const SILENT: Duration = Duration::from_secs(1);
+
 /// All peers this node has to do with.
 ///
 /// # What it decides
@@ -155,8 +159,9 @@ impl Peers {
         let (open, width) = (self.requests.len(), self.window.width());
         open < width || {
             // Those that nobody waits for any more are no work.
-            let begun =
-                now.checked_sub(self.patience).and_then(|begun| begun.checked_add(self.request_timeout));
+            let begun = now
+                .checked_sub(self.patience.max(SILENT))
+                .and_then(|at| at.checked_add(self.request_timeout));
             open - begun.map_or(0, |until| self.requests.overdue(until)) < width
         }
     }

@@ -179,7 +179,7 @@ impl Queries {
     }
 
     /// Returns the query whose turn it is; a new one only if there is room for what it will ask.
-    pub(super) fn next_ready(&mut self, now: Instant, has_room: bool) -> Option<QueryId> {
+    pub(super) fn next_ready(&mut self, now: Instant, has_room: impl Fn() -> bool) -> Option<QueryId> {
         self.pool.next_ready(now, has_room)
     }
 

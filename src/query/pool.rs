@@ -232,28 +232,36 @@ impl<T> Pool<T> {
     /// Returns the query whose turn it is; a new one only if there is room for it, or if no other is under way.
     ///
     /// One that has stood in line for three quarters of its time is over: it would only take the time of those behind it.
-    pub(crate) fn next_ready(&mut self, now: Instant, has_room: bool) -> Option<QueryId> {
-        let has_room = has_room || self.admitted == 0;
+    pub(crate) fn next_ready(&mut self, now: Instant, has_room: impl Fn() -> bool) -> Option<QueryId> {
         while let Some(id) = self.ready.pop_front() {
-            if let Some(slot) = self.queries.get_mut(&id) {
-                slot.is_ready = false;
-                if slot.is_admitted {
-                    return Some(id);
-                }
-                if slot.class == Class::Light || (has_room && self.line.is_empty()) {
-                    self.admit(id);
-                    return Some(id);
-                }
-                self.line.push(id, slot.class);
+            let Some(slot) = self.queries.get_mut(&id) else {
+                continue;
+            };
+            slot.is_ready = false;
+            if slot.is_admitted {
+                return Some(id);
             }
+            let class = slot.class;
+            if class == Class::Light || (self.line.is_empty() && self.may_admit(&has_room)) {
+                self.admit(id);
+                return Some(id);
+            }
+            self.line.push(id, class);
         }
-        let id = if has_room { self.line.pop()? } else { return None };
+        if self.line.is_empty() || !self.may_admit(&has_room) {
+            return None;
+        }
+        let id = self.line.pop()?;
         self.admit(id);
         let least = after(now, self.timeout / 4);
         if let Some(slot) = self.queries.get_mut(&id) {
             slot.end = slot.end.map(|end| if end <= least { now } else { end });
         }
         Some(id)
+    }
+
+    fn may_admit(&self, has_room: &impl Fn() -> bool) -> bool {
+        self.admitted == 0 || has_room()
     }
 
     fn admit(&mut self, id: QueryId) {
@@ -305,13 +313,17 @@ mod tests {
         let mut pool = Pool::new(10, 60 * SECOND);
         let ids: Vec<_> = (0..3).map(|n| pool.insert(start(), n, Class::Caller)).collect();
         assert_eq!(
-            [pool.next_ready(start(), true), pool.next_ready(start(), true)],
+            [pool.next_ready(start(), || true), pool.next_ready(start(), || true)],
             [Some(ids[0]), Some(ids[1])]
         );
         pool.wake(ids[0]);
         pool.wake(ids[0]);
         assert_eq!(
-            [pool.next_ready(start(), true), pool.next_ready(start(), true), pool.next_ready(start(), true)],
+            [
+                pool.next_ready(start(), || true),
+                pool.next_ready(start(), || true),
+                pool.next_ready(start(), || true)
+            ],
             [Some(ids[2]), Some(ids[0]), None]
         );
     }
@@ -320,18 +332,18 @@ mod tests {
     fn a_deadline_wakes_and_the_end_is_never_forgotten() {
         let mut pool = Pool::new(10, 60 * SECOND);
         let id = pool.insert(start(), (), Class::Caller);
-        pool.next_ready(start(), true);
+        pool.next_ready(start(), || true);
         assert_eq!(pool.deadline(), Some(start() + 60 * SECOND));
         pool.sleep(id, Some(start() + SECOND));
         assert_eq!(pool.deadline(), Some(start() + SECOND));
         pool.handle_timeout(start() + SECOND);
-        assert_eq!(pool.next_ready(start(), true), Some(id));
+        assert_eq!(pool.next_ready(start(), || true), Some(id));
         assert!(!pool.is_over(start() + SECOND, id));
         assert_eq!(pool.deadline(), Some(start() + 60 * SECOND), "the end remains");
         pool.sleep(id, Some(start() + 100 * SECOND));
         assert_eq!(pool.deadline(), Some(start() + 60 * SECOND), "no query outlives its end");
         pool.handle_timeout(start() + 60 * SECOND);
-        assert_eq!(pool.next_ready(start(), true), Some(id));
+        assert_eq!(pool.next_ready(start(), || true), Some(id));
         assert!(pool.is_over(start() + 60 * SECOND, id));
         assert_eq!(pool.remove(id), Some(()));
         assert_eq!(pool.deadline(), None);
@@ -341,11 +353,11 @@ mod tests {
     fn a_lasting_query_wakes_when_it_wants_to_and_has_no_end() {
         let mut pool = Pool::new(10, SECOND);
         let id = pool.insert_lasting(());
-        assert_eq!((pool.next_ready(start(), true), pool.deadline()), (Some(id), None));
+        assert_eq!((pool.next_ready(start(), || true), pool.deadline()), (Some(id), None));
         pool.sleep(id, Some(start() + 9 * SECOND));
         assert_eq!(pool.deadline(), Some(start() + 9 * SECOND));
         pool.handle_timeout(start() + 9 * SECOND);
-        assert_eq!((pool.next_ready(start(), true), pool.deadline()), (Some(id), None));
+        assert_eq!((pool.next_ready(start(), || true), pool.deadline()), (Some(id), None));
         assert!(!pool.is_over(start() + 1_000_000 * SECOND, id));
         pool.sleep(id, Some(start() + 10 * SECOND));
         assert_eq!(pool.remove(id), Some(()));
@@ -356,57 +368,57 @@ mod tests {
     fn beyond_what_there_is_room_for_queries_stand_in_line_and_end_there_when_their_time_is_up() {
         let mut pool = Pool::new(10, 60 * SECOND);
         let admitted = pool.insert(start(), 0, Class::Caller);
-        assert_eq!(pool.next_ready(start(), true), Some(admitted));
+        assert_eq!(pool.next_ready(start(), || true), Some(admitted));
         let (first, second) =
             (pool.insert(start(), 1, Class::Caller), pool.insert(start() + SECOND, 2, Class::Caller));
-        assert_eq!((pool.next_ready(start(), false), pool.in_line()), (None, 2));
+        assert_eq!((pool.next_ready(start(), || false), pool.in_line()), (None, 2));
         pool.wake(first);
         pool.wake(admitted);
         assert_eq!(
-            [pool.next_ready(start(), false), pool.next_ready(start(), false)],
+            [pool.next_ready(start(), || false), pool.next_ready(start(), || false)],
             [Some(admitted), None],
             "what goes on goes on"
         );
         let third = pool.insert(start() + SECOND, 3, Class::Caller);
-        assert_eq!(pool.next_ready(start(), true), Some(first), "none is overtaken");
+        assert_eq!(pool.next_ready(start(), || true), Some(first), "none is overtaken");
         pool.handle_timeout(start() + 61 * SECOND);
         pool.sleep(first, None);
-        let over: Vec<_> = std::iter::from_fn(|| pool.next_ready(start(), false)).collect();
+        let over: Vec<_> = std::iter::from_fn(|| pool.next_ready(start(), || false)).collect();
         assert_eq!(over, [admitted, first, second, third]);
         assert!(over.iter().all(|id| pool.is_over(start() + 61 * SECOND, *id)));
         over.iter().for_each(|id| assert!(pool.remove(*id).is_some()));
-        assert_eq!((pool.next_ready(start(), true), pool.in_line(), pool.deadline()), (None, 0, None));
+        assert_eq!((pool.next_ready(start(), || true), pool.in_line(), pool.deadline()), (None, 0, None));
     }
 
     #[test]
     fn callers_go_first_and_upkeep_gets_its_turn() {
         let mut pool = Pool::new(100, 60 * SECOND);
         let first = pool.insert(start(), 0, Class::Caller);
-        assert_eq!(pool.next_ready(start(), false), Some(first), "one is always under way");
+        assert_eq!(pool.next_ready(start(), || false), Some(first), "one is always under way");
         let upkeep: Vec<_> = (0..2).map(|n| pool.insert(start(), n, Class::Upkeep)).collect();
         let callers: Vec<_> = (0..40).map(|n| pool.insert(start(), n, Class::Caller)).collect();
-        assert_eq!(pool.next_ready(start(), false), None);
-        let order: Vec<_> = std::iter::from_fn(|| pool.next_ready(start(), true)).collect();
+        assert_eq!(pool.next_ready(start(), || false), None);
+        let order: Vec<_> = std::iter::from_fn(|| pool.next_ready(start(), || true)).collect();
         assert_eq!(order[..16], callers[..16]);
         assert_eq!((order[16], order[33]), (upkeep[0], upkeep[1]));
         assert_eq!((order.len(), order[41]), (42, callers[39]));
         let light = pool.insert(start(), 0, Class::Light);
-        assert_eq!(pool.next_ready(start(), false), Some(light), "it needs no room");
+        assert_eq!(pool.next_ready(start(), || false), Some(light), "it needs no room");
     }
 
     #[test]
     fn what_has_ended_in_line_takes_nobodys_turn_and_what_has_little_time_left_is_over() {
         let mut pool = Pool::new(100, 60 * SECOND);
         let running = pool.insert(start(), 0, Class::Caller);
-        pool.next_ready(start(), true);
+        pool.next_ready(start(), || true);
         let upkeep: Vec<_> = (0..3).map(|n| pool.insert(start(), n, Class::Upkeep)).collect();
         let callers: Vec<_> = (0..40).map(|n| pool.insert(start() + 30 * SECOND, n, Class::Caller)).collect();
-        assert_eq!((pool.next_ready(start(), false), pool.in_line()), (None, 43));
+        assert_eq!((pool.next_ready(start(), || false), pool.in_line()), (None, 43));
         assert!(pool.remove(upkeep[0]).is_some());
         callers[..10].iter().for_each(|id| assert!(pool.remove(*id).is_some()));
         assert_eq!(pool.in_line(), 32);
         let now = start() + 46 * SECOND;
-        let order: Vec<_> = std::iter::from_fn(|| pool.next_ready(now, true)).collect();
+        let order: Vec<_> = std::iter::from_fn(|| pool.next_ready(now, || true)).collect();
         assert_eq!((order[15], order[16]), (callers[25], upkeep[1]));
         assert!(
             pool.is_over(now, upkeep[1]) && !pool.is_over(now, callers[25]) && !pool.is_over(now, running)
@@ -424,6 +436,6 @@ mod tests {
         assert!(first < second && second < third);
         assert!(pool.get(first).is_none() && pool.get_mut(third).is_some());
         pool.wake(first);
-        assert_eq!(pool.next_ready(start(), true), Some(third), "the removed one is skipped");
+        assert_eq!(pool.next_ready(start(), || true), Some(third), "the removed one is skipped");
     }
 }

@@ -32,11 +32,11 @@ struct Slots {
     hasher: FastHash,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 struct CacheSlot {
     /// The hash of the bytes that were seen last.
     latest: u64,
-    known: Option<Arc<KnownPeer>>,
+    known: Option<Box<KnownPeer>>,
 }
 
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl Slots {
     /// Returns a peer that was read from the same bytes before, or else where it is to be kept.
     fn get(&mut self, bytes: &[u8]) -> Result<KadPeer, Sought> {
         if self.slots.is_empty() {
-            self.slots.resize(SLOTS, CacheSlot::default());
+            self.slots.resize_with(SLOTS, CacheSlot::default);
         }
         let hash = self.hasher.hash_one(bytes);
         let place = usize::try_from(hash % (SLOTS as u64)).unwrap_or_default();
@@ -101,7 +101,7 @@ impl Slots {
     /// Keeps a peer that was sought for the second time in a row.
     fn keep(&mut self, sought: Sought, bytes: &[u8], peer: &KadPeer) {
         if let Some(slot) = self.slots.get_mut(sought.place).filter(|_| sought.is_seen) {
-            slot.known = Some(Arc::new(KnownPeer { bytes: bytes.into(), peer: peer.clone() }));
+            slot.known = Some(Box::new(KnownPeer { bytes: bytes.into(), peer: peer.clone() }));
         }
     }
 }

@@ -54,6 +54,9 @@ fn requests_that_are_overdue_take_no_room() {
     }
     assert!(!peers.has_room(now) && !peers.has_room(now + peers.patience - MS));
     assert!(peers.has_room(now + peers.patience), "nobody waits for silent ones");
+    // Where others are fast, a busy node's requests are slow before they are silent.
+    peers.patience = 5 * MS;
+    assert!(!peers.has_room(now + SECOND - MS) && peers.has_room(now + SECOND));
 }
 
 #[test]
