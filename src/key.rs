@@ -121,7 +121,7 @@ pub(crate) struct PeerBytes {
 }
 
 impl PeerBytes {
-    /// Two unsigned varints of ten bytes at most, and 64 bytes of digest, as `PeerId` has room for.
+    /// Two unsigned varints of ten bytes at most, and 64 bytes of digest, as `PeerId` has room for (the format of multihashes).
     const ROOM: usize = 84;
 
     pub(crate) fn of(peer: &PeerId) -> Self {

@@ -100,6 +100,7 @@ impl std::ops::SubAssign<Duration> for Now {
 }
 
 /// Where a sum of a time and a duration ends, which the platform might not represent: far enough to mean never.
+/// Chosen, not measured.
 pub(crate) const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// Returns the instant `delay` after `now`; where the platform cannot represent it, one so far away that it means never.

@@ -596,15 +596,17 @@ const ACTIONS: [&str; 23] = [
     "nothing to do",
 ];
 
+/// Returns the words of a text, each between spaces.
+fn words(text: &str) -> String {
+    let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    format!(" {} ", words.collect::<Vec<_>>().join(" "))
+}
+
 /// Returns whether a doc says what has happened, and then, in another clause, what to do about it.
 fn says_what_to_do(doc: &str) -> bool {
     let doc = doc.to_lowercase().replace("::", " ");
     let mut clauses = doc.split(['.', ':', ';', ',']).map(str::trim).filter(|clause| !clause.is_empty());
     let happened = clauses.next();
-    let words = |text: &str| {
-        let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
-        format!(" {} ", words.collect::<Vec<_>>().join(" "))
-    };
     let acts = |clause: &str| ACTIONS.iter().any(|action| words(clause).contains(&format!(" {action} ")));
     happened.is_some() && clauses.any(acts)
 }
@@ -691,6 +693,155 @@ fn each_error_variant_says_what_to_do() {
         .map(|name| format!("SomeError::{name}"));
     assert_eq!(count, 7);
     assert_eq!(names, [&bad[..], &["Error::Undocumented".to_owned()]].concat());
+}
+
+/// Types of numbers.
+const NUMBERS: [&str; 17] = [
+    "u8",
+    "u16",
+    "u32",
+    "u64",
+    "u128",
+    "usize",
+    "i64",
+    "i128",
+    "f64",
+    "Duration",
+    "NonZeroU8",
+    "NonZeroU16",
+    "NonZeroU64",
+    "NonZeroUsize",
+    "Least",
+    "SilencePrior",
+    "TailQuantile",
+];
+
+/// Words for where a number comes from.
+const SOURCES: [&str; 22] = [
+    "chosen",
+    "computed",
+    "derived",
+    "golden",
+    "measured",
+    "source",
+    "format",
+    "unit",
+    "paper",
+    "mazières",
+    "spec",
+    "specification",
+    "rfc",
+    "iana",
+    "ipfs",
+    "libp2p",
+    "linux",
+    "multicodec",
+    "proto",
+    "dag cbor",
+    "ipns record",
+    "peer ids",
+];
+
+fn is_name_of_constant(name: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    name.len() > 1 && name.starts_with(char::is_uppercase) && name.chars().all(is_part)
+}
+
+/// Returns the name and the type of the constant that begins in a line, and what is behind them, up to its semicolon.
+fn constant<'a>(
+    line: &'a str,
+    next: &mut impl Iterator<Item = &'a str>,
+) -> Option<(&'a str, &'a str, String)> {
+    let (visibility, rest) = line.split_once("const ")?;
+    let (name, rest) = rest.split_once(": ")?;
+    let (of, value) = rest.split_once(" =")?;
+    if !is_name_of_constant(name) || !(visibility.is_empty() || visibility.starts_with("pub")) {
+        return None;
+    }
+    let mut value = value.to_owned();
+    while !value.contains(';') {
+        value.push_str(next.next()?);
+    }
+    Some((name, of, value))
+}
+
+/// Returns how many constants of a file are numbers, and those of which nothing says where they come from.
+///
+/// A comment is about the constant below it and those in the lines that follow; that of a module about its first ones. What is
+/// made of another constant is derived from that.
+fn sourceless(path: &str, text: &str) -> (usize, Vec<String>) {
+    let (mut count, mut wrong) = (0, Vec::new());
+    if path.contains("/generated/") {
+        return (count, wrong);
+    }
+    // What the comment above says, and whether it is over, so that the next one is another.
+    let (mut comment, mut is_over) = (String::new(), false);
+    let mut lines = text.lines().map(str::trim);
+    while let Some(line) = lines.next() {
+        if line.starts_with("#[cfg(test)]") {
+            skip_item(&mut lines);
+            comment.clear();
+        } else if line.starts_with("//") {
+            if std::mem::take(&mut is_over) {
+                comment.clear();
+            }
+            comment.push_str(line);
+        } else if let Some((name, of, value)) = constant(line, &mut lines) {
+            is_over = true;
+            let (value, at_the_end) = value.split_once("//").unwrap_or((value.as_str(), ""));
+            let mut types = of.split(|c: char| !c.is_alphanumeric());
+            if of.contains('&') || !types.any(|name| NUMBERS.contains(&name)) {
+                continue;
+            }
+            count += 1;
+            // `u64::MAX` is none of ours.
+            let mut names = value.split(|c: char| !c.is_alphanumeric() && !"_:".contains(c));
+            let said = words(&format!("{comment} {at_the_end}").to_lowercase());
+            let has_source = SOURCES.iter().any(|source| said.contains(&format!(" {source} ")));
+            if !has_source && !names.any(is_name_of_constant) {
+                wrong.push(format!("{path}: {name}: says not where it comes from: {comment}"));
+            }
+        } else if line.starts_with("mod ") || line.contains(" mod ") {
+            is_over = true;
+        } else if !line.starts_with("#[") {
+            comment.clear();
+        }
+    }
+    (count, wrong)
+}
+
+#[test]
+fn each_number_says_where_it_comes_from() {
+    let (mut count, mut wrong) = (0, Vec::new());
+    for (path, text) in sources() {
+        let (numbers, those) = sourceless(&path, &text);
+        count += numbers;
+        wrong.extend(those);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(count > 250, "{count} numbers were found");
+
+    let planted = "\
+        //! By the paper.\n\n\
+        const UNDOCUMENTED: usize = 1;\n\n\
+        /// So many. Chosen,\n/// not measured.\n#[cfg(unix)]\nconst GOOD: usize = 2;\nconst BEHIND_IT: u64 = 3;\n\n\
+        const APART: u64 = 4;\n\
+        /// So long, especially here.\npub(super) const PART_OF_A_WORD: Duration = Duration::from_secs(5);\n\
+        /// RFC 6.\npub const CITED: u8 = 6;\n/// And this?\nconst ANOTHER: u8 = 7;\n\
+        /// Twice that.\nconst DERIVED: usize = 2 * GOOD;\n\
+        /// The most.\nconst GREATEST: u64 = u64::MAX;\n\
+        const AT_ITS_END: u32 = 8; // A golden table.\n\
+        const LISTED: [f64; 2] =\n    [0.1, 0.2];\n\
+        /// Fields of the spec.\npub(super) mod field {\n    pub(in crate::a) const FIRST: u32 = 1;\n    const SECOND: u32 = 2;\n}\n\
+        /// By the paper.\nfn f() {\n    const WITHIN: u32 = 9;\n}\n\
+        const TEXT: &[u8] = b\"\";\nconst fn f<const N: usize>() {}\n\
+        #[cfg(test)]\nmod tests {\n    const TESTED: usize = 10;\n}\n";
+    let (count, wrong) = sourceless("planted.rs", planted);
+    let names: Vec<_> = wrong.iter().map(|text| text.split(": ").nth(1).unwrap()).collect();
+    assert_eq!(count, 14);
+    let bad = ["UNDOCUMENTED", "APART", "PART_OF_A_WORD", "ANOTHER", "GREATEST", "LISTED", "WITHIN"];
+    assert_eq!(names, bad);
+    assert_eq!(sourceless("wire/generated/planted.rs", planted), (0, Vec::new()));
 }
 
 /// Names that are public in two modules each, beside what they are of: `config::Limits`, `store::Limits`.

@@ -12,13 +12,16 @@ pub(crate) struct Least {
     least: Duration,
 }
 
-/// Each peer of a table is asked once in that time, which for 200 are 20 requests a second.
+/// Each peer of a table is asked once in that time, which for 200 are 20 requests a second. Chosen;
+/// `dht/tests/settings.rs` holds what comes of it.
 pub(crate) const GRACE_PERIOD: Least = Least::new("grace period", Duration::from_secs(10));
 
-/// A lookup of each of up to 17 buckets, of some 20 requests, in that time.
+/// A lookup of each of up to 17 buckets, of some 20 requests, in that time. Chosen; `dht/tests/settings.rs` holds what
+/// comes of it.
 pub(crate) const REFRESH_INTERVAL: Least = Least::new("refresh interval", Duration::from_secs(10));
 
-/// The least time for a remote peer, or the application, to act in: less than a round trip on the Internet.
+/// The least time for a remote peer, or the application, to act in: less than a round trip on the Internet. Chosen;
+/// `dht/tests/settings.rs` holds what comes of it.
 const ANSWER: Duration = Duration::from_millis(100);
 
 pub(crate) const QUERY_TIMEOUT: Least = Least::new("query timeout", ANSWER);
@@ -28,16 +31,18 @@ pub(crate) const OUTBOUND_IDLE_TIMEOUT: Least = Least::new("outbound idle timeou
 pub(crate) const STREAM_TIMEOUT: Least = Least::new("stream timeout", ANSWER);
 pub(crate) const HELD_FOR: Least = Least::new("time for which records are held", ANSWER);
 
-/// About a round trip within a machine: one that is always over asks all candidates at once.
+/// About a round trip within a machine: one that is always over asks all candidates at once. Chosen;
+/// `dht/tests/settings.rs` holds what comes of it.
 pub(crate) const SOFT_TIMEOUT: Least = Least::new("soft timeout", Duration::from_millis(1));
 
-/// The least time that anything stored lasts: the protocol counts in seconds.
+/// The least time that anything stored lasts: the protocol counts in seconds (`ttl` of proto/dht.proto).
 const TTL: Duration = Duration::from_secs(1);
 
 pub(crate) const RECORD_TTL: Least = Least::new("record TTL", TTL);
 pub(crate) const PROVIDER_TTL: Least = Least::new("provider TTL", TTL);
 
-/// The least time after which what is stored is put or announced anew: each costs a lookup and `k` requests.
+/// The least time after which what is stored is put or announced anew: each costs a lookup and `k` requests. Chosen;
+/// `dht/tests/settings.rs` holds what comes of it.
 const PUBLICATION: Duration = Duration::from_secs(60);
 
 pub(crate) const PUBLICATION_INTERVAL: Least = Least::new("publication interval", PUBLICATION);

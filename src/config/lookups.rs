@@ -51,6 +51,7 @@ pub struct Lookups {
 
 impl Default for Lookups {
     fn default() -> Self {
+        // Measured, as the doc of the field says.
         const FOUR: NonZeroU8 = NonZeroU8::new(4).unwrap();
         const SIX: NonZeroU8 = NonZeroU8::new(6).unwrap();
         Self {

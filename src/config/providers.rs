@@ -7,6 +7,7 @@ use super::routing::K_VALUE;
 use crate::error::ConfigError;
 use crate::time::Duration;
 
+/// The unit in which the spec gives these times.
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// The configuration of providers: how long they are believed, and how they are announced.

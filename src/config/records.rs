@@ -7,6 +7,7 @@ use crate::error::ConfigError;
 use crate::time::Duration;
 use crate::validate::Namespaces;
 
+/// The unit in which the spec gives these times.
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// The configuration of records: which validators judge them, how long they last, when they are put anew.

@@ -168,6 +168,7 @@ pub struct IpDiversity {
 
 impl Default for IpDiversity {
     fn default() -> Self {
+        // As the IPFS Kademlia DHT spec has them.
         const TWO: NonZeroU8 = NonZeroU8::new(2).unwrap();
         const THREE: NonZeroU16 = NonZeroU16::new(3).unwrap();
         Self { per_bucket: TWO, per_table: THREE, exempt: Vec::new() }

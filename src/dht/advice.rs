@@ -12,7 +12,7 @@ use crate::event::Mode;
 use crate::time::{Duration, Instant, after};
 
 /// A node with connections whose swarm tells nothing of who is there gets its line after this time. Identify tells within two
-/// round trips of a connection, and a connection may take ten seconds to be set up.
+/// round trips of a connection, and a connection may take ten seconds to be set up. Chosen, not measured.
 const IDENTIFY_AFTER: Duration = Duration::from_secs(30);
 
 /// Decides when the application is told that something about its set-up keeps the node from working.

@@ -18,7 +18,7 @@ use crate::record::Record;
 use crate::time::SystemTime;
 use crate::validate::Validator as _;
 
-/// How many peers of one IP group in one answer count.
+/// How many peers of one IP group in one answer count. Chosen, not measured: as many as the IPFS `spec` lets into a bucket.
 const MAX_PER_GROUP: usize = 2;
 
 /// A closer peer: one that an answer names, ready for a lookup.

@@ -8,7 +8,7 @@ use crate::time::{Duration, Instant, Moment, Now, SystemTime, after, wall_after}
 
 /// A wall clock that differs by more from what the monotonic one lets expect was set, or the machine has slept. NTP slews
 /// by half a thousandth (RFC 5905 §11.3) and steps beyond an eighth of a second; a call after an hour of rest finds a slewed
-/// clock two seconds off.
+/// clock two seconds off. What is beyond that is chosen, not measured.
 const JUMP: Duration = Duration::from_secs(5);
 
 /// A node that is called so much late was kept from its work; timers of a usual granularity are less. Chosen, not measured.

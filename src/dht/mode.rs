@@ -9,6 +9,7 @@ use crate::event::Mode;
 use crate::time::{Duration, Instant, after};
 
 /// A node that listens but is a client after this time gets one line in the log, since it surprises many.
+/// Chosen, not measured.
 const HINT_AFTER: Duration = Duration::from_secs(60);
 
 /// Decides between client and server.

@@ -46,7 +46,7 @@ pub(super) use outcome::{AddressOutcome, Outcome, Placed, Reply, Requester, Urge
 use requests::{Requests, Sent};
 use window::Window;
 
-/// How many requests to one peer are in flight at once: four streams of eight.
+/// How many requests to one peer are in flight at once. Chosen, not measured: four streams of eight.
 const MAX_IN_FLIGHT: usize = 32;
 
 /// A request that is silent for so long is no work any more, however fast others are answered: on a busy node all are slow at first.

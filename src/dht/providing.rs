@@ -33,7 +33,8 @@ use reprovide::Reprovide;
 /// The longest key that anybody provides (`spec` of the public IPFS network; go nodes refuse longer ones).
 pub(super) const MAX_KEY: usize = 80;
 
-/// How many keys are provided at once for as long as the program says so (as many as those of others, by default).
+/// How many keys are provided at once for as long as the program says so. Chosen, not measured: as many as those of
+/// others, by default.
 const MAX_ADVERTISED: usize = 64 * 1024;
 
 /// What this node provides, beside the store.
@@ -66,7 +67,7 @@ pub(super) struct Providing {
 }
 
 /// So long after the addresses of this node have changed the peers that know others are told; several changes come together, as
-/// when a program begins to listen.
+/// when a program begins to listen. Chosen, not measured.
 const RENEW_AFTER: Duration = Duration::from_secs(20);
 
 impl Providing {

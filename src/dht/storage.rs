@@ -29,7 +29,7 @@ const SAVE_AFTER: Duration = Duration::from_secs(1);
 /// No more often than so (chosen, not measured).
 const SAVE_EVERY: Duration = Duration::from_secs(60);
 
-/// How long it rests after it has dropped something: others have their turn.
+/// How long it rests after it has dropped something: others have their turn (chosen, not measured).
 const REST: Duration = Duration::from_millis(20);
 
 /// The store of a node.

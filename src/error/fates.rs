@@ -39,7 +39,7 @@ pub struct SeedOutcome {
     pub result: Option<Result<(), RequestError>>,
 }
 
-/// How many reasons are named, the most frequent first.
+/// How many reasons are named, the most frequent first. Chosen, not measured.
 const MAX_REASONS: usize = 3;
 
 /// Tells of how many of `total` peers there is no success, and why not.

@@ -15,7 +15,7 @@ use libp2p_swarm::ConnectionId;
 use super::messages::ToHandler;
 
 /// So much may be handed to a handler and not taken: half of what the queue of a connection holds by the swarm's default
-/// (32), so that the swarm is never left with something that it cannot deliver.
+/// (`libp2p-swarm`: 32), so that the swarm is never left with something that it cannot deliver.
 const MAX_HANDED: u64 = 16;
 
 /// The wakeup of the behaviour by a handler that has taken something.

@@ -146,7 +146,7 @@ impl Samples {
     }
 }
 
-/// Shares are counted in ten-thousandths.
+/// The unit in which shares are counted: ten-thousandths, as in `TailQuantile`.
 const TEN_THOUSAND: usize = 10_000;
 
 /// The estimator of soft timeouts.

@@ -38,7 +38,7 @@ const FORGETTING_RATE: f64 = 1.0 / 256.0;
 /// How likely the network has changed since the last lookup. Chosen, not measured.
 const CHANGE_PROBABILITY: f64 = 1.0 / 20.0;
 
-/// Outcomes of one kind beyond these change nothing: products of so many do not underflow.
+/// Outcomes of one kind beyond these change nothing: products of so many do not underflow. Chosen, not measured.
 const MAX_COUNT: u16 = 64;
 
 /// The tail quantile of a timeout: how many of ten thousand live peers answer only after it.

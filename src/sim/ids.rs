@@ -16,7 +16,7 @@ use crate::key::Key;
 /// registry of IANA).
 const OCTETS: [(u8, u8); 3] = [(77, 99), (101, 126), (130, 168)];
 
-/// How many IPv4 groups there are: 88 first octets with 256 second ones.
+/// How many IPv4 groups there are, derived from [`OCTETS`]: 88 first octets with 256 second ones.
 const GROUPS: usize = 88 * 256;
 
 /// The port of every node: the one that IPFS nodes listen on by default.
@@ -47,10 +47,11 @@ pub(super) struct Places {
     first_v6: Option<usize>,
 }
 
-/// How many IPv6 groups there are, of /32 each: those of 2a00::/12, the largest block of one registry.
+/// How many IPv6 groups there are, of /32 each: those of 2a00::/12, the largest block of one registry
+/// (the registry of IANA).
 const V6_GROUPS: usize = 16 << 16;
 
-/// The first 16 bits of the first of them.
+/// The first 16 bits of the first of them, derived from that block.
 const V6_FIRST: u16 = 0x2a00;
 
 impl Places {

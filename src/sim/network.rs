@@ -31,7 +31,7 @@ pub(super) const DEAD_AFTER: Duration = Duration::from_secs(10);
 /// of retransmissions.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(924);
 
-/// So many requests of two nodes are in flight between them at most: the node's own bound of 32, both ways.
+/// So many requests of two nodes are in flight between them at most, derived from the node's own bound of 32: both ways.
 const MAX_IN_FLIGHT: usize = 64;
 
 /// What was sent, by all nodes together.

@@ -5,7 +5,7 @@ use std::fmt;
 use super::statistic::Statistic;
 use crate::time::Duration;
 
-/// How many buckets a histogram has, the one without an upper bound included.
+/// How many buckets a histogram has, the one without an upper bound included. Chosen, not measured.
 pub const BUCKETS: usize = 20;
 
 /// What a [`Histogram`] can be of: times, or numbers.

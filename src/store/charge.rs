@@ -23,10 +23,10 @@ use crate::peer::PackedPeerId;
 /// One IP group may take one part in so many of the room for others, and so may one peer of what it hands on.
 ///
 /// All that one is handed on comes from some `k` = 20 neighbours: with a sixteenth each they can still fill the room, so that
-/// an honest newcomer is given everything.
+/// an honest newcomer is given everything. Chosen; `tests/sim/golden/laundering.txt` holds what comes of it.
 pub(super) const SHARE: usize = 16;
 
-/// The providers of one IP group may be one part in so many of those of a key.
+/// The providers of one IP group may be one part in so many of those of a key. Chosen, not measured.
 pub(super) const KEY_SHARE: usize = 4;
 
 /// So many things, and their bytes.
@@ -128,7 +128,8 @@ impl Charge {
     }
 }
 
-/// What stands first in the bytes of a replica's charge, where the kind of a group would.
+/// What stands first in the bytes of a replica's charge, where the kind of a group would: in the format of the
+/// store on disk no kind has this number.
 #[cfg(feature = "redb")]
 const REPLICA: u8 = 255;
 

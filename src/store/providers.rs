@@ -43,10 +43,11 @@ impl Default for ProviderLimits {
 }
 
 /// How many addresses of a provider are kept: 8, as TCP, QUIC, WebTransport and WebRTC over IPv4 and IPv6 have.
+/// Chosen, not measured.
 pub const MAX_PROVIDER_ADDRESSES: usize = 8;
 
 /// How many bytes they take at most, all together: 512. Eight addresses of QUIC over IPv6 have some 200, two relayed ones some
-/// 300; those beyond are left out, and those that fit are kept.
+/// 300; those beyond are left out, and those that fit are kept. Chosen, not measured.
 pub const MAX_PROVIDER_ADDRESS_BYTES: usize = 512;
 
 /// Returns the addresses of a provider that are kept, wherever it is that they are: those first that it names first.

@@ -205,6 +205,7 @@ impl<'a> IpnsRecord<'a> {
 
     /// Returns the key of the record or, if there is none, the one in the name.
     fn signer(&self, name: PeerId) -> Result<PublicKey, InvalidRecord> {
+        /// Of the multicodec table.
         const IDENTITY: u64 = 0;
 
         let decode = |bytes| {

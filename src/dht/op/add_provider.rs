@@ -206,7 +206,7 @@ pub(in crate::dht) struct AddProvider {
     addresses: Addresses,
 }
 
-/// The number of the requests that announce, where those of the search have 0.
+/// The number of the requests that announce: chosen, where those of the search have 0.
 const ANNOUNCE: u16 = 1;
 
 impl AddProvider {

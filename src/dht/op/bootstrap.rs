@@ -81,7 +81,7 @@ pub(in crate::dht) struct BootstrapInfo {
     pub(in crate::dht) step: ProgressStep,
 }
 
-/// How many buckets are looked up at once: their lookups share most of the peers they ask.
+/// How many buckets are looked up at once: their lookups share most of the peers they ask. Chosen, not measured.
 const MAX_LOOKUPS: usize = 3;
 
 /// Looks up the own id, then every bucket that is farther than the closest neighbour.

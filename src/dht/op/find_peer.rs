@@ -126,6 +126,7 @@ pub(in crate::dht) struct FindPeer {
 }
 
 /// How many addresses that were named are counted; more than all peers of a lookup have if they tell the truth.
+/// Chosen, not measured.
 const MAX_REPORTS: usize = 256;
 
 impl FindPeer {

@@ -123,7 +123,7 @@ pub(in crate::dht) struct GetProvidersInfo {
 }
 
 /// How many providers are remembered. Of more the one that was found first of those that were told is forgotten, and told
-/// again if it is met again; while so many wait to be told, no others are taken.
+/// again if it is met again; while so many wait to be told, no others are taken. Chosen, not measured.
 const MAX_FOUND: usize = 4096;
 
 /// The providers that were found, and those of them that were not told yet.

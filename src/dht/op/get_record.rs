@@ -328,7 +328,7 @@ impl GetRecord {
     }
 }
 
-/// How long a record is cached that has no end.
+/// How long a record is cached that has no end: as long as the `spec` has records last ("Entry validation").
 const FOREVER: Duration = Duration::from_secs(48 * 3600);
 
 impl<R: From<GetRecordResult>, I: From<GetRecordInfo>> Machine<R, I> for GetRecord {

@@ -197,7 +197,7 @@ pub(in crate::dht) struct PutRecord {
 const NOT_WRITTEN: &str = "it could not be written to the disk";
 const NOT_YET_WRITTEN: &str = "it is not on the disk yet";
 
-/// The number of the requests that store, where those of the search have 0.
+/// The number of the requests that store: chosen, where those of the search have 0.
 const STORE: u16 = 1;
 
 impl PutRecord {

@@ -8,7 +8,7 @@ use super::super::io::ConnectionId;
 use crate::time::{Duration, Instant, after};
 
 /// After so long without a sign of life a connection that is kept is checked. NAT gateways are to remember an idle TCP
-/// connection for two hours (RFC 5382 §5), yet many forget it within some minutes.
+/// connection for two hours (RFC 5382 §5), yet many forget it within some minutes: chosen, not measured.
 const SILENT: Duration = Duration::from_secs(300);
 
 /// Of two nodes that keep their connection the one with the smaller id checks it so much sooner: then the other need not
@@ -22,7 +22,8 @@ const CHECKED: Duration = Duration::from_secs(3);
 /// After a dial of a peer beside its silent connections there is none for so long, doubling each time (chosen, not measured).
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 
-/// When a connection was silent for so long it was not closed by an idle timeout, which swarms set shorter.
+/// When a connection was silent for so long it was not closed by an idle timeout, which swarms set shorter
+/// (`libp2p-swarm`: ten seconds). Chosen, not measured.
 const IDLE: Duration = Duration::from_secs(30);
 
 /// How often that doubles: up to some ten minutes (chosen, not measured).

@@ -12,7 +12,8 @@ use crate::failures::Failures;
 use crate::query::rtt::{Era, Rtt};
 use crate::time::{Duration, Instant, Second};
 
-/// After a first failure a peer is left alone for so long, which doubles with each further one, and for how long at most.
+/// After a first failure a peer is left alone for so long, which doubles with each further one, and for how long at most
+/// (chosen, not measured).
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(600));
 
 /// How many requests wait for one peer; one more fails at once (chosen, not measured).

@@ -19,10 +19,11 @@ use crate::message::Request;
 use crate::peer::PackedPeerId;
 use crate::time::{Duration, Instant, after};
 
-/// So many peers are dialled beside silent connections at once; others wait for a second.
+/// So many peers are dialled beside silent connections at once; others wait for a second (chosen, not measured).
 const MAX_BESIDE: usize = 4;
 
-/// When there was no slot for a dial beside a silent connection, it is tried again after this time.
+/// When there was no slot for a dial beside a silent connection, it is tried again after this time (chosen, not
+/// measured).
 const SLOT_AGAIN: Duration = Duration::from_secs(1);
 
 /// What is left of a peer's connections when one is gone.

@@ -10,13 +10,15 @@ use crate::map::FastMap;
 use crate::peer::PackedPeerId;
 use crate::time::{Duration, Epoch, Instant, Second, after};
 
-/// Beyond the bound so many newcomers are let in before a peer is forgotten, so that it is not done for each.
+/// Beyond the bound so many newcomers are let in before a peer is forgotten, so that it is not done for each (chosen,
+/// not measured).
 const SLACK: usize = 64;
 
-/// Peers that were not heard of for a day are looked for this often.
+/// Peers that were not heard of for a day are looked for this often (chosen, not measured).
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 
-/// While more are remembered than the bound, because they are connected or needed otherwise, it is looked this often.
+/// While more are remembered than the bound, because they are connected or needed otherwise, it is looked this often
+/// (chosen, not measured).
 const SWEEP_CROWD_EVERY: Duration = Duration::from_secs(60);
 
 /// What is remembered of each peer.

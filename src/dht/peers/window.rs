@@ -4,20 +4,21 @@
 
 use crate::time::{Duration, Instant, after};
 
-/// The requests that a node has in flight before anything is known of how fast it is: as many as a core handles in some 15 ms
-/// (`docs/costs.md`).
+/// The requests that a node has in flight before anything is known of how fast it is: as many as a core handles in some 6 ms
+/// (`docs/costs.md`). Chosen; `tests/sim/golden/overload.txt` holds what comes of it.
 const FIRST: usize = 256;
 
 /// The least: what a few lookups ask at once, so that they go on however late the node is. Chosen, not measured.
 const LEAST: usize = 32;
 
-/// The most: what a core handles in a quarter of a second, at some 300 bytes each. Chosen, not measured.
+/// The most: what a core handles in a tenth of a second, at some 300 bytes each. Chosen, not measured.
 const MOST: usize = 4096;
 
-/// A node that is later than this has taken on too much: a tenth of a round trip on the Internet.
+/// A node that is later than this has taken on too much: a tenth of a round trip on the Internet. Chosen;
+/// `tests/sim/golden/overload.txt` holds what comes of it.
 const TOO_LATE: Duration = Duration::from_millis(10);
 
-/// Who is later than this is told no more by how much.
+/// Who is later than this is told no more by how much. Chosen, not measured.
 const MOST_LATE: Duration = Duration::from_secs(10);
 
 /// The window of requests in flight.

@@ -11,12 +11,12 @@ use crate::time::{Duration, Instant};
 
 /// What is due within this part of an interval is announced together with what is due now.
 ///
-/// With [`EARLY`] it lets a key be announced 1.05 times in an interval, and no more than 1.11 times
+/// Chosen. With [`EARLY`] it lets a key be announced 1.05 times in an interval, and no more than 1.11 times
 /// (`tests/sim/providers.rs`): what is provided are many small things, where records are few.
 const TOGETHER: u32 = 64;
 
-/// A key is announced earlier than it should by up to this part of its interval, so that not all are due at once; see
-/// [`TOGETHER`].
+/// A key is announced earlier than it should by up to this part of its interval, so that not all are due at once. Chosen
+/// with [`TOGETHER`].
 const EARLY: u32 = 12;
 
 /// The schedule of the announcements.

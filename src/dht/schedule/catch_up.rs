@@ -5,7 +5,7 @@
 use crate::time::{Duration, Instant, after};
 
 /// A schedule that has fallen behind goes on so many times as fast until it has caught up: a day within an hour, so that
-/// what has become due meanwhile is not due all at once.
+/// what has become due meanwhile is not due all at once. Chosen, not measured.
 const PACE: u32 = 24;
 
 /// The time of a schedule.

@@ -22,7 +22,7 @@ struct Seed {
     failures: Option<Box<Failures>>,
 }
 
-/// A seed that has failed for so long gives way to another, as long as the longest pause after which a peer that fails is
+/// A seed that has failed for so long gives way to another: derived from the longest pause after which a peer that fails is
 /// tried again.
 const GIVES_WAY_AFTER: Duration = Duration::from_secs(600);
 

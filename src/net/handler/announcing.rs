@@ -20,7 +20,7 @@ use crate::time::{Duration, Instant, after, earliest};
 use crate::wire::{ClientCodec, DecodeError};
 
 /// The stream is closed when it was not used for so long: js resets idle ones after ten seconds, and what is written just
-/// then is lost.
+/// then is lost. Chosen, not measured: half of their time.
 const IDLE: Duration = Duration::from_secs(5);
 
 /// What was sent within so long before the stream has ended is sent again, once: the peer may not have read it.

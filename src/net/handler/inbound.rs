@@ -21,7 +21,9 @@ use crate::wire::{SEND_LIMIT, ServerCodec, encode_response};
 /// Chosen, not measured: what this node itself has in flight on one.
 const MAX_ANSWERING: usize = 8;
 
-/// How much longer than peers alone an answer with a record is taken to be: the longest value that stores take by default.
+/// How much longer than peers alone an answer with a record is taken to be.
+///
+/// Source: the longest value that stores take by default.
 const MAX_VALUE: usize = 64 * 1024;
 
 /// The place of one request in the order of the answers.

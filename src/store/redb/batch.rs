@@ -13,7 +13,7 @@ use crate::record::RecordKey;
 /// Chosen, not measured: a second's worth of a slow disk.
 pub(super) const MAX_QUEUED: usize = 4 << 20;
 
-/// What a change takes beside its key and its value.
+/// What a change takes beside its key and its value. Chosen, not measured.
 pub(super) const OVERHEAD: usize = 64;
 
 /// A key and what is to stand there, or nothing.

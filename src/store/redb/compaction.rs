@@ -15,7 +15,7 @@ use super::format::{FileTable, TablePair, fault, whole};
 use super::opening::{Handle, fill};
 
 /// One step reads and writes so many rows at most, and no more than one beyond so many bytes: a commit that is asked for
-/// meanwhile waits for it.
+/// meanwhile waits for it. Chosen, not measured.
 const STEP_ROWS: usize = 1024;
 const STEP_BYTES: usize = 1 << 20;
 

@@ -96,6 +96,8 @@ pub(super) struct SealedRow {
 /// Returns about how many bytes a row takes in the file with its checksum.
 pub(super) const fn cost(key: usize, row: usize) -> u64 {
     /// The lengths that lead a key and a row, in either table.
+    ///
+    /// Source: redb's description of its format, four bytes for each.
     const LENGTHS: usize = 16;
     (2 * key + row + size_of::<Sum>() + LENGTHS) as u64
 }

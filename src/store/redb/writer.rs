@@ -17,10 +17,12 @@ use super::format::{FileTable, SealedRow, Sum, caught, damaged, fault, whole};
 use super::opening::{Handle, again, read_only};
 use crate::record::RecordKey;
 
-/// So many changes wait for a commit to be asked for; one more asks for it.
+/// So many changes wait for a commit to be asked for; one more asks for it. Chosen, not measured.
 const MAX_UNASKED: usize = 1024;
 
 /// A file that is smaller is not made smaller: the database itself takes as much.
+///
+/// Source: redb, whose new file has room for a mebibyte.
 const MIN_LOOSE: u64 = 1 << 20;
 
 /// Why the file cannot be written.

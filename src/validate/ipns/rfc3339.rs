@@ -4,7 +4,7 @@
 
 use crate::time::SystemTime;
 
-/// A second.
+/// A second, in the unit of Go's times.
 const NANOSECONDS: i128 = 1_000_000_000;
 
 /// Returns the nanoseconds from 1970 to a time of the wall clock.

@@ -12,7 +12,7 @@ pub(super) fn wants_stream_alone(request: &OutboundRequest) -> bool {
     request.request.message_type() == MessageType::PutValue
 }
 
-/// How many kinds of streams requests want: a fresh one, one for itself, any.
+/// How many kinds of streams requests want, derived from what `insert` tells apart: a fresh one, one for itself, any.
 const KINDS: usize = 3;
 
 /// The requests that wait for a stream, in the order in which the node sent it, apart by what stream it wants.
