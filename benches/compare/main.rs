@@ -32,12 +32,15 @@ mod floor;
 mod keys;
 mod lean;
 mod measured;
+mod member;
 mod memory;
+mod network;
 mod nodes;
 mod pipe;
 mod querying;
 mod responders;
 mod server;
+mod slow;
 mod table;
 
 use std::process::ExitCode;
@@ -65,6 +68,8 @@ struct Options {
     watched: Duration,
     /// How many lookups are begun at once.
     burst: usize,
+    /// Whether networks have hundreds of nodes.
+    is_whole: bool,
     /// What the name of a row contains.
     filter: Option<String>,
 }
@@ -79,12 +84,13 @@ impl Options {
             connections: 1000,
             watched: Duration::from_secs(60),
             burst: 1000,
+            is_whole: true,
             filter,
         };
         if has("--test") {
             // `cargo test --benches` runs it too, only to see that it runs.
             let (cpu, watched) = (Duration::from_millis(1), Duration::from_millis(1));
-            Self { cpu, settles: false, connections: 20, watched, burst: 100, ..full }
+            Self { cpu, settles: false, connections: 20, watched, burst: 100, is_whole: false, ..full }
         } else if has("--quick") {
             let (cpu, watched) = (Duration::from_millis(100), Duration::from_secs(3));
             Self { cpu, connections: 200, watched, ..full }
@@ -110,5 +116,6 @@ fn main() -> ExitCode {
         client::rows(&options, carrier, &mut table);
     }
     memory::rows(&options, &mut table);
+    network::rows(&options, &mut table);
     if table.end() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

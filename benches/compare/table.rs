@@ -74,7 +74,10 @@ impl Table {
             self.note(format!("{name}: {made:.1} allocations, more than {most}"));
             self.has_failed = true;
         }
-        let ratio = |to: Option<Figure>| ours.zip(to).map(|(ours, to)| ours.value / to.value);
+        let ratio = |to: Option<Figure>| {
+            let to = to.filter(|to| to.value > 0.0);
+            ours.zip(to).map(|(ours, to)| ours.value / to.value)
+        };
         let figures = [
             value(floor),
             value(theirs),
