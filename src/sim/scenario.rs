@@ -1,5 +1,6 @@
 //! Scenarios: what is simulated, as plain data.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use super::draw::Draw;
@@ -54,6 +55,8 @@ pub struct Scenario {
     pub lasts: Duration,
     /// How often the health of the tables is looked at, if at all.
     pub sample_every: Option<Duration>,
+    /// How many threads work. However many they are, the report is the same; two are faster while much happens at the same time.
+    pub threads: NonZeroUsize,
 }
 
 /// How a network comes to be.
@@ -255,6 +258,7 @@ impl Default for Scenario {
             settle: Duration::from_secs(60),
             lasts: Duration::ZERO,
             sample_every: None,
+            threads: NonZeroUsize::MIN,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The simulator itself: that it repeats, and that what it must notice it notices.
 
 use std::env;
+use std::num::NonZeroUsize;
 use std::process::Command;
 
 use libp2p_kademlia::sim::{Churn, Incident, Links, Lookups, Roles, Scenario, Start, World};
@@ -45,6 +46,10 @@ fn the_same_seed_is_the_same_network_to_the_last_bit() {
     assert_eq!(run(&eventful()), report, "and again in this one");
     let other = Scenario { seed: 8, ..eventful() };
     assert_ne!(run(&other).hash, report.hash);
+    for threads in [2, 3] {
+        let threads = NonZeroUsize::new(threads).unwrap();
+        assert_eq!(run(&Scenario { threads, ..eventful() }), report, "in so many threads: {threads}");
+    }
 }
 
 #[test]
