@@ -177,6 +177,11 @@ impl HostConnections {
         self.ends.iter().flat_map(|(other, ends)| ends.iter().map(|end| (*other as usize, end.link)))
     }
 
+    /// Returns all connections, to be changed, with those at the other ends.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (usize, &mut End)> {
+        self.ends.iter_mut().flat_map(|(other, ends)| ends.iter_mut().map(|end| (*other as usize, end)))
+    }
+
     /// Forgets all of them.
     pub(super) fn clear(&mut self) {
         *self = Self::default();

@@ -30,8 +30,8 @@ pub(super) enum SimEvent {
     Response { link: u64, from: usize, id: RequestId, response: Option<Box<Response>> },
     /// It learns by identify what another speaks, and where that is.
     Identified { link: u64, by: usize },
-    /// A connection of it is closed if it is idle.
-    Idle { link: u64, other: usize },
+    /// It closes those of its connections that are idle.
+    Idle,
     /// A connection of it is lost, and it notices.
     Lost { link: u64, other: usize },
 }

@@ -25,6 +25,8 @@ pub(super) struct Host {
     pub(super) connections: HostConnections,
     pub(super) joined: bool,
     pub(super) wake_at: Option<Instant>,
+    /// When it looks for connections that are idle.
+    pub(super) idle_at: Option<Instant>,
     /// What has arrived and waits, where work takes time.
     pub(super) service: Service,
     /// The requests that it is answering: on which connection they came, whose they are, and how that calls them.
@@ -43,6 +45,7 @@ impl Host {
             connections: HostConnections::default(),
             joined: false,
             wake_at: None,
+            idle_at: None,
             service: Service::new(),
             answering: IndexMap::default(),
             lookups: BTreeMap::new(),

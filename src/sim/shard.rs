@@ -214,7 +214,7 @@ impl Turn<'_> {
             }
             SimEvent::Sent { link, to, id } => self.sent(n, (link, to), id),
             SimEvent::Identified { link, by } => self.identified(n, link, by),
-            SimEvent::Idle { link, other } => self.idle(n, link, other),
+            SimEvent::Idle => self.idle(n),
             SimEvent::Lost { link, other } => self.lost(n, link, other),
         }
     }

@@ -12,7 +12,7 @@ use crate::sim::connections::{ideal_number, opened_number, warm_number};
 use crate::sim::network::{DEAD_AFTER, protocol};
 use crate::sim::nodes::{Life, Refuses, SimNode};
 use crate::sim::roles::{Answer, Around};
-use crate::time::Duration;
+use crate::time::{Duration, Instant, earliest};
 
 impl Turn<'_> {
     /// A dial has reached the node it was to reach, if that is still there. It is connected then; the other end hears of it.
@@ -62,7 +62,7 @@ impl Turn<'_> {
     fn begin_connection(&mut self, n: usize, link: u64, other: usize) {
         let asked = self.one_way(n, other) * 2;
         self.later(n, asked, SimEvent::Identified { link, by: other });
-        self.later(n, self.network.links.idle_timeout, SimEvent::Idle { link, other });
+        self.idle_by(n, self.now() + self.network.links.idle_timeout);
     }
 
     fn tell_connected(&mut self, n: usize, other: usize, link: u64, dialled: bool, dial: Option<DialId>) {
@@ -115,13 +115,9 @@ impl Turn<'_> {
                 self.tell_connected(n, other, link, false, None);
             }
         }
-        let all: Vec<_> = self.host(n).iter().flat_map(|host| host.connections.all()).collect();
-        for (other, link) in all {
-            if let Some(end) = self.host(n).and_then(|host| host.connections.get_mut(other, link)) {
-                end.last_used = now;
-            }
-            self.later(n, self.network.links.idle_timeout, SimEvent::Idle { link, other });
-        }
+        let ends = self.host(n).into_iter().flat_map(|host| host.connections.iter_mut());
+        ends.for_each(|(_, end)| end.last_used = now);
+        self.idle_by(n, now + self.network.links.idle_timeout);
     }
 
     pub(super) fn identified(&mut self, n: usize, link: u64, by: usize) {
@@ -139,24 +135,44 @@ impl Turn<'_> {
         self.input(n, protocol(peer, mode));
     }
 
-    /// A connection is looked at: this end closes it if it is idle and not kept.
-    pub(super) fn idle(&mut self, n: usize, link: u64, other: usize) {
+    /// A connection may be idle then, so that it is looked at.
+    pub(super) fn idle_by(&mut self, n: usize, at: Instant) {
+        let at = at.max(self.now());
+        if let Some(host) = self.host(n)
+            && host.idle_at.is_none_or(|known| known > at)
+        {
+            host.idle_at = Some(at);
+            self.schedule(n, at, SimEvent::Idle);
+        }
+    }
+
+    /// The connections of a node are looked at: those that are idle and that this end does not keep it closes.
+    pub(super) fn idle(&mut self, n: usize) {
         let (timeout, now) = (self.network.links.idle_timeout, self.now());
-        let end = self.shard.host(n).and_then(|host| host.connections.get(other, link));
-        let Some(end) = end.filter(|end| !end.keep) else {
+        let Some(host) = self.host(n).filter(|host| host.idle_at == Some(now)) else {
+            // It is looked for them earlier or later.
             return;
         };
-        let (idle_at, is_dead) = (end.last_used + timeout, end.is_dead);
-        if end.is_busy() {
-            self.later(n, timeout.max(Duration::from_millis(1)), SimEvent::Idle { link, other });
-        } else if idle_at > now {
-            self.schedule(n, idle_at, SimEvent::Idle { link, other });
-        } else {
+        host.idle_at = None;
+        let pause = timeout.max(Duration::from_millis(1));
+        let (mut next, mut idle) = (None, Vec::new());
+        for (other, end) in host.connections.iter_mut().filter(|(_, end)| !end.keep) {
+            let at = if end.is_busy() { now + pause } else { end.last_used + timeout };
+            if at > now {
+                next = earliest(next, Some(at));
+            } else {
+                idle.push((other, end.link, end.is_dead));
+            }
+        }
+        for (other, link, is_dead) in idle {
             if !is_dead {
                 let delay = self.one_way(n, other);
                 self.send(n, other, delay, SimEvent::Lost { link, other: n });
             }
             self.lost(n, link, other);
+        }
+        if let Some(at) = next {
+            self.idle_by(n, at);
         }
     }
 

@@ -30,6 +30,7 @@ impl Turn<'_> {
             host.connections.clear();
             host.joined = false;
             host.wake_at = None;
+            host.idle_at = None;
         }
         self.note(n, 1, usize::from(node.is_dialable));
         let listening = vec![node.address.clone()];

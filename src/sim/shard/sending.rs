@@ -184,7 +184,7 @@ impl Turn<'_> {
         end.keep = keep;
         let idle_at = end.last_used + links.idle_timeout;
         if !keep && !links.warm {
-            self.schedule(n, idle_at, SimEvent::Idle { link, other });
+            self.idle_by(n, idle_at);
         }
     }
 
