@@ -63,8 +63,9 @@ pub struct Scenario {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Start {
-    /// Each node has a perfect table: in each bucket `k` random nodes of those that belong there, or all of them; and is
-    /// connected to them and knows their round-trip times. Joins and refreshes are off, no peer is probed.
+    /// Each node has a perfect table: in each bucket `k` random nodes of those that belong there, or all of them; it was connected
+    /// to them, knows their round-trip times, and still is to those whose connections it keeps. Joins and refreshes are off, no
+    /// peer is probed.
     Ideal,
     /// The nodes come one after another, each knowing only one of the first.
     Join {

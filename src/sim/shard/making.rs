@@ -62,8 +62,21 @@ impl Turn<'_> {
             for other in others.unwrap_or_default() {
                 self.introduce(n, other);
             }
+            self.disconnect_idle(n);
         }
         self.shard.queue.set_now(began);
+    }
+
+    /// What a node does not keep was closed long ago. The other end has not heard of it yet.
+    fn disconnect_idle(&mut self, n: usize) {
+        if self.network.links.warm {
+            return;
+        }
+        let ends = self.host(n).into_iter().flat_map(|host| host.connections.iter_mut());
+        let idle: Vec<_> = ends.filter(|(_, end)| !end.keep).map(|(other, end)| (other, end.link)).collect();
+        for (other, link) in idle {
+            self.lost(n, link, other);
+        }
     }
 
     /// Lets those of the shard's nodes that are among these hear of the connections that others have made to them.
