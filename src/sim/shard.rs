@@ -36,6 +36,14 @@ pub(super) struct ToldResult {
     pub(super) stats: QueryStats,
 }
 
+/// What a node asks of another.
+#[derive(Debug)]
+pub(super) struct Asked {
+    to: PeerId,
+    id: RequestId,
+    request: Request,
+}
+
 /// What a shard has to tell when a window ends.
 #[derive(Debug, Default)]
 pub(super) struct Told {
@@ -70,6 +78,8 @@ pub(super) struct Shard {
     pub(super) steps: u64,
     /// How many lookups run that are watched.
     pub(super) running: usize,
+    /// How long the filling of an ideal table has taken, of the virtual time.
+    pub(super) filled: Duration,
     pub(super) told: Told,
     bandwidth: Bandwidth,
     buffer: BytesMut,
@@ -86,6 +96,7 @@ impl Shard {
             displaced: 0,
             steps: 0,
             running: 0,
+            filled: Duration::ZERO,
             told: Told::default(),
             bandwidth: Bandwidth::new(network.links.uplink, network.links.bandwidth),
             buffer: BytesMut::new(),
@@ -323,15 +334,17 @@ impl Turn<'_> {
     }
 
     /// Tells a node something, and returns what it asks of others instead of sending it.
-    pub(super) fn input_alone(&mut self, n: usize, input: Input) -> Vec<(RequestId, Request)> {
-        let (mut asked, clocks) = (Vec::new(), self.clocks(n));
-        let Some(dht) = self.host(n).and_then(|host| host.dht.as_deref_mut()) else {
-            return asked;
-        };
-        dht.handle_input(clocks, input);
+    pub(super) fn input_alone(&mut self, n: usize, input: Input) -> Vec<Asked> {
+        self.alone(n, |dht, now| dht.handle_input(now, input))
+    }
+
+    /// Calls a node, and returns what it asks of others instead of sending it.
+    fn alone(&mut self, n: usize, call: impl FnOnce(&mut Dht<MemoryStore>, Now)) -> Vec<Asked> {
+        let mut asked = Vec::new();
+        self.with_quietly(n, call);
         while let Some(output) = self.poll_output(n) {
-            if let Output::SendRequest { id, request, .. } = output {
-                asked.push((id, request));
+            if let Output::SendRequest { to, id, request, .. } = output {
+                asked.push(Asked { to, id, request });
             } else {
                 self.output(n, output);
             }

@@ -75,6 +75,8 @@ pub struct World {
     /// What happens to the network as a whole.
     acts: BinaryHeap<Reverse<(Instant, u64, WorldAct)>>,
     numbers: u64,
+    /// How many events had happened when the run was looked at last.
+    watched: u64,
     trace: Trace,
     /// What those have done that are gone.
     gone: Stats,
@@ -118,6 +120,7 @@ impl World {
             stores,
             acts: BinaryHeap::new(),
             numbers: 0,
+            watched: 0,
             trace: Trace::default(),
             gone: Stats::default(),
         }
@@ -500,10 +503,10 @@ impl World {
     /// Lets everything happen that happens within `time`, unless `goes_on` says no meanwhile. Returns what it said last.
     pub(super) fn run_for_while(&mut self, time: Duration, goes_on: &mut dyn FnMut(&Self) -> bool) -> bool {
         let end = after(self.now, time);
-        let mut watched = self.steps();
         while self.window(end) {
-            if self.steps() - watched >= WATCH_EVERY {
-                watched = self.steps();
+            let steps = self.steps();
+            if steps - self.watched >= WATCH_EVERY {
+                self.watched = steps;
                 if !goes_on(self) {
                     return false;
                 }
@@ -558,10 +561,12 @@ impl World {
     ) -> bool {
         let whole = end.saturating_duration_since(since).as_secs_f64();
         let time = until.saturating_duration_since(self.now);
-        self.run_for_while(time, &mut |world| {
+        let mut goes_on = |world: &Self| {
             let passed = world.now.saturating_duration_since(since).as_secs_f64();
             goes_on(world, Progress::new(stage, if whole > 0.0 { passed / whole } else { 1.0 }))
-        })
+        };
+        // A stage in which little happens is shown, too.
+        goes_on(self) && self.run_for_while(time, &mut goes_on)
     }
 
     /// Lets time pass until all lookups have ended, but for no longer than `at_most`. Returns whether they have.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{SimEvent, Turn};
+use super::{Asked, SimEvent, Turn};
 use crate::dht::{ConnectionId, DialFailure, DialId, Input, RequestId, Unreached};
 use crate::error::RequestError;
 use crate::event::Mode;
@@ -84,7 +84,7 @@ impl Turn<'_> {
     }
 
     /// A node has always been connected to another, and has dialled it.
-    pub(in crate::sim) fn meet_ideally(&mut self, n: usize, other: usize) -> Vec<(RequestId, Request)> {
+    pub(in crate::sim) fn meet_ideally(&mut self, n: usize, other: usize) -> Vec<Asked> {
         let (is_warm, now) = (self.network.links.warm, self.now());
         let link = if is_warm { warm_number(n, other) } else { ideal_number(n, other) };
         let Some(host) = self.host(n) else {

@@ -1,16 +1,19 @@
 //! The making of nodes: how one starts and stops, and how it comes by an ideal table.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
-use super::Turn;
+use super::{Asked, Turn};
 use crate::dht::{Dht, Input};
 use crate::event::Mode;
 use crate::message::{Request, Response};
 use crate::peer::{ConnectionType, KadPeer};
 use crate::sim::ideal;
 use crate::sim::links::{mix, seed_of};
+use crate::sim::nodes::SimNode;
 use crate::sim::service::Service;
 use crate::store::{MemoryStore, MemoryStoreConfig};
+use crate::time::Instant;
 
 impl Turn<'_> {
     /// Starts a node that lives already as far as others see.
@@ -63,6 +66,8 @@ impl Turn<'_> {
                 self.introduce(n, other);
             }
             self.disconnect_idle(n);
+            let took = self.now().saturating_duration_since(began);
+            self.shard.filled = self.shard.filled.max(took);
         }
         self.shard.queue.set_now(began);
     }
@@ -92,28 +97,50 @@ impl Turn<'_> {
             return;
         };
         let (peer, key, addresses) = (node.peer, node.key, vec![node.address.clone()]);
-        let mut asked = self.meet_ideally(n, other);
+        let mut asked = VecDeque::from(self.meet_ideally(n, other));
         asked.extend(self.input_alone(n, Input::AddressesLearned { peer, addresses }));
         asked.extend(self.input_alone(n, Input::ProtocolConfirmed { peer }));
-        for (id, request) in asked {
-            let answered = self.now() + self.network.round_trip(n, other);
-            self.shard.queue.set_now(answered);
-            let named = KadPeer {
-                node_id: peer,
-                multiaddrs: self.network.nodes.addresses_of(other),
-                connection_ty: ConnectionType::CanConnect,
+        while let Some(Asked { to, id, request }) = asked.pop_front() {
+            let Some(to) = self.network.nodes.number_of(&to) else {
+                continue;
             };
-            let response = match request {
-                Request::FindNode { .. } => Response::FindNode { closer_peers: vec![named] },
-                Request::Ping
-                | Request::GetValue { .. }
-                | Request::PutValue { .. }
-                | Request::GetProviders { .. }
-                | Request::AddProvider { .. } => Response::Pong,
-            };
-            self.input_alone(n, Input::ResponseReceived { id, response });
+            let answered = self.now() + self.network.round_trip(n, to);
+            asked.extend(self.pass(n, answered));
+            let response = self.answer_ideally(to, &request);
+            asked.extend(self.input_alone(n, Input::ResponseReceived { id, response }));
         }
         let is_known = self.node(n).is_some_and(|dht| dht.table().entry(&key, &peer).is_some());
         assert!(is_known, "node {n} has no room for node {other} in its ideal table");
+    }
+
+    /// Returns what a node answers that knows nobody but itself.
+    fn answer_ideally(&self, n: usize, request: &Request) -> Response {
+        let itself = |node: &SimNode| KadPeer {
+            node_id: node.peer,
+            multiaddrs: self.network.nodes.addresses_of(n),
+            connection_ty: ConnectionType::CanConnect,
+        };
+        match request {
+            Request::FindNode { .. } => Response::FindNode {
+                closer_peers: self.network.nodes.get(n).map(itself).into_iter().collect(),
+            },
+            Request::Ping
+            | Request::GetValue { .. }
+            | Request::PutValue { .. }
+            | Request::GetProviders { .. }
+            | Request::AddProvider { .. } => Response::Pong,
+        }
+    }
+
+    /// Time passes for one node alone, and with it what is due. Returns what it asks of others.
+    fn pass(&mut self, n: usize, until: Instant) -> Vec<Asked> {
+        let mut asked = Vec::new();
+        let due = |turn: &Self| turn.node(n).and_then(Dht::poll_timeout).filter(|due| due.at <= until);
+        while let Some(due) = due(self) {
+            self.shard.queue.set_now(due.at.max(self.now()));
+            asked.extend(self.alone(n, Dht::handle_timeout));
+        }
+        self.shard.queue.set_now(until);
+        asked
     }
 }

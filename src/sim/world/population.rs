@@ -26,9 +26,9 @@ use crate::sim::sessions::Successor;
 use crate::store::MemoryStoreConfig;
 use crate::time::Duration;
 
-/// While the tables of an ideal network are filled, and a while longer, so that nothing of it is still under way. Chosen, not
-/// measured.
-const FILLING: Duration = Duration::from_secs(600);
+/// So long after the tables of an ideal network were filled nothing of it is still under way: what a request may take by default,
+/// and half of that. Chosen, not measured.
+const FILLED: Duration = Duration::from_secs(15);
 
 /// So many nodes have their tables filled between two looks at a run. Chosen, not measured: some milliseconds of work.
 const AT_ONCE: usize = 32;
@@ -348,14 +348,19 @@ impl World {
     /// What connections it had in an earlier life are reset: a node that still holds one hears of it now.
     fn start(&mut self, n: usize) {
         self.cut_all(n);
+        self.is_born(n);
+        let stores = self.stores.clone();
+        self.turn(n, |turn| turn.start(n, stores));
+    }
+
+    /// A node begins a life, as far as others see.
+    fn is_born(&mut self, n: usize) {
         let now = self.now;
         if let Some(node) = self.network_mut().nodes.get_mut(n) {
             node.incarnation += 1;
             node.life = Life::Alive;
             node.born = now;
         }
-        let stores = self.stores.clone();
-        self.turn(n, |turn| turn.start(n, stores));
     }
 
     /// Stops a node, whose connections are lost.
@@ -421,21 +426,19 @@ impl World {
     /// said last.
     fn make_ideal(&mut self, goes_on: &mut dyn FnMut(&Self, Progress) -> bool) -> bool {
         make_passive(&mut self.network_mut().config);
-        let (nodes, now) = (self.len(), self.now);
-        for node in self.network_mut().nodes.iter_mut() {
-            node.incarnation += 1;
-            node.life = Life::Alive;
-            node.born = now;
-        }
+        let (nodes, began) = (self.len(), self.now);
         for from in (0..nodes).step_by(AT_ONCE) {
             if !goes_on(self, Progress::new(Stage::Tables, ratio(from, nodes))) {
                 return false;
             }
             let numbers = from..(from + AT_ONCE).min(nodes);
+            for n in numbers.clone() {
+                self.is_born(n);
+            }
             self.work(&Job::FillTables(self.stores.clone(), numbers), |_| true);
         }
-        let filled = now + FILLING;
-        self.set_now(filled);
+        let took = self.shards.iter().map(|shard| shard.filled).max().unwrap_or_default();
+        self.set_now(began + took);
         let dialled_by = Arc::new(self.dialled_by());
         for from in (0..nodes).step_by(AT_ONCE) {
             if !goes_on(self, Progress::new(Stage::Connecting, ratio(from, nodes))) {
@@ -444,7 +447,7 @@ impl World {
             let numbers = from..(from + AT_ONCE).min(nodes);
             self.work(&Job::Settle(Arc::clone(&dialled_by), numbers), |_| true);
         }
-        true
+        self.run_for_while(FILLED, &mut |world| goes_on(world, Progress::new(Stage::Connecting, 1.0)))
     }
 
     /// Returns for each node which others have dialled it.
