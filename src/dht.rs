@@ -332,7 +332,7 @@ impl<S: RecordStore> Dht<S> {
         loop {
             while let Some(Entered { peer, key }) = self.upkeep.next_entered() {
                 self.records.entered(&peer, &key);
-                self.providing.entered(now, peer, key);
+                self.providing.entered(now, (peer, key), &self.upkeep.table, &self.cx);
                 self.storage.save_soon(now);
             }
             let (_, Stock { mut node, records, providing }) = self.split();

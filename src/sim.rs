@@ -1,4 +1,4 @@
-//! The simulator: networks of real nodes on a virtual clock, in one thread, from one seed.
+//! The simulator: networks of real nodes on a virtual clock, in one thread or several, from one seed.
 //!
 //! It drives the very [`Dht`](crate::dht::Dht) that the swarm's [`Behaviour`](crate::Behaviour) drives, thousands of
 //! them, and has no second implementation of any rule: what it measures is what runs in production. Everything outside a
@@ -44,12 +44,13 @@ mod bandwidth;
 mod checks;
 mod command;
 mod connections;
+mod crew;
 mod draw;
 mod event_queue;
+mod host;
 mod ideal;
 mod ids;
 mod links;
-mod lookups;
 mod measure;
 mod network;
 mod nodes;
@@ -61,6 +62,7 @@ mod run;
 mod scenario;
 mod service;
 mod sessions;
+mod shard;
 mod trace;
 mod workload;
 mod world;

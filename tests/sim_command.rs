@@ -48,6 +48,8 @@ fn same(scenario: &Scenario) -> Scenario {
     let command = scenario.command();
     let back = parsed(&words(scenario)).unwrap_or_else(|why| panic!("{command}\n{why}"));
     assert_eq!(back.command(), command);
+    // How many threads work is no part of a scenario: by default one for each core.
+    let back = Scenario { threads: scenario.threads, ..back };
     assert_eq!(format!("{back:?}"), format!("{scenario:?}"), "{command}");
     back
 }
@@ -647,6 +649,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
                 settle,
                 lasts,
                 sample_every,
+                threads: NonZeroUsize::MIN,
             }
         })
 }

@@ -1,6 +1,6 @@
 //! Options: everything a scenario can say, on a command line. Without any they mean [`Scenario::default`].
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -22,7 +22,7 @@ mod values;
 use incidents::Incidents;
 use loads::Loads;
 use node::Node;
-use values::{LONGEST, interval, jitter, lookups, nodes, rate, round_trip, share, span};
+use values::{LONGEST, interval, jitter, lookups, nodes, rate, round_trip, share, span, threads};
 pub(crate) use values::{Seeds, seeds};
 
 /// The options of a scenario.
@@ -82,6 +82,9 @@ struct Network {
     /// How often the health of the tables is looked at; without it only at the end.
     #[arg(long, value_name = "TIME", value_parser = interval)]
     sample_every: Option<Duration>,
+    /// How many threads work, at most 64: it makes no difference to what comes of it [default: one for each core, at most 4].
+    #[arg(long, value_name = "THREADS", value_parser = threads)]
+    threads: Option<NonZeroUsize>,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -188,6 +191,15 @@ enum Precise {
     Near,
 }
 
+/// How many threads work by default at most. Chosen, not measured: the less a window holds, the longer the fastest wait.
+const MOST_THREADS: usize = 4;
+
+/// Returns for how many threads there are cores.
+fn cores() -> NonZeroUsize {
+    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    NonZeroUsize::new(cores.get().min(MOST_THREADS)).unwrap_or(NonZeroUsize::MIN)
+}
+
 impl Options {
     /// Returns the scenario.
     pub(crate) fn scenario(&self) -> Result<Scenario, String> {
@@ -215,6 +227,7 @@ impl Options {
             settle: network.settle.unwrap_or(default.settle),
             lasts: network.lasts.unwrap_or(default.lasts),
             sample_every: network.sample_every.or(default.sample_every),
+            threads: network.threads.unwrap_or_else(cores),
         };
         self.check(&scenario)?;
         Ok(scenario)

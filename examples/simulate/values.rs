@@ -1,7 +1,7 @@
 //! Values of options: how spans of time, shares, round trips and the like are written.
 
 use std::net::IpAddr;
-use std::num::{NonZeroU8, NonZeroU64};
+use std::num::{NonZeroU8, NonZeroU64, NonZeroUsize};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -127,6 +127,12 @@ fn count(text: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
 /// Reads how many nodes there are.
 pub(crate) fn nodes(text: &str) -> Result<usize, String> {
     count(text, 1..=1_000_000)
+}
+
+/// Reads how many threads there are.
+pub(crate) fn threads(text: &str) -> Result<NonZeroUsize, String> {
+    let count = count(text, 1..=64)?;
+    NonZeroUsize::new(count).ok_or_else(|| "no thread works".to_owned())
 }
 
 /// Reads how many lookups there are.

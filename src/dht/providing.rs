@@ -21,6 +21,7 @@ use crate::dht::op::{AddProviderError, AddProviderResult, ProvideReport, QueryRe
 use crate::event::QueryId;
 use crate::key::Key;
 use crate::record::{ProviderRecord, RecordKey};
+use crate::routing::Table;
 use crate::stats;
 use crate::store::{self, RecordStore};
 use crate::time::{Duration, Instant, SystemTime, after, earliest, wall_after};
@@ -327,8 +328,8 @@ impl Providing {
     }
 
     /// A peer has entered the table.
-    pub(super) fn entered(&mut self, now: Instant, peer: PeerId, key: Key) {
-        self.newcomers.entered(now, peer, key);
+    pub(super) fn entered(&mut self, now: Instant, peer: (PeerId, Key), table: &Table, cx: &Context) {
+        self.newcomers.entered(now, peer, table, cx.config.bucket_size().get());
     }
 
     /// Tells a newcomer of one key that it lacks. Returns whether there was one.

@@ -395,11 +395,7 @@ impl Table {
         let distance = self.local.distance(key);
         distance.bucket()?;
         let entries = self.bucket(key).map_or(&[][..], Bucket::entries);
-        let is_near = || {
-            let farthest = self.closest(&self.local).nth(k - 1);
-            farthest.is_none_or(|entry| distance <= self.local.distance(entry.key()))
-        };
-        if entries.len() < k && is_near() {
+        if entries.len() < k && self.nearer(key) < k {
             Some(AdmissionPriority::Near(Reverse(distance)))
         } else if entries.len() < k / 4 || entries.is_empty() || entries.iter().any(Entry::is_stale) {
             let live = entries.iter().filter(|entry| !entry.is_stale()).count();
@@ -407,6 +403,20 @@ impl Table {
         } else {
             None
         }
+    }
+
+    /// Returns how many entries are nearer to this node than a key.
+    pub(crate) fn nearer(&self, key: &Key) -> usize {
+        let distance = self.local.distance(key);
+        let Some(index) = distance.bucket() else {
+            return 0;
+        };
+        let nearer_buckets = self.buckets.iter().take_while(|bucket| bucket.index() < index);
+        let in_bucket = |bucket: &Bucket| {
+            bucket.entries.iter().filter(|entry| self.local.distance(entry.key()) < distance).count()
+        };
+        let own = self.find(index).ok().and_then(|at| self.buckets.get(at));
+        nearer_buckets.map(|bucket| bucket.entries.len()).sum::<usize>() + own.map_or(0, in_bucket)
     }
 
     /// Returns whether a peer waits for a place.

@@ -13,7 +13,7 @@ use crate::message::{Request, Response};
 use crate::peer::{ConnectionType, KadPeer};
 use crate::record::RecordKey;
 use crate::rng::Rng;
-use crate::time::Duration;
+use crate::time::{Duration, Instant};
 
 /// A role that the simulator brings itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,26 +139,33 @@ fn nobodies(around: &Around<'_>, target: &Key) -> Vec<KadPeer> {
     (0..around.bucket_size() as u64).map(|i| around.nobody(seed_of(target) ^ i)).collect()
 }
 
-impl NetworkView for Network {
+/// The network at one time.
+#[derive(Clone, Copy)]
+pub(super) struct View<'a> {
+    pub(super) network: &'a Network,
+    pub(super) now: Instant,
+}
+
+impl NetworkView for View<'_> {
     fn since_start(&self) -> Duration {
-        Self::since_start(self)
+        self.now.saturating_duration_since(self.network.origin())
     }
 
     fn len(&self) -> usize {
-        self.nodes.len()
+        self.network.nodes.len()
     }
 
     fn bucket_size(&self, n: usize) -> usize {
-        self.config_of(n).bucket_size().get()
+        self.network.config_of(n).bucket_size().get()
     }
 
     fn key_of(&self, bytes: &[u8]) -> Key {
-        (self.config.key_hash)(bytes)
+        (self.network.config.key_hash)(bytes)
     }
 
     fn closest(&self, me: usize, target: &Key, count: usize, among: &dyn Fn(&Other) -> bool) -> Vec<usize> {
-        let own = self.nodes.get(me).map(|node| &node.role);
-        self.nodes.closest_numbered(target, count, |number, node| {
+        let own = self.network.nodes.get(me).map(|node| &node.role);
+        self.network.nodes.closest_numbered(target, count, |number, node| {
             among(&Other {
                 number,
                 is_alive: node.is_alive(),
@@ -170,18 +177,19 @@ impl NetworkView for Network {
     }
 
     fn named(&self, n: usize, at: usize) -> KadPeer {
-        let node_id = self.nodes.get(n).map_or_else(|| peer_id(self.seed, n), |node| node.peer);
+        let node_id =
+            self.network.nodes.get(n).map_or_else(|| peer_id(self.network.seed, n), |node| node.peer);
         KadPeer {
             node_id,
-            multiaddrs: self.nodes.addresses_of(at),
+            multiaddrs: self.network.nodes.addresses_of(at),
             connection_ty: ConnectionType::CanConnect,
         }
     }
 
     fn nobody(&self, seed: u64) -> KadPeer {
-        let node_id = peer_id(!self.seed, usize::try_from(seed).unwrap_or_default());
+        let node_id = peer_id(!self.network.seed, usize::try_from(seed).unwrap_or_default());
         let number = 20_000_000 + usize::try_from(mix(seed) % 1_000_000_000).unwrap_or_default();
-        let multiaddrs = Addresses::collect(&node_id, [self.places.in_v4(number)]);
+        let multiaddrs = Addresses::collect(&node_id, [self.network.places.in_v4(number)]);
         KadPeer { node_id, multiaddrs, connection_ty: ConnectionType::CanConnect }
     }
 }

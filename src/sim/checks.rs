@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::network::{Network, Traffic};
+use super::network::Traffic;
 use super::nodes::SimNode;
+use super::world::World;
 use crate::config::Config;
 use crate::dht::Dht;
 use crate::stats::Stats;
@@ -37,15 +38,16 @@ impl Violation {
 const SLACK: usize = 128;
 
 /// Checks every node that lives, and fails with the first [`Violation`].
-pub(super) fn check(network: &Network) -> Result<(), Violation> {
+pub(super) fn check(world: &World) -> Result<(), Violation> {
+    let network = &world.network;
     for (n, node) in network.nodes.iter().enumerate().filter(|(_, node)| node.is_alive()) {
-        let Some(dht) = node.dht.as_deref() else {
+        let Some(dht) = world.node(n) else {
             continue;
         };
-        let wrong = check_table(network.config_of(n), node, dht).or_else(|| check_bounds(network, n, dht));
-        let wrong = wrong.or_else(|| check_connections(network, node, dht));
+        let wrong = check_table(network.config_of(n), node, dht).or_else(|| check_bounds(world, n, dht));
+        let wrong = wrong.or_else(|| check_connections(world, n, dht));
         if let Some(what) = wrong {
-            return Err(Violation { at: network.since_start(), node: n, what, repeat: String::new() });
+            return Err(Violation { at: world.now(), node: n, what, repeat: String::new() });
         }
     }
     Ok(())
@@ -53,7 +55,7 @@ pub(super) fn check(network: &Network) -> Result<(), Violation> {
 
 /// Checks that what all nodes say they have sent is what the network was given, and fails with a [`Violation`] of no node in
 /// particular.
-pub(super) fn check_stats(network: &Network, traffic: &Traffic, stats: &Stats) -> Result<(), Violation> {
+pub(super) fn check_stats(at: Duration, traffic: &Traffic, stats: &Stats) -> Result<(), Violation> {
     let requests = &stats.outbound_requests;
     let sent: u64 = requests.iter().map(|(_, requests)| requests.sent).sum();
     let counted = (sent, requests.add_provider.sent, stats.dials.started);
@@ -62,7 +64,7 @@ pub(super) fn check_stats(network: &Network, traffic: &Traffic, stats: &Stats) -
         return Ok(());
     }
     let what = format!("requests, announcements and dials: {counted:?} are counted, {seen:?} were sent");
-    Err(Violation { at: network.since_start(), node: 0, what, repeat: String::new() })
+    Err(Violation { at, node: 0, what, repeat: String::new() })
 }
 
 fn check_table(config: &Config, node: &SimNode, dht: &Dht<MemoryStore>) -> Option<String> {
@@ -99,33 +101,33 @@ fn check_table(config: &Config, node: &SimNode, dht: &Dht<MemoryStore>) -> Optio
     many.map(|(group, count)| format!("the table holds {count} of {group:?}"))
 }
 
-fn check_connections(network: &Network, node: &SimNode, dht: &Dht<MemoryStore>) -> Option<String> {
-    let others = node.peers.iter().filter_map(|other| network.nodes.get(*other));
-    let unknown = others.filter(|_| !node.service.is_busy());
-    let unknown = unknown.map(|other| other.peer).find(|peer| !dht.is_connected(peer));
+fn check_connections(world: &World, n: usize, dht: &Dht<MemoryStore>) -> Option<String> {
+    let host = world.host(n).filter(|host| !host.service.is_busy())?;
+    let others = host.connections.others().filter_map(|other| world.network.nodes.get(other));
+    let unknown = others.map(|other| other.peer).find(|peer| !dht.is_connected(peer));
     unknown.map(|peer| format!("it does not know of its connection to {peer}"))
 }
 
-fn check_bounds(network: &Network, n: usize, dht: &Dht<MemoryStore>) -> Option<String> {
-    let (node, config) = (network.nodes.get(n)?, network.config_of(n));
+fn check_bounds(world: &World, n: usize, dht: &Dht<MemoryStore>) -> Option<String> {
+    let (network, host) = (&world.network, world.host(n)?);
+    let (node, config, is_busy) = (network.nodes.get(n)?, network.config_of(n), host.service.is_busy());
     if dht.num_dials() > config.limits.max_dials.get() {
         return Some(format!("{} dials are under way", dht.num_dials()));
     }
     let table = dht.table();
     let waiting: usize = table.buckets().map(|bucket| bucket.replacements().len()).sum();
-    let may_know = config.limits.max_known_peers.get() + table.len() + waiting + node.most_peers;
+    let may_know = config.limits.max_known_peers.get() + table.len() + waiting + host.connections.most();
     let may_know = may_know + dht.num_requests() + config.limits.max_seeds.get() + SLACK;
     if dht.num_known_peers() > may_know {
         return Some(format!("{} peers are remembered, {may_know} may be", dht.num_known_peers()));
     }
     let deadline = dht.poll_timeout();
-    let now = network.now().checked_sub(node.slept).unwrap_or(network.now());
-    if let Some(deadline) = deadline.filter(|deadline| deadline.at < now && !node.service.is_busy()) {
+    let now = world.at().checked_sub(node.slept).unwrap_or(world.at());
+    if let Some(deadline) = deadline.filter(|deadline| deadline.at < now && !is_busy) {
         let late = now.saturating_duration_since(deadline.at);
         return Some(format!("its {} deadline is overdue by {late:?}", deadline.reason));
     }
     let began = dht.queries().filter_map(|query| query.stats().start).min()?;
     let age = now.saturating_duration_since(began);
-    (age > config.lookups.query_timeout && !node.service.is_busy())
-        .then(|| format!("a query runs for {age:?}"))
+    (age > config.lookups.query_timeout && !is_busy).then(|| format!("a query runs for {age:?}"))
 }

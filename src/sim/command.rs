@@ -43,6 +43,8 @@ impl Scenario {
             settle,
             lasts,
             sample_every,
+            // It makes no difference.
+            threads: _,
         } = self;
         let default = Self::default();
         let mut line = Line::default();

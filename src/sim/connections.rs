@@ -1,116 +1,189 @@
-//! The connections between nodes: which there are, and what is under way on each.
+//! The connections of a node: which there are, and what is under way on each, as far as this end of it knows.
 //!
-//! Knows node numbers and time; what a connection means to a node is the world's affair.
+//! Knows node numbers and time; what a connection means to a node is the shard's affair.
 
 use indexmap::IndexMap;
 use smallvec::SmallVec;
 
-use super::nodes::Nodes;
 use crate::dht::RequestId;
+use crate::map::FastHash;
 use crate::time::Instant;
 
-/// One connection.
+/// This end of a connection.
 #[derive(Debug)]
-pub(super) struct NetworkConnection {
-    /// Tells it from an earlier one between the same nodes.
-    pub(super) number: u64,
+pub(super) struct End {
+    /// The number of the connection, which both ends know it by; no other has had it.
+    pub(super) link: u64,
     pub(super) last_used: Instant,
-    /// Whether it is kept, by the lower and by the higher number.
-    pub(super) keep: [bool; 2],
-    /// Whether no stream was opened yet.
+    /// The requests of this end that were not answered.
+    open: Vec<RequestId>,
+    /// How many requests of the other end are being answered here.
+    serving: u16,
+    /// Whether this end keeps it.
+    pub(super) keep: bool,
+    /// Whether this end has opened no stream yet.
     pub(super) fresh: bool,
-    /// Requests that were not answered, with the asker.
-    pub(super) open: Vec<(usize, RequestId)>,
     /// Whether nothing passes, which neither end is told.
     pub(super) is_dead: bool,
 }
 
-impl NetworkConnection {
-    /// Takes out a request of a node. Returns whether its answer was still awaited.
-    pub(super) fn close_request(&mut self, asker: usize, id: RequestId) -> bool {
-        let before = self.open.len();
-        self.open.retain(|open| *open != (asker, id));
-        self.open.len() < before
+impl End {
+    /// Begins a request of this end, and returns how many are open then.
+    pub(super) fn begin_request(&mut self, id: RequestId) -> usize {
+        self.open.push(id);
+        self.open.len()
+    }
+
+    /// Takes out a request of this end. Returns whether its answer was still awaited.
+    pub(super) fn close_request(&mut self, id: RequestId) -> bool {
+        let at = self.open.iter().position(|open| *open == id);
+        at.map(|at| self.open.swap_remove(at)).is_some()
+    }
+
+    /// A request of the other end is being answered.
+    pub(super) const fn begin_answer(&mut self) {
+        self.serving = self.serving.saturating_add(1);
+    }
+
+    /// A request of the other end was answered, or will not be.
+    pub(super) const fn end_answer(&mut self) {
+        self.serving = self.serving.saturating_sub(1);
+    }
+
+    /// Returns whether anything is under way.
+    pub(super) fn is_busy(&self) -> bool {
+        self.serving > 0 || !self.open.is_empty()
     }
 }
 
 /// Returns the number of a connection that has always been there, of those where all are connected from the beginning.
 pub(super) const fn warm_number(a: usize, b: usize) -> u64 {
-    let (a, b) = pair(a, b);
-    1 << 63 | (a as u64) << 31 | b as u64
+    1 << 63 | pair_number(a, b)
 }
 
-/// Returns two nodes, the lower number first.
-pub(super) const fn pair(a: usize, b: usize) -> (usize, usize) {
-    if a < b { (a, b) } else { (b, a) }
+/// Returns the number of a connection of an ideal network.
+pub(super) const fn ideal_number(a: usize, b: usize) -> u64 {
+    1 << 62 | pair_number(a, b)
 }
 
-/// All connections, by the nodes that they connect: two if both have dialled at the same time.
+/// Returns the number of the connection that a node opens as its so manieth. The bits of the others are not reached.
+pub(super) const fn opened_number(n: usize, number: u64) -> u64 {
+    ((n as u64 & 0x3fff_ffff) << 32) | (number & 0xffff_ffff)
+}
+
+const fn pair_number(a: usize, b: usize) -> u64 {
+    let (a, b) = if a < b { (a, b) } else { (b, a) };
+    (a as u64) << 31 | b as u64
+}
+
+/// The connections of a node, by the nodes at their other ends: two to one if both have dialled at the same time, none to one
+/// that it is connected to without having used that.
 #[derive(Debug, Default)]
-pub(super) struct NetworkConnections(IndexMap<(usize, usize), SmallVec<[NetworkConnection; 1]>>);
+pub(super) struct HostConnections {
+    ends: IndexMap<u32, SmallVec<[End; 1]>, FastHash>,
+    /// To how many it was ever connected at once.
+    most: u32,
+}
 
-impl NetworkConnections {
+fn short(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+impl HostConnections {
     /// Adds a connection.
-    pub(super) fn insert(&mut self, a: usize, b: usize, number: u64, now: Instant) {
-        let (last_used, keep, open) = (now, [false, false], Vec::new());
-        let connection = NetworkConnection { number, last_used, keep, fresh: true, open, is_dead: false };
-        self.0.entry(pair(a, b)).or_default().push(connection);
+    pub(super) fn insert(&mut self, other: usize, link: u64, now: Instant) {
+        let end = End {
+            link,
+            last_used: now,
+            open: Vec::new(),
+            serving: 0,
+            keep: false,
+            fresh: true,
+            is_dead: false,
+        };
+        self.ends.entry(short(other)).or_default().push(end);
+        self.most = self.most.max(short(self.ends.len()));
     }
 
-    /// Removes a connection; with the last one between two nodes, they are no peers of each other any more. Returns whether
-    /// it was there.
-    pub(super) fn remove(&mut self, nodes: &mut Nodes, (a, b): (usize, usize), number: u64) -> bool {
-        let Some(all) = self.0.get_mut(&pair(a, b)) else {
+    /// Another is known to be connected from the beginning. Returns whether that is news.
+    pub(super) fn meet(&mut self, other: usize) -> bool {
+        let is_new = !self.knows(other);
+        if is_new {
+            self.ends.insert(short(other), SmallVec::new());
+            self.most = self.most.max(short(self.ends.len()));
+        }
+        is_new
+    }
+
+    /// Removes a connection. Returns whether it was there.
+    pub(super) fn remove(&mut self, other: usize, link: u64) -> bool {
+        let Some(all) = self.ends.get_mut(&short(other)) else {
             return false;
         };
-        let before = all.len();
-        all.retain(|connection| connection.number != number);
-        let was_there = all.len() < before;
+        let at = all.iter().position(|end| end.link == link);
+        // One that has always been there has no end before it is used.
+        let was_there = at.map(|at| all.swap_remove(at)).is_some() || (all.is_empty() && link >> 63 == 1);
         if all.is_empty() {
-            self.0.swap_remove(&pair(a, b));
-            for (one, other) in [(a, b), (b, a)] {
-                if let Some(node) = nodes.get_mut(one) {
-                    node.peers.retain(|peer| *peer != other);
-                }
-            }
+            self.ends.swap_remove(&short(other));
         }
         was_there
     }
 
     /// Returns how many there are.
     pub(super) fn len(&self) -> usize {
-        self.0.values().map(SmallVec::len).sum()
+        self.ends.values().map(SmallVec::len).sum()
     }
 
-    pub(super) fn is_connected(&self, a: usize, b: usize) -> bool {
-        self.0.contains_key(&pair(a, b))
+    /// Returns to how many it was ever connected at once.
+    pub(super) const fn most(&self) -> usize {
+        self.most as usize
     }
 
-    pub(super) fn get(&self, a: usize, b: usize, number: u64) -> Option<&NetworkConnection> {
-        self.between(a, b).find(|connection| connection.number == number)
+    /// Returns whether the node knows that it is connected to another.
+    pub(super) fn knows(&self, other: usize) -> bool {
+        self.ends.contains_key(&short(other))
     }
 
-    pub(super) fn get_mut(&mut self, a: usize, b: usize, number: u64) -> Option<&mut NetworkConnection> {
-        self.between_mut(a, b).find(|connection| connection.number == number)
+    /// Returns whether there is a connection that was used, where not all are.
+    pub(super) fn is_connected(&self, other: usize) -> bool {
+        self.ends.get(&short(other)).is_some_and(|ends| !ends.is_empty())
     }
 
-    /// Returns the connections between two nodes.
-    pub(super) fn between(&self, a: usize, b: usize) -> impl Iterator<Item = &NetworkConnection> {
-        self.0.get(&pair(a, b)).into_iter().flatten()
+    pub(super) fn get(&self, other: usize, link: u64) -> Option<&End> {
+        self.ends.get(&short(other))?.iter().find(|end| end.link == link)
     }
 
-    /// Returns the connections between two nodes, to be changed.
-    pub(super) fn between_mut(&mut self, a: usize, b: usize) -> impl Iterator<Item = &mut NetworkConnection> {
-        self.0.get_mut(&pair(a, b)).into_iter().flatten()
+    pub(super) fn get_mut(&mut self, other: usize, link: u64) -> Option<&mut End> {
+        self.ends.get_mut(&short(other))?.iter_mut().find(|end| end.link == link)
     }
 
-    /// Returns the numbers of the connections between two nodes.
-    pub(super) fn numbers(&self, a: usize, b: usize) -> SmallVec<[u64; 2]> {
-        self.between(a, b).map(|connection| connection.number).collect()
+    /// Returns the connections to another, to be changed.
+    pub(super) fn to_mut(&mut self, other: usize) -> impl Iterator<Item = &mut End> {
+        self.ends.get_mut(&short(other)).into_iter().flatten()
     }
 
-    /// Returns the numbers of all connections, with the nodes that they connect.
-    pub(super) fn all(&self) -> impl Iterator<Item = ((usize, usize), u64)> {
-        self.0.iter().flat_map(|(pair, all)| all.iter().map(|connection| (*pair, connection.number)))
+    /// Returns the numbers of the connections to another.
+    pub(super) fn numbers(&self, other: usize) -> SmallVec<[u64; 2]> {
+        self.ends.get(&short(other)).into_iter().flatten().map(|end| end.link).collect()
+    }
+
+    /// Returns those at the other ends.
+    pub(super) fn others(&self) -> impl Iterator<Item = usize> {
+        self.ends.keys().map(|other| *other as usize)
+    }
+
+    /// Returns the numbers of all connections, with those at the other ends.
+    pub(super) fn all(&self) -> impl Iterator<Item = (usize, u64)> {
+        self.ends.iter().flat_map(|(other, ends)| ends.iter().map(|end| (*other as usize, end.link)))
+    }
+
+    /// Returns all connections, to be changed, with those at the other ends.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (usize, &mut End)> {
+        self.ends.iter_mut().flat_map(|(other, ends)| ends.iter_mut().map(|end| (*other as usize, end)))
+    }
+
+    /// Forgets all of them.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
     }
 }

@@ -218,7 +218,8 @@ mod tests {
         for start in [Start::Ideal, Start::Join { every: Duration::from_millis(100), seeds: 1 }] {
             let scenario = Scenario { nodes: 60, start, ..Scenario::default() };
             let mut world = World::empty(&scenario, MemoryStoreConfig::default());
-            world.network.places = Places { transport: Transport::Quic, first_v6: Some(10) };
+            let network = std::sync::Arc::make_mut(&mut world.network);
+            network.places = Places { transport: Transport::Quic, first_v6: Some(10) };
             assert!(world.set_up(&scenario, &mut |_, _| true));
             for asker in [3, 50] {
                 world.look_up(asker, b"any bytes");

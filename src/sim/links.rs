@@ -96,6 +96,13 @@ impl Default for Links {
     }
 }
 
+/// No message takes less: bytes over some ten kilometres of glass. Chosen, not measured.
+const LEAST: Duration = Duration::from_micros(50);
+
+/// Of lognormal round trips those are left out that are more than so many standard deviations below the median: one pair of
+/// three million. Chosen, not measured.
+const SHORTEST: f64 = 5.0;
+
 /// How often a message is sent again before the simulation takes it for arrived. Chosen, not measured.
 const MAX_RETRANSMISSIONS: u32 = 6;
 
@@ -139,6 +146,18 @@ impl Links {
             }
         }
         time
+    }
+
+    /// Returns the least time that a message takes: a shorter one takes so long.
+    pub(super) fn least(&self) -> Duration {
+        let rtt = match &self.rtt {
+            RoundTrip::Constant(rtt) => *rtt,
+            RoundTrip::Lognormal { median, sigma } => median.mul_f64(libm::exp(-SHORTEST * sigma)),
+            RoundTrip::Regions(matrix) => matrix.iter().flatten().min().copied().unwrap_or_default(),
+            RoundTrip::Drawn(_) => Duration::ZERO,
+        };
+        let drawn = if self.delay.is_some() { Duration::ZERO } else { rtt / 2 };
+        drawn.max(LEAST)
     }
 
     /// Returns how long it takes to connect to a node that accepts.

@@ -2,6 +2,7 @@
 
 use super::network::Network;
 use super::nodes::{Life, SimNode};
+use super::world::World;
 use crate::dht::op::{GetClosestPeersError, GetClosestPeersOk};
 use crate::event::{Mode, QueryStats};
 use crate::key::Key;
@@ -68,14 +69,15 @@ pub(super) fn ratio(part: usize, whole: usize) -> f64 {
     if whole == 0 { 1.0 } else { part as f64 / whole as f64 }
 }
 
-/// Measures what came of a lookup.
+/// Measures what came of a lookup; and how many of those it found are among the closest.
 pub(super) fn outcome(
-    network: &mut Network,
+    network: &Network,
+    now: Instant,
     n: usize,
     asked: RunningLookup,
     result: Result<GetClosestPeersOk, GetClosestPeersError>,
     stats: &QueryStats,
-) -> LookupOutcome {
+) -> (LookupOutcome, usize) {
     let success = result.is_ok();
     let found = match result {
         Ok(ok) => ok.peers,
@@ -97,11 +99,10 @@ pub(super) fn outcome(
     let all = network.nodes.closest(&asked.target, k, counts);
     let is_honest = |n: &usize| network.nodes.get(*n).is_some_and(|node| node.is_honest);
     let honest = all.iter().any(|n| is_honest(n) && found.contains(n));
-    network.note(13, hits, found.len());
-    LookupOutcome {
+    let outcome = LookupOutcome {
         asker: n,
-        began: asked.began.saturating_duration_since(network.queue.origin()),
-        took: network.now().saturating_duration_since(asked.began),
+        began: asked.began.saturating_duration_since(network.origin()),
+        took: now.saturating_duration_since(asked.began),
         requests: stats.num_requests(),
         soft_timeouts: stats.num_soft_timeouts(),
         dials: stats.num_dials(),
@@ -110,14 +111,16 @@ pub(super) fn outcome(
         of_closest: ratio(of_closest, living),
         honest,
         success,
-    }
+    };
+    (outcome, hits)
 }
 
 /// Measures all routing tables.
-pub(super) fn health(network: &Network) -> Health {
+pub(super) fn health(world: &World) -> Health {
+    let network = &*world.network;
     let (mut near, mut servers, mut stale, mut entries) = (0, 0, 0, 0);
     for (n, node) in network.nodes.iter().enumerate().filter(|(_, node)| node.is_alive()) {
-        let Some(dht) = node.dht.as_deref() else {
+        let Some(dht) = world.node(n) else {
             continue;
         };
         for entry in dht.table().entries() {
@@ -128,7 +131,7 @@ pub(super) fn health(network: &Network) -> Health {
                 .and_then(|n| network.nodes.get(n))
                 .map(|node| node.life);
             if let Some(Life::Gone(since, _)) = life {
-                stale += usize::from(network.now().saturating_duration_since(since) > STALE_AFTER);
+                stale += usize::from(world.at().saturating_duration_since(since) > STALE_AFTER);
             }
         }
         if node.is_honest && node.is_dialable && node.is_server {
@@ -148,7 +151,7 @@ pub(super) fn health(network: &Network) -> Health {
     }
     let alive = network.nodes.alive().count();
     Health {
-        at: network.since_start(),
+        at: world.now(),
         alive,
         near: ratio(near, servers),
         stale: if entries == 0 { 0.0 } else { ratio(stale, entries) },

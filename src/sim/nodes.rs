@@ -1,6 +1,7 @@
-//! The nodes of a network: what each is, how it lives, and which are where.
+//! The nodes of a network as all of them see each other: what each is, how it lives, and which are where.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use indexmap::IndexSet;
@@ -8,14 +9,11 @@ use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use super::roles::Role;
-use super::service::Service;
 use crate::addrs::Addresses;
 use crate::config::Config;
-use crate::dht::Dht;
 use crate::event::Mode;
 use crate::key::Key;
-use crate::stats::Stats;
-use crate::store::MemoryStore;
+use crate::map::FastHash;
 use crate::time::{Duration, Instant};
 
 /// How a node lives.
@@ -35,10 +33,9 @@ pub(super) enum Refuses {
     Never,
 }
 
-/// A node and what is around it.
-#[derive(Debug)]
+/// A node as others see it. It changes only while no time passes.
+#[derive(Clone, Debug)]
 pub(super) struct SimNode {
-    pub(super) dht: Option<Box<Dht<MemoryStore>>>,
     pub(super) peer: PeerId,
     /// Shared by all who know it.
     pub(super) address: Multiaddr,
@@ -57,20 +54,12 @@ pub(super) struct SimNode {
     pub(super) incarnation: u32,
     /// On which side of a partition it is; 0 is the side of the many.
     pub(super) side: usize,
-    /// Those it is connected to, in no particular order.
-    pub(super) peers: Vec<usize>,
-    /// The most it was ever connected to at once.
-    pub(super) most_peers: usize,
-    pub(super) joined: bool,
     /// For how long its monotonic clock has stood still.
     pub(super) slept: Duration,
     /// Since when it sleeps.
     pub(super) asleep_since: Option<Instant>,
     /// By how many seconds its wall clock is ahead of the world's.
     pub(super) clock_set: i64,
-    pub(super) wake_at: Option<Instant>,
-    /// What has arrived and waits, where work takes time.
-    pub(super) service: Service,
 }
 
 impl SimNode {
@@ -78,7 +67,6 @@ impl SimNode {
     pub(super) fn new(role: Arc<dyn Role>, peer: PeerId, address: Multiaddr, key: Key, now: Instant) -> Self {
         let (is_honest, is_dialable, is_server) = (role.is_honest(), role.is_dialable(), role.is_server());
         Self {
-            dht: None,
             peer,
             address,
             key,
@@ -92,14 +80,9 @@ impl SimNode {
             born: now,
             incarnation: 0,
             side: 0,
-            peers: Vec::new(),
-            most_peers: 0,
-            joined: false,
             slept: Duration::ZERO,
             asleep_since: None,
             clock_set: 0,
-            wake_at: None,
-            service: Service::new(),
         }
     }
 
@@ -114,15 +97,18 @@ impl SimNode {
 }
 
 /// All nodes there have been, by their numbers.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Nodes {
     all: Vec<SimNode>,
-    ids: IndexSet<PeerId>,
-    /// What those have done that are gone.
-    gone: Stats,
+    ids: IndexSet<PeerId, FastHash>,
+    /// Their numbers in the order of their keys, but for those that came after it was made.
+    by_key: Vec<u32>,
     /// Nodes whose addresses are not those of their numbers.
     moved: BTreeMap<usize, usize>,
 }
+
+/// So few nodes are looked at one by one. Chosen, not measured.
+const FEW: usize = 32;
 
 impl Nodes {
     /// Adds a node, and returns its number.
@@ -132,29 +118,24 @@ impl Nodes {
         self.all.len() - 1
     }
 
-    /// The address that is that of one number belongs to another node.
-    pub(super) fn set_address_of(&mut self, number: usize, n: usize) {
-        self.moved.insert(number, n);
-    }
-
-    /// A node is gone, and with it whatever it knew; what it has done still counts.
-    pub(super) fn end(&mut self, n: usize, life: Life) {
-        if let Some(node) = self.all.get_mut(n) {
-            node.life = life;
-            node.mode = Mode::Client;
-            node.service = Service::new();
-            if let Some(dht) = node.dht.take() {
-                // Those who are gone hold nothing.
-                self.gone.merge(&dht.stats().without_gauges());
-            }
+    /// Sorts by their keys those that came since it was done last.
+    pub(super) fn sort(&mut self) {
+        if self.by_key.len() < self.all.len() {
+            let new = self.by_key.len()..self.all.len();
+            self.by_key.extend(new.map(|n| u32::try_from(n).unwrap_or(u32::MAX)));
+            let key = |n: &u32| self.all.get(*n as usize).map(|node| node.key);
+            self.by_key.sort_by_key(key);
         }
     }
 
-    /// Returns what all nodes have done, those included that are gone, and what those hold that are there.
-    pub(super) fn stats(&self) -> Stats {
-        let mut all = self.gone.clone();
-        self.all.iter().filter_map(|node| node.dht.as_deref()).for_each(|dht| all.merge(&dht.stats()));
-        all
+    /// Returns the numbers of all nodes in the order of their keys.
+    pub(super) fn by_key(&self) -> &[u32] {
+        &self.by_key
+    }
+
+    /// The address that is that of one number belongs to another node.
+    pub(super) fn set_address_of(&mut self, number: usize, n: usize) {
+        self.moved.insert(number, n);
     }
 
     pub(super) const fn len(&self) -> usize {
@@ -202,18 +183,13 @@ impl Nodes {
         self.get(n).is_some_and(|node| node.incarnation == life)
     }
 
-    /// Returns whether a node knows that it is connected to another.
-    pub(super) fn knows(&self, n: usize, other: usize) -> bool {
-        self.get(n).is_some_and(|node| node.peers.contains(&other))
-    }
-
     /// Returns what an honest node would say of where a node is.
     pub(super) fn addresses_of(&self, n: usize) -> Addresses {
         let node = self.get(n);
         node.map_or_else(Addresses::empty, |node| Addresses::collect(&node.peer, [node.address.clone()]))
     }
 
-    /// Returns the `count` nodes closest to a target among some, closest first: by looking at all of them.
+    /// Returns the `count` nodes closest to a target among some, closest first.
     pub(super) fn closest(&self, target: &Key, count: usize, among: impl Fn(&SimNode) -> bool) -> Vec<usize> {
         self.closest_numbered(target, count, |_, node| among(node))
     }
@@ -225,13 +201,79 @@ impl Nodes {
         count: usize,
         among: impl Fn(usize, &SimNode) -> bool,
     ) -> Vec<usize> {
-        let nodes = self.all.iter().enumerate().filter(|(n, node)| among(*n, node));
-        let mut all: Vec<_> = nodes.map(|(n, node)| (target.distance(&node.key), n)).collect();
-        if all.len() > count && count > 0 {
-            all.select_nth_unstable(count - 1);
-            all.truncate(count);
+        debug_assert_eq!(self.by_key.len(), self.all.len(), "they are sorted before time passes");
+        let mut found = Vec::with_capacity(count);
+        self.descend(target, count, &among, (0..self.by_key.len(), 0), &mut found);
+        found
+    }
+
+    /// Adds the closest of a range to those that were found. All of it share `depth` bits.
+    ///
+    /// Those that share the next bit with the target are nearer than all that do not.
+    fn descend(
+        &self,
+        target: &Key,
+        count: usize,
+        among: &impl Fn(usize, &SimNode) -> bool,
+        (range, depth): (Range<usize>, u32),
+        found: &mut Vec<usize>,
+    ) {
+        if found.len() >= count || range.is_empty() {
+            return;
         }
-        all.sort_unstable();
-        all.into_iter().take(count).map(|(_, n)| n).collect()
+        let slice = self.by_key.get(range.clone()).unwrap_or_default();
+        if slice.len() <= FEW || depth == 256 {
+            let node = |n: &u32| self.all.get(*n as usize).map(|node| (*n as usize, node));
+            let some = slice.iter().filter_map(node).filter(|(n, node)| among(*n, node));
+            let mut some: Vec<_> = some.map(|(n, node)| (target.distance(&node.key), n)).collect();
+            some.sort_unstable();
+            found.extend(some.into_iter().map(|(_, n)| n).take(count - found.len()));
+            return;
+        }
+        let bit = |n: &u32| self.all.get(*n as usize).is_some_and(|node| bit(&node.key, depth));
+        let ones = range.start + slice.partition_point(|n| !bit(n));
+        let (zeros, ones) = (range.start..ones, ones..range.end);
+        let (near, far) = if self::bit(target, depth) { (ones, zeros) } else { (zeros, ones) };
+        self.descend(target, count, among, (near, depth + 1), found);
+        self.descend(target, count, among, (far, depth + 1), found);
+    }
+}
+
+/// Returns one bit of a key, the most significant first.
+fn bit(key: &Key, at: u32) -> bool {
+    let byte = key.as_bytes().get(at as usize / 8).copied().unwrap_or_default();
+    byte & (0x80 >> (at % 8)) != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Rng;
+    use crate::sim::adversaries::BuiltIn;
+    use crate::sim::ids::peer_id;
+    use crate::time::start;
+
+    #[test]
+    fn the_closest_are_those_that_a_look_at_all_finds() {
+        let mut nodes = Nodes::default();
+        let role: Arc<dyn Role> = Arc::new(BuiltIn::Honest);
+        for n in 0..500 {
+            let peer = peer_id(3, n);
+            let key = Key::of_peer(&peer, Key::sha256);
+            let mut node = SimNode::new(Arc::clone(&role), peer, Multiaddr::empty(), key, start());
+            node.is_dialable = n % 3 != 0;
+            nodes.push(node);
+            nodes.sort();
+        }
+        let mut rng = Rng::from_u64(1);
+        for count in [0, 1, 20, 400] {
+            for _ in 0..20 {
+                let target = Key::sha256(&rng.next_u64().to_be_bytes());
+                let mut all: Vec<_> = (0..500).filter(|n| n % 3 != 0).collect();
+                all.sort_by_key(|n| target.distance(&nodes.get(*n).unwrap().key));
+                all.truncate(count);
+                assert_eq!(nodes.closest(&target, count, |node| node.is_dialable), all);
+            }
+        }
     }
 }

@@ -6,8 +6,9 @@ use std::error::Error;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
+use super::shard::ToldResult;
 use crate::dht::op::{GetProvidersOk, GetRecordOk, ProvideReport, PutReport, QueryResult};
-use crate::event::{QueryId, QueryStats};
+use crate::event::QueryId;
 use crate::record::RecordKey;
 use crate::time::{Duration, Instant};
 
@@ -210,13 +211,8 @@ impl RecordLog {
     }
 
     /// Takes a result of a query. Returns whether it was the last of one that is watched.
-    pub(super) fn on_result(
-        &mut self,
-        (origin, now): (Instant, Instant),
-        (n, id, last): (usize, QueryId, bool),
-        result: QueryResult,
-        stats: &QueryStats,
-    ) -> bool {
+    pub(super) fn on_result(&mut self, origin: Instant, told: ToldResult) -> bool {
+        let ToldResult { at: now, node: n, query: id, is_last: last, result, stats } = told;
         let Some(open) = self.running.get_mut(&(n, id)) else {
             return false;
         };

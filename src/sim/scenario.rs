@@ -1,5 +1,6 @@
 //! Scenarios: what is simulated, as plain data.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use super::draw::Draw;
@@ -54,14 +55,17 @@ pub struct Scenario {
     pub lasts: Duration,
     /// How often the health of the tables is looked at, if at all.
     pub sample_every: Option<Duration>,
+    /// How many threads work. However many they are, the report is the same; two are faster while much happens at the same time.
+    pub threads: NonZeroUsize,
 }
 
 /// How a network comes to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Start {
-    /// Each node has a perfect table: in each bucket `k` random nodes of those that belong there, or all of them; and is
-    /// connected to them and knows their round-trip times. Joins and refreshes are off, no peer is probed.
+    /// Each node has a perfect table: in each bucket `k` random nodes of those that belong there, or all of them; it was connected
+    /// to them, knows their round-trip times, and still is to those whose connections it keeps. Joins and refreshes are off, no
+    /// peer is probed.
     Ideal,
     /// The nodes come one after another, each knowing only one of the first.
     Join {
@@ -255,6 +259,7 @@ impl Default for Scenario {
             settle: Duration::from_secs(60),
             lasts: Duration::ZERO,
             sample_every: None,
+            threads: NonZeroUsize::MIN,
         }
     }
 }

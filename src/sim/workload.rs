@@ -139,7 +139,7 @@ fn next(world: &mut World, askers: &mut Vec<usize>) -> Option<usize> {
                 if askers.is_empty() {
                     return None;
                 }
-                shuffle(askers, &mut world.network.rng);
+                shuffle(askers, &mut world.rng);
             }
         }
     }

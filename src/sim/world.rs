@@ -1,19 +1,22 @@
 //! The world: real nodes on a virtual clock, and what they are asked.
 //!
-//! Calls nodes when events say so, and hands what they put out to the network; decides nothing that a node decides.
+//! Lets shards go on together, a window of time after another, and makes the changes that all of them see in between; calls a
+//! node itself only when it is asked something.
 
-mod arrivals;
 mod population;
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use libp2p_identity::PeerId;
 
 use super::adversaries::BuiltIn;
 use super::checks::{self, Violation};
-use super::event_queue::SimEvent;
+use super::crew::{Crew, Job};
+use super::event_queue::{Scheduled, Sender, SimEvent};
+use super::host::Host;
 use super::links::Links;
-use super::lookups::LookupLog;
 use super::measure::{self, Health, LookupOutcome, RunningLookup};
 use super::network::{Network, Traffic};
 use super::nodes::SimNode;
@@ -21,18 +24,18 @@ use super::progress::{Progress, Stage};
 use super::records::{BegunQuery, RecordLog, RecordOutcome, RecordQuery, Said};
 use super::roles::Role;
 use super::scenario::Scenario;
-use super::service::{Service, Task};
 use super::sessions::Sessions;
-use crate::dht::op::QueryResult;
-use crate::dht::{Dht, Event, Input, Output, RequestId};
+use super::shard::{Shard, Told, Turn};
+use super::trace::Trace;
+use crate::dht::Dht;
 use crate::event::{Precision, QueryId};
-use crate::message::Request;
 use crate::record::{Quorum, Record, RecordKey};
+use crate::rng::Rng;
 use crate::stats::Stats;
 use crate::store::{self, MemoryStore, MemoryStoreConfig, RecordStore as _};
-use crate::time::{Duration, Instant, Now, SystemTime};
+use crate::time::{Duration, Instant, Now, SystemTime, after, earliest};
 
-/// A network of real nodes on a virtual clock, in one thread.
+/// A network of real nodes on a virtual clock, in one thread or several.
 ///
 /// It drives the very [`Dht`] that the swarm's [`Behaviour`](crate::Behaviour) drives; it has no rule of the protocol of
 /// its own. What a swarm would do is simulated: dials, connections that end when idle, identify, lost uplinks.
@@ -49,50 +52,92 @@ use crate::time::{Duration, Instant, Now, SystemTime};
 /// assert_eq!(world.outcomes()[0].recall, 1.0);
 /// ```
 ///
+/// # Windows
+/// Time passes in windows as long as the shortest message takes: whatever a node does in one, no other hears of it before the
+/// next. So the nodes are shared out among [threads](Scenario::threads), and however many these are, the same happens. What
+/// happens to the network as a whole, a node that joins, leaves or is asked something, happens between two windows.
+///
 /// # Bounds
 /// Memory is that of the nodes, some 100 kB each in a network of 10,000, and of what is under way.
 #[derive(Debug)]
 pub struct World {
-    pub(super) network: Network,
-    pub(super) lookups: LookupLog,
+    /// Shared with those who work while time passes.
+    pub(super) network: Arc<Network>,
+    pub(super) shards: Vec<Shard>,
+    crew: Crew,
+    now: Instant,
+    /// What is random about the network as a whole.
+    pub(super) rng: Rng,
+    outcomes: Vec<LookupOutcome>,
     pub(super) records: RecordLog,
     sessions: Sessions,
     stores: MemoryStoreConfig,
+    /// What happens to the network as a whole.
+    acts: BinaryHeap<Reverse<(Instant, u64, WorldAct)>>,
+    numbers: u64,
+    /// How many events had happened when the run was looked at last.
+    watched: u64,
+    trace: Trace,
+    /// What those have done that are gone.
+    gone: Stats,
     /// The role of whoever has no other.
     honest: Arc<dyn Role>,
-    /// How many entries of tables were replaced though their peers could be reached.
-    pub(super) displaced: u64,
-    /// How many events have happened.
-    steps: u64,
+}
+
+/// What happens to the network as a whole, at a time that is known before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum WorldAct {
+    Joins(usize),
+    /// The session of a node ends, unless its life is over.
+    Leaves {
+        who: usize,
+        life: u32,
+    },
 }
 
 /// So many events pass between two looks at a run. Chosen, not measured: some milliseconds of work.
 const WATCH_EVERY: u64 = 256;
 
+/// The shortest time there is.
+const INSTANT: Duration = Duration::from_nanos(1);
+
 impl World {
     pub(super) fn empty(scenario: &Scenario, stores: MemoryStoreConfig) -> Self {
         // Where virtual time begins is of no matter; no clock is read after this.
-        let origin = crate::net::timer::now();
+        let now = crate::net::timer::now();
+        let network = Network::new(scenario, now);
+        let threads = scenario.threads.get();
         Self {
-            network: Network::new(scenario, origin),
-            lookups: LookupLog::default(),
+            shards: (0..threads).map(|index| Shard::new((index, threads), &network)).collect(),
+            network: Arc::new(network),
+            crew: Crew::new(threads - 1),
+            now,
+            rng: Rng::from_u64(scenario.seed),
+            outcomes: Vec::new(),
             records: RecordLog::default(),
             sessions: Sessions::new(scenario.churn, scenario.sessions.clone()),
             honest: Arc::new(BuiltIn::Honest),
             stores,
-            displaced: 0,
-            steps: 0,
+            acts: BinaryHeap::new(),
+            numbers: 0,
+            watched: 0,
+            trace: Trace::default(),
+            gone: Stats::default(),
         }
     }
 
     /// Returns the virtual time that has passed since the beginning.
     pub fn now(&self) -> Duration {
-        self.network.since_start()
+        self.now.saturating_duration_since(self.network.origin())
+    }
+
+    pub(super) const fn at(&self) -> Instant {
+        self.now
     }
 
     /// Returns the wall-clock time, which began at 1970 with the world.
     pub fn wall(&self) -> SystemTime {
-        self.network.wall()
+        self.network.wall(self.now)
     }
 
     /// Returns how many nodes there have been, the present ones included. They are numbered from 0.
@@ -112,7 +157,29 @@ impl World {
 
     /// Returns a node, if it has not gone.
     pub fn node(&self, n: usize) -> Option<&Dht<MemoryStore>> {
-        self.network.nodes.get(n)?.dht.as_deref()
+        self.host(n)?.dht.as_deref()
+    }
+
+    pub(super) fn host(&self, n: usize) -> Option<&Host> {
+        self.shards.get(n % self.shards.len())?.host(n)
+    }
+
+    /// Returns the hosts of all nodes, by their numbers.
+    fn hosts(&self) -> impl Iterator<Item = &Host> {
+        (0..self.len()).filter_map(|n| self.host(n))
+    }
+
+    /// Returns the network, to be changed: nobody works.
+    fn network_mut(&mut self) -> &mut Network {
+        Arc::make_mut(&mut self.network)
+    }
+
+    /// Does something with a node, and with what else its shard has.
+    fn turn<T>(&mut self, n: usize, turn: impl FnOnce(&mut Turn<'_>) -> T) -> Option<T> {
+        let of = self.shards.len();
+        let done = self.shards.get_mut(n % of).map(|shard| turn(&mut Turn { network: &self.network, shard }));
+        self.gather();
+        done
     }
 
     /// Returns the number of the node with an id.
@@ -121,13 +188,25 @@ impl World {
     }
 
     /// Returns what was sent so far.
-    pub const fn traffic(&self) -> Traffic {
-        self.network.traffic
+    pub fn traffic(&self) -> Traffic {
+        self.shards.iter().fold(Traffic::default(), |all, shard| all.plus(shard.traffic))
+    }
+
+    /// Returns how many entries of tables were replaced though their peers could be reached.
+    pub(super) fn displaced(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.displaced).sum()
+    }
+
+    /// Returns how many nodes have joined since they came.
+    pub(super) fn joined(&self) -> usize {
+        self.hosts().filter(|host| host.joined).count()
     }
 
     /// Returns what all nodes have counted together, those included that are gone.
     pub fn stats(&self) -> Stats {
-        self.network.nodes.stats()
+        let mut all = self.gone.clone();
+        self.hosts().filter_map(|host| host.dht.as_deref()).for_each(|dht| all.merge(&dht.stats()));
+        all
     }
 
     /// Returns whether a node plays along, be it a server or a client.
@@ -137,7 +216,8 @@ impl World {
 
     /// Returns how many connections are open.
     pub fn num_connections(&self) -> usize {
-        self.network.connections.len()
+        // Each has two ends.
+        self.hosts().map(|host| host.connections.len()).sum::<usize>() / 2
     }
 
     /// Returns the round-trip time between two nodes.
@@ -146,8 +226,8 @@ impl World {
     }
 
     /// Returns the hash of everything that has happened so far, and when: the same for the same scenario, always.
-    pub const fn hash(&self) -> u64 {
-        self.network.hash()
+    pub fn hash(&self) -> u64 {
+        Trace::hash(std::iter::once(self.trace).chain(self.hosts().map(Host::trace)))
     }
 
     /// Checks every node that lives.
@@ -159,17 +239,22 @@ impl World {
     /// # Errors
     /// The first [`Violation`]: a bug of this library. It names the node and the time; report it.
     pub fn check(&self) -> Result<(), Violation> {
-        checks::check(&self.network)
+        checks::check(self)
     }
 
     /// Measures all routing tables.
     pub fn health(&self) -> Health {
-        measure::health(&self.network)
+        measure::health(self)
     }
 
     /// Returns what came of the lookups that have ended, in the order in which they did.
     pub fn outcomes(&self) -> &[LookupOutcome] {
-        &self.lookups.outcomes
+        &self.outcomes
+    }
+
+    /// Takes them out.
+    pub(super) fn take_outcomes(&mut self) -> Vec<LookupOutcome> {
+        std::mem::take(&mut self.outcomes)
     }
 
     /// Returns what came of puts and gets, in the order in which they ended.
@@ -179,7 +264,8 @@ impl World {
 
     /// Returns the lookups that run, with their askers.
     pub fn running(&self) -> impl Iterator<Item = (usize, QueryId)> {
-        self.lookups.running()
+        let of = |(n, host): (usize, &'_ Host)| host.lookups.keys().map(|id| (n, *id)).collect::<Vec<_>>();
+        self.hosts().enumerate().flat_map(of)
     }
 
     /// Lets a node look up the peers closest to the hash of `key`. [`outcomes`](Self::outcomes) tells what came of it.
@@ -193,18 +279,22 @@ impl World {
     pub fn look_up_as(&mut self, n: usize, key: &[u8], precision: Precision) {
         let target = (self.network.config.key_hash)(key);
         let count = self.network.config_of(n).bucket_size();
-        let begun = self.with_quietly(n, |dht, now| dht.find_n_closest(now, key, count, precision));
-        if let Some(id) = begun {
-            self.network.note(11, n, 0);
-            self.lookups.begin(n, id, RunningLookup { target, began: self.network.now() });
-            self.drain(n);
-        }
+        let began = self.now;
+        self.turn(n, |turn| {
+            let begun = turn.with_quietly(n, |dht, now| dht.find_n_closest(now, key, count, precision));
+            if let Some((id, host)) = begun.zip(turn.shard.host_mut(n)) {
+                host.lookups.insert(id, RunningLookup { target, began });
+                turn.shard.running += 1;
+                turn.note(n, 11, 0);
+                turn.drain(n);
+            }
+        });
     }
 
     /// Returns random bytes to look up.
     pub(super) fn random_key(&mut self) -> [u8; 16] {
         let mut key = [0; 16];
-        self.network.rng.fill(&mut key);
+        self.rng.fill(&mut key);
         key
     }
 
@@ -212,20 +302,22 @@ impl World {
     /// [`record_outcomes`](Self::record_outcomes). That of one that the node refuses is there at once.
     pub fn put_record(&mut self, n: usize, record: Record, quorum: Quorum) -> bool {
         let (key, is) = (record.key.clone(), Some(Said::Value(record.value.clone())));
-        let put = self.with_quietly(n, |dht, now| dht.put_record(now, record, quorum));
+        let put = self.quietly(n, |dht, now| dht.put_record(now, record, quorum));
         self.watch(n, put, BegunQuery { kind: RecordQuery::Put, key, is })
     }
 
     /// Lets a node store a record at some others, and not at itself. What comes of it is not kept.
     pub fn put_record_to(&mut self, n: usize, record: &Record, to: &[usize]) {
         let peers: Vec<_> = to.iter().filter_map(|n| Some(self.network.nodes.get(*n)?.peer)).collect();
-        self.with(n, |dht, now| dht.put_record_to(now, record.clone(), peers, Quorum::All));
+        self.turn(n, |turn| {
+            turn.with(n, |dht, now| dht.put_record_to(now, record.clone(), peers, Quorum::All));
+        });
     }
 
     /// Lets a node search a record, and returns whether it does; its outcome will be among
     /// [`record_outcomes`](Self::record_outcomes).
     pub fn get_record(&mut self, n: usize, key: RecordKey, quorum: Option<Quorum>) -> bool {
-        let get = self.with_quietly(n, |dht, now| Ok(dht.get_record(now, key.clone(), quorum)));
+        let get = self.quietly(n, |dht, now| Ok(dht.get_record(now, key.clone(), quorum)));
         self.watch(n, get, BegunQuery { kind: RecordQuery::Get, key, is: None })
     }
 
@@ -233,31 +325,36 @@ impl World {
     /// [`record_outcomes`](Self::record_outcomes). That of one that the node refuses is there at once.
     pub fn provide(&mut self, n: usize, key: RecordKey) -> bool {
         let is = self.network.nodes.get(n).map(|node| Said::Provider(node.peer));
-        let provide = self.with_quietly(n, |dht, now| dht.start_providing(now, key.clone()));
+        let provide = self.quietly(n, |dht, now| dht.start_providing(now, key.clone()));
         self.watch(n, provide, BegunQuery { kind: RecordQuery::Provide, key, is })
     }
 
     /// Lets a node search the providers of a key, and returns whether it does; its outcome will be among
     /// [`record_outcomes`](Self::record_outcomes).
     pub fn find_providers(&mut self, n: usize, key: RecordKey) -> bool {
-        let get = self.with_quietly(n, |dht, now| Ok(dht.get_providers(now, key.clone())));
+        let get = self.quietly(n, |dht, now| Ok(dht.get_providers(now, key.clone())));
         self.watch(n, get, BegunQuery { kind: RecordQuery::Search, key, is: None })
+    }
+
+    /// Calls a node that lives, and leaves what comes of it for later.
+    fn quietly<T>(&mut self, n: usize, call: impl FnOnce(&mut Dht<MemoryStore>, Now) -> T) -> Option<T> {
+        self.turn(n, |turn| turn.with_quietly(n, call)).flatten()
     }
 
     /// Waits for a query's end. What it has said already is drained only now, so that nothing is missed.
     fn watch(&mut self, n: usize, query: Option<Result<QueryId, store::Error>>, begun: BegunQuery) -> bool {
         let has_begun = match query {
             Some(Ok(query)) => {
-                self.records.begin(self.network.now(), (n, query), begun);
+                self.records.begin(self.now, (n, query), begun);
                 true
             }
             Some(Err(why)) => {
-                self.records.refuse(self.network.since_start(), n, begun, &why);
+                self.records.refuse(self.now(), n, begun, &why);
                 false
             }
             None => false,
         };
-        self.drain(n);
+        self.turn(n, |turn| turn.drain(n));
         has_begun
     }
 
@@ -290,33 +387,109 @@ impl World {
 
     /// Changes the links between the nodes: what is sent from now on takes as long as these take.
     pub fn set_links(&mut self, links: Links) {
-        self.network.links = links;
+        self.network_mut().set_links(links);
     }
 
     /// Lets nothing pass any more over the connections that there are between two nodes, which neither is told: a gateway
     /// between them has forgotten them. A new one works.
     pub fn silence(&mut self, a: usize, b: usize) {
-        self.network.silence(a, b);
+        for (n, other) in [(a, b), (b, a)] {
+            let silent: Vec<_> = self.turn(n, |turn| turn.silence(n, other)).unwrap_or_default();
+            for link in silent {
+                self.later(n, super::network::GIVEN_UP_AFTER, SimEvent::Lost { link, other });
+            }
+        }
     }
 
     /// Lets nothing pass any more over the connections of a node; see [`silence`](Self::silence).
     pub fn silence_all(&mut self, n: usize) {
-        for other in self.network.nodes.get(n).map(|node| node.peers.clone()).unwrap_or_default() {
+        for other in self.others(n) {
             self.silence(n, other);
         }
     }
 
     /// Ends the connections that there are between two nodes; both are told at once.
     pub fn cut(&mut self, a: usize, b: usize) {
-        let (a, b) = super::connections::pair(a, b);
-        for link in self.network.connections.numbers(a, b) {
-            self.lost(link, a, b);
+        for (n, other) in [(a, b), (b, a)] {
+            self.turn(n, |turn| turn.cut(n, other));
         }
     }
 
     /// Ends the connections of a node; see [`cut`](Self::cut).
     pub fn cut_all(&mut self, n: usize) {
-        self.reset_all(n);
+        for other in self.others(n) {
+            self.cut(n, other);
+        }
+    }
+
+    /// Returns those that a node is connected to.
+    fn others(&self, n: usize) -> Vec<usize> {
+        self.host(n).iter().flat_map(|host| host.connections.others()).collect()
+    }
+
+    /// Schedules what happens to a node because of the world.
+    fn later(&mut self, to: usize, delay: Duration, event: SimEvent) {
+        self.numbers += 1;
+        let (at, by, of) = (self.now + delay, Sender::world(self.numbers), self.shards.len());
+        if let Some(shard) = self.shards.get_mut(to % of) {
+            shard.queue.schedule(Scheduled { at, by, to, event });
+        }
+    }
+
+    /// Schedules what happens to the network.
+    fn act_later(&mut self, delay: Duration, act: WorldAct) {
+        self.numbers += 1;
+        self.acts.push(Reverse((self.now + delay, self.numbers, act)));
+    }
+
+    /// Takes note of something that happens to the network.
+    fn note(&mut self, what: u64, with: usize) {
+        self.trace.note(self.now(), what, with);
+    }
+
+    /// Sets the virtual time, when everything has happened that happens before it.
+    fn set_now(&mut self, now: Instant) {
+        self.now = now;
+        self.shards.iter_mut().for_each(|shard| shard.queue.set_now(now));
+    }
+
+    /// Takes what the shards have to tell, in an order that is the same however many there are.
+    fn gather(&mut self) {
+        let all: Vec<_> = self.shards.iter_mut().map(|shard| std::mem::take(&mut shard.told)).collect();
+        let (mut modes, mut lookups, mut results) = (Vec::new(), Vec::new(), Vec::new());
+        for told in all {
+            let Told { elsewhere, modes: new_modes, lookups: new_lookups, results: new_results } = told;
+            let of = self.shards.len();
+            for scheduled in elsewhere {
+                if let Some(shard) = self.shards.get_mut(scheduled.to % of) {
+                    shard.queue.schedule(scheduled);
+                }
+            }
+            modes.extend(new_modes);
+            lookups.extend(new_lookups);
+            results.extend(new_results);
+        }
+        // Each node tells in its own order, which a stable sort keeps.
+        if !modes.is_empty() {
+            modes.sort_by_key(|(at, n, _)| (*at, *n));
+            for (_, n, mode) in modes {
+                if let Some(node) = self.network_mut().nodes.get_mut(n) {
+                    node.mode = mode;
+                }
+            }
+        }
+        lookups.sort_by_key(|(at, outcome)| (*at, outcome.asker));
+        self.outcomes.extend(lookups.into_iter().map(|(_, outcome)| outcome));
+        results.sort_by_key(|told| (told.at, told.node));
+        for told in results {
+            let (n, at) = (told.node, told.at);
+            if self.records.on_result(self.network.origin(), told) {
+                let since_start = at.saturating_duration_since(self.network.origin());
+                let of = self.shards.len();
+                let host = self.shards.get_mut(n % of).and_then(|shard| shard.host_mut(n));
+                host.into_iter().for_each(|host| host.note(since_start, 14, 0));
+            }
+        }
     }
 
     /// Lets everything happen that happens within `time`.
@@ -329,15 +502,54 @@ impl World {
 
     /// Lets everything happen that happens within `time`, unless `goes_on` says no meanwhile. Returns what it said last.
     pub(super) fn run_for_while(&mut self, time: Duration, goes_on: &mut dyn FnMut(&Self) -> bool) -> bool {
-        let end = self.network.now() + time;
-        while self.network.queue.next_at().is_some_and(|at| at <= end) {
-            self.step();
-            if self.steps.is_multiple_of(WATCH_EVERY) && !goes_on(self) {
-                return false;
+        let end = after(self.now, time);
+        while self.window(end) {
+            let steps = self.steps();
+            if steps - self.watched >= WATCH_EVERY {
+                self.watched = steps;
+                if !goes_on(self) {
+                    return false;
+                }
             }
         }
-        self.network.queue.set_now(end);
+        self.set_now(end);
         true
+    }
+
+    /// Returns how many events have happened.
+    fn steps(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.steps).sum()
+    }
+
+    /// Lets what comes next happen: a window, or something that happens to the network. Returns whether there was anything up to
+    /// `end`.
+    fn window(&mut self, end: Instant) -> bool {
+        let next = self.shards.iter().filter_map(|shard| shard.queue.next_at()).min();
+        let act = self.acts.peek().map(|Reverse((at, ..))| *at);
+        let Some(first) = earliest(next, act).filter(|first| *first <= end) else {
+            return false;
+        };
+        if act.is_some_and(|act| act <= first) {
+            if let Some(Reverse((at, _, act))) = self.acts.pop() {
+                self.set_now(at.max(self.now));
+                match act {
+                    WorldAct::Joins(n) => self.join_as(n),
+                    WorldAct::Leaves { who, life } => self.leave(who, life),
+                }
+            }
+            return true;
+        }
+        let until = after(first.max(self.now), self.network.least).min(after(end, INSTANT));
+        let until = act.map_or(until, |act| until.min(act));
+        self.work(&Job::Run(until), |shard| shard.queue.next_at().is_some_and(|at| at < until));
+        self.set_now(until.min(end));
+        true
+    }
+
+    /// Does a job with all shards for which it is worth it, and takes what they have to tell.
+    fn work(&mut self, job: &Job, is_worth: impl Fn(&Shard) -> bool) {
+        self.crew.work(&self.network, &mut self.shards, job, is_worth);
+        self.gather();
     }
 
     /// Lets time pass as [`run_for_while`](Self::run_for_while) does, a stage of a run or a part of one: `since` then to `end`.
@@ -348,16 +560,18 @@ impl World {
         goes_on: &mut dyn FnMut(&Self, Progress) -> bool,
     ) -> bool {
         let whole = end.saturating_duration_since(since).as_secs_f64();
-        let time = until.saturating_duration_since(self.network.now());
-        self.run_for_while(time, &mut |world| {
-            let passed = world.network.now().saturating_duration_since(since).as_secs_f64();
+        let time = until.saturating_duration_since(self.now);
+        let mut goes_on = |world: &Self| {
+            let passed = world.now.saturating_duration_since(since).as_secs_f64();
             goes_on(world, Progress::new(stage, if whole > 0.0 { passed / whole } else { 1.0 }))
-        })
+        };
+        // A stage in which little happens is shown, too.
+        goes_on(self) && self.run_for_while(time, &mut goes_on)
     }
 
     /// Lets time pass until all lookups have ended, but for no longer than `at_most`. Returns whether they have.
     pub fn run_until_answered(&mut self, at_most: Duration) -> bool {
-        self.run_while(|world| world.lookups.has_running(), at_most)
+        self.run_while(|world| world.shards.iter().any(|shard| shard.running > 0), at_most)
     }
 
     /// Lets time pass until all puts and gets have ended, but for no longer than `at_most`. Returns whether they have.
@@ -366,229 +580,12 @@ impl World {
     }
 
     fn run_while(&mut self, is_running: impl Fn(&Self) -> bool, at_most: Duration) -> bool {
-        let end = self.network.now() + at_most;
+        let end = after(self.now, at_most);
         while is_running(self) {
-            match self.network.queue.next_at() {
-                Some(at) if at <= end => self.step(),
-                Some(_) | None => return false,
+            if !self.window(end) {
+                return false;
             }
         }
         true
-    }
-
-    /// Lets the next event happen.
-    fn step(&mut self) {
-        let Some(event) = self.network.queue.pop() else {
-            return;
-        };
-        self.steps += 1;
-        match event {
-            SimEvent::Wake(n) => self.wake(n),
-            SimEvent::Served { n, life } => {
-                if self.network.nodes.has_life(n, life) {
-                    self.served(n);
-                }
-            }
-            SimEvent::Input { to, life, input } => {
-                if self.network.nodes.has_life(to, life) {
-                    self.network.note(2, to, 0);
-                    self.input(to, *input);
-                }
-            }
-            SimEvent::Dialled { from, life, dial, to } => {
-                if self.network.nodes.has_life(from, life) {
-                    self.dialled(from, dial, to);
-                }
-            }
-            SimEvent::Request { link, from, to, id, request } => {
-                self.deliver_request(link, (from, to), id, *request);
-            }
-            SimEvent::Response { link, from, to, id, response } => {
-                self.deliver_response(link, (from, to), id, response);
-            }
-            SimEvent::Sent { link, from, to, id } => self.sent(link, (from, to), id),
-            SimEvent::Identified { link, who, by } => self.identified(link, who, by),
-            SimEvent::Idle { link, a, b } => self.idle(link, a, b),
-            SimEvent::Lost { link, a, b } => self.lost(link, a, b),
-            SimEvent::Joins(n) => self.join_as(n),
-            SimEvent::Leaves { who, life } => self.leave(who, life),
-        }
-    }
-
-    fn wake(&mut self, n: usize) {
-        let now = self.network.now();
-        let Some(node) = self.network.nodes.get_mut(n) else {
-            return;
-        };
-        if node.wake_at.is_none_or(|at| at > now) || !node.is_alive() {
-            // It has changed its mind, or has no mind now.
-            return;
-        }
-        node.wake_at = None;
-        if !node.service.wakes_later() {
-            self.time_out(n);
-        }
-    }
-
-    /// Tells a node that its deadline has come.
-    fn time_out(&mut self, n: usize) {
-        self.network.note(3, n, 0);
-        self.with(n, |dht, now| dht.handle_timeout(now));
-        let (due, now) = (self.node(n).and_then(Dht::poll_timeout), self.network.clocks(n).instant);
-        assert!(due.is_none_or(|due| due.at > now), "time does not move on for node {n}: {due:?}");
-    }
-
-    /// Calls a node that lives, and does what comes of it.
-    fn with<T>(&mut self, n: usize, call: impl FnOnce(&mut Dht<MemoryStore>, Now) -> T) -> Option<T> {
-        let result = self.with_quietly(n, call)?;
-        self.drain(n);
-        Some(result)
-    }
-
-    /// Calls a node that lives, and leaves what comes of it for later.
-    fn with_quietly<T>(&mut self, n: usize, call: impl FnOnce(&mut Dht<MemoryStore>, Now) -> T) -> Option<T> {
-        let now = self.network.clocks(n);
-        let node = self.network.nodes.get_mut(n).filter(|node| node.is_alive())?;
-        Some(call(node.dht.as_deref_mut()?, now))
-    }
-
-    /// Tells a node something, at once or when it comes to it.
-    fn input(&mut self, n: usize, input: Input) {
-        if self.network.work.is_zero() {
-            self.with(n, |dht, now| dht.handle_input(now, input));
-            return;
-        }
-        let arrived = self.network.clocks(n).instant;
-        if let Some(node) = self.network.nodes.get_mut(n).filter(|node| node.is_alive()) {
-            node.service.push(arrived, input);
-            self.serve(n);
-        }
-    }
-
-    /// A node begins to work on the first thing that waits for it, unless it works on something.
-    fn serve(&mut self, n: usize) {
-        let network = &mut self.network;
-        let life = network.nodes.life(n);
-        let begun = network.nodes.get_mut(n).and_then(|node| node.service.begin(network.work));
-        if let Some(cost) = begun {
-            network.queue.later(cost, SimEvent::Served { n, life });
-        }
-    }
-
-    /// A node has done its work on the first thing that waits for it.
-    fn served(&mut self, n: usize) {
-        let now = self.network.clocks(n).instant;
-        let Some(node) = self.network.nodes.get_mut(n) else {
-            return;
-        };
-        if !node.is_alive() {
-            // What waits for a machine that stands still is lost.
-            node.service = Service::new();
-            return;
-        }
-        match node.service.done() {
-            Some(Task::Input(arrived, input)) => {
-                let late = now.saturating_duration_since(arrived).saturating_sub(self.network.work);
-                self.with(n, |dht, now| dht.handle_input(now.late_by(late), *input));
-            }
-            Some(Task::Wake) => {
-                let due = self.node(n).and_then(Dht::poll_timeout);
-                if due.is_some_and(|due| due.at <= now) {
-                    self.time_out(n);
-                } else {
-                    self.drain(n);
-                }
-            }
-            None => {}
-        }
-        self.serve(n);
-    }
-
-    /// Tells a node something, and returns what it asks of others instead of sending it.
-    fn input_alone(&mut self, n: usize, input: Input) -> Vec<(RequestId, Request)> {
-        let (mut asked, clocks) = (Vec::new(), self.network.clocks(n));
-        let Some(dht) = self.network.nodes.get_mut(n).and_then(|node| node.dht.as_deref_mut()) else {
-            return asked;
-        };
-        dht.handle_input(clocks, input);
-        while let Some(output) = self.poll_output(n) {
-            if let Output::SendRequest { id, request, .. } = output {
-                asked.push((id, request));
-            } else {
-                self.output(n, output);
-            }
-        }
-        asked
-    }
-
-    fn poll_output(&mut self, n: usize) -> Option<Output<Event>> {
-        self.network.nodes.get_mut(n)?.dht.as_deref_mut()?.poll_output()
-    }
-
-    /// Does what a node puts out, and schedules its deadline.
-    fn drain(&mut self, n: usize) {
-        while let Some(output) = self.poll_output(n) {
-            self.output(n, output);
-        }
-        let Some(node) = self.network.nodes.get_mut(n) else {
-            return;
-        };
-        let due = node.dht.as_deref().and_then(Dht::poll_timeout).map(|deadline| deadline.at + node.slept);
-        if let Some(at) = due
-            && !node.service.is_to_wake()
-            && node.wake_at.is_none_or(|known| known > at)
-        {
-            node.wake_at = Some(at);
-            self.network.queue.schedule(at, SimEvent::Wake(n));
-        }
-    }
-
-    fn output(&mut self, n: usize, output: Output<Event>) {
-        let network = &mut self.network;
-        match output {
-            Output::Dial { id, peer, addresses, .. } => network.dial(n, id, peer, &addresses),
-            Output::SendRequest { to, connection, id, request } => {
-                network.send_request((n, &to), connection, id, request);
-            }
-            Output::SendResponse { id, response, .. } => network.send_response(n, id, Some(response)),
-            Output::RefuseRequest { id, .. } => network.send_response(n, id, None),
-            Output::AcceptRequest { id, .. } => network.end_answer(id),
-            Output::CancelRequest { to, connection, id } => network.cancel_request(n, &to, connection, id),
-            Output::KeepAlive { peer, connection, keep } => network.keep_alive(n, &peer, connection, keep),
-            Output::CloseConnection { peer, connection } => network.close(n, &peer, connection),
-            Output::SetMode(mode) => network.set_mode(n, mode),
-            Output::Event(event) => self.on_event(n, event),
-            // There are no other behaviours.
-            Output::AnnounceAddresses { .. } => {}
-        }
-    }
-
-    /// A node tells its application something.
-    fn on_event(&mut self, n: usize, event: Event) {
-        if let Event::RoutingUpdated { old_peer: Some(old), .. } = &event {
-            let old = self.number_of(old).filter(|old| !self.network.is_cut(n, *old));
-            let old = old.and_then(|old| self.network.nodes.get(old));
-            self.displaced += u64::from(old.is_some_and(SimNode::is_findable));
-        }
-        let Event::OutboundQueryProgressed { id, result, stats, step } = event else {
-            return;
-        };
-        if let QueryResult::GetClosestPeers(result) = result {
-            if step.last {
-                self.lookups.end(&mut self.network, (n, id), result, &stats);
-            }
-        } else if let QueryResult::Bootstrap(result) = result {
-            if step.last {
-                if let Some(node) = self.network.nodes.get_mut(n) {
-                    node.joined |= result.is_ok();
-                }
-                self.network.note(12, n, 0);
-            }
-        } else {
-            let times = (self.network.queue.origin(), self.network.now());
-            if self.records.on_result(times, (n, id, step.last), result, &stats) {
-                self.network.note(14, n, 0);
-            }
-        }
     }
 }

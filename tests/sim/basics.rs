@@ -1,9 +1,15 @@
 //! The simulator itself: that it repeats, and that what it must notice it notices.
 
 use std::env;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
 
-use libp2p_kademlia::sim::{Churn, Incident, Links, Lookups, Roles, Scenario, Start, World};
+use libp2p_kademlia::message::Request;
+use libp2p_kademlia::sim::{
+    Answer, Around, Churn, Incident, Links, Load, Lookups, Records, Role, Roles, Scenario, Start, World,
+};
 
 use super::{MS, NOW, SECOND, golden, run};
 
@@ -45,6 +51,47 @@ fn the_same_seed_is_the_same_network_to_the_last_bit() {
     assert_eq!(run(&eventful()), report, "and again in this one");
     let other = Scenario { seed: 8, ..eventful() };
     assert_ne!(run(&other).hash, report.hash);
+    for threads in [2, 3] {
+        let threads = NonZeroUsize::new(threads).unwrap();
+        assert_eq!(run(&Scenario { threads, ..eventful() }), report, "in so many threads: {threads}");
+    }
+}
+
+/// In an ideal network, too, where nodes are made by all threads, and with work that takes time, and queries of all kinds.
+#[test]
+fn however_many_threads_work_the_same_happens() {
+    let load = Load { count: 10, ..Load::default() };
+    let scenario = Scenario {
+        nodes: 150,
+        work: Duration::from_micros(50),
+        links: Links { jitter: 0.1, uplink: NonZeroU64::new(1_000_000), ..Links::default() },
+        churn: Some(Churn { mean_session: 300 * SECOND, ..Churn::default() }),
+        lookups: Lookups { count: 40, ..Lookups::default() },
+        records: Records { puts: load, gets: load, provides: load, searches: load, ..Records::default() },
+        ..Scenario::default()
+    };
+    let one = run(&scenario);
+    let two = run(&Scenario { threads: NonZeroUsize::new(2).unwrap(), ..scenario });
+    assert_eq!(one, two);
+    assert!(one.summary().recall > 0.95 && one.records.len() > 20, "{one}");
+}
+
+/// A role that does not keep to what a role may do.
+#[derive(Debug)]
+struct Panics;
+
+impl Role for Panics {
+    fn answer(&self, _: &Around<'_>, _: &Request) -> Answer {
+        panic!("this role gives no answer")
+    }
+}
+
+#[test]
+#[should_panic(expected = "this role gives no answer")]
+fn a_panic_in_another_thread_is_one_in_this() {
+    let roles: Vec<(f64, Arc<dyn Role>)> = vec![(0.9, Arc::new(Panics))];
+    let threads = NonZeroUsize::new(2).unwrap();
+    let _ = run(&Scenario { nodes: 30, own_roles: roles, threads, ..Scenario::default() });
 }
 
 #[test]

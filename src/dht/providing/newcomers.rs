@@ -110,9 +110,13 @@ impl Newcomers {
         self.told.remove(place);
     }
 
-    /// A peer has entered the table.
-    pub(super) fn entered(&mut self, now: Instant, peer: PeerId, key: Key) {
+    /// A peer has entered the table. In a large network it is told when a key is next announced.
+    pub(super) fn entered(&mut self, now: Instant, (peer, key): (PeerId, Key), table: &Table, k: usize) {
         self.failed(&peer);
+        if table.len() > k {
+            self.lately = IndexMap::new();
+            return;
+        }
         self.order += 1;
         self.lately.retain(|_, at| after(*at, AGAIN_AFTER) > now);
         if self.walks.len() >= MAX_NEWCOMERS || self.lately.len() >= MAX_NEWCOMERS {
@@ -258,7 +262,7 @@ mod tests {
             newcomers.announced(place(n), &[peer(1).0], &table_of([1]), 20);
         }
         assert_eq!(told(&mut newcomers, &mut now, &table_of([1])), []);
-        newcomers.entered(now, peer(2).0, peer(2).1);
+        newcomers.entered(now, peer(2), &table_of([1, 2]), 20);
         // What is announced now is announced to it, too.
         newcomers.announced(place(7), &[peer(1).0, peer(2).0], &table_of([1, 2]), 20);
         newcomers.forget(&place(8));
@@ -278,7 +282,7 @@ mod tests {
     #[test]
     fn who_came_while_a_key_was_being_announced_is_told_of_it() {
         let (mut newcomers, mut now) = (Newcomers::default(), start());
-        newcomers.entered(now, peer(2).0, peer(2).1);
+        newcomers.entered(now, peer(2), &table_of([1, 2]), 20);
         assert_eq!(newcomers.next(now, &table_of([1, 2]), 20), NextAnnouncement::Wait);
         newcomers.announced(place(1), &[peer(1).0], &table_of([1, 2]), 20);
         assert_eq!(told(&mut newcomers, &mut now, &table_of([1, 2])), [(peer(2).0, place(1).1)]);
@@ -290,7 +294,7 @@ mod tests {
         newcomers.announced(place(1), &[peer(1).0], &table_of([1]), 20);
         let mut count = 0;
         for _ in 0..3600 {
-            newcomers.entered(now, peer(2).0, peer(2).1);
+            newcomers.entered(now, peer(2), &table_of([1, 2]), 20);
             while let NextAnnouncement::Tell(..) = newcomers.next(now, &table_of([1, 2]), 20) {
                 newcomers.done();
                 count += 1;
@@ -316,6 +320,9 @@ mod tests {
             count += 1;
         }
         assert_eq!((count, newcomers.told.len()), (10, 0));
+        // Whoever comes now is none of a few, and nothing is kept of it.
+        newcomers.entered(now, peer(7), &table, 5);
+        assert_eq!((newcomers.walks.len(), newcomers.lately.capacity()), (0, 0));
     }
 
     #[test]
@@ -324,8 +331,8 @@ mod tests {
         for n in 0..10 {
             newcomers.announced(place(n), &[peer(1).0], &table_of([1]), 20);
         }
-        newcomers.entered(now, peer(2).0, peer(2).1);
-        newcomers.entered(now, peer(3).0, peer(3).1);
+        newcomers.entered(now, peer(2), &table_of([1, 2]), 20);
+        newcomers.entered(now, peer(3), &table_of([1, 2, 3]), 20);
         assert!(matches!(newcomers.next(now, &table_of([1, 2]), 20), NextAnnouncement::Tell(..)));
         newcomers.failed(&peer(2).0);
         newcomers.done();

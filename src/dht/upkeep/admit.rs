@@ -5,7 +5,7 @@ use libp2p_identity::PeerId;
 
 use super::{Entered, TRY_AGAIN, Upkeep};
 use crate::addrs::{Addresses, IpGroup, Reach, clean, without_peer};
-use crate::config::{BucketInserts, Config};
+use crate::config::{BucketInserts, Config, KeepAlive};
 use crate::dht::context::Context;
 use crate::dht::io::{ConnectionId, DialId};
 use crate::dht::peers::{Peers, Protocol, Remaining, Requester};
@@ -365,7 +365,13 @@ impl Upkeep {
         cx: &mut Context,
         peers: &mut Peers,
     ) {
-        self.kept_is_outdated = true;
+        self.kept_is_outdated |= match cx.config.routing.keep_alive {
+            KeepAlive::Table => true,
+            KeepAlive::Closest => {
+                replaced.is_some() || self.table.nearer(key) < cx.config.bucket_size().get()
+            }
+            KeepAlive::Nobody => false,
+        };
         self.refresh.watch(now, &self.table, &mut cx.rng);
         self.join.known(now);
         if let Some(entry) = self.table.entry(key, &peer) {

@@ -5,29 +5,33 @@ use std::sync::Arc;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
-use super::{SimEvent, World};
+use super::{SimEvent, World, WorldAct};
 use crate::config::{Config, Joining, Routing};
-use crate::dht::{Dht, Input};
 use crate::event::Mode;
 use crate::key::Key;
-use crate::message::{Request, Response};
-use crate::peer::{ConnectionType, KadPeer};
+use crate::rng::Rng;
 use crate::sim::adversaries::{BuiltIn, shares};
-use crate::sim::ideal;
+use crate::sim::connections::warm_number;
+use crate::sim::crew::Job;
+use crate::sim::host::Host;
 use crate::sim::ids::{in_group, peer_id};
 use crate::sim::links::{mix, seed_of};
 use crate::sim::measure::ratio;
+use crate::sim::network::DEAD_AFTER;
 use crate::sim::nodes::{Life, Refuses, SimNode};
 use crate::sim::progress::{Progress, Stage};
 use crate::sim::roles::{Role, below, deal, part, shuffle};
 use crate::sim::scenario::{Group, Incident, Scenario, Size, Start};
 use crate::sim::sessions::Successor;
-use crate::store::{MemoryStore, MemoryStoreConfig};
+use crate::store::MemoryStoreConfig;
 use crate::time::Duration;
 
-/// While the tables of an ideal network are filled, and a while longer, so that nothing of it is still under way. Chosen, not
-/// measured.
-const FILLING: Duration = Duration::from_secs(600);
+/// So long after the tables of an ideal network were filled nothing of it is still under way: what a request may take by default,
+/// and half of that. Chosen, not measured.
+const FILLED: Duration = Duration::from_secs(15);
+
+/// So many nodes have their tables filled between two looks at a run. Chosen, not measured: some milliseconds of work.
+const AT_ONCE: usize = 32;
 
 impl World {
     /// Makes the network of a scenario, ready for what happens to it.
@@ -57,31 +61,32 @@ impl World {
     ) -> bool {
         let mut roles = shares(&scenario.roles);
         roles.extend(scenario.own_roles.iter().cloned());
-        for role in deal(&roles, &self.honest, scenario.nodes, &mut self.network.rng) {
-            self.add_node(role);
+        for role in deal(&roles, &self.honest, scenario.nodes, &mut self.rng) {
+            self.add_node_unsorted(role);
         }
+        self.network_mut().nodes.sort();
         self.deal_configs(&scenario.groups, scenario.start == Start::Ideal);
-        let began = self.network.now();
+        let began = self.now;
         let stands = match scenario.start {
             Start::Ideal => self.make_ideal(goes_on),
             Start::Join { every, seeds } => {
                 self.sessions.seeds = seeds.clamp(1, scenario.nodes.max(1));
                 for n in 0..scenario.nodes {
                     let at = every * u32::try_from(n).unwrap_or(u32::MAX);
-                    self.network.queue.later(at, SimEvent::Joins(n));
+                    self.act_later(at, WorldAct::Joins(n));
                 }
                 let end = began + every * u32::try_from(scenario.nodes).unwrap_or(u32::MAX);
                 self.run_stage((Stage::Joins, began, end), end, goes_on)
             }
         };
-        let joined = self.network.now();
+        let joined = self.now;
         let end = joined + scenario.settle;
         if !stands || !self.run_stage((Stage::Settling, joined, end), end, goes_on) {
             return false;
         }
         if self.sessions.churn.is_some() {
             for n in self.alive().collect::<Vec<_>>() {
-                let left = self.sessions.draw(true, &mut self.network.rng);
+                let left = self.sessions.draw(true, &mut self.rng);
                 self.leaves_in(left, n);
             }
         }
@@ -95,7 +100,7 @@ impl World {
         }
         let mut nodes: Vec<_> = (0..self.network.nodes.len()).collect();
         let all = nodes.len();
-        shuffle(&mut nodes, &mut self.network.rng);
+        shuffle(&mut nodes, &mut self.rng);
         for Group { size, config } in groups {
             let count = match *size {
                 Size::Share(share) => part(all, share),
@@ -108,7 +113,7 @@ impl World {
             }
             let config = Arc::new(config);
             for n in nodes.drain(nodes.len().saturating_sub(count)..) {
-                if let Some(node) = self.network.nodes.get_mut(n) {
+                if let Some(node) = self.network_mut().nodes.get_mut(n) {
                     node.config = Some(Arc::clone(&config));
                 }
             }
@@ -130,8 +135,7 @@ impl World {
     /// Brings a node back: one that is gone joins again, with its old id and nothing else; one that has fallen silent lives on
     /// as it was. Returns whether it was one of these; one that sleeps is woken by [`resume`](Self::resume).
     pub fn revive(&mut self, n: usize) -> bool {
-        let now = self.network.now();
-        let Some(node) = self.network.nodes.get_mut(n) else {
+        let Some(node) = self.network_mut().nodes.get_mut(n) else {
             return false;
         };
         match node.life {
@@ -139,20 +143,26 @@ impl World {
             Life::Frozen if node.asleep_since.is_some() => false,
             Life::Frozen => {
                 node.life = Life::Alive;
-                node.wake_at = Some(now);
-                self.network.queue.later(Duration::ZERO, SimEvent::Wake(n));
+                self.wake(n);
                 true
             }
             Life::Gone(..) => {
                 self.sessions.comes_back(n);
                 self.join_as(n);
                 if self.sessions.churn.is_some() {
-                    let time = self.sessions.draw(false, &mut self.network.rng);
+                    let time = self.sessions.draw(false, &mut self.rng);
                     self.leaves_in(time, n);
                 }
                 true
             }
         }
+    }
+
+    /// A machine that stood still goes on: its deadlines are looked at.
+    fn wake(&mut self, n: usize) {
+        let now = self.now;
+        self.turn(n, |turn| turn.shard.host_mut(n).into_iter().for_each(|host| host.wake_at = Some(now)));
+        self.later(n, Duration::ZERO, SimEvent::Wake);
     }
 
     /// Ends a node's life: it is found to be gone at once.
@@ -184,7 +194,8 @@ impl World {
             }
             let place = in_group(first + sybils.len() % groups.max(1), 1 + sybils.len() / groups.max(1));
             let n = self.add_node_as(Arc::clone(&role), peer, self.network.places.in_v4(place));
-            self.network.nodes.set_address_of(place, n);
+            self.network_mut().nodes.sort();
+            self.network_mut().nodes.set_address_of(place, n);
             self.join_as(n);
             sybils.push(n);
         }
@@ -194,8 +205,8 @@ impl World {
     /// Sends the machine of a node to sleep: it does nothing and answers nothing, and its monotonic clock stands still. Its
     /// connections stay as far as it is concerned.
     pub fn suspend(&mut self, n: usize) {
-        let now = self.network.now();
-        if let Some(node) = self.network.nodes.get_mut(n).filter(|node| node.is_alive()) {
+        let now = self.now;
+        if let Some(node) = self.network_mut().nodes.get_mut(n).filter(|node| node.is_alive()) {
             node.life = Life::Frozen;
             node.asleep_since = Some(now);
         }
@@ -203,22 +214,21 @@ impl World {
 
     /// Wakes the machine of a node up. That time has passed only its wall clock tells the node.
     pub fn resume(&mut self, n: usize) {
-        let now = self.network.now();
-        let Some(node) = self.network.nodes.get_mut(n).filter(|node| node.life == Life::Frozen) else {
+        let now = self.now;
+        let Some(node) = self.network_mut().nodes.get_mut(n).filter(|node| node.life == Life::Frozen) else {
             return;
         };
         if let Some(since) = node.asleep_since.take() {
             node.slept += now.saturating_duration_since(since);
             node.life = Life::Alive;
             // What was to wake it counts from its own clock.
-            node.wake_at = Some(now);
-            self.network.queue.later(Duration::ZERO, SimEvent::Wake(n));
+            self.wake(n);
         }
     }
 
     /// Sets the wall clock of a node: so many seconds ahead of the true time, or behind it.
     pub fn set_clock(&mut self, n: usize, ahead: i64) {
-        if let Some(node) = self.network.nodes.get_mut(n) {
+        if let Some(node) = self.network_mut().nodes.get_mut(n) {
             node.clock_set = ahead;
         }
     }
@@ -236,38 +246,64 @@ impl World {
             }
             Incident::CutUplinks(share) => {
                 self.change_some(share, |n, node| node.side = n + 1);
-                self.network.lose_cut();
+                self.lose_cut();
             }
             Incident::Partition { share, one_way } => {
                 let side = self.network.nodes.len() + 1;
                 self.change_some(share, |_, node| node.side = side);
-                self.network.deaf = one_way.then_some(side);
-                self.network.lose_cut();
+                self.network_mut().deaf = one_way.then_some(side);
+                self.lose_cut();
             }
             Incident::Heal => self.heal(),
         }
     }
 
     fn heal(&mut self) {
-        let now = self.network.now();
-        self.network.deaf = None;
+        self.network_mut().deaf = None;
         let mut thawed = Vec::new();
-        for (n, node) in self.network.nodes.iter_mut().enumerate() {
+        for (n, node) in self.network_mut().nodes.iter_mut().enumerate() {
             node.side = 0;
             if node.life == Life::Frozen {
                 node.life = Life::Alive;
-                node.wake_at = Some(now);
                 thawed.push(n);
             }
         }
-        thawed.into_iter().for_each(|n| self.network.queue.later(Duration::ZERO, SimEvent::Wake(n)));
+        thawed.into_iter().for_each(|n| self.wake(n));
     }
 
     fn change_some(&mut self, share: f64, change: impl Fn(usize, &mut SimNode)) {
         for n in self.some(share) {
-            if let Some(node) = self.network.nodes.get_mut(n) {
+            if let Some(node) = self.network_mut().nodes.get_mut(n) {
                 change(n, node);
             }
+        }
+    }
+
+    /// The connections of a node will be found to be gone: at once if it takes its leave of its peers, else after a while.
+    fn lose_all(&mut self, n: usize, orderly: bool) {
+        let mut all: Vec<_> = self.host(n).iter().flat_map(|host| host.connections.all()).collect();
+        if self.network.links.warm {
+            // Either may know of the connection without the other, and neither need have used it.
+            let knows = |a: usize, b: usize| self.host(a).is_some_and(|host| host.connections.knows(b));
+            let others = (0..self.len()).filter(|other| knows(n, *other) || knows(*other, n));
+            all = others.map(|other| (other, warm_number(n, other))).collect();
+        }
+        for (other, link) in all {
+            let delay =
+                if orderly { Arc::clone(&self.network).one_way(n, other, &mut self.rng) } else { DEAD_AFTER };
+            self.later(n, delay, SimEvent::Lost { link, other });
+            self.later(other, delay, SimEvent::Lost { link, other: n });
+        }
+    }
+
+    /// The connections that a partition has cut will be found to be gone.
+    fn lose_cut(&mut self) {
+        let all = (0..self.len()).flat_map(|n| {
+            self.host(n).into_iter().flat_map(move |host| host.connections.all()).map(move |end| (n, end))
+        });
+        let cut: Vec<_> = all.filter(|(n, (other, _))| self.network.is_cut(*n, *other)).collect();
+        for (n, (other, link)) in cut {
+            self.later(n, DEAD_AFTER, SimEvent::Lost { link, other });
         }
     }
 
@@ -275,63 +311,71 @@ impl World {
     fn some(&mut self, share: f64) -> Vec<usize> {
         let mut alive: Vec<_> = self.alive().filter(|n| *n >= self.sessions.seeds).collect();
         let count = part(alive.len(), share);
-        shuffle(&mut alive, &mut self.network.rng);
+        shuffle(&mut alive, &mut self.rng);
         alive.truncate(count);
-        self.network.note(10, count, 0);
+        self.note(10, count);
         alive
     }
 
     /// Adds a node that does nothing yet.
     fn add_node(&mut self, role: Arc<dyn Role>) -> usize {
+        let n = self.add_node_unsorted(role);
+        self.network_mut().nodes.sort();
+        n
+    }
+
+    /// Does the same, before other nodes are added with it.
+    fn add_node_unsorted(&mut self, role: Arc<dyn Role>) -> usize {
         let n = self.network.nodes.len();
         self.add_node_as(role, peer_id(self.network.seed, n), self.network.places.of(n))
     }
 
     fn add_node_as(&mut self, role: Arc<dyn Role>, peer: PeerId, address: Multiaddr) -> usize {
         let key = Key::of_peer(&peer, self.network.config.key_hash);
-        let node = SimNode::new(role, peer, address, key, self.network.now());
-        self.network.nodes.push(node)
+        let node = SimNode::new(role, peer, address, key, self.now);
+        let n = self.network_mut().nodes.push(node);
+        // Another stream than the one of the node's own seed.
+        let seed = mix(self.network.seed) ^ mix(!seed_of(&key));
+        let of = self.shards.len();
+        if let Some(shard) = self.shards.get_mut(n % of) {
+            shard.hosts.push(Host::new(Rng::from_u64(seed)));
+        }
+        n
     }
 
     /// Starts a node, for the first time or again, with nothing but its id.
     ///
     /// What connections it had in an earlier life are reset: a node that still holds one hears of it now.
     fn start(&mut self, n: usize) {
-        self.reset_all(n);
-        let (clocks, now) = (self.network.clocks(n), self.network.now());
-        let (seed_of_world, config) = (self.network.seed, self.network.config_of(n).clone());
-        let Some(node) = self.network.nodes.get_mut(n) else {
-            return;
-        };
-        node.incarnation += 1;
-        let mut seed = [0; 32];
-        seed[..8].copy_from_slice(&mix(seed_of_world).to_le_bytes());
-        seed[8..16].copy_from_slice(&seed_of(&node.key).to_le_bytes());
-        seed[16..20].copy_from_slice(&node.incarnation.to_le_bytes());
-        let store = MemoryStore::with_config(node.peer, self.stores.clone());
-        node.dht = Some(Box::new(Dht::new(node.peer, store, config, seed, clocks)));
-        node.life = Life::Alive;
-        node.born = now;
-        node.joined = false;
-        node.most_peers = 0;
-        node.wake_at = None;
-        let (is_dialable, is_server, listening) =
-            (node.is_dialable, node.is_server, vec![node.address.clone()]);
-        self.network.note(1, n, usize::from(is_dialable));
-        let external = if is_dialable && is_server { listening.clone() } else { Vec::new() };
-        self.input(n, Input::LocalAddresses { external, listening });
-        if is_server && !is_dialable {
-            self.with(n, |dht, now| dht.set_mode(now, Some(Mode::Server)));
+        self.cut_all(n);
+        self.is_born(n);
+        let stores = self.stores.clone();
+        self.turn(n, |turn| turn.start(n, stores));
+    }
+
+    /// A node begins a life, as far as others see.
+    fn is_born(&mut self, n: usize) {
+        let now = self.now;
+        if let Some(node) = self.network_mut().nodes.get_mut(n) {
+            node.incarnation += 1;
+            node.life = Life::Alive;
+            node.born = now;
         }
     }
 
     /// Stops a node, whose connections are lost.
     fn stop(&mut self, n: usize, refuses: Refuses) {
-        self.network.note(9, n, 0);
-        self.network.lose_all(n, refuses == Refuses::AtOnce);
-        let now = self.network.now();
-        self.network.nodes.end(n, Life::Gone(now, refuses));
-        self.lookups.forget(n);
+        self.turn(n, |turn| turn.note(n, 9, 0));
+        self.lose_all(n, refuses == Refuses::AtOnce);
+        let now = self.now;
+        if let Some(node) = self.network_mut().nodes.get_mut(n) {
+            node.life = Life::Gone(now, refuses);
+            node.mode = Mode::Client;
+        }
+        if let Some(dht) = self.turn(n, |turn| turn.stop(n)).flatten() {
+            // Those who are gone hold nothing.
+            self.gone.merge(&dht.stats().without_gauges());
+        }
         self.records.forget(n);
     }
 
@@ -340,16 +384,16 @@ impl World {
         self.start(n);
         let first = 0..self.sessions.seeds;
         let seeds: Vec<_> = first.filter(|seed| *seed != n).collect();
-        let drawn = below(&mut self.network.rng, seeds.len());
+        let drawn = below(&mut self.rng, seeds.len());
         let seed = seeds.get(drawn).and_then(|seed| self.network.nodes.get(*seed));
         if let Some((peer, at)) = seed.map(|node| (node.peer, node.address.clone())) {
-            self.with(n, |dht, now| dht.add_address(now, peer, at));
+            self.turn(n, |turn| turn.with(n, |dht, now| dht.add_address(now, peer, at)));
         }
     }
 
     fn leaves_in(&mut self, time: Duration, n: usize) {
         let life = self.network.nodes.life(n);
-        self.network.queue.later(time, SimEvent::Leaves { who: n, life });
+        self.act_later(time, WorldAct::Leaves { who: n, life });
     }
 
     /// The session of a node ends, and another comes.
@@ -360,13 +404,13 @@ impl World {
         if !self.network.nodes.get(n).is_some_and(|node| node.is_alive() && node.incarnation == life) {
             return;
         }
-        let crashes = self.network.rng.unit() < churn.crashes;
+        let crashes = self.rng.unit() < churn.crashes;
         self.stop(n, if crashes { Refuses::Never } else { Refuses::AtOnce });
-        let next = match self.sessions.next(n, churn, &mut self.network.rng) {
+        let next = match self.sessions.next(n, churn, &mut self.rng) {
             Successor::New => {
                 let new = self.add_node(Arc::clone(&self.honest));
                 let config = self.network.nodes.get(n).and_then(|node| node.config.clone());
-                if let Some(node) = self.network.nodes.get_mut(new) {
+                if let Some(node) = self.network_mut().nodes.get_mut(new) {
                     node.config = config;
                 }
                 new
@@ -374,62 +418,52 @@ impl World {
             Successor::Returns(n) => n,
         };
         self.join_as(next);
-        let time = self.sessions.draw(false, &mut self.network.rng);
+        let time = self.sessions.draw(false, &mut self.rng);
         self.leaves_in(time, next);
     }
 
     /// Gives each node the table it would have if it knew all the others, unless `goes_on` says no meanwhile. Returns what it
     /// said last.
     fn make_ideal(&mut self, goes_on: &mut dyn FnMut(&Self, Progress) -> bool) -> bool {
-        make_passive(&mut self.network.config);
-        let origin = self.network.now();
-        let servers = ideal::servers_by_key(&self.network.nodes);
-        let nodes = self.network.nodes.len();
-        for n in 0..nodes {
-            if !goes_on(self, Progress::new(Stage::Tables, ratio(n, nodes))) {
+        make_passive(&mut self.network_mut().config);
+        let (nodes, began) = (self.len(), self.now);
+        for from in (0..nodes).step_by(AT_ONCE) {
+            if !goes_on(self, Progress::new(Stage::Tables, ratio(from, nodes))) {
                 return false;
             }
-            self.network.queue.set_now(origin);
-            self.start(n);
-            let network = &mut self.network;
-            let k = network.config_of(n).bucket_size().get();
-            for other in ideal::peers(&network.nodes, &mut network.rng, k, n, &servers) {
-                self.introduce(n, other);
+            let numbers = from..(from + AT_ONCE).min(nodes);
+            for n in numbers.clone() {
+                self.is_born(n);
             }
+            self.work(&Job::FillTables(self.stores.clone(), numbers), |_| true);
         }
-        self.network.queue.set_now(origin + FILLING);
-        self.settle_ideal(goes_on)
+        let took = self.shards.iter().map(|shard| shard.filled).max().unwrap_or_default();
+        self.set_now(began + took);
+        let dialled_by = Arc::new(self.dialled_by());
+        for from in (0..nodes).step_by(AT_ONCE) {
+            if !goes_on(self, Progress::new(Stage::Connecting, ratio(from, nodes))) {
+                return false;
+            }
+            let numbers = from..(from + AT_ONCE).min(nodes);
+            self.work(&Job::Settle(Arc::clone(&dialled_by), numbers), |_| true);
+        }
+        self.run_for_while(FILLED, &mut |world| goes_on(world, Progress::new(Stage::Connecting, 1.0)))
     }
 
-    /// Lets a node meet another as it would have before: connected, identified, asked once.
-    fn introduce(&mut self, n: usize, other: usize) {
-        let Some(node) = self.network.nodes.get(other) else {
-            return;
-        };
-        let (peer, key, addresses) = (node.peer, node.key, vec![node.address.clone()]);
-        let mut asked = self.meet_ideally(n, other);
-        asked.extend(self.input_alone(n, Input::AddressesLearned { peer, addresses }));
-        asked.extend(self.input_alone(n, Input::ProtocolConfirmed { peer }));
-        for (id, request) in asked {
-            let answered = self.network.now() + self.round_trip(n, other);
-            self.network.queue.set_now(answered);
-            let named = KadPeer {
-                node_id: peer,
-                multiaddrs: self.network.nodes.addresses_of(other),
-                connection_ty: ConnectionType::CanConnect,
-            };
-            let response = match request {
-                Request::FindNode { .. } => Response::FindNode { closer_peers: vec![named] },
-                Request::Ping
-                | Request::GetValue { .. }
-                | Request::PutValue { .. }
-                | Request::GetProviders { .. }
-                | Request::AddProvider { .. } => Response::Pong,
-            };
-            self.input_alone(n, Input::ResponseReceived { id, response });
+    /// Returns for each node which others have dialled it.
+    fn dialled_by(&self) -> Vec<Vec<u32>> {
+        let mut dialled_by = vec![Vec::new(); self.len()];
+        if self.network.links.warm {
+            return dialled_by;
         }
-        let is_known = self.node(n).is_some_and(|dht| dht.table().entry(&key, &peer).is_some());
-        assert!(is_known, "node {n} has no room for node {other} in its ideal table");
+        for n in 0..self.len() {
+            for other in self.host(n).iter().flat_map(|host| host.connections.others()) {
+                if let Some(by) = dialled_by.get_mut(other) {
+                    by.push(u32::try_from(n).unwrap_or(u32::MAX));
+                }
+            }
+        }
+        dialled_by
     }
 }
 
