@@ -153,7 +153,11 @@ const RESERVED: [(&[&str], &[&str], &str); 7] = [
         &["net/", "net.rs", "client/", "client.rs", "discovery.rs"],
         "is asynchronous",
     ),
-    (&["std::thread"], &["store/redb/writer.rs"], "has a thread: only what writes to the disk does"),
+    (
+        &["std::thread"],
+        &["store/redb/writer.rs", "sim/crew.rs"],
+        "has a thread: only what writes to the disk does, and the simulator",
+    ),
 ];
 
 fn reserved(path: &str, text: &str) -> Vec<String> {

@@ -468,33 +468,28 @@ fn on_event<K: Kind>(
     counters: &Counters,
     running: &mut Vec<(K::Id, Instant, oneshot::Sender<Answer>)>,
 ) {
-    match event {
-        SwarmEvent::Dialing { .. } => {
-            counters.dials.fetch_add(1, Ordering::Relaxed);
-        }
-        SwarmEvent::Behaviour(MemberEvent::Identify(event)) => {
-            if let identify::Event::Received { peer_id, info, .. } = event
-                && info.protocols.contains(&PROTOCOL)
-            {
-                for address in info.listen_addrs {
-                    K::identified(&mut swarm.behaviour_mut().kad, &peer_id, address);
-                }
+    if let SwarmEvent::Dialing { .. } = event {
+        counters.dials.fetch_add(1, Ordering::Relaxed);
+    } else if let SwarmEvent::Behaviour(MemberEvent::Identify(event)) = event {
+        if let identify::Event::Received { peer_id, info, .. } = event
+            && info.protocols.contains(&PROTOCOL)
+        {
+            for address in info.listen_addrs {
+                K::identified(&mut swarm.behaviour_mut().kad, &peer_id, address);
             }
         }
-        SwarmEvent::Behaviour(MemberEvent::Kad(event)) => {
-            match K::told(&mut swarm.behaviour_mut().kad, event) {
-                Told::Heard => {
-                    counters.heard.fetch_add(1, Ordering::Relaxed);
-                }
-                Told::Ended { id, peers, is_ok, requests } => {
-                    if let Some(at) = running.iter().position(|(running, ..)| *running == id) {
-                        let (_, began, tell) = running.swap_remove(at);
-                        let _ = tell.send(Answer { peers, is_ok, requests, took: began.elapsed() });
-                    }
-                }
-                Told::Nothing => {}
+    } else if let SwarmEvent::Behaviour(MemberEvent::Kad(event)) = event {
+        match K::told(&mut swarm.behaviour_mut().kad, event) {
+            Told::Heard => {
+                counters.heard.fetch_add(1, Ordering::Relaxed);
             }
+            Told::Ended { id, peers, is_ok, requests } => {
+                if let Some(at) = running.iter().position(|(running, ..)| *running == id) {
+                    let (_, began, tell) = running.swap_remove(at);
+                    let _ = tell.send(Answer { peers, is_ok, requests, took: began.elapsed() });
+                }
+            }
+            Told::Nothing => {}
         }
-        _ => {}
     }
 }

@@ -141,12 +141,12 @@ fn nobodies(around: &Around<'_>, target: &Key) -> Vec<KadPeer> {
 
 /// The network at one time.
 #[derive(Clone, Copy)]
-pub(super) struct View<'a> {
+pub(super) struct NetworkAt<'a> {
     pub(super) network: &'a Network,
     pub(super) now: Instant,
 }
 
-impl NetworkView for View<'_> {
+impl NetworkView for NetworkAt<'_> {
     fn since_start(&self) -> Duration {
         self.now.saturating_duration_since(self.network.origin())
     }

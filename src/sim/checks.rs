@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::network::Traffic;
+use super::host::Host;
+use super::network::{Network, Traffic};
 use super::nodes::SimNode;
-use super::world::World;
 use crate::config::Config;
 use crate::dht::Dht;
 use crate::stats::Stats;
 use crate::store::MemoryStore;
-use crate::time::Duration;
+use crate::time::{Duration, Instant};
 
 /// A violation of an invariant: a bug of this library. Report it, with the command that repeats it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,16 +38,20 @@ impl Violation {
 const SLACK: usize = 128;
 
 /// Checks every node that lives, and fails with the first [`Violation`].
-pub(super) fn check(world: &World) -> Result<(), Violation> {
-    let network = &world.network;
+pub(super) fn check<'a>(
+    network: &Network,
+    now: Instant,
+    host_of: impl Fn(usize) -> Option<&'a Host>,
+) -> Result<(), Violation> {
     for (n, node) in network.nodes.iter().enumerate().filter(|(_, node)| node.is_alive()) {
-        let Some(dht) = world.node(n) else {
+        let Some((host, dht)) = host_of(n).and_then(|host| Some((host, host.dht.as_deref()?))) else {
             continue;
         };
-        let wrong = check_table(network.config_of(n), node, dht).or_else(|| check_bounds(world, n, dht));
-        let wrong = wrong.or_else(|| check_connections(world, n, dht));
-        if let Some(what) = wrong {
-            return Err(Violation { at: world.now(), node: n, what, repeat: String::new() });
+        let config = network.config_of(n);
+        let wrong = check_table(config, node, dht).or_else(|| check_bounds((node, config), now, host, dht));
+        if let Some(what) = wrong.or_else(|| check_connections(network, host, dht)) {
+            let at = now.saturating_duration_since(network.origin());
+            return Err(Violation { at, node: n, what, repeat: String::new() });
         }
     }
     Ok(())
@@ -101,16 +105,20 @@ fn check_table(config: &Config, node: &SimNode, dht: &Dht<MemoryStore>) -> Optio
     many.map(|(group, count)| format!("the table holds {count} of {group:?}"))
 }
 
-fn check_connections(world: &World, n: usize, dht: &Dht<MemoryStore>) -> Option<String> {
-    let host = world.host(n).filter(|host| !host.service.is_busy())?;
-    let others = host.connections.others().filter_map(|other| world.network.nodes.get(other));
+fn check_connections(network: &Network, host: &Host, dht: &Dht<MemoryStore>) -> Option<String> {
+    let others = host.connections.others().filter_map(|other| network.nodes.get(other));
+    let others = others.filter(|_| !host.service.is_busy());
     let unknown = others.map(|other| other.peer).find(|peer| !dht.is_connected(peer));
     unknown.map(|peer| format!("it does not know of its connection to {peer}"))
 }
 
-fn check_bounds(world: &World, n: usize, dht: &Dht<MemoryStore>) -> Option<String> {
-    let (network, host) = (&world.network, world.host(n)?);
-    let (node, config, is_busy) = (network.nodes.get(n)?, network.config_of(n), host.service.is_busy());
+fn check_bounds(
+    (node, config): (&SimNode, &Config),
+    now: Instant,
+    host: &Host,
+    dht: &Dht<MemoryStore>,
+) -> Option<String> {
+    let is_busy = host.service.is_busy();
     if dht.num_dials() > config.limits.max_dials.get() {
         return Some(format!("{} dials are under way", dht.num_dials()));
     }
@@ -122,7 +130,7 @@ fn check_bounds(world: &World, n: usize, dht: &Dht<MemoryStore>) -> Option<Strin
         return Some(format!("{} peers are remembered, {may_know} may be", dht.num_known_peers()));
     }
     let deadline = dht.poll_timeout();
-    let now = world.at().checked_sub(node.slept).unwrap_or(world.at());
+    let now = now.checked_sub(node.slept).unwrap_or(now);
     if let Some(deadline) = deadline.filter(|deadline| deadline.at < now && !is_busy) {
         let late = now.saturating_duration_since(deadline.at);
         return Some(format!("its {} deadline is overdue by {late:?}", deadline.reason));

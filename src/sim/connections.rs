@@ -11,7 +11,7 @@ use crate::time::Instant;
 
 /// This end of a connection.
 #[derive(Debug)]
-pub(super) struct End {
+pub(super) struct ConnectionEnd {
     /// The number of the connection, which both ends know it by; no other has had it.
     pub(super) link: u64,
     pub(super) last_used: Instant,
@@ -27,7 +27,7 @@ pub(super) struct End {
     pub(super) is_dead: bool,
 }
 
-impl End {
+impl ConnectionEnd {
     /// Begins a request of this end, and returns how many are open then.
     pub(super) fn begin_request(&mut self, id: RequestId) -> usize {
         self.open.push(id);
@@ -80,7 +80,7 @@ const fn pair_number(a: usize, b: usize) -> u64 {
 /// that it is connected to without having used that.
 #[derive(Debug, Default)]
 pub(super) struct HostConnections {
-    ends: IndexMap<u32, SmallVec<[End; 1]>, FastHash>,
+    ends: IndexMap<u32, SmallVec<[ConnectionEnd; 1]>, FastHash>,
     /// To how many it was ever connected at once.
     most: u32,
 }
@@ -92,7 +92,7 @@ fn short(n: usize) -> u32 {
 impl HostConnections {
     /// Adds a connection.
     pub(super) fn insert(&mut self, other: usize, link: u64, now: Instant) {
-        let end = End {
+        let end = ConnectionEnd {
             link,
             last_used: now,
             open: Vec::new(),
@@ -149,16 +149,16 @@ impl HostConnections {
         self.ends.get(&short(other)).is_some_and(|ends| !ends.is_empty())
     }
 
-    pub(super) fn get(&self, other: usize, link: u64) -> Option<&End> {
+    pub(super) fn get(&self, other: usize, link: u64) -> Option<&ConnectionEnd> {
         self.ends.get(&short(other))?.iter().find(|end| end.link == link)
     }
 
-    pub(super) fn get_mut(&mut self, other: usize, link: u64) -> Option<&mut End> {
+    pub(super) fn get_mut(&mut self, other: usize, link: u64) -> Option<&mut ConnectionEnd> {
         self.ends.get_mut(&short(other))?.iter_mut().find(|end| end.link == link)
     }
 
     /// Returns the connections to another, to be changed.
-    pub(super) fn to_mut(&mut self, other: usize) -> impl Iterator<Item = &mut End> {
+    pub(super) fn to_mut(&mut self, other: usize) -> impl Iterator<Item = &mut ConnectionEnd> {
         self.ends.get_mut(&short(other)).into_iter().flatten()
     }
 
@@ -178,7 +178,7 @@ impl HostConnections {
     }
 
     /// Returns all connections, to be changed, with those at the other ends.
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (usize, &mut End)> {
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (usize, &mut ConnectionEnd)> {
         self.ends.iter_mut().flat_map(|(other, ends)| ends.iter_mut().map(|end| (*other as usize, end)))
     }
 

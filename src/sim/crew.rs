@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use super::network::Network;
-use super::shard::{Shard, Turn};
+use super::shard::{Shard, Turn, making};
 use crate::store::MemoryStoreConfig;
 use crate::time::Instant;
 
@@ -38,18 +38,24 @@ struct Work {
 /// Where one worker finds its work and leaves it.
 #[derive(Default)]
 struct Seat {
+    /// A [`SeatState`].
     state: AtomicU8,
     work: Mutex<Option<Work>>,
 }
 
-/// There is nothing to do.
-const IDLE: u8 = 0;
-/// There is.
-const GIVEN: u8 = 1;
-/// It is done.
-const DONE: u8 = 2;
-/// There will be nothing more.
-const END: u8 = 3;
+/// How it stands with the work of a seat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum SeatState {
+    /// There is nothing to do.
+    Idle,
+    /// There is.
+    Given,
+    /// It is done.
+    Done,
+    /// There will be nothing more.
+    Ended,
+}
 
 /// So often it is looked whether the other has come to an end before the core is given to others, and so often after that
 /// before a worker sleeps. Chosen, not measured: some microseconds, and some more than a thousand windows are apart.
@@ -57,12 +63,16 @@ const SPINS: u32 = 2_000;
 const YIELDS: u32 = 200;
 
 impl Seat {
-    /// Waits until the state is none of those, and returns it; a worker may sleep meanwhile.
-    fn wait(&self, none_of: &[u8], may_sleep: bool) -> u8 {
+    fn set(&self, state: SeatState) {
+        self.state.store(state as u8, Ordering::Release);
+    }
+
+    /// Waits until the state is one of these, and returns which; a worker may sleep meanwhile.
+    fn wait<const N: usize>(&self, one_of: [SeatState; N], may_sleep: bool) -> SeatState {
         let mut looks = 0;
         loop {
             let state = self.state.load(Ordering::Acquire);
-            if !none_of.contains(&state) {
+            if let Some(state) = one_of.into_iter().find(|one| *one as u8 == state) {
                 return state;
             }
             looks += 1;
@@ -83,11 +93,11 @@ impl Seat {
 
     /// The life of a worker.
     fn serve(&self) {
-        while self.wait(&[IDLE, DONE], true) != END {
+        while self.wait([SeatState::Given, SeatState::Ended], true) == SeatState::Given {
             if let Some(work) = self.lock().as_mut() {
                 work.perform();
             }
-            self.state.store(DONE, Ordering::Release);
+            self.set(SeatState::Done);
         }
     }
 }
@@ -107,8 +117,8 @@ fn perform(network: &Network, shard: &mut Shard, job: &Job) {
     let mut turn = Turn { network, shard };
     match job {
         Job::Run(until) => turn.run(*until),
-        Job::FillTables(stores, numbers) => turn.fill_tables(stores, numbers.clone()),
-        Job::Settle(dialled_by, numbers) => turn.settle_tables(dialled_by, numbers.clone()),
+        Job::FillTables(stores, numbers) => making::fill_tables(&mut turn, stores, numbers.clone()),
+        Job::Settle(dialled_by, numbers) => making::settle_tables(&mut turn, dialled_by, numbers.clone()),
     }
 }
 
@@ -163,7 +173,7 @@ impl Crew {
         for (at, worker, thread) in given.iter().rev() {
             let (shard, network) = (shards.remove(*at), Some(Arc::clone(network)));
             *worker.seat.lock() = Some(Work { shard, job: job.clone(), network, panic: None });
-            worker.seat.state.store(GIVEN, Ordering::Release);
+            worker.seat.set(SeatState::Given);
             thread.thread().unpark();
         }
         for shard in &mut *shards {
@@ -173,8 +183,8 @@ impl Crew {
         }
         let mut panicked = None;
         for (at, worker, _) in given {
-            worker.seat.wait(&[GIVEN], false);
-            worker.seat.state.store(IDLE, Ordering::Release);
+            worker.seat.wait([SeatState::Done], false);
+            worker.seat.set(SeatState::Idle);
             if let Some(work) = worker.seat.lock().take() {
                 shards.insert(at, work.shard);
                 panicked = panicked.or(work.panic);
@@ -189,7 +199,7 @@ impl Crew {
 impl Drop for Crew {
     fn drop(&mut self) {
         for worker in &mut self.0 {
-            worker.seat.state.store(END, Ordering::Release);
+            worker.seat.set(SeatState::Ended);
             if let Some(thread) = worker.thread.take() {
                 thread.thread().unpark();
                 // What it has panicked with was told.

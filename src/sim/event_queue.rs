@@ -38,7 +38,7 @@ pub(super) enum SimEvent {
 
 /// What is to happen to which node.
 #[derive(Debug)]
-pub(super) struct Scheduled {
+pub(super) struct ScheduledEvent {
     pub(super) at: Instant,
     pub(super) by: Sender,
     pub(super) to: usize,
@@ -93,7 +93,7 @@ impl EventQueue {
     }
 
     /// Schedules an event; one that is to happen in the past happens now.
-    pub(super) fn schedule(&mut self, Scheduled { at, by, to, event }: Scheduled) {
+    pub(super) fn schedule(&mut self, ScheduledEvent { at, by, to, event }: ScheduledEvent) {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
@@ -132,7 +132,7 @@ mod tests {
         let mut queue = EventQueue::new(start());
         let wake = |seconds: u64, by: Sender, to: usize| {
             let event = SimEvent::Wake;
-            Scheduled { at: at(seconds), by, to, event }
+            ScheduledEvent { at: at(seconds), by, to, event }
         };
         queue.schedule(wake(2, Sender::node(7, 1), 0));
         queue.schedule(wake(1, Sender::node(7, 2), 1));

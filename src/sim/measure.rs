@@ -2,10 +2,11 @@
 
 use super::network::Network;
 use super::nodes::{Life, SimNode};
-use super::world::World;
+use crate::dht::Dht;
 use crate::dht::op::{GetClosestPeersError, GetClosestPeersOk};
 use crate::event::{Mode, QueryStats};
 use crate::key::Key;
+use crate::store::MemoryStore;
 use crate::time::{Duration, Instant};
 
 /// A lookup under way.
@@ -116,11 +117,14 @@ pub(super) fn outcome(
 }
 
 /// Measures all routing tables.
-pub(super) fn health(world: &World) -> Health {
-    let network = &*world.network;
+pub(super) fn health<'a>(
+    network: &Network,
+    now: Instant,
+    dht_of: impl Fn(usize) -> Option<&'a Dht<MemoryStore>>,
+) -> Health {
     let (mut near, mut servers, mut stale, mut entries) = (0, 0, 0, 0);
     for (n, node) in network.nodes.iter().enumerate().filter(|(_, node)| node.is_alive()) {
-        let Some(dht) = world.node(n) else {
+        let Some(dht) = dht_of(n) else {
             continue;
         };
         for entry in dht.table().entries() {
@@ -131,7 +135,7 @@ pub(super) fn health(world: &World) -> Health {
                 .and_then(|n| network.nodes.get(n))
                 .map(|node| node.life);
             if let Some(Life::Gone(since, _)) = life {
-                stale += usize::from(world.at().saturating_duration_since(since) > STALE_AFTER);
+                stale += usize::from(now.saturating_duration_since(since) > STALE_AFTER);
             }
         }
         if node.is_honest && node.is_dialable && node.is_server {
@@ -151,7 +155,7 @@ pub(super) fn health(world: &World) -> Health {
     }
     let alive = network.nodes.alive().count();
     Health {
-        at: world.now(),
+        at: now.saturating_duration_since(network.origin()),
         alive,
         near: ratio(near, servers),
         stale: if entries == 0 { 0.0 } else { ratio(stale, entries) },

@@ -3,7 +3,7 @@
 //! Calls nodes when events say so, and does what they put out; decides nothing that a node decides.
 
 mod arrivals;
-mod making;
+pub(super) mod making;
 mod sending;
 
 use std::ops::Range;
@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use libp2p_identity::PeerId;
 
 use super::bandwidth::Bandwidth;
-use super::event_queue::{EventQueue, Scheduled, SimEvent};
+use super::event_queue::{EventQueue, ScheduledEvent, SimEvent};
 use super::host::Host;
 use super::measure::{self, LookupOutcome};
 use super::network::{Network, Traffic};
@@ -46,9 +46,9 @@ pub(super) struct Asked {
 
 /// What a shard has to tell when a window ends.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct ShardTold {
     /// What happens to nodes of other shards.
-    pub(super) elsewhere: Vec<Scheduled>,
+    pub(super) elsewhere: Vec<ScheduledEvent>,
     /// Nodes that have become clients or servers.
     pub(super) modes: Vec<(Instant, usize, Mode)>,
     /// Lookups that have ended.
@@ -80,7 +80,7 @@ pub(super) struct Shard {
     pub(super) running: usize,
     /// How long the filling of an ideal table has taken, of the virtual time.
     pub(super) filled: Duration,
-    pub(super) told: Told,
+    pub(super) told: ShardTold,
     bandwidth: Bandwidth,
     buffer: BytesMut,
 }
@@ -97,7 +97,7 @@ impl Shard {
             steps: 0,
             running: 0,
             filled: Duration::ZERO,
-            told: Told::default(),
+            told: ShardTold::default(),
             bandwidth: Bandwidth::new(network.links.uplink, network.links.bandwidth),
             buffer: BytesMut::new(),
         }
@@ -118,7 +118,7 @@ impl Shard {
     }
 
     /// Schedules an event, here or elsewhere.
-    fn place(&mut self, scheduled: Scheduled) {
+    fn place(&mut self, scheduled: ScheduledEvent) {
         if scheduled.to % self.of == self.index {
             self.queue.schedule(scheduled);
         } else {
@@ -174,7 +174,7 @@ impl Turn<'_> {
     /// Schedules what happens to a node itself.
     fn schedule(&mut self, n: usize, at: Instant, event: SimEvent) {
         if let Some(by) = self.host(n).map(|host| host.sends(n)) {
-            self.shard.queue.schedule(Scheduled { at, by, to: n, event });
+            self.shard.queue.schedule(ScheduledEvent { at, by, to: n, event });
         }
     }
 
@@ -187,7 +187,7 @@ impl Turn<'_> {
     fn send(&mut self, n: usize, to: usize, delay: Duration, event: SimEvent) {
         let at = self.now() + delay.max(self.network.least);
         if let Some(by) = self.host(n).map(|host| host.sends(n)) {
-            self.shard.place(Scheduled { at, by, to, event });
+            self.shard.place(ScheduledEvent { at, by, to, event });
         }
     }
 

@@ -14,7 +14,7 @@ use libp2p_identity::PeerId;
 use super::adversaries::BuiltIn;
 use super::checks::{self, Violation};
 use super::crew::{Crew, Job};
-use super::event_queue::{Scheduled, Sender, SimEvent};
+use super::event_queue::{ScheduledEvent, Sender, SimEvent};
 use super::host::Host;
 use super::links::Links;
 use super::measure::{self, Health, LookupOutcome, RunningLookup};
@@ -25,7 +25,7 @@ use super::records::{BegunQuery, RecordLog, RecordOutcome, RecordQuery, Said};
 use super::roles::Role;
 use super::scenario::Scenario;
 use super::sessions::Sessions;
-use super::shard::{Shard, Told, Turn};
+use super::shard::{Shard, ShardTold, Turn};
 use super::trace::Trace;
 use crate::dht::Dht;
 use crate::event::{Precision, QueryId};
@@ -98,7 +98,7 @@ enum WorldAct {
 /// So many events pass between two looks at a run. Chosen, not measured: some milliseconds of work.
 const WATCH_EVERY: u64 = 256;
 
-/// The shortest time there is.
+/// The shortest time there is: the unit of clocks, as [`Duration`] has it.
 const INSTANT: Duration = Duration::from_nanos(1);
 
 impl World {
@@ -239,12 +239,12 @@ impl World {
     /// # Errors
     /// The first [`Violation`]: a bug of this library. It names the node and the time; report it.
     pub fn check(&self) -> Result<(), Violation> {
-        checks::check(self)
+        checks::check(&self.network, self.now, |n| self.host(n))
     }
 
     /// Measures all routing tables.
     pub fn health(&self) -> Health {
-        measure::health(self)
+        measure::health(&self.network, self.now, |n| self.node(n))
     }
 
     /// Returns what came of the lookups that have ended, in the order in which they did.
@@ -432,7 +432,7 @@ impl World {
         self.numbers += 1;
         let (at, by, of) = (self.now + delay, Sender::world(self.numbers), self.shards.len());
         if let Some(shard) = self.shards.get_mut(to % of) {
-            shard.queue.schedule(Scheduled { at, by, to, event });
+            shard.queue.schedule(ScheduledEvent { at, by, to, event });
         }
     }
 
@@ -458,7 +458,7 @@ impl World {
         let all: Vec<_> = self.shards.iter_mut().map(|shard| std::mem::take(&mut shard.told)).collect();
         let (mut modes, mut lookups, mut results) = (Vec::new(), Vec::new(), Vec::new());
         for told in all {
-            let Told { elsewhere, modes: new_modes, lookups: new_lookups, results: new_results } = told;
+            let ShardTold { elsewhere, modes: new_modes, lookups: new_lookups, results: new_results } = told;
             let of = self.shards.len();
             for scheduled in elsewhere {
                 if let Some(shard) = self.shards.get_mut(scheduled.to % of) {

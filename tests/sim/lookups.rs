@@ -102,7 +102,7 @@ fn timeout_policies_among_three_hundred() {
     assert!(2 * sick_fitted.p99 < sick_p99.p99, "it does not wait where a high quantile does");
 }
 
-/// How α and β trade requests for time: the source of their defaults.
+/// How α and β trade requests for time: the source of their defaults. Thirty-two networks, so they are of a size that is run.
 #[test]
 #[ignore = "takes minutes: cargo test --release --test sim -- --ignored"]
 fn parallelism_and_beta() {
@@ -123,7 +123,7 @@ fn parallelism_and_beta() {
             let near = betas.iter().map(|beta| (Precision::Near, *beta));
             for (precision, beta) in near.chain([(Precision::Exact, 3)]) {
                 let config = Config::default().with_parallelism(parallelism).with_beta(nz(beta));
-                let report = run(&Scenario { config, ..silent(10_000, share, precision, 1) });
+                let report = run(&Scenario { config, ..silent(3000, share, precision, 1) });
                 let sum = report.summary();
                 let name = format!("{share} {precision:?} α={alpha} β={beta}");
                 table += &row(&name, &sum, report.bytes_per_lookup(), sum.of_closest);

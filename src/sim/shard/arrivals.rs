@@ -7,7 +7,7 @@ use crate::dht::{ConnectionId, DialFailure, DialId, Input, RequestId, Unreached}
 use crate::error::RequestError;
 use crate::event::Mode;
 use crate::message::{Request, Response};
-use crate::sim::adversaries::View;
+use crate::sim::adversaries::NetworkAt;
 use crate::sim::connections::{ideal_number, opened_number, warm_number};
 use crate::sim::network::{DEAD_AFTER, protocol};
 use crate::sim::nodes::{Life, Refuses, SimNode};
@@ -232,7 +232,7 @@ impl Turn<'_> {
         end.last_used = now;
         self.note(n, 7, from);
         let inbound = self.begin_answer(n, (link, from), id);
-        let view = View { network, now };
+        let view = NetworkAt { network, now };
         match role.answer(&Around::new(&view, n, from), &request) {
             Answer::ByProtocol => {
                 if let Some(peer) = self.peer(from) {

@@ -7,12 +7,12 @@ use super::{SimEvent, Turn};
 use crate::dht::{ConnectionId, DialFailure, DialId, InboundId, Input, RequestId};
 use crate::event::Mode;
 use crate::message::{Request, Response};
-use crate::sim::connections::{End, warm_number};
+use crate::sim::connections::{ConnectionEnd, warm_number};
 use crate::sim::network::{GIVEN_UP_AFTER, protocol};
 use crate::time::Duration;
 use crate::wire::{encode_request, encode_response};
 
-/// So many requests of a node are in flight on one connection at most: the node's own bound of 32, and a check.
+/// So many requests of a node are in flight on one connection at most: derived from the node's own bound of 32, and a check.
 const MAX_IN_FLIGHT: usize = 33;
 
 impl Turn<'_> {
@@ -209,7 +209,7 @@ impl Turn<'_> {
     /// are.
     pub(in crate::sim) fn silence(&mut self, n: usize, other: usize) -> Vec<u64> {
         let ends = self.host(n).into_iter().flat_map(|host| host.connections.to_mut(other));
-        let silence = |end: &mut End| {
+        let silence = |end: &mut ConnectionEnd| {
             end.is_dead = true;
             end.link
         };

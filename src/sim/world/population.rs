@@ -23,6 +23,7 @@ use crate::sim::progress::{Progress, Stage};
 use crate::sim::roles::{Role, below, deal, part, shuffle};
 use crate::sim::scenario::{Group, Incident, Scenario, Size, Start};
 use crate::sim::sessions::Successor;
+use crate::sim::shard::making;
 use crate::store::MemoryStoreConfig;
 use crate::time::Duration;
 
@@ -350,7 +351,7 @@ impl World {
         self.cut_all(n);
         self.is_born(n);
         let stores = self.stores.clone();
-        self.turn(n, |turn| turn.start(n, stores));
+        self.turn(n, |turn| making::start(turn, n, stores));
     }
 
     /// A node begins a life, as far as others see.
@@ -372,7 +373,7 @@ impl World {
             node.life = Life::Gone(now, refuses);
             node.mode = Mode::Client;
         }
-        if let Some(dht) = self.turn(n, |turn| turn.stop(n)).flatten() {
+        if let Some(dht) = self.turn(n, |turn| making::stop(turn, n)).flatten() {
             // Those who are gone hold nothing.
             self.gone.merge(&dht.stats().without_gauges());
         }
