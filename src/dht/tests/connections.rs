@@ -1,6 +1,7 @@
 //! Several connections to one peer, and those through which nothing comes.
 
 use super::*;
+use crate::addrs::Reach;
 use crate::config::KeepAlive;
 use crate::record::RecordKey;
 
@@ -412,4 +413,16 @@ fn both_connections_are_kept_and_the_one_that_is_left_stays_kept() {
     assert_eq!(kept(&open(&mut dht, start(), NEWEST, None)), [(NEWEST, true)]);
     dht.remove_peer(start(), peer(1));
     assert_eq!(kept(&outputs(&mut dht)), [(NEW, false), (NEWEST, false)]);
+}
+
+/// Some programs dial `<address>/p2p/<id>` with the id once more. Such an address is not kept, but the peer is where it says.
+#[test]
+fn how_far_away_a_peer_is_says_the_address_that_is_not_kept_too() {
+    let (mut dht, now) = (new_dht(0, quiet()), start());
+    let twice = |ip: &str| -> Multiaddr { format!("{ip}/tcp/1/p2p/{0}/p2p/{0}", peer(1)).parse().unwrap() };
+    for (ip, reach) in [("/ip4/127.0.0.1", Reach::Machine), ("/ip4/1.2.3.4", Reach::World)] {
+        connect_at(&mut dht, now, 1, twice(ip));
+        assert_eq!((dht.peers.reach(&peer(1)), dht.peers.addresses(&peer(1)).len()), (reach, 0), "{ip}");
+        lose(&mut dht, now, 1);
+    }
 }

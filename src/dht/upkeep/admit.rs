@@ -28,8 +28,10 @@ impl Upkeep {
         cx: &mut Context,
         peers: &mut Peers,
     ) {
-        let address = clean(address, &peer).unwrap_or_else(Multiaddr::empty);
-        let dialled = dialled && !address.is_empty() && cx.keeps(&address);
+        // Whether it is kept or not, it says how far away the peer is.
+        let (address, is_clean) =
+            clean(address.clone(), &peer).map_or((address, false), |address| (address, true));
+        let dialled = dialled && is_clean && cx.keeps(&address);
         peers.connected(now, (peer, connection), (&address, dialled), dial, &mut cx.out);
         let key = peers.key(&peer);
         self.table.set_connected(&key, &peer, true);
