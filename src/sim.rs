@@ -31,7 +31,8 @@
 //!
 //! # Cost
 //! 10,000 nodes that join one after another, five minutes of rest and 2,000 lookups are some five million messages: three
-//! minutes of processor time, some 27,000 messages a second, and less than a gigabyte, 97 kB a node, queue and links included.
+//! minutes of processor time, some 27,000 messages a second, and less than a gigabyte, 97 kB a node, queue and links included. An
+//! ideal network of 10,000 and 2,000 lookups take a minute and 1.7 GB; two threads are 1.5 to 1.6 times as fast as one.
 //!
 //! # What is not simulated
 //! By default bandwidth: a message takes as long as its link, however long it is. [`Links::uplink`] and [`Links::bandwidth`]
