@@ -281,14 +281,17 @@ fn every_option_is_written_and_read() {
     let command = Line::command();
     let there_are = command.get_arguments().filter_map(|arg| arg.get_long());
     let unsaid: Vec<_> = there_are.filter(|option| !said.contains(*option)).collect();
-    // What is the default is not said.
-    assert_eq!(unsaid, ["ideal"]);
+    // What is the default is not said, and what makes no difference.
+    assert_eq!(unsaid, ["ideal", "threads"]);
+    assert_eq!(parsed(&["--threads", "3"]).unwrap().threads, nz(3));
+    assert!(parsed(&["--threads", "0"]).is_err() && parsed(&["--threads", "65"]).is_err());
 }
 
 #[test]
 fn without_options_it_is_the_default_and_the_help_says_which() {
     let usual = parsed::<&str>(&[]).unwrap();
-    assert_eq!(format!("{usual:?}"), format!("{:?}", Scenario::default()));
+    let default = Scenario { threads: usual.threads, ..Scenario::default() };
+    assert_eq!(format!("{usual:?}"), format!("{default:?}"));
     assert_eq!(usual.command(), Scenario::default().command());
     let mut told = 0;
     for arg in Line::command().get_arguments() {

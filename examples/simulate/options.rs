@@ -82,7 +82,7 @@ struct Network {
     /// How often the health of the tables is looked at; without it only at the end.
     #[arg(long, value_name = "TIME", value_parser = interval)]
     sample_every: Option<Duration>,
-    /// How many threads work, at most 64: it makes no difference to what comes of it [default: one for each core, at most 4].
+    /// How many threads work, at most 64, which makes no difference to what comes of it; without it one for each core, up to 4.
     #[arg(long, value_name = "THREADS", value_parser = threads)]
     threads: Option<NonZeroUsize>,
 }
