@@ -97,7 +97,9 @@ impl Seat {
             if let Some(work) = self.lock().as_mut() {
                 work.perform();
             }
-            self.set(SeatState::Done);
+            // Unless it has ended meanwhile.
+            let (given, done) = (SeatState::Given as u8, SeatState::Done as u8);
+            let _ = self.state.compare_exchange(given, done, Ordering::AcqRel, Ordering::Acquire);
         }
     }
 }
@@ -107,10 +109,13 @@ impl Work {
         let Some(network) = self.network.take() else {
             return;
         };
-        let (shard, job) = (&mut self.shard, &self.job);
-        let done = catch_unwind(AssertUnwindSafe(|| perform(&network, shard, job)));
-        self.panic = done.err();
+        self.panic = attempt(&network, &mut self.shard, &self.job);
     }
+}
+
+/// Does the job, and returns with what it has panicked if it has.
+fn attempt(network: &Network, shard: &mut Shard, job: &Job) -> Option<Box<dyn Any + Send>> {
+    catch_unwind(AssertUnwindSafe(|| perform(network, shard, job))).err()
 }
 
 fn perform(network: &Network, shard: &mut Shard, job: &Job) {
@@ -176,12 +181,10 @@ impl Crew {
             worker.seat.set(SeatState::Given);
             thread.thread().unpark();
         }
-        for shard in &mut *shards {
-            if is_worth(shard) {
-                perform(network, shard, job);
-            }
-        }
         let mut panicked = None;
+        for shard in shards.iter_mut().filter(|shard| is_worth(shard)) {
+            panicked = panicked.or(attempt(network, shard, job));
+        }
         for (at, worker, _) in given {
             worker.seat.wait([SeatState::Done], false);
             worker.seat.set(SeatState::Idle);

@@ -311,8 +311,11 @@ impl Turn<'_> {
             return;
         };
         if !is_alive {
-            // What waits for a machine that stands still is lost.
+            // What waits for a machine that stands still is lost, and is not answered.
             host.service = Service::new();
+            for (_, (link, asker, _)) in std::mem::take(&mut host.answering) {
+                host.connections.get_mut(asker, link).into_iter().for_each(|end| end.end_answer());
+            }
             return;
         }
         match host.service.done() {

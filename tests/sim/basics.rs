@@ -76,6 +76,20 @@ fn however_many_threads_work_the_same_happens() {
     assert!(one.summary().recall > 0.95 && one.records.len() > 20, "{one}");
 }
 
+/// What nobody keeps is closed when it is idle, in an ideal network as well.
+#[test]
+fn connections_that_nobody_keeps_end_when_they_are_idle() {
+    let mut world = World::new(&Scenario { nodes: 300, ..Scenario::default() });
+    let before = world.num_connections();
+    for n in 0..50 {
+        world.look_up(n, format!("{n}").as_bytes());
+    }
+    assert!(world.run_until_answered(30 * SECOND));
+    assert!(world.num_connections() > before + 200, "{}", world.num_connections());
+    world.run_for(40 * SECOND);
+    assert_eq!(world.num_connections(), before);
+}
+
 /// A role that does not keep to what a role may do.
 #[derive(Debug)]
 struct Panics;

@@ -19,6 +19,10 @@ impl Turn<'_> {
     ///
     /// If both have dialled at the same time there are two connections, as there are in a swarm.
     pub(super) fn dialled(&mut self, n: usize, dial: DialId, to: usize) {
+        if !self.is_alive(n) {
+            // It hears of nothing; its own timeout ends the dial.
+            return;
+        }
         self.note(n, 4, to);
         let (network, now) = (self.network, self.now());
         if !network.nodes.get(to).is_some_and(SimNode::is_alive) || network.is_cut(n, to) {
@@ -55,6 +59,9 @@ impl Turn<'_> {
             host.connections.insert(by, link, now);
             self.begin_connection(n, link, by);
             self.tell_connected(n, by, link, false, None);
+        }
+        if network.is_cut(n, by) {
+            self.later(n, DEAD_AFTER, SimEvent::Lost { link, other: by });
         }
     }
 
@@ -136,8 +143,11 @@ impl Turn<'_> {
     }
 
     /// A connection may be idle then, so that it is looked at.
-    pub(super) fn idle_by(&mut self, n: usize, at: Instant) {
+    pub(in crate::sim) fn idle_by(&mut self, n: usize, at: Instant) {
         let at = at.max(self.now());
+        if self.network.links.warm {
+            return;
+        }
         if let Some(host) = self.host(n)
             && host.idle_at.is_none_or(|known| known > at)
         {
@@ -149,11 +159,16 @@ impl Turn<'_> {
     /// The connections of a node are looked at: those that are idle and that this end does not keep it closes.
     pub(super) fn idle(&mut self, n: usize) {
         let (timeout, now) = (self.network.links.idle_timeout, self.now());
-        let Some(host) = self.host(n).filter(|host| host.idle_at == Some(now)) else {
-            // It is looked for them earlier or later.
+        let is_alive = self.is_alive(n);
+        let Some(host) = self.host(n).filter(|host| host.idle_at.is_some_and(|at| at <= now)) else {
+            // It is looked for them later, or was already.
             return;
         };
         host.idle_at = None;
+        if !is_alive {
+            // A machine that stands still closes nothing.
+            return;
+        }
         let pause = timeout.max(Duration::from_millis(1));
         let (mut next, mut idle) = (None, Vec::new());
         for (other, end) in host.connections.iter_mut().filter(|(_, end)| !end.keep) {
@@ -226,9 +241,15 @@ impl Turn<'_> {
         if network.links.warm && !host.connections.is_connected(from) && host.connections.knows(from) {
             host.connections.insert(from, link, now);
         }
-        let Some(end) = host.connections.get_mut(from, link).filter(|end| !end.is_dead) else {
+        let Some(end) = host.connections.get_mut(from, link) else {
+            // As to bytes of a connection that a machine knows nothing of.
+            let delay = self.one_way(n, from);
+            self.send(n, from, delay, SimEvent::Lost { link, other: n });
             return;
         };
+        if end.is_dead {
+            return;
+        }
         end.last_used = now;
         self.note(n, 7, from);
         let inbound = self.begin_answer(n, (link, from), id);

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::{Asked, Turn};
-use crate::dht::{Dht, Input};
+use crate::dht::{ConnectionId, Dht, Input};
 use crate::event::Mode;
 use crate::message::{Request, Response};
 use crate::peer::{ConnectionType, KadPeer};
@@ -37,7 +37,7 @@ pub(in crate::sim) fn start(turn: &mut Turn<'_>, n: usize, stores: MemoryStoreCo
     turn.note(n, 1, usize::from(node.is_dialable));
     let listening = vec![node.address.clone()];
     let external = if node.is_dialable && node.is_server { listening.clone() } else { Vec::new() };
-    turn.input(n, Input::LocalAddresses { external, listening });
+    turn.with(n, |dht, now| dht.handle_input(now, Input::LocalAddresses { external, listening }));
     if node.is_server && !node.is_dialable {
         turn.with(n, |dht, now| dht.set_mode(now, Some(Mode::Server)));
     }
@@ -65,6 +65,8 @@ pub(in crate::sim) fn fill_tables(turn: &mut Turn<'_>, stores: &MemoryStoreConfi
             introduce(turn, n, other);
         }
         disconnect_idle(turn, n);
+        // What it meant to look at on its own clock it looks at when time passes for all.
+        turn.host(n).into_iter().for_each(|host| host.idle_at = None);
         let took = turn.now().saturating_duration_since(began);
         turn.shard.filled = turn.shard.filled.max(took);
     }
@@ -79,7 +81,13 @@ fn disconnect_idle(turn: &mut Turn<'_>, n: usize) {
     let ends = turn.host(n).into_iter().flat_map(|host| host.connections.iter_mut());
     let idle: Vec<_> = ends.filter(|(_, end)| !end.keep).map(|(other, end)| (other, end.link)).collect();
     for (other, link) in idle {
-        turn.lost(n, link, other);
+        turn.host(n).into_iter().for_each(|host| {
+            host.connections.remove(other, link);
+        });
+        if let Some(peer) = turn.peer(other) {
+            let disconnected = Input::Disconnected { peer, connection: ConnectionId(link) };
+            turn.with(n, |dht, now| dht.handle_input(now, disconnected));
+        }
     }
 }
 

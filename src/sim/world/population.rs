@@ -162,7 +162,10 @@ impl World {
     /// A machine that stood still goes on: its deadlines are looked at.
     fn wake(&mut self, n: usize) {
         let now = self.now;
-        self.turn(n, |turn| turn.shard.host_mut(n).into_iter().for_each(|host| host.wake_at = Some(now)));
+        self.turn(n, |turn| {
+            turn.shard.host_mut(n).into_iter().for_each(|host| host.wake_at = Some(now));
+            turn.idle_by(n, now);
+        });
         self.later(n, Duration::ZERO, SimEvent::Wake);
     }
 
