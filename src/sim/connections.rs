@@ -61,6 +61,10 @@ pub(super) const fn warm_number(a: usize, b: usize) -> u64 {
     1 << 63 | pair_number(a, b)
 }
 
+const fn is_warm(link: u64) -> bool {
+    link >> 63 == 1
+}
+
 /// Returns the number of a connection of an ideal network.
 pub(super) const fn ideal_number(a: usize, b: usize) -> u64 {
     1 << 62 | pair_number(a, b)
@@ -115,6 +119,13 @@ impl HostConnections {
         is_new
     }
 
+    /// A connection is used: one that has always been there has an end from then on.
+    pub(super) fn begin_use(&mut self, other: usize, link: u64, now: Instant) {
+        if is_warm(link) && self.ends.get(&short(other)).is_some_and(SmallVec::is_empty) {
+            self.insert(other, link, now);
+        }
+    }
+
     /// Removes a connection. Returns whether it was there.
     pub(super) fn remove(&mut self, other: usize, link: u64) -> bool {
         let Some(all) = self.ends.get_mut(&short(other)) else {
@@ -122,7 +133,7 @@ impl HostConnections {
         };
         let at = all.iter().position(|end| end.link == link);
         // One that has always been there has no end before it is used.
-        let was_there = at.map(|at| all.swap_remove(at)).is_some() || (all.is_empty() && link >> 63 == 1);
+        let was_there = at.map(|at| all.swap_remove(at)).is_some() || (all.is_empty() && is_warm(link));
         if all.is_empty() {
             self.ends.swap_remove(&short(other));
         }
@@ -142,11 +153,6 @@ impl HostConnections {
     /// Returns whether the node knows that it is connected to another.
     pub(super) fn knows(&self, other: usize) -> bool {
         self.ends.contains_key(&short(other))
-    }
-
-    /// Returns whether there is a connection that was used, where not all are.
-    pub(super) fn is_connected(&self, other: usize) -> bool {
-        self.ends.get(&short(other)).is_some_and(|ends| !ends.is_empty())
     }
 
     pub(super) fn get(&self, other: usize, link: u64) -> Option<&ConnectionEnd> {

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{Asked, SimEvent, Turn};
+use super::{SimEvent, Turn};
 use crate::dht::{ConnectionId, DialFailure, DialId, Input, RequestId, Unreached};
 use crate::error::RequestError;
 use crate::event::Mode;
 use crate::message::{Request, Response};
 use crate::sim::adversaries::NetworkAt;
-use crate::sim::connections::{ideal_number, opened_number, warm_number};
+use crate::sim::connections::{opened_number, warm_number};
 use crate::sim::network::{DEAD_AFTER, protocol};
 use crate::sim::nodes::{Life, Refuses, SimNode};
 use crate::sim::roles::{Answer, Around};
@@ -72,7 +72,14 @@ impl Turn<'_> {
         self.idle_by(n, self.now() + self.network.links.idle_timeout);
     }
 
-    fn tell_connected(&mut self, n: usize, other: usize, link: u64, dialled: bool, dial: Option<DialId>) {
+    pub(super) fn tell_connected(
+        &mut self,
+        n: usize,
+        other: usize,
+        link: u64,
+        dialled: bool,
+        dial: Option<DialId>,
+    ) {
         let other = self.network.nodes.get(other).map(|node| (node.peer, node.address.clone()));
         if let Some((peer, address)) = other {
             let connection = ConnectionId(link);
@@ -88,43 +95,6 @@ impl Turn<'_> {
         {
             self.tell_connected(n, other, warm_number(n, other), false, None);
         }
-    }
-
-    /// A node has always been connected to another, and has dialled it.
-    pub(in crate::sim) fn meet_ideally(&mut self, n: usize, other: usize) -> Vec<Asked> {
-        let (is_warm, now) = (self.network.links.warm, self.now());
-        let link = if is_warm { warm_number(n, other) } else { ideal_number(n, other) };
-        let Some(host) = self.host(n) else {
-            return Vec::new();
-        };
-        if is_warm {
-            host.connections.meet(other);
-        } else {
-            host.connections.insert(other, link, now);
-        }
-        let Some((peer, address)) =
-            self.network.nodes.get(other).map(|node| (node.peer, node.address.clone()))
-        else {
-            return Vec::new();
-        };
-        let connection = ConnectionId(link);
-        self.input_alone(n, Input::Connected { peer, connection, address, dialled: true, dial: None })
-    }
-
-    /// A node has always been connected to those that have dialled it, and to those that it has dialled; its unused connections
-    /// begin to age.
-    pub(in crate::sim) fn settle_ideally(&mut self, n: usize, dialled_by: &[u32]) {
-        let now = self.now();
-        for other in dialled_by.iter().map(|other| *other as usize) {
-            let link = ideal_number(n, other);
-            if self.host(n).is_some_and(|host| !host.connections.knows(other)) {
-                self.host(n).into_iter().for_each(|host| host.connections.insert(other, link, now));
-                self.tell_connected(n, other, link, false, None);
-            }
-        }
-        let ends = self.host(n).into_iter().flat_map(|host| host.connections.iter_mut());
-        ends.for_each(|(_, end)| end.last_used = now);
-        self.idle_by(n, now + self.network.links.idle_timeout);
     }
 
     pub(super) fn identified(&mut self, n: usize, link: u64, by: usize) {
@@ -238,9 +208,7 @@ impl Turn<'_> {
         let Some(host) = self.host(n) else {
             return;
         };
-        if network.links.warm && !host.connections.is_connected(from) && host.connections.knows(from) {
-            host.connections.insert(from, link, now);
-        }
+        host.connections.begin_use(from, link, now);
         let Some(end) = host.connections.get_mut(from, link) else {
             // As to bytes of a connection that a machine knows nothing of.
             let delay = self.one_way(n, from);

@@ -8,6 +8,7 @@ use crate::dht::{ConnectionId, Dht, Input};
 use crate::event::Mode;
 use crate::message::{Request, Response};
 use crate::peer::{ConnectionType, KadPeer};
+use crate::sim::connections::{ideal_number, warm_number};
 use crate::sim::ideal;
 use crate::sim::links::{mix, seed_of};
 use crate::sim::nodes::SimNode;
@@ -66,7 +67,9 @@ pub(in crate::sim) fn fill_tables(turn: &mut Turn<'_>, stores: &MemoryStoreConfi
         }
         disconnect_idle(turn, n);
         // What it meant to look at on its own clock it looks at when time passes for all.
-        turn.host(n).into_iter().for_each(|host| host.idle_at = None);
+        if let Some(host) = turn.host(n) {
+            host.idle_at = None;
+        }
         let took = turn.now().saturating_duration_since(began);
         turn.shard.filled = turn.shard.filled.max(took);
     }
@@ -81,9 +84,9 @@ fn disconnect_idle(turn: &mut Turn<'_>, n: usize) {
     let ends = turn.host(n).into_iter().flat_map(|host| host.connections.iter_mut());
     let idle: Vec<_> = ends.filter(|(_, end)| !end.keep).map(|(other, end)| (other, end.link)).collect();
     for (other, link) in idle {
-        turn.host(n).into_iter().for_each(|host| {
+        if let Some(host) = turn.host(n) {
             host.connections.remove(other, link);
-        });
+        }
         if let Some(peer) = turn.peer(other) {
             let disconnected = Input::Disconnected { peer, connection: ConnectionId(link) };
             turn.with(n, |dht, now| dht.handle_input(now, disconnected));
@@ -94,7 +97,7 @@ fn disconnect_idle(turn: &mut Turn<'_>, n: usize) {
 /// Lets those of the shard's nodes that are among these hear of the connections that others have made to them.
 pub(in crate::sim) fn settle_tables(turn: &mut Turn<'_>, dialled_by: &[Vec<u32>], numbers: Range<usize>) {
     for n in turn.shard.numbers_within(numbers) {
-        turn.settle_ideally(n, dialled_by.get(n).map_or(&[], Vec::as_slice));
+        settle_ideally(turn, n, dialled_by.get(n).map_or(&[], Vec::as_slice));
     }
 }
 
@@ -104,7 +107,7 @@ fn introduce(turn: &mut Turn<'_>, n: usize, other: usize) {
         return;
     };
     let (peer, key, addresses) = (node.peer, node.key, vec![node.address.clone()]);
-    let mut asked = VecDeque::from(turn.meet_ideally(n, other));
+    let mut asked = VecDeque::from(meet_ideally(turn, n, other));
     asked.extend(turn.input_alone(n, Input::AddressesLearned { peer, addresses }));
     asked.extend(turn.input_alone(n, Input::ProtocolConfirmed { peer }));
     while let Some(Asked { to, id, request }) = asked.pop_front() {
@@ -120,7 +123,7 @@ fn introduce(turn: &mut Turn<'_>, n: usize, other: usize) {
     assert!(is_known, "node {n} has no room for node {other} in its ideal table");
 }
 
-/// Returns what a node answers that knows nobody but itturn.
+/// Returns what a node answers that knows nobody but itself.
 fn answer_ideally(turn: &Turn<'_>, n: usize, request: &Request) -> Response {
     let itself = |node: &SimNode| KadPeer {
         node_id: node.peer,
@@ -149,4 +152,40 @@ fn pass(turn: &mut Turn<'_>, n: usize, until: Instant) -> Vec<Asked> {
     }
     turn.shard.queue.set_now(until);
     asked
+}
+
+/// A node has always been connected to another, and has dialled it.
+fn meet_ideally(turn: &mut Turn<'_>, n: usize, other: usize) -> Vec<Asked> {
+    let (is_warm, now) = (turn.network.links.warm, turn.now());
+    let link = if is_warm { warm_number(n, other) } else { ideal_number(n, other) };
+    let Some(host) = turn.host(n) else {
+        return Vec::new();
+    };
+    if is_warm {
+        host.connections.meet(other);
+    } else {
+        host.connections.insert(other, link, now);
+    }
+    let Some((peer, address)) = turn.network.nodes.get(other).map(|node| (node.peer, node.address.clone()))
+    else {
+        return Vec::new();
+    };
+    let connection = ConnectionId(link);
+    turn.input_alone(n, Input::Connected { peer, connection, address, dialled: true, dial: None })
+}
+
+/// A node has always been connected to those that have dialled it, and to those that it has dialled; its unused connections
+/// begin to age.
+fn settle_ideally(turn: &mut Turn<'_>, n: usize, dialled_by: &[u32]) {
+    let now = turn.now();
+    for other in dialled_by.iter().map(|other| *other as usize) {
+        let link = ideal_number(n, other);
+        if turn.host(n).is_some_and(|host| !host.connections.knows(other)) {
+            turn.host(n).into_iter().for_each(|host| host.connections.insert(other, link, now));
+            turn.tell_connected(n, other, link, false, None);
+        }
+    }
+    let ends = turn.host(n).into_iter().flat_map(|host| host.connections.iter_mut());
+    ends.for_each(|(_, end)| end.last_used = now);
+    turn.idle_by(n, now + turn.network.links.idle_timeout);
 }

@@ -7,7 +7,7 @@ use super::{SimEvent, Turn};
 use crate::dht::{ConnectionId, DialFailure, DialId, InboundId, Input, RequestId};
 use crate::event::Mode;
 use crate::message::{Request, Response};
-use crate::sim::connections::{ConnectionEnd, warm_number};
+use crate::sim::connections::ConnectionEnd;
 use crate::sim::network::{GIVEN_UP_AFTER, protocol};
 use crate::time::Duration;
 use crate::wire::{encode_request, encode_response};
@@ -70,9 +70,7 @@ impl Turn<'_> {
             return;
         };
         let (ends, is_warm) = (&mut host.connections, network.links.warm);
-        if is_warm && link == warm_number(n, to) && ends.knows(to) && !ends.is_connected(to) {
-            ends.insert(to, link, now);
-        }
+        ends.begin_use(to, link, now);
         let Some(end) = ends.get_mut(to, link) else {
             // Lost this very moment: the node is about to hear of it.
             return;
