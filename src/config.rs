@@ -23,7 +23,7 @@ use std::sync::Arc;
 use libp2p_core::Multiaddr;
 
 pub use builder::ConfigBuilder;
-pub use limits::Limits;
+pub use limits::{Limits, RequestWindow};
 pub use lookups::{Lookups, Parallelism};
 pub use providers::Providers;
 pub use records::{Caching, OwnRecords, Records, StoreInserts};
@@ -312,6 +312,16 @@ impl Config {
     #[must_use]
     pub fn with_max_queries(mut self, queries: NonZeroUsize) -> Self {
         self.limits.max_queries = queries;
+        self
+    }
+
+    /// Sets how many requests are in flight while further queries are begun; beyond that those stand in line, those of callers
+    /// first. Default: adaptive, from 32 to 4,096.
+    ///
+    /// A fixed one bounds what lookups take of a link or a core that the program shares with others.
+    #[must_use]
+    pub fn with_request_window(mut self, window: RequestWindow) -> Self {
+        self.limits.request_window = window;
         self
     }
 

@@ -94,7 +94,7 @@ pub use addrs::Addresses;
 pub use client::{Client, Found};
 pub use config::{
     AddressFilter, BucketInserts, Caching, Config, ConfigBuilder, IpDiversity, Joining, K_VALUE, KeepAlive,
-    OwnRecords, Parallelism, Percentile, StoreInserts, TimeoutPolicy,
+    OwnRecords, Parallelism, Percentile, RequestWindow, StoreInserts, TimeoutPolicy,
 };
 pub use dht::op::*;
 pub use dht::op::{Command, QueryInfo, QueryResult};

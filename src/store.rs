@@ -24,8 +24,8 @@ use crate::time::SystemTime;
 use crate::validate::InvalidRecord;
 pub use index::Limits;
 pub use memory::{MemoryStore, MemoryStoreConfig};
-pub(crate) use providers::kept_addresses;
 pub use providers::{MAX_PROVIDER_ADDRESS_BYTES, MAX_PROVIDER_ADDRESSES, ProviderLimits};
+pub(crate) use providers::{kept_addresses, kept_of};
 #[cfg(feature = "redb")]
 pub use redb::Redb;
 #[cfg(all(test, feature = "redb"))]

@@ -28,7 +28,7 @@ mod generated {
 }
 
 pub(crate) use cache::PeerCache;
-pub(crate) use codec::frame_len;
 pub use codec::{ClientCodec, ServerCodec};
+pub(crate) use codec::{Codec, frame_len};
 pub use convert::{MAX_PEERS, SEND_LIMIT, decode_request, decode_response, encode_request, encode_response};
 pub use error::DecodeError;

@@ -15,7 +15,7 @@ use libp2p_kademlia::sim::{
 };
 use libp2p_kademlia::{
     BucketInserts, Config, IpDiversity, Joining, KeepAlive, Parallelism, Percentile, Precision, Quorum,
-    TimeoutPolicy,
+    RequestWindow, TimeoutPolicy,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -188,6 +188,7 @@ fn one_by_one_in_the_config() -> Vec<(Scenario, &'static str)> {
     let adaptive = Parallelism::Adaptive { start: nz8(3), max: nz8(10) };
     let short = |config: Config| config.with_soft_timeout(MS..=500 * MS).unwrap();
     let patient = |config: Config| config.with_request_timeout(seconds(60)).unwrap();
+    let window = |window| with_config(|config| config.with_request_window(window));
     vec![
         (with_config(|config| config.with_bucket_size(nz8(8))), "--bucket-size 8"),
         (with_config(|config| config.with_replacement_cache(0)), "--replacements 0"),
@@ -225,6 +226,9 @@ fn one_by_one_in_the_config() -> Vec<(Scenario, &'static str)> {
             "--timeout-policy p90",
         ),
         (with_config(|config| config.with_max_queries(nz(7))), "--max-queries 7"),
+        (window(RequestWindow::Fixed(nz(8))), "--request-window 8"),
+        (window(RequestWindow::Fixed(NonZeroUsize::MAX)), "--request-window none"),
+        (window(RequestWindow::Adaptive { least: nz(8), most: nz(9) }), "--request-window 8-9"),
         (with_config(|config| config.with_max_dials(nz(8))), "--max-dials 8"),
         (with_config(|config| config.with_max_known_peers(nz(9))), "--max-known-peers 9"),
         (with_config(|config| config.with_max_seeds(nz(10))), "--max-seeds 10"),
@@ -370,6 +374,8 @@ fn what_makes_no_sense_is_refused_and_the_error_says_why() {
         ("--rtt regions:", "row 1"),
         ("--parallelism 0", "does not lie between 1 and 255"),
         ("--parallelism 6-4", "6 is more than 4"),
+        ("--request-window 0", "is not a number from 1 on, nor `none`"),
+        ("--request-window 6-4", "6 is more than 4"),
         ("--timeout-policy p100", "write fitted, or p50 to p99"),
         ("--timeout-policy 90", "write fitted, or p50 to p99"),
         ("--soft-timeout 1s", "write two times"),
@@ -528,7 +534,7 @@ fn incident() -> impl Strategy<Value = Incident> {
 }
 
 fn config() -> impl Strategy<Value = Config> {
-    let numbers = (any::<[NonZeroU8; 5]>(), any::<[NonZeroUsize; 4]>(), any::<(u8, usize, bool)>());
+    let numbers = (any::<[NonZeroU8; 5]>(), any::<[NonZeroUsize; 6]>(), any::<(u8, usize, bool)>());
     let times =
         ([span(), span(), span(), span(), span()], option::of(span().prop_map(|span| span.max(10_000 * MS))));
     let exempt = vec((any::<[u8; 4]>(), 0..=32u8).prop_map(|(ip, bits)| (ip.into(), bits)), 0..3);
@@ -548,6 +554,9 @@ fn config() -> impl Strategy<Value = Config> {
             } else {
                 Parallelism::Adaptive { start: start.min(max), max: start.max(max) }
             };
+            let (least, most) = (large[4].min(large[5]), large[4].max(large[5]));
+            let window =
+                if is_fixed { RequestWindow::Fixed(least) } else { RequestWindow::Adaptive { least, most } };
             let config = Config::default()
                 .with_soft_timeout(MS..=MS)
                 .and_then(|config| config.with_request_timeout(times[2]))
@@ -565,6 +574,7 @@ fn config() -> impl Strategy<Value = Config> {
                 .with_query_timeout(times[4])
                 .unwrap()
                 .with_max_queries(large[0])
+                .with_request_window(window)
                 .with_max_dials(large[1])
                 .with_max_known_peers(large[2])
                 .with_max_seeds(large[3])

@@ -144,7 +144,7 @@ const RESERVED: [(&[&str], &[&str], &str); 7] = [
     (&["rand_chacha"], &["rng.rs"], "has a generator of its own"),
     (&["quick_protobuf", "generated::"], &["wire/", "wire.rs"], "knows protobuf, which only `wire` does"),
     (
-        &["libp2p_swarm", "std::task", "futures_timer", "asynchronous_codec::Framed"],
+        &["libp2p_swarm", "std::task", "futures_timer"],
         &["net/", "net.rs"],
         "knows the swarm, which only `net` does",
     ),

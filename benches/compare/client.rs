@@ -96,7 +96,8 @@ type Shown = (&'static str, &'static str, fn(&Taken) -> Figure);
 
 /// Measures clients, and prints some lines for each row.
 pub(crate) fn rows(options: &Options, carrier: Carrier, table: &mut Table) {
-    let (cpu, burst) = (Enough::Cpu(options.cpu), options.burst);
+    let cpu = options.requests.map_or(Enough::Cpu(options.cpu), |lookups| Enough::Queries(lookups as u64));
+    let burst = options.burst;
     let lookups = Plan { query: Query::Closest, at_once: AT_ONCE, enough: cpu };
     let shown: &[Shown] = &[
         ("CPU a request", "µs", Taken::by_request),
@@ -134,7 +135,7 @@ fn row(options: &Options, carrier: Carrier, table: &mut Table, (name, plan, show
     };
     // Only of requests it makes sense to ask what they cost without a query.
     let is_lean = plan.query == Query::Closest && plan.at_once == AT_ONCE;
-    let lean = is_lean.then(|| lean(carrier, &responders, options.cpu));
+    let lean = is_lean.then(|| lean(carrier, &responders, plan.enough));
     let theirs = client::<Theirs>(carrier, &responders, options.settles, plan);
     let mut ours = client::<Ours>(carrier, &responders, options.settles, plan);
     // What else the machine does can only add to them: a request that comes late is made to another peer as well.
@@ -252,7 +253,7 @@ async fn drive<C: Client>(client: &mut C, swarm: &mut Swarm<C::Behaviour>, plan:
 }
 
 /// Makes the same requests without a query: as many in flight, all the time.
-fn lean(carrier: Carrier, responders: &Responders, cpu: Duration) -> Outcome {
+fn lean(carrier: Carrier, responders: &Responders, enough: Enough) -> Outcome {
     let peers = responders.peers.clone();
     on_thread(move || {
         let (runtime, keypair) = (runtime(), identity::Keypair::generate_ed25519());
@@ -261,9 +262,9 @@ fn lean(carrier: Carrier, responders: &Responders, cpu: Duration) -> Outcome {
         let find_node = |n| frame(&Request::FindNode { key: keys::hash(n).into() });
         let frames: Vec<_> = (0..KEYS).map(find_node).collect();
         runtime.block_on(within(connect(&mut swarm, &peers)))??;
-        runtime.block_on(within(ask(&mut swarm, &frames, cpu / 10)))?;
+        runtime.block_on(within(ask(&mut swarm, &frames, Enough::Queries(WARM_UP))))?;
         let mut used = Used::default();
-        let requests = used.count(|| runtime.block_on(within(ask(&mut swarm, &frames, cpu))))?;
+        let requests = used.count(|| runtime.block_on(within(ask(&mut swarm, &frames, enough))))?;
         Ok(Taken { used, requests, ..Taken::default() })
     })
 }
@@ -279,7 +280,7 @@ async fn connect(swarm: &mut Swarm<Lean>, peers: &[(PeerId, Multiaddr)]) -> Resu
 }
 
 /// Asks all responders alike, and returns how many requests were answered.
-async fn ask(swarm: &mut Swarm<Lean>, frames: &[Bytes], cpu: Duration) -> u64 {
+async fn ask(swarm: &mut Swarm<Lean>, frames: &[Bytes], enough: Enough) -> u64 {
     let (mut made, mut answered, start) = (0, 0, ThreadTime::now());
     let mut frames = frames.iter().cycle();
     let mut is_enough = false;
@@ -291,7 +292,12 @@ async fn ask(swarm: &mut Swarm<Lean>, frames: &[Bytes], cpu: Duration) -> u64 {
         if let SwarmEvent::Behaviour(answer) = swarm.select_next_some().await {
             assert!(!answer.body.is_empty(), "an empty answer");
             answered += 1;
-            is_enough = is_enough || (answered % 256 == 0 && start.elapsed() >= cpu);
+            is_enough = is_enough
+                || match enough {
+                    Enough::Cpu(cpu) => answered % 256 == 0 && start.elapsed() >= cpu,
+                    // As many as that many lookups make.
+                    Enough::Queries(queries) => made >= queries * K as u64,
+                };
             if !is_enough {
                 swarm.behaviour_mut().ask(answer.connection, frames.next().unwrap().clone());
                 made += 1;

@@ -14,6 +14,7 @@
 //! cargo bench --bench compare -- --quick        # a tenth of that
 //! cargo bench --bench compare -- --markdown     # a table of Markdown
 //! cargo bench --bench compare -- PUT_VALUE      # the rows whose name contains it
+//! cargo bench --bench compare -- --requests=512 # so many requests of each, so that instructions can be counted
 //! ```
 
 #![expect(
@@ -70,6 +71,8 @@ struct Options {
     burst: usize,
     /// Whether networks have hundreds of nodes.
     is_whole: bool,
+    /// How many requests of each are made at least, or lookups, whatever time they take; without it as many as take the time.
+    requests: Option<usize>,
     /// What the name of a row contains.
     filter: Option<String>,
 }
@@ -78,6 +81,8 @@ impl Options {
     fn new(arguments: &[String]) -> Self {
         let has = |name: &str| arguments.iter().any(|argument| argument == name);
         let filter = arguments.iter().find(|argument| !argument.starts_with("--")).cloned();
+        let requests = arguments.iter().find_map(|argument| argument.strip_prefix("--requests="));
+        let requests = requests.map(|number| number.parse().unwrap());
         let full = Self {
             cpu: Duration::from_secs(1),
             settles: true,
@@ -85,6 +90,7 @@ impl Options {
             watched: Duration::from_secs(60),
             burst: 1000,
             is_whole: true,
+            requests,
             filter,
         };
         if has("--test") {

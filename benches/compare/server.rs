@@ -205,7 +205,7 @@ impl Row<'_> {
         let slice = self.options.cpu / SLICES;
         self.repeat(server, &mut driver, &load, slice).await?;
         let mut figures = Vec::new();
-        for _ in 0..SLICES {
+        for _ in 0..self.options.requests.map_or(SLICES, |_| 1) {
             figures.push(self.repeat(server, &mut driver, &load, slice).await?);
         }
         let answer = driver.answer.take().unwrap_or_default();
@@ -238,7 +238,7 @@ impl Row<'_> {
             driver.drive(load, KEYS).await?;
             requests += KEYS;
             let used = server.used().await?.since(before);
-            if used.cpu >= cpu {
+            if self.options.requests.map_or(used.cpu >= cpu, |enough| requests >= enough) {
                 let value = used.cpu.as_secs_f64() * 1e6 / requests as f64;
                 let allocations = Some(used.allocations as f64 / requests as f64);
                 return Ok(Figure { value, allocations });

@@ -58,6 +58,9 @@ pub(crate) const FIGURES: &[Figure] = &[
         (!all.report.ideal).then(|| all.report.setup_requests_per_node())
     }),
     figure("lookups", "lookups", 0, |all| Some(count(all.report.lookups.len()))),
+    figure("lookups finished a second", "lookups_a_second", 1, |all| {
+        all.lookups.and_then(|_| finished_a_second(all.report))
+    }),
     figure("latency p50, ms", "lookup_p50_ms", 0, |all| all.lookups.map(|all| millis(all.p50))),
     figure("latency p90, ms", "lookup_p90_ms", 0, |all| all.lookups.map(|all| millis(all.p90))),
     figure("latency p99, ms", "lookup_p99_ms", 0, |all| all.lookups.map(|all| millis(all.p99))),
@@ -121,6 +124,15 @@ pub(crate) const FIGURES: &[Figure] = &[
     figure("stale entries", STALE, 4, |all| all.report.health.last().map(|health| health.stale)),
     figure("peers in a table", "entries", 1, |all| all.report.health.last().map(|health| health.entries)),
 ];
+
+/// Returns how many lookups have ended without an error in a second, from when the first began to when the last ended.
+pub(crate) fn finished_a_second(report: &Report) -> Option<f64> {
+    let lookups = &report.lookups;
+    let began = lookups.iter().map(|lookup| lookup.began).min()?;
+    let ended = lookups.iter().map(|lookup| lookup.began + lookup.took).max()?;
+    let all = lookups.iter().filter(|lookup| lookup.success).count();
+    Some(count(all) / ended.saturating_sub(began).as_secs_f64()).filter(|rate| rate.is_finite())
+}
 
 /// The figure that means something else where tables were ideal from the beginning.
 pub(crate) const STALE: &str = "stale";

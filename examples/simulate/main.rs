@@ -2,7 +2,8 @@
 //!
 //! `simulate --nodes 10000 --silent 0.1` runs one scenario and prints its report. With `--compare OPTIONS` it runs one more
 //! for each, which is the first with these options besides, and prints them side by side. With `--seeds 1..20` it runs each
-//! with twenty seeds, and prints means and how sure they are. With `--plots DIR` it draws them, with `--csv FILE` and
+//! with twenty seeds, and prints means and how sure they are. With `--offered 100,200` it runs each with so many lookups a
+//! second. With `--plots DIR` it draws them, with `--csv FILE` and
 //! `--json FILE` it writes down each outcome, with `--stats` it prints what the nodes have counted, too.
 //!
 //! Ctrl-C ends the run that is under way; what there is by then is printed and written. A second one ends the program.
@@ -24,6 +25,7 @@ mod table;
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,6 +59,10 @@ struct CommandLine {
     /// Run one more scenario with these options besides; any number of times. Options are parted by spaces.
     #[arg(long, value_name = "OPTIONS", allow_hyphen_values = true, help_heading = "What comes of it")]
     compare: Vec<String>,
+    /// Run each scenario with so many lookups a second, one after another, each for as long as its lookups take by `--lookups`
+    /// and `--every`: `100,200,500`.
+    #[arg(long, value_name = "RATES", value_delimiter = ',', help_heading = "What comes of it")]
+    offered: Vec<NonZeroU32>,
     /// What the scenario is called beside others [default: base].
     #[arg(long, value_name = "TEXT", help_heading = "What comes of it")]
     label: Option<String>,
@@ -68,8 +74,8 @@ struct CommandLine {
 #[derive(clap::Args, Clone, Debug, PartialEq, Eq)]
 #[command(next_help_heading = "What comes of it")]
 struct Shown {
-    /// Draw latencies, hops and, if it was sampled, the health of the tables into this directory. Of several seeds the
-    /// lookups are drawn together, and the health of the first.
+    /// Draw latencies, hops and, if it was sampled, the health of the tables into this directory; with `--offered` instead what
+    /// comes of each rate. Of several seeds the lookups are drawn together, and the health of the first.
     #[arg(long, value_name = "DIRECTORY")]
     plots: Option<PathBuf>,
     /// Write each outcome into this file, with commas: a line for each, below one of names.
@@ -117,7 +123,7 @@ fn settings(line: &CommandLine, args: &[String]) -> Result<Vec<Setting>, clap::E
     let invalid = |why: String| CommandLine::command().error(ErrorKind::ValueValidation, why);
     let setting = |label: String, scenario: Scenario| {
         let seeds = line.seeds.as_ref().map_or_else(|| vec![scenario.seed], |seeds| seeds.0.clone());
-        Setting { label, scenario, seeds, runs: Vec::new() }
+        Setting { label, offered: None, scenario, seeds, runs: Vec::new() }
     };
     let base = line.options.scenario().map_err(invalid)?;
     let label = line.label.clone().unwrap_or_else(|| "base".to_owned());
@@ -131,7 +137,11 @@ fn settings(line: &CommandLine, args: &[String]) -> Result<Vec<Setting>, clap::E
             let why = text.split("\n\n").next().unwrap_or_default();
             within(&why.trim_start_matches("error: "))
         })?;
-        if other.compare != line.compare || other.seeds != line.seeds || other.shown != line.shown {
+        if other.compare != line.compare
+            || other.seeds != line.seeds
+            || other.offered != line.offered
+            || other.shown != line.shown
+        {
             return Err(within(&"only options of a scenario, and --label"));
         }
         let scenario = other.options.scenario().map_err(|why| within(&why))?;
@@ -141,7 +151,12 @@ fn settings(line: &CommandLine, args: &[String]) -> Result<Vec<Setting>, clap::E
         };
         settings.push(setting(label, scenario));
     }
-    Ok(settings)
+    if line.offered.is_empty() {
+        return Ok(settings);
+    }
+    let rates =
+        |setting: &Setting| line.offered.iter().map(|rate| setting.at_rate(*rate)).collect::<Vec<_>>();
+    settings.iter().flat_map(rates).collect::<Result<_, _>>().map_err(invalid)
 }
 
 /// Runs a scenario under a progress bar, which is hidden where nobody would see it.

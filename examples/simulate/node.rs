@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use libp2p_kademlia::{
-    BucketInserts, Config, ConfigError, IpDiversity, Joining, KeepAlive, Parallelism, TimeoutPolicy,
+    BucketInserts, Config, ConfigError, IpDiversity, Joining, KeepAlive, Parallelism, RequestWindow,
+    TimeoutPolicy,
 };
 
-use super::values::{OrNever, duration, network, or_never, parallelism, range, span, timeout_policy};
+use super::values::{
+    OrNever, duration, network, or_never, parallelism, range, request_window, span, timeout_policy,
+};
 
 /// What a node is told; nothing means what [`Config`] says.
 #[derive(Args, Clone, Debug)]
@@ -64,6 +67,10 @@ pub(crate) struct Node {
     /// How many queries run at once [default: 1024].
     #[arg(long, value_name = "QUERIES")]
     max_queries: Option<NonZeroUsize>,
+    /// How many requests are in flight while further queries are begun: N, N-M, widening while a node keeps up, or `none`
+    /// [default: 32-4096].
+    #[arg(long, value_name = "N[-M]|none", value_parser = request_window)]
+    request_window: Option<RequestWindow>,
     /// How many dials are under way at once [default: 64].
     #[arg(long, value_name = "DIALS")]
     max_dials: Option<NonZeroUsize>,
@@ -105,6 +112,7 @@ impl Node {
         let config = with(config, self.disjoint_paths, Config::with_disjoint_paths);
         let config = with(config, self.timeout_policy, Config::with_timeout_policy);
         let config = with(config, self.max_queries, Config::with_max_queries);
+        let config = with(config, self.request_window, Config::with_request_window);
         let config = with(config, self.max_dials, Config::with_max_dials);
         let config = with(config, self.max_known_peers, Config::with_max_known_peers);
         let config = with(config, self.max_seeds, Config::with_max_seeds);

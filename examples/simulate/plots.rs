@@ -1,5 +1,9 @@
 //! Plots: what came of runs, as pictures in SVG.
 
+// A test includes this file from elsewhere; with its path the module is found from both.
+#[path = "plots/load.rs"]
+mod load;
+
 use std::error::Error;
 use std::ops::Range;
 use std::path::Path;
@@ -33,7 +37,7 @@ const COLOURS: [RGBColor; 6] = [
 ];
 
 /// The files that may be drawn.
-pub(crate) const NAMES: [&str; 3] = ["latency.svg", "hops.svg", "health.svg"];
+pub(crate) const NAMES: [&str; 4] = ["latency.svg", "hops.svg", "health.svg", "load.svg"];
 
 /// A line of a picture.
 struct Run<'a> {
@@ -45,8 +49,13 @@ struct Run<'a> {
     setup_took: Duration,
 }
 
-/// Draws what there is to draw: `latency.svg` and `hops.svg` if anything was looked up, `health.svg` if it was sampled.
+/// Draws what there is to draw: `latency.svg` and `hops.svg` if anything was looked up, `health.svg` if it was sampled; or
+/// `load.svg` alone if rates were offered.
 pub(crate) fn draw(directory: &Path, settings: &[Setting]) -> Result<()> {
+    let [latencies, hops_of_lookups, health_of_tables, loads] = NAMES.map(|name| directory.join(name));
+    if settings.iter().any(|setting| setting.offered.is_some()) {
+        return load::draw(&loads, settings);
+    }
     let lines = settings.iter().filter_map(|setting| {
         let first = &setting.runs.first()?.report;
         let lookups = setting.runs.iter().flat_map(|run| &run.report.lookups).collect();
@@ -54,7 +63,6 @@ pub(crate) fn draw(directory: &Path, settings: &[Setting]) -> Result<()> {
         Some(Run { label, lookups, health, setup_took })
     });
     let runs: Vec<_> = lines.collect();
-    let [latencies, hops_of_lookups, health_of_tables] = NAMES.map(|name| directory.join(name));
     if runs.iter().any(|run| !run.lookups.is_empty()) {
         latency(&latencies, &runs)?;
         hops(&hops_of_lookups, &runs)?;
@@ -125,16 +133,21 @@ fn chart<'a>(area: &Area<'a>, title: &str, x: Axis<'_>, y: Axis<'_>) -> Result<C
 }
 
 /// Draws the legend, and writes the picture.
-fn finish(area: &Area<'_>, mut chart: Chart<'_>, legend: SeriesLabelPosition) -> Result<()> {
+fn finish(area: &Area<'_>, mut chart: Chart<'_>, position: SeriesLabelPosition) -> Result<()> {
+    legend(&mut chart, position)?;
+    area.present()?;
+    Ok(())
+}
+
+fn legend(chart: &mut Chart<'_>, position: SeriesLabelPosition) -> Result<()> {
     chart
         .configure_series_labels()
-        .position(legend)
+        .position(position)
         .margin(12)
         .background_style(WHITE)
         .border_style(RGBColor(170, 170, 170))
         .label_font(TEXT)
         .draw()?;
-    area.present()?;
     Ok(())
 }
 

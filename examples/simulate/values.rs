@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use libp2p_kademlia::sim::RoundTrip;
-use libp2p_kademlia::{Parallelism, Percentile, Quorum, TimeoutPolicy};
+use libp2p_kademlia::{Parallelism, Percentile, Quorum, RequestWindow, TimeoutPolicy};
 
 /// The units of spans of time, in nanoseconds.
 const UNITS: [(&str, u128); 7] = [
@@ -218,6 +218,23 @@ pub(crate) fn parallelism(text: &str) -> Result<Parallelism, String> {
         Ok(Parallelism::Adaptive { start, max })
     } else {
         Err(format!("{start} is more than {max}"))
+    }
+}
+
+/// Reads `100`, `32-4096`, or `none`.
+pub(crate) fn request_window(text: &str) -> Result<RequestWindow, String> {
+    let number = |text: &str| {
+        text.parse::<NonZeroUsize>().map_err(|_| format!("`{text}` is not a number from 1 on, nor `none`"))
+    };
+    let Some((least, most)) = text.split_once('-') else {
+        let width = if text == "none" { NonZeroUsize::MAX } else { number(text)? };
+        return Ok(RequestWindow::Fixed(width));
+    };
+    let (least, most) = (number(least)?, number(most)?);
+    if least <= most {
+        Ok(RequestWindow::Adaptive { least, most })
+    } else {
+        Err(format!("{least} is more than {most}"))
     }
 }
 

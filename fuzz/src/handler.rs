@@ -309,8 +309,8 @@ impl World {
             let mut bytes = BytesMut::new();
             let written = line.script.take_written();
             let mut written = BytesMut::from(&written[..]);
-            let mut codec = libp2p_kademlia::wire::ServerCodec::new(usize::MAX);
-            while let Ok(Some(request)) = asynchronous_codec::Decoder::decode(&mut codec, &mut written) {
+            let codec = libp2p_kademlia::wire::ServerCodec::new(usize::MAX);
+            while let Ok(Some(request)) = codec.decode(&mut written) {
                 if request.is_answered() || arg.is_multiple_of(4) {
                     encode_response(&answer_to(&request, arg), &mut bytes);
                 }

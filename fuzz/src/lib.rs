@@ -7,7 +7,6 @@ mod slow;
 pub use dht::dht;
 pub use handler::handler;
 
-use asynchronous_codec::Decoder;
 use bytes::BytesMut;
 use libp2p_kademlia::wire::{
     ClientCodec, DecodeError, ServerCodec, decode_request, decode_response, encode_request, encode_response,
@@ -44,15 +43,16 @@ fn assert_same<T: PartialEq + std::fmt::Debug>(again: Option<&T>, first: &T, who
 /// Feeds the bytes to both codecs in pieces, whose sizes the first bytes give.
 pub fn framing(data: &[u8]) {
     let Some((sizes, stream)) = data.split_at_checked(4) else { return };
-    pieces(ServerCodec::new(4096), sizes, stream);
-    pieces(ClientCodec::new(4096), sizes, stream);
+    let (server, client) = (ServerCodec::new(4096), ClientCodec::new(4096));
+    pieces(|buffer| server.decode(buffer).map(|message| message.is_some()), sizes, stream);
+    pieces(|buffer| client.decode(buffer).map(|message| message.is_some()), sizes, stream);
 }
 
-fn pieces<C: Decoder<Error = DecodeError>>(mut codec: C, sizes: &[u8], stream: &[u8]) {
+fn pieces(decode: impl Fn(&mut BytesMut) -> Result<bool, DecodeError>, sizes: &[u8], stream: &[u8]) {
     let (mut whole, mut buffer) = (BytesMut::from(stream), BytesMut::new());
     let (mut at_once, mut in_pieces) = (0, 0);
     let mut failed = false;
-    while let Ok(Some(_)) = codec.decode(&mut whole).inspect_err(|_| failed = true) {
+    while let Ok(true) = decode(&mut whole).inspect_err(|_| failed = true) {
         at_once += 1;
     }
     let mut rest = stream;
@@ -63,7 +63,7 @@ fn pieces<C: Decoder<Error = DecodeError>>(mut codec: C, sizes: &[u8], stream: &
         let (piece, behind) = rest.split_at(size.min(rest.len()));
         rest = behind;
         buffer.extend_from_slice(piece);
-        while let Ok(Some(_)) = codec.decode(&mut buffer).inspect_err(|_| failed_in_pieces = true) {
+        while let Ok(true) = decode(&mut buffer).inspect_err(|_| failed_in_pieces = true) {
             in_pieces += 1;
         }
     }

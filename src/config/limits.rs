@@ -24,6 +24,10 @@ use crate::time::Duration;
 pub struct Limits {
     /// How many queries run at once; one more ends at once with an error. Default: 1,024 (chosen, not measured).
     pub max_queries: NonZeroUsize,
+    /// How many requests are in flight while further queries are begun; beyond that those stand in line. Default: adaptive
+    /// from 32 to 4,096 (measured: `tests/sim/golden/overload.txt`). See
+    /// [`with_request_window`](super::Config::with_request_window).
+    pub request_window: RequestWindow,
     /// How many dials are under way at once; more wait their turn. Default: 64 (chosen, not measured).
     pub max_dials: NonZeroUsize,
     /// Of how many peers outside the routing table addresses and failures are remembered, some 300 bytes each. Default: 1,024
@@ -57,6 +61,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_queries: const { NonZeroUsize::new(1024).unwrap() },
+            request_window: RequestWindow::default(),
             max_dials: const { NonZeroUsize::new(64).unwrap() },
             max_known_peers: const { NonZeroUsize::new(1024).unwrap() },
             max_seeds: const { NonZeroUsize::new(256).unwrap() },
@@ -77,5 +82,33 @@ impl Limits {
         least::INBOUND_IDLE_TIMEOUT.check(&mut self.inbound_idle_timeout, wrong);
         least::OUTBOUND_IDLE_TIMEOUT.check(&mut self.outbound_idle_timeout, wrong);
         least::STREAM_TIMEOUT.check(&mut self.stream_timeout, wrong);
+    }
+}
+
+/// How many requests of all queries together are in flight while further queries are begun.
+///
+/// Those that have begun go on whatever the window, so that there are more for a while: by the parallelism of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RequestWindow {
+    /// Always so many. With [`NonZeroUsize::MAX`] no query stands in line, as in `libp2p-kad`: a node that is asked for more
+    /// than it can drive then takes its own lateness for the silence of others.
+    Fixed(NonZeroUsize),
+    /// Wider while the node keeps up with the answers, narrower when it has become late itself.
+    Adaptive {
+        /// How many there may be in any case.
+        least: NonZeroUsize,
+        /// How many at most, but not less than `least`.
+        most: NonZeroUsize,
+    },
+}
+
+impl Default for RequestWindow {
+    fn default() -> Self {
+        // What a few lookups ask at once, so that they go on however late the node is; and what a core handles in a tenth of a
+        // second, at some 300 bytes each. Chosen, not measured.
+        const LEAST: NonZeroUsize = NonZeroUsize::new(32).unwrap();
+        const MOST: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+        Self::Adaptive { least: LEAST, most: MOST }
     }
 }

@@ -140,7 +140,7 @@ impl Peers {
             own: own.clone(),
             own_reach: None,
             estimator: Estimator::new(config.lookups.soft_timeout.clone(), config.lookups.timeout_policy),
-            window: Window::new(),
+            window: Window::new(config.limits.request_window),
             late: Duration::ZERO,
             stood_still: Duration::ZERO,
             last_answer: None,

@@ -111,7 +111,7 @@ impl Upkeep {
     pub(super) fn deadlines(&self, config: &Config) -> [(Option<Instant>, &'static str); 5] {
         [
             (self.admission.deadline(), "admission"),
-            (self.reported.deadline().filter(|_| self.is_low(config)), "reported"),
+            (self.is_low(config).then(|| self.reported.deadline()).flatten(), "reported"),
             (self.probe.deadline(), "probe"),
             (self.refresh.deadline(), "refresh"),
             (self.join.deadline(), "join"),
@@ -138,12 +138,6 @@ impl Upkeep {
     /// Returns whether so few peers are in the table that anybody is welcome.
     pub(super) fn is_low(&self, config: &Config) -> bool {
         self.table.len() <= config.routing.low_peers
-    }
-
-    /// Returns how many peers of the table are closer to a key than this node.
-    pub(super) fn num_closer(&self, key: &Key, local: &Key) -> usize {
-        let own = key.distance(local);
-        self.table.closest(key).take_while(|entry| key.distance(entry.key()) < own).count()
     }
 
     /// Returns the next peer that has entered the table.

@@ -52,7 +52,7 @@ impl Parts<'_> {
 
     /// Returns how many peers of the table are closer to a key than this node.
     pub(super) fn num_closer(&self, key: &Key) -> usize {
-        self.upkeep.num_closer(key, &self.cx.local.key)
+        self.upkeep.table.num_closer(key)
     }
 
     /// Returns how long a record is kept here that would last for `ttl`: less, the more nodes are closer to it.

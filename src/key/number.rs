@@ -40,13 +40,8 @@ impl U256 {
 
     /// Reads 32 bytes, most significant first.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
-        let (mut high, mut low, mut at) = (0u128, 0u128, 0);
-        while at < 16 {
-            high = high << 8 | bytes[at] as u128;
-            low = low << 8 | bytes[at + 16] as u128;
-            at += 1;
-        }
-        Self { high, low }
+        let (Some(high), Some(low)) = (bytes.first_chunk(), bytes.last_chunk()) else { return Self::ZERO };
+        Self { high: u128::from_be_bytes(*high), low: u128::from_be_bytes(*low) }
     }
 
     /// Reads bytes, most significant first. Of more than 32 the last ones count.

@@ -30,7 +30,7 @@ use crate::dht::Deadline;
 use crate::error::RequestError;
 use crate::event::Mode;
 use crate::stats::Transport;
-use crate::time::{Duration, Instant, after, earliest};
+use crate::time::{Duration, Instant, earliest};
 
 use streams::{Action, Streams};
 
@@ -54,7 +54,8 @@ pub struct Handler {
 }
 
 /// A new connection is kept for so long though nothing has come over it, or one that closes what is idle at once would close it
-/// before its first request arrives. Chosen, not measured: longer than most round trips.
+/// before its first request arrives; and a little longer, so that many end together. Chosen, not measured: longer than most round
+/// trips.
 const FRESH: Duration = Duration::from_secs(1);
 
 impl Handler {
@@ -70,7 +71,7 @@ impl Handler {
             protocol,
             stream_timeout: limits.stream_timeout,
             keep_alive: false,
-            fresh_until: Some(after(now, FRESH)),
+            fresh_until: Some(node.roughly_after(now, FRESH)),
             streams: Streams::new(limits, mode, number, node, now),
             timer: Timer::default(),
             credit,

@@ -55,7 +55,10 @@ impl Disjoint {
         peers: impl IntoIterator<Item = (Key, PeerId)>,
     ) -> Self {
         let mut peers: Vec<_> = peers.into_iter().collect();
-        peers.sort_by_key(|(key, peer)| (target.distance(key), *peer));
+        peers.sort_unstable_by(|(a, one), (b, other)| {
+            target.distance(a).cmp(&target.distance(b)).then_with(|| one.cmp(other))
+        });
+        peers.dedup_by(|(_, one), (_, other)| one == other);
         let count = paths.max(1).min(peers.len().max(1));
         let mut paths: SmallVec<[Lookup; 1]> = (0..count).map(|_| Lookup::new(target, rules)).collect();
         for (path, peer) in (0..count).cycle().zip(peers) {

@@ -150,6 +150,8 @@ pub(crate) struct Lookup {
     width: usize,
     counts: Counts,
     deadline: Option<Instant>,
+    /// When it was found out who is overdue, among the closest or not, if nothing has happened since.
+    expired_at: Option<(Instant, bool)>,
 }
 
 impl Lookup {
@@ -163,6 +165,7 @@ impl Lookup {
             width: rules.parallelism.start(),
             counts: Counts { requests: 0, answered: 0, failed: 0, soft_timeouts: 0 },
             deadline: None,
+            expired_at: None,
         }
     }
 
@@ -178,13 +181,15 @@ impl Lookup {
     /// Adds candidates that `from` has named, or that were known from the start. Those that are known are left as they
     /// are, whatever had become of them.
     pub(crate) fn learn(&mut self, from: Option<&PeerId>, peers: impl IntoIterator<Item = (Key, PeerId)>) {
+        self.expired_at = None;
         let from = from.and_then(|peer| self.get(peer));
         let (depth, via) = from.map_or((0, 0), |from| (from.depth, from.distance.high_bits()));
         let depth = depth + 1;
         for (key, peer) in peers {
             let distance = self.target.distance(&key);
-            let place =
-                self.candidates.binary_search_by(|known| (known.distance, known.peer).cmp(&(distance, peer)));
+            let place = self
+                .candidates
+                .binary_search_by(|known| known.distance.cmp(&distance).then_with(|| known.peer.cmp(&peer)));
             if let Err(at) = place {
                 self.candidates
                     .insert(at, Candidate { distance, peer, state: CandidateState::Unasked, depth, via });
@@ -212,6 +217,7 @@ impl Lookup {
 
     /// The request to a peer waits for its place, or has got it.
     pub(crate) fn place(&mut self, now: Instant, peer: &PeerId, place: Place) {
+        self.expired_at = None;
         let Some(candidate) = self.candidates.iter_mut().find(|candidate| candidate.peer == *peer) else {
             return;
         };
@@ -259,6 +265,7 @@ impl Lookup {
     }
 
     fn settle(&mut self, peer: &PeerId, state: CandidateState) {
+        self.expired_at = None;
         if let Some(candidate) = self.candidates.iter_mut().find(|candidate| candidate.peer == *peer)
             && let CandidateState::Asked(Waiting { slot, is_late, .. }) =
                 std::mem::replace(&mut candidate.state, state)
@@ -285,6 +292,7 @@ impl Lookup {
     /// The links of this node have changed: whoever was awaited as long as answers took before is awaited as long as they take
     /// now, and taken back if it was given up for that.
     pub(crate) fn links_changed(&mut self, status_of: &StatusFn<'_>) {
+        self.expired_at = None;
         for candidate in &mut self.candidates {
             if let CandidateState::Asked(waiting) = &mut candidate.state {
                 let soft = status_of(&candidate.peer, Phase::Hopping).soft_timeout.of(waiting.connected);
@@ -297,7 +305,11 @@ impl Lookup {
     /// Returns what the lookup wants now. It is asked again after each [`Next::Ask`].
     pub(crate) fn next(&mut self, at: impl Into<Moment>, status_of: &StatusFn<'_>) -> Next {
         let Moment { now, seen } = at.into();
-        self.expire(seen, status_of);
+        // Whoever was asked meanwhile is not overdue; but when it was found out, the closest of all may have turned out to be.
+        let is_closing = self.is_closing();
+        if self.expired_at.replace((seen, is_closing)) != Some((seen, is_closing)) {
+            self.expire(seen, is_closing, status_of);
+        }
         self.deadline = None;
         if self.has_ended() {
             return Next::Done;
@@ -369,6 +381,7 @@ impl Lookup {
 
     /// Wants so many more peers than before.
     pub(crate) const fn widen(&mut self, more: usize) {
+        self.expired_at = None;
         self.rules.wanted += more;
         self.rules.must_answer += more;
     }
@@ -383,8 +396,8 @@ impl Lookup {
     /// On the way to the target that was settled when the peer was asked. Among the closest it follows the evidence since:
     /// a peer that was overdue on the way is awaited again, for each of the closest is to answer; and the more are silent, the
     /// less is waited for each.
-    fn expire(&mut self, now: Instant, status_of: &StatusFn<'_>) {
-        let closing = self.is_closing().then(|| self.evidence(now));
+    fn expire(&mut self, now: Instant, is_closing: bool, status_of: &StatusFn<'_>) {
+        let closing = is_closing.then(|| self.evidence(now));
         let policy = self.rules.policy;
         let mut tails = [None::<TailQuantile>; OVERDUE + 1];
         let mut freed = SmallVec::<[RequestSlot; 8]>::new();

@@ -419,6 +419,14 @@ impl Table {
         nearer_buckets.map(|bucket| bucket.entries.len()).sum::<usize>() + own.map_or(0, in_bucket)
     }
 
+    /// Returns how many entries are nearer to a key than this node.
+    pub(crate) fn num_closer(&self, key: &Key) -> usize {
+        // At the highest bit in which they differ from this node they agree with the key if that does not.
+        let path = self.local.distance(key);
+        let closer = self.buckets.iter().filter(|bucket| path.has_bit(bucket.index()));
+        closer.map(|bucket| bucket.entries.len()).sum()
+    }
+
     /// Returns whether a peer waits for a place.
     pub(crate) fn is_waiting(&self, key: &Key, peer: &PeerId) -> bool {
         self.bucket(key).is_some_and(|bucket| bucket.replacements.iter().any(|waiting| waiting.is_of(peer)))

@@ -1,11 +1,13 @@
 //! The command line that repeats a scenario.
 
 use std::fmt::Display;
+use std::num::NonZeroUsize;
 
 use super::links::{Links, RoundTrip, Transport};
 use super::scenario::{Churn, Group, Incident, Load, Lookups, Records, Roles, Scenario, Size, Start};
 use crate::config::{
-    self, BucketInserts, Config, IpDiversity, Joining, KeepAlive, Parallelism, Routing, TimeoutPolicy,
+    self, BucketInserts, Config, IpDiversity, Joining, KeepAlive, Parallelism, RequestWindow, Routing,
+    TimeoutPolicy,
 };
 use crate::event::Precision;
 use crate::record::Quorum;
@@ -304,6 +306,7 @@ impl Line {
     fn limits(&mut self, limits: &config::Limits, default: &config::Limits) {
         let config::Limits {
             max_queries,
+            request_window: window,
             max_dials,
             max_known_peers,
             max_seeds,
@@ -317,6 +320,7 @@ impl Line {
             max_node_buffer: _,
         } = limits;
         self.differing("max-queries", *max_queries, default.max_queries);
+        self.differing("request-window", request_window(*window), request_window(default.request_window));
         self.differing("max-dials", *max_dials, default.max_dials);
         self.differing("max-known-peers", *max_known_peers, default.max_known_peers);
         self.differing("max-seeds", *max_seeds, default.max_seeds);
@@ -374,6 +378,14 @@ fn round_trip(rtt: &RoundTrip) -> String {
             let row = |row| (0..matrix.len()).map(|n| number(row, n)).collect::<Vec<_>>().join(",");
             format!("regions:{}", matrix.iter().map(row).collect::<Vec<_>>().join("/"))
         }
+    }
+}
+
+fn request_window(window: RequestWindow) -> String {
+    match window {
+        RequestWindow::Fixed(NonZeroUsize::MAX) => "none".to_owned(),
+        RequestWindow::Fixed(width) => width.to_string(),
+        RequestWindow::Adaptive { least, most } => format!("{least}-{}", most.max(least)),
     }
 }
 

@@ -101,9 +101,26 @@ impl MemoryStore {
     }
 }
 
+/// Iterates over the records of a [`MemoryStore`].
+#[derive(Clone, Debug)]
+pub struct MemoryRecords<'a>(indexmap::map::Values<'a, RecordKey, Record>);
+
+impl<'a> Iterator for MemoryRecords<'a> {
+    type Item = Cow<'a, Record>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next().map(Cow::Borrowed)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl ExactSizeIterator for MemoryRecords<'_> {}
+
 impl RecordStore for MemoryStore {
-    type RecordsIter<'a> =
-        std::iter::Map<indexmap::map::Values<'a, RecordKey, Record>, fn(&Record) -> Cow<'_, Record>>;
+    type RecordsIter<'a> = MemoryRecords<'a>;
     type ProvidedIter<'a> = provided::Iter<'a>;
 
     fn set_key_hash(&mut self, hash: KeyHash) {
@@ -166,7 +183,7 @@ impl RecordStore for MemoryStore {
     }
 
     fn records(&self) -> Self::RecordsIter<'_> {
-        self.records.values().map(|record| Cow::Borrowed(record))
+        MemoryRecords(self.records.values())
     }
 
     fn add_provider(&mut self, wall: SystemTime, record: ProviderRecord) -> Result<()> {

@@ -52,8 +52,22 @@ pub const MAX_PROVIDER_ADDRESS_BYTES: usize = 512;
 
 /// Returns the addresses of a provider that are kept, wherever it is that they are: those first that it names first.
 pub(crate) fn kept_addresses(provider: &PeerId, addresses: impl IntoIterator<Item = Multiaddr>) -> Addresses {
+    first_addresses(addresses.into_iter().filter_map(|address| clean(address, provider)))
+}
+
+/// Returns those addresses of a provider that are kept; shares the list if it is all of them.
+pub(crate) fn kept_of(addresses: Addresses) -> Addresses {
+    let bytes: usize = addresses.iter().map(Multiaddr::len).sum();
+    if addresses.len() <= MAX_PROVIDER_ADDRESSES && bytes <= MAX_PROVIDER_ADDRESS_BYTES {
+        return addresses;
+    }
+    first_addresses(addresses.iter().cloned())
+}
+
+/// Returns the first addresses, as many as are kept; those between them that are too long are left out.
+fn first_addresses(clean: impl Iterator<Item = Multiaddr>) -> Addresses {
     let (mut kept, mut left) = (Vec::new(), MAX_PROVIDER_ADDRESS_BYTES);
-    for address in addresses.into_iter().filter_map(|address| clean(address, provider)) {
+    for address in clean {
         if kept.len() >= MAX_PROVIDER_ADDRESSES {
             break;
         }
@@ -176,9 +190,14 @@ impl ProviderIndex {
     }
 
     fn name_addresses(&mut self, number: Number, announced: SystemTime, record: &ProviderRecord) {
-        if let Some(provider) = self.providers.get_mut(number) {
-            let addresses = kept_addresses(&record.provider, record.addresses.iter().cloned());
-            provider.about = Provider { addresses, announced };
+        let Some(Provider { addresses, announced: latest }) =
+            self.providers.get_mut(number).map(|provider| &mut provider.about)
+        else {
+            return;
+        };
+        *latest = announced;
+        if !addresses.iter().eq(&record.addresses) {
+            *addresses = kept_addresses(&record.provider, record.addresses.iter().cloned());
         }
     }
 
@@ -191,6 +210,11 @@ impl ProviderIndex {
         let all = self.of(&key);
         let known = self.providers.number(&peer);
         let before = all.iter().find(|statement| Some(statement.provider) == known).copied();
+        let end = record.expires.map_or(0, |end| second(end).max(1));
+        if let Some(before) = before.filter(|before| self.group(before) == group) {
+            self.renew(&key, before, end);
+            return Ok((before.provider, None));
+        }
         let (group, evicted) = match before {
             // Otherwise a group could get more than its share by way of another.
             Some(before) if !self.has_share(all, group) => (self.group(&before), None),
@@ -200,7 +224,7 @@ impl ProviderIndex {
         // The new ones come before the old ones leave, so that nothing is forgotten that is used on.
         let statement = ProviderStatement {
             provider: self.providers.enter(peer, || Provider::unknown(Addresses::empty())),
-            end: record.expires.map_or(0, |end| second(end).max(1)),
+            end,
             group: group.map(|group| self.groups.enter(group, || ())),
         };
         let gone = before.or(evicted).and_then(|old| self.take_out(&key, old));
@@ -210,6 +234,28 @@ impl ProviderIndex {
         self.keys.entry(key).or_default().push(statement);
         self.pairs += 1;
         Ok((statement.provider, gone.filter(|_| before.is_none())))
+    }
+
+    /// Lets a statement end at another time. It is the latest one of its key then.
+    fn renew(&mut self, key: &PackedKey, before: ProviderStatement, end: EndSecond) {
+        let Some(all) = self.keys.get_mut(key) else { return };
+        let at = all.iter().position(|statement| statement.provider == before.provider);
+        if let Some(latest) = at.and_then(|at| all.get_mut(at..)) {
+            latest.rotate_left(1);
+        }
+        if before.end == end {
+            return;
+        }
+        if let Some(statement) = all.last_mut() {
+            statement.end = end;
+        }
+        let (old, new) = ((before.end, key.tag(), before.provider), (end, key.tag(), before.provider));
+        if self.ending(old).is_none() {
+            self.ends.remove(&old);
+        }
+        if end > 0 {
+            self.ends.insert(new);
+        }
     }
 
     fn of(&self, key: &PackedKey) -> &[ProviderStatement] {

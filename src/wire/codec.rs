@@ -2,7 +2,6 @@
 //!
 //! Knows buffers; does not know streams. One codec for each side of a stream.
 
-use asynchronous_codec::{Decoder, Encoder};
 use bytes::{Buf as _, BytesMut};
 
 use super::cache::PeerCache;
@@ -23,6 +22,18 @@ pub struct ServerCodec {
     max_frame: usize,
 }
 
+/// One side of a stream: what it writes, and what it reads.
+pub(crate) trait Codec {
+    type Sent;
+    type Received;
+
+    /// Puts the frame of a message behind what is in a buffer.
+    fn encode(&self, message: &Self::Sent, buffer: &mut BytesMut);
+
+    /// Takes the message at the front of a buffer; `None` until all of it has arrived.
+    fn decode(&self, buffer: &mut BytesMut) -> Result<Option<Self::Received>, DecodeError>;
+}
+
 impl ClientCodec {
     /// Makes a codec that reads frames of at most `max_frame` bytes, their length not counted.
     pub const fn new(max_frame: usize) -> Self {
@@ -33,6 +44,20 @@ impl ClientCodec {
     pub(crate) fn with_cache(self, cache: PeerCache) -> Self {
         Self { cache: Some(cache), ..self }
     }
+
+    /// Puts the frame of a request behind what is in a buffer.
+    pub fn encode(&self, request: &Request, buffer: &mut BytesMut) {
+        convert::encode_request(request, buffer);
+    }
+
+    /// Takes the answer at the front of a buffer; `None` until all of it has arrived.
+    ///
+    /// # Errors
+    /// What keeps the bytes from being an answer. Those of its frame are taken, so that the next one can be read, unless the
+    /// length is wrong itself: then the stream is to be closed.
+    pub fn decode(&self, buffer: &mut BytesMut) -> Result<Option<Response>, DecodeError> {
+        frame(buffer, self.max_frame, |body| convert::response(body, self.cache.as_ref()))
+    }
 }
 
 impl ServerCodec {
@@ -40,43 +65,44 @@ impl ServerCodec {
     pub const fn new(max_frame: usize) -> Self {
         Self { max_frame }
     }
-}
 
-impl Encoder for ClientCodec {
-    type Item<'a> = &'a Request;
-    type Error = DecodeError;
-
-    fn encode(&mut self, request: &Request, buffer: &mut BytesMut) -> Result<(), DecodeError> {
-        convert::encode_request(request, buffer);
-        Ok(())
-    }
-}
-
-impl Decoder for ClientCodec {
-    type Item = Response;
-    type Error = DecodeError;
-
-    fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Response>, DecodeError> {
-        frame(buffer, self.max_frame, |body| convert::response(body, self.cache.as_ref()))
-    }
-}
-
-impl Encoder for ServerCodec {
-    type Item<'a> = &'a Response;
-    type Error = DecodeError;
-
-    fn encode(&mut self, response: &Response, buffer: &mut BytesMut) -> Result<(), DecodeError> {
+    /// Puts the frame of an answer behind what is in a buffer.
+    pub fn encode(&self, response: &Response, buffer: &mut BytesMut) {
         convert::encode_response(response, buffer);
-        Ok(())
+    }
+
+    /// Takes the request at the front of a buffer; `None` until all of it has arrived.
+    ///
+    /// # Errors
+    /// As those of [`ClientCodec::decode`].
+    pub fn decode(&self, buffer: &mut BytesMut) -> Result<Option<Request>, DecodeError> {
+        frame(buffer, self.max_frame, convert::decode_request)
     }
 }
 
-impl Decoder for ServerCodec {
-    type Item = Request;
-    type Error = DecodeError;
+impl Codec for ClientCodec {
+    type Sent = Request;
+    type Received = Response;
 
-    fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Request>, DecodeError> {
-        frame(buffer, self.max_frame, convert::decode_request)
+    fn encode(&self, message: &Request, buffer: &mut BytesMut) {
+        self.encode(message, buffer);
+    }
+
+    fn decode(&self, buffer: &mut BytesMut) -> Result<Option<Response>, DecodeError> {
+        self.decode(buffer)
+    }
+}
+
+impl Codec for ServerCodec {
+    type Sent = Response;
+    type Received = Request;
+
+    fn encode(&self, message: &Response, buffer: &mut BytesMut) {
+        self.encode(message, buffer);
+    }
+
+    fn decode(&self, buffer: &mut BytesMut) -> Result<Option<Request>, DecodeError> {
+        self.decode(buffer)
     }
 }
 
@@ -116,16 +142,16 @@ mod tests {
 
     fn pipelined() -> BytesMut {
         let mut buffer = BytesMut::new();
-        let mut codec = ClientCodec::new(1024);
-        codec.encode(&Request::Ping, &mut buffer).unwrap();
-        codec.encode(&Request::FindNode { key: b"key"[..].into() }, &mut buffer).unwrap();
+        let codec = ClientCodec::new(1024);
+        codec.encode(&Request::Ping, &mut buffer);
+        codec.encode(&Request::FindNode { key: b"key"[..].into() }, &mut buffer);
         buffer
     }
 
     #[test]
     fn frames_are_read_however_they_arrive() {
         let whole = pipelined();
-        let mut codec = ServerCodec::new(1024);
+        let codec = ServerCodec::new(1024);
         let mut buffer = BytesMut::new();
         let mut read = Vec::new();
         for byte in &whole {

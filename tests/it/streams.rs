@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use asynchronous_codec::{Decoder as _, Encoder as _};
 use bytes::BytesMut;
 use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _};
 use libp2p::core::upgrade::Version;
@@ -47,7 +46,7 @@ pub(crate) async fn read_response(stream: &mut Stream, buffer: &mut BytesMut) ->
 
 pub(crate) async fn write_request(stream: &mut Stream, request: &Request) {
     let mut buffer = BytesMut::new();
-    ClientCodec::new(1 << 20).encode(request, &mut buffer).unwrap();
+    ClientCodec::new(1 << 20).encode(request, &mut buffer);
     stream.write_all(&buffer).await.unwrap();
     stream.flush().await.unwrap();
 }
@@ -69,7 +68,7 @@ pub(crate) fn honest(own: &RunningRaw, request: &Request) -> Response {
 
 pub(crate) async fn respond(stream: &mut Stream, response: &Response) -> std::io::Result<()> {
     let mut buffer = BytesMut::new();
-    ServerCodec::new(1 << 20).encode(response, &mut buffer).unwrap();
+    ServerCodec::new(1 << 20).encode(response, &mut buffer);
     stream.write_all(&buffer).await?;
     stream.flush().await
 }

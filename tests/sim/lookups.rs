@@ -165,6 +165,22 @@ fn healthy_networks_up_to_ten_thousand() {
     sizes("sizes.txt", &[(100, 2000), (300, 2000), (1000, 2000), (3000, 2000), (10_000, 2000)]);
 }
 
+/// A hundred thousand nodes that know each other from the beginning as well as they may; some 12 GB and half an hour of a core.
+#[test]
+#[ignore = "takes long: cargo test --release --test sim -- --ignored"]
+fn a_healthy_network_of_a_hundred_thousand() {
+    let report = run(&Scenario {
+        nodes: 100_000,
+        lookups: Lookups { count: 10_000, every: 10 * MS, ..Lookups::default() },
+        ..Scenario::default()
+    });
+    let sum = report.summary();
+    let mut table = head("nodes");
+    table += &row("100000", &sum, report.bytes_per_lookup(), sum.recall);
+    assert!(sum.recall >= 0.9995 && sum.success >= 1.0, "{sum:?}");
+    golden("sizes-100000.txt", &table);
+}
+
 /// Three hundred nodes that are connected already, 100 ms apart: at most three round trips and 23 requests.
 #[test]
 fn a_lookup_takes_three_round_trips() {

@@ -21,6 +21,7 @@ use crate::peer::PeerInfo;
 use crate::query::disjoint::Disjoint;
 use crate::query::lookup::{Next, PeerStatus, Place, Rules};
 use crate::query::rtt::Era;
+use crate::routing::Entry;
 use crate::time::{Duration, Instant, after};
 
 /// Whom a search is for, which decides when it is over.
@@ -56,6 +57,48 @@ pub(in crate::dht) struct Search {
     failures: Vec<(PeerId, RequestError)>,
 }
 
+/// The peers that a search begins with.
+#[derive(Default)]
+struct FirstPeers {
+    peers: Vec<(Key, PeerId)>,
+    /// The addresses of these and of all seeds.
+    addresses: FastMap<PeerId, Addresses>,
+    /// The seeds that are none of them.
+    absent: Vec<PeerId>,
+}
+
+impl FirstPeers {
+    /// Returns those of some peers of the table and of all seeds that are to be asked.
+    fn new<'a>(
+        view: &View<'_>,
+        of_table: impl Iterator<Item = &'a Entry>,
+        is_asked: impl Fn(&PeerId) -> bool,
+    ) -> Self {
+        let mut first = Self::default();
+        for entry in of_table {
+            let peer = entry.peer();
+            if is_asked(&peer) {
+                first.peers.push((*entry.key(), peer));
+                first.addresses.insert(peer, entry.addresses().clone());
+            }
+        }
+        for (key, peer, addresses) in view.seeds.iter() {
+            if first.addresses.contains_key(&peer) {
+                continue;
+            }
+            let known = if is_asked(&peer) {
+                first.peers.push((key, peer));
+                view.table.entry(&key, &peer).map(Entry::addresses)
+            } else {
+                first.absent.push(peer);
+                None
+            };
+            first.addresses.insert(peer, known.unwrap_or(addresses).clone());
+        }
+        first
+    }
+}
+
 impl Search {
     /// Begins with the closest live peers of the table and the seeds, as far as they did not fail lately; with all there
     /// are if those are none. `None` if nobody is known at all.
@@ -79,26 +122,16 @@ impl Search {
         let k = 2 * view.config.bucket_size().get().max(wanted);
         let fresh = |peer: &PeerId| view.peers.is_worth_asking(now, peer);
         let live = view.table.closest(&key).filter(|entry| entry.is_live()).take(k);
-        let live = live.map(|entry| (*entry.key(), entry.peer()));
-        let mut peers: Vec<_> = live.chain(view.seeds.iter()).filter(|(_, peer)| fresh(peer)).collect();
-        let mut urgency = Urgency::Patient;
-        if peers.is_empty() {
+        let (mut first, mut urgency) = (FirstPeers::new(view, live, fresh), Urgency::Patient);
+        if first.peers.is_empty() {
             // Everybody failed lately: perhaps it was this node's own connection.
             urgency = Urgency::Forced;
-            let doubted = view.table.closest(&key).take(k).map(|entry| (*entry.key(), entry.peer()));
-            peers = doubted.chain(view.seeds.iter()).collect();
+            first = FirstPeers::new(view, view.table.closest(&key).take(k), |_| true);
         }
+        let FirstPeers { peers, addresses, absent } = first;
         if peers.is_empty() {
             return None;
         }
-        let seeds =
-            view.seeds.iter().filter_map(|(_, peer)| Some((peer, view.seeds.addresses(&peer)?.clone())));
-        let in_table = peers.iter().filter_map(|(key, peer)| {
-            view.table.entry(key, peer).map(|entry| (*peer, entry.addresses().clone()))
-        });
-        let addresses = seeds.chain(in_table).collect();
-        let is_candidate = |seed: &PeerId| peers.iter().any(|(_, peer)| peer == seed);
-        let absent = view.seeds.iter().map(|(_, seed)| seed).filter(|seed| !is_candidate(seed)).collect();
         let lookup = Disjoint::new(key, rules, paths, peers);
         let request = find_node(&preimage);
         Some(Self {

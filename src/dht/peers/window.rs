@@ -2,17 +2,12 @@
 //!
 //! Knows counts and how late the node is; what is in flight, and what waits for a place, is not its affair.
 
+use crate::config::RequestWindow;
 use crate::time::{Duration, Instant, after};
 
 /// The requests that a node has in flight before anything is known of how fast it is: as many as a core handles in some 6 ms
 /// (`docs/costs.md`). Chosen; `tests/sim/golden/overload.txt` holds what comes of it.
 const FIRST: usize = 256;
-
-/// The least: what a few lookups ask at once, so that they go on however late the node is. Chosen, not measured.
-const LEAST: usize = 32;
-
-/// The most: what a core handles in a tenth of a second, at some 300 bytes each. Chosen, not measured.
-const MOST: usize = 4096;
 
 /// A node that is later than this has taken on too much: a tenth of a round trip on the Internet. Chosen;
 /// `tests/sim/golden/overload.txt` holds what comes of it.
@@ -36,10 +31,12 @@ const MOST_LATE: Duration = Duration::from_secs(10);
 /// It narrows once in the time by which the node is late, so that what was taken on before has its effect first.
 ///
 /// # Bounds
-/// Between 32 and 4,096. What has begun goes on, so that there are more in flight for a while: by the parallelism of each
+/// Those that are configured. What has begun goes on, so that there are more in flight for a while: by the parallelism of each
 /// lookup.
 #[derive(Clone, Debug)]
 pub(super) struct Window {
+    least: usize,
+    most: usize,
     width: usize,
     /// How late the node is, smoothed.
     lateness: Duration,
@@ -47,8 +44,12 @@ pub(super) struct Window {
 }
 
 impl Window {
-    pub(super) fn new() -> Self {
-        Self { width: FIRST, lateness: Duration::ZERO, narrow_after: None }
+    pub(super) fn new(bounds: RequestWindow) -> Self {
+        let (least, most) = match bounds {
+            RequestWindow::Fixed(width) => (width.get(), width.get()),
+            RequestWindow::Adaptive { least, most } => (least.get(), most.max(least).get()),
+        };
+        Self { least, most, width: FIRST.clamp(least, most), lateness: Duration::ZERO, narrow_after: None }
     }
 
     /// Returns how many requests may be in flight.
@@ -60,7 +61,7 @@ impl Window {
     pub(super) fn late(&mut self, now: Instant, late: Duration) {
         self.lateness = (self.lateness * 7 + late.min(MOST_LATE)) / 8;
         if self.lateness > TOO_LATE && self.narrow_after.is_none_or(|at| at <= now) {
-            self.width = (self.width - self.width / 4).max(LEAST);
+            self.width = (self.width - self.width / 4).max(self.least);
             self.narrow_after = Some(after(now, self.lateness));
         }
     }
@@ -68,13 +69,15 @@ impl Window {
     /// A request was answered, while so many were in flight.
     pub(super) fn answered(&mut self, in_flight: usize) {
         if in_flight >= self.width && self.lateness < TOO_LATE / 2 {
-            self.width = (self.width + 1).min(MOST);
+            self.width = self.width.saturating_add(1).min(self.most);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroUsize;
+
     use super::*;
     use crate::time::start;
 
@@ -82,18 +85,18 @@ mod tests {
 
     #[test]
     fn it_widens_while_it_is_used_and_the_node_keeps_up() {
-        let mut window = Window::new();
+        let mut window = Window::new(RequestWindow::default());
         (0..1000).for_each(|_| window.answered(10));
         assert_eq!(window.width(), FIRST, "there is no need");
         (0..100).for_each(|_| window.answered(usize::MAX));
         assert_eq!(window.width(), FIRST + 100);
-        (0..10 * MOST).for_each(|_| window.answered(usize::MAX));
-        assert_eq!(window.width(), MOST);
+        (0..40_000).for_each(|_| window.answered(usize::MAX));
+        assert_eq!(window.width(), 4096);
     }
 
     #[test]
     fn it_narrows_once_for_each_time_by_which_the_node_is_late() {
-        let mut window = Window::new();
+        let mut window = Window::new(RequestWindow::default());
         window.late(start(), 50 * MS);
         assert_eq!(window.width(), FIRST, "one may be chance");
         (0..40).for_each(|_| window.late(start(), 50 * MS));
@@ -103,9 +106,31 @@ mod tests {
         for n in 1..1000 {
             window.late(start() + n * 60 * MS, 50 * MS);
         }
-        assert_eq!(window.width(), LEAST);
+        assert_eq!(window.width(), 32);
         (0..40).for_each(|_| window.late(start(), Duration::ZERO));
         window.answered(usize::MAX);
-        assert_eq!(window.width(), LEAST + 1);
+        assert_eq!(window.width(), 33);
+    }
+
+    #[test]
+    fn a_fixed_one_stays_as_wide_as_it_is() {
+        for width in [1, 100, 10_000, usize::MAX] {
+            let fixed = RequestWindow::Fixed(NonZeroUsize::new(width).unwrap());
+            let mut window = Window::new(fixed);
+            for n in 0..1000 {
+                window.late(start() + n * 60 * MS, 50 * MS);
+                assert_eq!(window.width(), width);
+            }
+            (0..40).for_each(|_| window.late(start(), Duration::ZERO));
+            (0..1000).for_each(|_| window.answered(usize::MAX));
+            assert_eq!(window.width(), width);
+        }
+    }
+
+    #[test]
+    fn bounds_that_cross_are_the_least() {
+        let [five, nine] = [5, 9].map(|n| NonZeroUsize::new(n).unwrap());
+        assert_eq!(Window::new(RequestWindow::Adaptive { least: nine, most: five }).width(), 9);
+        assert_eq!(Window::new(RequestWindow::Adaptive { least: five, most: nine }).width(), 9);
     }
 }

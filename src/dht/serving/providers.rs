@@ -18,7 +18,7 @@ use crate::event::{InboundRequest, Notice};
 use crate::message::{MessageType, Response};
 use crate::peer::KadPeer;
 use crate::record::{ProviderRecord, RecordKey};
-use crate::store::{self, RecordStore, Source, kept_addresses};
+use crate::store::{self, RecordStore, Source, kept_of};
 use crate::time::{Instant, after, wall_after};
 
 impl Serving {
@@ -44,8 +44,7 @@ impl Serving {
             return;
         };
         cx.accept(from, id, MessageType::AddProvider);
-        let addresses = kept(own.multiaddrs, &cx.local, &cx.config).into_vec();
-        let addresses = kept_addresses(&from, addresses).into_vec();
+        let addresses = kept_of(kept(own.multiaddrs, &cx.local, &cx.config)).into_vec();
         let record = ProviderRecord::new(key, from, addresses);
         match cx.config.records.record_filtering {
             StoreInserts::Unfiltered => drop(add_provider_for(now, from, record, true, stock)),

@@ -111,8 +111,8 @@ impl Seeds {
         }
     }
 
-    pub(in crate::dht) fn iter(&self) -> impl Iterator<Item = (Key, PeerId)> {
-        self.seeds.iter().map(|(peer, seed)| (seed.key, *peer))
+    pub(in crate::dht) fn iter(&self) -> impl Iterator<Item = (Key, PeerId, &Addresses)> {
+        self.seeds.iter().map(|(peer, seed)| (seed.key, *peer, &seed.addresses))
     }
 
     pub(in crate::dht) fn addresses(&self, peer: &PeerId) -> Option<&Addresses> {

@@ -284,7 +284,7 @@ fn decoding_never_panics() {
         let _ = decode_request(&bytes);
         let _ = decode_response(&bytes);
         let mut buffer = BytesMut::from(&bytes[..]);
-        let _ = asynchronous_codec::Decoder::decode(&mut ClientCodec::new(200), &mut buffer);
+        let _ = ClientCodec::new(200).decode(&mut buffer);
     });
 }
 
