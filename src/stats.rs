@@ -50,7 +50,8 @@ macro_rules! groups {
     )*};
     (@merge group $own:expr, $other:expr) => { $own.merge(&$other) };
     (@merge longest $own:expr, $other:expr) => { $own = $own.max($other) };
-    (@merge $kind:ident $own:expr, $other:expr) => { $own += $other };
+    // A window that is not bounded is as wide as can be.
+    (@merge $kind:ident $own:expr, $other:expr) => { $own = $own.saturating_add($other) };
     (@since group $own:expr, $earlier:expr) => { $own.since(&$earlier) };
     (@since counter $own:expr, $earlier:expr) => { $own.saturating_sub($earlier) };
     (@since $kind:ident $own:expr, $earlier:expr) => {{
@@ -387,7 +388,8 @@ groups! {
         gauge strangers: u64,
         /// Queries that stand in line: they begin when fewer requests are in flight than the window is wide.
         gauge queries: u64,
-        /// How many requests may be in flight before more queries begin; it follows how late the node is.
+        /// How many requests may be in flight before more queries begin; it follows how late the node is, unless it is
+        /// configured to be fixed.
         gauge request_window: u64,
         /// Events that the swarm has not taken. Zero without one.
         gauge swarm_events: u64,

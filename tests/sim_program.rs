@@ -135,6 +135,53 @@ fn several_seeds_have_a_mean_and_an_interval() {
     assert_eq!(hash(&printed), format!("{mixed:016x}"));
 }
 
+#[test]
+fn rates_are_offered_one_after_another_and_drawn_together() {
+    let directory = directory("offered");
+    let (plots, json) = (directory.join("plots"), directory.join("all.json"));
+    let options =
+        ["--nodes", "40", "--work", "1ms", "--lookups", "20", "--every", "100ms", "--offered", "5,50"];
+    let shown = ["--plots", plots.to_str().unwrap(), "--json", json.to_str().unwrap()];
+    let others = ["--label", "a", "--compare", "--label b --request-window none"];
+    let (code, printed, errors) = ended(start(&[&options[..], &shown, &others].concat()));
+    assert_eq!((code, errors.as_str()), (Some(0), ""), "{printed}");
+    let document: serde_json::Value = serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
+    let settings = document["settings"].as_array().unwrap();
+    let told = settings.iter().map(|setting| {
+        let lookups = setting["runs"][0]["outcomes"].as_array().unwrap();
+        let began = || lookups.iter().map(|lookup| lookup["began_ms"].as_f64().unwrap());
+        let span = began().fold(0.0, f64::max) - began().fold(f64::MAX, f64::min);
+        let rate = 1e3 * f64::from(u32::try_from(lookups.len() - 1).unwrap()) / span;
+        (setting["setting"].as_str().unwrap(), lookups.len(), rate.round())
+    });
+    let expected = [("a, 5/s", 10, 5.0), ("a, 50/s", 100, 50.0), ("b, 5/s", 10, 5.0), ("b, 50/s", 100, 50.0)];
+    assert_eq!(told.collect::<Vec<_>>(), expected);
+    let rates = document["settings"][1]["runs"][0]["figures"]["lookups_a_second"].as_f64().unwrap();
+    assert!(rates > 25.0 && rates < 50.0, "{rates}");
+    let names: Vec<_> = fs::read_dir(&plots).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(names, ["load.svg"]);
+    let picture = fs::read_to_string(plots.join("load.svg")).unwrap();
+    for title in ["Lookups that finish", "What they find", "What they cost", "lookups offered a second"] {
+        assert!(picture.contains(title), "{title}");
+    }
+    fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn rates_that_make_no_sense_are_refused() {
+    for (options, why) in [
+        (&["--offered", "0"][..], "0"),
+        (&["--offered", "5", "--lookups", "0"], "no time is left to offer lookups in"),
+        (&["--offered", "5", "--every", "0s"], "no time is left to offer lookups in"),
+        (&["--offered", "4000000", "--lookups", "1000", "--every", "1m"], "more than anybody waits for"),
+        (&["--offered", "5", "--compare", "--offered 6"], "only options of a scenario"),
+    ] {
+        let (code, printed, errors) = ended(start(options));
+        assert_eq!((code, printed.as_str()), (Some(2), ""), "{options:?}");
+        assert!(errors.contains(why), "{options:?}: {errors}");
+    }
+}
+
 /// What cannot be written is told in one line, before anything runs.
 #[test]
 fn a_file_that_cannot_be_written_is_found_out_before_the_run() {

@@ -141,7 +141,7 @@ fn row(options: &Options, carrier: Carrier, table: &mut Table, (name, plan, show
     // What else the machine does can only add to them: a request that comes late is made to another peer as well.
     for _ in 0..2 {
         let made = ours.as_ref().ok().and_then(|taken| taken.by_request().allocations);
-        if !is_lean || made.is_none_or(|made| made <= ALLOCATIONS) {
+        if !is_lean || options.requests.is_some() || made.is_none_or(|made| made <= ALLOCATIONS) {
             break;
         }
         ours = client::<Ours>(carrier, &responders, options.settles, plan);

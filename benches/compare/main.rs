@@ -14,7 +14,7 @@
 //! cargo bench --bench compare -- --quick        # a tenth of that
 //! cargo bench --bench compare -- --markdown     # a table of Markdown
 //! cargo bench --bench compare -- PUT_VALUE      # the rows whose name contains it
-//! cargo bench --bench compare -- --requests=512 # so many requests of each, so that instructions can be counted
+//! cargo bench --bench compare -- --requests=512 # so many requests of each server, and lookups of each client: for counting
 //! ```
 
 #![expect(
@@ -71,7 +71,8 @@ struct Options {
     burst: usize,
     /// Whether networks have hundreds of nodes.
     is_whole: bool,
-    /// How many requests of each are made at least, or lookups, whatever time they take; without it as many as take the time.
+    /// How many requests of each server are made behind those that warm it up, and how many lookups of each client, whatever time
+    /// they take; without it as many as take the time. Servers are made a multiple of 512.
     requests: Option<usize>,
     /// What the name of a row contains.
     filter: Option<String>,

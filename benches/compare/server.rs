@@ -203,7 +203,10 @@ impl Row<'_> {
         let load = Arc::new(self.ask.load(self.carrier, server.peer, client, self.opens_streams));
         let mut driver = Driver::connect(self.carrier, &keypair, server).await?;
         let slice = self.options.cpu / SLICES;
-        self.repeat(server, &mut driver, &load, slice).await?;
+        driver.drive(&load, KEYS).await?;
+        if self.options.requests.is_none() {
+            self.repeat(server, &mut driver, &load, slice).await?;
+        }
         let mut figures = Vec::new();
         for _ in 0..self.options.requests.map_or(SLICES, |_| 1) {
             figures.push(self.repeat(server, &mut driver, &load, slice).await?);

@@ -125,12 +125,13 @@ pub(crate) const FIGURES: &[Figure] = &[
     figure("peers in a table", "entries", 1, |all| all.report.health.last().map(|health| health.entries)),
 ];
 
-/// Returns how many lookups have ended without an error in a second, from when the first began to when the last ended.
+/// Returns how many lookups have ended without an error in a second, from when the first of all began to when the last of these
+/// ended.
 pub(crate) fn finished_a_second(report: &Report) -> Option<f64> {
-    let lookups = &report.lookups;
-    let began = lookups.iter().map(|lookup| lookup.began).min()?;
-    let ended = lookups.iter().map(|lookup| lookup.began + lookup.took).max()?;
-    let all = lookups.iter().filter(|lookup| lookup.success).count();
+    let finished = || report.lookups.iter().filter(|lookup| lookup.success);
+    let began = report.lookups.iter().map(|lookup| lookup.began).min()?;
+    let ended = finished().map(|lookup| lookup.began + lookup.took).max()?;
+    let all = finished().count();
     Some(count(all) / ended.saturating_sub(began).as_secs_f64()).filter(|rate| rate.is_finite())
 }
 

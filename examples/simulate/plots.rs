@@ -116,7 +116,7 @@ fn chart<'a>(area: &Area<'a>, title: &str, x: Axis<'_>, y: Axis<'_>) -> Result<C
         .margin_right(28)
         .caption(title, TITLE)
         .x_label_area_size(52)
-        .y_label_area_size(66)
+        .y_label_area_size(74)
         .build_cartesian_2d(x.numbers, y.numbers)?;
     chart
         .configure_mesh()

@@ -85,9 +85,11 @@ impl Limits {
     }
 }
 
-/// How many requests of all queries together are in flight while further queries are begun.
+/// How many requests are in flight while further queries are begun: those of queries and of the node itself, but for those that are
+/// overdue.
 ///
-/// Those that have begun go on whatever the window, so that there are more for a while: by the parallelism of each.
+/// Queries that have begun go on whatever the window, so that there are more for a while: by the parallelism of each. One that asks
+/// no more than one peer begins in any case, and so does one when no other is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RequestWindow {

@@ -149,7 +149,7 @@ impl Peers {
 
     /// What the node is told from now on has waited in this program for so long.
     pub(super) fn called(&mut self, now: Instant, late: Duration, clocks: &Clocks) {
-        self.window.late(now, late);
+        self.window.late(now, late, self.estimator.median());
         self.late = clocks.late();
         self.stood_still = clocks.stood_still();
     }

@@ -150,7 +150,7 @@ pub(crate) struct Lookup {
     width: usize,
     counts: Counts,
     deadline: Option<Instant>,
-    /// When it was found out who is overdue, among the closest or not, if nothing has happened since.
+    /// When it was found out who is overdue, among the closest or not, if nothing has happened to it since.
     expired_at: Option<(Instant, bool)>,
 }
 

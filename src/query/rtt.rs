@@ -247,6 +247,12 @@ impl Estimator {
         self.policy
     }
 
+    /// Returns how long an answer usually takes.
+    pub(crate) fn median(&self) -> Option<Duration> {
+        let sorted = &self.answers.sorted;
+        sorted.get(sorted.len() / 2).map(|micros| Duration::from_micros((*micros).into()))
+    }
+
     /// Takes note of the time from a dial to its connection.
     pub(crate) fn dialled(&mut self, time: Duration) {
         self.dials.record(time, 0);

@@ -591,6 +591,51 @@ mod tests {
     }
 
     #[test]
+    fn what_is_clean_already_is_kept_alike() {
+        let long = |len: usize| format!("/dns4/{}/tcp/1", "a".repeat(len)).parse::<Multiaddr>().unwrap();
+        let many = |most: u16| (1..=most).map(at).collect::<Vec<_>>();
+        // A name takes three bytes more and its port three, the other one eight together.
+        let [fits, exceeds] = [242, 243].map(|len| vec![long(250), long(len), at(1)]);
+        for (addresses, is_all) in [
+            (many(0), true),
+            (many(8), true),
+            (many(9), false),
+            (vec![long(250), long(190), long(30), at(1)], true),
+            (vec![long(250), at(1), long(249), at(2)], false),
+            (fits, true),
+            (exceeds, false),
+        ] {
+            let clean = Addresses::collect(&peer(1), addresses.iter().cloned());
+            let kept = kept_of(clean.clone());
+            assert_eq!(kept, kept_addresses(&peer(1), addresses), "{kept:?}");
+            assert_eq!(kept == clean, is_all, "{kept:?}");
+        }
+    }
+
+    #[test]
+    fn a_statement_that_is_renewed_is_the_latest_of_its_key() {
+        let mut providers = with(10, 12, 48);
+        for n in 0..3 {
+            providers.add(WALL, &record(b"k", n, 2), group(1)).unwrap();
+        }
+        for (renewed, hours, order) in
+            [(0, 2, [1, 2, 0]), (2, 5, [1, 0, 2]), (1, 1, [0, 2, 1]), (1, 4, [0, 2, 1])]
+        {
+            let other = ProviderRecord { addresses: vec![at(9)], ..record(b"k", renewed, hours) };
+            providers.add(WALL, &other, group(1)).unwrap();
+            providers.check();
+            assert_eq!(ids(&providers, WALL, b"k"), order.map(peer));
+            assert_eq!(providers.get(WALL, &other.key)[2], other);
+        }
+        // One without an end does not end.
+        providers.add(WALL, &ProviderRecord { expires: None, ..record(b"k", 0, 0) }, group(1)).unwrap();
+        providers.check();
+        expire(&mut providers, WALL + 9 * HOUR);
+        providers.check();
+        assert_eq!(ids(&providers, WALL, b"k"), [peer(0)]);
+    }
+
+    #[test]
     fn a_later_statement_takes_the_place_of_an_earlier_one_and_brings_addresses() {
         let mut providers = with(10, 10, 10);
         let bare = ProviderRecord { addresses: vec![], ..record(b"k", 1, 2) };
@@ -810,6 +855,12 @@ mod tests {
         let all = providers.keys.remove(&b).unwrap();
         providers.ends.retain(|(_, tag, _)| *tag == a.tag());
         providers.keys.insert(twin.clone(), all.clone());
+        providers.check();
+        providers.renew(&twin, all[0], all[0].end + 3600);
+        providers.check();
+        assert_eq!(providers.next_end(), Some(WALL + 2 * HOUR), "the other ends as before");
+        let renewed = providers.of(&twin)[0];
+        providers.renew(&twin, renewed, all[0].end);
         providers.check();
         assert!(providers.take_out(&twin, all[0]).is_some());
         providers.check();

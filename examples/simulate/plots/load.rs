@@ -38,13 +38,14 @@ pub(super) fn draw(path: &Path, settings: &[Setting]) -> Result<()> {
     let parts = area.split_evenly((2, 2));
     let [finished, latency, recall, requests] = parts.as_slice() else { return Ok(()) };
     let rising = |name, of: &dyn Fn(&Point) -> f64| linear(name, most(&all, of), "");
-    let offered = |point: &Point| point.offered;
+    // As far as the other way, if that is not less.
+    let offered = |point: &Point| point.offered.max(point.finished);
     picture(
         finished,
         "Lookups that finish",
         &all,
         rising("finished a second", &offered),
-        &[|point| point.finished],
+        (&[|point| point.finished], false),
     )?;
     let times = || all.iter().flat_map(|rates| &rates.points).flat_map(|point| [point.p50, point.p99]);
     let (least, greatest) = (times().fold(f64::MAX, f64::min), times().fold(f64::MIN, f64::max));
@@ -54,11 +55,11 @@ pub(super) fn draw(path: &Path, settings: &[Setting]) -> Result<()> {
         written: &|log| written_millis(10f64.powf(*log)),
     };
     let lines: [fn(&Point) -> f64; 2] = [|point| point.p50.log10(), |point| point.p99.log10()];
-    picture(latency, "How long they take: half, and 99 % (dashed)", &all, log, &lines)?;
+    picture(latency, "How long they take: half, and 99 % (dashed)", &all, log, (&lines, false))?;
     let percent = linear("of the closest, found", 100.0, " %");
-    picture(recall, "What they find", &all, percent, &[|point| 100.0 * point.recall])?;
+    picture(recall, "What they find", &all, percent, (&[|point| 100.0 * point.recall], true))?;
     let cost = rising("requests a lookup", &|point| point.requests);
-    picture(requests, "What they cost", &all, cost, &[|point| point.requests])?;
+    picture(requests, "What they cost", &all, cost, (&[|point| point.requests], false))?;
     area.present()?;
     Ok(())
 }
@@ -104,7 +105,7 @@ fn most(all: &[Rates<'_>], of: &dyn Fn(&Point) -> f64) -> f64 {
 
 /// An axis from zero on, with some five ticks.
 fn linear<'a>(name: &'a str, top: f64, unit: &'static str) -> Axis<'a> {
-    let power = 10f64.powf((top / 5.0).log10().floor());
+    let power = 10f64.powf((top / 5.0).log10().floor().max(0.0));
     let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|step| step * power).find(|step| top / step <= 6.0);
     let numbers = multiples(0.0..top * 1.05, step.unwrap_or(top), f64::MAX);
     let written: &dyn Fn(&f64) -> String =
@@ -112,13 +113,13 @@ fn linear<'a>(name: &'a str, top: f64, unit: &'static str) -> Axis<'a> {
     Axis { name, numbers, written }
 }
 
-/// Draws one of the pictures: of each label the lines of some figures, the second dashed.
+/// Draws one of the pictures: of each label the lines of some figures, the second dashed; with a legend if nothing is drawn low.
 fn picture(
     area: &Area<'_>,
     title: &str,
     all: &[Rates<'_>],
     y: Axis<'_>,
-    figures: &[fn(&Point) -> f64],
+    (figures, has_legend): (&[fn(&Point) -> f64], bool),
 ) -> Result<()> {
     let x = linear("lookups offered a second", most(all, &|point| point.offered), "");
     let mut chart = chart(area, title, x, y)?;
@@ -138,5 +139,8 @@ fn picture(
             }
         }
     }
-    legend(&mut chart, SeriesLabelPosition::LowerRight)
+    if has_legend {
+        legend(&mut chart, SeriesLabelPosition::LowerRight)?;
+    }
+    Ok(())
 }

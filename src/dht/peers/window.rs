@@ -2,6 +2,8 @@
 //!
 //! Knows counts and how late the node is; what is in flight, and what waits for a place, is not its affair.
 
+use std::ops::RangeInclusive;
+
 use crate::config::RequestWindow;
 use crate::time::{Duration, Instant, after};
 
@@ -9,9 +11,10 @@ use crate::time::{Duration, Instant, after};
 /// (`docs/costs.md`). Chosen; `tests/sim/golden/overload.txt` holds what comes of it.
 const FIRST: usize = 256;
 
-/// A node that is later than this has taken on too much: a tenth of a round trip on the Internet. Chosen;
-/// `tests/sim/golden/overload.txt` holds what comes of it.
-const TOO_LATE: Duration = Duration::from_millis(10);
+/// A node that is later than an answer usually takes has taken on too much: half of the time of its lookups is its own then. But
+/// however fast answers are, not one that is no later than the first of these, and however slow, one that is later than the
+/// second: a tenth of a round trip on the Internet, and a whole one. Chosen; `tests/sim/golden/overload.txt` holds what comes of it.
+const TOO_LATE: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_millis(100);
 
 /// Who is later than this is told no more by how much. Chosen, not measured.
 const MOST_LATE: Duration = Duration::from_secs(10);
@@ -40,6 +43,7 @@ pub(super) struct Window {
     width: usize,
     /// How late the node is, smoothed.
     lateness: Duration,
+    too_late: Duration,
     narrow_after: Option<Instant>,
 }
 
@@ -49,7 +53,14 @@ impl Window {
             RequestWindow::Fixed(width) => (width.get(), width.get()),
             RequestWindow::Adaptive { least, most } => (least.get(), most.max(least).get()),
         };
-        Self { least, most, width: FIRST.clamp(least, most), lateness: Duration::ZERO, narrow_after: None }
+        Self {
+            least,
+            most,
+            width: FIRST.clamp(least, most),
+            lateness: Duration::ZERO,
+            too_late: *TOO_LATE.start(),
+            narrow_after: None,
+        }
     }
 
     /// Returns how many requests may be in flight.
@@ -57,18 +68,19 @@ impl Window {
         self.width
     }
 
-    /// What the node is told was late by so much.
-    pub(super) fn late(&mut self, now: Instant, late: Duration) {
+    /// What the node is told was late by so much; an answer usually takes so long.
+    pub(super) fn late(&mut self, now: Instant, late: Duration, usual: Option<Duration>) {
         self.lateness = (self.lateness * 7 + late.min(MOST_LATE)) / 8;
-        if self.lateness > TOO_LATE && self.narrow_after.is_none_or(|at| at <= now) {
-            self.width = (self.width - self.width / 4).max(self.least);
+        self.too_late = usual.unwrap_or_default().clamp(*TOO_LATE.start(), *TOO_LATE.end());
+        if self.lateness > self.too_late && self.narrow_after.is_none_or(|at| at <= now) {
+            self.width = (self.width - (self.width / 4).max(1)).max(self.least);
             self.narrow_after = Some(after(now, self.lateness));
         }
     }
 
     /// A request was answered, while so many were in flight.
     pub(super) fn answered(&mut self, in_flight: usize) {
-        if in_flight >= self.width && self.lateness < TOO_LATE / 2 {
+        if in_flight >= self.width && self.lateness < self.too_late / 2 {
             self.width = self.width.saturating_add(1).min(self.most);
         }
     }
@@ -97,17 +109,17 @@ mod tests {
     #[test]
     fn it_narrows_once_for_each_time_by_which_the_node_is_late() {
         let mut window = Window::new(RequestWindow::default());
-        window.late(start(), 50 * MS);
+        window.late(start(), 50 * MS, None);
         assert_eq!(window.width(), FIRST, "one may be chance");
-        (0..40).for_each(|_| window.late(start(), 50 * MS));
+        (0..40).for_each(|_| window.late(start(), 50 * MS, None));
         assert_eq!(window.width(), FIRST - FIRST / 4);
         (0..9).for_each(|_| window.answered(usize::MAX));
         assert_eq!(window.width(), FIRST - FIRST / 4, "it does not widen meanwhile");
         for n in 1..1000 {
-            window.late(start() + n * 60 * MS, 50 * MS);
+            window.late(start() + n * 60 * MS, 50 * MS, None);
         }
         assert_eq!(window.width(), 32);
-        (0..40).for_each(|_| window.late(start(), Duration::ZERO));
+        (0..40).for_each(|_| window.late(start(), Duration::ZERO, None));
         window.answered(usize::MAX);
         assert_eq!(window.width(), 33);
     }
@@ -118,12 +130,22 @@ mod tests {
             let fixed = RequestWindow::Fixed(NonZeroUsize::new(width).unwrap());
             let mut window = Window::new(fixed);
             for n in 0..1000 {
-                window.late(start() + n * 60 * MS, 50 * MS);
+                window.late(start() + n * 60 * MS, 50 * MS, None);
                 assert_eq!(window.width(), width);
             }
-            (0..40).for_each(|_| window.late(start(), Duration::ZERO));
+            (0..40).for_each(|_| window.late(start(), Duration::ZERO, None));
             (0..1000).for_each(|_| window.answered(usize::MAX));
             assert_eq!(window.width(), width);
+        }
+    }
+
+    #[test]
+    fn it_narrows_down_to_the_least_however_little_that_is() {
+        let [one, two] = [1, 2].map(|n| NonZeroUsize::new(n).unwrap());
+        for least in [one, two] {
+            let mut window = Window::new(RequestWindow::Adaptive { least, most: NonZeroUsize::MAX });
+            (1..1000).for_each(|n| window.late(start() + n * 60 * MS, 50 * MS, None));
+            assert_eq!(window.width(), least.get());
         }
     }
 
@@ -132,5 +154,18 @@ mod tests {
         let [five, nine] = [5, 9].map(|n| NonZeroUsize::new(n).unwrap());
         assert_eq!(Window::new(RequestWindow::Adaptive { least: nine, most: five }).width(), 9);
         assert_eq!(Window::new(RequestWindow::Adaptive { least: five, most: nine }).width(), 9);
+    }
+
+    #[test]
+    fn what_is_too_late_depends_on_how_long_answers_take() {
+        let narrows = |late: u32, usual: Option<u32>| {
+            let mut window = Window::new(RequestWindow::default());
+            (0..40).for_each(|_| window.late(start(), late * MS, usual.map(|usual| usual * MS)));
+            window.width() < FIRST
+        };
+        assert_eq!([9, 11].map(|late| narrows(late, None)), [false, true]);
+        assert_eq!([9, 11].map(|late| narrows(late, Some(1))), [false, true]);
+        assert_eq!([40, 60].map(|late| narrows(late, Some(50))), [false, true]);
+        assert_eq!([90, 110].map(|late| narrows(late, Some(5000))), [false, true]);
     }
 }

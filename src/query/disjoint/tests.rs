@@ -35,6 +35,15 @@ fn peers_are_dealt_out_and_nobody_is_asked_twice() {
 }
 
 #[test]
+fn a_peer_that_is_named_twice_is_dealt_out_once() {
+    let peers = by_distance(3);
+    let query = Disjoint::new(target(), exact(5, 1), 2, [peers[0], peers[1], peers[0], peers[2]]);
+    let knows = |path: usize| [0, 1, 2].map(|at| query.paths[path].knows(&peers[at].1));
+    assert_eq!([knows(0), knows(1)], [[true, false, true], [false, true, false]]);
+    assert_eq!(Disjoint::new(target(), exact(5, 1), 3, [peers[0]; 3]).paths.len(), 1);
+}
+
+#[test]
 fn what_a_liar_names_stays_in_its_path() {
     let peers = by_distance(40);
     let mut query = Disjoint::new(target(), exact(5, 1), 2, peers[30..32].iter().copied());

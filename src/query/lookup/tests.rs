@@ -2,6 +2,7 @@ use std::num::NonZeroU8;
 
 use super::*;
 use crate::config::TimeoutPolicy;
+use crate::rng::Rng;
 use crate::rng::cases::cases;
 use crate::time::start;
 
@@ -460,5 +461,50 @@ fn it_always_ends_with_the_closest_that_live() {
             )
             .count();
         assert_eq!(waiting, lookup.in_flight + lookup.burst);
+    });
+}
+
+/// Something that a lookup is told; what is done to a peer is done to one of those that it knows.
+fn disturb(lookup: &mut Lookup, rng: &mut Rng, now: Instant) {
+    let known: Vec<_> = lookup.candidates.iter().map(|candidate| candidate.peer).collect();
+    let peer = known.get(rng.place(known.len().max(1))).copied();
+    match (rng.below(10), peer) {
+        (0..3, Some(peer)) => lookup.answered(&peer),
+        (3, Some(peer)) => lookup.failed(&peer),
+        (4, Some(peer)) => lookup.place(now, &peer, Place::Awaited),
+        (5, Some(peer)) => lookup.place(now, &peer, Place::Taken),
+        (6, Some(peer)) => lookup.asked_elsewhere(now, &peer, now + SOFT),
+        (7, _) => lookup.widen(1),
+        (8, _) => lookup.links_changed(&cold),
+        _ => {
+            let peers: Vec<_> = (0..5).map(|_| keyed(rng.within(1..200))).collect();
+            lookup.learn(peer.as_ref(), peers);
+        }
+    }
+}
+
+#[test]
+fn nothing_changes_if_it_is_found_out_again_who_is_overdue() {
+    cases(64, |rng| {
+        let mut lookup = Lookup::new(target(), exact(1 + rng.place(20), 1 + rng.byte() % 6));
+        let queued =
+            |peer: &PeerId, phase| PeerStatus { queued: peer.to_bytes()[3] % 4 == 0, ..cold(peer, phase) };
+        let mut now = start();
+        for _ in 0..200 {
+            if rng.below(3) == 0 {
+                now += SOFT / (1 + u32::from(rng.byte()) % 8);
+            }
+            if rng.below(2) == 0 {
+                disturb(&mut lookup, rng, now);
+            }
+            let mut other = Lookup { expired_at: None, ..lookup.clone() };
+            let at = Moment { now: now + MS * u32::from(rng.byte() % 3), seen: now };
+            assert_eq!(lookup.next(at, &queued), other.next(at, &queued));
+            assert_eq!(lookup.deadline(), other.deadline());
+            let of = |lookup: &Lookup| {
+                lookup.candidates.iter().map(|candidate| candidate.state).collect::<Vec<_>>()
+            };
+            assert_eq!(of(&lookup), of(&other));
+        }
     });
 }

@@ -364,6 +364,15 @@ fn closest_equals_brute_force_on_ten_thousand_tables() {
         let found: Vec<_> =
             table.closest(&target).map(|entry| (target.distance(entry.key()), entry.peer())).collect();
         assert_eq!(found, expected, "round {round}");
+        let own = target.distance(&local);
+        let closer = table.closest(&target).take_while(|entry| target.distance(entry.key()) < own);
+        assert_eq!(table.num_closer(&target), closer.count(), "round {round}");
+        if let Some(entry) = table.entries().next() {
+            let closer = table
+                .entries()
+                .filter(|other| entry.key().distance(other.key()) < entry.key().distance(&local));
+            assert_eq!(table.num_closer(entry.key()), closer.count(), "round {round}");
+        }
     }
 }
 
