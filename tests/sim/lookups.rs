@@ -165,7 +165,7 @@ fn healthy_networks_up_to_ten_thousand() {
     sizes("sizes.txt", &[(100, 2000), (300, 2000), (1000, 2000), (3000, 2000), (10_000, 2000)]);
 }
 
-/// A hundred thousand nodes that know each other from the beginning as well as they may; some 17 GB and a quarter of an hour of a core.
+/// A hundred thousand nodes that know each other from the beginning as well as they may; some 19 GB and a quarter of an hour of a core.
 #[test]
 #[ignore = "takes long: cargo test --release --test sim -- --ignored"]
 fn a_healthy_network_of_a_hundred_thousand() {
