@@ -21,6 +21,9 @@ struct Point {
     requests: f64,
 }
 
+/// What is drawn of a point.
+type Drawn = fn(&Point) -> f64;
+
 /// A line of each picture: the settings that differ in their rates alone.
 struct Rates<'a> {
     label: &'a str,
@@ -54,7 +57,7 @@ pub(super) fn draw(path: &Path, settings: &[Setting]) -> Result<()> {
         numbers: decades(least.log10() - 0.1..greatest.log10() + 0.1),
         written: &|log| written_millis(10f64.powf(*log)),
     };
-    let lines: [fn(&Point) -> f64; 2] = [|point| point.p50.log10(), |point| point.p99.log10()];
+    let lines: [Drawn; 2] = [|point| point.p50.log10(), |point| point.p99.log10()];
     picture(latency, "How long they take: half, and 99 % (dashed)", &all, log, (&lines, false))?;
     let percent = linear("of the closest, found", 100.0, " %");
     picture(recall, "What they find", &all, percent, (&[|point| 100.0 * point.recall], true))?;
@@ -119,13 +122,13 @@ fn picture(
     title: &str,
     all: &[Rates<'_>],
     y: Axis<'_>,
-    (figures, has_legend): (&[fn(&Point) -> f64], bool),
+    (figures, has_legend): (&[Drawn], bool),
 ) -> Result<()> {
     let x = linear("lookups offered a second", most(all, &|point| point.offered), "");
     let mut chart = chart(area, title, x, y)?;
     for (rates, colour) in all.iter().zip(COLOURS.iter().cycle()) {
         let style = colour.stroke_width(LINE);
-        let line = |figure: fn(&Point) -> f64| {
+        let line = |figure: Drawn| {
             rates.points.iter().map(move |point| (point.offered, figure(point))).collect::<Vec<_>>()
         };
         for (figure, is_dashed) in figures.iter().zip([false, true]) {

@@ -487,8 +487,10 @@ fn disturb(lookup: &mut Lookup, rng: &mut Rng, now: Instant) {
 fn nothing_changes_if_it_is_found_out_again_who_is_overdue() {
     cases(64, |rng| {
         let mut lookup = Lookup::new(target(), exact(1 + rng.place(20), 1 + rng.byte() % 6));
-        let queued =
-            |peer: &PeerId, phase| PeerStatus { queued: peer.to_bytes()[3] % 4 == 0, ..cold(peer, phase) };
+        let queued = |peer: &PeerId, phase| PeerStatus {
+            queued: peer.to_bytes()[3].is_multiple_of(4),
+            ..cold(peer, phase)
+        };
         let mut now = start();
         for _ in 0..200 {
             if rng.below(3) == 0 {
