@@ -203,9 +203,9 @@ impl Row<'_> {
         let load = Arc::new(self.ask.load(self.carrier, server.peer, client, self.opens_streams));
         let mut driver = Driver::connect(self.carrier, &keypair, server).await?;
         let slice = self.options.cpu / SLICES;
-        driver.drive(&load, KEYS).await?;
-        if self.options.requests.is_none() {
-            self.repeat(server, &mut driver, &load, slice).await?;
+        match self.options.requests {
+            None => drop(self.repeat(server, &mut driver, &load, slice).await?),
+            Some(_) => driver.drive(&load, KEYS).await?,
         }
         let mut figures = Vec::new();
         for _ in 0..self.options.requests.map_or(SLICES, |_| 1) {

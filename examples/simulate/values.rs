@@ -1,5 +1,6 @@
 //! Values of options: how spans of time, shares, round trips and the like are written.
 
+use std::fmt::Display;
 use std::net::IpAddr;
 use std::num::{NonZeroU8, NonZeroU64, NonZeroUsize};
 use std::ops::RangeInclusive;
@@ -210,32 +211,36 @@ pub(crate) fn parallelism(text: &str) -> Result<Parallelism, String> {
     let number = |text: &str| {
         text.parse::<NonZeroU8>().map_err(|_| format!("`{text}` does not lie between 1 and 255"))
     };
-    let Some((start, max)) = text.split_once('-') else {
-        return number(text).map(Parallelism::Fixed);
-    };
-    let (start, max) = (number(start)?, number(max)?);
-    if start <= max {
-        Ok(Parallelism::Adaptive { start, max })
-    } else {
-        Err(format!("{start} is more than {max}"))
-    }
+    Ok(match one_or_two(text, number)? {
+        (n, None) => Parallelism::Fixed(n),
+        (start, Some(max)) => Parallelism::Adaptive { start, max },
+    })
 }
 
 /// Reads `100`, `32-4096`, or `none`.
 pub(crate) fn request_window(text: &str) -> Result<RequestWindow, String> {
+    if text == "none" {
+        return Ok(RequestWindow::Fixed(NonZeroUsize::MAX));
+    }
     let number = |text: &str| {
         text.parse::<NonZeroUsize>().map_err(|_| format!("`{text}` is not a number from 1 on, nor `none`"))
     };
-    let Some((least, most)) = text.split_once('-') else {
-        let width = if text == "none" { NonZeroUsize::MAX } else { number(text)? };
-        return Ok(RequestWindow::Fixed(width));
+    Ok(match one_or_two(text, number)? {
+        (width, None) => RequestWindow::Fixed(width),
+        (least, Some(most)) => RequestWindow::Adaptive { least, most },
+    })
+}
+
+/// Reads `N`, or `N-M`, which is not less.
+fn one_or_two<T: PartialOrd + Display>(
+    text: &str,
+    number: impl Fn(&str) -> Result<T, String>,
+) -> Result<(T, Option<T>), String> {
+    let Some((one, other)) = text.split_once('-') else {
+        return Ok((number(text)?, None));
     };
-    let (least, most) = (number(least)?, number(most)?);
-    if least <= most {
-        Ok(RequestWindow::Adaptive { least, most })
-    } else {
-        Err(format!("{least} is more than {most}"))
-    }
+    let (one, other) = (number(one)?, number(other)?);
+    if one <= other { Ok((one, Some(other))) } else { Err(format!("{one} is more than {other}")) }
 }
 
 /// Reads `fitted`, or `p90`, a fixed percentile of round trips.

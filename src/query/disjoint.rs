@@ -58,7 +58,7 @@ impl Disjoint {
         peers.sort_unstable_by(|(a, one), (b, other)| {
             target.distance(a).cmp(&target.distance(b)).then_with(|| one.cmp(other))
         });
-        // A seed may be in the table, too.
+        // One that is there twice would begin two paths.
         peers.dedup_by(|(_, one), (_, other)| one == other);
         let count = paths.max(1).min(peers.len().max(1));
         let mut paths: SmallVec<[Lookup; 1]> = (0..count).map(|_| Lookup::new(target, rules)).collect();

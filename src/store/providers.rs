@@ -249,12 +249,9 @@ impl ProviderIndex {
         if let Some(statement) = all.last_mut() {
             statement.end = end;
         }
-        let (old, new) = ((before.end, key.tag(), before.provider), (end, key.tag(), before.provider));
-        if self.ending(old).is_none() {
-            self.ends.remove(&old);
-        }
+        self.left_end((before.end, key.tag(), before.provider));
         if end > 0 {
-            self.ends.insert(new);
+            self.ends.insert((end, key.tag(), before.provider));
         }
     }
 
@@ -339,10 +336,7 @@ impl ProviderIndex {
             self.keys.remove(key);
         }
         self.pairs -= 1;
-        let end = (old.end, key.tag(), old.provider);
-        if self.ending(end).is_none() {
-            self.ends.remove(&end);
-        }
+        self.left_end((old.end, key.tag(), old.provider));
         if let Some(group) = old.group {
             self.groups.leave(group);
         }
@@ -357,6 +351,13 @@ impl ProviderIndex {
         let of_tag = self.keys.range(PackedKey::before(tag)..).take_while(|(key, _)| key.tag() == tag);
         let is_it = |statement: &&ProviderStatement| statement.end == end && statement.provider == provider;
         of_tag.into_iter().find_map(|(key, all)| Some((key, *all.iter().find(is_it)?)))
+    }
+
+    /// A statement has left, or ends at another time: it stands in the index of ends no more, unless another one stands there.
+    fn left_end(&mut self, end: (EndSecond, Tag, Number)) {
+        if self.ending(end).is_none() {
+            self.ends.remove(&end);
+        }
     }
 
     /// Takes one statement out that has ended, and returns whose it was; `None` if none has.
@@ -376,9 +377,7 @@ impl ProviderIndex {
         let key = key.clone();
         let all = self.keys.get_mut(&key)?.iter_mut();
         all.filter(|known| known.provider == statement.provider).for_each(|known| known.end = to);
-        if self.ending(last).is_none() {
-            self.ends.remove(&last);
-        }
+        self.left_end(last);
         self.ends.insert((to, key.tag(), statement.provider));
         let provider = self.providers.get(statement.provider)?.name.unpacked();
         let record = ProviderRecord::new(RecordKey::new(&key.as_bytes()), provider, Vec::new());

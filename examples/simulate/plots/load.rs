@@ -2,11 +2,14 @@
 
 use std::path::Path;
 
+use libp2p_kademlia::sim::Summary;
 use plotters::prelude::*;
 
-use super::super::figures::{count, finished_a_second, mean};
+use super::super::figures::{finished_a_second, mean};
 use super::super::setting::Setting;
-use super::{Area, Axis, COLOURS, LINE, Result, chart, decades, legend, millis, multiples, written_millis};
+use super::{
+    Area, Axis, COLOURS, LINE, Result, chart, decades, legend, millis, multiples, percent, written_millis,
+};
 
 /// Four pictures in one.
 const SIZE: (u32, u32) = (1160, 860);
@@ -40,7 +43,7 @@ pub(super) fn draw(path: &Path, settings: &[Setting]) -> Result<()> {
     area.fill(&WHITE)?;
     let parts = area.split_evenly((2, 2));
     let [finished, latency, recall, requests] = parts.as_slice() else { return Ok(()) };
-    let rising = |name, of: &dyn Fn(&Point) -> f64| linear(name, most(&all, of), "");
+    let rising = |name, of: &dyn Fn(&Point) -> f64| linear(name, most(&all, of));
     // As far as the other way, if that is not less.
     let offered = |point: &Point| point.offered.max(point.finished);
     picture(
@@ -59,8 +62,8 @@ pub(super) fn draw(path: &Path, settings: &[Setting]) -> Result<()> {
     };
     let lines: [Drawn; 2] = [|point| point.p50.log10(), |point| point.p99.log10()];
     picture(latency, "How long they take: half, and 99 % (dashed)", &all, log, (&lines, false))?;
-    let percent = linear("of the closest, found", 100.0, " %");
-    picture(recall, "What they find", &all, percent, (&[|point| 100.0 * point.recall], true))?;
+    let share = percent("of the closest, found", 105.0);
+    picture(recall, "What they find", &all, share, (&[|point| 100.0 * point.recall], true))?;
     let cost = rising("requests a lookup", &|point| point.requests);
     picture(requests, "What they cost", &all, cost, (&[|point| point.requests], false))?;
     area.present()?;
@@ -87,19 +90,11 @@ fn rates(settings: &[Setting]) -> Vec<Rates<'_>> {
 /// Returns what has come of a setting, whatever its rate; `None` if nothing has.
 fn point(setting: &Setting) -> Option<Point> {
     let rates: Vec<_> = setting.whole().filter_map(|run| finished_a_second(&run.report)).collect();
-    let lookups: Vec<_> = setting.whole().flat_map(|run| &run.report.lookups).collect();
-    let mut times: Vec<_> = lookups.iter().map(|lookup| lookup.took).collect();
-    times.sort_unstable();
-    let at = |percent: usize| times.get((times.len() * percent).div_ceil(100).saturating_sub(1));
-    let all = count(lookups.len());
-    Some(Point {
-        offered: 0.0,
-        finished: mean(&rates)?.mean,
-        p50: millis(*at(50)?).max(0.1),
-        p99: millis(*at(99)?).max(0.1),
-        recall: lookups.iter().map(|lookup| lookup.recall).sum::<f64>() / all,
-        requests: lookups.iter().map(|lookup| f64::from(lookup.requests)).sum::<f64>() / all,
-    })
+    let finished = mean(&rates)?.mean;
+    let Summary { p50, p99, recall, requests, .. } =
+        Summary::of(setting.whole().flat_map(|run| &run.report.lookups));
+    let [p50, p99] = [p50, p99].map(|time| millis(time).max(0.1));
+    Some(Point { offered: 0.0, finished, p50, p99, recall, requests })
 }
 
 fn most(all: &[Rates<'_>], of: &dyn Fn(&Point) -> f64) -> f64 {
@@ -107,13 +102,11 @@ fn most(all: &[Rates<'_>], of: &dyn Fn(&Point) -> f64) -> f64 {
 }
 
 /// An axis from zero on, with some five ticks.
-fn linear<'a>(name: &'a str, top: f64, unit: &'static str) -> Axis<'a> {
+fn linear(name: &str, top: f64) -> Axis<'_> {
     let power = 10f64.powf((top / 5.0).log10().floor().max(0.0));
     let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|step| step * power).find(|step| top / step <= 6.0);
     let numbers = multiples(0.0..top * 1.05, step.unwrap_or(top), f64::MAX);
-    let written: &dyn Fn(&f64) -> String =
-        if unit.is_empty() { &|number| format!("{number:.0}") } else { &|number| format!("{number:.0} %") };
-    Axis { name, numbers, written }
+    Axis { name, numbers, written: &|number| format!("{number:.0}") }
 }
 
 /// Draws one of the pictures: of each label the lines of some figures, the second dashed; with a legend if nothing is drawn low.
@@ -124,7 +117,7 @@ fn picture(
     y: Axis<'_>,
     (figures, has_legend): (&[Drawn], bool),
 ) -> Result<()> {
-    let x = linear("lookups offered a second", most(all, &|point| point.offered), "");
+    let x = linear("lookups offered a second", most(all, &|point| point.offered));
     let mut chart = chart(area, title, x, y)?;
     for (rates, colour) in all.iter().zip(COLOURS.iter().cycle()) {
         let style = colour.stroke_width(LINE);
