@@ -32,6 +32,8 @@ const QUIET: u64 = 2;
 const REST: Duration = Duration::from_secs(60);
 /// Longer than any query takes.
 const DEADLINE: Duration = Duration::from_secs(120);
+/// As swarms that are made with libp2p's builder have it: without it, who dials what is frozen would never be told.
+const CONNECTING: Duration = Duration::from_secs(10);
 /// As swarms have it by default.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -434,6 +436,7 @@ fn slow_swarm<B: NetworkBehaviour>(keypair: &identity::Keypair, behaviour: B, de
         .upgrade(Version::V1)
         .authenticate(libp2p_plaintext::Config::new(keypair))
         .multiplex(yamux::Config::default())
+        .timeout(CONNECTING)
         .boxed();
     let config = SwarmConfig::with_tokio_executor().with_idle_connection_timeout(IDLE);
     Swarm::new(transport, behaviour, keypair.public().to_peer_id(), config)
