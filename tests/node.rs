@@ -405,7 +405,7 @@ fn the_same_seed_or_key_file_is_the_same_id() {
     assert_eq!(id(&["--id", "alice"]), ALICE);
     assert_eq!(id(&["--id", "2bd806c97f0e00af1a1fc3328fa763a9269723c8db8fac4f93af71db186d6e90"]), ALICE);
     assert_ne!(id(&["--id", "bob"]), ALICE);
-    let path = std::env::temp_dir().join(format!("libp2p-kademlia-node-{}", std::process::id()));
+    let path = std::env::temp_dir().join(format!("libp2p-kademlia-key-{}", std::process::id()));
     let file = path.to_str().unwrap();
     let first = id(&["--key-file", file]);
     assert_eq!(id(&["--key-file", file]), first);

@@ -325,18 +325,27 @@ impl Outgoing<'_> {
         }
         // Whoever can read a long record can read the peers beside it.
         let limit = SEND_LIMIT.max(self.size(Cut { addresses: 0, closer: 0, providers: 0 }) + SEND_LIMIT / 2);
-        while cut.addresses > 1 && self.size(cut) > limit {
+        let mut size = whole;
+        while cut.addresses > 1 && size > limit {
             cut.addresses /= 2;
+            size = self.size(cut);
         }
-        while self.size(cut) > limit && cut.closer + cut.providers > 0 {
-            if cut.closer >= cut.providers { cut.closer -= 1 } else { cut.providers -= 1 }
+        // Each is taken off by itself: of ten thousand nearly all may go.
+        while size > limit && cut.closer + cut.providers > 0 {
+            let (peers, count) = if cut.closer >= cut.providers {
+                (self.closer, &mut cut.closer)
+            } else {
+                (self.providers, &mut cut.providers)
+            };
+            *count -= 1;
+            size -= field_size(&peers[*count], cut.addresses);
         }
-        (cut, self.size(cut))
+        (cut, size)
     }
 
     fn size(&self, cut: Cut) -> usize {
         let peers = |peers: &[KadPeer], count| -> usize {
-            peers.iter().take(count).map(|peer| 1 + sizeof_len(peer_size(peer, cut.addresses))).sum()
+            peers.iter().take(count).map(|peer| field_size(peer, cut.addresses)).sum()
         };
         let message_type = if self.message_type == PbType::PUT_VALUE { 0 } else { 2 };
         let key = if self.key.is_empty() { 0 } else { 1 + sizeof_len(self.key.len()) };
@@ -348,6 +357,11 @@ impl Outgoing<'_> {
             + peers(self.providers, cut.providers)
             + 2
     }
+}
+
+/// Returns how many bytes a peer takes in a message, with its tag and its length.
+fn field_size(peer: &KadPeer, addresses: usize) -> usize {
+    1 + sizeof_len(peer_size(peer, addresses))
 }
 
 fn peer_size(peer: &KadPeer, addresses: usize) -> usize {
