@@ -18,13 +18,28 @@ pub const MAX_ADDRESSES: usize = 16;
 /// Chosen, not measured.
 pub const MAX_ADDRESS_BYTES: usize = 512;
 
+/// What an address of IPv4 begins with in bytes (multicodec `ip4`).
+const IP4: u8 = 0x04;
+
 /// The addresses of one peer: unique, in order of preference, at most [`MAX_ADDRESSES`], without a `/p2p` suffix.
 ///
 /// A clone shares the list, so that an answer which names a peer copies none of its addresses.
 ///
 /// Differs from `libp2p-kad`'s type of this name: it may be empty, and its addresses carry no `/p2p/<id>`.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
-pub struct Addresses(Arc<[Multiaddr]>);
+pub struct Addresses {
+    list: Arc<[Multiaddr]>,
+    /// Of all of them: whether any has to be left out is asked of every peer that is named, whether one has seldom.
+    reaches: Reaches,
+}
+
+impl FromIterator<Multiaddr> for Addresses {
+    fn from_iter<I: IntoIterator<Item = Multiaddr>>(addresses: I) -> Self {
+        let list: Arc<[Multiaddr]> = addresses.into_iter().collect();
+        let reaches = Reaches::of(&list);
+        Self { list, reaches }
+    }
+}
 
 impl Addresses {
     /// Returns the list without an address; it takes no memory.
@@ -34,7 +49,7 @@ impl Addresses {
 
     /// Returns the list with one address.
     pub fn new(address: Multiaddr) -> Self {
-        Self(Arc::from([address]))
+        std::iter::once(address).collect()
     }
 
     /// Collects the addresses of `peer`, leaving out what [`clean`] refuses, duplicates, and what is too much.
@@ -47,7 +62,7 @@ impl Addresses {
     /// Drains them, so that a list that serves for many peers is allocated once.
     pub(crate) fn from_clean(addresses: &mut Vec<Multiaddr>) -> Self {
         debug_assert!(addresses.len() <= MAX_ADDRESSES);
-        Self(addresses.drain(..).collect())
+        addresses.drain(..).collect()
     }
 
     /// Returns this list with clean addresses added behind it, as far as there is room; shares it if nothing is new.
@@ -55,18 +70,18 @@ impl Addresses {
     pub(crate) fn merged(&self, more: impl IntoIterator<Item = Multiaddr>) -> Self {
         let mut all: Option<Vec<Multiaddr>> = None;
         for address in more {
-            let known = all.as_deref().unwrap_or(&self.0);
+            let known = all.as_deref().unwrap_or(&self.list);
             if known.len() < MAX_ADDRESSES && !known.contains(&address) {
-                all.get_or_insert_with(|| self.0.to_vec()).push(address);
+                all.get_or_insert_with(|| self.list.to_vec()).push(address);
             }
         }
-        all.map_or_else(|| self.clone(), |all| Self(all.into()))
+        all.map_or_else(|| self.clone(), |all| all.into_iter().collect())
     }
 
     /// Returns this list with another behind it, as far as there is room; shares the other if that says it all.
     #[must_use]
     pub(crate) fn joined(&self, other: &Self) -> Self {
-        if self.0.iter().all(|address| other.0.first() == Some(address)) {
+        if self.list.iter().all(|address| other.list.first() == Some(address)) {
             // Nothing, or what the other begins with.
             return other.clone();
         }
@@ -82,46 +97,45 @@ impl Addresses {
     /// Returns this list with a reported address put behind the preferred one; the last one makes room if there is none.
     #[must_use]
     pub(crate) fn with_reported(&self, address: Multiaddr) -> Self {
-        if self.0.contains(&address) {
+        if self.list.contains(&address) {
             return self.clone();
         }
-        let (preferred, others) = self.0.split_at(self.0.len().min(1));
+        let (preferred, others) = self.list.split_at(self.list.len().min(1));
         let others = others.iter().take(MAX_ADDRESSES - 1 - preferred.len());
-        Self(preferred.iter().chain([&address]).chain(others).cloned().collect())
+        preferred.iter().chain([&address]).chain(others).cloned().collect()
     }
 
     /// Returns this list with `address` moved or added to the front; the last one makes room if there is none.
     #[must_use]
     pub(crate) fn preferring(&self, address: &Multiaddr) -> Self {
-        if self.0.first() == Some(address) {
+        if self.list.first() == Some(address) {
             return self.clone();
         }
-        let others = self.0.iter().filter(|known| *known != address).take(MAX_ADDRESSES - 1);
-        Self(std::iter::once(address).chain(others).cloned().collect())
+        let others = self.list.iter().filter(|known| *known != address).take(MAX_ADDRESSES - 1);
+        std::iter::once(address).chain(others).cloned().collect()
     }
 
     /// Returns this list without `address`.
     #[must_use]
     pub(crate) fn without(&self, address: &Multiaddr) -> Self {
-        if !self.0.contains(address) {
+        if !self.list.contains(address) {
             return self.clone();
         }
-        Self(self.0.iter().filter(|known| *known != address).cloned().collect())
+        self.iter().filter(|known| *known != address).cloned().collect()
     }
 
     /// Returns the addresses that may be told to a peer whose connection reaches so far: those of special ranges only within
     /// them. Shares the list unless there is such an address.
     #[must_use]
     pub(crate) fn told_to(&self, reach: Reach) -> Self {
-        self.only(|address| reach == Reach::Special || Reach::of(address) != Reach::Special)
+        self.only(|known| reach == Reach::Special || known != Reach::Special)
     }
 
     /// Returns the addresses that a peer can know of whose connection reaches so far; shares the list if it is all of them.
     #[must_use]
     pub(crate) fn within(&self, reach: Reach) -> Self {
         // A peer of a special range knows nothing of this machine or site for that.
-        self.only(|address| {
-            let known = Reach::of(address);
+        self.only(|known| {
             if reach == Reach::Special { known == reach || known == Reach::World } else { known >= reach }
         })
     }
@@ -129,35 +143,35 @@ impl Addresses {
     /// Returns the addresses that reach at least so far; shares the list if it is all of them.
     #[must_use]
     pub(crate) fn reaching(&self, reach: Reach) -> Self {
-        self.only(|address| Reach::of(address) >= reach)
+        self.only(|known| known >= reach)
     }
 
-    /// Returns the addresses that are to be kept; shares the list if it is all of them.
-    fn only(&self, keep: impl Fn(&Multiaddr) -> bool) -> Self {
-        if self.iter().all(&keep) {
+    /// Returns the addresses whose reach is to be kept; shares the list if it is all of them.
+    fn only(&self, keep: impl Fn(Reach) -> bool) -> Self {
+        if self.reaches.iter().all(&keep) {
             return self.clone();
         }
-        Self(self.iter().filter(|address| keep(address)).cloned().collect())
+        self.iter().filter(|address| keep(Reach::of(address))).cloned().collect()
     }
 
     /// Returns the preferred address.
     pub fn first(&self) -> Option<&Multiaddr> {
-        self.0.first()
+        self.list.first()
     }
 
     /// Iterates over the addresses in order of preference.
     pub fn iter(&self) -> std::slice::Iter<'_, Multiaddr> {
-        self.0.iter()
+        self.list.iter()
     }
 
     /// Returns the number of addresses.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.list.len()
     }
 
     /// Returns whether there is no address.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list.is_empty()
     }
 
     /// Adds an address as the last one. Returns whether it was added: it was not there, and there was room.
@@ -184,7 +198,7 @@ impl Addresses {
 
     /// Puts an address in the place of another. Returns whether that one was there.
     pub fn replace(&mut self, old: &Multiaddr, new: &Multiaddr) -> bool {
-        let is_there = self.0.contains(old);
+        let is_there = self.list.contains(old);
         if is_there {
             let mut all = Self::empty();
             for address in self.iter() {
@@ -197,7 +211,7 @@ impl Addresses {
 
     /// Copies the addresses into a vector.
     pub fn into_vec(self) -> Vec<Multiaddr> {
-        self.0.to_vec()
+        self.list.to_vec()
     }
 }
 
@@ -253,6 +267,10 @@ pub(crate) fn without_peer(mut address: Multiaddr) -> (Multiaddr, Option<PeerId>
 
 /// Returns the IP address with which the address begins, behind the zone that one of IPv6 may have.
 pub(crate) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+    // Nearly all begin so, and all that a peer names are looked at.
+    if let [IP4, a, b, c, d, ..] = address.as_ref() {
+        return Some(IpAddr::from([*a, *b, *c, *d]));
+    }
     let first = address.iter().find(|protocol| !matches!(protocol, Protocol::Ip6zone(_)))?;
     if let Protocol::Ip4(ip) = first {
         Some(ip.into())
@@ -338,6 +356,21 @@ impl Reach {
             IpAddr::V6(ip) if is_special_v6(ip) => Self::Special,
             IpAddr::V4(_) | IpAddr::V6(_) => Self::World,
         }
+    }
+}
+
+/// A set of reaches: those of the addresses of a list.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+struct Reaches(u8);
+
+impl Reaches {
+    fn of(addresses: &[Multiaddr]) -> Self {
+        Self(addresses.iter().fold(0, |all, address| all | 1 << Reach::of(address) as u8))
+    }
+
+    fn iter(self) -> impl Iterator<Item = Reach> {
+        let all = [Reach::Special, Reach::Machine, Reach::Site, Reach::World];
+        all.into_iter().filter(move |reach| self.0 & 1 << *reach as u8 != 0)
     }
 }
 
@@ -510,7 +543,7 @@ mod tests {
         assert_eq!(list.len(), MAX_ADDRESSES);
         assert_eq!(list.clone().into_vec(), all[..MAX_ADDRESSES]);
         let same = list.merged(all[..3].iter().cloned());
-        assert!(Arc::ptr_eq(&same.0, &list.0), "nothing new, nothing copied");
+        assert!(Arc::ptr_eq(&same.list, &list.list), "nothing new, nothing copied");
         let moved = list.preferring(&all[50]);
         assert_eq!((moved.first(), moved.len()), (Some(&all[50]), MAX_ADDRESSES));
         assert_eq!(moved.preferring(&all[3]).first(), Some(&all[3]));
@@ -612,8 +645,8 @@ mod tests {
         for reach in [Reach::Machine, Reach::Site, Reach::World] {
             assert_eq!(both.told_to(reach), public);
         }
-        assert!(Arc::ptr_eq(&both.told_to(Reach::Special).0, &both.0));
-        assert!(Arc::ptr_eq(&public.told_to(Reach::World).0, &public.0), "nothing is copied");
+        assert!(Arc::ptr_eq(&both.told_to(Reach::Special).list, &both.list));
+        assert!(Arc::ptr_eq(&public.told_to(Reach::World).list, &public.list), "nothing is copied");
     }
 
     #[test]

@@ -3,20 +3,20 @@
 //! Knows ids, addresses, messages and time; knows neither tables nor queries. What came of a request is handed back
 //! with the requester it was made for.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use libp2p_identity::PeerId;
 use smallvec::SmallVec;
 
 use super::clocks::Clocks;
-use super::io::{ConnectionId, Output, Outputs, RequestId};
+use super::io::{Output, Outputs, RequestId};
 use super::local::Local;
 use crate::addrs::{Addresses, Reach};
 use crate::config::{Config, IpDiversity};
 use crate::error::RequestError;
 use crate::key::Key;
 use crate::message::{Request, Response};
-use crate::peer::{ConnectionType, KadPeer, PackedPeerId};
+use crate::peer::{ConnectionType, KadPeer};
 use crate::query::rtt::Estimator;
 use crate::query::timeout::Phase;
 use crate::stats::{Stats, gauge};
@@ -38,6 +38,7 @@ mod window;
 
 pub(super) use blocked::BlockEvent;
 use blocked::Blocked;
+use connections::DueConnections;
 use dials::Dials;
 pub(super) use known::{Known, Link, Protocol};
 pub(super) use links::Remaining;
@@ -106,7 +107,7 @@ pub(super) struct Peers {
     address_outcomes: VecDeque<AddressOutcome>,
     blocked: Blocked,
     /// When which connection is to be looked at.
-    due: BTreeSet<(Instant, ConnectionId, PackedPeerId)>,
+    due: DueConnections,
     /// For how long an answer is usually awaited.
     patience: Duration,
     /// The id and addresses of this node, for the peers that it tells where it is.
@@ -135,7 +136,7 @@ impl Peers {
             placed: VecDeque::new(),
             address_outcomes: VecDeque::new(),
             blocked: Blocked::default(),
-            due: BTreeSet::new(),
+            due: DueConnections::new(),
             patience: *config.lookups.soft_timeout.end(),
             own: own.clone(),
             own_reach: None,

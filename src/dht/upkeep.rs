@@ -386,7 +386,7 @@ impl Upkeep {
         kept.sort_unstable();
         let before = std::mem::replace(&mut self.kept, kept);
         for (keep, one, other) in [(false, &before, &self.kept), (true, &self.kept, &before)] {
-            for peer in one.iter().filter(|peer| other.binary_search(peer).is_err()) {
+            for peer in missing(one, other) {
                 let peer = peer.unpacked();
                 peers.keep(now, peer, keep, None, &mut cx.out);
             }
@@ -397,4 +397,16 @@ impl Upkeep {
     pub(super) fn sweep(&self, now: Instant, peers: &mut Peers) {
         peers.sweep(now, |key, peer| self.seeds.contains(peer) || self.table.entry(key, peer).is_some());
     }
+}
+
+/// Returns what one sorted list has and the other, sorted as well, has not.
+fn missing<'a, T: Ord>(one: &'a [T], mut other: &'a [T]) -> impl Iterator<Item = &'a T> {
+    one.iter().filter(move |item| {
+        while let [first, rest @ ..] = other
+            && first < *item
+        {
+            other = rest;
+        }
+        other.first() != Some(item)
+    })
 }

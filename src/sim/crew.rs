@@ -156,7 +156,8 @@ impl Crew {
         Self((0..workers).map(worker).collect())
     }
 
-    /// Does a job with all shards for which it `is_worth` it, each on its thread, and returns when all have been worked on.
+    /// Does a job with all shards, and returns when all have been worked on: those for which that `is_worth` it each on a thread
+    /// of its own, the first of them and all others on this one.
     ///
     /// # Panics
     /// As the work does.
@@ -168,10 +169,10 @@ impl Crew {
         is_worth: impl Fn(&Shard) -> bool,
     ) {
         let mut given = Vec::new();
-        for (at, worker) in self.0.iter().enumerate() {
-            let is_worth = shards.get(at + 1).is_some_and(&is_worth);
-            if let Some(thread) = worker.thread.as_ref().filter(|_| is_worth) {
-                given.push((at + 1, worker, thread));
+        let worth = shards.iter().enumerate().filter(|(_, shard)| is_worth(shard)).skip(1);
+        for ((at, _), worker) in worth.zip(&self.0) {
+            if let Some(thread) = &worker.thread {
+                given.push((at, worker, thread));
             }
         }
         // From the last one, so that the places of those before it stay.
@@ -182,7 +183,7 @@ impl Crew {
             thread.thread().unpark();
         }
         let mut panicked = None;
-        for shard in shards.iter_mut().filter(|shard| is_worth(shard)) {
+        for shard in shards.iter_mut() {
             panicked = panicked.or(attempt(network, shard, job));
         }
         for (at, worker, _) in given {

@@ -109,6 +109,20 @@ impl EventQueue {
         self.queue.peek().map(|Reverse((at, ..))| *at)
     }
 
+    /// Returns whether so many events happen before `until`, as far as they are known now.
+    pub(super) fn has_before(&self, until: Instant, count: usize) -> bool {
+        let heap = self.queue.as_slice();
+        // What is below an event in a heap is not earlier: only below those that count are others that do.
+        let (mut found, mut below) = (0, vec![0]);
+        while let Some(place) = below.pop().filter(|_| found < count) {
+            if heap.get(place).is_some_and(|Reverse((at, ..))| *at < until) {
+                found += 1;
+                below.extend([2 * place + 1, 2 * place + 2]);
+            }
+        }
+        found >= count
+    }
+
     /// Takes out the next event, whose time it is then, and whom it happens to; only one that happens before `until`.
     pub(super) fn pop_before(&mut self, until: Instant) -> Option<(usize, SimEvent)> {
         if self.next_at()? >= until {
@@ -149,5 +163,16 @@ mod tests {
         assert_eq!(order, [(1, 1), (1, 5), (2, 4), (2, 2), (2, 0), (2, 3)]);
         queue.schedule(wake(3, Sender::node(1, 1), 1));
         assert!(queue.pop_before(at(3)).is_none() && queue.pop_before(at(4)).is_some());
+    }
+
+    #[test]
+    fn so_many_are_counted_as_happen_before_a_time() {
+        let mut queue = EventQueue::new(start());
+        for n in 0..100u64 {
+            let (at, by) = (start() + Duration::from_secs(n * 37 % 100), Sender::world(n));
+            queue.schedule(ScheduledEvent { at, by, to: 0, event: SimEvent::Wake });
+        }
+        let before = |seconds, count| queue.has_before(start() + Duration::from_secs(seconds), count);
+        assert!(before(20, 20) && !before(20, 21) && before(0, 0) && !before(0, 1) && before(200, 100));
     }
 }

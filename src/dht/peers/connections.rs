@@ -2,9 +2,12 @@
 //!
 //! Knows numbers and times; what is sent, and how a peer is dialled, is not its affair.
 
+use std::collections::BTreeSet;
+
 use smallvec::SmallVec;
 
 use super::super::io::ConnectionId;
+use crate::peer::PackedPeerId;
 use crate::time::{Duration, Instant, after};
 
 /// After so long without a sign of life a connection that is kept is checked. NAT gateways are to remember an idle TCP
@@ -32,6 +35,9 @@ const MAX_DOUBLINGS: u8 = 6;
 /// With so many connections a peer is not dialled beside them: two that began at the same time may both be dead, and a
 /// second attempt is made (chosen, not measured).
 const ENOUGH: usize = 4;
+
+/// When which connection of whom is to be looked at.
+pub(super) type DueConnections = BTreeSet<(Instant, ConnectionId, PackedPeerId)>;
 
 /// What is to be done about a silent connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

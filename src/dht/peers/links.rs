@@ -8,7 +8,7 @@ use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use super::Peers;
-use super::connections::Act;
+use super::connections::{Act, DueConnections};
 use super::dials::{Dial, DialTarget, EndedDial};
 use super::known::{Known, Link, Protocol};
 use super::outcome::{AddressOutcome, Requester};
@@ -194,19 +194,15 @@ impl Peers {
         true
     }
 
-    fn patience(&self, known: &Known) -> Duration {
-        known.rtt.usual().map_or(self.patience, |usual| usual.max(self.patience))
-    }
-
     /// Takes note that a request is being sent on the best connection to its peer, and returns that.
     pub(super) fn send_on(&mut self, now: Instant, peer: &PeerId, id: RequestId) -> Option<ConnectionId> {
-        let patience = self.patience(self.known.get(peer)?);
         let known = self.known.get_mut(peer)?;
+        let patience = patience(known, self.patience);
         let on = known.connections.best()?;
         let pending = self.requests.send(id, Sent { at: now, stood_still: self.stood_still, on })?;
         if pending.request.is_answered() {
             known.connections.asked(now, on, patience);
-            self.watch(peer, on);
+            watch(&mut self.due, known, peer, on);
         }
         Some(on)
     }
@@ -226,7 +222,7 @@ impl Peers {
         if let Some(due) = known.connections.put_off(on, None).flatten() {
             self.due.remove(&(due, on, PackedPeerId::from(peer)));
         }
-        self.watch(peer, on);
+        watch(&mut self.due, known, peer, on);
         for dead in dead {
             self.close(now, *peer, dead, out);
         }
@@ -240,26 +236,10 @@ impl Peers {
         self.disconnected(now, peer, dead, out);
     }
 
-    /// Sees to it that a connection is looked at when it is to be; earlier does no harm.
+    /// Sees to it that a connection is looked at when it is to be.
     fn watch(&mut self, peer: &PeerId, id: ConnectionId) {
-        let Some(known) = self.known.get(peer) else {
-            return;
-        };
-        let Some(at) = known.connections.deadline(id) else {
-            return;
-        };
-        let Some(known) = self.known.get_mut(peer) else {
-            return;
-        };
-        if known.connections.due(id).is_some_and(|due| due <= at) {
-            return;
-        }
-        if let Some(before) = known.connections.put_off(id, Some(at)) {
-            let packed = PackedPeerId::from(peer);
-            if let Some(before) = before {
-                self.due.remove(&(before, id, packed.clone()));
-            }
-            self.due.insert((at, id, packed));
+        if let Some(known) = self.known.get_mut(peer) {
+            watch(&mut self.due, known, peer, id);
         }
     }
 
@@ -393,5 +373,27 @@ impl Peers {
             self.send_check(now, peer, connection, out);
             self.watch(&peer, connection);
         }
+    }
+}
+
+/// Returns how long an answer of a peer is waited for before its connection is doubted: usually so long.
+fn patience(known: &Known, usually: Duration) -> Duration {
+    known.rtt.usual().map_or(usually, |usual| usual.max(usually))
+}
+
+/// Sees to it that a connection of a peer that is known is looked at when it is to be; earlier does no harm.
+fn watch(due: &mut DueConnections, known: &mut Known, peer: &PeerId, id: ConnectionId) {
+    let Some(at) = known.connections.deadline(id) else {
+        return;
+    };
+    if known.connections.due(id).is_some_and(|due| due <= at) {
+        return;
+    }
+    if let Some(before) = known.connections.put_off(id, Some(at)) {
+        let packed = PackedPeerId::from(peer);
+        if let Some(before) = before {
+            due.remove(&(before, id, packed.clone()));
+        }
+        due.insert((at, id, packed));
     }
 }

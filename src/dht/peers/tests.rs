@@ -1,6 +1,7 @@
 use std::num::NonZeroUsize;
 
 use super::*;
+use crate::dht::io::ConnectionId;
 use crate::dht::io::DialFailure;
 use crate::dht::tests::{MS, SECOND, address, peer, unreachable};
 use crate::query::rtt::Era;
