@@ -33,7 +33,7 @@ use libp2p_kademlia::message::{Request, Response};
 use libp2p_kademlia::store::MemoryStore;
 use libp2p_kademlia::time::{Instant, Now, SystemTime};
 use libp2p_kademlia::wire::{decode_response, encode_request, encode_response};
-use libp2p_kademlia::{Behaviour, Key, Mode};
+use libp2p_kademlia::{Behaviour, IpDiversity, Key, Mode};
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/ipfs/kad/1.0.0");
 const IN_FLIGHT: usize = 16;
@@ -85,7 +85,7 @@ fn ours(local: PeerId) -> Behaviour {
         .with_joining(libp2p_kademlia::Joining::OnRequest)
         .with_refresh_interval(None)
         .unwrap()
-        .with_ip_diversity(None);
+        .with_ip_diversity(IpDiversity::Off);
     let now = Now::new(Instant::now(), SystemTime::now());
     let mut dht = Dht::new(local, MemoryStore::new(local), config, [7; 32], now);
     dht.set_mode(now, Some(Mode::Server));

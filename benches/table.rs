@@ -8,6 +8,7 @@ use divan::{AllocProfiler, Bencher, black_box};
 use libp2p_core::multihash::Multihash;
 use libp2p_identity::PeerId;
 use libp2p_kad as kad;
+use libp2p_kademlia::addrs::Groups;
 use libp2p_kademlia::dht::Dht;
 use libp2p_kademlia::routing::{Table, TableConfig};
 use libp2p_kademlia::store::MemoryStore;
@@ -36,7 +37,13 @@ fn table() -> Table {
     let now = std::hint::black_box(start());
     for n in 1..=100_000 {
         let (id, address) = (peer(n), "/ip4/127.0.0.1/tcp/4001".parse().unwrap());
-        table.insert(now, Key::of_peer(&id, Key::sha256), id, Addresses::collect(&id, [address]), None);
+        table.insert(
+            now,
+            Key::of_peer(&id, Key::sha256),
+            id,
+            Addresses::collect(&id, [address]),
+            Groups::default(),
+        );
     }
     table
 }

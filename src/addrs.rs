@@ -2,6 +2,8 @@
 //!
 //! Knows nothing else of the crate: neither who has an address nor who may be told of it.
 
+mod groups;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -9,7 +11,8 @@ use std::sync::Arc;
 use libp2p_core::Multiaddr;
 use libp2p_core::multiaddr::Protocol;
 use libp2p_identity::PeerId;
-use sha2::{Digest as _, Sha256};
+
+pub use groups::{Groups, IpGroup};
 
 /// How many addresses of one peer are kept: 16. More are dropped, those that were reported last first. Chosen, not measured.
 pub const MAX_ADDRESSES: usize = 16;
@@ -346,7 +349,7 @@ impl Reach {
         }
     }
 
-    fn of_ip(ip: IpAddr) -> Self {
+    pub(crate) fn of_ip(ip: IpAddr) -> Self {
         match ip.to_canonical() {
             IpAddr::V4(ip) if ip.is_loopback() || ip.is_unspecified() => Self::Machine,
             IpAddr::V4(ip) if ip.is_private() || ip.is_link_local() || is_shared(ip) => Self::Site,
@@ -397,97 +400,6 @@ const fn is_special_v6(ip: Ipv6Addr) -> bool {
 const fn is_shared(ip: Ipv4Addr) -> bool {
     let [a, b, ..] = ip.octets();
     a == 100 && b & 0xc0 == 64
-}
-
-/// The IP group of an address: addresses of one group are taken to have one owner.
-///
-/// IPv4 by /16, but by /8 in the blocks that one organisation has held since the class-A days; IPv6 by /32; a name by
-/// its last two labels, since its address is unknown here. Loopback, private, link-local and in-memory addresses
-/// belong to no group; those of other special ranges do, so that naming one is no way out of the limits.
-///
-/// # Spec
-/// IPFS Kademlia DHT, "Routing Table" (IP diversity). Without a table of autonomous systems an IPv6 group is a /32;
-/// `go-libp2p-kad-dht` puts all IPv6 addresses of unknown systems into one group, which is not done here.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum IpGroup {
-    /// An IPv4 /8 of one organisation.
-    V4ClassA(u8),
-    /// An IPv4 /16.
-    V4([u8; 2]),
-    /// An IPv6 /32.
-    V6([u8; 4]),
-    /// A hash of the last two labels of a name.
-    Name([u8; 8]),
-}
-
-/// The IPv4 /8 blocks that count as one group each (IPFS Kademlia DHT spec; the list of go-libp2p-kbucket).
-const CLASS_A: [u8; 8] = [12, 17, 19, 38, 48, 53, 56, 73];
-
-impl IpGroup {
-    /// Returns the group of an address, judged by its first component: of a relayed one, the relay's.
-    pub fn of(address: &Multiaddr) -> Option<Self> {
-        if let Some(ip) = ip_of(address) {
-            return Self::of_ip(ip);
-        }
-        let first = address.iter().next()?;
-        if let Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) | Protocol::Dnsaddr(name) =
-            first
-        {
-            (Reach::of(address) == Reach::World).then(|| Self::of_name(&name))
-        } else {
-            None
-        }
-    }
-
-    /// Returns the group of an IP address.
-    pub fn of_ip(ip: IpAddr) -> Option<Self> {
-        if matches!(Reach::of_ip(ip), Reach::Machine | Reach::Site) {
-            return None;
-        }
-        Some(match ip.to_canonical() {
-            IpAddr::V4(ip) => {
-                let [a, b, ..] = ip.octets();
-                if CLASS_A.contains(&a) { Self::V4ClassA(a) } else { Self::V4([a, b]) }
-            }
-            IpAddr::V6(ip) => Self::of_ipv6(ip),
-        })
-    }
-
-    /// Returns the group as bytes, its kind first.
-    #[cfg(feature = "redb")]
-    pub(crate) fn to_bytes(self) -> Vec<u8> {
-        match self {
-            Self::V4ClassA(a) => vec![0, a],
-            Self::V4([a, b]) => vec![1, a, b],
-            Self::V6(bytes) => [&[2], &bytes[..]].concat(),
-            Self::Name(bytes) => [&[3], &bytes[..]].concat(),
-        }
-    }
-
-    /// Reads what [`to_bytes`](Self::to_bytes) has written.
-    #[cfg(feature = "redb")]
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        match bytes {
-            [0, a] => Some(Self::V4ClassA(*a)),
-            [1, a, b] => Some(Self::V4([*a, *b])),
-            [2, rest @ ..] => Some(Self::V6(rest.try_into().ok()?)),
-            [3, rest @ ..] => Some(Self::Name(rest.try_into().ok()?)),
-            _ => None,
-        }
-    }
-
-    fn of_ipv6(ip: Ipv6Addr) -> Self {
-        let [a, b, c, d, ..] = ip.octets();
-        Self::V6([a, b, c, d])
-    }
-
-    fn of_name(name: &str) -> Self {
-        let name = name.trim_end_matches('.').to_ascii_lowercase();
-        let owner = name.rmatch_indices('.').nth(1).map_or(name.as_str(), |(at, _)| &name[at + 1..]);
-        let mut hash = [0; 8];
-        hash.copy_from_slice(&Sha256::digest(owner)[..8]);
-        Self::Name(hash)
-    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! [`Records`], [`Providers`], [`Limits`]. A [`ConfigBuilder`] checks all groups together.
 
 mod builder;
+mod diversity;
 pub(crate) mod least;
 mod limits;
 mod lookups;
@@ -16,6 +17,7 @@ mod setters;
 mod timeouts;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::num::{NonZeroU8, NonZeroUsize};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -23,11 +25,13 @@ use std::sync::Arc;
 use libp2p_core::Multiaddr;
 
 pub use builder::ConfigBuilder;
+pub(crate) use diversity::Grouping;
+pub use diversity::{AsnLookup, IpDiversity, IpLimits};
 pub use limits::{Limits, RequestWindow};
 pub use lookups::{Lookups, Parallelism};
 pub use providers::Providers;
 pub use records::{Caching, OwnRecords, Records, StoreInserts};
-pub use routing::{AddressFilter, BucketInserts, IpDiversity, Joining, K_VALUE, KeepAlive, Routing};
+pub use routing::{AddressFilter, BucketInserts, Joining, K_VALUE, KeepAlive, Routing};
 pub use timeouts::{Percentile, TimeoutPolicy};
 
 use crate::error::ConfigError;
@@ -36,6 +40,9 @@ use crate::time::{Duration, FAR};
 
 /// The name of the protocol in the public IPFS network.
 pub(crate) const IPFS: &str = "/ipfs/kad/1.0.0";
+
+/// The name of the protocol in its networks that are local (`go-libp2p-kad-dht`, "dual").
+const IPFS_LAN: &str = "/ipfs/lan/kad/1.0.0";
 
 /// The configuration of a node. [`Config::default`] suits the public IPFS network and most others.
 ///
@@ -215,13 +222,46 @@ impl Config {
         self
     }
 
-    /// Sets the limits per IP group, or none.
+    /// Sets what becomes of peers beyond the limits per IP group.
     ///
-    /// Tighter limits make it dearer to fill a table from one network, and keep more honest neighbours of one provider
-    /// out. Default: 2 per bucket, 3 per table (IPFS Kademlia DHT `spec`).
+    /// Strict limits make it dear to fill a table from one network, and keep honest neighbours of one provider out: servers that
+    /// share a public network find but few of each other. Default: [`IpDiversity::ByProtocol`], which is strict in the public
+    /// network only.
     #[must_use]
-    pub fn with_ip_diversity(mut self, limits: impl Into<Option<IpDiversity>>) -> Self {
-        self.routing.ip_diversity = limits.into();
+    pub fn with_ip_diversity(mut self, diversity: IpDiversity) -> Self {
+        self.routing.ip_diversity = diversity;
+        self
+    }
+
+    /// Returns what becomes of peers beyond the limits per IP group: never [`IpDiversity::ByProtocol`], but what that means here.
+    pub fn ip_diversity(&self) -> IpDiversity {
+        match (self.routing.ip_diversity, &*self.protocol_name) {
+            (IpDiversity::ByProtocol, IPFS) => IpDiversity::Strict,
+            (IpDiversity::ByProtocol, IPFS_LAN) => IpDiversity::Off,
+            (IpDiversity::ByProtocol, _) => IpDiversity::Soft,
+            (chosen, _) => chosen,
+        }
+    }
+
+    /// Returns the rules of IP diversity, unless there are none.
+    pub(crate) fn grouping(&self) -> Option<Grouping> {
+        let Routing { ip_limits, asn, .. } = &self.routing;
+        Grouping::new(self.ip_diversity(), ip_limits, asn.as_ref())
+    }
+
+    /// Sets the limits per IP group. Default: 2 per bucket, 3 per table (IPFS Kademlia DHT `spec`).
+    #[must_use]
+    pub fn with_ip_limits(mut self, limits: IpLimits) -> Self {
+        self.routing.ip_limits = limits;
+        self
+    }
+
+    /// Sets what tells the autonomous system of an IP address, whose number is then its group in place of the network prefix.
+    ///
+    /// Default: nothing does.
+    #[must_use]
+    pub fn with_asn(mut self, asn: impl Fn(IpAddr) -> Option<u32> + Send + Sync + 'static) -> Self {
+        self.routing.asn = Some(Arc::new(asn));
         self
     }
 

@@ -93,8 +93,8 @@ pub mod wire;
 pub use addrs::Addresses;
 pub use client::{Client, Found};
 pub use config::{
-    AddressFilter, BucketInserts, Caching, Config, ConfigBuilder, IpDiversity, Joining, K_VALUE, KeepAlive,
-    OwnRecords, Parallelism, Percentile, RequestWindow, StoreInserts, TimeoutPolicy,
+    AddressFilter, AsnLookup, BucketInserts, Caching, Config, ConfigBuilder, IpDiversity, IpLimits, Joining,
+    K_VALUE, KeepAlive, OwnRecords, Parallelism, Percentile, RequestWindow, StoreInserts, TimeoutPolicy,
 };
 pub use dht::op::*;
 pub use dht::op::{Command, QueryInfo, QueryResult};

@@ -78,5 +78,7 @@ pub use progress::{Progress, Stage};
 pub use records::{Reached, RecordOutcome, RecordQuery};
 pub use report::{RecordSummary, Report, Summary};
 pub use roles::{Answer, Around, Other, Role};
-pub use scenario::{Churn, Group, Incident, Load, Lookups, Records, Roles, Scenario, Session, Size, Start};
+pub use scenario::{
+    Churn, Group, Hosting, Incident, Load, Lookups, Records, Roles, Scenario, Session, Size, Start,
+};
 pub use world::World;

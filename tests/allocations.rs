@@ -6,7 +6,8 @@ use allocation_counter::{AllocationInfo, measure};
 use bytes::BytesMut;
 use libp2p_core::multihash::Multihash;
 use libp2p_identity::PeerId;
-use libp2p_kademlia::addrs::IpGroup;
+
+use libp2p_kademlia::addrs::{Groups, IpGroup};
 use libp2p_kademlia::dht::{ConnectionId, Dht, InboundId, Input, Output};
 use libp2p_kademlia::message::{Request, Response};
 use libp2p_kademlia::routing::{Table, TableConfig};
@@ -38,7 +39,13 @@ fn full_table() -> Table {
     let now = Instant::now();
     for n in 1..=100_000 {
         let key = Key::of_peer(&peer(n), Key::sha256);
-        table.insert(now, key, peer(n), Addresses::collect(&peer(n), ["/memory/1".parse().unwrap()]), None);
+        table.insert(
+            now,
+            key,
+            peer(n),
+            Addresses::collect(&peer(n), ["/memory/1".parse().unwrap()]),
+            Groups::default(),
+        );
     }
     table
 }
@@ -73,7 +80,7 @@ fn a_node_that_knows_nobody_takes_little() {
 #[test]
 fn an_empty_table_takes_less_than_four_kibibytes() {
     let key = Key::of_peer(&peer(0), Key::sha256);
-    let config = TableConfig { diversity: Some(IpDiversity::default()), ..TableConfig::default() };
+    let config = TableConfig::default();
     let mut kept = None;
     let info = measure(|| kept = Some(Table::new(key, config)));
     assert!(info.bytes_max as usize + size_of::<Table>() < 4096, "{info:?}");
@@ -168,7 +175,7 @@ fn the_worst_frames_are_bounded_too() {
 /// A server with a table of 300 peers or so.
 fn server() -> (Dht<MemoryStore>, Now) {
     let now = Now::new(Instant::now(), SystemTime::UNIX_EPOCH);
-    let config = Config::default().with_ip_diversity(None).with_refresh_interval(None).unwrap();
+    let config = Config::default().with_ip_diversity(IpDiversity::Off).with_refresh_interval(None).unwrap();
     let mut dht = Dht::new(peer(0), MemoryStore::new(peer(0)), config, [0; 32], now);
     dht.set_mode(now, Some(Mode::Server));
     for n in 1..=5000 {

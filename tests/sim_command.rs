@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser};
 use libp2p_kademlia::sim::{
-    Churn, Group, Incident, Links, Load, Lookups, Records, Roles, RoundTrip, Scenario, Size, Start, Transport,
+    Churn, Group, Hosting, Incident, Links, Load, Lookups, Records, Roles, RoundTrip, Scenario, Size, Start,
+    Transport,
 };
 use libp2p_kademlia::{
-    BucketInserts, Config, IpDiversity, Joining, KeepAlive, Parallelism, Percentile, Precision, Quorum,
-    RequestWindow, TimeoutPolicy,
+    BucketInserts, Config, IpDiversity, IpLimits, Joining, KeepAlive, Parallelism, Percentile, Precision,
+    Quorum, RequestWindow, TimeoutPolicy,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -93,6 +94,11 @@ fn one_by_one() -> Vec<(Scenario, &'static str)> {
         (join(100 * MS, 1), "--join-every 100ms --known 1"),
         (join(Duration::ZERO, 7), "--join-every 0s --known 7"),
         (Scenario { work: Duration::from_micros(50), ..usual() }, "--work 50us"),
+        (Scenario { hosting: Hosting::OneNetwork, ..usual() }, "--hosting one-network"),
+        (Scenario { hosting: Hosting::OneAddress, ..usual() }, "--hosting one-address"),
+        (Scenario { hosting: Hosting::OneV6Network, ..usual() }, "--hosting one-v6-network"),
+        (Scenario { hosting: Hosting::OneRelay, ..usual() }, "--hosting one-relay"),
+        (Scenario { hosting: Hosting::OneDomain, ..usual() }, "--hosting one-domain"),
         (Scenario { settle: seconds(5400), ..usual() }, "--settle 90m"),
         (Scenario { lasts: seconds(2 * 86_400), ..usual() }, "--lasts 2d"),
         (Scenario { sample_every: Some(seconds(30)), ..usual() }, "--sample-every 30s"),
@@ -182,9 +188,9 @@ const ALL_INCIDENTS: &str = "--silent 0.1 --one-way-partition 0.5@2m --heal 0s -
 fn one_by_one_in_the_config() -> Vec<(Scenario, &'static str)> {
     let seconds = Duration::from_secs;
     let exempt = vec![("10.0.0.0".parse().unwrap(), 8), ("2001:db8::".parse().unwrap(), 32)];
-    let exempt = IpDiversity { exempt, ..IpDiversity::default() };
+    let exempt = IpLimits { exempt, ..IpLimits::default() };
     let loose =
-        IpDiversity { per_bucket: nz8(20), per_table: NonZeroU16::new(1000).unwrap(), exempt: Vec::new() };
+        IpLimits { per_bucket: nz8(20), per_table: NonZeroU16::new(1000).unwrap(), exempt: Vec::new() };
     let adaptive = Parallelism::Adaptive { start: nz8(3), max: nz8(10) };
     let short = |config: Config| config.with_soft_timeout(MS..=500 * MS).unwrap();
     let patient = |config: Config| config.with_request_timeout(seconds(60)).unwrap();
@@ -200,10 +206,12 @@ fn one_by_one_in_the_config() -> Vec<(Scenario, &'static str)> {
             },
             "--join-every 1ms --known 1 --manual-inserts",
         ),
-        (with_config(|config| config.with_ip_diversity(None)), "--no-ip-diversity"),
-        (with_config(|config| config.with_ip_diversity(loose)), "--ip-per-bucket 20 --ip-per-table 1000"),
+        (with_config(|config| config.with_ip_diversity(IpDiversity::Off)), "--ip-diversity off"),
+        (with_config(|config| config.with_ip_diversity(IpDiversity::Soft)), "--ip-diversity soft"),
+        (with_config(|config| config.with_ip_diversity(IpDiversity::Strict)), "--ip-diversity strict"),
+        (with_config(|config| config.with_ip_limits(loose)), "--ip-per-bucket 20 --ip-per-table 1000"),
         (
-            with_config(|config| config.with_ip_diversity(exempt)),
+            with_config(|config| config.with_ip_limits(exempt)),
             "--ip-exempt 10.0.0.0/8 --ip-exempt 2001:db8::/32",
         ),
         (with_config(|config| config.with_parallelism(Parallelism::Fixed(nz8(3)))), "--parallelism 3"),
@@ -324,8 +332,7 @@ fn the_last_one_counts_and_incidents_add_up() {
         ("--nodes 5 --nodes 6", "--nodes 6"),
         ("--join-every 1s --known 2 --ideal", ""),
         ("--ideal --join-every 1s --known 2", "--join-every 1s --known 2"),
-        ("--no-ip-diversity --ip-per-bucket 5", "--ip-per-bucket 5"),
-        ("--ip-exempt 10.0.0.0/8 --ip-per-bucket 5 --no-ip-diversity", "--no-ip-diversity"),
+        ("--ip-diversity off --ip-per-bucket 5 --ip-diversity soft", "--ip-diversity soft --ip-per-bucket 5"),
         ("--silent 0.1 --warm --silent 0.2@1500ms --warm", "--warm --silent 0.1 --silent 0.2@1500ms"),
         ("--settle 2.5s --every 0.000000001s --lasts 1.5d", "--settle 2500ms --every 1ns --lasts 36h"),
         ("--precision near --precision exact --keep-alive nobody --keep-alive closest", ""),
@@ -540,10 +547,22 @@ fn config() -> impl Strategy<Value = Config> {
     let exempt = vec((any::<[u8; 4]>(), 0..=32u8).prop_map(|(ip, bits)| (ip.into(), bits)), 0..3);
     let limits = (any::<(NonZeroU8, NonZeroU16)>(), exempt);
     let limits =
-        limits.prop_map(|((per_bucket, per_table), exempt)| IpDiversity { per_bucket, per_table, exempt });
+        limits.prop_map(|((per_bucket, per_table), exempt)| IpLimits { per_bucket, per_table, exempt });
+    let diversity = prop::sample::select(vec![
+        IpDiversity::ByProtocol,
+        IpDiversity::Strict,
+        IpDiversity::Soft,
+        IpDiversity::Off,
+    ]);
     let keep = prop::sample::select(vec![KeepAlive::Closest, KeepAlive::Table, KeepAlive::Nobody]);
-    (numbers, times, option::of(limits), keep, any::<bool>()).prop_map(
-        |((small, large, (cache, low, is_fixed)), (mut times, refresh), limits, keep, on_request)| {
+    (numbers, times, (diversity, limits), keep, any::<bool>()).prop_map(
+        |(
+            (small, large, (cache, low, is_fixed)),
+            (mut times, refresh),
+            (diversity, limits),
+            keep,
+            on_request,
+        )| {
             let [k, beta, paths, start, max] = small;
             // Soft timeouts from the shortest to the next, and requests time out after both.
             times[..3].sort();
@@ -567,7 +586,8 @@ fn config() -> impl Strategy<Value = Config> {
                 .with_replacement_cache(cache)
                 .with_grace_period(times[3])
                 .unwrap()
-                .with_ip_diversity(limits)
+                .with_ip_diversity(diversity)
+                .with_ip_limits(limits)
                 .with_parallelism(parallelism)
                 .with_beta(beta)
                 .with_disjoint_paths(paths)
@@ -636,19 +656,28 @@ fn scenario() -> impl Strategy<Value = Scenario> {
     // Samples often enough, but not more than are allowed.
     let often = long().prop_map(|every| every.max(Duration::from_secs(100)));
     let size = prop_oneof![share().prop_map(Size::Share), (1..50usize).prop_map(Size::Nodes)];
+    let hosting = prop::sample::select(vec![
+        Hosting::Spread,
+        Hosting::OneNetwork,
+        Hosting::OneAddress,
+        Hosting::OneV6Network,
+        Hosting::OneRelay,
+        Hosting::OneDomain,
+    ]);
     let groups = vec((size, config()).prop_map(|(size, config)| Group { size, config }), 0..3);
     (
-        (1..40usize, any::<u64>(), config(), (links(), span()), start, (roles(), groups)),
+        (1..40usize, any::<u64>(), config(), (links(), hosting, span()), start, (roles(), groups)),
         (option::of(churn), vec((span(), incident()), 0..6), lookups, records(), span(), span()),
         option::of(often),
     )
         .prop_map(|(network, (churn, incidents, lookups, records, settle, lasts), sample_every)| {
-            let (nodes, seed, config, (links, work), start, (roles, groups)) = network;
+            let (nodes, seed, config, (links, hosting, work), start, (roles, groups)) = network;
             Scenario {
                 nodes,
                 seed,
                 config,
                 links,
+                hosting,
                 work,
                 start,
                 groups,

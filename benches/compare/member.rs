@@ -5,7 +5,7 @@ use libp2p::{Multiaddr, PeerId, identify};
 use libp2p_kad as kad;
 use libp2p_kademlia::store::MemoryStore;
 use libp2p_kademlia::{
-    Behaviour, Config, Event, GetRecordOk, Mode, QueryId, QueryResult, Quorum, Record, RecordKey,
+    Behaviour, Config, Event, GetRecordOk, IpDiversity, Mode, QueryId, QueryResult, Quorum, Record, RecordKey,
 };
 
 use super::PROTOCOL;
@@ -70,7 +70,7 @@ impl Kind for Ours {
 
     fn behaviour(local: PeerId, is_server: bool) -> Behaviour {
         // All are in one process.
-        let config = Config::default().with_ip_diversity(None);
+        let config = Config::default().with_ip_diversity(IpDiversity::Off);
         let mut behaviour = Behaviour::with_config(local, MemoryStore::new(local), config);
         behaviour.set_mode(Some(if is_server { Mode::Server } else { Mode::Client }));
         behaviour

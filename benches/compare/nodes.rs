@@ -10,7 +10,9 @@ use libp2p_kademlia::dht::{ConnectionId, Dht, Input, Output};
 use libp2p_kademlia::message::Response;
 use libp2p_kademlia::store::{MemoryStore, RecordStore as _, Source};
 use libp2p_kademlia::time::{Instant, Now, SystemTime};
-use libp2p_kademlia::{Addresses, Behaviour, Config, ConnectionType, Joining, KadPeer, Key, Mode};
+use libp2p_kademlia::{
+    Addresses, Behaviour, Config, ConnectionType, IpDiversity, Joining, KadPeer, Key, Mode,
+};
 
 use super::carrier::Carrier;
 use super::{PROTOCOL, keys};
@@ -40,7 +42,7 @@ pub(crate) fn ours(local: PeerId, carrier: Carrier) -> Behaviour {
         .with_joining(Joining::OnRequest)
         .with_refresh_interval(None)
         .unwrap()
-        .with_ip_diversity(None);
+        .with_ip_diversity(IpDiversity::Off);
     let now = Now::new(Instant::now(), SystemTime::now());
     let mut store = MemoryStore::new(local);
     let content = keys::content(local);

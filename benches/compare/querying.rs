@@ -7,7 +7,7 @@ use libp2p::{Multiaddr, PeerId};
 use libp2p_kad as kad;
 use libp2p_kademlia::store::MemoryStore;
 use libp2p_kademlia::{
-    Behaviour, Config, Event, GetProvidersOk, GetRecordOk, QueryId, QueryResult, RecordKey,
+    Behaviour, Config, Event, GetProvidersOk, GetRecordOk, IpDiversity, QueryId, QueryResult, RecordKey,
 };
 
 use super::PROTOCOL;
@@ -73,7 +73,11 @@ impl Client for Ours {
 
     fn behaviour(local: PeerId) -> Behaviour {
         // All that it asks have one address.
-        Behaviour::with_config(local, MemoryStore::new(local), Config::default().with_ip_diversity(None))
+        Behaviour::with_config(
+            local,
+            MemoryStore::new(local),
+            Config::default().with_ip_diversity(IpDiversity::Off),
+        )
     }
 
     fn add(behaviour: &mut Behaviour, peer: &PeerId, address: Multiaddr) {

@@ -14,7 +14,7 @@ pub(crate) struct Written {
     pub(crate) inserts_manually: bool,
 }
 
-/// Reads `share=0.3,bucket-size=8,no-ip-diversity` or `nodes=5,..`: the size of a group, and options of a node.
+/// Reads `share=0.3,bucket-size=8,ip-diversity=off` or `nodes=5,..`: the size of a group, and options of a node.
 pub(crate) fn group(text: &str) -> Result<Written, String> {
     let mut parts = text.split(',');
     let size = match parts.next().unwrap_or_default().split_once('=') {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use libp2p_kademlia::{
-    BucketInserts, Config, ConfigError, IpDiversity, Joining, KeepAlive, Parallelism, RequestWindow,
-    TimeoutPolicy,
+    BucketInserts, Config, ConfigError, IpDiversity, IpLimits, Joining, KeepAlive, Parallelism,
+    RequestWindow, TimeoutPolicy,
 };
 
 use super::values::{
@@ -31,9 +31,10 @@ pub(crate) struct Node {
     /// No peer enters a table by itself.
     #[arg(long)]
     manual_inserts: bool,
-    /// Let tables take any number of peers of one IP group.
-    #[arg(long, overrides_with_all = ["ip_per_bucket", "ip_per_table", "ip_exempt"])]
-    no_ip_diversity: bool,
+    /// What becomes of peers beyond the limits per IP group: they are refused, as they are without it in the public network, have
+    /// only places that are empty, or there are no limits.
+    #[arg(long, value_name = "RULE")]
+    ip_diversity: Option<Diversity>,
     /// Peers of one IP group in a bucket [default: 2].
     #[arg(long, value_name = "PEERS")]
     ip_per_bucket: Option<NonZeroU8>,
@@ -95,6 +96,13 @@ pub(crate) struct Node {
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug)]
+enum Diversity {
+    Strict,
+    Soft,
+    Off,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug)]
 enum Kept {
     Closest,
     Table,
@@ -127,7 +135,13 @@ impl Node {
         let config = with(config, manual, Config::with_bucket_inserts);
         let on_request = self.join_on_request.then_some(Joining::OnRequest);
         let config = with(config, on_request, Config::with_joining);
-        Ok(config.with_ip_diversity(self.diversity()))
+        let diversity = self.ip_diversity.map(|rule| match rule {
+            Diversity::Strict => IpDiversity::Strict,
+            Diversity::Soft => IpDiversity::Soft,
+            Diversity::Off => IpDiversity::Off,
+        });
+        let config = with(config, diversity, Config::with_ip_diversity);
+        Ok(config.with_ip_limits(self.limits()))
     }
 
     fn timeouts(&self, config: Config) -> Result<Config, String> {
@@ -151,14 +165,13 @@ impl Node {
             })
     }
 
-    /// Returns the limits per IP group, unless there are none.
-    fn diversity(&self) -> Option<IpDiversity> {
-        let default = IpDiversity::default();
-        (!self.no_ip_diversity).then(|| IpDiversity {
+    fn limits(&self) -> IpLimits {
+        let default = IpLimits::default();
+        IpLimits {
             per_bucket: self.ip_per_bucket.unwrap_or(default.per_bucket),
             per_table: self.ip_per_table.unwrap_or(default.per_table),
             exempt: self.ip_exempt.clone(),
-        })
+        }
     }
 
     /// Returns whether no peer enters a table by itself.

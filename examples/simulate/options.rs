@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use libp2p_kademlia::Precision;
-use libp2p_kademlia::sim::{Churn, Links, Lookups, Roles, RoundTrip, Scenario, Start, Transport};
+use libp2p_kademlia::sim::{Churn, Hosting, Links, Lookups, Roles, RoundTrip, Scenario, Start, Transport};
 
 // A test includes this file from elsewhere; with their paths the modules are found from both.
 #[path = "groups.rs"]
@@ -47,7 +47,7 @@ pub(crate) struct Options {
     /// A group of nodes with options of their own from among those above; the others are for those in no group. Any number of
     /// times.
     ///
-    /// `share=0.3,bucket-size=8,no-ip-diversity`, or `nodes=5,..`: the size, then options without `--`.
+    /// `share=0.3,bucket-size=8,ip-diversity=off`, or `nodes=5,..`: the size, then options without `--`.
     #[arg(long, value_name = "SIZE,OPTIONS", value_parser = groups::group, help_heading = "Every node")]
     group: Vec<groups::Written>,
 }
@@ -70,6 +70,9 @@ struct Network {
     /// How many of the first nodes are known to those that join [default: 1].
     #[arg(long, value_name = "NODES", requires = "join_every")]
     known: Option<usize>,
+    /// Where the nodes are: each in a network of its own, or all together, with one owner as far as addresses tell [default: spread].
+    #[arg(long, value_name = "WHERE", value_enum)]
+    hosting: Option<At>,
     /// How long a node works on each message that arrives, one after another, as `50us` [default: 0s].
     #[arg(long, value_name = "TIME", value_parser = span)]
     work: Option<Duration>,
@@ -85,6 +88,29 @@ struct Network {
     /// How many threads work, at most 64, which makes no difference to what comes of it; without it one for each core, up to 4.
     #[arg(long, value_name = "THREADS", value_parser = threads)]
     threads: Option<NonZeroUsize>,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug)]
+enum At {
+    Spread,
+    OneNetwork,
+    OneAddress,
+    OneV6Network,
+    OneRelay,
+    OneDomain,
+}
+
+impl From<At> for Hosting {
+    fn from(at: At) -> Self {
+        match at {
+            At::Spread => Self::Spread,
+            At::OneNetwork => Self::OneNetwork,
+            At::OneAddress => Self::OneAddress,
+            At::OneV6Network => Self::OneV6Network,
+            At::OneRelay => Self::OneRelay,
+            At::OneDomain => Self::OneDomain,
+        }
+    }
 }
 
 #[derive(Args, Clone, Debug)]
@@ -214,6 +240,7 @@ impl Options {
             seed: network.seed.unwrap_or(default.seed),
             config: self.node.config()?,
             links: self.links.links(default.links),
+            hosting: network.hosting.map_or(default.hosting, Hosting::from),
             work: network.work.unwrap_or(default.work),
             start,
             groups: self.group.iter().map(|written| written.group.clone()).collect(),
@@ -238,6 +265,9 @@ impl Options {
         let times = |span: Duration, times: usize| {
             u32::try_from(times).ok().and_then(|times| span.checked_mul(times)).unwrap_or(Duration::MAX)
         };
+        if scenario.hosting != Hosting::Spread && scenario.nodes > MOST_TOGETHER {
+            return Err(format!("of nodes that are together there are at most {MOST_TOGETHER}"));
+        }
         let lookups = &scenario.lookups;
         let end = times(lookups.every, lookups.count).saturating_add(lookups.first_at);
         if end > LONGEST {
@@ -258,6 +288,9 @@ impl Options {
         Ok(())
     }
 }
+
+/// As many as have addresses (`Hosting`).
+const MOST_TOGETHER: usize = 60_000;
 
 /// Samples are kept until the end.
 const MOST_SAMPLES: usize = 1_000_000;

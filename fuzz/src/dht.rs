@@ -50,7 +50,7 @@ static CONFIGS: LazyLock<[Config; 3]> = LazyLock::new(|| {
         .with_replacement_cache(2)
         .with_low_peers(3)
         .with_disjoint_paths(nz(2))
-        .with_ip_diversity(None)
+        .with_ip_diversity(libp2p_kademlia::IpDiversity::Off)
         .with_keep_alive(KeepAlive::Table)
         .with_record_filtering(StoreInserts::FilterBoth);
     let narrow = |config: Config| {

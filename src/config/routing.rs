@@ -1,12 +1,12 @@
 //! The configuration of the routing table: which peers are in it, how the node joins and stays joined.
 
 use std::fmt;
-use std::net::IpAddr;
-use std::num::{NonZeroU8, NonZeroU16, NonZeroUsize};
+use std::num::{NonZeroU8, NonZeroUsize};
 use std::sync::Arc;
 
 use libp2p_core::Multiaddr;
 
+use super::diversity::{AsnLookup, IpDiversity, IpLimits};
 use super::least;
 use crate::error::ConfigError;
 use crate::time::Duration;
@@ -17,9 +17,9 @@ pub const K_VALUE: NonZeroUsize = NonZeroUsize::new(20).unwrap();
 /// The configuration of the routing table: `k`, which peers enter it, which the node keeps asking, when it joins.
 ///
 /// ```
-/// use libp2p_kademlia::config::{Config, Routing};
+/// use libp2p_kademlia::config::{Config, IpDiversity, Routing};
 ///
-/// let routing = Routing { low_peers: 3, ip_diversity: None, ..Routing::default() };
+/// let routing = Routing { low_peers: 3, ip_diversity: IpDiversity::Off, ..Routing::default() };
 /// let config = Config::builder().with_routing(routing).build()?;
 /// assert_eq!(config.routing().low_peers, 3);
 /// # Ok::<(), libp2p_kademlia::ConfigError>(())
@@ -47,8 +47,14 @@ pub struct Routing {
     pub grace_period: Duration,
     /// How a peer that has proved itself enters the routing table. Default: [`BucketInserts::OnConnected`] (`libp2p-kad`).
     pub bucket_inserts: BucketInserts,
-    /// The limits per IP group, or none. Default: 2 per bucket, 3 per table (IPFS Kademlia DHT `spec`).
-    pub ip_diversity: Option<IpDiversity>,
+    /// What the limits per IP group mean for peers that exceed them. Default: [`IpDiversity::ByProtocol`]. See
+    /// [`with_ip_diversity`](super::Config::with_ip_diversity).
+    pub ip_diversity: IpDiversity,
+    /// The limits per IP group. Default: 2 per bucket, 3 per table (IPFS Kademlia DHT `spec`).
+    pub ip_limits: IpLimits,
+    /// The autonomous system to which an IP address belongs: then its number is the group of the address. Default: `None`; the
+    /// network prefix is. See [`with_asn`](super::Config::with_asn).
+    pub asn: Option<AsnLookup>,
     /// Which addresses are kept and dialled; `None` keeps all, which is the default. See
     /// [`with_address_filter`](super::Config::with_address_filter).
     pub address_filter: Option<AddressFilter>,
@@ -73,7 +79,9 @@ impl Default for Routing {
             replacement_cache: 4,
             grace_period: Duration::from_secs(720),
             bucket_inserts: BucketInserts::OnConnected,
-            ip_diversity: Some(IpDiversity::default()),
+            ip_diversity: IpDiversity::ByProtocol,
+            ip_limits: IpLimits::default(),
+            asn: None,
             address_filter: None,
             joining: Joining::Automatic,
             refresh_interval: Some(Duration::from_secs(600)),
@@ -100,6 +108,8 @@ impl fmt::Debug for Routing {
             grace_period,
             bucket_inserts,
             ip_diversity,
+            ip_limits,
+            asn,
             address_filter,
             joining,
             refresh_interval,
@@ -113,6 +123,8 @@ impl fmt::Debug for Routing {
             .field("grace_period", grace_period)
             .field("bucket_inserts", bucket_inserts)
             .field("ip_diversity", ip_diversity)
+            .field("ip_limits", ip_limits)
+            .field("asn", &asn.as_ref().map(|_| format_args!("..")))
             .field("address_filter", &address_filter.as_ref().map(|_| format_args!("..")))
             .field("joining", joining)
             .field("refresh_interval", refresh_interval)
@@ -155,59 +167,5 @@ pub enum KeepAlive {
     Nobody,
 }
 
-/// How many peers of one IP group the routing table takes, against one hand filling it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IpDiversity {
-    /// Peers of one group in one bucket.
-    pub per_bucket: NonZeroU8,
-    /// Peers of one group in the whole table.
-    pub per_table: NonZeroU16,
-    /// Networks whose addresses belong to no group, each as an address and the length of its prefix in bits.
-    pub exempt: Vec<(IpAddr, u8)>,
-}
-
-impl Default for IpDiversity {
-    fn default() -> Self {
-        // As the IPFS Kademlia DHT spec has them.
-        const TWO: NonZeroU8 = NonZeroU8::new(2).unwrap();
-        const THREE: NonZeroU16 = NonZeroU16::new(3).unwrap();
-        Self { per_bucket: TWO, per_table: THREE, exempt: Vec::new() }
-    }
-}
-
-impl IpDiversity {
-    /// Returns whether the address lies in an exempt network.
-    pub(crate) fn is_exempt(&self, ip: IpAddr) -> bool {
-        let bits = |ip: IpAddr| match ip.to_canonical() {
-            IpAddr::V4(ip) => (u128::from(ip.to_bits()) << 96, true),
-            IpAddr::V6(ip) => (ip.to_bits(), false),
-        };
-        self.exempt.iter().any(|(net, prefix)| {
-            let ((net, net_v4), (ip, ip_v4)) = (bits(*net), bits(ip));
-            let differing = (net ^ ip).leading_zeros();
-            net_v4 == ip_v4 && differing >= u32::from(*prefix)
-        })
-    }
-}
-
 /// Decides which addresses are kept and dialled: `true` keeps one.
 pub type AddressFilter = Arc<dyn Fn(&Multiaddr) -> bool + Send + Sync>;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn exempt_networks() {
-        let limits = IpDiversity {
-            exempt: vec![("203.0.113.0".parse().unwrap(), 24), ("2001:db8::".parse().unwrap(), 32)],
-            ..IpDiversity::default()
-        };
-        let exempt = |ip: &str| limits.is_exempt(ip.parse().unwrap());
-        assert!(exempt("203.0.113.9") && exempt("2001:db8:1::1") && exempt("::ffff:203.0.113.9"));
-        assert!(!exempt("203.0.114.9") && !exempt("2001:db9::1"));
-        let everything = IpDiversity { exempt: vec![("0.0.0.0".parse().unwrap(), 0)], ..limits };
-        assert!(everything.is_exempt("9.9.9.9".parse().unwrap()));
-        assert!(!everything.is_exempt("2001:db8::1".parse().unwrap()), "families apart");
-    }
-}

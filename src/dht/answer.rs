@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use super::local::Local;
 use crate::addrs::{Addresses, IpGroup, MAX_ADDRESS_BYTES, Reach, is_dialable};
-use crate::config::Config;
+use crate::config::{Config, IpDiversity};
 use crate::error::AddressError;
 use crate::key::Key;
 use crate::message::{Response, SentRecord};
@@ -64,7 +64,8 @@ pub(super) fn valid_record(wall: SystemTime, record: SentRecord, config: &Config
 ///
 /// At most `k` of them, in the order in which they were named; not this node, not the one that answered, nobody twice;
 /// addresses as far as the configured filter keeps them and the one that answered can know of them, none of this node's own;
-/// at most two of one IP group, of whatever address they claim to have: a private one beside it exempts nobody. Peers
+/// where IP diversity is strict at most two of one IP group, of whatever address they claim to have: a private one beside it exempts
+/// nobody. Peers
 /// without an address are dropped unless `is_known`; those of whom `is_old` says that they are no news count, and are left out.
 pub(super) fn filter(
     answer: Vec<KadPeer>,
@@ -75,6 +76,8 @@ pub(super) fn filter(
     is_old: impl Fn(&PeerId, &Addresses) -> bool,
 ) -> Vec<CloserPeer> {
     let k = config.bucket_size().get();
+    // Else what is closest stays closest: whose network it is decides who has a place, not who is found.
+    let is_strict = config.ip_diversity() == IpDiversity::Strict;
     let mut named: Vec<CloserPeer> = Vec::new();
     let mut old: SmallVec<[PeerId; 20]> = SmallVec::new();
     let mut groups: SmallVec<[(IpGroup, usize); 24]> = SmallVec::new();
@@ -91,7 +94,7 @@ pub(super) fn filter(
         if addresses.is_empty() && !is_known(&peer) {
             continue;
         }
-        if config.routing.ip_diversity.is_some() && !has_room(&mut groups, &addresses, config) {
+        if is_strict && !has_room(&mut groups, &addresses, config) {
             continue;
         }
         if is_old {
@@ -151,7 +154,7 @@ pub(super) fn keeps(address: &Multiaddr, local: &Local, config: &Config) -> bool
 
 /// Counts a peer into the groups of all its addresses, unless one of them is full.
 fn has_room(groups: &mut SmallVec<[(IpGroup, usize); 24]>, addresses: &Addresses, config: &Config) -> bool {
-    let exempt = |ip| config.routing.ip_diversity.as_ref().is_some_and(|diversity| diversity.is_exempt(ip));
+    let exempt = |ip| config.routing.ip_limits.is_exempt(ip);
     let mut own: SmallVec<[IpGroup; 4]> = SmallVec::new();
     for address in addresses {
         if crate::addrs::ip_of(address).is_some_and(exempt) {
@@ -234,7 +237,8 @@ mod tests {
         let answer =
             vec![in_group(2), in_group(3), in_group(4), with_private(5), local(6), local(7), local(8)];
         assert_eq!(run(answer, &Config::default()), [peer(2), peer(3), peer(6), peer(7), peer(8)]);
-        let everybody = run((2..9).map(in_group).collect(), &Config::default().with_ip_diversity(None));
+        let everybody =
+            run((2..9).map(in_group).collect(), &Config::default().with_ip_diversity(IpDiversity::Off));
         assert_eq!(everybody.len(), 7);
     }
 

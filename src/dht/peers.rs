@@ -12,7 +12,7 @@ use super::clocks::Clocks;
 use super::io::{Output, Outputs, RequestId};
 use super::local::Local;
 use crate::addrs::{Addresses, Reach};
-use crate::config::{Config, IpDiversity};
+use crate::config::{Config, Grouping};
 use crate::error::RequestError;
 use crate::key::Key;
 use crate::message::{Request, Response};
@@ -98,7 +98,7 @@ const SILENT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Peers {
     request_timeout: Duration,
-    diversity: Option<IpDiversity>,
+    diversity: Option<Grouping>,
     known: Memory,
     requests: Requests,
     dials: Dials,
@@ -130,7 +130,7 @@ impl Peers {
             dials: Dials::new(config.limits.max_dials.get()),
             known: Memory::new(config.limits.max_known_peers.get(), config.key_hash),
             request_timeout: config.lookups.request_timeout,
-            diversity: config.routing.ip_diversity.clone(),
+            diversity: config.grouping(),
             requests: Requests::default(),
             outcomes: VecDeque::new(),
             placed: VecDeque::new(),

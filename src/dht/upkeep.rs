@@ -83,6 +83,8 @@ pub(super) struct Upkeep {
     /// Peers whose connections are to be kept.
     kept: Box<[PackedPeerId]>,
     kept_is_outdated: bool,
+    /// Whether it was told that limits per IP group keep peers out.
+    has_warned: bool,
     checks: stats::Checks,
     probes: stats::Checks,
     evicted: stats::Evictions,
@@ -101,6 +103,7 @@ impl Upkeep {
             entered: VecDeque::new(),
             kept: Box::default(),
             kept_is_outdated: false,
+            has_warned: false,
             checks: stats::Checks::default(),
             probes: stats::Checks::default(),
             evicted: stats::Evictions::default(),

@@ -26,7 +26,7 @@ use libp2p_swarm::{
 
 use super::arrivals::Arrivals;
 use super::command_channel::{AdvertisedKeys, ClientQueries, CommandReceiver, CommandSender};
-use super::connections::{Delivery, EstablishedConnections};
+use super::connections::{Delivery, EstablishedConnections, remote_address};
 use super::entropy;
 use super::handler::Handler;
 use super::limits::ConnectionLimits;
@@ -280,7 +280,7 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     }
 
     fn connected(&mut self, peer: PeerId, number: u64, endpoint: &ConnectedPoint, dial: Option<DialId>) {
-        let address = endpoint.get_remote_address().clone();
+        let address = remote_address(endpoint);
         let (connection, dialled) = (dht::ConnectionId(number), endpoint.is_dialer());
         self.input(Input::Connected { peer, connection, address, dialled, dial });
     }

@@ -9,10 +9,13 @@ use std::task::Context;
 
 use futures::task::AtomicWaker;
 use indexmap::IndexMap;
+use libp2p_core::multiaddr::Protocol;
+use libp2p_core::{ConnectedPoint, Multiaddr};
 use libp2p_identity::PeerId;
 use libp2p_swarm::ConnectionId;
 
 use super::messages::ToHandler;
+use crate::addrs::is_relayed;
 
 /// So much may be handed to a handler and not taken: half of what the queue of a connection holds by the swarm's default
 /// (`libp2p-swarm`: 32), so that the swarm is never left with something that it cannot deliver.
@@ -228,6 +231,19 @@ impl EstablishedConnections {
     }
 }
 
+/// Returns where the other end is. Of one that came through a relay the swarm tells only who it is: then it is behind the relay.
+pub(super) fn remote_address(endpoint: &ConnectedPoint) -> Multiaddr {
+    match endpoint {
+        ConnectedPoint::Listener { local_addr, .. } if is_relayed(local_addr) => {
+            let before = local_addr.iter().take_while(|protocol| *protocol != Protocol::P2pCircuit);
+            before.chain([Protocol::P2pCircuit]).collect()
+        }
+        ConnectedPoint::Listener { .. } | ConnectedPoint::Dialer { .. } => {
+            endpoint.get_remote_address().clone()
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -356,5 +372,19 @@ mod tests {
         assert!(connections.is_closing(&peer()));
         connections.closed(ConnectionId::new_unchecked(1));
         assert!(!connections.is_closing(&peer()));
+    }
+
+    #[test]
+    fn who_comes_through_a_relay_is_behind_it() {
+        let relay = "/ip4/1.2.3.4/tcp/1/p2p/12D3KooWGC6TvWhfapngX6wvJHMYvKpDMXPb3ZnCZ6dMoaMtimQ5/p2p-circuit";
+        let id = "/p2p/12D3KooWGC6TvWhfapngX6wvJHMYvKpDMXPb3ZnCZ6dMoaMtimQ5";
+        let listener = |local_addr: &str, send_back_addr: &str| ConnectedPoint::Listener {
+            local_addr: local_addr.parse().unwrap(),
+            send_back_addr: send_back_addr.parse().unwrap(),
+        };
+        assert_eq!(remote_address(&listener(relay, id)), relay.parse().unwrap());
+        assert_eq!(remote_address(&listener(&format!("{relay}{id}"), id)), relay.parse().unwrap());
+        let direct = "/ip4/5.6.7.8/tcp/9".parse().unwrap();
+        assert_eq!(remote_address(&listener("/ip4/0.0.0.0/tcp/1", "/ip4/5.6.7.8/tcp/9")), direct);
     }
 }

@@ -5,7 +5,7 @@
 use libp2p_identity::PeerId;
 
 use super::rules::{STALE_AFTER, TableConfig};
-use crate::addrs::{Addresses, IpGroup};
+use crate::addrs::{Addresses, Groups};
 use crate::failures::Failures;
 use crate::key::{BucketIndex, Distance, Key};
 use crate::peer::PackedPeerId;
@@ -17,7 +17,7 @@ pub struct Entry {
     key: Key,
     peer: PackedPeerId,
     addresses: Addresses,
-    group: Option<IpGroup>,
+    groups: Groups,
     last_seen: Instant,
     probe_at: Instant,
     /// Few fail, so they have a place of their own.
@@ -31,12 +31,12 @@ impl Entry {
         key: Key,
         peer: PeerId,
         addresses: Addresses,
-        group: Option<IpGroup>,
+        groups: Groups,
         config: &TableConfig,
     ) -> Self {
         let probe_at = after(now, config.grace);
         let peer = PackedPeerId::from(&peer);
-        Self { key, peer, addresses, group, last_seen: now, probe_at, failures: None, connected: false }
+        Self { key, peer, addresses, groups, last_seen: now, probe_at, failures: None, connected: false }
     }
 
     /// Returns the key of the peer.
@@ -58,9 +58,9 @@ impl Entry {
         &self.addresses
     }
 
-    /// Returns the IP group of the address at which the connection to it was made.
-    pub const fn group(&self) -> Option<IpGroup> {
-        self.group
+    /// Returns the IP groups of the address at which the connection to it was made.
+    pub const fn groups(&self) -> Groups {
+        self.groups
     }
 
     /// Returns when the peer last gave a sign of life.

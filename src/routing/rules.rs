@@ -4,7 +4,7 @@
 
 use std::num::NonZeroU8;
 
-use crate::config::{Config, IpDiversity};
+use crate::config::{Config, Grouping};
 use crate::time::Duration;
 
 /// The configuration of a [`Table`](super::Table).
@@ -16,8 +16,8 @@ pub struct TableConfig {
     pub replacements: u8,
     /// For how long a peer may be silent before it is probed.
     pub grace: Duration,
-    /// The limits per IP group, or none.
-    pub diversity: Option<IpDiversity>,
+    /// The rules of IP diversity, or none.
+    pub(crate) diversity: Option<Grouping>,
     /// After a first failure the peer is probed again after this time, which doubles with each further failure.
     pub first_retry: Duration,
     /// The longest time between two probes of a failing peer.
@@ -37,7 +37,7 @@ impl From<&Config> for TableConfig {
             bucket_size: config.routing.bucket_size,
             replacements: config.routing.replacement_cache,
             grace: config.routing.grace_period,
-            diversity: config.routing.ip_diversity.clone(),
+            diversity: config.grouping(),
             first_retry: FIRST_RETRY,
             longest_retry: LONGEST_RETRY,
         }

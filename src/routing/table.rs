@@ -3,15 +3,16 @@
 //! Knows keys, peers, and which of them answered or failed when. Does no I/O: whom to probe is asked of it, what came of it is
 //! told to it.
 
+mod room;
+
 use std::cmp::Reverse;
 
 use libp2p_identity::PeerId;
 use smallvec::SmallVec;
 
 use super::bucket::{Bucket, Entry};
-use super::diversity;
 use super::rules::TableConfig;
-use crate::addrs::{Addresses, IpGroup};
+use crate::addrs::{Addresses, Groups};
 use crate::key::{BucketIndex, Distance, Key};
 use crate::stats::{self, gauge};
 use crate::time::Instant;
@@ -103,10 +104,11 @@ pub(crate) enum AdmissionPriority {
 ///
 /// # Invariants
 /// - An entry stands in the bucket of the highest bit of its distance; no peer stands twice; never this node.
-/// - A live entry is never displaced. One that failed leaves only if others have answered since it began to fail, and
+/// - A live entry is never displaced, but one beyond the limits per IP group, which it may be where they are soft. One that failed leaves only if others have answered since it began to fail, and
 ///   failures count towards that only with answers of others between them: a node that has lost its own uplink keeps
 ///   its table, the first answer after it does not cost the others their places, and with it all are probed soon.
-/// - No more peers of one IP group than the limits allow, in a bucket and in the table.
+/// - No more peers of one IP group than the limits allow, in a bucket, in the table and among the `k` nearest, unless they are
+///   soft: then those beyond have places that are empty otherwise.
 /// - Equal keys of different peers coexist, ordered by peer id.
 ///
 /// # Spec
@@ -185,7 +187,7 @@ impl Table {
     }
 
     /// Iterates over all entries, nearest bucket first.
-    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> + Clone {
         self.buckets.iter().flat_map(|bucket| &bucket.entries)
     }
 
@@ -211,16 +213,16 @@ impl Table {
 
     /// Inserts a peer that has answered a request of this node, or refreshes it if it is there.
     ///
-    /// `group` is of the address at which the connection to it was made.
+    /// `groups` are those of the address at which the connection to it was made.
     pub fn insert(
         &mut self,
         now: Instant,
         key: Key,
         peer: PeerId,
         addresses: Addresses,
-        group: Option<IpGroup>,
+        groups: Groups,
     ) -> Insert {
-        let inserted = self.try_insert(now, key, peer, addresses, group);
+        let inserted = self.try_insert(now, key, peer, addresses, groups);
         let counts = &mut self.counts;
         match inserted {
             Insert::Added { replaced } => {
@@ -243,7 +245,7 @@ impl Table {
         key: Key,
         peer: PeerId,
         addresses: Addresses,
-        group: Option<IpGroup>,
+        groups: Groups,
     ) -> Insert {
         let Some(index) = self.local.distance(&key).bucket() else {
             return Insert::Refused(Refusal::OwnKey);
@@ -255,10 +257,12 @@ impl Table {
         if addresses.is_empty() {
             return Insert::Refused(Refusal::NoAddresses);
         }
-        if !self.has_room_for(index, group) {
+        let is_excess = !self.has_room_for(index, (&key, groups), None);
+        if is_excess && !self.is_soft() {
             return Insert::Refused(Refusal::Diversity);
         }
-        let entry = Entry::new(now, key, peer, addresses, group, &self.config);
+        let in_excess = self.in_excess(index);
+        let entry = Entry::new(now, key, peer, addresses, groups, &self.config);
         let (k, waiting) =
             (usize::from(self.config.bucket_size.get()), usize::from(self.config.replacements));
         let last_answer = self.last_answer;
@@ -269,8 +273,15 @@ impl Table {
             self.len += 1;
             return Insert::Added { replaced: None };
         }
+        if is_excess {
+            return Insert::Refused(Refusal::Diversity);
+        }
         let gone = |entry: &Entry| entry.is_dead() && !entry.fails_alone(last_answer);
         if let Some(place) = bucket.entries.iter_mut().find(|entry| gone(entry)) {
+            let replaced = std::mem::replace(place, entry);
+            return Insert::Added { replaced: Some(replaced.peer()) };
+        }
+        if let Some(place) = in_excess.and_then(|at| bucket.entries.get_mut(at)) {
             let replaced = std::mem::replace(place, entry);
             return Insert::Added { replaced: Some(replaced.peer()) };
         }
@@ -430,36 +441,6 @@ impl Table {
     /// Returns whether a peer waits for a place.
     pub(crate) fn is_waiting(&self, key: &Key, peer: &PeerId) -> bool {
         self.bucket(key).is_some_and(|bucket| bucket.replacements.iter().any(|waiting| waiting.is_of(peer)))
-    }
-
-    /// Puts the newest waiting peer that the limits allow into the place of `peer`.
-    fn take_replacement(&mut self, key: &Key, peer: &PeerId) -> Option<PeerId> {
-        let at = self.find(self.local.distance(key).bucket()?).ok()?;
-        let limits = self.config.diversity.as_ref();
-        let bucket = self.buckets.get(at)?;
-        let others = |entry: &&Entry| !entry.is_of(peer);
-        let fitting = bucket.replacements.iter().rposition(|waiting| {
-            let (in_bucket, in_table) = (bucket.entries.iter().filter(others), self.entries().filter(others));
-            diversity::allows(
-                limits,
-                waiting.group(),
-                in_bucket.map(Entry::group),
-                in_table.map(Entry::group),
-            )
-        })?;
-        let bucket = self.buckets.get_mut(at)?;
-        let place = bucket.position(peer)?;
-        let replacement = bucket.replacements.remove(fitting);
-        let newcomer = replacement.peer();
-        *bucket.entries.get_mut(place)? = replacement;
-        Some(newcomer)
-    }
-
-    fn has_room_for(&self, index: BucketIndex, group: Option<IpGroup>) -> bool {
-        let bucket = self.find(index).ok().and_then(|at| self.buckets.get(at));
-        let in_bucket = bucket.into_iter().flat_map(|bucket| &bucket.entries);
-        let (in_bucket, in_table) = (in_bucket.map(Entry::group), self.entries().map(Entry::group));
-        diversity::allows(self.config.diversity.as_ref(), group, in_bucket, in_table)
     }
 
     fn entry_mut(&mut self, key: &Key, peer: &PeerId) -> Option<&mut Entry> {

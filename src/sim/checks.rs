@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::host::Host;
 use super::network::{Network, Traffic};
 use super::nodes::SimNode;
-use crate::config::Config;
+use crate::config::{Config, IpDiversity};
 use crate::dht::Dht;
 use crate::stats::Stats;
 use crate::store::MemoryStore;
@@ -74,6 +74,8 @@ pub(super) fn check_stats(at: Duration, traffic: &Traffic, stats: &Stats) -> Res
 fn check_table(config: &Config, node: &SimNode, dht: &Dht<MemoryStore>) -> Option<String> {
     let k = config.bucket_size().get();
     let mut in_table: BTreeMap<_, u16> = BTreeMap::new();
+    let is_strict = config.ip_diversity() == IpDiversity::Strict;
+    let limits = Some(&config.routing.ip_limits).filter(|_| is_strict);
     for bucket in dht.table().buckets() {
         let index = bucket.index();
         if bucket.entries().len() > k || bucket.entries().is_empty() {
@@ -89,18 +91,18 @@ fn check_table(config: &Config, node: &SimNode, dht: &Dht<MemoryStore>) -> Optio
             if entry.peer() == node.peer || node.key.distance(entry.key()).bucket() != Some(index) {
                 return Some(format!("{} does not belong into bucket {}", entry.peer(), index.get()));
             }
-            if let Some(group) = entry.group() {
+            for group in entry.groups().iter() {
                 *in_bucket.entry(group).or_default() += 1;
                 *in_table.entry(group).or_default() += 1;
             }
         }
-        let limit = config.routing.ip_diversity.as_ref().map(|limits| u16::from(limits.per_bucket.get()));
+        let limit = limits.map(|limits| u16::from(limits.per_bucket.get()));
         if let Some((group, count)) = in_bucket.iter().find(|(_, count)| limit.is_some_and(|at| **count > at))
         {
             return Some(format!("bucket {} holds {count} of {group:?}", index.get()));
         }
     }
-    let limit = config.routing.ip_diversity.as_ref().map(|limits| limits.per_table.get());
+    let limit = limits.map(|limits| limits.per_table.get());
     let many = in_table.iter().find(|(_, count)| limit.is_some_and(|at| **count > at));
     many.map(|(group, count)| format!("the table holds {count} of {group:?}"))
 }

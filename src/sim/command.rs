@@ -4,10 +4,12 @@ use std::fmt::Display;
 use std::num::NonZeroUsize;
 
 use super::links::{Links, RoundTrip, Transport};
-use super::scenario::{Churn, Group, Incident, Load, Lookups, Records, Roles, Scenario, Size, Start};
+use super::scenario::{
+    Churn, Group, Hosting, Incident, Load, Lookups, Records, Roles, Scenario, Size, Start,
+};
 use crate::config::{
-    self, BucketInserts, Config, IpDiversity, Joining, KeepAlive, Parallelism, RequestWindow, Routing,
-    TimeoutPolicy,
+    self, BucketInserts, Config, IpDiversity, IpLimits, Joining, KeepAlive, Parallelism, RequestWindow,
+    Routing, TimeoutPolicy,
 };
 use crate::event::Precision;
 use crate::record::Quorum;
@@ -39,6 +41,7 @@ impl Scenario {
             own_roles: _,
             sessions: _,
             churn,
+            hosting,
             incidents,
             lookups,
             records,
@@ -62,6 +65,7 @@ impl Scenario {
         line.span("settle", *settle, default.settle);
         line.links(links, &default.links);
         line.span("work", *work, default.work);
+        line.hosting(*hosting);
         groups.iter().for_each(|group| line.group(group, &default.config));
         line.roles(roles);
         line.churn(churn.as_ref());
@@ -107,6 +111,17 @@ impl Line {
 
     fn real(&mut self, name: &str, value: f64, default: f64) {
         self.differing(name, real(value), real(default));
+    }
+
+    fn hosting(&mut self, hosting: Hosting) {
+        match hosting {
+            Hosting::Spread => {}
+            Hosting::OneNetwork => self.option("hosting", "one-network"),
+            Hosting::OneAddress => self.option("hosting", "one-address"),
+            Hosting::OneV6Network => self.option("hosting", "one-v6-network"),
+            Hosting::OneRelay => self.option("hosting", "one-relay"),
+            Hosting::OneDomain => self.option("hosting", "one-domain"),
+        }
     }
 
     fn links(&mut self, links: &Links, default: &Links) {
@@ -247,7 +262,9 @@ impl Line {
             grace_period,
             bucket_inserts,
             ip_diversity,
+            ip_limits,
             // No command line can say these.
+            asn: _,
             address_filter: _,
             replication_factor: _,
             // Said at the end.
@@ -260,7 +277,7 @@ impl Line {
         self.differing("replacements", *replacement_cache, default.replacement_cache);
         self.span("grace-period", *grace_period, default.grace_period);
         self.flag("manual-inserts", *bucket_inserts == BucketInserts::Manual);
-        self.diversity(ip_diversity.as_ref());
+        self.diversity(*ip_diversity, ip_limits);
     }
 
     fn joining(&mut self, routing: &Routing, default: &Routing) {
@@ -326,11 +343,14 @@ impl Line {
         self.differing("max-seeds", *max_seeds, default.max_seeds);
     }
 
-    fn diversity(&mut self, limits: Option<&IpDiversity>) {
-        let Some(IpDiversity { per_bucket, per_table, exempt }) = limits else {
-            return self.flag("no-ip-diversity", true);
-        };
-        let default = IpDiversity::default();
+    fn diversity(&mut self, diversity: IpDiversity, IpLimits { per_bucket, per_table, exempt }: &IpLimits) {
+        match diversity {
+            IpDiversity::ByProtocol => {}
+            IpDiversity::Strict => self.option("ip-diversity", "strict"),
+            IpDiversity::Soft => self.option("ip-diversity", "soft"),
+            IpDiversity::Off => self.option("ip-diversity", "off"),
+        }
+        let default = IpLimits::default();
         self.differing("ip-per-bucket", *per_bucket, default.per_bucket);
         self.differing("ip-per-table", *per_table, default.per_table);
         for (net, bits) in exempt {

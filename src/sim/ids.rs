@@ -2,7 +2,7 @@
 //!
 //! All of them follow from the number and the seed of the simulation, and an address leads back to its number.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use libp2p_core::Multiaddr;
 use libp2p_core::multiaddr::Protocol;
@@ -10,6 +10,8 @@ use libp2p_core::multihash::Multihash;
 use libp2p_identity::PeerId;
 
 use super::links::Transport;
+use super::scenario::Hosting;
+use crate::addrs::ip_of;
 use crate::key::Key;
 
 /// First octets of addresses: neither private nor shared, nor of a block that one organisation holds (the
@@ -21,6 +23,15 @@ const GROUPS: usize = 88 * 256;
 
 /// The port of every node: the one that IPFS nodes listen on by default.
 const PORT: u16 = 4001;
+
+/// The network in which all are that are in one: outside [`OCTETS`] and public (chosen, not measured).
+const ONE_NETWORK: [u8; 2] = [170, 1];
+
+/// The first 16 bits of its like of IPv6: outside the block of the others (chosen, not measured).
+const ONE_V6: u16 = 0x2a10;
+
+/// The domain under which all are that are under one (RFC 2606).
+const DOMAIN: &str = "example.org";
 
 /// Returns the id of a node: it looks like that of an ed25519 key, which does not exist.
 pub(super) fn peer_id(seed: u64, n: usize) -> PeerId {
@@ -43,6 +54,7 @@ pub(super) fn peer_id(seed: u64, n: usize) -> PeerId {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Places {
     transport: Transport,
+    hosting: Hosting,
     /// The first number that lies in an IPv6 group, if any does.
     first_v6: Option<usize>,
 }
@@ -57,16 +69,42 @@ const V6_FIRST: u16 = 0x2a00;
 impl Places {
     /// Chooses the places of so many nodes, of whose tables each takes at most `in_group` of a group, if they have such a
     /// limit and are to be ideal.
-    pub(super) const fn new(transport: Transport, nodes: usize, in_group: Option<usize>) -> Self {
+    pub(super) const fn new(
+        (transport, hosting): (Transport, Hosting),
+        nodes: usize,
+        in_group: Option<usize>,
+    ) -> Self {
         let first_v6 = match in_group {
             Some(in_group) if nodes > GROUPS * in_group => Some(GROUPS * in_group),
             Some(_) | None => None,
         };
-        Self { transport, first_v6 }
+        Self { transport, hosting, first_v6 }
     }
 
-    /// Returns where a node listens. No two of the first 22,528 nodes share an IP group.
+    /// Returns where a node listens. No two of the first 22,528 nodes share an IP group, if they are spread.
     pub(super) fn of(self, n: usize) -> Multiaddr {
+        let [.., high, low] = n.to_be_bytes();
+        let last = u16::from_be_bytes([high, low]);
+        let [a, b] = ONE_NETWORK;
+        match self.hosting {
+            Hosting::Spread => self.spread(n),
+            Hosting::OneNetwork => self.at_port(Protocol::Ip4(Ipv4Addr::new(a, b, high, low)), PORT),
+            Hosting::OneAddress => {
+                self.at_port(Protocol::Ip4(Ipv4Addr::new(a, b, 1, 1)), last.saturating_add(1))
+            }
+            Hosting::OneV6Network => self.at_port(
+                Protocol::Ip6(Ipv6Addr::new(ONE_V6, 1, 0, 0, 0, 0, 0, last.saturating_add(1))),
+                PORT,
+            ),
+            Hosting::OneRelay => self
+                .at_port(Protocol::Ip4(Ipv4Addr::new(a, b, 1, 2)), last.saturating_add(1))
+                .with(Protocol::P2p(peer_id(u64::MAX, 0)))
+                .with(Protocol::P2pCircuit),
+            Hosting::OneDomain => self.at_port(Protocol::Dns4(format!("n{n}.{DOMAIN}").into()), PORT),
+        }
+    }
+
+    fn spread(self, n: usize) -> Multiaddr {
         let Some(beyond) = self.first_v6.and_then(|first| n.checked_sub(first)) else {
             return self.in_v4(n);
         };
@@ -74,7 +112,7 @@ impl Places {
         let [.., group, a, b] = (beyond % V6_GROUPS).to_be_bytes();
         let first = V6_FIRST + u16::from(group);
         let [second, last] = [[a, b], [high, low]].map(u16::from_be_bytes);
-        self.at_port(Protocol::Ip6(Ipv6Addr::new(first, second, 0, 0, 0, 0, 0, last)))
+        self.at_port(Protocol::Ip6(Ipv6Addr::new(first, second, 0, 0, 0, 0, 0, last)), PORT)
     }
 
     /// Returns the address in an IPv4 group that belongs to a number, whichever node listens there.
@@ -92,19 +130,56 @@ impl Places {
         }
         let [.., second] = group.to_be_bytes();
         let [.., third, fourth] = host.to_be_bytes();
-        self.at_port(Protocol::Ip4(Ipv4Addr::new(first, second, third, fourth)))
+        self.at_port(Protocol::Ip4(Ipv4Addr::new(first, second, third, fourth)), PORT)
     }
 
-    fn at_port(self, ip: Protocol<'static>) -> Multiaddr {
-        let ip = Multiaddr::empty().with(ip);
+    fn at_port(self, host: Protocol<'static>, port: u16) -> Multiaddr {
+        let host = Multiaddr::empty().with(host);
         match self.transport {
-            Transport::Quic => ip.with(Protocol::Udp(PORT)).with(Protocol::QuicV1),
-            Transport::Tcp => ip.with(Protocol::Tcp(PORT)),
+            Transport::Quic => host.with(Protocol::Udp(port)).with(Protocol::QuicV1),
+            Transport::Tcp => host.with(Protocol::Tcp(port)),
         }
     }
 
     /// Returns the number to which an address belongs, if any.
     pub(super) fn number_of(self, address: &Multiaddr) -> Option<usize> {
+        self.number_in_one(address).or_else(|| self.number_of_spread(address))
+    }
+
+    /// Returns the number to which an address belongs that has one owner with those of others.
+    fn number_in_one(self, address: &Multiaddr) -> Option<usize> {
+        let mut protocols = address.iter();
+        let first = protocols.next()?;
+        let mut port = || {
+            let second = protocols.next()?;
+            if let Protocol::Udp(port) | Protocol::Tcp(port) = second {
+                usize::from(port).checked_sub(1)
+            } else {
+                None
+            }
+        };
+        if let Protocol::Dns4(name) = first {
+            return name.strip_suffix(DOMAIN)?.strip_suffix('.')?.strip_prefix('n')?.parse().ok();
+        }
+        match ip_of(address)? {
+            IpAddr::V4(ip) => {
+                let [a, b, high, low] = ip.octets();
+                if [a, b] != ONE_NETWORK {
+                    None
+                } else if self.hosting == Hosting::OneNetwork {
+                    Some(usize::from(u16::from_be_bytes([high, low])))
+                } else {
+                    port()
+                }
+            }
+            IpAddr::V6(ip) => {
+                let [first, second, .., last] = ip.segments();
+                (first == ONE_V6 && second == 1).then(|| usize::from(last).checked_sub(1))?
+            }
+        }
+    }
+
+    fn number_of_spread(self, address: &Multiaddr) -> Option<usize> {
         let first = address.iter().next()?;
         if let Protocol::Ip4(ip) = first {
             number_in_v4(ip)
@@ -141,7 +216,7 @@ fn number_in_v4(ip: Ipv4Addr) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::addrs::{IpGroup, Reach};
+    use crate::addrs::{Groups, IpGroup, Reach};
     use crate::sim::scenario::{Scenario, Start};
     use crate::sim::world::World;
     use crate::store::MemoryStoreConfig;
@@ -149,7 +224,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     fn places(nodes: usize, in_group: usize) -> Places {
-        Places::new(Transport::Quic, nodes, Some(in_group))
+        Places::new((Transport::Quic, Hosting::Spread), nodes, Some(in_group))
     }
 
     #[test]
@@ -157,7 +232,7 @@ mod tests {
         let mut groups = BTreeSet::new();
         for n in (0..GROUPS).step_by(7).chain([GROUPS, 25_000, 99_999, 1_000_000]) {
             for transport in [Transport::Quic, Transport::Tcp] {
-                let places = Places::new(transport, 2 * GROUPS, Some(2));
+                let places = Places::new((transport, Hosting::Spread), 2 * GROUPS, Some(2));
                 let address = places.of(n);
                 assert_eq!(places.number_of(&address), Some(n), "{address}");
                 assert_eq!(Reach::of(&address), Reach::World);
@@ -190,7 +265,8 @@ mod tests {
             (45_055, "/ip4/168.255.0.2/udp/4001/quic-v1"),
             (45_056, "/ip4/77.0.0.3/udp/4001/quic-v1"),
         ] {
-            for places in [places(45_056, 2), Places::new(Transport::Quic, 200_000, None)] {
+            for places in [places(45_056, 2), Places::new((Transport::Quic, Hosting::Spread), 200_000, None)]
+            {
                 assert_eq!(written(places, n), expected);
             }
         }
@@ -219,7 +295,8 @@ mod tests {
             let scenario = Scenario { nodes: 60, start, ..Scenario::default() };
             let mut world = World::empty(&scenario, MemoryStoreConfig::default());
             let network = std::sync::Arc::make_mut(&mut world.network);
-            network.places = Places { transport: Transport::Quic, first_v6: Some(10) };
+            network.places =
+                Places { transport: Transport::Quic, hosting: Hosting::Spread, first_v6: Some(10) };
             assert!(world.set_up(&scenario, &mut |_, _| true));
             for asker in [3, 50] {
                 world.look_up(asker, b"any bytes");
@@ -239,5 +316,30 @@ mod tests {
         assert_eq!(peer_id(1, 5), peer_id(1, 5));
         assert_ne!(peer_id(1, 5), peer_id(2, 5));
         assert_eq!(peer_id(1, 5).to_bytes().len(), 38);
+    }
+
+    #[test]
+    fn wherever_all_are_their_addresses_differ_and_lead_back_to_them() {
+        let one = [
+            Hosting::OneNetwork,
+            Hosting::OneAddress,
+            Hosting::OneV6Network,
+            Hosting::OneRelay,
+            Hosting::OneDomain,
+        ];
+        for hosting in one {
+            for transport in [Transport::Quic, Transport::Tcp] {
+                let places = Places::new((transport, hosting), 1000, Some(2));
+                let groups: BTreeSet<_> =
+                    (0..1000).map(|n| Groups::of(&places.of(n), IpGroup::of_ip).charged()).collect();
+                assert_eq!(groups.len(), 1, "{hosting:?}");
+                for n in [0, 1, 255, 256, 59_999] {
+                    let address = places.of(n);
+                    assert_eq!(places.number_of(&address), Some(n), "{address}");
+                    assert_eq!(Reach::of(&address), Reach::World);
+                }
+                assert_eq!(places.number_of(&places.in_v4(77)), Some(77), "a newcomer that is elsewhere");
+            }
+        }
     }
 }

@@ -9,7 +9,7 @@ use super::ids::Places;
 use super::links::Links;
 use super::nodes::{Life, Nodes, Refuses};
 use super::scenario::{Scenario, Start};
-use crate::config::Config;
+use crate::config::{Config, IpDiversity};
 use crate::dht::{DialFailure, Input, Unreached};
 use crate::event::Mode;
 use crate::rng::Rng;
@@ -73,10 +73,12 @@ pub(super) struct Network {
 impl Network {
     pub(super) fn new(scenario: &Scenario, origin: Instant) -> Self {
         let configs = || scenario.groups.iter().map(|group| &group.config).chain([&scenario.config]);
-        let limits = configs().filter_map(|config| config.routing.ip_diversity.as_ref());
+        let limits = configs()
+            .filter(|config| config.ip_diversity() == IpDiversity::Strict)
+            .map(|config| &config.routing.ip_limits);
         let in_group = limits.map(|limits| limits.per_table.get().min(limits.per_bucket.get().into())).min();
         let in_group = in_group.filter(|_| scenario.start == Start::Ideal).map(usize::from);
-        let places = Places::new(scenario.links.transport, scenario.nodes, in_group);
+        let places = Places::new((scenario.links.transport, scenario.hosting), scenario.nodes, in_group);
         Self {
             seed: scenario.seed,
             config: scenario.config.clone(),

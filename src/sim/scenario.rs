@@ -27,6 +27,8 @@ pub struct Scenario {
     pub config: Config,
     /// What lies between the nodes.
     pub links: Links,
+    /// Where the nodes are, as far as their addresses tell.
+    pub hosting: Hosting,
     /// How long a node works on each message and each connection that arrives, one after another: what arrives meanwhile waits,
     /// and so does its deadline. Zero: no time, and nothing waits.
     pub work: Duration,
@@ -57,6 +59,26 @@ pub struct Scenario {
     pub sample_every: Option<Duration>,
     /// How many threads work. However many they are, the report is the same; two are faster while much happens at the same time.
     pub threads: NonZeroUsize,
+}
+
+/// Where the nodes of a network are: whether their addresses tell that they have different owners. Of nodes that are together
+/// there are at most 60,000.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Hosting {
+    /// Each in an IPv4 /16 of its own, as far as there are enough.
+    #[default]
+    Spread,
+    /// All in one public IPv4 /16.
+    OneNetwork,
+    /// All on one public IPv4 address, at different ports.
+    OneAddress,
+    /// All in one IPv6 /32.
+    OneV6Network,
+    /// All behind one relay, each at a port of its own so that addresses differ.
+    OneRelay,
+    /// All under one domain, each with a name of its own.
+    OneDomain,
 }
 
 /// How a network comes to be.
@@ -246,6 +268,7 @@ impl Default for Scenario {
             seed: 1,
             config: Config::default(),
             links: Links::default(),
+            hosting: Hosting::default(),
             work: Duration::ZERO,
             start: Start::Ideal,
             groups: Vec::new(),

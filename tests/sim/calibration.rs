@@ -8,6 +8,7 @@ use std::num::NonZeroU8;
 
 use libp2p_core::multihash::Multihash;
 use libp2p_identity::PeerId;
+use libp2p_kademlia::config::Config;
 use libp2p_kademlia::routing::{Table, TableConfig};
 use libp2p_kademlia::time::Instant;
 use libp2p_kademlia::{Addresses, Key, Rng};
@@ -49,11 +50,9 @@ impl Network {
 
     fn ideal(&mut self, n: usize) -> Table {
         let own = self.peers[n].0;
-        let config = TableConfig {
-            bucket_size: NonZeroU8::new(u8::try_from(self.k).unwrap()).unwrap(),
-            ..TableConfig::default()
-        };
-        let mut table = Table::new(own, config);
+        let k = NonZeroU8::new(u8::try_from(self.k).unwrap()).unwrap();
+        let config = Config::default().with_bucket_size(k);
+        let mut table = Table::new(own, TableConfig::from(&config));
         let (mut from, mut to) = (0, self.peers.len());
         for prefix in 0..256 {
             if to - from <= 1 {
@@ -70,7 +69,13 @@ impl Network {
                 bucket.swap(place, other);
                 let (key, peer) = self.peers[bucket[place]];
                 let address = "/memory/1".parse().unwrap();
-                table.insert(self.now, key, peer, Addresses::collect(&peer, [address]), None);
+                table.insert(
+                    self.now,
+                    key,
+                    peer,
+                    Addresses::collect(&peer, [address]),
+                    libp2p_kademlia::addrs::Groups::default(),
+                );
             }
             (from, to) = (start, end);
         }

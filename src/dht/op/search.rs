@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use super::machine::{Ask, FilteredAnswer, Step, View, find_node};
 use crate::addrs::{Addresses, IpGroup, ip_of};
+use crate::config::IpDiversity;
 use crate::dht::peers::Urgency;
 use crate::dht::view::Parts;
 use crate::error::{Fates, NoKnownPeers, RequestError};
@@ -374,13 +375,14 @@ const LAST_CHANCE: Duration = Duration::from_secs(3);
 
 /// Returns the IP groups of the addresses at which a peer will be dialled though nobody has met it there.
 fn hearsay_groups(view: &View<'_>, peer: &PeerId, named: Option<&Addresses>) -> SmallVec<[IpGroup; 3]> {
-    let Some(diversity) = &view.config.routing.ip_diversity else {
+    if view.config.ip_diversity() == IpDiversity::Off {
         return SmallVec::new();
-    };
+    }
+    let limits = &view.config.routing.ip_limits;
     let named = named.cloned().unwrap_or_default();
     let addresses = view.peers.mere_hearsay(peer, &named);
     let counted =
-        addresses.into_iter().filter(|address| !ip_of(address).is_some_and(|ip| diversity.is_exempt(ip)));
+        addresses.into_iter().filter(|address| !ip_of(address).is_some_and(|ip| limits.is_exempt(ip)));
     counted.filter_map(IpGroup::of).collect()
 }
 
@@ -391,10 +393,13 @@ const MAX_PER_GROUP: usize = 2;
 /// Returns how many of some peers do not count, since there are enough of their IP groups.
 pub(in crate::dht) fn excess(view: &View<'_>, peers: &[PeerId]) -> usize {
     let mut groups: IndexMap<IpGroup, usize> = IndexMap::new();
-    for group in peers.iter().filter_map(|peer| view.peers.get(peer)?.group) {
-        *groups.entry(group).or_default() += 1;
-    }
-    groups.values().map(|count| count.saturating_sub(MAX_PER_GROUP)).sum()
+    let mut does_not_count = |peer: &&PeerId| {
+        let own = view.peers.get(peer).map(|known| known.groups).unwrap_or_default();
+        let is_full = own.iter().any(|group| groups.get(&group).is_some_and(|count| *count >= MAX_PER_GROUP));
+        own.iter().filter(|_| !is_full).for_each(|group| *groups.entry(group).or_default() += 1);
+        is_full
+    };
+    peers.iter().filter(|peer| does_not_count(peer)).count()
 }
 
 /// Beyond so many named peers the addresses of those that are no candidates any more are dropped (chosen, not measured).

@@ -15,16 +15,16 @@ use super::outcome::{AddressOutcome, Placed, Requester};
 use super::requests::PendingRequest;
 use super::route::MAX_HEARSAY;
 use crate::addrs::{Addresses, ip_of};
-use crate::config::IpDiversity;
+use crate::config::Grouping;
 use crate::dht::io::{DialFailure, DialId, Output, Outputs, RequestId, Unreached, take_first};
 use crate::error::RequestError;
 use crate::event::QueryId;
 use crate::query::lookup::Place;
 use crate::time::{Instant, after};
 
-fn next_batch(known: &Known, attempt: Option<&Attempt>, diversity: Option<&IpDiversity>) -> Vec<Multiaddr> {
+fn next_batch(known: &Known, attempt: Option<&Attempt>, diversity: Option<&Grouping>) -> Vec<Multiaddr> {
     known.next_batch(attempt, |address| {
-        diversity.is_none_or(|limits| ip_of(address).is_some_and(|ip| limits.is_exempt(ip)))
+        diversity.is_none_or(|rules| ip_of(address).is_some_and(|ip| rules.limits.is_exempt(ip)))
     })
 }
 

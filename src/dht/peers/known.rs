@@ -6,7 +6,7 @@ use super::queue::Queue;
 use super::trouble::Trouble;
 use libp2p_core::Multiaddr;
 
-use crate::addrs::{Addresses, IpGroup, Reach};
+use crate::addrs::{Addresses, Groups, Reach};
 use crate::error::RequestError;
 use crate::failures::Failures;
 use crate::query::rtt::{Era, Rtt};
@@ -66,7 +66,7 @@ pub(in crate::dht) struct Known {
     /// Of the latest connection.
     pub(in crate::dht) reach: Reach,
     /// Of the latest connection.
-    pub(in crate::dht) group: Option<IpGroup>,
+    pub(in crate::dht) groups: Groups,
     pub(in crate::dht) rtt: Rtt,
     /// Those that were made known to other parts of the program, or came from there.
     pub(in crate::dht) announced: Addresses,
@@ -96,7 +96,7 @@ impl Known {
             protocol: Protocol::Unknown,
             is_fresh: false,
             reach: Reach::World,
-            group: None,
+            groups: Groups::default(),
             rtt: Rtt::default(),
             announced: Addresses::empty(),
             is_wanted: false,

@@ -13,7 +13,7 @@ use super::dials::{Dial, DialTarget, EndedDial};
 use super::known::{Known, Link, Protocol};
 use super::outcome::{AddressOutcome, Requester};
 use super::requests::{PendingRequest, Sent};
-use crate::addrs::{IpGroup, Reach};
+use crate::addrs::{Groups, Reach, is_relayed};
 use crate::dht::io::{ConnectionId, DialId, Output, Outputs, RequestId};
 use crate::message::Request;
 use crate::peer::PackedPeerId;
@@ -48,11 +48,12 @@ impl Peers {
         dial: Option<DialId>,
         out: &mut Outputs,
     ) {
-        let exempt = self.group(address);
+        let groups = self.diversity.as_ref().map_or_else(Groups::default, |rules| rules.groups(address));
         let known = self.remember(now, peer);
         known.link = Link::Connected;
-        known.reach = Reach::of(address);
-        known.group = exempt;
+        // Who comes through a relay that is near may be anywhere.
+        known.reach = if dialled || !is_relayed(address) { Reach::of(address) } else { Reach::World };
+        known.groups = groups;
         known.failures = None;
         known.trouble = None;
         known.is_fresh = true;
@@ -77,13 +78,6 @@ impl Peers {
         if let Some(dial) = dial {
             self.estimator.dialled(now.saturating_duration_since(dial.since).saturating_sub(self.late));
         }
-    }
-
-    /// Returns the IP group of the address at which a connection was made, if it is not exempt.
-    fn group(&self, address: &Multiaddr) -> Option<IpGroup> {
-        let diversity = self.diversity.as_ref()?;
-        let exempt = crate::addrs::ip_of(address).is_some_and(|ip| diversity.is_exempt(ip));
-        if exempt { None } else { IpGroup::of(address) }
     }
 
     /// A connection is new: what is on those through which nothing comes moves to it.

@@ -232,7 +232,7 @@ mod tests {
         for n in peers {
             let (id, key) = peer(n);
             let addresses = Addresses::collect(&id, ["/memory/1".parse().unwrap()]);
-            table.insert(start(), key, id, addresses, None);
+            table.insert(start(), key, id, addresses, crate::addrs::Groups::default());
         }
         table
     }

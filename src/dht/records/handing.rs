@@ -286,7 +286,7 @@ mod tests {
             let far = own.at(Key::from_bytes([0; 32]).distance(&Key::from_bytes(bits)));
             let id = peer(u8::try_from(n).unwrap());
             let addresses = Addresses::collect(&id, ["/memory/1".parse().unwrap()]);
-            table.insert(now, far, id, addresses, None);
+            table.insert(now, far, id, addresses, crate::addrs::Groups::default());
             keys.push((id, far));
         }
         assert_eq!(table.len(), 12);

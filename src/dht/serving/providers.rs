@@ -117,7 +117,7 @@ pub(super) fn add_provider_for<S: RecordStore>(
     // What ends by itself is dropped first.
     stock.records.expire(now, stock.node.storage, cx);
     let wall = cx.wall_at(now);
-    let group = peers.get(&from).and_then(|known| known.group);
+    let group = peers.get(&from).and_then(|known| known.groups.charged());
     let source = Source { peer: from, group, hands_on: false };
     let key = record.key.clone();
     let ends =

@@ -220,7 +220,7 @@ fn store_for<S: RecordStore>(
     stock: &mut Stock<'_, S>,
 ) -> Result<(), store::Error> {
     let RecordOffer { from, way, .. } = *offer;
-    let group = stock.node.parts.peers.get(&from).and_then(|known| known.group);
+    let group = stock.node.parts.peers.get(&from).and_then(|known| known.groups.charged());
     let source = Source { peer: from, group, hands_on: way != Arrival::Direct };
     let key = record.key.clone();
     let (records, cx) = (&mut *stock.records, &mut *stock.node.parts.cx);

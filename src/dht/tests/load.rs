@@ -177,7 +177,7 @@ fn take_all(dht: &mut Dht<MemoryStore>, now: Now) -> Vec<RecordKey> {
 fn fill(dht: &mut Dht<MemoryStore>, peers: impl IntoIterator<Item = usize>) {
     for n in peers {
         let addresses = Addresses::collect(&peer(n), [address(n)]);
-        dht.upkeep.table.insert(start().instant, key(n), peer(n), addresses, None);
+        dht.upkeep.table.insert(start().instant, key(n), peer(n), addresses, crate::addrs::Groups::default());
     }
 }
 

@@ -1,7 +1,7 @@
 //! The routing table as the node keeps it: who enters, who waits, who leaves, who is kept and probed.
 
 use super::*;
-use crate::config::{BucketInserts, IpDiversity, KeepAlive};
+use crate::config::{BucketInserts, IpDiversity, IpLimits, KeepAlive};
 use crate::dht::upkeep::TRY_AGAIN;
 use crate::key::{BucketIndex, Distance};
 use crate::peer::KadPeer;
@@ -1230,9 +1230,9 @@ fn of_one_group(config: Config) -> usize {
 #[test]
 fn limits_per_ip_group_can_be_lifted() {
     assert_eq!(of_one_group(quiet()), 2);
-    assert_eq!(of_one_group(quiet().with_ip_diversity(None)), 3);
-    let exempt = IpDiversity { exempt: vec![("1.2.0.0".parse().unwrap(), 16)], ..IpDiversity::default() };
-    assert_eq!(of_one_group(quiet().with_ip_diversity(exempt)), 3);
+    assert_eq!(of_one_group(quiet().with_ip_diversity(IpDiversity::Off)), 3);
+    let exempt = IpLimits { exempt: vec![("1.2.0.0".parse().unwrap(), 16)], ..IpLimits::default() };
+    assert_eq!(of_one_group(quiet().with_ip_limits(exempt)), 3);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use super::{Entered, TRY_AGAIN, Upkeep};
-use crate::addrs::{Addresses, IpGroup, Reach, clean, without_peer};
+use crate::addrs::{Addresses, Groups, IpGroup, Reach, clean, without_peer};
 use crate::config::{BucketInserts, Config, KeepAlive};
 use crate::dht::context::Context;
 use crate::dht::io::{ConnectionId, DialId};
@@ -14,7 +14,7 @@ use crate::event::{Notice, RoutingUpdate};
 use crate::key::Key;
 use crate::message::Response;
 use crate::routing::admission::Stranger;
-use crate::routing::{AdmissionPriority, Entry, Failed, Insert};
+use crate::routing::{AdmissionPriority, Entry, Failed, Insert, Refusal};
 use crate::time::{Instant, after};
 
 impl Upkeep {
@@ -214,7 +214,11 @@ impl Upkeep {
         peers: &Peers,
     ) {
         let group = peers.get(&peer).and_then(|known| {
-            if known.is_connected() { known.group } else { known.addresses.first().and_then(IpGroup::of) }
+            if known.is_connected() {
+                known.groups.charged()
+            } else {
+                known.addresses.first().and_then(IpGroup::of)
+            }
         });
         self.admission.offer(now, Stranger { key, peer, priority, group });
     }
@@ -331,7 +335,7 @@ impl Upkeep {
         if known.protocol == Protocol::Unsupported {
             return;
         }
-        let (addresses, group, connected) = (known.addresses.clone(), known.group, known.is_connected());
+        let (addresses, groups, connected) = (known.addresses.clone(), known.groups, known.is_connected());
         let Some(address) = addresses.first().cloned() else {
             return;
         };
@@ -341,7 +345,7 @@ impl Upkeep {
             }
             return;
         }
-        match self.table.insert(now, key, peer, addresses, group) {
+        match self.table.insert(now, key, peer, addresses, groups) {
             Insert::Added { replaced } => {
                 self.table.set_connected(&key, &peer, connected);
                 self.has_entered(now, &key, peer, replaced, cx, peers);
@@ -353,7 +357,21 @@ impl Upkeep {
                     cx.tell(Notice::PendingRoutablePeer { peer, address });
                 }
             }
+            Insert::Refused(Refusal::Diversity) => self.warn_of_diversity(&peer, groups),
             Insert::Known | Insert::Refused(_) => {}
+        }
+    }
+
+    /// Says once that peers are kept out for being of one IP group: whose own servers they are wonders.
+    fn warn_of_diversity(&mut self, peer: &PeerId, groups: Groups) {
+        if !std::mem::replace(&mut self.has_warned, true) {
+            let group = groups.charged();
+            tracing::warn!(
+                %peer,
+                ?group,
+                "a peer is not let into the routing table: too many of its IP group are there. This is told once; \
+                 `Stats::table` counts. Servers that share a network find each other with `IpDiversity::Soft` or `Off`"
+            );
         }
     }
 

@@ -2,6 +2,8 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU8;
 
 use super::*;
+use crate::addrs::IpGroup;
+use crate::config::{Config, IpDiversity};
 use crate::rng::Rng;
 use crate::rng::cases::cases;
 use crate::routing::rules::FIRST_RETRY;
@@ -22,10 +24,14 @@ fn addresses(seed: u64) -> Addresses {
     Addresses::collect(&peer(seed), [format!("/memory/{seed}").parse().unwrap()])
 }
 
-fn public(seed: u64, second: u8) -> (Addresses, Option<IpGroup>) {
-    let address = format!("/ip4/1.{second}.0.1/tcp/{}", 1 + seed % 60_000).parse().unwrap();
-    let group = IpGroup::of(&address);
-    (Addresses::collect(&peer(seed), [address]), group)
+fn public(seed: u64, second: u8) -> (Addresses, Groups) {
+    at(seed, &format!("/ip4/1.{second}.0.1/tcp/{}", 1 + seed % 60_000))
+}
+
+fn at(seed: u64, address: &str) -> (Addresses, Groups) {
+    let address = address.parse().unwrap();
+    let groups = Groups::of(&address, IpGroup::of_ip);
+    (Addresses::collect(&peer(seed), [address]), groups)
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -40,7 +46,7 @@ impl Fixture {
     }
 
     pub(in crate::routing) fn add(&mut self, now: Instant, seed: u64) -> (Key, PeerId) {
-        self.table.insert(now, key(seed), peer(seed), addresses(seed), None);
+        self.table.insert(now, key(seed), peer(seed), addresses(seed), Groups::default());
         (key(seed), peer(seed))
     }
 
@@ -78,15 +84,21 @@ fn check_invariants(table: &Table) {
         len += bucket.entries().len();
     }
     assert_eq!(len, table.len());
-    if let Some(limits) = &table.config.diversity {
-        let groups: BTreeSet<_> = table.entries().filter_map(Entry::group).collect();
+    if let Some(rules) = table.config.diversity.as_ref().filter(|rules| !rules.is_soft) {
+        let groups: BTreeSet<_> = table.entries().flat_map(|entry| entry.groups().iter()).collect();
         for group in groups {
             let of = |entries: &mut dyn Iterator<Item = &Entry>| {
-                entries.filter(|entry| entry.group() == Some(group)).count()
+                entries.filter(|entry| entry.groups().iter().any(|own| own == group)).count()
             };
-            assert!(of(&mut table.entries()) <= usize::from(limits.per_table.get()));
-            for bucket in table.buckets() {
-                assert!(of(&mut bucket.entries().iter()) <= usize::from(limits.per_bucket.get()));
+            let quarter = usize::from(table.config.bucket_size.get()) / 4;
+            let (bucket, all) = if group.is_indirect() {
+                (quarter.max(2), (table.len() / 4).max(quarter).max(2))
+            } else {
+                (usize::from(rules.limits.per_bucket.get()), usize::from(rules.limits.per_table.get()))
+            };
+            assert!(of(&mut table.entries()) <= all);
+            for one in table.buckets() {
+                assert!(of(&mut one.entries().iter()) <= bucket);
             }
         }
     }
@@ -111,9 +123,9 @@ fn a_peer_enters_the_bucket_of_its_distance() {
 #[test]
 fn the_own_key_and_peers_without_an_address_are_refused() {
     let mut fixture = Fixture::new(TableConfig::default());
-    let own = fixture.table.insert(start(), key(0), peer(1), addresses(1), None);
+    let own = fixture.table.insert(start(), key(0), peer(1), addresses(1), Groups::default());
     assert_eq!(own, Insert::Refused(Refusal::OwnKey));
-    let nowhere = fixture.table.insert(start(), key(1), peer(1), Addresses::empty(), None);
+    let nowhere = fixture.table.insert(start(), key(1), peer(1), Addresses::empty(), Groups::default());
     assert_eq!(nowhere, Insert::Refused(Refusal::NoAddresses));
     assert!(fixture.table.is_empty() && fixture.table.buckets.is_empty());
 }
@@ -124,7 +136,7 @@ fn a_live_entry_is_never_displaced() {
     let (inside, next) = fixture.fill_farthest(start(), 10);
     let now = start() + 100 * SECOND;
     for seed in &next {
-        let outcome = fixture.table.insert(now, key(*seed), peer(*seed), addresses(*seed), None);
+        let outcome = fixture.table.insert(now, key(*seed), peer(*seed), addresses(*seed), Groups::default());
         assert_eq!(outcome, Insert::Pending);
     }
     for seed in &inside {
@@ -214,7 +226,8 @@ fn a_node_that_has_lost_everybody_keeps_its_table() {
     let back = now + 100 * SECOND;
     fixture.table.answered(back, &key(inside[0]), &peer(inside[0]));
     assert_eq!(fixture.table.entries().filter(|entry| entry.is_live()).count(), 1);
-    let outcome = fixture.table.insert(back, key(next[0]), peer(next[0]), addresses(next[0]), None);
+    let outcome =
+        fixture.table.insert(back, key(next[0]), peer(next[0]), addresses(next[0]), Groups::default());
     assert_eq!(outcome, Insert::Pending);
     let outcome = fixture.table.failed(back + SECOND, &key(inside[1]), &peer(inside[1]), true);
     assert_eq!(outcome, Failed::Replaced(peer(next[0])));
@@ -259,8 +272,8 @@ fn one_group_gets_two_places_in_a_bucket_and_three_in_the_table() {
     let mut added = 0;
     let mut refused = 0;
     for seed in 1..100 {
-        let (addresses, group) = public(seed, 7);
-        match fixture.table.insert(start(), key(seed), peer(seed), addresses, group) {
+        let (addresses, groups) = public(seed, 7);
+        match fixture.table.insert(start(), key(seed), peer(seed), addresses, groups) {
             Insert::Added { .. } => added += 1,
             Insert::Refused(Refusal::Diversity) => refused += 1,
             other => panic!("{other:?}"),
@@ -268,8 +281,8 @@ fn one_group_gets_two_places_in_a_bucket_and_three_in_the_table() {
     }
     assert_eq!((added, refused), (3, 96));
     check_invariants(&fixture.table);
-    let (addresses, group) = public(100, 8);
-    let other = fixture.table.insert(start(), key(100), peer(100), addresses, group);
+    let (addresses, groups) = public(100, 8);
+    let other = fixture.table.insert(start(), key(100), peer(100), addresses, groups);
     assert!(matches!(other, Insert::Added { .. }));
 }
 
@@ -281,15 +294,107 @@ fn a_replacement_must_fit_the_limits_too() {
     // Two of one group wait, and two of it already stand elsewhere in the table.
     let near: Vec<u64> = (1000..).filter(|seed| key(0).common_prefix(&key(*seed)) > 0).take(2).collect();
     for seed in near.iter().chain(&next) {
-        let (addresses, group) = public(*seed, 9);
-        fixture.table.insert(now, key(*seed), peer(*seed), addresses, group);
+        let (addresses, groups) = public(*seed, 9);
+        fixture.table.insert(now, key(*seed), peer(*seed), addresses, groups);
     }
     for seed in &inside {
         fixture.table.answered(now + SECOND, &key(near[0]), &peer(near[0]));
         fixture.table.failed(now, &key(*seed), &peer(*seed), true);
     }
     check_invariants(&fixture.table);
-    assert_eq!(fixture.table.entries().filter(|entry| entry.group().is_some()).count(), 3);
+    assert_eq!(fixture.table.entries().filter(|entry| entry.groups() != Groups::default()).count(), 3);
+}
+
+/// The peers nearest to the node among so many, nearest first.
+fn nearest(of: u64, count: usize) -> Vec<u64> {
+    let mut all: Vec<_> = (1..of).collect();
+    all.sort_by_key(|seed| key(0).distance(&key(*seed)));
+    all.truncate(count);
+    all
+}
+
+/// One host that has a name for each of its peers, or a place at a relay, or comes through one.
+#[test]
+fn whoever_has_names_and_relays_has_a_quarter_of_the_table_and_four_of_the_nearest() {
+    let relay = "p2p/12D3KooWGC6TvWhfapngX6wvJHMYvKpDMXPb3ZnCZ6dMoaMtimQ5/p2p-circuit";
+    for trick in
+        ["/dns4/H.example.com/tcp/1", "/dns4/example.H.com/tcp/1", "/ip4/7.H.0.1/tcp/1/R", "/p2p-circuit"]
+    {
+        let mut fixture = Fixture::new(TableConfig::default());
+        // Sixty honest ones that were there first, each in a network of its own.
+        for seed in 1..=60u64 {
+            let (addresses, groups) = public(seed, u8::try_from(seed).unwrap());
+            fixture.table.insert(start(), key(seed), peer(seed), addresses, groups);
+        }
+        let is_hostile = |entry: &&Entry| (1..=60).all(|seed| !entry.is_of(&peer(seed)));
+        // Those nearest to the victim of twenty thousand, and as many as there happen to be.
+        for (n, seed) in nearest(20_000, 200).into_iter().chain(20_000..21_000).enumerate() {
+            let address = trick.replace('H', &format!("{}", n % 256)).replace('R', relay);
+            let (addresses, groups) = at(seed, &address);
+            fixture.table.insert(start(), key(seed), peer(seed), addresses, groups);
+        }
+        check_invariants(&fixture.table);
+        let near = fixture.table.closest(&key(0)).take(20).filter(is_hostile).count();
+        let (hostile, all) = (fixture.table.entries().filter(is_hostile).count(), fixture.table.len());
+        assert!(hostile > 2 && hostile * 4 <= all, "{trick}: {hostile} of {all}");
+        assert!(near <= 4, "{trick}: {near} of the nearest");
+    }
+}
+
+/// Two hosts that do all of it.
+#[test]
+fn whoever_has_two_hosts_has_six_of_the_nearest_whatever_else_it_has() {
+    for order in 0..3 {
+        let mut fixture = Fixture::new(TableConfig::default());
+        for seed in 1..=60u64 {
+            let (addresses, groups) = public(seed, u8::try_from(seed).unwrap());
+            fixture.table.insert(start(), key(seed), peer(seed), addresses, groups);
+        }
+        let is_hostile = |entry: &&Entry| (1..=60).all(|seed| !entry.is_of(&peer(seed)));
+        for (n, seed) in nearest(60_000, 600).into_iter().enumerate() {
+            let address = match (n + order) % 4 {
+                0 => "/ip4/201.1.0.1/tcp/1".to_owned(),
+                1 => "/ip4/202.1.0.1/tcp/1".to_owned(),
+                2 => format!("/dns4/{n}.example.com/tcp/1"),
+                _ => "/p2p-circuit".to_owned(),
+            };
+            let (addresses, groups) = at(seed, &address);
+            fixture.table.insert(start(), key(seed), peer(seed), addresses, groups);
+        }
+        check_invariants(&fixture.table);
+        let near = fixture.table.closest(&key(0)).take(20).filter(is_hostile).count();
+        let (hostile, all) = (fixture.table.entries().filter(is_hostile).count(), fixture.table.len());
+        assert!(near <= 6 && hostile * 4 <= all, "{near} of the nearest, {hostile} of {all}");
+    }
+}
+
+#[test]
+fn where_limits_are_soft_those_beyond_have_what_nobody_wants_and_go_first() {
+    let soft = Config::default().with_ip_diversity(IpDiversity::Soft);
+    let mut fixture =
+        Fixture::new(TableConfig { bucket_size: NonZeroU8::new(8).unwrap(), ..TableConfig::from(&soft) });
+    let all: Vec<u64> = (1..).filter(|seed| key(0).common_prefix(&key(*seed)) == 0).take(24).collect();
+    let (far, others) = all.split_at(10);
+    let mut insert = |seed: u64, second: u8| {
+        let (addresses, groups) = public(seed, second);
+        fixture.table.insert(start(), key(seed), peer(seed), addresses, groups)
+    };
+    for seed in &far[..8] {
+        assert_eq!(insert(*seed, 7), Insert::Added { replaced: None }, "there is room");
+    }
+    assert_eq!(insert(far[8], 7), Insert::Refused(Refusal::Diversity), "there is none");
+    // Others come: of the first group two stay, and nobody else makes room.
+    for (n, seed) in others[..6].iter().enumerate() {
+        let outcome = insert(*seed, 8 + u8::try_from(n).unwrap());
+        assert!(
+            matches!(outcome, Insert::Added { replaced: Some(gone) } if far.iter().any(|one| peer(*one) == gone))
+        );
+    }
+    assert_eq!(insert(others[6], 100), Insert::Pending);
+    assert_eq!(insert(far[9], 7), Insert::Refused(Refusal::Diversity));
+    let left =
+        fixture.table.entries().filter(|entry| far.iter().any(|seed| entry.is_of(&peer(*seed)))).count();
+    assert_eq!((left, fixture.table.len()), (2, 8));
 }
 
 #[test]
@@ -304,7 +409,9 @@ fn equal_keys_coexist_in_the_order_of_their_ids() {
     let mut table = Table::new(narrow(0), small(255));
     let mut inserted = Vec::new();
     for seed in 1..2000 {
-        if let Insert::Added { .. } = table.insert(start(), narrow(seed), peer(seed), addresses(seed), None) {
+        if let Insert::Added { .. } =
+            table.insert(start(), narrow(seed), peer(seed), addresses(seed), Groups::default())
+        {
             inserted.push((narrow(seed), peer(seed)));
         }
     }
@@ -349,7 +456,7 @@ fn closest_equals_brute_force_on_ten_thousand_tables() {
             let seed = rng.next_u64();
             let index = BucketIndex::new(u8::try_from(256 - 1 - rng.below(40)).unwrap());
             let key = if rng.below(2) == 0 { key(seed) } else { local.random_in_bucket(index, &mut rng) };
-            table.insert(start(), key, peer(seed), addresses(seed), None);
+            table.insert(start(), key, peer(seed), addresses(seed), Groups::default());
         }
         let target = match round % 3 {
             0 => key(rng.next_u64()),
@@ -411,9 +518,9 @@ fn invariants_hold_whatever_happens() {
             match step {
                 Step::Insert(seed, group) => {
                     // A group of zero stands for none.
-                    let (addresses, group) =
-                        if group == 0 { (addresses(seed), None) } else { public(seed, group) };
-                    table.insert(now, key(seed), peer(seed), addresses, group);
+                    let (addresses, groups) =
+                        if group == 0 { (addresses(seed), Groups::default()) } else { public(seed, group) };
+                    table.insert(now, key(seed), peer(seed), addresses, groups);
                 }
                 Step::Answered(seed) => drop(table.answered(now, &key(seed), &peer(seed))),
                 Step::Seen(seed) => drop(table.seen(now, &key(seed), &peer(seed))),

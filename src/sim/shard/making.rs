@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::{Asked, Turn};
+use crate::addrs::is_relayed;
 use crate::dht::{ConnectionId, Dht, Input};
 use crate::event::Mode;
 use crate::message::{Request, Response};
@@ -39,7 +40,8 @@ pub(in crate::sim) fn start(turn: &mut Turn<'_>, n: usize, stores: MemoryStoreCo
     let listening = vec![node.address.clone()];
     let external = if node.is_dialable && node.is_server { listening.clone() } else { Vec::new() };
     turn.with(n, |dht, now| dht.handle_input(now, Input::LocalAddresses { external, listening }));
-    if node.is_server && !node.is_dialable {
+    // One behind a relay says so itself, as its program must.
+    if node.is_server && (!node.is_dialable || is_relayed(&node.address)) {
         turn.with(n, |dht, now| dht.set_mode(now, Some(Mode::Server)));
     }
 }

@@ -1,0 +1,78 @@
+//! Room: whether the IP groups of a newcomer let it have a place in the table, and whose that may be.
+//!
+//! Knows entries and limits; that the newcomer has answered, and that its bucket is full, the table knows.
+
+use libp2p_identity::PeerId;
+
+use super::Table;
+use crate::addrs::Groups;
+use crate::key::{BucketIndex, Key};
+use crate::routing::bucket::{Bucket, Entry};
+use crate::routing::diversity::{Present, allows, is_exceeded};
+
+impl Table {
+    /// Returns whether peers beyond the limits per IP group may have places that are empty.
+    pub(super) fn is_soft(&self) -> bool {
+        self.config.diversity.as_ref().is_some_and(|rules| rules.is_soft)
+    }
+
+    /// Returns whether the limits per IP group let a newcomer into a bucket, in the place of `replaced` or beside all.
+    pub(super) fn has_room_for(
+        &self,
+        index: BucketIndex,
+        (key, groups): (&Key, Groups),
+        replaced: Option<&PeerId>,
+    ) -> bool {
+        let Some(rules) = &self.config.diversity else {
+            return true;
+        };
+        let k = usize::from(self.config.bucket_size.get());
+        let stays = |entry: &&Entry| replaced.is_none_or(|peer| !entry.is_of(peer));
+        let present = Present {
+            bucket: self
+                .bucket_at(index)
+                .into_iter()
+                .flat_map(Bucket::entries)
+                .filter(stays)
+                .map(Entry::groups),
+            table: self.entries().filter(stays).map(Entry::groups),
+            k,
+        };
+        allows(&rules.limits, groups, &present, || {
+            let is_near = self.nearer(key) < k;
+            is_near.then(|| self.closest(&self.local).filter(stays).take(k).map(Entry::groups))
+        })
+    }
+
+    /// Returns the place of the entry of a bucket that is the first to go when a peer of another group comes: the last one beyond
+    /// the limits.
+    pub(super) fn in_excess(&self, index: BucketIndex) -> Option<usize> {
+        let rules = self.config.diversity.as_ref().filter(|rules| rules.is_soft)?;
+        let entries = self.bucket_at(index)?.entries();
+        let present = Present {
+            bucket: entries.iter().map(Entry::groups),
+            table: self.entries().map(Entry::groups),
+            k: usize::from(self.config.bucket_size.get()),
+        };
+        entries.iter().rposition(|entry| is_exceeded(&rules.limits, entry.groups(), &present))
+    }
+
+    /// Puts the newest waiting peer that the limits allow into the place of `peer`.
+    pub(super) fn take_replacement(&mut self, key: &Key, peer: &PeerId) -> Option<PeerId> {
+        let index = self.local.distance(key).bucket()?;
+        let waiting = &self.bucket_at(index)?.replacements;
+        let fits = |entry: &Entry| self.has_room_for(index, (entry.key(), entry.groups()), Some(peer));
+        let fitting = waiting.iter().rposition(fits)?;
+        let at = self.find(index).ok()?;
+        let bucket = self.buckets.get_mut(at)?;
+        let place = bucket.position(peer)?;
+        let replacement = bucket.replacements.remove(fitting);
+        let newcomer = replacement.peer();
+        *bucket.entries.get_mut(place)? = replacement;
+        Some(newcomer)
+    }
+
+    fn bucket_at(&self, index: BucketIndex) -> Option<&Bucket> {
+        self.find(index).ok().and_then(|at| self.buckets.get(at))
+    }
+}
