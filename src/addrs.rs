@@ -3,6 +3,7 @@
 //! Knows nothing else of the crate: neither who has an address nor who may be told of it.
 
 mod groups;
+mod origin;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -13,6 +14,7 @@ use libp2p_core::multiaddr::Protocol;
 use libp2p_identity::PeerId;
 
 pub use groups::{Groups, IpGroup};
+pub(crate) use origin::{ConnectionOrigin, relay_of};
 
 /// How many addresses of one peer are kept: 16. More are dropped, those that were reported last first. Chosen, not measured.
 pub const MAX_ADDRESSES: usize = 16;
@@ -132,6 +134,12 @@ impl Addresses {
     #[must_use]
     pub(crate) fn told_to(&self, reach: Reach) -> Self {
         self.only(|known| reach == Reach::Special || known != Reach::Special)
+    }
+
+    /// Returns the addresses at which a peer can reach others whose connection reaches so far; shares the list if it is all of them.
+    #[must_use]
+    pub(crate) fn reachable_by(&self, reach: Reach) -> Self {
+        self.only(|known| reach == Reach::Special || known >= reach)
     }
 
     /// Returns the addresses that a peer can know of whose connection reaches so far; shares the list if it is all of them.

@@ -5,8 +5,9 @@ use super::outcome::Urgency;
 use super::queue::Queue;
 use super::trouble::Trouble;
 use libp2p_core::Multiaddr;
+use libp2p_identity::PeerId;
 
-use crate::addrs::{Addresses, Groups, Reach};
+use crate::addrs::{Addresses, ConnectionOrigin, Groups, Reach, Way};
 use crate::error::RequestError;
 use crate::failures::Failures;
 use crate::query::rtt::{Era, Rtt};
@@ -67,6 +68,8 @@ pub(in crate::dht) struct Known {
     pub(in crate::dht) reach: Reach,
     /// Of the latest connection.
     pub(in crate::dht) groups: Groups,
+    /// Where the other end of the latest connection is.
+    pub(super) origin: ConnectionOrigin,
     pub(in crate::dht) rtt: Rtt,
     /// Those that were made known to other parts of the program, or came from there.
     pub(in crate::dht) announced: Addresses,
@@ -97,6 +100,7 @@ impl Known {
             is_fresh: false,
             reach: Reach::World,
             groups: Groups::default(),
+            origin: ConnectionOrigin::default(),
             rtt: Rtt::default(),
             announced: Addresses::empty(),
             is_wanted: false,
@@ -129,6 +133,30 @@ impl Known {
     pub(super) fn remembered(&self, now: Second) -> Addresses {
         let is_recent = self.learnt.is_some_and(|at| now.since(at) < REMEMBERED);
         if is_recent { self.dialable() } else { Addresses::empty() }
+    }
+
+    /// Sorts an address that the peer claims while it is connected: those that its connection proves are handed on, others are
+    /// good for dialling only. `is_relay` tells the relays that this node is connected to; where `takes_names`, a name is believed:
+    /// what it leads to no connection proves.
+    pub(in crate::dht) fn claimed(
+        &mut self,
+        address: &Multiaddr,
+        takes_names: bool,
+        is_relay: impl FnOnce(&PeerId) -> bool,
+    ) {
+        if Reach::of(address) < self.reach && self.reach != Reach::Special {
+            // Whoever is connected from farther away is not to be sought within this machine or site.
+            return;
+        }
+        let is_believed = takes_names && Way::of(address) == Way::Named;
+        if is_believed
+            || self.origin.proves(address, is_relay)
+            || self.addresses.iter().any(|known| known == address)
+        {
+            self.addresses = self.addresses.with_reported(address.clone());
+        } else {
+            self.hints = self.hints.with_reported(address.clone());
+        }
     }
 
     /// Takes note of addresses that the program knows. Returns those that it did not know.

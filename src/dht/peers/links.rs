@@ -13,7 +13,7 @@ use super::dials::{Dial, DialTarget, EndedDial};
 use super::known::{Known, Link, Protocol};
 use super::outcome::{AddressOutcome, Requester};
 use super::requests::{PendingRequest, Sent};
-use crate::addrs::{Groups, Reach, is_relayed};
+use crate::addrs::{ConnectionOrigin, Groups, Reach, is_relayed};
 use crate::dht::io::{ConnectionId, DialId, Output, Outputs, RequestId};
 use crate::message::Request;
 use crate::peer::PackedPeerId;
@@ -54,6 +54,7 @@ impl Peers {
         // Who comes through a relay that is near may be anywhere.
         known.reach = if dialled || !is_relayed(address) { Reach::of(address) } else { Reach::World };
         known.groups = groups;
+        known.origin = ConnectionOrigin::of(address);
         known.failures = None;
         known.trouble = None;
         known.is_fresh = true;

@@ -2,7 +2,7 @@
 
 use libp2p_identity::PeerId;
 
-use crate::addrs::Reach;
+use crate::addrs::{Addresses, Reach};
 use crate::dht::view::Parts;
 use crate::key::{Key, PeerBytes};
 use crate::peer::{ConnectionType, KadPeer};
@@ -22,15 +22,23 @@ pub(super) fn closer(target: &Key, from: &PeerId, first: Option<KadPeer>, parts:
     let others = live.filter(|entry| !entry.is_of(from) && first.is_none_or(|first| !entry.is_of(&first)));
     let own = usize::from(first == Some(cx.local.peer));
     let room = k + own - named.len();
-    named.extend(others.take(room).map(|entry| KadPeer {
-        node_id: entry.peer(),
-        multiaddrs: entry.addresses().told_to(reach),
-        connection_ty: connection(entry.is_connected()),
-    }));
+    // Whom the asker cannot reach it is not told of.
+    let is_met = peers.is_connected(from);
+    let reachable = others.filter_map(|entry| {
+        let multiaddrs = told(entry.addresses(), reach, is_met);
+        let connection_ty = connection(entry.is_connected());
+        (!multiaddrs.is_empty()).then(|| KadPeer { node_id: entry.peer(), multiaddrs, connection_ty })
+    });
+    named.extend(reachable.take(room));
     if named.len() < k + own {
         name_seeds(target, from, (k + own, reach), &mut named, parts);
     }
     named
+}
+
+/// Returns the addresses of others that an asker is told whose connection reaches so far, if there is one.
+fn told(addresses: &Addresses, reach: Reach, is_met: bool) -> Addresses {
+    if is_met { addresses.reachable_by(reach) } else { addresses.told_to(reach) }
 }
 
 /// Adds the closest seeds of which nothing has been heard yet, up to so many peers in all, nearest first.
@@ -52,7 +60,7 @@ fn name_seeds(
     let room = room.saturating_sub(named.len());
     named.extend(unheard.into_iter().take(room).map(|(_, node_id, addresses)| KadPeer {
         node_id,
-        multiaddrs: addresses.told_to(reach),
+        multiaddrs: told(addresses, reach, peers.is_connected(from)),
         connection_ty: connection(peers.is_connected(&node_id)),
     }));
     named[first..].sort_by_key(|peer| target.distance(&peers.key(&peer.node_id)));
@@ -77,7 +85,7 @@ pub(super) fn closer_to_node(now: Instant, key: &[u8], from: &PeerId, parts: &Pa
             let known = peers.get(&peer)?;
             (peers.is_proven(now, &peer) && !known.addresses.is_empty()).then(|| KadPeer {
                 node_id: peer,
-                multiaddrs: known.addresses.told_to(reach),
+                multiaddrs: told(&known.addresses, reach, peers.is_connected(from)),
                 connection_ty: connection(known.is_connected()),
             })
         })

@@ -1094,8 +1094,8 @@ fn an_address_of_a_reserved_range_is_told_within_that_range_only() {
     let (mut dht, now) = (new_dht(0, quiet()), start());
     let [special, world]: [Multiaddr; 2] =
         ["/ip4/198.18.0.1/tcp/1", "/ip4/1.2.3.4/tcp/1"].map(|text| text.parse().unwrap());
-    connect_at(&mut dht, now, 1, special.clone());
     learn(&mut dht, now, 1, std::slice::from_ref(&world));
+    connect_at(&mut dht, now, 1, special.clone());
     for (origin, reach, expected) in [
         (2, "/ip4/5.6.7.8/tcp/9", vec![world.clone()]),
         (3, "/ip4/127.0.0.1/tcp/9", vec![world.clone()]),
@@ -1115,6 +1115,72 @@ fn an_address_of_a_reserved_range_is_told_within_that_range_only() {
             },
         );
         assert_eq!(named_in(&out)[0].multiaddrs.clone().into_vec(), expected);
+    }
+}
+
+/// What a peer says of itself is told to others as far as its connection proves it, and as far as they can use it.
+#[test]
+fn what_a_peer_claims_is_handed_on_only_where_its_connection_shows_that_it_is() {
+    let (mut dht, now) = (new_dht(0, quiet()), start());
+    let at = |text: &str| text.parse::<Multiaddr>().unwrap();
+    let relayed = |relay: usize| at(&format!("/ip4/9.9.9.9/tcp/1/p2p/{}/p2p-circuit", peer(relay)));
+    connect_at(&mut dht, now, 5, at("/ip4/9.9.9.9/tcp/1"));
+    let source = at("/ip4/8.8.8.8/tcp/50000");
+    dht.handle_input(
+        now,
+        Input::Connected { peer: peer(1), connection: conn(1), address: source, dialled: false, dial: None },
+    );
+    let claims = [
+        at("/ip4/8.8.8.8/tcp/4001"),
+        at("/ip4/7.7.7.7/tcp/80"),
+        at("/ip4/169.254.169.254/tcp/80"),
+        at("/dns4/bank.example/tcp/443"),
+        relayed(5),
+        relayed(6),
+    ];
+    learn(&mut dht, now, 1, &claims);
+    let handed_on = |dht: &Dht<MemoryStore>| dht.peers.get(&peer(1)).unwrap().addresses.clone();
+    let mut told = handed_on(&dht).into_vec();
+    told.sort_by_key(ToString::to_string);
+    assert_eq!(told, [at("/ip4/8.8.8.8/tcp/4001"), relayed(5)], "its own address, and a relay that is known");
+    // Where it has been dialled it is.
+    dht.handle_input(
+        now,
+        Input::Connected {
+            peer: peer(1),
+            connection: conn(2),
+            address: at("/ip4/7.7.7.7/tcp/80"),
+            dialled: true,
+            dial: None,
+        },
+    );
+    assert_eq!(handed_on(&dht).first(), Some(&at("/ip4/7.7.7.7/tcp/80")));
+    assert_eq!(
+        dht.addresses_of(&peer(1)).len(),
+        5,
+        "the others are good for dialling, but what is of a machine or a site"
+    );
+}
+
+#[test]
+fn addresses_of_a_site_are_told_within_it() {
+    let (mut dht, now) = (new_dht(0, quiet()), start());
+    enter_at(&mut dht, now, 1, "/ip4/10.0.0.1/tcp/1");
+    enter_at(&mut dht, now, 2, "/ip4/9.9.9.9/tcp/1");
+    for (origin, from, expected) in
+        [(3, "/ip4/10.0.0.9/tcp/9", vec![peer(1), peer(2)]), (4, "/ip4/5.6.7.8/tcp/9", vec![peer(2)])]
+    {
+        connect_at(&mut dht, now, origin, from.parse().unwrap());
+        outputs(&mut dht);
+        let (from, connection, id) = (peer(origin), conn(origin), InboundId(1));
+        let request = Request::FindNode { key: b"anything"[..].into() };
+        let out = input(&mut dht, now, Input::RequestReceived { from, connection, id, request });
+        let mut named: Vec<_> = named_in(&out).into_iter().map(|named| named.node_id).collect();
+        named.retain(|named| expected.contains(named) || [peer(1), peer(2)].contains(named));
+        named.sort_unstable();
+        let mut expected = expected;
+        expected.sort_unstable();
+        assert_eq!(named, expected);
     }
 }
 

@@ -4,8 +4,8 @@ use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use super::{Entered, TRY_AGAIN, Upkeep};
-use crate::addrs::{Addresses, Groups, IpGroup, Reach, clean, without_peer};
-use crate::config::{BucketInserts, Config, KeepAlive};
+use crate::addrs::{Addresses, Groups, IpGroup, clean, relay_of, without_peer};
+use crate::config::{BucketInserts, Config, IpDiversity, KeepAlive};
 use crate::dht::context::Context;
 use crate::dht::io::{ConnectionId, DialId};
 use crate::dht::peers::{Peers, Protocol, Remaining, Requester};
@@ -89,12 +89,19 @@ impl Upkeep {
         }
         let clean: Vec<_> = addresses.into_iter().filter_map(|address| clean(address, &peer)).collect();
         let kept: Vec<_> = clean.into_iter().filter(|address| cx.keeps(address)).collect();
+        // In a network of one's own servers may have nothing else, and nobody who has thousands.
+        let takes_names = cx.config.ip_diversity() != IpDiversity::Strict;
+        let is_connected = |relay: &PeerId| peers.is_connected(relay);
+        let relays: Vec<_> = kept.iter().filter_map(relay_of).filter(is_connected).collect();
         let known = peers.remember(now, peer);
         let before = known.addresses.clone();
-        // Whoever is connected from farther away, and says so itself, is not to be sought within this machine or site.
-        let nearest = known.is_connected().then_some(known.reach);
-        for address in kept.iter().filter(|address| nearest.is_none_or(|near| Reach::of(address) >= near)) {
-            known.addresses = known.addresses.with_reported(address.clone());
+        for address in &kept {
+            if known.is_connected() {
+                // It says so itself, by identify.
+                known.claimed(address, takes_names, |relay| relays.contains(relay));
+            } else {
+                known.addresses = known.addresses.with_reported(address.clone());
+            }
         }
         known.addresses = std::mem::take(&mut known.addresses).shared_with(&known.hints);
         known.made_known(&Addresses::empty().merged(kept));
