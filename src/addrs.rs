@@ -13,6 +13,7 @@ use libp2p_core::Multiaddr;
 use libp2p_core::multiaddr::Protocol;
 use libp2p_identity::PeerId;
 
+pub(crate) use groups::proven_ip_of;
 pub use groups::{Groups, IpGroup};
 pub(crate) use origin::{ConnectionOrigin, relay_of};
 
@@ -290,6 +291,16 @@ pub(crate) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
     } else {
         None
     }
+}
+
+/// Returns whether an IP address lies in a network: an address of it, and the length of its prefix in bits.
+pub(crate) fn is_within(ip: IpAddr, (net, prefix): (IpAddr, u8)) -> bool {
+    let bits = |ip: IpAddr| match ip.to_canonical() {
+        IpAddr::V4(ip) => (u128::from(ip.to_bits()) << 96, true),
+        IpAddr::V6(ip) => (ip.to_bits(), false),
+    };
+    let ((net, net_v4), (ip, ip_v4)) = (bits(net), bits(ip));
+    net_v4 == ip_v4 && (net ^ ip).leading_zeros() >= u32::from(prefix)
 }
 
 /// Returns whether the address leads through a relay.

@@ -3,7 +3,7 @@
 //! Knows the behaviour only as where its commands are executed. Each goes through the bounded command channel with its own
 //! return path; the node's queries do the rest.
 
-pub(crate) mod providers;
+mod others;
 
 use std::fmt;
 use std::future::Future;

@@ -10,6 +10,7 @@ mod diversity;
 pub(crate) mod least;
 mod limits;
 mod lookups;
+mod membership;
 mod providers;
 mod records;
 mod routing;
@@ -29,6 +30,7 @@ pub(crate) use diversity::Grouping;
 pub use diversity::{AsnLookup, IpDiversity, IpLimits};
 pub use limits::{Limits, RequestWindow};
 pub use lookups::{Lookups, Parallelism};
+pub use membership::Membership;
 pub use providers::Providers;
 pub use records::{Caching, OwnRecords, Records, StoreInserts};
 pub use routing::{AddressFilter, BucketInserts, Joining, K_VALUE, KeepAlive, Routing};
@@ -262,6 +264,24 @@ impl Config {
     #[must_use]
     pub fn with_asn(mut self, asn: impl Fn(IpAddr) -> Option<u32> + Send + Sync + 'static) -> Self {
         self.routing.asn = Some(Arc::new(asn));
+        self
+    }
+
+    /// Sets who belongs to the network, if not everybody does.
+    ///
+    /// Whoever is no member is in no table, answer, store or query of this node, and its connections are refused; see
+    /// [`ban`](crate::Behaviour::ban). Default: everybody belongs to it.
+    #[must_use]
+    pub fn with_membership(mut self, members: Membership) -> Self {
+        self.routing.membership = Some(members);
+        self
+    }
+
+    /// Sets whether connections to peers that are banned, or are no members, are closed and refused, whatever protocol of the
+    /// program they are for. Default: yes.
+    #[must_use]
+    pub fn with_disconnect_banned(mut self, disconnects: bool) -> Self {
+        self.routing.disconnects_banned = disconnects;
         self
     }
 

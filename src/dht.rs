@@ -5,6 +5,7 @@
 
 mod advice;
 mod answer;
+pub(crate) mod bans;
 mod clocks;
 mod commands;
 mod context;

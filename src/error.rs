@@ -95,6 +95,9 @@ pub enum RequestError {
     /// listen, or confirm an external address.
     #[error("this node has no address that the peer could use")]
     NoOwnAddress,
+    /// The peer is banned, or no member of the network. Not the peer's fault: lift the [ban](crate::Behaviour::ban), or ask others.
+    #[error("the peer is banned, or no member of the network")]
+    Banned,
 }
 
 impl RequestError {
@@ -112,9 +115,42 @@ impl RequestError {
             | Self::BackedOff
             | Self::Overloaded
             | Self::Refused
-            | Self::NoOwnAddress => false,
+            | Self::NoOwnAddress
+            | Self::Banned => false,
         }
     }
+}
+
+/// Why somebody cannot be banned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BanError {
+    /// Its end lies in the past: give a later one, or none.
+    #[error("the ban would be over already")]
+    Over,
+    /// The prefix is longer than an address of the network: give at most 32 bits for IPv4, 128 for IPv6.
+    #[error("a network has no prefix of {prefix} bits")]
+    Prefix {
+        /// The length that was given.
+        prefix: u8,
+    },
+    /// As many are banned as can be: remove a ban, or give networks, by shorter prefixes, in place of their peers.
+    #[error("{limit} are banned, and no more can be")]
+    TooMany {
+        /// How many can be.
+        limit: usize,
+    },
+}
+
+/// Why a client has not banned somebody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClientBanError {
+    /// It cannot be: see the [`BanError`] for what is wrong.
+    #[error(transparent)]
+    Ban(#[from] BanError),
+    /// The call brought no result: see the [`ClientError`] for whether to call again.
+    #[error(transparent)]
+    Client(#[from] ClientError),
 }
 
 /// Neither the routing table has an entry nor is there a seed: nobody can be asked. [Add](crate::Behaviour::add_address) the
@@ -152,6 +188,7 @@ mod tests {
             RequestError::Overloaded,
             RequestError::Refused,
             RequestError::NoOwnAddress,
+            RequestError::Banned,
         ] {
             assert!(!error.is_peers_fault(), "{error}");
         }

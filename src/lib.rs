@@ -96,13 +96,14 @@ pub use config::{
     AddressFilter, AsnLookup, BucketInserts, Caching, Config, ConfigBuilder, IpDiversity, IpLimits, Joining,
     K_VALUE, KeepAlive, OwnRecords, Parallelism, Percentile, RequestWindow, StoreInserts, TimeoutPolicy,
 };
+pub use dht::bans::{Ban, BanTarget};
 pub use dht::op::*;
 pub use dht::op::{Command, QueryInfo, QueryResult};
 pub use dht::{Event, QueryRef};
 pub use discovery::{Advertisement, rendezvous_key};
 pub use error::{
-    AddAddressError, AddressError, ClientError, ConfigError, Fates, NoKnownPeers, QueryError, RequestError,
-    SeedOutcome, StoreError,
+    AddAddressError, AddressError, BanError, ClientBanError, ClientError, ConfigError, Fates, NoKnownPeers,
+    QueryError, RequestError, SeedOutcome, StoreError,
 };
 pub use event::{
     HeldId, InboundRequest, Mode, Precision, ProgressStep, QueryId, QueryStats, RoutingUpdate, Shortage,

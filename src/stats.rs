@@ -178,6 +178,8 @@ groups! {
         counter overloaded: u64,
         /// This node has no address that the peer could use.
         counter no_own_address: u64,
+        /// The peer was banned, or no member of the network.
+        counter banned: u64,
     }
 
     /// Requests of one kind that others have made.
@@ -476,7 +478,7 @@ impl RequestFailures {
         let of_dials = self.no_addresses + self.dial_refused + self.unreachable + self.backed_off;
         let of_peers = self.timeout + self.disconnected + self.stream_ended + self.unsupported;
         let of_answers = self.refused + self.bad_answer;
-        of_dials + of_peers + of_answers + self.overloaded + self.no_own_address
+        of_dials + of_peers + of_answers + self.overloaded + self.no_own_address + self.banned
     }
 
     pub(crate) const fn of_mut(&mut self, error: RequestError) -> &mut u64 {
@@ -493,6 +495,7 @@ impl RequestFailures {
             RequestError::BadAnswer => &mut self.bad_answer,
             RequestError::Overloaded => &mut self.overloaded,
             RequestError::NoOwnAddress => &mut self.no_own_address,
+            RequestError::Banned => &mut self.banned,
         }
     }
 }
@@ -595,6 +598,7 @@ mod tests {
             RequestError::BadAnswer,
             RequestError::Overloaded,
             RequestError::NoOwnAddress,
+            RequestError::Banned,
         ];
         let mut failures = RequestFailures::default();
         for (sum, error) in (1..).zip(all) {

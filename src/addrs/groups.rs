@@ -165,7 +165,7 @@ impl From<IpGroup> for Groups {
 const PROVEN: &str = "libp2p.direct";
 
 /// Returns the IP address that an address begins with, or that its name proves.
-pub(super) fn proven_ip_of(address: &Multiaddr) -> Option<IpAddr> {
+pub(crate) fn proven_ip_of(address: &Multiaddr) -> Option<IpAddr> {
     ip_of(address).or_else(|| {
         let name = name_of(address)?;
         let name = name.trim_end_matches('.').to_ascii_lowercase();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use libp2p_core::Multiaddr;
 
-use crate::addrs::{Groups, IpGroup};
+use crate::addrs::{Groups, IpGroup, is_within};
 
 /// What the limits per IP group ([`IpLimits`]) mean for peers that exceed them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -93,15 +93,7 @@ impl Default for IpLimits {
 impl IpLimits {
     /// Returns whether the address lies in an exempt network.
     pub(crate) fn is_exempt(&self, ip: IpAddr) -> bool {
-        let bits = |ip: IpAddr| match ip.to_canonical() {
-            IpAddr::V4(ip) => (u128::from(ip.to_bits()) << 96, true),
-            IpAddr::V6(ip) => (ip.to_bits(), false),
-        };
-        self.exempt.iter().any(|(net, prefix)| {
-            let ((net, net_v4), (ip, ip_v4)) = (bits(*net), bits(ip));
-            let differing = (net ^ ip).leading_zeros();
-            net_v4 == ip_v4 && differing >= u32::from(*prefix)
-        })
+        self.exempt.iter().any(|net| is_within(ip, *net))
     }
 }
 

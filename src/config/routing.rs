@@ -8,6 +8,7 @@ use libp2p_core::Multiaddr;
 
 use super::diversity::{AsnLookup, IpDiversity, IpLimits};
 use super::least;
+use super::membership::Membership;
 use crate::error::ConfigError;
 use crate::time::Duration;
 
@@ -58,6 +59,12 @@ pub struct Routing {
     /// Which addresses are kept and dialled; `None` keeps all, which is the default. See
     /// [`with_address_filter`](super::Config::with_address_filter).
     pub address_filter: Option<AddressFilter>,
+    /// Who belongs to the network; `None` lets everybody, which is the default. See
+    /// [`with_membership`](super::Config::with_membership).
+    pub membership: Option<Membership>,
+    /// Whether connections to peers that are banned, or are no members, are closed and refused. Default: yes (chosen, not
+    /// measured).
+    pub disconnects_banned: bool,
     /// When the node joins the network. Default: [`Joining::Automatic`] (`libp2p-kad`).
     pub joining: Joining,
     /// After how long a bucket that no lookup touched is looked up: at least 10 seconds, or `None` for never.
@@ -83,6 +90,8 @@ impl Default for Routing {
             ip_limits: IpLimits::default(),
             asn: None,
             address_filter: None,
+            membership: None,
+            disconnects_banned: true,
             joining: Joining::Automatic,
             refresh_interval: Some(Duration::from_secs(600)),
             low_peers: 10,
@@ -111,6 +120,8 @@ impl fmt::Debug for Routing {
             ip_limits,
             asn,
             address_filter,
+            membership,
+            disconnects_banned,
             joining,
             refresh_interval,
             low_peers,
@@ -126,6 +137,8 @@ impl fmt::Debug for Routing {
             .field("ip_limits", ip_limits)
             .field("asn", &asn.as_ref().map(|_| format_args!("..")))
             .field("address_filter", &address_filter.as_ref().map(|_| format_args!("..")))
+            .field("membership", membership)
+            .field("disconnects_banned", disconnects_banned)
             .field("joining", joining)
             .field("refresh_interval", refresh_interval)
             .field("low_peers", low_peers)

@@ -10,6 +10,7 @@ use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use super::Dht;
+use super::bans::{Ban, BanTarget};
 use super::op::ask_peer::{AskPeer, AskPeerInfo};
 use super::op::bootstrap::Bootstrap;
 use super::op::connect::Connect;
@@ -20,12 +21,12 @@ use super::op::ping::Ping;
 use super::op::{self, Command, Operation, QueryInfo, QueryResult, kinds, with_sample};
 use super::view::Parts;
 use crate::addrs::clean;
-use crate::error::{AddressError, NoKnownPeers};
+use crate::error::{AddressError, BanError, NoKnownPeers};
 use crate::event::{Mode, Precision, QueryId, RoutingUpdate};
 use crate::record::RecordKey;
 use crate::routing::Entry;
 use crate::store::RecordStore;
-use crate::time::{Instant, Now};
+use crate::time::{Instant, Now, SystemTime};
 
 /// Makes the way from each command to what begins it, of the list of all kinds.
 macro_rules! run {
@@ -292,5 +293,46 @@ impl<S: RecordStore> Dht<S> {
         let changed = self.cx.mode.set(mode);
         self.cx.mode_changed(changed, mode.is_none());
         self.advance(now);
+    }
+
+    /// Keeps out a peer, or an IP network, until a time of the wall clock or for good, and says why to whoever asks.
+    ///
+    /// Whoever is banned leaves the routing table and the seeds, is asked nothing, and what was asked of it has failed; it is named
+    /// to nobody, as a peer, a provider or by a record that it has published; what it asks is refused; its connections are closed,
+    /// if that is configured. Of a network whoever is connected from it, and all addresses in it. Banned again, it is until then.
+    ///
+    /// # Errors
+    /// Each [`BanError`], which says what to give instead.
+    pub fn ban(
+        &mut self,
+        now: Now,
+        target: impl Into<BanTarget>,
+        until: Option<SystemTime>,
+        why: &str,
+    ) -> Result<(), BanError> {
+        let now = self.tell_time(now);
+        let wall = self.cx.wall_at(now);
+        self.peers.bans.add((now, wall), target.into(), until, why)?;
+        let Self { cx, peers, upkeep, .. } = self;
+        upkeep.drop_banned(now, cx, peers);
+        self.advance(now);
+        Ok(())
+    }
+
+    /// Lifts a ban. Returns whether there was one of just that target.
+    pub fn unban(&mut self, target: impl Into<BanTarget>) -> bool {
+        self.peers.bans.remove(target.into())
+    }
+
+    /// Returns who is banned, until when and why.
+    pub fn bans(&self) -> Vec<Ban> {
+        self.peers.bans.iter().collect()
+    }
+
+    /// Returns whether a connection is refused, to a peer or from an address: who is there is banned, or no member.
+    pub(crate) fn refuses(&self, peer: Option<&PeerId>, address: &Multiaddr) -> bool {
+        let bans = &self.peers.bans;
+        self.cx.config.routing.disconnects_banned
+            && (peer.is_some_and(|peer| !bans.admits(peer)) || bans.has_banned_address(address))
     }
 }

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use libp2p_identity::PeerId;
 use smallvec::SmallVec;
 
+use super::bans::Bans;
 use super::clocks::Clocks;
 use super::io::{Output, Outputs, RequestId};
 use super::local::Local;
@@ -106,6 +107,8 @@ pub(super) struct Peers {
     placed: VecDeque<Placed>,
     address_outcomes: VecDeque<AddressOutcome>,
     blocked: Blocked,
+    /// Whom the application keeps out.
+    pub(super) bans: Bans,
     /// When which connection is to be looked at.
     due: DueConnections,
     /// For how long an answer is usually awaited.
@@ -136,6 +139,7 @@ impl Peers {
             placed: VecDeque::new(),
             address_outcomes: VecDeque::new(),
             blocked: Blocked::default(),
+            bans: Bans::new(config.routing.membership.clone()),
             due: DueConnections::new(),
             patience: *config.lookups.soft_timeout.end(),
             own: own.clone(),
@@ -239,7 +243,8 @@ impl Peers {
 
     /// Returns whether a request to the peer would be made: it has not failed lately, and is no client.
     pub(super) fn is_worth_asking(&self, now: Instant, peer: &PeerId) -> bool {
-        self.get(peer).is_none_or(|known| known.refusal(now, self.last_answer, Urgency::Patient).is_none())
+        let refusal = |known: &Known| known.refusal(now, self.last_answer, Urgency::Patient);
+        self.get(peer).and_then(refusal).is_none() && self.admits(peer)
     }
 
     /// Returns when any peer has answered last.
@@ -262,7 +267,9 @@ impl Peers {
         let last_answer = self.last_answer;
         let known = self.remember(now, to);
         known.hints = known.hints.joined(addresses);
-        if let Some(error) = known.refusal(now, last_answer, urgency) {
+        let banned = Some(RequestError::Banned).filter(|_| !self.admits(&to));
+        let refusal = || self.known.get(&to)?.refusal(now, last_answer, urgency);
+        if let Some(error) = banned.or_else(refusal) {
             self.requests.refused(request.message_type(), error);
             let key = self.key(&to);
             self.outcomes.push_back(Outcome { requester, peer: to, key, result: Err(error) });
@@ -487,6 +494,7 @@ impl Peers {
 
     /// Fails every request whose time is up.
     pub(super) fn handle_timeout(&mut self, now: Instant, out: &mut Outputs) {
+        self.bans.handle_timeout(now);
         let mut relieved = Vec::new();
         while let Some(id) = self.requests.expired(now) {
             let Some(pending) = self.requests.get(id) else { break };
@@ -549,8 +557,14 @@ impl Peers {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let dial = self.dials.oldest().map(|(_, since)| after(since, self.request_timeout));
         let connection = self.due.first().map(|(at, ..)| *at);
-        let due =
-            [self.requests.deadline(), dial, self.dials.deadline(), self.blocked.deadline(), connection];
+        let due = [
+            self.requests.deadline(),
+            dial,
+            self.dials.deadline(),
+            self.blocked.deadline(),
+            connection,
+            self.bans.deadline(),
+        ];
         due.into_iter().fold(None, earliest)
     }
 

@@ -482,6 +482,7 @@ impl Queries {
         let providers = providers.into_iter().take(cx.config.providers.max_providers_per_answer.get());
         let reach = peers.reach(from);
         let heard = |addresses| heard(addresses, reach, &cx.local, &cx.config);
+        let providers = providers.filter(|peer| peers.admits(&peer.node_id));
         let providers = providers.map(|peer| (peer.node_id, heard(peer.multiaddrs))).collect();
         let machine = query.operation.machine();
         let target = machine.looks_for().copied();

@@ -90,7 +90,7 @@ impl Serving {
     ) -> bool {
         let (node, kind) = (&mut stock.node, request.message_type());
         node.parts.cx.served.of_mut(kind).received += 1;
-        if node.parts.cx.mode.mode() == Mode::Client {
+        if node.parts.cx.mode.mode() == Mode::Client || !node.parts.peers.admits(&from) {
             node.parts.cx.refuse(from, id, kind);
             return false;
         }
@@ -140,6 +140,9 @@ fn get_value<S: RecordStore>(
 ) -> Option<(Response, InboundRequest)> {
     let wall = node.parts.cx.wall_at(now);
     let record = node.storage.store.get(wall, &key).ok()?.map(|record| record.into_owned());
+    let peers = &node.parts.peers;
+    let record =
+        record.filter(|record| record.publisher.is_none_or(|publisher| peers.bans.admits(&publisher)));
     let closer_peers = closer(&node.parts.cx.hash(key.as_ref()), from, None, &node.parts);
     let request = InboundRequest::GetRecord {
         source: *from,

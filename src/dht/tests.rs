@@ -1,6 +1,7 @@
 //! Nodes on virtual time: a small network of [`Dht`]s, joined by messages that take their time.
 
 mod advice;
+mod bans;
 mod clocks;
 mod connections;
 mod dials;

@@ -157,6 +157,9 @@ impl Upkeep {
         cx: &mut Context,
         peers: &mut Peers,
     ) -> Result<RoutingUpdate, AddressError> {
+        if !peers.bans.admits(&peer) {
+            return Err(AddressError::Banned);
+        }
         let update = self.add_seed(now, peer, address, cx, peers)?;
         if update == RoutingUpdate::Pending {
             self.admission.forget(&peer);

@@ -27,6 +27,9 @@ pub enum AddressError {
     /// The [configured filter](crate::Config::with_address_filter) leaves it out: use another, or change the filter.
     #[error("the configured filter of addresses leaves it out")]
     Filtered,
+    /// The peer is banned, or no member of the network: give another, or lift the [ban](crate::Behaviour::ban).
+    #[error("the peer is banned, or no member of the network")]
+    Banned,
     /// There are as many seeds as are configured, and none of them has failed for so long that it makes way: remove one, or
     /// configure more with [`with_max_seeds`](crate::Config::with_max_seeds).
     #[error("there are {limit} seeds, and no more may be")]

@@ -3,15 +3,14 @@
 //! Decides nothing: whatever the swarm tells becomes an [`Input`], every [`Output`] becomes something for the swarm.
 
 mod commands;
+mod failures;
 
 use std::collections::VecDeque;
-use std::io;
 use std::num::NonZeroU8;
 use std::task::{Context, Poll, Waker};
 
 use indexmap::IndexMap;
-use libp2p_core::multiaddr::Protocol;
-use libp2p_core::transport::{PortUse, TransportError};
+use libp2p_core::transport::PortUse;
 use libp2p_core::{ConnectedPoint, Endpoint, Multiaddr};
 use libp2p_identity::PeerId;
 use libp2p_swarm::behaviour::{
@@ -24,6 +23,8 @@ use libp2p_swarm::{
     StreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 
+use failures::{BannedConnection, dial_failure};
+
 use super::arrivals::Arrivals;
 use super::command_channel::{AdvertisedKeys, ClientQueries, CommandReceiver, CommandSender};
 use super::connections::{Delivery, EstablishedConnections, remote_address};
@@ -34,12 +35,12 @@ use super::messages::{FromHandler, OutboundRequest, ToHandler, Told, connection_
 use super::shared::Shared;
 use super::timer::{self, Timer};
 use super::watch::Watch;
-use crate::addrs::{Addresses, without_peer};
+use crate::addrs::Addresses;
 use crate::config::Config;
 pub use commands::QueryMut;
 
 use crate::dht::Event;
-use crate::dht::{self, Dht, DialFailure, DialId, Input, Output, Unreached};
+use crate::dht::{self, Dht, DialFailure, DialId, Input, Output};
 use crate::stats::{Statistic as _, Transport};
 use crate::store::{MemoryStore, RecordStore};
 use crate::time::{Instant, Now};
@@ -307,55 +308,17 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         self.input(Input::LocalAddresses { external, listening });
     }
 
+    /// Refuses a connection to who is banned, or from where everybody is.
+    fn check_ban(&self, peer: Option<&PeerId>, address: &Multiaddr) -> Result<(), ConnectionDenied> {
+        if self.dht.refuses(peer, address) {
+            return Err(ConnectionDenied::new(BannedConnection));
+        }
+        Ok(())
+    }
+
     fn new_handler(&mut self, connection: ConnectionId) -> Handler {
         let (number, credit) = self.connections.begin(connection);
         Handler::new(self.protocol.clone(), self.dht.mode(), self.limits, number, (&self.shared, credit))
-    }
-}
-
-/// Says what a failed dial means to the node.
-fn dial_failure(error: &DialError) -> DialFailure {
-    match error {
-        DialError::LocalPeerId { address } => DialFailure::Own { address: without_peer(address.clone()).0 },
-        DialError::NoAddresses => DialFailure::NoAddresses,
-        DialError::DialPeerConditionFalse(_) => DialFailure::UnderWay,
-        DialError::Aborted => DialFailure::Refused,
-        DialError::Denied { .. } => DialFailure::Denied,
-        DialError::WrongPeerId { obtained, address } => {
-            DialFailure::WrongPeer { address: without_peer(address.clone()).0, met: *obtained }
-        }
-        DialError::Transport(errors) => {
-            let unsupported = errors.iter().filter_map(|(address, error)| match error {
-                TransportError::MultiaddrNotSupported(_) => Some(without_peer(address.clone()).0),
-                TransportError::Other(_) => None,
-            });
-            let why = errors.iter().rev().find_map(|(address, error)| match error {
-                TransportError::MultiaddrNotSupported(_) => None,
-                TransportError::Other(error) => Some(unreached(address, error)),
-            });
-            DialFailure::Unreachable { unsupported: unsupported.collect(), why: why.unwrap_or_default() }
-        }
-    }
-}
-
-/// Says what a transport's error means, as far as its text tells.
-///
-/// A swarm boxes whatever its transports return, and what they are composed of hands on the text of the system's error but
-/// not the error itself. The number in that text is the system's, whatever the language.
-fn unreached(address: &Multiaddr, error: &io::Error) -> Unreached {
-    let text = error.to_string();
-    let number = text.split_once("(os error ").and_then(|(_, rest)| rest.split_once(')')?.0.parse().ok());
-    let kind = number.map_or(error.kind(), |number| io::Error::from_raw_os_error(number).kind());
-    let is_name = |protocol| {
-        matches!(protocol, Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_))
-    };
-    if kind == io::ErrorKind::ConnectionRefused {
-        Unreached::Refused
-    } else if address.iter().next().is_some_and(is_name) && format!("{error:?}").contains("Resolve") {
-        // That it was the resolver only the name of its error shows.
-        Unreached::NotResolved(text.into())
-    } else {
-        Unreached::Other(text.into())
     }
 }
 
@@ -366,22 +329,33 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
     fn handle_established_inbound_connection(
         &mut self,
         connection: ConnectionId,
-        _: PeerId,
+        peer: PeerId,
         _: &Multiaddr,
-        _: &Multiaddr,
+        remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.check_ban(Some(&peer), remote)?;
         Ok(self.new_handler(connection))
     }
 
     fn handle_established_outbound_connection(
         &mut self,
         connection: ConnectionId,
-        _: PeerId,
-        _: &Multiaddr,
+        peer: PeerId,
+        remote: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.check_ban(Some(&peer), remote)?;
         Ok(self.new_handler(connection))
+    }
+
+    fn handle_pending_inbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        self.check_ban(None, remote)
     }
 
     fn handle_pending_outbound_connection(
@@ -391,6 +365,7 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
         _: &[Multiaddr],
         _: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        self.check_ban(peer.as_ref(), &Multiaddr::empty())?;
         let is_own = self.dials.contains_key(&connection);
         let addresses = peer.filter(|_| !is_own).map(|peer| self.dht.addresses_of(&peer));
         Ok(addresses.map_or_else(Vec::new, Addresses::into_vec))
@@ -513,38 +488,6 @@ mod tests {
     use super::*;
     use crate::net::command_channel::ClientCommand;
     use crate::time::Duration;
-
-    /// An error of a transport as a swarm has it.
-    #[derive(Debug)]
-    enum Boxed {
-        Transport(io::Error),
-        ResolveError(&'static str),
-    }
-
-    impl std::fmt::Display for Boxed {
-        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            match self {
-                Self::Transport(error) => error.fmt(f),
-                Self::ResolveError(text) => text.fmt(f),
-            }
-        }
-    }
-
-    impl std::error::Error for Boxed {}
-
-    #[test]
-    fn what_a_transport_says_is_understood() {
-        let [ip, name] = ["/ip4/127.0.0.1/tcp/1", "/dns/example.org/tcp/1"].map(|at| at.parse().unwrap());
-        let refused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let refused = std::net::TcpStream::connect(refused).unwrap_err();
-        let refused = io::Error::other(Boxed::Transport(refused));
-        assert_eq!(unreached(&ip, &refused), Unreached::Refused);
-        assert_eq!(unreached(&name, &refused), Unreached::Refused, "the name was resolved");
-        let nameless = io::Error::other(Boxed::ResolveError("no records found"));
-        assert_eq!(unreached(&name, &nameless), Unreached::NotResolved("no records found".into()));
-        let broken = io::Error::other(Boxed::Transport(io::Error::other("no handshake")));
-        assert_eq!(unreached(&name, &broken), Unreached::Other("no handshake".into()));
-    }
 
     #[test]
     fn a_table_that_was_filled_without_peers_is_the_swarms() {

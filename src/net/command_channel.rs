@@ -14,13 +14,15 @@ use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use crate::dht::Event;
+use crate::dht::bans::{Ban, BanTarget};
 use crate::dht::op::{Command, QueryResult};
-use crate::error::{AddressError, ClientError, StoreError};
+use crate::error::{AddressError, BanError, ClientError, StoreError};
 use crate::event::{Mode, QueryId, QueryStats, RoutingUpdate};
 use crate::peer::PeerInfo;
 use crate::record::{Record, RecordKey};
 use crate::routing::TableSnapshot;
 use crate::stats::Stats;
+use crate::time::SystemTime;
 
 /// How many commands wait to be executed at most; one more is refused. Chosen, not measured.
 const MAX_COMMANDS: usize = 1024;
@@ -146,6 +148,9 @@ pub(crate) enum ClientCommand {
     Stats(oneshot::Sender<Stats>),
     AddAddress(PeerId, Multiaddr, oneshot::Sender<Result<RoutingUpdate, AddressError>>),
     SetMode(Option<Mode>, oneshot::Sender<()>),
+    Ban(BanTarget, Option<SystemTime>, String, oneshot::Sender<Result<(), BanError>>),
+    Unban(BanTarget, oneshot::Sender<bool>),
+    Bans(oneshot::Sender<Vec<Ban>>),
     StoreLocal(Record, oneshot::Sender<Result<(), StoreError>>),
     RemoveRecord(RecordKey, oneshot::Sender<Result<(), StoreError>>),
     StopProviding(RecordKey, oneshot::Sender<Result<(), StoreError>>),

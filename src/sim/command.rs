@@ -265,6 +265,8 @@ impl Line {
             ip_limits,
             // No command line can say these.
             asn: _,
+            membership: _,
+            disconnects_banned: _,
             address_filter: _,
             replication_factor: _,
             // Said at the end.

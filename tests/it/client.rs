@@ -10,8 +10,8 @@ use libp2p::core::upgrade::Version;
 use libp2p_kademlia::store::{Expired, MemoryStore, RecordStore, Result as StoreResult, Source};
 use libp2p_kademlia::time::SystemTime;
 use libp2p_kademlia::{
-    Behaviour, ClientError, Config, GetClosestPeersError, Mode, PingError, Precision, ProviderRecord,
-    QueryError, Record, RecordKey, RoutingUpdate,
+    BanError, BanTarget, Behaviour, ClientBanError, ClientError, Config, GetClosestPeersError, Mode,
+    PingError, Precision, ProviderRecord, QueryError, Record, RecordKey, RequestError, RoutingUpdate,
 };
 
 use super::streams::PROTOCOL;
@@ -43,6 +43,43 @@ async fn it_does_what_the_behaviour_does() {
     assert!(table.to_string().contains(&hub.peer_id.to_string()));
     client.set_mode(Some(Mode::Client)).await.unwrap();
     assert!(within(hub.client.ping(node.peer_id)).await.is_err(), "it does not serve any more");
+}
+
+fn tcp_server() -> libp2p::Swarm<Node> {
+    let mut swarm = swarm(Carrier::Tcp, Version::V1Lazy, |keypair| node(keypair, Config::default()));
+    swarm.behaviour_mut().kademlia.set_mode(Some(Mode::Server));
+    swarm
+}
+
+#[tokio::test]
+async fn who_is_banned_is_disconnected_and_gone_from_answers_until_the_ban_is_lifted() {
+    let hub = run(tcp_server(), Carrier::Tcp).await;
+    let (good, bad) = (run(tcp_server(), Carrier::Tcp).await, run(tcp_server(), Carrier::Tcp).await);
+    for node in [&good, &bad] {
+        node.client.add_address(hub.peer_id, hub.address.clone()).await.unwrap();
+        within(node.client.bootstrap()).await.unwrap();
+        meet(node, &hub).await;
+    }
+    hub.client.ban(bad.peer_id, None, "spams").await.unwrap();
+    let bans = hub.client.bans().await.unwrap();
+    assert_eq!((bans.len(), bans[0].target, &*bans[0].why), (1, BanTarget::Peer(bad.peer_id), "spams"));
+    assert!(!knows(&hub, bad.peer_id).await);
+    let refused = within(hub.client.ping(bad.peer_id)).await.unwrap_err();
+    assert!(matches!(refused, PingError::Failed { source: RequestError::Banned, .. }), "{refused:?}");
+    assert!(within(bad.client.ping(hub.peer_id)).await.is_err(), "it is let in no more");
+    let told = within(good.client.find_node_at(hub.peer_id, bad.peer_id.to_bytes())).await.unwrap();
+    assert!(told.closer.iter().all(|peer| peer.peer_id != bad.peer_id), "{told:?}");
+    // All of this machine are kept out but for as long as that lasts.
+    let all: std::net::IpAddr = "127.0.0.0".parse().unwrap();
+    let soon = Some(SystemTime::now() + Duration::from_millis(300));
+    hub.client.ban((all, 8), soon, "a test").await.unwrap();
+    assert!(within(good.client.ping(hub.peer_id)).await.is_err());
+    let past = hub.client.ban((all, 8), Some(SystemTime::UNIX_EPOCH), "late").await;
+    assert_eq!(past, Err(ClientBanError::Ban(BanError::Over)));
+    eventually(|| async { hub.client.bans().await.unwrap().len() == 1 }).await;
+    eventually(|| async { good.client.ping(hub.peer_id).await.is_ok() }).await;
+    assert_eq!(hub.client.unban(bad.peer_id).await, Ok(true));
+    eventually(|| async { bad.client.ping(hub.peer_id).await.is_ok() }).await;
 }
 
 #[tokio::test]

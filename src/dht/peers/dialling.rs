@@ -16,16 +16,23 @@ use super::requests::PendingRequest;
 use super::route::MAX_HEARSAY;
 use crate::addrs::{Addresses, ip_of};
 use crate::config::Grouping;
+use crate::dht::bans::Bans;
 use crate::dht::io::{DialFailure, DialId, Output, Outputs, RequestId, Unreached, take_first};
 use crate::error::RequestError;
 use crate::event::QueryId;
 use crate::query::lookup::Place;
 use crate::time::{Instant, after};
 
-fn next_batch(known: &Known, attempt: Option<&Attempt>, diversity: Option<&Grouping>) -> Vec<Multiaddr> {
-    known.next_batch(attempt, |address| {
+fn next_batch(
+    known: &Known,
+    attempt: Option<&Attempt>,
+    (diversity, bans): (Option<&Grouping>, &Bans),
+) -> Vec<Multiaddr> {
+    let mut batch = known.next_batch(attempt, |address| {
         diversity.is_none_or(|rules| ip_of(address).is_some_and(|ip| rules.limits.is_exempt(ip)))
-    })
+    });
+    batch.retain(|address| !bans.has_banned_address(address));
+    batch
 }
 
 /// Returns what its query is to be told of the place of a request.
@@ -88,7 +95,7 @@ impl Peers {
         let attempt = self.dials.attempt(&peer);
         let (is_first, is_open) =
             (attempt.is_none(), attempt.as_ref().is_some_and(|attempt| attempt.open > 0));
-        let addresses = next_batch(known, attempt.as_deref(), self.diversity.as_ref());
+        let addresses = next_batch(known, attempt.as_deref(), (self.diversity.as_ref(), &self.bans));
         if known.queue.waiting() == 0 || (addresses.is_empty() && !is_first) {
             // Nobody wants it any more, or what was left to try is gone.
             if !is_open {
@@ -103,7 +110,7 @@ impl Peers {
         if let Some(attempt) = self.dials.attempt(&peer) {
             let hearsay = addresses.iter().filter(|address| known.is_hearsay(address));
             attempt.hearsay.extend(hearsay.cloned());
-            if !next_batch(known, Some(attempt), self.diversity.as_ref()).is_empty() {
+            if !next_batch(known, Some(attempt), (self.diversity.as_ref(), &self.bans)).is_empty() {
                 self.dials.follow(now, peer);
             }
         }
@@ -153,7 +160,7 @@ impl Peers {
 
     /// Returns where a peer would be dialled first.
     pub(super) fn first_batch(&self, known: &Known) -> Vec<Multiaddr> {
-        next_batch(known, None, self.diversity.as_ref())
+        next_batch(known, None, (self.diversity.as_ref(), &self.bans))
     }
 
     /// Returns whether a request to a peer may wait for a place that there will be, as far as it looks: a dial that the program
@@ -189,7 +196,7 @@ impl Peers {
         let Some(attempt) = self.dials.attempt(peer) else {
             return;
         };
-        if !next_batch(known, Some(attempt), self.diversity.as_ref()).is_empty() {
+        if !next_batch(known, Some(attempt), (self.diversity.as_ref(), &self.bans)).is_empty() {
             self.dials.follow(now, *peer);
             self.dials.handle_timeout(now);
             self.fill_slots(now, out);
@@ -291,7 +298,7 @@ impl Peers {
             return;
         };
         let (is_open, is_to_blame) = (attempt.open > 0, attempt.is_to_blame);
-        let has_more = !next_batch(known, Some(attempt), self.diversity.as_ref()).is_empty();
+        let has_more = !next_batch(known, Some(attempt), (self.diversity.as_ref(), &self.bans)).is_empty();
         if has_more && *error != DialFailure::Refused {
             return self.dials.wait_for_more(peer);
         }

@@ -15,6 +15,7 @@ use super::outcome::{AddressOutcome, Requester};
 use super::requests::{PendingRequest, Sent};
 use crate::addrs::{ConnectionOrigin, Groups, Reach, is_relayed};
 use crate::dht::io::{ConnectionId, DialId, Output, Outputs, RequestId};
+use crate::error::RequestError;
 use crate::message::Request;
 use crate::peer::PackedPeerId;
 use crate::time::{Duration, Instant, after};
@@ -78,6 +79,48 @@ impl Peers {
         self.fill_slots(now, out);
         if let Some(dial) = dial {
             self.estimator.dialled(now.saturating_duration_since(dial.since).saturating_sub(self.late));
+        }
+    }
+
+    /// Returns whether a peer is a member of the network, and neither it nor where it is connected from is banned.
+    pub(in crate::dht) fn admits(&self, peer: &PeerId) -> bool {
+        if self.bans.is_idle() {
+            return true;
+        }
+        let is_in_banned =
+            |known: &Known| matches!(known.origin, ConnectionOrigin::Ip(ip) if self.bans.has_banned(ip));
+        self.bans.admits(peer) && !self.get(peer).is_some_and(is_in_banned)
+    }
+
+    /// Returns the peers of which anything is remembered that are not admitted any more.
+    pub(in crate::dht) fn banned(&self) -> Vec<PeerId> {
+        self.known.ids().filter(|peer| !self.admits(peer)).collect()
+    }
+
+    /// A peer is not admitted any more: what was asked of it has failed, and its connections are closed if that is wanted.
+    pub(in crate::dht) fn shut_out(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        disconnects: bool,
+        out: &mut Outputs,
+    ) {
+        let Some(known) = self.known.get_mut(&peer) else {
+            return;
+        };
+        let connections: Vec<_> = known.connections.iter().collect();
+        (known.addresses, known.hints, known.trusted) = Default::default();
+        let requests: Vec<_> =
+            known.queue.take_in_flight(|_| true).into_iter().chain(known.queue.take_waiting()).collect();
+        for id in requests {
+            if let Some(Sent { on, .. }) = self.requests.get(id).and_then(|pending| pending.sent) {
+                out.push_back(Output::CancelRequest { to: peer, connection: on, id });
+            }
+            self.finish(id, Err(RequestError::Banned));
+        }
+        for connection in connections.into_iter().filter(|_| disconnects) {
+            out.push_back(Output::CloseConnection { peer, connection });
+            self.disconnected(now, peer, connection, out);
         }
     }
 

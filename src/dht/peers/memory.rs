@@ -57,6 +57,10 @@ impl Memory {
         self.known.values().filter(|known| known.is_connected()).count()
     }
 
+    pub(super) fn ids(&self) -> impl Iterator<Item = PeerId> {
+        self.known.keys().map(PackedPeerId::unpacked)
+    }
+
     pub(super) fn get(&self, peer: &PeerId) -> Option<&Known> {
         self.known.get(&PackedPeerId::from(peer))
     }

@@ -81,7 +81,7 @@ pub(super) fn closer_to_node(now: Instant, key: &[u8], from: &PeerId, parts: &Pa
         let multiaddrs = cx.local.addresses_for(reach);
         Some(KadPeer { node_id: cx.local.peer, multiaddrs, connection_ty: ConnectionType::Connected })
     } else {
-        PeerId::from_bytes(key).ok().filter(|peer| peer != from).and_then(|peer| {
+        PeerId::from_bytes(key).ok().filter(|peer| peer != from && peers.admits(peer)).and_then(|peer| {
             let known = peers.get(&peer)?;
             (peers.is_proven(now, &peer) && !known.addresses.is_empty()).then(|| KadPeer {
                 node_id: peer,

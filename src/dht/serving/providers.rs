@@ -80,6 +80,7 @@ impl Serving {
         let (providing, node) = (&*stock.providing, &mut stock.node);
         let mut known = providing.providers_of(now, &key, node.storage, node.parts.cx).ok()?;
         let room = node.parts.cx.config.bucket_size().get();
+        known.retain(|(provider, _)| node.parts.peers.admits(provider));
         if known.len() > room {
             known.retain(|(provider, _)| provider != from);
             for at in room.div_ceil(2)..known.len().min(room) {

@@ -43,6 +43,9 @@ impl Serving {
         // Whoever says that it is of this node does not know better than this node. Whoever names nobody has published it: it
         // is so that it is handed on, and not as this node's.
         record.publisher = record.publisher.filter(|publisher| *publisher != local).or(Some(from));
+        if record.publisher.is_some_and(|publisher| !stock.node.parts.peers.bans.admits(&publisher)) {
+            return refuse(from, id, &"its publisher is banned", stock.node.parts.cx);
+        }
         let mut offer = RecordOffer { from, id, way, record };
         let Some((verdict, known)) = judged(now, &offer, stock) else {
             return;

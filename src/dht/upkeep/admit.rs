@@ -33,6 +33,9 @@ impl Upkeep {
             clean(address.clone(), &peer).map_or((address, false), |address| (address, true));
         let dialled = dialled && is_clean && cx.keeps(&address);
         peers.connected(now, (peer, connection), (&address, dialled), dial, &mut cx.out);
+        if !peers.admits(&peer) {
+            return peers.shut_out(now, peer, cx.config.routing.disconnects_banned, &mut cx.out);
+        }
         let key = peers.key(&peer);
         self.table.set_connected(&key, &peer, true);
         if dialled {
@@ -84,7 +87,7 @@ impl Upkeep {
         cx: &mut Context,
         peers: &mut Peers,
     ) {
-        if peer == cx.local.peer {
+        if peer == cx.local.peer || !peers.admits(&peer) {
             return;
         }
         let clean: Vec<_> = addresses.into_iter().filter_map(|address| clean(address, &peer)).collect();
@@ -185,12 +188,12 @@ impl Upkeep {
     /// One that is connected is; one that another part of the program has reported, or says to be no server, only while
     /// the table is low.
     fn consider(&mut self, now: Instant, peer: PeerId, cx: &mut Context, peers: &mut Peers) {
-        let low = self.is_low(&cx.config);
+        let (low, is_admitted) = (self.is_low(&cx.config), peers.admits(&peer));
         let Some(known) = peers.get_mut(&peer) else {
             return;
         };
         let connected = known.is_connected();
-        if known.protocol == Protocol::Unsupported || peer == cx.local.peer {
+        if known.protocol == Protocol::Unsupported || peer == cx.local.peer || !is_admitted {
             return;
         }
         if known.addresses.is_empty() {
@@ -311,6 +314,30 @@ impl Upkeep {
         self.drop_from_table(now, peer, cx, peers)
     }
 
+    /// Somebody is banned: whoever is not admitted any more leaves the table, the seeds and those that wait to be asked.
+    pub(in crate::dht) fn drop_banned(&mut self, now: Instant, cx: &mut Context, peers: &mut Peers) {
+        let in_table = self.table.entries().map(Entry::peer);
+        let seeds = self.seeds.iter().map(|(_, peer, _)| peer);
+        let mut gone: Vec<_> = in_table.chain(seeds).filter(|peer| !peers.admits(peer)).collect();
+        gone.extend(
+            self.table
+                .entries()
+                .filter(|entry| {
+                    entry.addresses().iter().all(|address| peers.bans.has_banned_address(address))
+                })
+                .map(Entry::peer),
+        );
+        gone.extend(peers.banned());
+        gone.sort_unstable();
+        gone.dedup();
+        for peer in gone {
+            tracing::debug!(%peer, "a peer is banned");
+            self.admission.withdraw(&peer);
+            self.remove_peer(now, &peer, cx, peers);
+            peers.shut_out(now, peer, cx.config.routing.disconnects_banned, &mut cx.out);
+        }
+    }
+
     /// Whether an answer shows that a stranger is a server worth having.
     ///
     /// Asked for itself it must name at least one peer, as `go-libp2p-kad-dht` has it; while the table is low any answer
@@ -335,11 +362,12 @@ impl Upkeep {
         cx: &mut Context,
         peers: &mut Peers,
     ) {
+        let is_admitted = peers.admits(&peer);
         let Some(known) = peers.get_mut(&peer) else {
             return;
         };
         let by_hand = cx.config.routing.bucket_inserts == BucketInserts::Manual && !known.is_wanted;
-        if known.protocol == Protocol::Unsupported {
+        if known.protocol == Protocol::Unsupported || !is_admitted {
             return;
         }
         let (addresses, groups, connected) = (known.addresses.clone(), known.groups, known.is_connected());

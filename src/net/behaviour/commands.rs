@@ -9,9 +9,10 @@ use libp2p_swarm::StreamProtocol;
 
 use super::Behaviour;
 use crate::addrs::Addresses;
+use crate::dht::bans::{Ban, BanTarget};
 use crate::dht::op::{Command, QueryInfo};
 use crate::dht::{Dht, QueryRef};
-use crate::error::{AddressError, NoKnownPeers, StoreError};
+use crate::error::{AddressError, BanError, NoKnownPeers, StoreError};
 use crate::event::{HeldId, Mode, Precision, QueryId, QueryStats, RoutingUpdate};
 use crate::key::{KBucketKey, Key, Preimage};
 use crate::net::command_channel::{ClientCommand, CommandId, MAX_WAITING, ReplySender};
@@ -21,6 +22,7 @@ use crate::record::{Quorum, Record, RecordKey};
 use crate::routing::{EntryView, KBucketRef, TableSnapshot};
 use crate::stats::{Stats, gauge};
 use crate::store::{self, RecordStore};
+use crate::time::SystemTime;
 
 impl<S: RecordStore + 'static> Behaviour<S> {
     /// Returns the names of the protocol: one.
@@ -380,6 +382,50 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         self.dht.store_mut()
     }
 
+    /// Keeps out a peer (`PeerId`), an IP address (`IpAddr`) or an IP network (`(IpAddr, u8)`), until a time or for good, for a
+    /// reason that [`bans`](Self::bans) tells.
+    ///
+    /// Whoever is banned leaves the routing table and the seeds, is asked nothing, and what was asked of it has failed; it is named
+    /// to nobody, as a peer, as a provider or as the publisher of a record; what it asks is refused. Its connections are closed and
+    /// new ones refused, for all protocols of the program, unless
+    /// [`with_disconnect_banned`](crate::Config::with_disconnect_banned) says otherwise. What a query had found of it before
+    /// may still be told. Banned again, it is until then.
+    ///
+    /// # Errors
+    /// Each [`BanError`], which says what to give instead.
+    ///
+    /// ```
+    /// # use libp2p_kademlia::{BanTarget, Behaviour, store::MemoryStore};
+    /// # fn example(behaviour: &mut Behaviour, peer: libp2p_identity::PeerId) -> Result<(), libp2p_kademlia::BanError> {
+    /// use std::net::IpAddr;
+    /// use std::time::{Duration, SystemTime};
+    ///
+    /// behaviour.ban(peer, None, "spams")?;
+    /// let network: IpAddr = "203.0.113.0".parse().unwrap();
+    /// behaviour.ban((network, 24), Some(SystemTime::now() + Duration::from_secs(3600)), "floods")?;
+    /// assert!(behaviour.unban(peer));
+    /// # Ok(()) }
+    /// ```
+    pub fn ban(
+        &mut self,
+        target: impl Into<BanTarget>,
+        until: Option<SystemTime>,
+        why: &str,
+    ) -> Result<(), BanError> {
+        let target = target.into();
+        self.call(|dht, now| dht.ban(now, target, until, why))
+    }
+
+    /// Lifts a ban. Returns whether there was one of just that target.
+    pub fn unban(&mut self, target: impl Into<BanTarget>) -> bool {
+        self.call(|dht, _| dht.unban(target))
+    }
+
+    /// Returns who is banned, until when and why.
+    pub fn bans(&self) -> Vec<Ban> {
+        self.dht.bans()
+    }
+
     /// Executes a command of a client. A reply that the client no longer waits for is dropped.
     pub(super) fn execute(&mut self, command: ClientCommand) {
         match command {
@@ -409,6 +455,15 @@ impl<S: RecordStore + 'static> Behaviour<S> {
             ClientCommand::SetMode(mode, reply) => {
                 self.set_mode(mode);
                 let _ = reply.send(());
+            }
+            ClientCommand::Ban(target, until, why, reply) => {
+                let _ = reply.send(self.ban(target, until, &why));
+            }
+            ClientCommand::Unban(target, reply) => {
+                let _ = reply.send(self.unban(target));
+            }
+            ClientCommand::Bans(reply) => {
+                let _ = reply.send(self.bans());
             }
             ClientCommand::StoreLocal(record, reply) => {
                 let _ = reply.send(self.store_local(record).map_err(StoreError::new));

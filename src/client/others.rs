@@ -1,16 +1,18 @@
-//! What a client calls to provide something, and to find who does.
+//! Calls of a client about others: who provides what, and whom the node keeps out.
 
 use futures::channel::{mpsc, oneshot};
 use futures::future::TryFutureExt as _;
 use libp2p_identity::PeerId;
 
 use super::Client;
+use crate::dht::bans::{Ban, BanTarget};
 use crate::dht::op::{AddProviderError, Command, ProvideReport, QueryResult};
-use crate::error::ClientError;
+use crate::error::{ClientBanError, ClientError};
 use crate::net::command_channel::{CancelOnDrop, ClientCommand, MAX_RESULTS, ReplySender};
 use crate::net::providers::Providers;
 use crate::net::timer;
 use crate::record::RecordKey;
+use crate::time::SystemTime;
 
 impl Client {
     /// Tells the peers closest to a key that this node provides it, `k` unless
@@ -91,5 +93,38 @@ impl Client {
         let begun = self.commands.send(ClientCommand::Query { id, command, reply: ReplySender::Each(reply) });
         let guard = CancelOnDrop::new(&self.commands, begun.is_ok().then_some(id));
         Providers::new(key, (results, limit), guard, but, begun)
+    }
+
+    /// Keeps out a peer, an IP address or an IP network, until a time or for good; see
+    /// [`Behaviour::ban`](crate::Behaviour::ban).
+    ///
+    /// # Errors
+    /// [`ClientBanError::Ban`] if it cannot be banned, [`ClientBanError::Client`] if the call brought no result. Each says what
+    /// to do.
+    pub async fn ban(
+        &self,
+        target: impl Into<BanTarget>,
+        until: Option<SystemTime>,
+        why: impl Into<String>,
+    ) -> Result<(), ClientBanError> {
+        let (target, why) = (target.into(), why.into());
+        Ok(self.ask(|reply| ClientCommand::Ban(target, until, why, reply)).await??)
+    }
+
+    /// Lifts a ban. Returns whether there was one of just that target.
+    ///
+    /// # Errors
+    /// Each [`ClientError`], which says whether to call again.
+    pub async fn unban(&self, target: impl Into<BanTarget>) -> Result<bool, ClientError> {
+        let target = target.into();
+        self.ask(|reply| ClientCommand::Unban(target, reply)).await
+    }
+
+    /// Returns who is banned, until when and why.
+    ///
+    /// # Errors
+    /// Each [`ClientError`], which says whether to call again.
+    pub async fn bans(&self) -> Result<Vec<Ban>, ClientError> {
+        self.ask(ClientCommand::Bans).await
     }
 }

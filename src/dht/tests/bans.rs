@@ -1,0 +1,149 @@
+use std::net::IpAddr;
+
+use super::*;
+use crate::config::Membership;
+use crate::dht::InboundId;
+use crate::dht::bans::BanTarget;
+use crate::error::{AddressError, BanError};
+use crate::record::RecordKey;
+
+/// Whom a stranger, who is connected, is told of when it asks for some bytes.
+fn named(dht: &mut Dht<MemoryStore>, now: Now, key: &[u8]) -> Vec<PeerId> {
+    let request = Request::FindNode { key: key.to_vec().into() };
+    let Some(Response::FindNode { closer_peers }) = ask(dht, now, 90, request) else { panic!("refused") };
+    closer_peers.into_iter().map(|peer| peer.node_id).collect()
+}
+
+/// Asks as a peer, and returns the answer, if it is not refused.
+fn ask(dht: &mut Dht<MemoryStore>, now: Now, from: usize, request: Request) -> Option<Response> {
+    outputs(dht);
+    let (from, connection, id) = (peer(from), conn(from), InboundId(7));
+    dht.handle_input(now, Input::RequestReceived { from, connection, id, request });
+    outputs(dht).into_iter().find_map(|output| match output {
+        Output::SendResponse { response, .. } => Some(Some(response)),
+        Output::RefuseRequest { .. } | Output::AcceptRequest { .. } => Some(None),
+        _ => None,
+    })?
+}
+
+fn closed(out: &[Output]) -> Vec<PeerId> {
+    let closes = |output: &Output| match output {
+        Output::CloseConnection { peer, .. } => Some(*peer),
+        _ => None,
+    };
+    out.iter().filter_map(closes).collect()
+}
+
+fn ban(dht: &mut Dht<MemoryStore>, now: Now, target: impl Into<BanTarget>) -> Vec<Output> {
+    outputs(dht);
+    dht.ban(now, target, None, "it spams").unwrap();
+    outputs(dht)
+}
+
+#[test]
+fn whoever_is_banned_is_named_to_nobody_asked_nothing_and_served_nothing() {
+    let (mut dht, now) = (new_dht(0, quiet()), start());
+    admit(&mut dht, now, [1, 2, 3, 4]);
+    connect_at(&mut dht, now, 90, address(90));
+    let provided = Request::AddProvider { key: RecordKey::new(b"content"), providers: vec![named_peer(2)] };
+    ask(&mut dht, now, 2, provided);
+    dht.ping(now, peer(2));
+    let out = ban(&mut dht, now, peer(2));
+    assert_eq!(closed(&out), [peer(2)]);
+    let has_failed = |event: &Event| {
+        matches!(event, Event::OutboundQueryProgressed { result: QueryResult::Ping(Err(error)), .. }
+            if format!("{error:?}").contains("Banned"))
+    };
+    assert!(out.iter().any(|output| matches!(output, Output::Event(event) if has_failed(event))), "{out:?}");
+    assert!(dht.table().entry(&key(2), &peer(2)).is_none());
+    for n in 0..2_000u32 {
+        assert!(!named(&mut dht, now, &n.to_be_bytes()).contains(&peer(2)));
+    }
+    assert!(!named(&mut dht, now, &peer(2).to_bytes()).contains(&peer(2)), "nor to who looks for it");
+    let providers = Request::GetProviders { key: RecordKey::new(b"content") };
+    let Some(Response::GetProviders { provider_peers, .. }) = ask(&mut dht, now, 90, providers) else {
+        panic!("refused")
+    };
+    assert!(provider_peers.is_empty(), "{provider_peers:?}");
+    // It comes again, is named by others and by the application, and asks.
+    connect_at(&mut dht, now, 2, address(2));
+    assert_eq!(closed(&outputs(&mut dht)), [peer(2)]);
+    assert_eq!(ask(&mut dht, now, 2, Request::Ping), None);
+    assert_eq!(dht.try_add_address(now, peer(2), address(2)), Err(AddressError::Banned));
+    dht.find_closest(now, peer(2).to_bytes());
+    let asked = answer_all(&mut dht, now, &[2, 3]);
+    assert!(!asked.iter().any(|output| matches!(output, Output::SendRequest { to, .. } if *to == peer(2))));
+    assert!(dials(&asked).iter().all(|(_, whom, _)| *whom != Some(peer(2))));
+    let bans = dht.bans();
+    assert_eq!((bans.len(), bans[0].target, &*bans[0].why), (1, BanTarget::Peer(peer(2)), "it spams"));
+    // It is let in again.
+    assert!(dht.unban(peer(2)));
+    admit(&mut dht, now, [2]);
+    assert_eq!(ask(&mut dht, now, 2, Request::Ping), Some(Response::Pong));
+}
+
+#[test]
+fn a_ban_ends_by_itself_and_connections_may_stay() {
+    let config = quiet().with_disconnect_banned(false);
+    let (mut dht, now) = (new_dht(0, config), start());
+    admit(&mut dht, now, [1, 2]);
+    let until = Some(now.wall + 60 * SECOND);
+    dht.ban(now, peer(2), until, "").unwrap();
+    assert_eq!(closed(&outputs(&mut dht)), []);
+    assert_eq!(ask(&mut dht, now, 2, Request::Ping), None);
+    let later = now + 60 * SECOND;
+    dht.handle_timeout(later);
+    assert_eq!(ask(&mut dht, later, 2, Request::Ping), Some(Response::Pong));
+    assert_eq!((dht.bans(), dht.ban(later, peer(1), until, "")), (vec![], Err(BanError::Over)));
+}
+
+#[test]
+fn from_a_network_that_is_banned_nobody_is_let_in_and_nobody_is_dialled_there() {
+    let (mut dht, now) = (new_dht(0, quiet()), start());
+    let at = |text: &str| text.parse::<Multiaddr>().unwrap();
+    for (n, place) in [(1, "/ip4/9.9.1.1/tcp/1"), (2, "/ip4/9.8.1.1/tcp/1"), (3, "/ip4/7.7.7.7/tcp/1")] {
+        connect_at(&mut dht, now, n, at(place));
+        dht.handle_input(now, Input::ProtocolConfirmed { peer: peer(n) });
+        answer_all(&mut dht, now, &[n + 1]);
+        prove(&mut dht, now, n);
+    }
+    assert_eq!(dht.table().len(), 3);
+    let net: IpAddr = "9.9.0.0".parse().unwrap();
+    assert_eq!(closed(&ban(&mut dht, now, (net, 16))), [peer(1)]);
+    assert_eq!(dht.table().len(), 2);
+    // Another of it is named by somebody: it is not dialled, and met there it is sent away.
+    dht.find_closest(now, *b"anything");
+    let mut told = named_peer(5);
+    told.multiaddrs = Addresses::collect(&peer(5), [at("/ip4/9.9.200.1/tcp/1"), at("/ip4/6.6.6.6/tcp/1")]);
+    let id = asked(&outputs(&mut dht))[0].1;
+    let response = Response::FindNode { closer_peers: vec![told] };
+    dht.handle_input(now, Input::ResponseReceived { id, response });
+    let out = outputs(&mut dht);
+    let dialled: Vec<_> = dials(&out).into_iter().flat_map(|(_, _, addresses)| addresses).collect();
+    assert_eq!(dialled, [at("/ip4/6.6.6.6/tcp/1")]);
+    connect_at(&mut dht, now, 6, at("/ip4/9.9.3.3/tcp/50000"));
+    assert_eq!(closed(&outputs(&mut dht)), [peer(6)]);
+    assert!(
+        dht.refuses(None, &at("/ip4/9.9.3.3/tcp/50001")) && !dht.refuses(None, &at("/ip4/9.8.3.3/tcp/1"))
+    );
+}
+
+#[test]
+fn who_is_no_member_is_treated_like_one_that_is_banned() {
+    let members = Membership::when(|id| (1..=3).any(|n| peer(n) == *id));
+    let (mut dht, now) = (new_dht(0, quiet().with_membership(members)), start());
+    admit(&mut dht, now, [1, 2]);
+    connect_at(&mut dht, now, 7, address(7));
+    assert_eq!(closed(&outputs(&mut dht)), [peer(7)]);
+    assert_eq!(dht.try_add_address(now, peer(7), address(7)), Err(AddressError::Banned));
+    assert!(dht.refuses(Some(&peer(7)), &address(7)) && !dht.refuses(Some(&peer(3)), &address(3)));
+    dht.find_closest(now, *b"anything");
+    let out = answer_all(&mut dht, now, &[3, 7]);
+    let dialled: Vec<_> = dials(&out).into_iter().map(|(_, whom, _)| whom.unwrap()).collect();
+    assert_eq!(dialled, [peer(3)]);
+    let query = dht.ping(now, peer(7));
+    let out = outputs(&mut dht);
+    let text = format!("{out:?}");
+    assert!(text.contains("Banned") && text.contains(&format!("{query:?}")), "{text}");
+    assert_eq!(RequestError::Banned.to_string(), "the peer is banned, or no member of the network");
+}
