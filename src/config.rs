@@ -13,6 +13,7 @@ mod lookups;
 mod membership;
 mod providers;
 mod records;
+mod request_filter;
 mod routing;
 mod setters;
 mod timeouts;
@@ -33,6 +34,7 @@ pub use lookups::{Lookups, Parallelism};
 pub use membership::Membership;
 pub use providers::Providers;
 pub use records::{Caching, OwnRecords, Records, StoreInserts};
+pub use request_filter::{OfferedRequest, RequestFilter, RequestVerdict};
 pub use routing::{AddressFilter, BucketInserts, Joining, K_VALUE, KeepAlive, Routing};
 pub use timeouts::{Percentile, TimeoutPolicy};
 
@@ -274,6 +276,20 @@ impl Config {
     #[must_use]
     pub fn with_membership(mut self, members: Membership) -> Self {
         self.routing.membership = Some(members);
+        self
+    }
+
+    /// Sets what decides about each request of others before it is served: by who asks, from where, what and about which key.
+    ///
+    /// What it refuses is counted as refused, and no event tells of it. It comes before
+    /// [`with_record_filtering`](Self::with_record_filtering), which asks the application about what is to be stored, and takes its
+    /// time. Default: all is served.
+    #[must_use]
+    pub fn with_request_filter(
+        mut self,
+        filter: impl Fn(&OfferedRequest<'_>) -> RequestVerdict + Send + Sync + 'static,
+    ) -> Self {
+        self.routing.request_filter = Some(Arc::new(filter));
         self
     }
 

@@ -125,6 +125,9 @@ impl RequestError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BanError {
+    /// It is this node itself: give another.
+    #[error("a node cannot ban itself")]
+    Own,
     /// Its end lies in the past: give a later one, or none.
     #[error("the ban would be over already")]
     Over,

@@ -94,7 +94,8 @@ pub use addrs::Addresses;
 pub use client::{Client, Found};
 pub use config::{
     AddressFilter, AsnLookup, BucketInserts, Caching, Config, ConfigBuilder, IpDiversity, IpLimits, Joining,
-    K_VALUE, KeepAlive, OwnRecords, Parallelism, Percentile, RequestWindow, StoreInserts, TimeoutPolicy,
+    K_VALUE, KeepAlive, OfferedRequest, OwnRecords, Parallelism, Percentile, RequestFilter, RequestVerdict,
+    RequestWindow, StoreInserts, TimeoutPolicy,
 };
 pub use dht::bans::{Ban, BanTarget};
 pub use dht::op::*;

@@ -115,6 +115,18 @@ impl Request {
         }
     }
 
+    /// Returns the bytes that are asked about; a ping is about none.
+    pub fn key(&self) -> Option<&[u8]> {
+        match self {
+            Self::Ping => None,
+            Self::FindNode { key } => Some(key),
+            Self::GetValue { key } | Self::GetProviders { key } | Self::AddProvider { key, .. } => {
+                Some(key.as_ref())
+            }
+            Self::PutValue { record } => Some(record.key.as_ref()),
+        }
+    }
+
     /// Returns whether an answer is to be awaited: of all but ADD_PROVIDER.
     pub const fn is_answered(&self) -> bool {
         match self {

@@ -9,6 +9,7 @@ use libp2p_core::Multiaddr;
 use super::diversity::{AsnLookup, IpDiversity, IpLimits};
 use super::least;
 use super::membership::Membership;
+use super::request_filter::RequestFilter;
 use crate::error::ConfigError;
 use crate::time::Duration;
 
@@ -62,6 +63,9 @@ pub struct Routing {
     /// Who belongs to the network; `None` lets everybody, which is the default. See
     /// [`with_membership`](super::Config::with_membership).
     pub membership: Option<Membership>,
+    /// What decides about each request of others; `None` serves all, which is the default. See
+    /// [`with_request_filter`](super::Config::with_request_filter).
+    pub request_filter: Option<RequestFilter>,
     /// Whether connections to peers that are banned, or are no members, are closed and refused. Default: yes (chosen, not
     /// measured).
     pub disconnects_banned: bool,
@@ -91,6 +95,7 @@ impl Default for Routing {
             asn: None,
             address_filter: None,
             membership: None,
+            request_filter: None,
             disconnects_banned: true,
             joining: Joining::Automatic,
             refresh_interval: Some(Duration::from_secs(600)),
@@ -121,6 +126,7 @@ impl fmt::Debug for Routing {
             asn,
             address_filter,
             membership,
+            request_filter,
             disconnects_banned,
             joining,
             refresh_interval,
@@ -138,6 +144,7 @@ impl fmt::Debug for Routing {
             .field("asn", &asn.as_ref().map(|_| format_args!("..")))
             .field("address_filter", &address_filter.as_ref().map(|_| format_args!("..")))
             .field("membership", membership)
+            .field("request_filter", &request_filter.as_ref().map(|_| format_args!("..")))
             .field("disconnects_banned", disconnects_banned)
             .field("joining", joining)
             .field("refresh_interval", refresh_interval)

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
-use crate::addrs::{is_within, proven_ip_of};
+use crate::addrs::{Addresses, is_within, proven_ip_of};
 use crate::config::Membership;
 use crate::error::BanError;
 use crate::map::FastMap;
@@ -89,6 +89,7 @@ struct Term {
 /// 65,536 peers and 256 networks; 256 bytes of each reason.
 #[derive(Debug)]
 pub(super) struct Bans {
+    local: PeerId,
     membership: Option<Membership>,
     peers: FastMap<PackedPeerId, Term>,
     networks: Vec<(IpAddr, u8, Term)>,
@@ -97,8 +98,8 @@ pub(super) struct Bans {
 }
 
 impl Bans {
-    pub(super) fn new(membership: Option<Membership>) -> Self {
-        Self { membership, peers: FastMap::default(), networks: Vec::new(), next_end: None }
+    pub(super) fn new(local: PeerId, membership: Option<Membership>) -> Self {
+        Self { local, membership, peers: FastMap::default(), networks: Vec::new(), next_end: None }
     }
 
     /// Bans somebody, or changes until when and why.
@@ -121,6 +122,7 @@ impl Bans {
         }
         let term = Term { ends, until, why: why[..len].into() };
         match target {
+            BanTarget::Peer(peer) if peer == self.local => return Err(BanError::Own),
             BanTarget::Peer(peer) => {
                 let packed = PackedPeerId::from(&peer);
                 if self.peers.len() >= MAX_PEERS && !self.peers.contains_key(&packed) {
@@ -171,9 +173,10 @@ impl Bans {
         self.next_end
     }
 
-    /// Returns whether a peer is a member and not banned, wherever it is.
+    /// Returns whether a peer is a member and not banned, wherever it is. The node itself is admitted in any case.
     pub(super) fn admits(&self, peer: &PeerId) -> bool {
-        self.membership.as_ref().is_none_or(|members| members.has(peer))
+        let is_member = |members: &Membership| *peer == self.local || members.has(peer);
+        self.membership.as_ref().is_none_or(is_member)
             && (self.peers.is_empty() || !self.peers.contains_key(&PackedPeerId::from(peer)))
     }
 
@@ -185,6 +188,15 @@ impl Bans {
     /// Returns whether an address leads into a network that is banned, as far as it tells.
     pub(super) fn has_banned_address(&self, address: &Multiaddr) -> bool {
         !self.networks.is_empty() && proven_ip_of(address).is_some_and(|ip| self.has_banned(ip))
+    }
+
+    /// Returns those of some addresses that do not lead into a network that is banned; shares the list if it is all of them.
+    pub(super) fn allowed(&self, addresses: Addresses) -> Addresses {
+        if self.networks.is_empty() || !addresses.iter().any(|address| self.has_banned_address(address)) {
+            return addresses;
+        }
+        let allowed = addresses.iter().filter(|address| !self.has_banned_address(address)).cloned();
+        Addresses::empty().merged(allowed)
     }
 
     /// Returns whether anybody is kept out.
@@ -216,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_ban_lasts_until_its_end_or_until_it_is_lifted() {
-        let mut bans = Bans::new(None);
+        let mut bans = Bans::new(peer(0), None);
         assert!(bans.is_idle() && bans.admits(&peer(1)));
         add(&mut bans, peer(1), Some(11)).unwrap();
         add(&mut bans, peer(2), None).unwrap();
@@ -234,7 +246,7 @@ mod tests {
 
     #[test]
     fn networks_are_banned_by_prefix() {
-        let mut bans = Bans::new(None);
+        let mut bans = Bans::new(peer(0), None);
         let net: IpAddr = "1.2.3.0".parse().unwrap();
         add(&mut bans, (net, 24), None).unwrap();
         add(&mut bans, "2001:db8::1".parse::<IpAddr>().unwrap(), None).unwrap();
@@ -251,7 +263,7 @@ mod tests {
 
     #[test]
     fn there_are_so_many_at_most_and_reasons_are_cut() {
-        let mut bans = Bans::new(None);
+        let mut bans = Bans::new(peer(0), None);
         for n in 0..=255 {
             add(&mut bans, IpAddr::from([9, 9, 9, n]), None).unwrap();
         }
@@ -265,8 +277,10 @@ mod tests {
 
     #[test]
     fn whoever_is_no_member_is_not_admitted() {
-        let mut bans = Bans::new(Some(Membership::of([peer(1), peer(2)])));
+        let mut bans = Bans::new(peer(0), Some(Membership::of([peer(1), peer(2)])));
         assert!(bans.admits(&peer(1)) && !bans.admits(&peer(3)) && !bans.is_idle());
+        assert!(bans.admits(&peer(0)), "the node itself");
+        assert_eq!(add(&mut bans, peer(0), None), Err(BanError::Own));
         add(&mut bans, peer(1), None).unwrap();
         assert!(!bans.admits(&peer(1)) && bans.admits(&peer(2)));
     }

@@ -311,10 +311,7 @@ impl<S: RecordStore> Dht<S> {
         why: &str,
     ) -> Result<(), BanError> {
         let now = self.tell_time(now);
-        let wall = self.cx.wall_at(now);
-        self.peers.bans.add((now, wall), target.into(), until, why)?;
-        let Self { cx, peers, upkeep, .. } = self;
-        upkeep.drop_banned(now, cx, peers);
+        self.queries_and_parts().1.ban(now, target.into(), until, why)?;
         self.advance(now);
         Ok(())
     }

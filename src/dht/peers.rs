@@ -139,7 +139,7 @@ impl Peers {
             placed: VecDeque::new(),
             address_outcomes: VecDeque::new(),
             blocked: Blocked::default(),
-            bans: Bans::new(config.routing.membership.clone()),
+            bans: Bans::new(own.peer, config.routing.membership.clone()),
             due: DueConnections::new(),
             patience: *config.lookups.soft_timeout.end(),
             own: own.clone(),

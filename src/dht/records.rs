@@ -17,6 +17,7 @@ use super::node::NodeParts;
 use super::op::machine::{FollowUp, Stored};
 use super::op::put_record::PutRecord;
 use super::op::search::Search;
+use super::peers::Peers;
 use super::queries::Origin;
 use super::schedule::{Coverage, MAX_SPARED};
 use super::storage::Storage;
@@ -312,7 +313,8 @@ impl RecordKeeping {
     ) -> bool {
         let wall = node.parts.cx.wall_at(now);
         let record = node.storage.store.get(wall, &key).ok().flatten().map(Cow::into_owned);
-        let Some(record) = record else {
+        // One of a publisher that is banned meanwhile is spread no more.
+        let Some(record) = record.filter(|record| is_admitted(record, node.parts.peers)) else {
             self.forget(&key);
             self.republish.done(now, &key, Coverage::None, &mut node.parts.cx.rng);
             return false;
@@ -357,6 +359,7 @@ impl RecordKeeping {
         };
         let wall = node.parts.cx.wall_at(now);
         if let Ok(Some(record)) = node.storage.store.get(wall, &key).map(|record| record.map(Cow::into_owned))
+            && is_admitted(&record, node.parts.peers)
         {
             let is_own = node.storage.is_own(&record, &node.parts.cx.local.peer);
             let sent = sent(wall, record, is_own, &node.parts.cx.config);
@@ -366,6 +369,11 @@ impl RecordKeeping {
         }
         true
     }
+}
+
+/// Returns whether the publisher of a record, if it names one, is not banned.
+pub(super) fn is_admitted(record: &Record, peers: &Peers) -> bool {
+    record.publisher.is_none_or(|publisher| peers.bans.admits(&publisher))
 }
 
 /// Returns why a record of the application cannot be stored, if it cannot.

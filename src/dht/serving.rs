@@ -10,11 +10,14 @@ mod writers;
 
 use libp2p_identity::PeerId;
 
+use super::bans::BanTarget;
 use super::context::Context;
 use super::io::InboundId;
 use super::node::NodeParts;
 use super::providing::Providing;
 use super::records::RecordKeeping;
+use super::view::Parts;
+use crate::config::{OfferedRequest, RequestVerdict};
 use crate::event::Notice;
 use crate::event::{HeldId, InboundRequest, Mode};
 use crate::message::{MessageType, Request, Response, SentRecord};
@@ -90,7 +93,8 @@ impl Serving {
     ) -> bool {
         let (node, kind) = (&mut stock.node, request.message_type());
         node.parts.cx.served.of_mut(kind).received += 1;
-        if node.parts.cx.mode.mode() == Mode::Client || !node.parts.peers.admits(&from) {
+        let is_served = node.parts.cx.mode.mode() != Mode::Client && node.parts.peers.admits(&from);
+        if !is_served || !filter(now, &from, &request, &mut node.parts) {
             node.parts.cx.refuse(from, id, kind);
             return false;
         }
@@ -123,6 +127,23 @@ impl Serving {
         }
         true
     }
+}
+
+/// Asks the filter of the application about a request. Returns whether it is served.
+fn filter(now: Instant, from: &PeerId, request: &Request, parts: &mut Parts<'_>) -> bool {
+    let Some(filter) = parts.cx.config.routing.request_filter.clone() else {
+        return true;
+    };
+    let (ip, kind, key) = (parts.peers.ips(from).next(), request.message_type(), request.key());
+    let (until, why) = match filter(&OfferedRequest { from, ip, kind, key }) {
+        RequestVerdict::Allow => return true,
+        RequestVerdict::Refuse => return false,
+        RequestVerdict::Ban { until, why } => (until, why),
+    };
+    if let Err(error) = parts.ban(now, BanTarget::Peer(*from), until, &why) {
+        tracing::warn!(peer = %from, %error, "the request filter bans a peer that cannot be banned");
+    }
+    false
 }
 
 /// Refuses what a peer has sent; an announcement has been taken as done already.

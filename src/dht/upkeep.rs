@@ -157,7 +157,7 @@ impl Upkeep {
         cx: &mut Context,
         peers: &mut Peers,
     ) -> Result<RoutingUpdate, AddressError> {
-        if !peers.bans.admits(&peer) {
+        if !peers.bans.admits(&peer) || peers.bans.has_banned_address(&address) {
             return Err(AddressError::Banned);
         }
         let update = self.add_seed(now, peer, address, cx, peers)?;
@@ -180,6 +180,9 @@ impl Upkeep {
         peers: &mut Peers,
     ) {
         self.admission.withdraw(&peer);
+        if !peers.admits(&peer) {
+            return;
+        }
         if let Err(error) = self.add_seed(now, peer, address, cx, peers) {
             tracing::debug!(%peer, %error, "whoever was met is no seed");
         }

@@ -4,12 +4,14 @@
 
 use libp2p_identity::PeerId;
 
+use super::bans::BanTarget;
 use super::clocks::Clocks;
 use super::context::Context;
 use super::local::Local;
 use super::peers::Peers;
 use super::upkeep::{Seeds, Upkeep};
 use crate::config::Config;
+use crate::error::BanError;
 use crate::key::Key;
 use crate::query::lookup::PeerStatus;
 use crate::query::rtt::Estimator;
@@ -48,6 +50,20 @@ impl Parts<'_> {
             rng: &mut cx.rng,
             room,
         }
+    }
+
+    /// Bans somebody.
+    pub(super) fn ban(
+        &mut self,
+        now: Instant,
+        target: BanTarget,
+        until: Option<SystemTime>,
+        why: &str,
+    ) -> Result<(), BanError> {
+        let Self { cx, peers, upkeep, .. } = self;
+        peers.bans.add((now, cx.wall_at(now)), target, until, why)?;
+        upkeep.drop_banned(now, cx, peers);
+        Ok(())
     }
 
     /// Returns how many peers of the table are closer to a key than this node.

@@ -35,7 +35,7 @@ use super::messages::{FromHandler, OutboundRequest, ToHandler, Told, connection_
 use super::shared::Shared;
 use super::timer::{self, Timer};
 use super::watch::Watch;
-use crate::addrs::Addresses;
+use crate::addrs::{Addresses, is_relayed};
 use crate::config::Config;
 pub use commands::QueryMut;
 
@@ -330,10 +330,11 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
         &mut self,
         connection: ConnectionId,
         peer: PeerId,
-        _: &Multiaddr,
+        local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.check_ban(Some(&peer), remote)?;
+        // Of one that comes through a relay the swarm tells where the relay is.
+        self.check_ban(Some(&peer), if is_relayed(local) { local } else { remote })?;
         Ok(self.new_handler(connection))
     }
 
@@ -362,10 +363,11 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
         &mut self,
         connection: ConnectionId,
         peer: Option<PeerId>,
-        _: &[Multiaddr],
+        given: &[Multiaddr],
         _: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        self.check_ban(peer.as_ref(), &Multiaddr::empty())?;
+        let only = if let [only] = given { only } else { &Multiaddr::empty() };
+        self.check_ban(peer.as_ref(), only)?;
         let is_own = self.dials.contains_key(&connection);
         let addresses = peer.filter(|_| !is_own).map(|peer| self.dht.addresses_of(&peer));
         Ok(addresses.map_or_else(Vec::new, Addresses::into_vec))

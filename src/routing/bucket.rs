@@ -103,6 +103,10 @@ impl Entry {
         self.failures.as_ref().is_none_or(|failures| failures.may_be_own(last_answer))
     }
 
+    pub(super) const fn set_groups(&mut self, groups: Groups) {
+        self.groups = groups;
+    }
+
     pub(super) const fn set_connected(&mut self, connected: bool) {
         self.connected = connected;
     }

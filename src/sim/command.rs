@@ -266,6 +266,7 @@ impl Line {
             // No command line can say these.
             asn: _,
             membership: _,
+            request_filter: _,
             disconnects_banned: _,
             address_filter: _,
             replication_factor: _,

@@ -216,7 +216,11 @@ impl Begin for Connect {
     /// Begins to connect to an address, if that can be used.
     fn begin(_: Instant, address: Multiaddr, parts: &mut Parts<'_>) -> Result<Self, Box<ConnectResult>> {
         let (plain, peer) = without_peer(address.clone());
-        match parts.cx.check_address(&plain, peer.as_ref()) {
+        let bans = &parts.peers.bans;
+        let is_banned =
+            bans.has_banned_address(&plain) || peer.as_ref().is_some_and(|peer| !bans.admits(peer));
+        let checked = parts.cx.check_address(&plain, peer.as_ref());
+        match checked.and(if is_banned { Err(AddressError::Banned) } else { Ok(()) }) {
             Ok(()) => Ok(Self { address, state: ConnectState::Begin }),
             Err(source) => Err(Box::new(Err(ConnectError::Address { address, source }))),
         }

@@ -392,6 +392,10 @@ const MAX_PER_GROUP: usize = 2;
 
 /// Returns how many of some peers do not count, since there are enough of their IP groups.
 pub(in crate::dht) fn excess(view: &View<'_>, peers: &[PeerId]) -> usize {
+    if view.config.ip_diversity() != IpDiversity::Strict {
+        // Whose network it is decides there who has a place, not who is found.
+        return 0;
+    }
     let mut groups: IndexMap<IpGroup, usize> = IndexMap::new();
     let mut does_not_count = |peer: &&PeerId| {
         let own = view.peers.get(peer).map(|known| known.groups).unwrap_or_default();

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use smallvec::SmallVec;
 
 use super::super::io::ConnectionId;
+use crate::addrs::ConnectionOrigin;
 use crate::peer::PackedPeerId;
 use crate::time::{Duration, Instant, after};
 
@@ -191,9 +192,11 @@ struct Kept {
 }
 
 /// One connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Connection {
     pub(super) id: ConnectionId,
+    /// Where its other end is.
+    origin: ConnectionOrigin,
     liveness: Liveness,
     /// Whether it was still there after a silence in which others close what is idle: so the peer keeps it, too.
     outlived: bool,
@@ -240,7 +243,25 @@ impl Connections {
 
     pub(super) fn add(&mut self, now: Instant, id: ConnectionId) {
         let open = self.0.get_or_insert_default();
-        open.all.push(Connection { id, liveness: Liveness::new(now), outlived: false, due: None });
+        open.all.push(Connection {
+            id,
+            origin: ConnectionOrigin::Unknown,
+            liveness: Liveness::new(now),
+            outlived: false,
+            due: None,
+        });
+    }
+
+    /// It is known where the other end of a connection is.
+    pub(super) fn located(&mut self, id: ConnectionId, origin: ConnectionOrigin) {
+        if let Some(connection) = self.get_mut(id) {
+            connection.origin = origin;
+        }
+    }
+
+    /// Iterates over where the other ends are, the latest first.
+    pub(super) fn origins(&self) -> impl Iterator<Item = &ConnectionOrigin> {
+        self.0.iter().flat_map(|open| open.all.iter().rev().map(|connection| &connection.origin))
     }
 
     /// Removes a connection, and returns it if it was there.

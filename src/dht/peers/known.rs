@@ -7,7 +7,7 @@ use super::trouble::Trouble;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
-use crate::addrs::{Addresses, ConnectionOrigin, Groups, Reach, Way};
+use crate::addrs::{Addresses, Groups, Reach};
 use crate::error::RequestError;
 use crate::failures::Failures;
 use crate::query::rtt::{Era, Rtt};
@@ -68,8 +68,6 @@ pub(in crate::dht) struct Known {
     pub(in crate::dht) reach: Reach,
     /// Of the latest connection.
     pub(in crate::dht) groups: Groups,
-    /// Where the other end of the latest connection is.
-    pub(super) origin: ConnectionOrigin,
     pub(in crate::dht) rtt: Rtt,
     /// Those that were made known to other parts of the program, or came from there.
     pub(in crate::dht) announced: Addresses,
@@ -100,7 +98,6 @@ impl Known {
             is_fresh: false,
             reach: Reach::World,
             groups: Groups::default(),
-            origin: ConnectionOrigin::default(),
             rtt: Rtt::default(),
             announced: Addresses::empty(),
             is_wanted: false,
@@ -135,28 +132,31 @@ impl Known {
         if is_recent { self.dialable() } else { Addresses::empty() }
     }
 
-    /// Sorts an address that the peer claims while it is connected: those that its connection proves are handed on, others are
-    /// good for dialling only. `is_relay` tells the relays that this node is connected to; where `takes_names`, a name is believed:
-    /// what it leads to no connection proves.
+    /// Sorts an address that the peer claims while it is connected: those that a connection of it proves are handed on, and all that
+    /// it claims if it `is_believed`; others are good for dialling only. `is_relay` tells the relays that this node is connected to.
     pub(in crate::dht) fn claimed(
         &mut self,
         address: &Multiaddr,
-        takes_names: bool,
-        is_relay: impl FnOnce(&PeerId) -> bool,
+        is_believed: bool,
+        is_relay: impl Fn(&PeerId) -> bool,
     ) {
         if Reach::of(address) < self.reach && self.reach != Reach::Special {
             // Whoever is connected from farther away is not to be sought within this machine or site.
             return;
         }
-        let is_believed = takes_names && Way::of(address) == Way::Named;
-        if is_believed
-            || self.origin.proves(address, is_relay)
-            || self.addresses.iter().any(|known| known == address)
-        {
+        let is_proven = || self.connections.origins().any(|origin| origin.proves(address, &is_relay));
+        if is_believed || is_proven() || self.addresses.iter().any(|known| known == address) {
             self.addresses = self.addresses.with_reported(address.clone());
         } else {
             self.hints = self.hints.with_reported(address.clone());
         }
+    }
+
+    /// Returns whether the peer claims addresses of which none was tried in vain, and nothing is known of where it is but that:
+    /// where it has an address for those who come in and another for what goes out, its connection proves nothing.
+    pub(super) fn is_unproven(&self) -> bool {
+        let has_failed = self.trouble.as_ref().is_some_and(|trouble| !trouble.failed.is_empty());
+        self.is_connected() && self.addresses.is_empty() && !self.hints.is_empty() && !has_failed
     }
 
     /// Takes note of addresses that the program knows. Returns those that it did not know.

@@ -3,6 +3,8 @@
 //!
 //! Knows which requests are on which connection, but not for whom they are made.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
@@ -55,7 +57,6 @@ impl Peers {
         // Who comes through a relay that is near may be anywhere.
         known.reach = if dialled || !is_relayed(address) { Reach::of(address) } else { Reach::World };
         known.groups = groups;
-        known.origin = ConnectionOrigin::of(address);
         known.failures = None;
         known.trouble = None;
         known.is_fresh = true;
@@ -74,6 +75,9 @@ impl Peers {
             self.address_outcomes.push_back(AddressOutcome { query, result: Ok(peer) });
         }
         self.opened(now, &peer, connection, out);
+        if let Some(known) = self.known.get_mut(&peer) {
+            known.connections.located(connection, ConnectionOrigin::of(address));
+        }
         self.serve(now, peer, out);
         self.settle_doubts(now, peer, out);
         self.fill_slots(now, out);
@@ -87,9 +91,40 @@ impl Peers {
         if self.bans.is_idle() {
             return true;
         }
-        let is_in_banned =
-            |known: &Known| matches!(known.origin, ConnectionOrigin::Ip(ip) if self.bans.has_banned(ip));
-        self.bans.admits(peer) && !self.get(peer).is_some_and(is_in_banned)
+        self.bans.admits(peer) && !self.ips(peer).any(|ip| self.bans.has_banned(ip))
+    }
+
+    /// Returns the IP addresses from which a peer is connected, as far as they are known, the latest first.
+    pub(in crate::dht) fn ips(&self, peer: &PeerId) -> impl Iterator<Item = IpAddr> {
+        let origins = self.get(peer).into_iter().flat_map(|known| known.connections.origins());
+        origins.filter_map(|origin| match origin {
+            ConnectionOrigin::Ip(ip) => Some(*ip),
+            ConnectionOrigin::Unknown | ConnectionOrigin::Local | ConnectionOrigin::Relay(_) => None,
+        })
+    }
+
+    /// Returns whether a peer has one connection only, and into which groups it counts by that.
+    pub(in crate::dht) fn only_groups(&self, peer: &PeerId) -> Option<Groups> {
+        let known = self.get(peer)?;
+        (known.connections.iter().count() == 1).then_some(known.groups)
+    }
+
+    /// A server claims addresses, and nothing shows that it is at any of them: it is dialled there, once, beside its connection.
+    pub(in crate::dht) fn prove(&mut self, now: Instant, peer: PeerId, out: &mut Outputs) {
+        let Some(known) = self.known.get(&peer).filter(|known| known.is_unproven()) else {
+            return;
+        };
+        let addresses = self.first_batch(known);
+        let has_slot = self.dials.num_beside() < MAX_BESIDE && self.dials.has_slot(now);
+        if known.protocol != Protocol::Confirmed
+            || addresses.is_empty()
+            || !has_slot
+            || self.dials.is_beside(&peer)
+        {
+            return;
+        }
+        let id = self.dials.begin(now, DialTarget::Beside(peer), addresses.clone());
+        out.push_back(Output::Dial { id, peer: Some(peer), addresses, beside: true });
     }
 
     /// Returns the peers of which anything is remembered that are not admitted any more.
@@ -110,6 +145,7 @@ impl Peers {
         };
         let connections: Vec<_> = known.connections.iter().collect();
         (known.addresses, known.hints, known.trusted) = Default::default();
+        known.worked = false;
         let requests: Vec<_> =
             known.queue.take_in_flight(|_| true).into_iter().chain(known.queue.take_waiting()).collect();
         for id in requests {
@@ -191,7 +227,7 @@ impl Peers {
     /// A connection is gone, and not looked at any more. Returns whether it was there.
     pub(super) fn closed(&mut self, peer: &PeerId, id: ConnectionId) -> bool {
         let gone = self.known.get_mut(peer).and_then(|known| known.connections.remove(id));
-        if let Some(due) = gone.and_then(|connection| connection.due) {
+        if let Some(due) = gone.as_ref().and_then(|connection| connection.due) {
             self.due.remove(&(due, id, PackedPeerId::from(peer)));
         }
         gone.is_some()

@@ -3,9 +3,11 @@
 use libp2p_identity::PeerId;
 
 use crate::addrs::{Addresses, Reach};
+use crate::dht::bans::Bans;
 use crate::dht::view::Parts;
 use crate::key::{Key, PeerBytes};
 use crate::peer::{ConnectionType, KadPeer};
+use crate::routing::Entry;
 use crate::time::Instant;
 
 /// Returns the `k` closest peers to a key that the table has and that answer, the asker left out.
@@ -18,14 +20,16 @@ pub(super) fn closer(target: &Key, from: &PeerId, first: Option<KadPeer>, parts:
     let mut named = Vec::with_capacity(k + 1);
     named.extend(first);
     let first = named.first().map(|peer| peer.node_id);
-    let live = upkeep.table.closest(target).filter(|entry| entry.is_live());
+    // Who is a member may have changed since it has entered.
+    let is_admitted = |entry: &&Entry| peers.bans.is_idle() || peers.admits(&entry.peer());
+    let live = upkeep.table.closest(target).filter(|entry| entry.is_live()).filter(is_admitted);
     let others = live.filter(|entry| !entry.is_of(from) && first.is_none_or(|first| !entry.is_of(&first)));
     let own = usize::from(first == Some(cx.local.peer));
     let room = k + own - named.len();
     // Whom the asker cannot reach it is not told of.
     let is_met = peers.is_connected(from);
     let reachable = others.filter_map(|entry| {
-        let multiaddrs = told(entry.addresses(), reach, is_met);
+        let multiaddrs = told(entry.addresses(), reach, is_met, &peers.bans);
         let connection_ty = connection(entry.is_connected());
         (!multiaddrs.is_empty()).then(|| KadPeer { node_id: entry.peer(), multiaddrs, connection_ty })
     });
@@ -37,8 +41,9 @@ pub(super) fn closer(target: &Key, from: &PeerId, first: Option<KadPeer>, parts:
 }
 
 /// Returns the addresses of others that an asker is told whose connection reaches so far, if there is one.
-fn told(addresses: &Addresses, reach: Reach, is_met: bool) -> Addresses {
-    if is_met { addresses.reachable_by(reach) } else { addresses.told_to(reach) }
+fn told(addresses: &Addresses, reach: Reach, is_met: bool, bans: &Bans) -> Addresses {
+    let told = if is_met { addresses.reachable_by(reach) } else { addresses.told_to(reach) };
+    bans.allowed(told)
 }
 
 /// Adds the closest seeds of which nothing has been heard yet, up to so many peers in all, nearest first.
@@ -60,7 +65,7 @@ fn name_seeds(
     let room = room.saturating_sub(named.len());
     named.extend(unheard.into_iter().take(room).map(|(_, node_id, addresses)| KadPeer {
         node_id,
-        multiaddrs: told(addresses, reach, peers.is_connected(from)),
+        multiaddrs: told(addresses, reach, peers.is_connected(from), &peers.bans),
         connection_ty: connection(peers.is_connected(&node_id)),
     }));
     named[first..].sort_by_key(|peer| target.distance(&peers.key(&peer.node_id)));
@@ -85,7 +90,7 @@ pub(super) fn closer_to_node(now: Instant, key: &[u8], from: &PeerId, parts: &Pa
             let known = peers.get(&peer)?;
             (peers.is_proven(now, &peer) && !known.addresses.is_empty()).then(|| KadPeer {
                 node_id: peer,
-                multiaddrs: told(&known.addresses, reach, peers.is_connected(from)),
+                multiaddrs: told(&known.addresses, reach, peers.is_connected(from), &peers.bans),
                 connection_ty: connection(known.is_connected()),
             })
         })

@@ -150,8 +150,10 @@ fn named(
     let announced = announced.reaching(reach);
     // Looked up once.
     let Some(known) = peers.get(&node_id) else {
-        return KadPeer { node_id, multiaddrs: announced, connection_ty: connection(false) };
+        let multiaddrs = peers.bans.allowed(announced);
+        return KadPeer { node_id, multiaddrs, connection_ty: connection(false) };
     };
     let multiaddrs = announced.merged(known.addresses.reaching(reach).iter().cloned());
+    let multiaddrs = peers.bans.allowed(multiaddrs);
     KadPeer { node_id, multiaddrs, connection_ty: connection(known.is_connected()) }
 }

@@ -1,10 +1,11 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::config::Membership;
+use crate::config::{Membership, RequestVerdict};
 use crate::dht::InboundId;
 use crate::dht::bans::BanTarget;
 use crate::error::{AddressError, BanError};
+use crate::message::MessageType;
 use crate::record::RecordKey;
 
 /// Whom a stranger, who is connected, is told of when it asks for some bytes.
@@ -146,4 +147,61 @@ fn who_is_no_member_is_treated_like_one_that_is_banned() {
     let text = format!("{out:?}");
     assert!(text.contains("Banned") && text.contains(&format!("{query:?}")), "{text}");
     assert_eq!(RequestError::Banned.to_string(), "the peer is banned, or no member of the network");
+}
+
+#[test]
+fn the_request_filter_refuses_and_bans_before_anything_is_served() {
+    let config = quiet().with_request_filter(|offered| {
+        if offered.key == Some(b"secret") {
+            RequestVerdict::Ban { until: None, why: format!("asks for {:?}", offered.kind) }
+        } else if offered.ip == Some([9, 9, 9, 9].into()) || offered.kind == MessageType::Ping {
+            RequestVerdict::Refuse
+        } else {
+            RequestVerdict::Allow
+        }
+    });
+    let (mut dht, now) = (new_dht(0, config), start());
+    for n in [1, 2, 90] {
+        connect_at(&mut dht, now, n, address(n));
+    }
+    connect_at(&mut dht, now, 3, "/ip4/9.9.9.9/tcp/1".parse().unwrap());
+    let find = |key: &[u8]| Request::FindNode { key: key.to_vec().into() };
+    assert!(ask(&mut dht, now, 1, find(b"anything")).is_some());
+    assert!(ask(&mut dht, now, 1, Request::Ping).is_none());
+    assert!(ask(&mut dht, now, 3, find(b"anything")).is_none());
+    assert!(ask(&mut dht, now, 2, find(b"secret")).is_none());
+    assert!(ask(&mut dht, now, 2, find(b"anything")).is_none(), "it is banned");
+    let bans = dht.bans();
+    assert_eq!((bans.len(), bans[0].target, &*bans[0].why), (1, peer(2).into(), "asks for FindNode"));
+    let stats = dht.stats().inbound_requests;
+    assert_eq!((stats.find_node.refused, stats.ping.refused, stats.find_node.answered), (3, 1, 1));
+}
+
+/// What a member is may change, and a peer may come from a banned network later.
+#[test]
+fn whoever_is_admitted_no_more_leaves_the_table_when_that_is_seen_and_is_named_no_more_at_once() {
+    let open = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let is_open = open.clone();
+    let members =
+        Membership::when(move |id| *id != peer(2) || is_open.load(std::sync::atomic::Ordering::Relaxed));
+    let config = quiet().with_membership(members).with_disconnect_banned(false);
+    let (mut dht, now) = (new_dht(0, config), start());
+    admit(&mut dht, now, [1, 2, 3]);
+    connect_at(&mut dht, now, 90, address(90));
+    assert!(named(&mut dht, now, b"anything").contains(&peer(2)));
+    open.store(false, std::sync::atomic::Ordering::Relaxed);
+    assert!(!named(&mut dht, now, b"anything").contains(&peer(2)));
+    dht.ping(now, peer(2));
+    outputs(&mut dht);
+    assert!(dht.table().entry(&key(2), &peer(2)).is_none());
+    let net: IpAddr = "9.9.0.0".parse().unwrap();
+    ban(&mut dht, now, (net, 16));
+    assert_eq!(
+        dht.try_add_address(now, peer(5), "/ip4/9.9.1.1/tcp/1".parse().unwrap()),
+        Err(AddressError::Banned)
+    );
+    // Another connection from elsewhere is no way in.
+    connect_at(&mut dht, now, 3, "/ip4/9.9.1.1/tcp/5".parse().unwrap());
+    assert!(dht.table().entry(&key(3), &peer(3)).is_none());
+    assert_eq!(ask(&mut dht, now, 3, Request::Ping), None);
 }

@@ -1162,6 +1162,58 @@ fn what_a_peer_claims_is_handed_on_only_where_its_connection_shows_that_it_is() 
     );
 }
 
+/// It has one address for what goes out and another for those who come in.
+#[test]
+fn a_server_whose_connection_proves_no_address_of_it_is_dialled_once_beside_that() {
+    let (mut dht, now) = (new_dht(0, quiet()), start());
+    let at = |text: &str| text.parse::<Multiaddr>().unwrap();
+    connect_at(&mut dht, now, 1, at("/ip4/8.8.8.8/tcp/50000"));
+    let connected = |dialled, connection, address| Input::Connected {
+        peer: peer(2),
+        connection: conn(connection),
+        address,
+        dialled,
+        dial: None,
+    };
+    dht.handle_input(now, connected(false, 2, at("/ip4/7.7.7.7/tcp/50000")));
+    dht.handle_input(now, Input::ProtocolConfirmed { peer: peer(2) });
+    learn(&mut dht, now, 2, &[at("/ip4/6.6.6.6/tcp/4001")]);
+    assert!(dials(&outputs(&mut dht)).is_empty(), "it may say more");
+    for _ in 0..3 {
+        let (from, connection, id) = (peer(2), conn(2), InboundId(1));
+        let request = Request::Ping;
+        dht.handle_input(now, Input::RequestReceived { from, connection, id, request });
+    }
+    let dialled = dials(&outputs(&mut dht));
+    assert_eq!(dialled.len(), 1);
+    assert_eq!((dialled[0].1, &dialled[0].2[..]), (Some(peer(2)), &[at("/ip4/6.6.6.6/tcp/4001")][..]));
+    dht.handle_input(now, connected(true, 3, at("/ip4/6.6.6.6/tcp/4001")));
+    answer_all(&mut dht, now, &[1]);
+    prove(&mut dht, now, 2);
+    let entry = dht.table().entry(&key(2), &peer(2)).unwrap();
+    assert_eq!(entry.addresses().first(), Some(&at("/ip4/6.6.6.6/tcp/4001")));
+}
+
+/// Each comes from a network of its own, and all of them from one after that.
+#[test]
+fn whoever_enters_from_elsewhere_and_comes_back_counts_where_it_is() {
+    let (mut dht, now) = (new_dht(0, quiet()), start());
+    let all: Vec<usize> = by_distance().into_iter().take(12).collect();
+    for n in &all {
+        enter_at(&mut dht, now, *n, &format!("/ip4/{}.9.0.1/tcp/1", 20 + n % 200));
+    }
+    let before = dht.table().len();
+    assert!(before >= 10, "{before}");
+    for n in &all {
+        lose(&mut dht, now, *n);
+        connect_at(&mut dht, now, *n, format!("/ip4/7.7.0.1/tcp/{n}").parse().unwrap());
+        outputs(&mut dht);
+    }
+    let home = |entry: &&Entry| entry.groups().iter().any(|group| group == crate::addrs::IpGroup::V4([7, 7]));
+    let left = dht.table().entries().filter(home).count();
+    assert!((1..=3).contains(&left) && dht.table().len() == left, "{left} of {}", dht.table().len());
+}
+
 #[test]
 fn addresses_of_a_site_are_told_within_it() {
     let (mut dht, now) = (new_dht(0, quiet()), start());

@@ -34,7 +34,7 @@ impl Upkeep {
         let dialled = dialled && is_clean && cx.keeps(&address);
         peers.connected(now, (peer, connection), (&address, dialled), dial, &mut cx.out);
         if !peers.admits(&peer) {
-            return peers.shut_out(now, peer, cx.config.routing.disconnects_banned, &mut cx.out);
+            return self.shut_out(now, peer, cx, peers);
         }
         let key = peers.key(&peer);
         self.table.set_connected(&key, &peer, true);
@@ -44,6 +44,12 @@ impl Upkeep {
         }
         if self.keeps_connected(&peer) {
             peers.keep(now, peer, true, Some(connection), &mut cx.out);
+        }
+        if let Some(groups) = peers.only_groups(&peer)
+            && !self.table.regroup(&key, &peer, groups)
+        {
+            tracing::debug!(%peer, "a peer has come back from an IP group that is full");
+            self.drop_from_table(now, &peer, cx, peers);
         }
         self.consider(now, peer, cx, peers);
     }
@@ -90,10 +96,11 @@ impl Upkeep {
         if peer == cx.local.peer || !peers.admits(&peer) {
             return;
         }
-        let clean: Vec<_> = addresses.into_iter().filter_map(|address| clean(address, &peer)).collect();
+        let clean = addresses.into_iter().filter_map(|address| clean(address, &peer));
+        let clean: Vec<_> = clean.filter(|address| !peers.bans.has_banned_address(address)).collect();
         let kept: Vec<_> = clean.into_iter().filter(|address| cx.keeps(address)).collect();
-        // In a network of one's own servers may have nothing else, and nobody who has thousands.
-        let takes_names = cx.config.ip_diversity() != IpDiversity::Strict;
+        // In a network of one's own, that is: servers may have addresses for those who come in that no connection of theirs proves.
+        let is_believed = cx.config.ip_diversity() != IpDiversity::Strict;
         let is_connected = |relay: &PeerId| peers.is_connected(relay);
         let relays: Vec<_> = kept.iter().filter_map(relay_of).filter(is_connected).collect();
         let known = peers.remember(now, peer);
@@ -101,7 +108,7 @@ impl Upkeep {
         for address in &kept {
             if known.is_connected() {
                 // It says so itself, by identify.
-                known.claimed(address, takes_names, |relay| relays.contains(relay));
+                known.claimed(address, is_believed, |relay| relays.contains(relay));
             } else {
                 known.addresses = known.addresses.with_reported(address.clone());
             }
@@ -172,6 +179,8 @@ impl Upkeep {
     ) {
         let key = peers.key(&from);
         if !self.table.seen(now, &key, &from) {
+            // By now it has said where it is.
+            peers.prove(now, from, &mut cx.out);
             self.consider(now, from, cx, peers);
         }
     }
@@ -316,7 +325,8 @@ impl Upkeep {
 
     /// Somebody is banned: whoever is not admitted any more leaves the table, the seeds and those that wait to be asked.
     pub(in crate::dht) fn drop_banned(&mut self, now: Instant, cx: &mut Context, peers: &mut Peers) {
-        let in_table = self.table.entries().map(Entry::peer);
+        let waiting = self.table.buckets().flat_map(|bucket| bucket.replacements());
+        let in_table = self.table.entries().chain(waiting).map(Entry::peer);
         let seeds = self.seeds.iter().map(|(_, peer, _)| peer);
         let mut gone: Vec<_> = in_table.chain(seeds).filter(|peer| !peers.admits(peer)).collect();
         gone.extend(
@@ -332,10 +342,15 @@ impl Upkeep {
         gone.dedup();
         for peer in gone {
             tracing::debug!(%peer, "a peer is banned");
-            self.admission.withdraw(&peer);
-            self.remove_peer(now, &peer, cx, peers);
-            peers.shut_out(now, peer, cx.config.routing.disconnects_banned, &mut cx.out);
+            self.shut_out(now, peer, cx, peers);
         }
+    }
+
+    /// A peer is not admitted, or no more.
+    fn shut_out(&mut self, now: Instant, peer: PeerId, cx: &mut Context, peers: &mut Peers) {
+        self.admission.withdraw(&peer);
+        self.remove_peer(now, &peer, cx, peers);
+        peers.shut_out(now, peer, cx.config.routing.disconnects_banned, &mut cx.out);
     }
 
     /// Whether an answer shows that a stranger is a server worth having.
@@ -467,7 +482,9 @@ impl Upkeep {
         cx: &mut Context,
         peers: &mut Peers,
     ) {
-        if error == RequestError::Unsupported {
+        if error == RequestError::Banned {
+            self.shut_out(now, *peer, cx, peers);
+        } else if error == RequestError::Unsupported {
             self.reported.remove(peer);
             self.on_unsupported(now, peer, cx, peers);
         } else if error.is_peers_fault() {

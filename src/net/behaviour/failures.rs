@@ -32,6 +32,10 @@ pub(super) fn dial_failure(error: &DialError) -> DialFailure {
         DialError::NoAddresses => DialFailure::NoAddresses,
         DialError::DialPeerConditionFalse(_) => DialFailure::UnderWay,
         DialError::Aborted => DialFailure::Refused,
+        // That is this node itself, and no limit that others would meet as well.
+        DialError::Denied { cause } if cause.downcast_ref::<BannedConnection>().is_some() => {
+            DialFailure::Refused
+        }
         DialError::Denied { .. } => DialFailure::Denied,
         DialError::WrongPeerId { obtained, address } => {
             DialFailure::WrongPeer { address: without_peer(address.clone()).0, met: *obtained }

@@ -44,6 +44,29 @@ impl Table {
         })
     }
 
+    /// A peer is connected from elsewhere: it counts into those groups now. Returns whether it may stay where it is, if it is there.
+    pub(crate) fn regroup(&mut self, key: &Key, peer: &PeerId, groups: Groups) -> bool {
+        let Some(index) = self.local.distance(key).bucket() else {
+            return true;
+        };
+        let Some(at) = self.find(index).ok() else {
+            return true;
+        };
+        if let Some(bucket) = self.buckets.get_mut(at)
+            && let Some(waiting) = bucket.replacements.iter_mut().find(|waiting| waiting.is_of(peer))
+        {
+            waiting.set_groups(groups);
+        }
+        let Some(entry) = self.entry(key, peer).filter(|entry| entry.groups() != groups) else {
+            return true;
+        };
+        let may_stay = self.is_soft() || self.has_room_for(index, (entry.key(), groups), Some(peer));
+        if let Some(entry) = self.entry_mut(key, peer) {
+            entry.set_groups(groups);
+        }
+        may_stay
+    }
+
     /// Returns the place of the entry of a bucket that is the first to go when a peer of another group comes: the last one beyond
     /// the limits.
     pub(super) fn in_excess(&self, index: BucketIndex) -> Option<usize> {
