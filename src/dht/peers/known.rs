@@ -69,6 +69,8 @@ pub(in crate::dht) struct Known {
     /// Of the latest connection.
     pub(in crate::dht) groups: Groups,
     pub(in crate::dht) rtt: Rtt,
+    /// Whether it claims to be somewhere that no connection of it proves.
+    pub(super) has_claims: bool,
     /// Those that were made known to other parts of the program, or came from there.
     pub(in crate::dht) announced: Addresses,
     /// Whether the application wants it in the table, where that is decided by hand.
@@ -99,6 +101,7 @@ impl Known {
             reach: Reach::World,
             groups: Groups::default(),
             rtt: Rtt::default(),
+            has_claims: false,
             announced: Addresses::empty(),
             is_wanted: false,
             reported: false,
@@ -149,6 +152,7 @@ impl Known {
             self.addresses = self.addresses.with_reported(address.clone());
         } else {
             self.hints = self.hints.with_reported(address.clone());
+            self.has_claims = true;
         }
     }
 
@@ -156,7 +160,7 @@ impl Known {
     /// where it has an address for those who come in and another for what goes out, its connection proves nothing.
     pub(super) fn is_unproven(&self) -> bool {
         let has_failed = self.trouble.as_ref().is_some_and(|trouble| !trouble.failed.is_empty());
-        self.is_connected() && self.addresses.is_empty() && !self.hints.is_empty() && !has_failed
+        self.is_connected() && self.addresses.is_empty() && self.has_claims && !has_failed
     }
 
     /// Takes note of addresses that the program knows. Returns those that it did not know.

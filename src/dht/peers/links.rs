@@ -60,6 +60,7 @@ impl Peers {
         known.failures = None;
         known.trouble = None;
         known.is_fresh = true;
+        known.has_claims = false;
         if dialled {
             known.addresses = known.addresses.preferring(address).shared_with(&known.hints);
             known.worked_at(address);

@@ -93,6 +93,10 @@ impl Serving {
         id: HeldId,
         stock: &mut Stock<'_, S>,
     ) -> Result<bool, store::Error> {
+        if self.is_of_banned(id, stock) {
+            self.refuse_record(id, stock.node.parts.cx);
+            return Ok(false);
+        }
         match self.held.remove(id) {
             None => return Ok(false),
             Some(HeldRequest::Record(offer)) => {
@@ -106,6 +110,15 @@ impl Serving {
         Ok(true)
     }
 
+    /// Returns whether what waits for the word of the application is of a peer that was banned meanwhile.
+    fn is_of_banned<S: RecordStore>(&self, id: HeldId, stock: &Stock<'_, S>) -> bool {
+        let admits = |peer: &PeerId| stock.node.parts.peers.admits(peer);
+        self.held.get(id).is_some_and(|held| match held {
+            HeldRequest::Record(offer) => !admits(&offer.from),
+            HeldRequest::Provider(from, _) => !admits(from),
+        })
+    }
+
     /// Stores another record in place of one that waits for the word of the application. Returns whether that still waited.
     ///
     /// # Errors
@@ -117,6 +130,10 @@ impl Serving {
         mut record: Record,
         stock: &mut Stock<'_, S>,
     ) -> Result<bool, store::Error> {
+        if self.is_of_banned(id, stock) {
+            self.refuse_record(id, stock.node.parts.cx);
+            return Ok(false);
+        }
         let offer = match self.held.get(id) {
             None => return Ok(false),
             Some(HeldRequest::Provider(..)) => {

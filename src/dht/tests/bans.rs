@@ -205,3 +205,23 @@ fn whoever_is_admitted_no_more_leaves_the_table_when_that_is_seen_and_is_named_n
     assert!(dht.table().entry(&key(3), &peer(3)).is_none());
     assert_eq!(ask(&mut dht, now, 3, Request::Ping), None);
 }
+
+#[test]
+fn what_waits_for_the_application_is_refused_when_its_sender_is_banned_meanwhile() {
+    let config = quiet().with_record_filtering(crate::config::StoreInserts::FilterBoth);
+    let (mut dht, now) = (new_dht(0, config), start());
+    admit(&mut dht, now, [1, 2]);
+    outputs(&mut dht);
+    let provided = Request::AddProvider { key: RecordKey::new(b"content"), providers: vec![named_peer(2)] };
+    let (from, connection, id) = (peer(2), conn(2), InboundId(7));
+    dht.handle_input(now, Input::RequestReceived { from, connection, id, request: provided });
+    let held = outputs(&mut dht).into_iter().find_map(|output| match output {
+        Output::Event(Event::InboundRequest {
+            request: crate::event::InboundRequest::AddProvider { record: Some((held, _)), .. },
+        }) => Some(held),
+        _ => None,
+    });
+    ban(&mut dht, now, peer(2));
+    assert!(!dht.accept_record(now, held.unwrap()).unwrap());
+    assert!(dht.store().providers(now.wall, &RecordKey::new(b"content")).unwrap().is_empty());
+}
