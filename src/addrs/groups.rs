@@ -154,13 +154,6 @@ impl Groups {
     }
 }
 
-impl From<IpGroup> for Groups {
-    fn from(group: IpGroup) -> Self {
-        let relayed = group == IpGroup::Relayed;
-        Self { own: Some(group).filter(|_| !relayed), relayed }
-    }
-}
-
 /// The domain whose names say which IP address they stand for (AutoTLS; `p2p-forge`, "Peer ID" names).
 const PROVEN: &str = "libp2p.direct";
 

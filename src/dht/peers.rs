@@ -265,11 +265,10 @@ impl Peers {
     ) -> bool {
         let deadline = after(now, self.request_timeout);
         let last_answer = self.last_answer;
+        let banned = Some(RequestError::Banned).filter(|_| !self.admits(&to));
         let known = self.remember(now, to);
         known.hints = known.hints.joined(addresses);
-        let banned = Some(RequestError::Banned).filter(|_| !self.admits(&to));
-        let refusal = || self.known.get(&to)?.refusal(now, last_answer, urgency);
-        if let Some(error) = banned.or_else(refusal) {
+        if let Some(error) = banned.or_else(|| known.refusal(now, last_answer, urgency)) {
             self.requests.refused(request.message_type(), error);
             let key = self.key(&to);
             self.outcomes.push_back(Outcome { requester, peer: to, key, result: Err(error) });

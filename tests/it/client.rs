@@ -45,16 +45,13 @@ async fn it_does_what_the_behaviour_does() {
     assert!(within(hub.client.ping(node.peer_id)).await.is_err(), "it does not serve any more");
 }
 
-fn tcp_server() -> libp2p::Swarm<Node> {
-    let mut swarm = swarm(Carrier::Tcp, Version::V1Lazy, |keypair| node(keypair, Config::default()));
-    swarm.behaviour_mut().kademlia.set_mode(Some(Mode::Server));
-    swarm
-}
-
 #[tokio::test]
 async fn who_is_banned_is_disconnected_and_gone_from_answers_until_the_ban_is_lifted() {
-    let hub = run(tcp_server(), Carrier::Tcp).await;
-    let (good, bad) = (run(tcp_server(), Carrier::Tcp).await, run(tcp_server(), Carrier::Tcp).await);
+    let hub = run(server_over(Carrier::Tcp), Carrier::Tcp).await;
+    let (good, bad) = (
+        run(server_over(Carrier::Tcp), Carrier::Tcp).await,
+        run(server_over(Carrier::Tcp), Carrier::Tcp).await,
+    );
     for node in [&good, &bad] {
         node.client.add_address(hub.peer_id, hub.address.clone()).await.unwrap();
         within(node.client.bootstrap()).await.unwrap();

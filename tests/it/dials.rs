@@ -27,16 +27,10 @@ fn hanging() -> (TcpListener, Multiaddr) {
     (listener, address.parse().unwrap())
 }
 
-fn tcp() -> libp2p::Swarm<Node> {
-    let mut swarm = swarm(Carrier::Tcp, Version::V1Lazy, |keypair| node(keypair, Config::default()));
-    swarm.behaviour_mut().kademlia.set_mode(Some(Mode::Server));
-    swarm
-}
-
 #[tokio::test]
 async fn of_sixteen_addresses_the_one_that_is_alive_is_reached() {
-    let peer = run(tcp(), Carrier::Tcp).await;
-    let node = run(tcp(), Carrier::Tcp).await;
+    let peer = run(server_over(Carrier::Tcp), Carrier::Tcp).await;
+    let node = run(server_over(Carrier::Tcp), Carrier::Tcp).await;
     let dead: Vec<_> = (0..15).map(|_| hanging()).collect();
     for (_, address) in &dead {
         node.client.add_address(peer.peer_id, address.clone()).await.unwrap();
@@ -48,8 +42,8 @@ async fn of_sixteen_addresses_the_one_that_is_alive_is_reached() {
 
 #[tokio::test]
 async fn all_addresses_of_an_imported_peer_are_dialled() {
-    let peer = run(tcp(), Carrier::Tcp).await;
-    let node = run(tcp(), Carrier::Tcp).await;
+    let peer = run(server_over(Carrier::Tcp), Carrier::Tcp).await;
+    let node = run(server_over(Carrier::Tcp), Carrier::Tcp).await;
     let (listener, stale) = hanging();
     let addrs = vec![stale, peer.address.clone()];
     let imported = vec![PeerInfo { peer_id: peer.peer_id, addrs }];
@@ -231,7 +225,7 @@ async fn run_liar(victim: &Running, port: u16) -> RunningRaw {
 
 #[tokio::test]
 async fn a_made_up_peer_costs_three_connections() {
-    let node = run(tcp(), Carrier::Tcp).await;
+    let node = run(server_over(Carrier::Tcp), Carrier::Tcp).await;
     let place = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = place.local_addr().unwrap().port();
     let count = Arc::new(AtomicUsize::new(0));

@@ -117,7 +117,12 @@ pub(crate) fn swarm_with_idle<B: NetworkBehaviour>(
 
 /// A server node over memory that negotiates lazily.
 pub(crate) fn server() -> Swarm<Node> {
-    let mut swarm = swarm(Carrier::Memory, Version::V1Lazy, |keypair| node(keypair, Config::default()));
+    server_over(Carrier::Memory)
+}
+
+/// Builds one over a transport.
+pub(crate) fn server_over(carrier: Carrier) -> Swarm<Node> {
+    let mut swarm = swarm(carrier, Version::V1Lazy, |keypair| node(keypair, Config::default()));
     swarm.behaviour_mut().kademlia.set_mode(Some(Mode::Server));
     swarm
 }

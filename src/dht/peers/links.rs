@@ -75,10 +75,7 @@ impl Peers {
         if let Some(Dial { target: DialTarget::Anybody(query), .. }) = dial {
             self.address_outcomes.push_back(AddressOutcome { query, result: Ok(peer) });
         }
-        self.opened(now, &peer, connection, out);
-        if let Some(known) = self.known.get_mut(&peer) {
-            known.connections.located(connection, ConnectionOrigin::of(address));
-        }
+        self.opened(now, &peer, (connection, ConnectionOrigin::of(address)), out);
         self.serve(now, peer, out);
         self.settle_doubts(now, peer, out);
         self.fill_slots(now, out);
@@ -162,15 +159,23 @@ impl Peers {
     }
 
     /// A connection is new: what is on those through which nothing comes moves to it.
-    pub(super) fn opened(&mut self, now: Instant, peer: &PeerId, id: ConnectionId, out: &mut Outputs) {
+    fn opened(
+        &mut self,
+        now: Instant,
+        peer: &PeerId,
+        (id, origin): (ConnectionId, ConnectionOrigin),
+        out: &mut Outputs,
+    ) {
         let Some(known) = self.known.get_mut(peer) else {
             return;
         };
         if known.connections.contains(id) {
             // Its address has changed.
+            known.connections.located(id, origin);
             return;
         }
         known.connections.add(now, id);
+        known.connections.located(id, origin);
         for silent in known.connections.doubted().collect::<Vec<_>>() {
             self.move_requests(peer, silent, out);
         }

@@ -49,10 +49,8 @@ impl Table {
         let Some(index) = self.local.distance(key).bucket() else {
             return true;
         };
-        let Some(at) = self.find(index).ok() else {
-            return true;
-        };
-        if let Some(bucket) = self.buckets.get_mut(at)
+        if let Ok(at) = self.find(index)
+            && let Some(bucket) = self.buckets.get_mut(at)
             && let Some(waiting) = bucket.replacements.iter_mut().find(|waiting| waiting.is_of(peer))
         {
             waiting.set_groups(groups);
