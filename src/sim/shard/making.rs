@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::{Asked, Turn};
 use crate::addrs::is_relayed;
+use crate::config::{Config, Joining, Routing};
 use crate::dht::{ConnectionId, Dht, Input};
 use crate::event::Mode;
 use crate::message::{Request, Response};
@@ -15,12 +16,17 @@ use crate::sim::links::{mix, seed_of};
 use crate::sim::nodes::SimNode;
 use crate::sim::service::Service;
 use crate::store::{MemoryStore, MemoryStoreConfig};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
-/// Starts a node that lives already as far as others see.
-pub(in crate::sim) fn start(turn: &mut Turn<'_>, n: usize, stores: MemoryStoreConfig) {
+/// Starts a node that lives already as far as others see, with what is made of its configuration.
+pub(in crate::sim) fn start(
+    turn: &mut Turn<'_>,
+    n: usize,
+    stores: MemoryStoreConfig,
+    config: impl FnOnce(&Config) -> Config,
+) {
     let (network, clocks) = (turn.network, turn.network.clocks(turn.now(), n));
-    let (Some(node), config) = (network.nodes.get(n), network.config_of(n).clone()) else {
+    let (Some(node), config) = (network.nodes.get(n), config(network.config_of(n))) else {
         return;
     };
     let mut seed = [0; 32];
@@ -56,12 +62,21 @@ pub(in crate::sim) fn stop(turn: &mut Turn<'_>, n: usize) -> Option<Box<Dht<Memo
     dht
 }
 
+/// Returns a configuration with which a node neither joins, nor refreshes, nor probes anybody. Who comes later does all that:
+/// its own is as it was given.
+fn passive(config: &Config) -> Config {
+    let grace_period = Duration::from_secs(365 * 24 * 60 * 60);
+    let (joining, refresh_interval) = (Joining::OnRequest, None);
+    let routing = Routing { grace_period, joining, refresh_interval, low_peers: 0, ..config.routing.clone() };
+    Config { routing, ..config.clone() }
+}
+
 /// Starts those of the shard's nodes that are among these, and gives each the table it would have if it knew all the others.
 pub(in crate::sim) fn fill_tables(turn: &mut Turn<'_>, stores: &MemoryStoreConfig, numbers: Range<usize>) {
     let began = turn.now();
     for n in turn.shard.numbers_within(numbers) {
         turn.shard.queue.set_now(began);
-        start(turn, n, stores.clone());
+        start(turn, n, stores.clone(), passive);
         let (network, k) = (turn.network, turn.network.config_of(n).bucket_size().get());
         let others = turn.host(n).map(|host| ideal::peers(&network.nodes, &mut host.rng, k, n));
         for other in others.unwrap_or_default() {

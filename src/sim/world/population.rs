@@ -6,7 +6,7 @@ use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use super::{SimEvent, World, WorldAct};
-use crate::config::{Config, Joining, Routing};
+use crate::config::Config;
 use crate::event::Mode;
 use crate::key::Key;
 use crate::rng::Rng;
@@ -66,7 +66,7 @@ impl World {
             self.add_node_unsorted(role);
         }
         self.network_mut().nodes.sort();
-        self.deal_configs(&scenario.groups, scenario.start == Start::Ideal);
+        self.deal_configs(&scenario.groups);
         let began = self.now;
         let stands = match scenario.start {
             Start::Ideal => self.make_ideal(goes_on),
@@ -95,7 +95,7 @@ impl World {
     }
 
     /// Gives the nodes of each group their configuration. Who is in which is drawn, if there are any.
-    fn deal_configs(&mut self, groups: &[Group], is_ideal: bool) {
+    fn deal_configs(&mut self, groups: &[Group]) {
         if groups.is_empty() {
             return;
         }
@@ -108,11 +108,7 @@ impl World {
                 Size::Nodes(count) => count,
             };
             let key_hash = self.network.config.key_hash;
-            let mut config = Config { key_hash, ..config.clone() };
-            if is_ideal {
-                make_passive(&mut config);
-            }
-            let config = Arc::new(config);
+            let config = Arc::new(Config { key_hash, ..config.clone() });
             for n in nodes.drain(nodes.len().saturating_sub(count)..) {
                 if let Some(node) = self.network_mut().nodes.get_mut(n) {
                     node.config = Some(Arc::clone(&config));
@@ -354,7 +350,7 @@ impl World {
         self.cut_all(n);
         self.is_born(n);
         let stores = self.stores.clone();
-        self.turn(n, |turn| making::start(turn, n, stores));
+        self.turn(n, |turn| making::start(turn, n, stores, Config::clone));
     }
 
     /// A node begins a life, as far as others see.
@@ -429,7 +425,6 @@ impl World {
     /// Gives each node the table it would have if it knew all the others, unless `goes_on` says no meanwhile. Returns what it
     /// said last.
     fn make_ideal(&mut self, goes_on: &mut dyn FnMut(&Self, Progress) -> bool) -> bool {
-        make_passive(&mut self.network_mut().config);
         let (nodes, began) = (self.len(), self.now);
         for from in (0..nodes).step_by(AT_ONCE) {
             if !goes_on(self, Progress::new(Stage::Tables, ratio(from, nodes))) {
@@ -469,12 +464,4 @@ impl World {
         }
         dialled_by
     }
-}
-
-/// A node with such a configuration neither joins, nor refreshes, nor probes anybody.
-fn make_passive(config: &mut Config) {
-    let grace_period = Duration::from_secs(365 * 24 * 60 * 60);
-    let (joining, refresh_interval) = (Joining::OnRequest, None);
-    config.routing =
-        Routing { grace_period, joining, refresh_interval, low_peers: 0, ..config.routing.clone() };
 }
