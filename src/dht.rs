@@ -399,6 +399,7 @@ impl<S: RecordStore> Dht<S> {
             After::Put(stored) => records.on_put(now, &stored, origin, cx),
             After::Announced(announced) => providing.on_announced(now, announced, origin, &mut node),
             After::Told(to, is_told) => providing.on_told(&to, is_told),
+            After::Measured { peers, farthest } => upkeep.size.on_lookup(now, peers, farthest),
         }
     }
 
@@ -491,8 +492,6 @@ impl<S: RecordStore> Dht<S> {
     /// Allocates nothing, but where the store does. Schedules are those of the latest call that took the time.
     pub fn stats(&self) -> Stats {
         let now = self.cx.clocks.latest();
-        let (mut held, records_held) = self.serving.stats();
-        self.storage.count_held(&mut held);
         let mut stats = Stats {
             inbound_requests: (*self.cx.served).clone(),
             queries: self.queries.stats(),
@@ -502,8 +501,9 @@ impl<S: RecordStore> Dht<S> {
             clock: self.cx.clocks.stats(),
             ..Stats::default()
         };
-        stats.inbound_requests.put_value.pending = held.disk_waiting + records_held;
-        stats.held = held;
+        let records_held = self.serving.count(&mut stats);
+        self.storage.count_held(&mut stats.held);
+        stats.inbound_requests.put_value.pending = stats.held.disk_waiting + records_held;
         stats.queues.outputs = gauge(self.cx.out.len());
         stats.queues.queries = gauge(self.queries.in_line());
         self.peers.count(&mut stats);

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 
+use bytes::Bytes;
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
@@ -59,6 +60,10 @@ pub(crate) enum Notice {
         source: PeerId,
         record: Record,
         kept: bool,
+    },
+    Surrounded {
+        id: QueryId,
+        key: Bytes,
     },
 }
 

@@ -79,6 +79,7 @@ mod peer;
 mod protobuf;
 mod query;
 mod record;
+mod region;
 mod rng;
 pub mod routing;
 #[cfg(feature = "simulator")]
@@ -94,8 +95,8 @@ pub use addrs::Addresses;
 pub use client::{Client, Found};
 pub use config::{
     AddressFilter, AsnLookup, BucketInserts, Caching, Config, ConfigBuilder, IpDiversity, IpLimits, Joining,
-    K_VALUE, KeepAlive, OfferedRequest, OwnRecords, Parallelism, Percentile, RequestFilter, RequestVerdict,
-    RequestWindow, StoreInserts, TimeoutPolicy,
+    K_VALUE, KeepAlive, OfferedRequest, OwnRecords, Parallelism, Percentile, Protection, RequestFilter,
+    RequestVerdict, RequestWindow, StoreInserts, TimeoutPolicy,
 };
 pub use dht::bans::{Ban, BanTarget};
 pub use dht::op::*;
@@ -120,6 +121,7 @@ pub use net::handler::door as fuzzing;
 pub use net::providers::Providers;
 pub use peer::{ConnectionType, KadPeer, PeerInfo};
 pub use record::{PeerRecord, ProviderRecord, Quorum, Record, RecordKey};
+pub use region::NetworkSize;
 pub use rng::Rng;
 pub use routing::{EntryView, KBucketRef, NodeStatus};
 pub use stats::Stats;

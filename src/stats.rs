@@ -103,6 +103,8 @@ groups! {
         group outbound_requests: ByMessageType<OutboundRequests>,
         /// What others have asked, by kind.
         group inbound_requests: ByMessageType<InboundRequests>,
+        /// Requests beyond what their senders are guaranteed.
+        group admission: Admission,
         /// What waits before it is answered or stored.
         group held: Held,
         /// Queries.
@@ -197,6 +199,14 @@ groups! {
         gauge pending: u64,
     }
 
+    /// Requests beyond the rates that their senders are guaranteed; see [`Rates`](crate::config::Rates).
+    Admission {
+        /// Those that were served all the same.
+        counter beyond_served: u64,
+        /// Those that were refused, since this node was late.
+        counter beyond_refused: u64,
+    }
+
     /// What others sent that is held back.
     Held {
         /// Answers that had to wait until what they acknowledge survives a crash, when they began to.
@@ -222,6 +232,8 @@ groups! {
         group maintenance: QueryCosts,
         /// Queries of the application that ended before they began, since there was no room, nobody to ask or no need to.
         counter immediate: u64,
+        /// Queries whose key was surrounded: somebody had put peers of their own nearest to it.
+        counter surrounded: u64,
     }
 
     /// What queries have come to and have cost, counted when each is over.

@@ -16,7 +16,7 @@ use libp2p_kademlia::sim::{
 };
 use libp2p_kademlia::{
     BucketInserts, Config, IpDiversity, IpLimits, Joining, KeepAlive, Parallelism, Percentile, Precision,
-    Quorum, RequestWindow, TimeoutPolicy,
+    Protection, Quorum, RequestWindow, TimeoutPolicy,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -206,6 +206,9 @@ fn one_by_one_in_the_config() -> Vec<(Scenario, &'static str)> {
             },
             "--join-every 1ms --known 1 --manual-inserts",
         ),
+        (with_config(|config| config.with_protection(Protection::Off)), "--protection off"),
+        (with_config(|config| config.with_protection(Protection::Providers)), "--protection providers"),
+        (with_config(|config| config.with_protection(Protection::All)), "--protection all"),
         (with_config(|config| config.with_ip_diversity(IpDiversity::Off)), "--ip-diversity off"),
         (with_config(|config| config.with_ip_diversity(IpDiversity::Soft)), "--ip-diversity soft"),
         (with_config(|config| config.with_ip_diversity(IpDiversity::Strict)), "--ip-diversity strict"),

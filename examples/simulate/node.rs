@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use libp2p_kademlia::{
-    BucketInserts, Config, ConfigError, IpDiversity, IpLimits, Joining, KeepAlive, Parallelism,
+    BucketInserts, Config, ConfigError, IpDiversity, IpLimits, Joining, KeepAlive, Parallelism, Protection,
     RequestWindow, TimeoutPolicy,
 };
 
@@ -44,6 +44,10 @@ pub(crate) struct Node {
     /// A network whose addresses belong to no IP group; any number of times.
     #[arg(long, value_name = "ADDRESS/BITS", value_parser = network)]
     ip_exempt: Vec<(IpAddr, u8)>,
+    /// What is protected against peers that somebody has put around its key: nothing, providers as in the public network without it,
+    /// or records, too.
+    #[arg(long, value_name = "WHAT")]
+    protection: Option<Protected>,
     /// How many requests of a lookup are in flight: N, or N-M, widening on soft timeouts [default: 4-6].
     #[arg(long, value_name = "N[-M]", value_parser = parallelism)]
     parallelism: Option<Parallelism>,
@@ -103,6 +107,13 @@ enum Diversity {
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug)]
+enum Protected {
+    Off,
+    Providers,
+    All,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug)]
 enum Kept {
     Closest,
     Table,
@@ -141,6 +152,12 @@ impl Node {
             Diversity::Off => IpDiversity::Off,
         });
         let config = with(config, diversity, Config::with_ip_diversity);
+        let protection = self.protection.map(|what| match what {
+            Protected::Off => Protection::Off,
+            Protected::Providers => Protection::Providers,
+            Protected::All => Protection::All,
+        });
+        let config = with(config, protection, Config::with_protection);
         Ok(config.with_ip_limits(self.limits()))
     }
 

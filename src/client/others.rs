@@ -12,6 +12,7 @@ use crate::net::command_channel::{CancelOnDrop, ClientCommand, MAX_RESULTS, Repl
 use crate::net::providers::Providers;
 use crate::net::timer;
 use crate::record::RecordKey;
+use crate::region::NetworkSize;
 use crate::time::SystemTime;
 
 impl Client {
@@ -118,6 +119,26 @@ impl Client {
     pub async fn unban(&self, target: impl Into<BanTarget>) -> Result<bool, ClientError> {
         let target = target.into();
         self.ask(|reply| ClientCommand::Unban(target, reply)).await
+    }
+
+    /// Returns how large the network is: how many servers there are, as lookups of random keys tell. `None` as long as no other
+    /// is known.
+    ///
+    /// The node makes sixteen such lookups in two hours; before there are five it believes its own routing table, and the interval
+    /// is wide.
+    ///
+    /// ```no_run
+    /// # async fn example(client: libp2p_kademlia::Client) -> Result<(), libp2p_kademlia::ClientError> {
+    /// if let Some(size) = client.network_size().await? {
+    ///     println!("{} servers, between {} and {}", size.estimate, size.low, size.high);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Each [`ClientError`], which says whether to call again.
+    pub async fn network_size(&self) -> Result<Option<NetworkSize>, ClientError> {
+        self.ask(ClientCommand::NetworkSize).await
     }
 
     /// Returns who is banned, until when and why.

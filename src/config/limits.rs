@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 
 use super::least;
+use super::rates::Rates;
 use crate::error::ConfigError;
 use crate::time::Duration;
 
@@ -55,6 +56,9 @@ pub struct Limits {
     /// How many bytes of answers may wait to be written on all connections. Default: 64 MiB, 256 connections that hold all they
     /// may (chosen, not measured).
     pub max_node_buffer: NonZeroUsize,
+    /// The rates of requests that a peer is guaranteed, and its network; beyond them it is served as long as this node keeps up.
+    /// `None` sets none: whoever asks most gets most. Default: those of [`Rates`].
+    pub rates: Option<Rates>,
 }
 
 impl Default for Limits {
@@ -72,6 +76,7 @@ impl Default for Limits {
             stream_timeout: Duration::from_secs(10),
             max_connection_buffer: const { NonZeroUsize::new(256 * 1024).unwrap() },
             max_node_buffer: const { NonZeroUsize::new(64 * 1024 * 1024).unwrap() },
+            rates: Some(Rates::default()),
         }
     }
 }

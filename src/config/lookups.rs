@@ -4,6 +4,7 @@ use std::num::NonZeroU8;
 use std::ops::RangeInclusive;
 
 use super::least;
+use super::protection::Protection;
 use super::timeouts::TimeoutPolicy;
 use crate::error::ConfigError;
 use crate::time::{Duration, FAR};
@@ -47,6 +48,8 @@ pub struct Lookups {
     ///
     /// Default: [`TimeoutPolicy::Fitted`] (measured: `tests/sim/golden/timeout-policies.txt`).
     pub timeout_policy: TimeoutPolicy,
+    /// What is protected against peers that somebody has put around its key. Default: [`Protection::ByProtocol`].
+    pub protection: Protection,
 }
 
 impl Default for Lookups {
@@ -62,6 +65,7 @@ impl Default for Lookups {
             request_timeout: Duration::from_secs(10),
             soft_timeout: Duration::from_millis(50)..=Duration::from_secs(5),
             timeout_policy: TimeoutPolicy::Fitted,
+            protection: Protection::ByProtocol,
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use std::num::{NonZeroU8, NonZeroUsize};
 
+use super::protection::Protection;
 use super::records::{Caching, OwnRecords, StoreInserts};
-use super::{Config, ConfigBuilder, Limits, Lookups, Providers, Records, Routing, least};
+use super::{Config, ConfigBuilder, IPFS, IPFS_LAN, Limits, Lookups, Providers, Records, Routing, least};
 use crate::error::ConfigError;
 use crate::time::Duration;
 use crate::validate::Validator;
@@ -37,6 +38,23 @@ impl Config {
     /// Sets the limits of the node, of a builder that goes on from this configuration.
     pub fn with_limits(self, limits: Limits) -> ConfigBuilder {
         ConfigBuilder::from(self).with_limits(limits)
+    }
+
+    /// Sets what is protected against peers that somebody has put around its key. Default: [`Protection::ByProtocol`].
+    #[must_use]
+    pub const fn with_protection(mut self, protection: Protection) -> Self {
+        self.lookups.protection = protection;
+        self
+    }
+
+    /// Returns what is protected: never [`Protection::ByProtocol`], but what that means here.
+    pub fn protection(&self) -> Protection {
+        match (self.lookups.protection, &*self.protocol_name) {
+            (Protection::ByProtocol, IPFS) => Protection::Providers,
+            (Protection::ByProtocol, IPFS_LAN) => Protection::Off,
+            (Protection::ByProtocol, _) => Protection::All,
+            (chosen, _) => chosen,
+        }
     }
 
     /// Adds the validator of a namespace: of the keys that begin with `/namespace/`.

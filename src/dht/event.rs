@@ -84,6 +84,17 @@ pub enum Event {
         /// Whether this node's own still stands. If not, the other has taken its place, and this node puts its own no more.
         kept: bool,
     },
+    /// Peers are closer to the key of a query than chance puts them: somebody has surrounded it with peers of their own, perhaps
+    /// so that what belongs to it is not found.
+    ///
+    /// Told once for a query. It takes disjoint paths from then on, and up to 160 peers around the key are told or asked; see
+    /// [`Protection`](crate::Protection). Chance looks like that in three of a thousand queries at most.
+    Surrounded {
+        /// The query, which may be one that the node makes unasked.
+        id: QueryId,
+        /// The bytes whose hash is surrounded.
+        key: Vec<u8>,
+    },
 }
 
 impl Event {
@@ -106,6 +117,7 @@ impl Event {
             Notice::IdentifyMissing { connected } => Self::IdentifyMissing { connected },
             Notice::ModeChanged { new_mode } => Self::ModeChanged { new_mode },
             Notice::RecordConflict { source, record, kept } => Self::RecordConflict { source, record, kept },
+            Notice::Surrounded { id, key } => Self::Surrounded { id, key: key.to_vec() },
         })
     }
 }

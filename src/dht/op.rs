@@ -4,6 +4,7 @@
 //! knows nothing of this list. What they have in common stands in [`machine`].
 
 pub(super) mod machine;
+pub(super) mod region;
 pub(super) mod search;
 
 pub(super) mod add_provider;

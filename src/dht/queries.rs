@@ -291,6 +291,11 @@ impl Queries {
                         query.operation.machine().place(now, &to, lookup, Place::Awaited);
                     }
                 }
+                Step::Surrounded(key) => {
+                    tracing::warn!(?id, "peers are closer to a key than chance puts them");
+                    self.counts.surrounded += 1;
+                    parts.cx.tell(Notice::Surrounded { id, key });
+                }
                 Step::Dial(address) => parts.peers.dial_address(now, id, address, &mut parts.cx.out),
                 Step::Progress(result) => self.report(now, id, result, false, parts),
                 Step::Told(result) => self.report(now, id, result, true, parts),

@@ -5,6 +5,7 @@
 mod closer;
 mod held;
 mod providers;
+mod rates;
 mod records;
 mod writers;
 
@@ -22,12 +23,13 @@ use crate::event::Notice;
 use crate::event::{HeldId, InboundRequest, Mode};
 use crate::message::{MessageType, Request, Response, SentRecord};
 use crate::record::RecordKey;
-use crate::stats;
+use crate::stats::{self, Stats};
 use crate::store::RecordStore;
 use crate::time::Instant;
 
 use closer::{closer, closer_to_node};
 use held::{HeldRequest, HeldRequests};
+use rates::{RateLimiter, RateVerdict, Sender};
 
 /// What a node serves others, and what of that waits for the application.
 ///
@@ -41,13 +43,15 @@ use held::{HeldRequest, HeldRequests};
 /// Answers and events, by the context.
 ///
 /// # What time does
-/// Refuses what the application has not spoken of in time.
+/// Refuses what the application has not spoken of in time; gives senders back what they are owed.
 ///
 /// # Bounds
-/// As many held records as are configured.
+/// As many held records as are configured, and those of the rates.
 #[derive(Debug, Default)]
 pub(super) struct Serving {
     held: HeldRequests,
+    rates: RateLimiter,
+    admission: stats::Admission,
 }
 
 /// The parts of the node that serving works with.
@@ -63,9 +67,13 @@ impl Serving {
         self.held.deadline()
     }
 
-    /// Returns what was held for the application, and how many of the records among it wait.
-    pub(super) fn stats(&self) -> (stats::Held, u64) {
-        self.held.stats()
+    /// Fills in what was held for the application and what was beyond a rate. Returns how many of the records among what is held
+    /// wait.
+    pub(super) fn count(&self, stats: &mut Stats) -> u64 {
+        let (held, records) = self.held.stats();
+        stats.held = held;
+        stats.admission.clone_from(&self.admission);
+        records
     }
 
     /// Refuses what the application has not spoken of in time.
@@ -93,7 +101,9 @@ impl Serving {
     ) -> bool {
         let (node, kind) = (&mut stock.node, request.message_type());
         node.parts.cx.served.of_mut(kind).received += 1;
-        let is_served = node.parts.cx.mode.mode() != Mode::Client && node.parts.peers.admits(&from);
+        let is_served = node.parts.cx.mode.mode() != Mode::Client
+            && node.parts.peers.admits(&from)
+            && self.is_within_rate(now, from, kind, &node.parts);
         if !is_served || !filter(now, &from, &request, &mut node.parts) {
             node.parts.cx.refuse(from, id, kind);
             return false;
@@ -126,6 +136,24 @@ impl Serving {
             None => cx.refuse(from, id, kind),
         }
         true
+    }
+
+    /// Returns whether a request is within what its sender is guaranteed, or there is little else to do.
+    fn is_within_rate(&mut self, now: Instant, from: PeerId, kind: MessageType, parts: &Parts<'_>) -> bool {
+        let Some(rates) = &parts.cx.config.limits.rates else {
+            return true;
+        };
+        let late = parts.cx.clocks.late();
+        // Who it is matters only then.
+        let is_member = !late.is_zero() && parts.upkeep.table.entry(&parts.peers.key(&from), &from).is_some();
+        let sender = Sender { peer: from, ip: parts.peers.ips(&from).next(), is_member };
+        let verdict = self.rates.judge(now, late, &sender, kind, rates);
+        match verdict {
+            RateVerdict::Within => {}
+            RateVerdict::Beyond => self.admission.beyond_served += 1,
+            RateVerdict::Refused => self.admission.beyond_refused += 1,
+        }
+        verdict != RateVerdict::Refused
     }
 }
 

@@ -22,6 +22,7 @@ use crate::key::Key;
 use crate::message::Request;
 use crate::peer::PackedPeerId;
 use crate::query::timeout::Phase;
+use crate::region::size::SizeEstimator;
 use crate::routing::admission::{Admission, Stranger};
 use crate::routing::bootstrap::BootstrapSchedule;
 use crate::routing::refresh::{Refresh, Target};
@@ -47,7 +48,7 @@ pub(super) struct Entered {
 pub(super) enum Due {
     /// A join is to begin.
     Join,
-    /// The own id or a random key of a bucket is to be looked up, for the table's sake.
+    /// The own id or a random key is to be looked up, for the table's sake or to learn how large the network is.
     LookUp(Target),
 }
 
@@ -75,6 +76,7 @@ pub(super) struct Upkeep {
     pub(super) table: Table,
     pub(super) seeds: Seeds,
     pub(super) refresh: Refresh,
+    pub(super) size: SizeEstimator,
     admission: Admission,
     probe: Probe,
     join: BootstrapSchedule,
@@ -96,6 +98,7 @@ impl Upkeep {
             table: Table::new(local, TableConfig::from(config)),
             seeds: Seeds::new(config.limits.max_seeds.get()),
             refresh: Refresh::new(config.routing.refresh_interval),
+            size: SizeEstimator::default(),
             admission: Admission::default(),
             probe: Probe::new(),
             join: BootstrapSchedule::new(config.routing.joining),
@@ -111,12 +114,13 @@ impl Upkeep {
     }
 
     /// Returns when something is due, and what.
-    pub(super) fn deadlines(&self, config: &Config) -> [(Option<Instant>, &'static str); 5] {
+    pub(super) fn deadlines(&self, config: &Config) -> [(Option<Instant>, &'static str); 6] {
         [
             (self.admission.deadline(), "admission"),
             (self.is_low(config).then(|| self.reported.deadline()).flatten(), "reported"),
             (self.probe.deadline(), "probe"),
             (self.refresh.deadline(), "refresh"),
+            (self.size.deadline(), "network size"),
             (self.join.deadline(), "join"),
         ]
     }
@@ -331,7 +335,7 @@ impl Upkeep {
                 return Some(Due::LookUp(target));
             }
         }
-        None
+        self.size.is_due(now, &mut cx.rng).then_some(Due::LookUp(Target::Anywhere))
     }
 
     /// Returns whether a join is due.
@@ -350,6 +354,9 @@ impl Upkeep {
         self.join.ended(now, reached, low, &mut cx.rng);
         self.refresh.looked_up_own(now, &self.table, &mut cx.rng);
         self.refresh.watch(now, &self.table, &mut cx.rng);
+        if reached && cx.config.routing.refresh_interval.is_some() {
+            self.size.joined(now, &mut cx.rng);
+        }
         tracing::debug!(reached, peers = self.table.len(), "join ended");
     }
 

@@ -2,6 +2,8 @@
 //!
 //! Borrowed for one call; nothing of it is kept.
 
+use std::ops::RangeInclusive;
+
 use libp2p_identity::PeerId;
 
 use super::bans::BanTarget;
@@ -17,6 +19,8 @@ use crate::query::lookup::PeerStatus;
 use crate::query::rtt::Estimator;
 use crate::query::timeout::Phase;
 use crate::record::RecordKey;
+use crate::region::NetworkSize;
+use crate::region::size::SizeEstimator;
 use crate::rng::Rng;
 use crate::routing::Table;
 use crate::routing::refresh::Refresh;
@@ -46,6 +50,7 @@ impl Parts<'_> {
             peers,
             estimator: peers.estimator(),
             progress,
+            size: &upkeep.size,
             refresh: &mut upkeep.refresh,
             rng: &mut cx.rng,
             room,
@@ -71,10 +76,21 @@ impl Parts<'_> {
         self.upkeep.table.num_closer(key)
     }
 
-    /// Returns how long a record is kept here that would last for `ttl`: less, the more nodes are closer to it.
+    /// Returns how long a record is kept here that would last for `ttl`: less, the more nodes are closer to it, unless this node
+    /// is in its key's region: then it is one of those who are to hold it, whoever has put others nearer.
     pub(super) fn shrunk(&self, key: &RecordKey, ttl: Duration) -> Duration {
-        let closer = self.num_closer(&self.cx.hash(key.as_ref()));
-        shrunk(ttl, closer, self.cx.config.bucket_size().get())
+        let (key, k) = (self.cx.hash(key.as_ref()), self.cx.config.bucket_size().get());
+        let closer = self.num_closer(&key);
+        if closer > k && self.is_in_region_of(&key, k) { ttl } else { shrunk(ttl, closer, k) }
+    }
+
+    /// Returns whether this node is one of those who are to hold what belongs to a key. A quarter more than its own region counts:
+    /// others take the network for smaller.
+    pub(super) fn is_in_region_of(&self, key: &Key, k: usize) -> bool {
+        let (own, now) = (&self.cx.local.key, self.cx.clocks.latest());
+        let size = network_size(now, &self.upkeep.size, &self.upkeep.table, (own, k..=k));
+        let radius = size.map(|size| self.upkeep.size.region(&size, k, k));
+        radius.is_some_and(|radius| own.distance(key).0.saturating_sub(radius.0) <= radius.0 >> 2)
     }
 
     /// A key is being looked up: its bucket need not be for a while.
@@ -94,6 +110,7 @@ pub(super) struct View<'a> {
     pub(super) estimator: &'a Estimator,
     /// Which changes of the store survive a crash.
     pub(super) progress: &'a Progress,
+    pub(super) size: &'a SizeEstimator,
     pub(super) refresh: &'a mut Refresh,
     pub(super) rng: &'a mut Rng,
     /// How many providers the asker has room for; the others are kept until it has more.
@@ -101,6 +118,12 @@ pub(super) struct View<'a> {
 }
 
 impl View<'_> {
+    /// Returns how large the network is; `None` if neither lookups nor the own table can tell.
+    pub(super) fn network_size(&self, now: Instant) -> Option<NetworkSize> {
+        let k = self.config.bucket_size().get();
+        network_size(now, self.size, self.table, (&self.local.key, k..=k))
+    }
+
     /// Returns what the wall clock shows at an instant, if it is not set.
     pub(super) fn wall_at(&self, now: Instant) -> SystemTime {
         self.clocks.wall_at(now)
@@ -125,6 +148,20 @@ impl View<'_> {
             (self.peers.waits_for_place(peer), self.estimator.soft_timeout(rtt, phase));
         PeerStatus { connected, deferred: false, queued, soft_timeout }
     }
+}
+
+/// Returns how large the network is, as lookups or so many of the closest peers of the own table tell; `None` if there are fewer.
+pub(super) fn network_size(
+    now: Instant,
+    size: &SizeEstimator,
+    table: &Table,
+    (own, peers): (&Key, RangeInclusive<usize>),
+) -> Option<NetworkSize> {
+    size.size(now, || {
+        let closest = table.closest(own).filter(|entry| entry.is_live()).take(*peers.end());
+        let (count, last) = (1..).zip(closest).last()?;
+        peers.contains(&count).then(|| (count, own.distance(last.key())))
+    })
 }
 
 /// The shortest time for which anything is kept: less is not worth the request (chosen, not measured).

@@ -20,6 +20,7 @@ use crate::error::{AddressError, BanError, ClientError, StoreError};
 use crate::event::{Mode, QueryId, QueryStats, RoutingUpdate};
 use crate::peer::PeerInfo;
 use crate::record::{Record, RecordKey};
+use crate::region::NetworkSize;
 use crate::routing::TableSnapshot;
 use crate::stats::Stats;
 use crate::time::SystemTime;
@@ -151,6 +152,7 @@ pub(crate) enum ClientCommand {
     Ban(BanTarget, Option<SystemTime>, String, oneshot::Sender<Result<(), BanError>>),
     Unban(BanTarget, oneshot::Sender<bool>),
     Bans(oneshot::Sender<Vec<Ban>>),
+    NetworkSize(oneshot::Sender<Option<NetworkSize>>),
     StoreLocal(Record, oneshot::Sender<Result<(), StoreError>>),
     RemoveRecord(RecordKey, oneshot::Sender<Result<(), StoreError>>),
     StopProviding(RecordKey, oneshot::Sender<Result<(), StoreError>>),

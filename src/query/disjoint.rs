@@ -91,6 +91,11 @@ impl Disjoint {
         self.paths.iter().any(|path| path.knows(peer))
     }
 
+    /// Returns whether no path has asked a candidate yet.
+    pub(crate) fn is_unasked(&self, peer: &PeerId) -> bool {
+        !self.paths.iter().any(|path| path.has_asked(peer))
+    }
+
     /// The request to a peer waits for its place, or has got it.
     pub(crate) fn place(&mut self, now: Instant, peer: &PeerId, place: Place) {
         self.paths.iter_mut().for_each(|path| path.place(now, peer, place));
@@ -203,21 +208,41 @@ impl Disjoint {
 
     /// Returns the `count` closest peers that have answered in any path, closest first.
     pub(crate) fn closest_answered(&self, count: usize) -> Vec<PeerId> {
-        merge(self.paths.iter().map(Lookup::closest_answered), count)
+        merge(self.paths.iter().map(Lookup::closest_answered), count).map(|(_, peer)| peer).collect()
+    }
+
+    /// Returns how many of the `count` closest have answered in any path, and how far away the last of them is.
+    pub(crate) fn farthest_answered(&self, count: usize) -> Option<(usize, Distance)> {
+        let closest = merge(self.paths.iter().map(Lookup::closest_answered), count);
+        closest.map(|(distance, _)| distance).enumerate().last().map(|(at, distance)| (at + 1, distance))
+    }
+
+    /// Returns the peers of all paths that are no farther than this and not known to have failed, asked or not, closest first.
+    pub(crate) fn within(&self, radius: Distance) -> Vec<(Distance, PeerId)> {
+        let near =
+            |path: &Lookup| path.closest_not_failed().take_while(|(at, _)| *at <= radius).collect::<Vec<_>>();
+        merge(self.paths.iter().map(|path| near(path).into_iter()), usize::MAX).collect()
     }
 
     /// Returns the `count` closest peers of all paths that are not known to have failed, asked or not, closest first.
     pub(crate) fn closest_not_failed(&self, count: usize) -> Vec<PeerId> {
-        merge(self.paths.iter().map(Lookup::closest_not_failed), count)
+        merge(self.paths.iter().map(Lookup::closest_not_failed), count).map(|(_, peer)| peer).collect()
+    }
+
+    /// Returns the peers of all paths that are not known to have failed, closest first, with how likely each lives as far as that is
+    /// known.
+    pub(crate) fn living(&self, now: Instant) -> Vec<(Distance, PeerId, f64)> {
+        let mut all: Vec<_> = self.paths.iter().flat_map(|path| path.living(now)).collect();
+        all.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)).then(b.2.total_cmp(&a.2)));
+        // What one path knows of a peer goes before what another does not.
+        all.dedup_by_key(|(_, peer, _)| *peer);
+        all
     }
 
     /// Returns how many of the closest peers that are not known to have failed it takes for so many of them to live, as far
     /// as that is known.
     pub(crate) fn needed_for(&self, now: Instant, living: usize) -> usize {
-        let mut all: Vec<_> = self.paths.iter().flat_map(|path| path.living(now)).collect();
-        all.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)).then(b.2.total_cmp(&a.2)));
-        // What one path knows of a peer goes before what another does not.
-        all.dedup_by_key(|(_, peer, _)| *peer);
+        let all = self.living(now);
         let mut left = f64::from(u32::try_from(living).unwrap_or(u32::MAX));
         let lacking = |(_, _, likely): &&(Distance, PeerId, f64)| {
             let is_lacking = left > 0.0;
@@ -257,12 +282,12 @@ impl Disjoint {
 fn merge<I: Iterator<Item = (Distance, PeerId)>>(
     paths: impl Iterator<Item = I>,
     count: usize,
-) -> Vec<PeerId> {
+) -> impl Iterator<Item = (Distance, PeerId)> {
     let mut all: Vec<_> = paths.flat_map(|path| path.take(count)).collect();
     all.sort();
     all.dedup();
     all.truncate(count);
-    all.into_iter().map(|(_, peer)| peer).collect()
+    all.into_iter()
 }
 
 #[cfg(test)]

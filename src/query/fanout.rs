@@ -23,6 +23,16 @@ pub(crate) enum Fate {
     Failed(RequestError),
 }
 
+impl Fate {
+    /// Returns whether it has accepted it, or still may.
+    const fn is_hopeful(self) -> bool {
+        match self {
+            Self::Queued(_) | Self::Waiting(_) | Self::Accepted => true,
+            Self::Refused | Self::Failed(_) => false,
+        }
+    }
+}
+
 /// The next step of a fan-out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FanoutNext {
@@ -41,7 +51,8 @@ pub(crate) enum FanoutNext {
 /// so that as many as are wanted have it in the end; but no more than twice as many. And when it ends.
 ///
 /// # Inputs
-/// [`place`](Self::place), [`accepted`](Self::accepted), [`refused`](Self::refused), [`failed`](Self::failed).
+/// [`place`](Self::place), [`accepted`](Self::accepted), [`refused`](Self::refused), [`failed`](Self::failed);
+/// [`extend`](Self::extend) when there are more peers to send it to.
 ///
 /// # Outputs
 /// [`next`](Self::next), to be called until it wants nothing more.
@@ -68,6 +79,17 @@ impl Fanout {
     pub(crate) fn new(peers: impl IntoIterator<Item = PeerId>, wanted: usize, quorum: usize) -> Self {
         let peers: VecDeque<_> = peers.into_iter().take(2 * wanted).collect();
         Self { wanted, quorum, peers, asked: Vec::new() }
+    }
+
+    /// Sends it to these as well, as far as it was not and will not be, before all that wait to take the place of others.
+    pub(crate) fn extend(&mut self, peers: impl IntoIterator<Item = PeerId>) {
+        let is_asked = |peer: &PeerId| self.asked.iter().any(|(asked, _)| asked == peer);
+        let mut all: VecDeque<_> = peers.into_iter().filter(|peer| !is_asked(peer)).collect();
+        let (hopeful, more) = (self.asked.iter().filter(|(_, fate)| fate.is_hopeful()).count(), all.len());
+        self.wanted = self.wanted.max(hopeful + more);
+        all.extend(self.peers.drain(..).filter(|peer| !all.contains(peer)).collect::<Vec<_>>());
+        all.truncate((2 * self.wanted).saturating_sub(self.asked.len()));
+        self.peers = all;
     }
 
     pub(crate) fn next(&mut self, at: impl Into<Moment>, status_of: &StatusFn<'_>) -> FanoutNext {
@@ -179,6 +201,27 @@ mod tests {
         fanout.accepted(&peer(19));
         assert_eq!(fanout.next(start() + MS, &cold), FanoutNext::Done);
         assert_eq!(fanout.num_accepted(), 20);
+    }
+
+    #[test]
+    fn more_peers_are_asked_than_were_wanted_at_first_and_nobody_twice() {
+        let mut fanout = Fanout::new(peers(0..10), 3, usize::MAX);
+        assert_eq!(asks(&mut fanout, start()), peers(0..3));
+        fanout.failed(&peer(0), RequestError::Unreachable);
+        // One is asked already, one waits to take the place of another; those that come are asked before it.
+        fanout.extend([1, 4, 20, 21].map(peer));
+        assert_eq!(asks(&mut fanout, start()), [4, 20, 21].map(peer));
+        fanout.failed(&peer(20), RequestError::Unreachable);
+        assert_eq!(asks(&mut fanout, start()), peers(3..4));
+        fanout.extend([]);
+        assert_eq!(asks(&mut fanout, start()), []);
+        // No more than twice as many as are wanted, in all.
+        fanout.extend(peers(100..200));
+        let asked = asks(&mut fanout, start()).len();
+        assert_eq!(asked, 100);
+        peers(100..200).iter().for_each(|peer| fanout.failed(peer, RequestError::Unreachable));
+        let more = asks(&mut fanout, start()).len();
+        assert!(more > 0 && fanout.fates().count() <= 2 * fanout.wanted, "{more}");
     }
 
     #[test]

@@ -215,6 +215,11 @@ impl Lookup {
         self.get(peer).is_some()
     }
 
+    /// Returns whether a candidate was asked, whatever has become of that.
+    pub(crate) fn has_asked(&self, peer: &PeerId) -> bool {
+        self.get(peer).is_some_and(|candidate| candidate.state != CandidateState::Unasked)
+    }
+
     /// The request to a peer waits for its place, or has got it.
     pub(crate) fn place(&mut self, now: Instant, peer: &PeerId, place: Place) {
         self.expired_at = None;

@@ -22,6 +22,8 @@ pub(crate) enum Target {
     Own,
     /// A random key of a bucket.
     Bucket(BucketIndex),
+    /// Any random key, to learn how large the network is.
+    Anywhere,
 }
 
 /// The refresh of the table: which target is looked up next, and when.
@@ -138,7 +140,7 @@ mod tests {
         while refresh.deadline().is_some_and(|at| at <= now) {
             match refresh.next(now, table, rng) {
                 Some(Target::Bucket(bucket)) => found.push(bucket.prefix()),
-                Some(Target::Own) => found.push(OWN),
+                Some(Target::Own | Target::Anywhere) => found.push(OWN),
                 None => {}
             }
         }

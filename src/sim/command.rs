@@ -8,8 +8,8 @@ use super::scenario::{
     Churn, Group, Hosting, Incident, Load, Lookups, Records, Roles, Scenario, Size, Start,
 };
 use crate::config::{
-    self, BucketInserts, Config, IpDiversity, IpLimits, Joining, KeepAlive, Parallelism, RequestWindow,
-    Routing, TimeoutPolicy,
+    self, BucketInserts, Config, IpDiversity, IpLimits, Joining, KeepAlive, Parallelism, Protection,
+    RequestWindow, Routing, TimeoutPolicy,
 };
 use crate::event::Precision;
 use crate::record::Quorum;
@@ -305,6 +305,7 @@ impl Line {
             request_timeout,
             soft_timeout,
             timeout_policy,
+            protection,
         } = lookups;
         self.differing("parallelism", parallelism(*asked_at_once), parallelism(default.parallelism));
         self.differing("beta", *beta, default.beta);
@@ -320,6 +321,12 @@ impl Line {
             TimeoutPolicy::Quantile(percentile) => {
                 self.option("timeout-policy", format_args!("p{}", percentile.get()));
             }
+        }
+        match protection {
+            Protection::ByProtocol => {}
+            Protection::Off => self.option("protection", "off"),
+            Protection::Providers => self.option("protection", "providers"),
+            Protection::All => self.option("protection", "all"),
         }
     }
 
@@ -338,6 +345,7 @@ impl Line {
             stream_timeout: _,
             max_connection_buffer: _,
             max_node_buffer: _,
+            rates: _,
         } = limits;
         self.differing("max-queries", *max_queries, default.max_queries);
         self.differing("request-window", request_window(*window), request_window(default.request_window));

@@ -8,6 +8,7 @@
 mod attacks;
 mod basics;
 mod calibration;
+mod censorship;
 mod clocks;
 mod faults;
 mod lookups;

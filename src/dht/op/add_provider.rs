@@ -7,8 +7,10 @@ use std::sync::Arc;
 use libp2p_identity::PeerId;
 
 use super::machine::{After, Announced, End, FilteredAnswer, Findings, Machine, Step, View};
+use super::region::RegionSearch;
 use super::search::{Search, excess};
 use crate::addrs::Addresses;
+use crate::config::Protection;
 use crate::dht::advice::Failure;
 use crate::dht::view::Parts;
 use crate::error::fates::{after_semicolon, so_far, told};
@@ -18,7 +20,7 @@ use crate::message::Request;
 use crate::query::fanout::{Fanout, FanoutNext, Fate};
 use crate::query::lookup::Place;
 use crate::record::RecordKey;
-use crate::time::Instant;
+use crate::time::{Instant, earliest};
 
 /// The outcome of a step of announcing this node as a provider.
 pub type AddProviderResult = Result<AddProviderOk, AddProviderError>;
@@ -198,7 +200,7 @@ pub(in crate::dht) struct AddProvider {
     key: RecordKey,
     /// By which the others are told, for the report.
     protocol: Arc<str>,
-    search: Search,
+    search: RegionSearch,
     fanout: Option<Fanout>,
     enough: NonZeroUsize,
     is_reported: bool,
@@ -225,7 +227,7 @@ impl AddProvider {
         let search = Search::begin(now, target, wanted, Precision::Near, parts)?;
         let (fanout, enough, is_reported) = (None, NonZeroUsize::MIN, false);
         let protocol = parts.cx.config.protocol_name.clone();
-        Ok(Self { key, protocol, search, fanout, enough, is_reported, addresses })
+        Ok(Self { key, protocol, search: search.into(), fanout, enough, is_reported, addresses })
     }
 
     /// Returns how many have been told.
@@ -274,14 +276,18 @@ impl<R: From<AddProviderResult>, I: From<AddProviderInfo>> Machine<R, I> for Add
         let fanout = match &mut self.fanout {
             Some(fanout) => fanout,
             fanout => {
-                if let Some(step) = self.search.next(now, view, 0) {
+                let search = &mut self.search.search;
+                if let Some(step) = search.next(now, view, 0) {
                     return step;
                 }
-                let k = self.search.wanted();
-                let wanted = self.search.needed_for(now, view, k).min(2 * k);
-                let wanted = wanted + excess(view, &self.search.closest_ids(wanted)).min(k);
-                let peers = self.search.closest_ids(2 * wanted);
+                let k = search.wanted();
+                let wanted = search.needed_for(now, view, k).min(2 * k);
+                let wanted = wanted + excess(view, &search.closest_ids(wanted)).min(k);
+                let peers = search.closest_ids(2 * wanted);
                 self.enough = view.config.providers.enough_of(peers.len().min(k));
+                if view.config.protection() != Protection::Off {
+                    self.search.enclose(now, view);
+                }
                 // All are awaited to their end: what became of each is to be told.
                 fanout.insert(Fanout::new(peers, wanted, usize::MAX))
             }
@@ -290,31 +296,39 @@ impl<R: From<AddProviderResult>, I: From<AddProviderInfo>> Machine<R, I> for Add
             self.is_reported = true;
             return Step::Told(R::from(self.result()));
         }
+        let mut wake_at = None;
+        match self.search.next_around(now, view) {
+            Ok(Step::Wait(until)) => wake_at = until,
+            Ok(step) => return step,
+            Err(contacts) if contacts.is_empty() => {}
+            Err(contacts) => fanout.extend(contacts),
+        }
         match fanout.next(view.moment(now), &|peer: &PeerId, phase| view.peer_status(peer, phase)) {
             FanoutNext::Ask(peer) => {
                 // Who provides is filled in as it is sent: only then is it known which addresses the peer can use.
                 let request = Request::AddProvider { key: self.key.clone(), providers: Vec::new() };
-                Step::Ask(self.search.ask(peer, request, ANNOUNCE))
+                Step::Ask(self.search.search.ask(peer, request, ANNOUNCE))
             }
-            FanoutNext::Wait(until) => Step::Wait(until.map(|at| view.clock_time(at))),
+            FanoutNext::Wait(until) => Step::Wait(earliest(wake_at, until.map(|at| view.clock_time(at)))),
+            FanoutNext::Done if self.search.is_enclosing() => Step::Wait(wake_at),
             FanoutNext::Done => Step::Done(R::from(self.result())),
         }
     }
 
-    fn knows(&self, _: u16, peer: &PeerId, addresses: &Addresses) -> bool {
-        self.search.knows(peer, addresses)
+    fn knows(&self, lookup: u16, peer: &PeerId, addresses: &Addresses) -> bool {
+        self.search.knows(lookup, peer, addresses)
     }
 
     fn place(&mut self, now: Instant, to: &PeerId, lookup: u16, place: Place) {
         match (lookup, &mut self.fanout) {
             (ANNOUNCE, Some(fanout)) => fanout.place(now, to, place),
-            (_, _) => self.search.place(now, to, place),
+            (_, _) => self.search.place(now, to, lookup, place),
         }
     }
 
     fn answered(&mut self, from: &PeerId, lookup: u16, answer: FilteredAnswer) {
         if lookup != ANNOUNCE {
-            self.search.answered(from, answer);
+            self.search.answered(from, lookup, answer);
         }
     }
 
@@ -327,7 +341,7 @@ impl<R: From<AddProviderResult>, I: From<AddProviderInfo>> Machine<R, I> for Add
     fn failed(&mut self, from: &PeerId, lookup: u16, error: RequestError) {
         match (lookup, &mut self.fanout) {
             (ANNOUNCE, Some(fanout)) => fanout.failed(from, error),
-            (_, _) => self.search.failed(from, error),
+            (_, _) => self.search.failed(from, lookup, error),
         }
     }
 

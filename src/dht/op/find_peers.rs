@@ -5,8 +5,8 @@ use std::num::NonZeroUsize;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
-use super::bootstrap::{look_up_bucket, look_up_own};
-use super::machine::{Begin, End, FilteredAnswer, Findings, Machine, Step, View};
+use super::bootstrap::{look_up_anywhere, look_up_bucket, look_up_own};
+use super::machine::{After, Begin, End, FilteredAnswer, Findings, Machine, Step, View};
 use super::search::Search;
 use crate::addrs::Addresses;
 use crate::config::Config;
@@ -118,18 +118,22 @@ pub(in crate::dht) struct FindPeers {
     asked_for: NonZeroUsize,
     /// As many of them as are searched at once.
     wanted: NonZeroUsize,
+    /// Whether the node learns from it how large the network is.
+    measures: bool,
 }
 
 impl FindPeers {
-    /// Begins to look up the own id or a random key of a bucket for the table's sake; `None` if there is nobody to ask.
+    /// Begins to look up the own id or a random key for the node's own sake; `None` if there is nobody to ask.
     pub(in crate::dht) fn of_upkeep(now: Instant, target: Target, parts: &mut Parts<'_>) -> Option<Self> {
         let wanted = parts.cx.config.bucket_size();
         let mut view = parts.view(usize::MAX);
         let search = match target {
             Target::Own => look_up_own(now, &view),
             Target::Bucket(bucket) => look_up_bucket(now, &mut view, bucket),
+            Target::Anywhere => look_up_anywhere(now, &mut view),
         };
-        search.map(|search| Self { search, asked_for: wanted, wanted })
+        let measures = target == Target::Anywhere;
+        search.map(|search| Self { search, asked_for: wanted, wanted, measures })
     }
 
     fn result(&self, view: &View<'_>, is_over: bool) -> GetClosestPeersOk {
@@ -175,7 +179,7 @@ impl Begin for FindPeers {
         let asked_for = asked_for.unwrap_or(k);
         let wanted = asked_for.min(k);
         match Search::begin(now, target, wanted.get(), precision, parts) {
-            Ok(search) => Ok(Self { search, asked_for, wanted }),
+            Ok(search) => Ok(Self { search, asked_for, wanted, measures: false }),
             Err(error) => {
                 let (cause, key) = (error.into(), preimage.to_vec());
                 let error = GetClosestPeersError::Query { cause, key, peers: Vec::new() };
@@ -222,6 +226,13 @@ impl<R: From<GetClosestPeersResult>, I: From<FindPeersInfo>> Machine<R, I> for F
             }
             End::Enough => Ok(ok),
         })
+    }
+
+    fn after(&self, _: Instant, _: &View<'_>) -> After {
+        match self.search.farthest_answered(self.wanted.get()).filter(|_| self.measures) {
+            Some((peers, farthest)) => After::Measured { peers, farthest },
+            None => After::Nothing,
+        }
     }
 
     fn info(&self, step: ProgressStep) -> I {

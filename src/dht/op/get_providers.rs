@@ -5,8 +5,10 @@ use indexmap::{IndexMap, IndexSet};
 use libp2p_identity::PeerId;
 
 use super::machine::{End, FilteredAnswer, Findings, Machine, Step, View};
+use super::region::RegionSearch;
 use super::search::Search;
 use crate::addrs::Addresses;
+use crate::config::Protection;
 use crate::dht::advice::Failure;
 use crate::dht::view::Parts;
 use crate::error::fates::so_far;
@@ -126,10 +128,13 @@ pub(in crate::dht) struct GetProvidersInfo {
 /// again if it is met again; while so many wait to be told, no others are taken. Chosen, not measured.
 const MAX_FOUND: usize = 4096;
 
+/// So many of the providers that one peer names are told at once. Chosen, not measured: a quarter of what answers name.
+const AT_ONCE: usize = 5;
+
 /// The providers that were found, and those of them that were not told yet.
 ///
 /// # What it decides
-/// Which are new: each provider is told once, and once more if it had no addresses then and now has. It counts as told only
+/// Which are new, and which are told first: five that a peer names at once, the others when the search is over. Each provider is told once, and once more if it had no addresses then and now has. It counts as told only
 /// when it is: what the asker has no room for waits. This node itself is told once, whatever others say of it.
 ///
 /// # Bounds
@@ -141,6 +146,8 @@ pub(in crate::dht) struct ProvidersFound {
     found: IndexMap<PeerId, Addresses>,
     /// In the order in which they were found.
     untold: IndexSet<PeerId>,
+    /// Those that are told behind all others: some peer has named many.
+    last: IndexSet<PeerId>,
 }
 
 impl ProvidersFound {
@@ -149,7 +156,8 @@ impl ProvidersFound {
         local: PeerId,
         known: impl IntoIterator<Item = (PeerId, Addresses)>,
     ) -> Self {
-        let mut this = Self { key, local, found: IndexMap::new(), untold: IndexSet::new() };
+        let mut this =
+            Self { key, local, found: IndexMap::new(), untold: IndexSet::new(), last: IndexSet::new() };
         for (provider, addresses) in known {
             this.add(provider, &addresses);
         }
@@ -184,6 +192,25 @@ impl ProvidersFound {
         *known = known.merged(addresses.iter().cloned());
     }
 
+    /// Adds what an answer names: the first few are told at once, the others when the search is over, so that nobody crowds out what
+    /// others name.
+    pub(super) fn add_all(&mut self, providers: Vec<(PeerId, Addresses)>) {
+        for (at, (provider, addresses)) in providers.into_iter().enumerate() {
+            let was_known = self.found.contains_key(&provider);
+            self.add(provider, &addresses);
+            if at < AT_ONCE {
+                self.last.swap_remove(&provider);
+            } else if !was_known && self.untold.contains(&provider) {
+                self.last.insert(provider);
+            }
+        }
+    }
+
+    /// The search is over: all others may be told, too.
+    pub(super) fn release(&mut self) {
+        self.last.clear();
+    }
+
     /// Sees to it that there is room for one more, if that is possible without losing one that nobody was told.
     fn has_room(&mut self) -> bool {
         if self.found.len() < MAX_FOUND {
@@ -202,7 +229,9 @@ impl ProvidersFound {
 
     /// Returns what was found and not told yet, as far as the asker has room, if there is anything.
     pub(super) fn news(&mut self, view: &View<'_>) -> Option<GetProvidersResult> {
-        let mut untold: Vec<_> = self.untold.drain(..view.room.min(self.untold.len())).collect();
+        let first = self.untold.iter().filter(|peer| !self.last.contains(*peer));
+        let mut untold: Vec<_> = first.take(view.room).copied().collect();
+        self.untold.retain(|peer| !untold.contains(peer));
         untold.sort_unstable();
         let info = |peer_id| {
             let named = self.found.get(&peer_id).into_iter().flatten().cloned();
@@ -221,18 +250,18 @@ impl ProvidersFound {
 }
 
 /// Begins to search the peers closest to a key, which are asked for its providers.
-pub(super) fn search_of(now: Instant, key: &RecordKey, parts: &mut Parts<'_>) -> Option<Search> {
+pub(super) fn search_of(now: Instant, key: &RecordKey, parts: &mut Parts<'_>) -> Option<RegionSearch> {
     let target = (key.bytes().clone(), parts.cx.hash(key.as_ref()));
     let wanted = parts.cx.config.replication_factor().get();
     let search = Search::begin(now, target, wanted, Precision::Exact, parts).ok();
-    search.map(|search| search.asking(Request::GetProviders { key: key.clone() }))
+    search.map(|search| search.asking(Request::GetProviders { key: key.clone() }).into())
 }
 
 /// A search for the providers of a key.
 ///
 /// # What it decides
 /// When it has asked enough: when all of the closest have answered, as an exact search has it, and of each IP group two of
-/// them count. How many providers were found never ends it, since anybody can make providers up; the asker ends it when it
+/// them count; then all others of the key's region, if it is [protected](crate::Protection). How many providers were found never ends it, since anybody can make providers up; the asker ends it when it
 /// has what it wants. If nobody was named, those that are slow are awaited for three seconds more.
 ///
 /// # Outputs
@@ -247,7 +276,7 @@ pub(super) fn search_of(now: Instant, key: &RecordKey, parts: &mut Parts<'_>) ->
 #[derive(Debug)]
 pub(in crate::dht) struct GetProviders {
     found: ProvidersFound,
-    search: Option<Search>,
+    search: Option<RegionSearch>,
     is_over: bool,
     /// Whether the asker was told that there are none.
     has_told_none: bool,
@@ -277,23 +306,25 @@ impl GetProviders {
 
     /// Returns until when a slow peer is awaited that may still name a provider where no other has.
     fn last_chance(&mut self, now: Instant) -> Option<Instant> {
-        self.search.as_mut().filter(|_| self.found.is_empty())?.last_chance(now)
+        self.search.as_mut().filter(|_| self.found.is_empty())?.search.last_chance(now)
     }
 
     fn closest_peers(&self, view: &View<'_>) -> Vec<PeerId> {
-        let closest = self.search.iter().flat_map(|search| search.closest_answered(view, search.wanted()));
+        let searches = self.search.iter().map(|search| &search.search);
+        let closest = searches.flat_map(|search| search.closest_answered(view, search.wanted()));
         closest.map(|peer| peer.peer_id).collect()
     }
 
     fn result(&self, view: &View<'_>) -> GetProvidersResult {
-        if let Some(search) = self.search.as_ref().filter(|search| !search.has_answers())
+        let search = self.search.as_ref().map(|search| &search.search);
+        if let Some(search) = search.filter(|search| !search.has_answers())
             && self.found.is_empty()
         {
             let (key, fates) = (self.found.key().clone(), search.fates(view));
             return Err(GetProvidersError::NoAnswer { key, fates });
         }
         let (closest_peers, wanted) = (self.closest_peers(view), view.config.replication_factor().get());
-        let failed = self.search.as_ref().map_or(0, Search::num_failed);
+        let failed = search.map_or(0, Search::num_failed);
         let why = if self.is_over { Shortage::NoMorePeers { failed } } else { Shortage::Finished };
         let shortage = (closest_peers.len() < wanted).then_some(why);
         Ok(GetProvidersOk::FinishedWithNoAdditionalRecord { closest_peers, shortage })
@@ -306,13 +337,19 @@ impl<R: From<GetProvidersResult>, I: From<GetProvidersInfo>> Machine<R, I> for G
             return Step::Progress(R::from(news));
         }
         if !self.is_over {
-            if let Some(step) = self.search.as_mut().and_then(|search| search.next_diverse(now, view, 0)) {
+            let is_protected = view.config.protection() != Protection::Off;
+            let search = self.search.as_mut();
+            if let Some(step) = search.and_then(|search| search.next_everywhere(now, view, is_protected)) {
                 return step;
             }
             if let Some(until) = self.last_chance(now) {
                 return Step::Wait(Some(until));
             }
             self.is_over = true;
+            self.found.release();
+            if let Some(news) = self.found.news(view) {
+                return Step::Progress(R::from(news));
+            }
         }
         let result = self.result(view);
         if result.is_ok() && self.found.is_empty() && !std::mem::replace(&mut self.has_told_none, true) {
@@ -323,28 +360,26 @@ impl<R: From<GetProvidersResult>, I: From<GetProvidersInfo>> Machine<R, I> for G
         Step::Done(R::from(result))
     }
 
-    fn knows(&self, _: u16, peer: &PeerId, addresses: &Addresses) -> bool {
-        self.search.as_ref().is_some_and(|search| search.knows(peer, addresses))
+    fn knows(&self, lookup: u16, peer: &PeerId, addresses: &Addresses) -> bool {
+        self.search.as_ref().is_some_and(|search| search.knows(lookup, peer, addresses))
     }
 
-    fn place(&mut self, now: Instant, to: &PeerId, _: u16, place: Place) {
+    fn place(&mut self, now: Instant, to: &PeerId, lookup: u16, place: Place) {
         if let Some(search) = &mut self.search {
-            search.place(now, to, place);
+            search.place(now, to, lookup, place);
         }
     }
 
-    fn answered(&mut self, from: &PeerId, _: u16, mut answer: FilteredAnswer) {
-        for (provider, addresses) in std::mem::take(&mut answer.providers) {
-            self.found.add(provider, &addresses);
-        }
+    fn answered(&mut self, from: &PeerId, lookup: u16, mut answer: FilteredAnswer) {
+        self.found.add_all(std::mem::take(&mut answer.providers));
         if let Some(search) = &mut self.search {
-            search.answered(from, answer);
+            search.answered(from, lookup, answer);
         }
     }
 
-    fn failed(&mut self, from: &PeerId, _: u16, error: RequestError) {
+    fn failed(&mut self, from: &PeerId, lookup: u16, error: RequestError) {
         if let Some(search) = &mut self.search {
-            search.failed(from, error);
+            search.failed(from, lookup, error);
         }
     }
 
@@ -360,6 +395,7 @@ impl<R: From<GetProvidersResult>, I: From<GetProvidersInfo>> Machine<R, I> for G
     }
 
     fn rest(&mut self, view: &View<'_>) -> Option<R> {
+        self.found.release();
         self.found.news(view).map(R::from)
     }
 

@@ -6,9 +6,10 @@ use std::num::NonZeroUsize;
 use libp2p_identity::PeerId;
 
 use super::machine::{After, End, FilteredAnswer, Findings, FollowUp, Machine, Step, View};
+use super::region::RegionSearch;
 use super::search::Search;
 use crate::addrs::Addresses;
-use crate::config::{Caching, Config};
+use crate::config::{Caching, Config, Protection};
 use crate::dht::advice::Failure;
 use crate::dht::view::{Parts, shrunk};
 use crate::error::fates::so_far;
@@ -37,6 +38,9 @@ pub enum GetRecordOk {
         best: Record,
         /// How many had just that value, this node included.
         agreed: usize,
+        /// How many had another value: each was told as it was found, and the best is what the validator says, or what was found
+        /// first where it does not tell.
+        disagreed: usize,
         /// Why they are fewer than the quorum that was asked for, if they are: where there are fewer peers, all of them are
         /// enough.
         shortage: Option<Shortage>,
@@ -149,7 +153,8 @@ pub(in crate::dht) struct GetRecordInfo {
 /// Which record is the best, and when enough peers agree on it. Each answer that carries a valid record is told as it comes,
 /// the one that this node holds first. With a quorum the search ends when so many have the very value that is the best so far;
 /// without one, or while too few agree, when the closest peers have all answered. If what they had is not enough, those that
-/// are slow are awaited for three seconds more.
+/// are slow are awaited for three seconds more. Of each IP group two of the closest count; and where records are
+/// [protected](crate::Protection) all others of the key's region are asked, too.
 ///
 /// # Afterwards
 /// Those that had a worse record are sent the best one, and the closest that were asked and had none cache it, for a time that
@@ -166,7 +171,7 @@ pub(in crate::dht) struct GetRecord {
     quorum: Option<Quorum>,
     validators: Namespaces,
     /// `None` if nobody could be asked.
-    search: Option<Search>,
+    search: Option<RegionSearch>,
     /// The records that were found, and the peer that had each: this node's own first, then in the order of the answers.
     found: Vec<PeerRecord>,
     /// The position of the best one.
@@ -217,7 +222,7 @@ impl GetRecord {
         if search.is_none() && own.is_none() {
             return Err(Box::new(Err(GetRecordError::of_query(NoKnownPeers(), key))));
         }
-        let search = search.map(|search| search.asking(Request::GetValue { key: key.clone() }));
+        let search = search.map(|search| search.asking(Request::GetValue { key: key.clone() }).into());
         let found: Vec<_> = own.map(|record| PeerRecord { peer: None, record }).into_iter().collect();
         let validators = parts.cx.config.records.validators.clone();
         let (without, is_over) = (Vec::new(), false);
@@ -259,7 +264,7 @@ impl GetRecord {
     /// Returns until when a slow peer is awaited that may still have what is lacking.
     fn last_chance(&mut self, now: Instant) -> Option<Instant> {
         let is_enough = self.best().is_some() && self.quorum.is_none();
-        self.search.as_mut().filter(|_| !is_enough)?.last_chance(now)
+        self.search.as_mut().filter(|_| !is_enough)?.search.last_chance(now)
     }
 
     fn has_quorum(&self, view: &View<'_>) -> bool {
@@ -276,7 +281,7 @@ impl GetRecord {
     fn result(&self, view: &View<'_>) -> Result<GetRecordOk, GetRecordError> {
         let Some(best) = self.best() else {
             let key = self.key.clone();
-            let Some(search) = &self.search else {
+            let Some(RegionSearch { search, .. }) = &self.search else {
                 return Err(GetRecordError::of_query(QueryError::NoKnownPeers, key));
             };
             if !search.has_answers() {
@@ -296,10 +301,11 @@ impl GetRecord {
             }
             None => {
                 let is_short = self.needed(view).is_some_and(|needed| agreed < needed.get());
-                let failed = self.search.as_ref().map_or(0, Search::num_failed);
+                let failed = self.search.as_ref().map_or(0, |search| search.search.num_failed());
                 let why = if self.is_over { Shortage::NoMorePeers { failed } } else { Shortage::Finished };
                 let (best, shortage) = (best.clone(), is_short.then_some(why));
-                Ok(GetRecordOk::FinishedWithNoAdditionalRecord { best, agreed, shortage })
+                let disagreed = self.found.len() - agreed;
+                Ok(GetRecordOk::FinishedWithNoAdditionalRecord { best, agreed, disagreed, shortage })
             }
         }
     }
@@ -312,7 +318,7 @@ impl GetRecord {
         wall: SystemTime,
         (k, max_cache, longest): (usize, usize, Option<Duration>),
     ) -> Option<FollowUp> {
-        let (mut best, search) = (self.best()?.clone(), self.search.as_ref()?);
+        let (mut best, search) = (self.best()?.clone(), &self.search.as_ref()?.search);
         // It is handed on: not as this node's.
         best.publisher = best.publisher.or(self.found.get(self.best)?.peer);
         let worse = self.found.iter().filter(|found| self.compare(&found.record, &best) == Ordering::Less);
@@ -338,7 +344,9 @@ impl<R: From<GetRecordResult>, I: From<GetRecordInfo>> Machine<R, I> for GetReco
             return Step::Progress(R::from(Ok(GetRecordOk::FoundRecord(found.clone()))));
         }
         if !self.is_over && !self.has_quorum(view) {
-            if let Some(step) = self.search.as_mut().and_then(|search| search.next(now, view, 0)) {
+            let is_protected = view.config.protection() == Protection::All;
+            let search = self.search.as_mut();
+            if let Some(step) = search.and_then(|search| search.next_everywhere(now, view, is_protected)) {
                 return step;
             }
             if let Some(until) = self.last_chance(now) {
@@ -349,29 +357,30 @@ impl<R: From<GetRecordResult>, I: From<GetRecordInfo>> Machine<R, I> for GetReco
         Step::Done(R::from(self.result(view)))
     }
 
-    fn knows(&self, _: u16, peer: &PeerId, addresses: &Addresses) -> bool {
-        self.search.as_ref().is_some_and(|search| search.knows(peer, addresses))
+    fn knows(&self, lookup: u16, peer: &PeerId, addresses: &Addresses) -> bool {
+        self.search.as_ref().is_some_and(|search| search.knows(lookup, peer, addresses))
     }
 
-    fn place(&mut self, now: Instant, to: &PeerId, _: u16, place: Place) {
+    fn place(&mut self, now: Instant, to: &PeerId, lookup: u16, place: Place) {
         if let Some(search) = &mut self.search {
-            search.place(now, to, place);
+            search.place(now, to, lookup, place);
         }
     }
 
-    fn answered(&mut self, from: &PeerId, _: u16, mut answer: FilteredAnswer) {
+    fn answered(&mut self, from: &PeerId, lookup: u16, mut answer: FilteredAnswer) {
         match answer.record.take() {
             Some(record) => self.add(*from, record),
-            None => self.without.push(*from),
+            None if RegionSearch::asks_for_the_key(lookup) => self.without.push(*from),
+            None => {}
         }
         if let Some(search) = &mut self.search {
-            search.answered(from, answer);
+            search.answered(from, lookup, answer);
         }
     }
 
-    fn failed(&mut self, from: &PeerId, _: u16, error: RequestError) {
+    fn failed(&mut self, from: &PeerId, lookup: u16, error: RequestError) {
         if let Some(search) = &mut self.search {
-            search.failed(from, error);
+            search.failed(from, lookup, error);
         }
     }
 

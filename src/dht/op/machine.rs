@@ -16,7 +16,7 @@ use crate::dht::peers::Urgency;
 use crate::dht::view::Parts;
 use crate::error::{QueryError, RequestError};
 use crate::event::{ProgressStep, QueryStats};
-use crate::key::Key;
+use crate::key::{Distance, Key};
 use crate::message::Request;
 use crate::peer::PeerInfo;
 use crate::query::lookup::Place;
@@ -44,6 +44,8 @@ pub(in crate::dht) enum Step<R> {
     Ask(Ask),
     /// Connect to an address, whichever peer is there.
     Dial(Multiaddr),
+    /// Tell the application that somebody has put peers of their own around the hash of these bytes.
+    Surrounded(Bytes),
     /// Tell the asker what was reached so far.
     Progress(R),
     /// Tell the asker the last that it is told. The operation goes on.
@@ -240,6 +242,11 @@ pub(in crate::dht) enum After {
     Put(Stored),
     /// A key was announced.
     Announced(Announced),
+    /// The lookup of a random key is over: so many peers have answered, the last of which is so far away.
+    Measured {
+        peers: usize,
+        farthest: Distance,
+    },
     /// A newcomer was told of a key: whether it could be.
     Told(PeerId, bool),
 }

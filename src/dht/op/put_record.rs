@@ -7,8 +7,10 @@ use std::sync::Arc;
 use libp2p_identity::PeerId;
 
 use super::machine::{After, Ask, Elsewhere, End, FilteredAnswer, Findings, Machine, Step, Stored, View};
+use super::region::RegionSearch;
 use super::search::Search;
 use crate::addrs::Addresses;
+use crate::config::Protection;
 use crate::dht::advice::Failure;
 use crate::dht::peers::Urgency;
 use crate::error::fates::{after_semicolon, so_far, told};
@@ -18,7 +20,7 @@ use crate::message::{Request, SentRecord};
 use crate::query::fanout::{Fanout, FanoutNext, Fate};
 use crate::query::lookup::Place;
 use crate::record::{Quorum, RecordKey};
-use crate::time::Instant;
+use crate::time::{Instant, earliest};
 use crate::validate::InvalidRecord;
 
 /// The outcome of storing a record.
@@ -183,7 +185,7 @@ pub(in crate::dht) struct PutRecordInfo {
 pub(in crate::dht) struct PutRecord {
     record: SentRecord,
     quorum: Quorum,
-    search: Option<Search>,
+    search: Option<RegionSearch>,
     /// So many are to hold it.
     copies: usize,
     /// They have failed already while the closest were searched.
@@ -202,9 +204,17 @@ const STORE: u16 = 1;
 
 impl PutRecord {
     /// Stores it at the closest peers.
-    pub(in crate::dht) const fn new(record: SentRecord, quorum: Quorum, search: Search) -> Self {
+    pub(in crate::dht) fn new(record: SentRecord, quorum: Quorum, search: Search) -> Self {
         let copies = search.wanted();
-        Self { record, quorum, search: Some(search), copies, failed: Vec::new(), fanout: None, change: None }
+        Self {
+            record,
+            quorum,
+            search: Some(search.into()),
+            copies,
+            failed: Vec::new(),
+            fanout: None,
+            change: None,
+        }
     }
 
     /// Stores it at some peers.
@@ -279,7 +289,7 @@ impl PutRecord {
     fn store_at<R>(&self, peer: PeerId) -> Step<R> {
         let request = Request::PutValue { record: self.record.clone() };
         Step::Ask(match &self.search {
-            Some(search) => search.ask(peer, request, STORE),
+            Some(search) => search.search.ask(peer, request, STORE),
             None => {
                 let (addresses, urgency) = (Addresses::empty(), Urgency::Forced);
                 Ask { to: peer, addresses, request, lookup: STORE, urgency }
@@ -293,18 +303,32 @@ impl<R: From<PutRecordResult>, I: From<PutRecordInfo>> Machine<R, I> for PutReco
         if self.fanout.is_none()
             && let Some(search) = &mut self.search
         {
-            if let Some(step) = search.next(now, view, 0) {
+            if let Some(step) = search.search.next(now, view, 0) {
                 return step;
             }
-            let peers = search.closest_ids(2 * self.copies);
+            if view.config.protection() == Protection::All {
+                search.enclose(now, view);
+            }
+            let peers = search.search.closest_ids(2 * self.copies);
             let quorum = self.quorum.of(peers.len().min(self.copies)).get();
             self.fanout = Some(Fanout::new(peers, self.copies, quorum));
         }
+        let mut wake_at = None;
+        if let Some((search, fanout)) = self.search.as_mut().zip(self.fanout.as_mut()) {
+            match search.next_around(now, view) {
+                Ok(Step::Wait(until)) => wake_at = until,
+                Ok(step) => return step,
+                Err(contacts) if contacts.is_empty() => {}
+                Err(contacts) => fanout.extend(contacts),
+            }
+        }
+        let is_enclosing = self.search.as_ref().is_some_and(RegionSearch::is_enclosing);
         let outlook = |peer: &PeerId, phase| view.peer_status(peer, phase);
         match self.fanout.as_mut().map_or(FanoutNext::Done, |fanout| fanout.next(view.moment(now), &outlook))
         {
             FanoutNext::Ask(peer) => self.store_at(peer),
-            FanoutNext::Wait(until) => Step::Wait(until.map(|at| view.clock_time(at))),
+            FanoutNext::Wait(until) => Step::Wait(earliest(wake_at, until.map(|at| view.clock_time(at)))),
+            FanoutNext::Done if is_enclosing => Step::Wait(wake_at),
             // It is woken when the disk is done.
             FanoutNext::Done if self.is_safe(view).is_none() => Step::Wait(None),
             FanoutNext::Done => Step::Done(R::from(self.result(view))),
@@ -313,13 +337,13 @@ impl<R: From<PutRecordResult>, I: From<PutRecordInfo>> Machine<R, I> for PutReco
 
     fn knows(&self, lookup: u16, peer: &PeerId, addresses: &Addresses) -> bool {
         let search = self.search.as_ref().filter(|_| lookup != STORE);
-        search.is_some_and(|search| search.knows(peer, addresses))
+        search.is_some_and(|search| search.knows(lookup, peer, addresses))
     }
 
     fn place(&mut self, now: Instant, to: &PeerId, lookup: u16, place: Place) {
         match (lookup, &mut self.fanout, &mut self.search) {
             (STORE, Some(fanout), _) => fanout.place(now, to, place),
-            (_, _, Some(search)) => search.place(now, to, place),
+            (_, _, Some(search)) => search.place(now, to, lookup, place),
             (_, _, None) => {}
         }
     }
@@ -327,7 +351,7 @@ impl<R: From<PutRecordResult>, I: From<PutRecordInfo>> Machine<R, I> for PutReco
     fn answered(&mut self, from: &PeerId, lookup: u16, answer: FilteredAnswer) {
         match (lookup, &mut self.fanout, &mut self.search) {
             (STORE, Some(fanout), _) => fanout.accepted(from),
-            (_, _, Some(search)) => search.answered(from, answer),
+            (_, _, Some(search)) => search.answered(from, lookup, answer),
             (_, _, None) => {}
         }
     }
@@ -337,7 +361,7 @@ impl<R: From<PutRecordResult>, I: From<PutRecordInfo>> Machine<R, I> for PutReco
             (STORE, Some(fanout), _) if error == RequestError::Refused => fanout.refused(from),
             (STORE, Some(fanout), _) => fanout.failed(from, error),
             (_, _, Some(search)) => {
-                search.failed(from, error);
+                search.failed(from, lookup, error);
                 self.failed.push((*from, error));
             }
             (_, _, None) => {}

@@ -3,6 +3,8 @@
 //! What the operations that look for peers have in common. The lookup decides whom to ask; the search knows what to
 //! send and where the candidates may be.
 
+use std::num::NonZeroU8;
+
 use bytes::Bytes;
 use indexmap::IndexMap;
 use libp2p_identity::PeerId;
@@ -10,12 +12,12 @@ use smallvec::SmallVec;
 
 use super::machine::{Ask, FilteredAnswer, Step, View, find_node};
 use crate::addrs::{Addresses, IpGroup, ip_of};
-use crate::config::IpDiversity;
+use crate::config::{IpDiversity, Lookups, Parallelism};
 use crate::dht::peers::Urgency;
 use crate::dht::view::Parts;
 use crate::error::{Fates, NoKnownPeers, RequestError};
 use crate::event::{Precision, QueryStats};
-use crate::key::Key;
+use crate::key::{Distance, Key};
 use crate::map::FastMap;
 use crate::message::Request;
 use crate::peer::PeerInfo;
@@ -32,12 +34,16 @@ pub(in crate::dht) enum Goal {
     Closest(Precision),
     /// Anybody near the key: the closest one known has answered.
     Anybody,
+    /// Those around the key: the two closest known have answered, who between them know the others ("ALGORITHMS" of the field:
+    /// of β = 2 all live servers are found).
+    Around,
 }
 
 /// A lookup of the key of some bytes.
 #[derive(Debug)]
 pub(in crate::dht) struct Search {
     preimage: Bytes,
+    key: Key,
     request: Request,
     goal: Goal,
     wanted: usize,
@@ -110,14 +116,6 @@ impl Search {
         wanted: usize,
         goal: Goal,
     ) -> Option<Self> {
-        let parallelism = view.config.lookups.parallelism;
-        let beta = usize::from(view.config.lookups.beta.get());
-        let must_answer = match goal {
-            Goal::Closest(Precision::Exact) => wanted,
-            Goal::Closest(Precision::Near) => beta.min(wanted),
-            Goal::Anybody => 1,
-        };
-        let rules = Rules { wanted, must_answer, parallelism, policy: view.estimator.policy() };
         let paths = usize::from(view.config.lookups.disjoint_paths.get());
         // Twice as many as are wanted: they cost nothing unless the closer ones turn out to be silent.
         let k = 2 * view.config.bucket_size().get().max(wanted);
@@ -129,14 +127,58 @@ impl Search {
             urgency = Urgency::Forced;
             first = FirstPeers::new(view, view.table.closest(&key).take(k), |_| true);
         }
-        let FirstPeers { peers, addresses, absent } = first;
+        Self::from(first, view, (preimage, key), (wanted, goal), (paths, urgency))
+    }
+
+    /// Begins to look around a key beside another search, with what that one knows as well; in as many paths as are given.
+    pub(in crate::dht) fn beside(
+        &self,
+        now: Instant,
+        view: &View<'_>,
+        (preimage, key): (Bytes, Key),
+        paths: usize,
+    ) -> Option<Self> {
+        let wanted = view.config.bucket_size().get();
+        let fresh = |peer: &PeerId| view.peers.is_worth_asking(now, peer);
+        let live = view.table.closest(&key).filter(|entry| entry.is_live()).take(2 * wanted);
+        let mut first = FirstPeers::new(view, live, fresh);
+        let known = self.lookup.within(Distance::MAX).into_iter();
+        let mut known: Vec<_> = known.map(|(at, peer)| (self.key.at(at), peer)).collect();
+        known.sort_unstable_by_key(|(other, _)| key.distance(other));
+        for (other, peer) in known.into_iter().filter(|(_, peer)| fresh(peer)).take(2 * wanted) {
+            if !first.addresses.contains_key(&peer) {
+                first.peers.push((other, peer));
+                first.addresses.insert(peer, self.addresses.get(&peer).cloned().unwrap_or_default());
+            }
+        }
+        Self::from(first, view, (preimage, key), (wanted, Goal::Around), (paths, self.urgency))
+    }
+
+    /// Begins with some peers; `None` if there are none.
+    fn from(
+        FirstPeers { peers, addresses, absent }: FirstPeers,
+        view: &View<'_>,
+        (preimage, key): (Bytes, Key),
+        (wanted, goal): (usize, Goal),
+        (paths, urgency): (usize, Urgency),
+    ) -> Option<Self> {
         if peers.is_empty() {
             return None;
         }
+        let Lookups { beta, parallelism, .. } = view.config.lookups;
+        let must_answer = match goal {
+            Goal::Closest(Precision::Exact) => wanted,
+            Goal::Closest(Precision::Near) => usize::from(beta.get()).min(wanted),
+            Goal::Anybody => 1,
+            Goal::Around => AROUND.min(wanted),
+        };
+        let parallelism = if goal == Goal::Around { Parallelism::Fixed(TWO) } else { parallelism };
+        let rules = Rules { wanted, must_answer, parallelism, policy: view.estimator.policy() };
         let lookup = Disjoint::new(key, rules, paths, peers);
         let request = find_node(&preimage);
         Some(Self {
             preimage,
+            key,
             request,
             goal,
             wanted,
@@ -186,6 +228,24 @@ impl Search {
             self.lookup.add(key, peer);
             self.addresses.insert(peer, addresses);
         }
+    }
+
+    /// Adds what a lookup beside the search has found, as far as it is no farther than this from the search's key.
+    pub(in crate::dht) fn adopt(&mut self, other: &Self, radius: Distance) {
+        for (at, peer) in other.lookup.within(Distance::MAX) {
+            let key = other.key.at(at);
+            if self.key.distance(&key) <= radius && !self.lookup.knows(&peer) {
+                self.lookup.add(key, peer);
+                let addresses = other.addresses.get(&peer).cloned().unwrap_or_default();
+                self.addresses.insert(peer, addresses);
+            }
+        }
+    }
+
+    /// Returns the keys of the closest peers that are not known to have failed, asked or not.
+    pub(in crate::dht) fn closest_keys(&self, count: usize) -> Vec<Key> {
+        let closest = self.lookup.within(Distance::MAX);
+        closest.into_iter().take(count).map(|(at, _)| self.key.at(at)).collect()
     }
 
     /// Returns what the search wants now, asked for by the operation's lookup number `lookup`: to ask a peer, or to wait.
@@ -250,6 +310,16 @@ impl Search {
     pub(in crate::dht) fn ask(&self, to: PeerId, request: Request, lookup: u16) -> Ask {
         let addresses = self.addresses.get(&to).cloned().unwrap_or_default();
         Ask { to, addresses, request, lookup, urgency: self.urgency }
+    }
+
+    /// Returns the request that all are asked, to one more peer where the search has found it.
+    pub(in crate::dht) fn ask_same(&self, to: PeerId, lookup: u16) -> Ask {
+        self.ask(to, self.request.clone(), lookup)
+    }
+
+    /// Returns whether a candidate was not asked yet.
+    pub(in crate::dht) fn is_unasked(&self, peer: &PeerId) -> bool {
+        self.lookup.is_unasked(peer)
     }
 
     /// Returns whether it is no news to the search that a peer is at these addresses.
@@ -326,6 +396,30 @@ impl Search {
         self.lookup.needed_for(view.moment(now).seen, living)
     }
 
+    /// Returns how many of the `count` closest have answered, and how far away the last of them is.
+    pub(in crate::dht) fn farthest_answered(&self, count: usize) -> Option<(usize, Distance)> {
+        self.lookup.farthest_answered(count)
+    }
+
+    /// Returns the peers that are no farther than this and not known to have failed, asked or not, closest first.
+    pub(in crate::dht) fn within(&self, radius: Distance) -> Vec<(Distance, PeerId)> {
+        self.lookup.within(radius)
+    }
+
+    /// Returns the peers that are not known to have failed, closest first, with how likely each lives as far as that is known.
+    pub(in crate::dht) fn living(&self, now: Instant, view: &View<'_>) -> Vec<(Distance, PeerId, f64)> {
+        self.lookup.living(view.moment(now).seen)
+    }
+
+    /// Returns where a peer is as the search has found it.
+    pub(in crate::dht) fn addresses(&self, peer: &PeerId) -> Option<&Addresses> {
+        self.addresses.get(peer)
+    }
+
+    pub(in crate::dht) const fn target(&self) -> Key {
+        self.key
+    }
+
     /// Returns how many candidates are closer to the target than a peer.
     pub(in crate::dht) fn closer_than(&self, peer: &PeerId) -> usize {
         let all = self.lookup.closest_not_failed(usize::MAX);
@@ -337,7 +431,9 @@ impl Search {
     pub(in crate::dht) fn closest(&self, view: &View<'_>, count: usize) -> Vec<PeerInfo> {
         let peers = match self.goal {
             Goal::Closest(Precision::Exact) => self.lookup.closest_answered(count),
-            Goal::Closest(Precision::Near) | Goal::Anybody => self.lookup.closest_not_failed(count),
+            Goal::Closest(Precision::Near) | Goal::Anybody | Goal::Around => {
+                self.lookup.closest_not_failed(count)
+            }
         };
         peers.into_iter().map(|peer| self.info(view, peer)).collect()
     }
@@ -370,6 +466,10 @@ impl Search {
     }
 }
 
+/// So many of the closest must answer who are asked for those around a key, two at once ("ALGORITHMS" of the field).
+const AROUND: usize = 2;
+const TWO: NonZeroU8 = NonZeroU8::new(2).unwrap();
+
 /// When all but the slow have answered, and they had too little, the slow are awaited for so long (chosen, not measured).
 const LAST_CHANCE: Duration = Duration::from_secs(3);
 
@@ -388,7 +488,7 @@ fn hearsay_groups(view: &View<'_>, peer: &PeerId, named: Option<&Addresses>) -> 
 
 /// How many peers of one IP group count among the closest, and how many addresses of hearsay are dialled while others are
 /// left to ask (chosen, not measured).
-const MAX_PER_GROUP: usize = 2;
+pub(in crate::dht) const MAX_PER_GROUP: usize = 2;
 
 /// Returns how many of some peers do not count, since there are enough of their IP groups.
 pub(in crate::dht) fn excess(view: &View<'_>, peers: &[PeerId]) -> usize {

@@ -5,9 +5,11 @@ use libp2p_identity::PeerId;
 use super::get_providers::{
     GetProvidersError, GetProvidersInfo, GetProvidersOk, GetProvidersResult, ProvidersFound, search_of,
 };
-use super::machine::{End, FilteredAnswer, Machine, Step, View};
+use super::machine::{Ask, End, FilteredAnswer, Machine, Step, View};
+use super::region::{NUMBERS, RegionSearch};
 use super::search::{Goal, Search};
 use crate::addrs::Addresses;
+use crate::config::Protection;
 use crate::dht::view::Parts;
 use crate::error::RequestError;
 use crate::event::{Precision, ProgressStep, QueryStats};
@@ -42,9 +44,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub(in crate::dht) struct WatchProviders {
     found: ProvidersFound,
-    /// Each search has a number of its own, so that late answers to an earlier one are told apart.
+    /// The first number of the search: each has its own, so that late answers to an earlier one are told apart.
     round: u16,
-    search: Option<Search>,
+    search: Option<RegionSearch>,
     pause: Duration,
     next_at: Option<Instant>,
     spent: QueryStats,
@@ -63,6 +65,11 @@ impl WatchProviders {
         Self { found, round: 0, search, pause: FIRST_PAUSE, next_at: None, spent }
     }
 
+    /// Returns which of the present search's requests has a number, if any.
+    fn number(&self, lookup: u16) -> Option<u16> {
+        lookup.checked_sub(self.round).filter(|number| *number < NUMBERS)
+    }
+
     /// Begins the next search, if its time has come and there is anybody to ask.
     fn search_again(&mut self, now: Instant, view: &View<'_>) {
         if self.next_at.is_some_and(|at| at > now) {
@@ -72,8 +79,8 @@ impl WatchProviders {
         let k = view.config.replication_factor().get();
         let search = Search::new(now, view, target, k, Goal::Closest(Precision::Exact));
         let request = Request::GetProviders { key: self.found.key().clone() };
-        self.search = search.map(|search| search.asking(request));
-        self.round = self.round.wrapping_add(1);
+        self.search = search.map(|search| search.asking(request).into());
+        self.round = self.round.wrapping_add(NUMBERS);
         self.next_at = self.search.is_none().then(|| after(now, FIRST_PAUSE));
     }
 }
@@ -89,11 +96,13 @@ impl<R: From<GetProvidersResult>, I: From<GetProvidersInfo>> Machine<R, I> for W
         let Some(search) = &mut self.search else {
             return Step::Wait(self.next_at);
         };
-        match search.next_diverse(now, view, self.round) {
+        match search.next_everywhere(now, view, view.config.protection() != Protection::Off) {
+            Some(Step::Ask(ask)) => Step::Ask(Ask { lookup: self.round + ask.lookup, ..ask }),
             Some(step) => step,
             None => {
                 search.count(&mut self.spent);
                 self.search = None;
+                self.found.release();
                 self.next_at = Some(after(now, self.pause));
                 self.pause = (self.pause * 2).min(LONGEST_PAUSE);
                 Step::Wait(self.next_at)
@@ -102,28 +111,26 @@ impl<R: From<GetProvidersResult>, I: From<GetProvidersInfo>> Machine<R, I> for W
     }
 
     fn knows(&self, lookup: u16, peer: &PeerId, addresses: &Addresses) -> bool {
-        let search = self.search.as_ref().filter(|_| lookup == self.round);
-        search.is_some_and(|search| search.knows(peer, addresses))
+        let search = self.number(lookup).zip(self.search.as_ref());
+        search.is_some_and(|(number, search)| search.knows(number, peer, addresses))
     }
 
     fn place(&mut self, now: Instant, to: &PeerId, lookup: u16, place: Place) {
-        if let Some(search) = self.search.as_mut().filter(|_| lookup == self.round) {
-            search.place(now, to, place);
+        if let Some((number, search)) = self.number(lookup).zip(self.search.as_mut()) {
+            search.place(now, to, number, place);
         }
     }
 
     fn answered(&mut self, from: &PeerId, lookup: u16, mut answer: FilteredAnswer) {
-        for (provider, addresses) in std::mem::take(&mut answer.providers) {
-            self.found.add(provider, &addresses);
-        }
-        if let Some(search) = self.search.as_mut().filter(|_| lookup == self.round) {
-            search.answered(from, answer);
+        self.found.add_all(std::mem::take(&mut answer.providers));
+        if let Some((number, search)) = self.number(lookup).zip(self.search.as_mut()) {
+            search.answered(from, number, answer);
         }
     }
 
     fn failed(&mut self, from: &PeerId, lookup: u16, error: RequestError) {
-        if let Some(search) = self.search.as_mut().filter(|_| lookup == self.round) {
-            search.failed(from, error);
+        if let Some((number, search)) = self.number(lookup).zip(self.search.as_mut()) {
+            search.failed(from, number, error);
         }
     }
 
@@ -140,6 +147,7 @@ impl<R: From<GetProvidersResult>, I: From<GetProvidersInfo>> Machine<R, I> for W
     }
 
     fn rest(&mut self, view: &View<'_>) -> Option<R> {
+        self.found.release();
         self.found.news(view).map(R::from)
     }
 

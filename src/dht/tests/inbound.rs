@@ -488,3 +488,35 @@ fn a_node_that_knows_few_names_its_seeds_until_it_has_heard_of_them() {
         );
     }
 }
+
+#[test]
+fn what_is_beyond_a_rate_is_served_until_the_node_is_late_and_honest_ones_are_served_all_the_same() {
+    let mut dht = new_dht(0, quiet());
+    admit(&mut dht, start(), 1..=20);
+    let late = |millis| Now { late: Duration::from_millis(millis), ..start() };
+    let request = || Request::FindNode { key: peer(5).to_bytes().into() };
+    let is_served = |dht: &mut Dht<MemoryStore>, now, from| {
+        let out = ask(dht, now, from, request());
+        let refused = out.iter().any(|o| matches!(o, Output::RefuseRequest { .. }));
+        let answered = out.iter().any(|o| matches!(o, Output::SendResponse { .. }));
+        assert!(answered != refused, "one of both, always: {out:?}");
+        answered
+    };
+    meet(&mut dht, start(), ASKER);
+    outputs(&mut dht);
+    assert!((0..300).all(|_| is_served(&mut dht, start(), ASKER)), "it has time");
+    assert_eq!(dht.stats().admission.beyond_served, 100);
+    assert!(!is_served(&mut dht, late(6), ASKER));
+    assert!(is_served(&mut dht, late(6), 1), "one of the table, within its rate");
+    assert!(is_served(&mut dht, start(), ASKER), "it has time again");
+    let stats = dht.stats();
+    let find_node = &stats.inbound_requests.find_node;
+    assert_eq!((stats.admission.beyond_refused, find_node.refused, find_node.answered), (1, 1, 302));
+
+    // Without rates whoever asks most gets most.
+    let mut config = quiet();
+    config.limits.rates = None;
+    let mut dht = new_dht(0, config);
+    meet(&mut dht, start(), ASKER);
+    assert!((0..300).all(|_| is_served(&mut dht, late(100), ASKER)));
+}

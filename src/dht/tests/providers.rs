@@ -3,7 +3,7 @@
 use std::num::{NonZeroU8, NonZeroUsize};
 
 use super::*;
-use crate::config::StoreInserts;
+use crate::config::{Protection, StoreInserts};
 use crate::dht::op::{AddProviderError, AddProviderOk, GetProvidersError, GetProvidersOk, ProvideReport};
 use crate::error::QueryError;
 use crate::event::{InboundRequest, Shortage};
@@ -91,7 +91,7 @@ fn known(dht: &Dht<MemoryStore>, key: &[u8]) -> Vec<ProviderRecord> {
 
 #[test]
 fn the_closest_are_told_and_everybody_finds_the_provider_with_its_address() {
-    let mut net = net(60, &Config::default());
+    let mut net = net(60, &Config::default().with_protection(Protection::Off));
     let ProvideReport { sent, failed, pending, .. } = provide_at(&mut net, 3, &content()).unwrap();
     // The rest is on its way.
     let report = ProvideReport { sent: [sent, pending].concat(), ..ProvideReport::default() };
@@ -654,6 +654,45 @@ fn a_search_that_has_asked_fewer_than_were_wanted_says_why() {
     assert_eq!(finished(result), (0, Some(Shortage::NoMorePeers { failed: 0 })));
 }
 
+/// Returns who lives in the region of a key, as a node sees it.
+fn region_of(net: &Net, n: usize, key: &RecordKey) -> Vec<PeerId> {
+    let (dht, key) = (&net.nodes[n].dht, Key::sha256(key.as_ref()));
+    let radius = dht.upkeep.size.region(&dht.network_size().unwrap(), 20, 20);
+    let in_region =
+        |other: &usize| *other != n && Key::of_peer(&peer(*other), Key::sha256).distance(&key) <= radius;
+    (0..net.nodes.len()).filter(in_region).map(peer).collect()
+}
+
+#[test]
+fn all_of_the_region_are_told_and_asked_where_that_is_protected() {
+    let mut net = net(100, &Config::default());
+    // By the lookups of random keys that follow a join.
+    net.run_for(HOUR * 3 / 4);
+    let size = net.nodes[3].dht.network_size().unwrap();
+    assert!(size.samples >= 5 && size.low <= 100 && size.high >= 100, "{size:?}");
+    let region = region_of(&net, 3, &content());
+    assert!(region.len() > 22, "{region:?}");
+    let id = net.with(3, |dht, now| dht.start_providing(now, content()).unwrap());
+    net.run_for(10 * SECOND);
+    assert!(matches!(net.result(3, id).0, QueryResult::StartProviding(Ok(_))));
+    let told = holders(&net, &content(), 3);
+    let missing: Vec<_> =
+        region.iter().filter(|peer| !told.iter().any(|n| self::peer(*n) == **peer)).collect();
+    assert!(missing.is_empty() && told.len() <= 2 * region.len(), "{missing:?} of {}", region.len());
+
+    // Whoever reads on asks them all, and whoever does not want to be protected asks the closest.
+    let asked = |net: &mut Net, n: usize| {
+        let id = net.with(n, |dht, now| dht.get_providers(now, RecordKey::new(b"nobody has it")));
+        net.result(n, id).1.num_successes()
+    };
+    let everywhere = asked(&mut net, 9);
+    let of_closest = {
+        let mut off = self::net(100, &Config::default().with_protection(Protection::Off));
+        asked(&mut off, 9)
+    };
+    assert!(everywhere > of_closest && everywhere <= 2 * of_closest, "{everywhere} {of_closest}");
+}
+
 #[test]
 fn the_caller_ends_a_search_when_it_has_enough() {
     let mut net = net(60, &Config::default());
@@ -674,7 +713,8 @@ fn the_caller_ends_a_search_when_it_has_enough() {
 
 #[test]
 fn a_watch_asks_after_one_second_then_ever_more_rarely_and_tells_each_once() {
-    let mut net = net(30, &Config::default().with_refresh_interval(None).unwrap());
+    let config = Config::default().with_protection(Protection::Off);
+    let mut net = net(30, &config.with_refresh_interval(None).unwrap());
     provide_at(&mut net, 3, &content()).unwrap();
     let begun = net.now;
     let id = net.with(9, |dht, now| dht.watch_providers(now, content()));

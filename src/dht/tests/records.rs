@@ -317,7 +317,7 @@ fn the_more_nodes_are_closer_the_shorter_a_record_is_kept() {
         prove(&mut dht, now, n);
     }
     assert!(dht.table().len() > 60);
-    let mut least = 2 * DAY;
+    let (mut least, mut farthest_in_region) = (2 * DAY, 0);
     let mut seen = std::collections::BTreeSet::new();
     for n in 0..200u32 {
         let key = RecordKey::new(&n.to_be_bytes());
@@ -328,12 +328,15 @@ fn the_more_nodes_are_closer_the_shorter_a_record_is_kept() {
         assert!(put(&mut dht, now, 1, record), "it is acknowledged, and stored");
         let kept = dht.store().get(WALL, &key).unwrap().unwrap().expires.unwrap();
         let halvings = u32::try_from(closer.saturating_sub(20).min(31)).unwrap();
-        let expected = (2 * DAY / (1 << halvings)).max(60 * SECOND);
+        let is_in_region = dht.queries_and_parts().1.is_in_region_of(&hashed, 20);
+        let expected = if is_in_region { 2 * DAY } else { (2 * DAY / (1 << halvings)).max(60 * SECOND) };
         assert_eq!(kept, WALL + expected, "{closer} are closer");
+        farthest_in_region = farthest_in_region.max(if is_in_region { closer } else { 0 });
         least = least.min(expected);
         seen.insert(halvings.min(12));
     }
     assert!(seen.len() > 8 && least == 60 * SECOND, "{seen:?}");
+    assert!((21..60).contains(&farthest_in_region), "{farthest_in_region}");
 }
 
 #[test]

@@ -19,6 +19,7 @@ use crate::net::command_channel::{ClientCommand, CommandId, MAX_WAITING, ReplySe
 use crate::net::timer;
 use crate::peer::{ConnectionType, KadPeer, PeerInfo};
 use crate::record::{Quorum, Record, RecordKey};
+use crate::region::NetworkSize;
 use crate::routing::{EntryView, KBucketRef, TableSnapshot};
 use crate::stats::{Stats, gauge};
 use crate::store::{self, RecordStore};
@@ -426,6 +427,12 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         self.dht.bans()
     }
 
+    /// Returns how large the network is: how many servers there are. `None` as long as no other is known; see
+    /// [`NetworkSize`].
+    pub fn network_size(&self) -> Option<NetworkSize> {
+        self.dht.network_size()
+    }
+
     /// Executes a command of a client. A reply that the client no longer waits for is dropped.
     pub(super) fn execute(&mut self, command: ClientCommand) {
         match command {
@@ -464,6 +471,9 @@ impl<S: RecordStore + 'static> Behaviour<S> {
             }
             ClientCommand::Bans(reply) => {
                 let _ = reply.send(self.bans());
+            }
+            ClientCommand::NetworkSize(reply) => {
+                let _ = reply.send(self.network_size());
             }
             ClientCommand::StoreLocal(record, reply) => {
                 let _ = reply.send(self.store_local(record).map_err(StoreError::new));

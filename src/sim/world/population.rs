@@ -1,5 +1,6 @@
 //! The population: how a network comes to be, which nodes come and go, and what happens to them.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use libp2p_core::Multiaddr;
@@ -8,7 +9,7 @@ use libp2p_identity::PeerId;
 use super::{SimEvent, World, WorldAct};
 use crate::config::Config;
 use crate::event::Mode;
-use crate::key::Key;
+use crate::key::{Distance, Key};
 use crate::rng::Rng;
 use crate::sim::adversaries::{BuiltIn, shares};
 use crate::sim::connections::warm_number;
@@ -177,19 +178,35 @@ impl World {
     ///
     /// Asked for providers they name twenty that do not exist, and beside them the true closest peers; else they play along.
     pub fn surround(&mut self, bytes: &[u8], count: usize, groups: usize) -> Vec<usize> {
+        let target = (self.network.config.key_hash)(bytes);
+        let distance = |n| Some(target.distance(&self.network.nodes.get(n)?.key));
+        let nearest = self.alive().filter_map(distance).min().unwrap_or(Distance::MAX);
+        self.place(Arc::new(BuiltIn::Sybil), (bytes, Distance::ZERO..nearest), count, groups)
+    }
+
+    /// Lets nodes of a role join whose distances from the hash of some bytes are these, from a few IP groups, and returns their
+    /// numbers.
+    ///
+    /// # Bounds
+    /// Ids are tried until enough fit: for a narrow range that takes long.
+    pub fn place(
+        &mut self,
+        role: Arc<dyn Role>,
+        (bytes, distances): (&[u8], Range<Distance>),
+        count: usize,
+        groups: usize,
+    ) -> Vec<usize> {
         let key_hash = self.network.config.key_hash;
         let target = (key_hash)(bytes);
-        let distance = |n| Some(target.distance(&self.network.nodes.get(n)?.key));
-        let nearest = self.alive().filter_map(distance).min();
         let mut tried = 0;
         let mut sybils = Vec::new();
         let first = self.network.nodes.len();
-        let role: Arc<dyn Role> = Arc::new(BuiltIn::Sybil);
         while sybils.len() < count {
-            let peer = peer_id(self.network.seed ^ 0x5b11, tried);
+            // Others than those that were made before.
+            let peer = peer_id(self.network.seed ^ 0x5b11 ^ ((first as u64) << 32), tried);
             tried += 1;
             let key = Key::of_peer(&peer, key_hash);
-            if nearest.is_some_and(|nearest| target.distance(&key) >= nearest) {
+            if !distances.contains(&target.distance(&key)) {
                 continue;
             }
             let place = in_group(first + sybils.len() % groups.max(1), 1 + sybils.len() / groups.max(1));

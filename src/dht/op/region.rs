@@ -1,0 +1,455 @@
+//! The region of a key: those around it who are to hold what belongs to it, however many peers somebody has put nearer.
+//!
+//! What the operations have in common that store, or search, more than the closest peers tell.
+
+use bytes::Bytes;
+use indexmap::IndexMap;
+use libp2p_identity::PeerId;
+use std::collections::VecDeque;
+
+use super::machine::{FilteredAnswer, Step, View};
+use super::search::{MAX_PER_GROUP, Search};
+use crate::addrs::{Addresses, Groups, IpGroup};
+use crate::error::RequestError;
+use crate::event::QueryStats;
+use crate::key::{BucketIndex, Distance, Key};
+use crate::query::fanout::{Fanout, FanoutNext, Fate};
+use crate::query::lookup::Place;
+use crate::region::NetworkSize;
+use crate::region::size::is_surrounded;
+use crate::time::{Instant, earliest};
+
+/// The number of the first lookup of a region: those of the search and of what follows it are lower (chosen).
+const FIRST: u16 = 16;
+
+/// The number of the requests to those of a region that are asked what the closest were asked (chosen).
+const BEYOND: u16 = 1;
+
+/// How many numbers a search and its region have.
+pub(in crate::dht) const NUMBERS: u16 = FIRST + MAX_LOOKUPS;
+
+/// Of a block, half as wide as the next, there are no peers to be found beyond so many: a thirtieth of them (calculated).
+const MAX_BLOCKS: usize = 6;
+
+/// How many lookups a region takes at most, and how many of them at once (chosen, not measured).
+const MAX_LOOKUPS: u16 = 16;
+const AT_ONCE: usize = 3;
+
+/// How many peers of a region are told or asked; more are drawn at random. After an alarm twice as many (calculated: with 27
+/// honest holders among 200 others, who writes and who reads meet but for three in a hundred times at 80, and always at 160).
+const MAX_CONTACTS: usize = 80;
+const MAX_CONTACTS_ALARMED: usize = 160;
+
+/// In so many disjoint paths the region of a surrounded key is looked up (S/Kademlia).
+const PATHS_ALARMED: usize = 4;
+
+/// The peers of a key's region, found beside a search for the closest that is over.
+///
+/// # What it decides
+/// How far the region reaches, whether the key is surrounded, which lookups find those of the region that the closest do not
+/// name, and who of all these is told or asked. The search knows all that are as near as its `k`-th; what lies beyond, up to the
+/// end of the region, are the farther parts of a few buckets of the key. In each of these one random key is looked up, and others
+/// as long as the answers name nobody outside of it.
+///
+/// # Inputs
+/// Those of its lookups, by their numbers.
+///
+/// # Outputs
+/// [`next`](Self::next) until it wants nothing more; then [`contacts`](Self::contacts).
+///
+/// # Bounds
+/// 16 lookups, three at once; 80 contacts, 160 if the key is surrounded.
+///
+/// # Spec
+/// None. Sridhar et al., "Content Censorship in the InterPlanetary File System" (NDSS 2024), from which it differs: the size of
+/// the network is learnt of lookups of random keys, and what lies behind those who surround the key is looked up at other keys.
+#[derive(Debug)]
+struct Region {
+    radius: Distance,
+    is_surrounded: bool,
+    has_told: bool,
+    /// Parts of the region in which somebody may be who is not known, the farthest first.
+    blocks: VecDeque<BucketIndex>,
+    lookups: Vec<(u16, BucketIndex, Search)>,
+    begun: u16,
+    /// What the lookups have cost that are over.
+    spent: QueryStats,
+}
+
+impl Region {
+    /// Returns the region of the key of a search that is over. `None` as long as this node knows too few peers to say how large
+    /// the network is.
+    fn new(now: Instant, view: &View<'_>, search: &Search) -> Option<Self> {
+        let size = view.network_size(now)?;
+        let (k, wanted) = (view.config.bucket_size().get(), search.wanted());
+        let radius = view.size.region(&size, k, wanted);
+        let by_rank = by_rank(search.living(now, view), wanted);
+        let is_surrounded = is_surrounded(&size, by_rank.iter().copied());
+        let complete = complete(&size, &by_rank, wanted);
+        let blocks = blocks(radius, complete, is_surrounded);
+        let (lookups, spent) = (Vec::new(), QueryStats::empty());
+        Some(Self { radius, is_surrounded, has_told: false, blocks, lookups, begun: 0, spent })
+    }
+
+    /// Returns what the region wants now. What its lookups have found the search knows then, too. `None` if it is over.
+    fn next<R>(&mut self, now: Instant, view: &mut View<'_>, search: &mut Search) -> Option<Step<R>> {
+        if self.is_surrounded && !std::mem::replace(&mut self.has_told, true) {
+            return Some(Step::Surrounded(search.preimage().clone()));
+        }
+        loop {
+            self.begin_lookups(now, view, search);
+            let (mut wake_at, mut over) = (None, None);
+            for (at, (number, _, lookup)) in self.lookups.iter_mut().enumerate() {
+                match lookup.next(now, view, *number) {
+                    Some(Step::Wait(until)) => wake_at = earliest(wake_at, until),
+                    Some(step) => return Some(step),
+                    None => over = Some(at),
+                }
+            }
+            match over {
+                Some(at) => self.over(at, search),
+                None if self.lookups.is_empty() => return None,
+                None => return Some(Step::Wait(wake_at)),
+            }
+        }
+    }
+
+    fn begin_lookups(&mut self, now: Instant, view: &mut View<'_>, search: &Search) {
+        while self.lookups.len() < AT_ONCE
+            && self.begun < MAX_LOOKUPS
+            && let Some(block) = self.blocks.pop_front()
+        {
+            let Some(target) = self.target_in(block, view, search) else { continue };
+            let paths = if self.is_surrounded { PATHS_ALARMED } else { 1 };
+            if let Some(lookup) = search.beside(now, view, target, paths) {
+                self.lookups.push((FIRST + self.begun, block, lookup));
+                self.begun += 1;
+            }
+        }
+    }
+
+    /// Returns a key to look up in a block: that of a peer there, which costs no search for bytes; but a random one if somebody
+    /// may have chosen where peers are.
+    fn target_in(&self, block: BucketIndex, view: &mut View<'_>, search: &Search) -> Option<(Bytes, Key)> {
+        let hash = view.config.key_hash;
+        let random = |view: &mut View<'_>| {
+            let (bytes, key) = search.target().preimage_in_bucket(block, hash, view.rng)?;
+            Some((Bytes::copy_from_slice(&bytes), key))
+        };
+        let of_peer = |view: &mut View<'_>| {
+            let mut known = search.within(block.range().1);
+            known.retain(|(at, _)| at.bucket() == Some(block));
+            let drawn = view.rng.below(known.len().max(1) as u64);
+            let (at, peer) = known.get(usize::try_from(drawn).ok()?)?;
+            Some((Bytes::from(peer.to_bytes()), search.target().at(*at)))
+        };
+        if self.is_surrounded {
+            random(view).or_else(|| of_peer(view))
+        } else {
+            of_peer(view).or_else(|| random(view))
+        }
+    }
+
+    /// A lookup is over: the search knows what it has found. If it has named nobody outside of its block, there may be more.
+    fn over(&mut self, at: usize, search: &mut Search) {
+        let (_, block, lookup) = self.lookups.remove(at);
+        lookup.count(&mut self.spent);
+        let before = search.within(self.radius).len();
+        search.adopt(&lookup, self.radius);
+        let is_news = search.within(self.radius).len() > before;
+        let around = lookup.closest_keys(lookup.wanted());
+        let is_inside = |key: &Key| search.target().distance(key).bucket() == Some(block);
+        if is_news && around.len() == lookup.wanted() && around.iter().all(is_inside) {
+            self.blocks.push_back(block);
+        }
+    }
+
+    /// Returns whom to tell, or to ask, when the region is over, nearest first: all in the region and the closest in any case;
+    /// of too many some that are drawn, at first two of an IP group at most.
+    fn contacts(&self, view: &mut View<'_>, search: &Search) -> Vec<PeerId> {
+        let count = search.within(self.radius).len().max(search.wanted());
+        let all = search.closest_ids(count);
+        let most = if self.is_surrounded { MAX_CONTACTS_ALARMED } else { MAX_CONTACTS };
+        if all.len() <= most {
+            return all;
+        }
+        let mut drawn: Vec<_> = (0..all.len()).collect();
+        for left in (1..drawn.len()).rev() {
+            let other = usize::try_from(view.rng.below(left as u64 + 1)).unwrap_or(left);
+            drawn.swap(left, other);
+        }
+        let mut groups: IndexMap<IpGroup, usize> = IndexMap::new();
+        let is_extra = |at: &usize| {
+            let of = all.get(*at).map(|peer| groups_of(view, peer, search)).unwrap_or_default();
+            let is_full =
+                of.iter().any(|group| groups.get(&group).is_some_and(|count| *count >= MAX_PER_GROUP));
+            of.iter().filter(|_| !is_full).for_each(|group| *groups.entry(group).or_default() += 1);
+            is_full
+        };
+        // Stable: in the order in which they were drawn.
+        drawn.sort_by_cached_key(is_extra);
+        drawn.truncate(most);
+        drawn.sort_unstable();
+        drawn.into_iter().filter_map(|at| all.get(at).copied()).collect()
+    }
+
+    fn lookup(&mut self, number: u16) -> Option<&mut Search> {
+        self.lookups.iter_mut().find_map(|(known, _, lookup)| (*known == number).then_some(lookup))
+    }
+}
+
+/// A search whose key's region is looked at when it is over.
+#[derive(Debug)]
+pub(in crate::dht) struct RegionSearch {
+    pub(in crate::dht) search: Search,
+    region: Option<Region>,
+    /// The asking of those of the region that were not among the closest.
+    beyond: Option<Fanout>,
+    /// What the region has cost when it is over.
+    spent: QueryStats,
+}
+
+impl From<Search> for RegionSearch {
+    fn from(search: Search) -> Self {
+        Self { search, region: None, beyond: None, spent: QueryStats::empty() }
+    }
+}
+
+impl RegionSearch {
+    /// The search is over: looks at its key's region from now on. Returns whether it can.
+    pub(in crate::dht) fn enclose(&mut self, now: Instant, view: &View<'_>) -> bool {
+        self.region = Region::new(now, view, &self.search);
+        self.region.is_some()
+    }
+
+    /// Returns whether the region is looked at.
+    pub(in crate::dht) const fn is_enclosing(&self) -> bool {
+        self.region.is_some()
+    }
+
+    /// Returns what looking at the region wants now. When it is over, those are returned who are to be told or asked, nearest
+    /// first: once, and nobody if there is no region.
+    pub(in crate::dht) fn next_around<R>(
+        &mut self,
+        now: Instant,
+        view: &mut View<'_>,
+    ) -> Result<Step<R>, Vec<PeerId>> {
+        let Some(region) = &mut self.region else {
+            return Err(Vec::new());
+        };
+        if let Some(step) = region.next(now, view, &mut self.search) {
+            return Ok(step);
+        }
+        let contacts = region.contacts(view, &self.search);
+        self.spent = region.spent;
+        self.region = None;
+        Err(contacts)
+    }
+
+    /// Returns what the search wants now that asks the closest, of different IP groups, and then, if its key is protected, all
+    /// others of the region the same. `None` if it is over.
+    pub(in crate::dht) fn next_everywhere<R>(
+        &mut self,
+        now: Instant,
+        view: &mut View<'_>,
+        is_protected: bool,
+    ) -> Option<Step<R>> {
+        if self.beyond.is_none() {
+            if self.region.is_none() {
+                if let Some(step) = self.search.next_diverse(now, view, 0) {
+                    return Some(step);
+                }
+                if !is_protected || !self.enclose(now, view) {
+                    return None;
+                }
+            }
+            match self.next_around(now, view) {
+                Ok(step) => return Some(step),
+                Err(mut contacts) => {
+                    contacts.retain(|peer| self.search.is_unasked(peer));
+                    let count = contacts.len();
+                    // Whoever is slow is not waited for.
+                    self.beyond = Some(Fanout::new(contacts, count, 0));
+                }
+            }
+        }
+        let status_of = |peer: &PeerId, phase| view.peer_status(peer, phase);
+        match self.beyond.as_mut()?.next(view.moment(now), &status_of) {
+            FanoutNext::Ask(peer) => Some(Step::Ask(self.search.ask_same(peer, BEYOND))),
+            FanoutNext::Wait(until) => Some(Step::Wait(until.map(|at| view.clock_time(at)))),
+            FanoutNext::Done => None,
+        }
+    }
+
+    /// Returns the lookup of a number.
+    fn lookup(&mut self, number: u16) -> Option<&mut Search> {
+        match number {
+            0 => Some(&mut self.search),
+            _ => self.region.as_mut()?.lookup(number),
+        }
+    }
+
+    /// Returns whether a request asks for the key itself, and not for peers around it.
+    pub(in crate::dht) const fn asks_for_the_key(number: u16) -> bool {
+        number < FIRST
+    }
+
+    /// Returns whether it is no news to a lookup that a peer is at these addresses.
+    pub(in crate::dht) fn knows(&self, number: u16, peer: &PeerId, addresses: &Addresses) -> bool {
+        number == 0 && self.search.knows(peer, addresses)
+    }
+
+    /// The request of a lookup to a peer waits for its place, or has got it; `now` is the node's own time.
+    pub(in crate::dht) fn place(&mut self, now: Instant, to: &PeerId, number: u16, place: Place) {
+        if let Some(beyond) = self.beyond.as_mut().filter(|_| number == BEYOND) {
+            beyond.place(now, to, place);
+        } else if let Some(lookup) = self.lookup(number) {
+            lookup.place(now, to, place);
+        }
+    }
+
+    pub(in crate::dht) fn answered(&mut self, from: &PeerId, number: u16, answer: FilteredAnswer) {
+        if let Some(beyond) = self.beyond.as_mut().filter(|_| number == BEYOND) {
+            beyond.accepted(from);
+        } else if let Some(lookup) = self.lookup(number) {
+            lookup.answered(from, answer);
+        }
+    }
+
+    pub(in crate::dht) fn failed(&mut self, from: &PeerId, number: u16, error: RequestError) {
+        if let Some(beyond) = self.beyond.as_mut().filter(|_| number == BEYOND) {
+            beyond.failed(from, error);
+        } else if let Some(lookup) = self.lookup(number) {
+            lookup.failed(from, error);
+        }
+    }
+
+    /// Adds what the search and its region have cost.
+    pub(in crate::dht) fn count(&self, stats: &mut QueryStats) {
+        self.search.count(stats);
+        self.region.iter().flat_map(|region| &region.lookups).for_each(|(_, _, lookup)| lookup.count(stats));
+        let spent = self.region.as_ref().map_or(self.spent, |region| region.spent);
+        *stats = stats.merge(QueryStats { start: None, end: None, ..spent });
+        for (_, fate) in self.beyond.iter().flat_map(Fanout::fates) {
+            stats.requests += 1;
+            match fate {
+                Fate::Accepted => stats.success += 1,
+                Fate::Refused | Fate::Failed(_) => stats.failure += 1,
+                Fate::Queued(_) | Fate::Waiting(_) => {}
+            }
+        }
+    }
+}
+
+/// Returns for each of the closest `most` peers that live, as far as that is known, how many are no farther, and how far away it
+/// is.
+fn by_rank(living: Vec<(Distance, PeerId, f64)>, most: usize) -> Vec<(u32, Distance)> {
+    let (mut sum, mut rank) = (0.0, 0);
+    let mut by_rank = Vec::with_capacity(most);
+    for (distance, _, likely) in living {
+        sum += likely;
+        if sum >= f64::from(rank + 1) {
+            rank += 1;
+            by_rank.push((rank, distance));
+            if by_rank.len() == most {
+                break;
+            }
+        }
+    }
+    by_rank
+}
+
+/// Returns up to which distance a search knows all peers: as far as the last of those it wanted; everywhere if there are no more
+/// in the network, and nowhere if it has found too few.
+fn complete(size: &NetworkSize, by_rank: &[(u32, Distance)], wanted: usize) -> Distance {
+    match by_rank.last() {
+        Some((_, last)) if by_rank.len() >= wanted => *last,
+        _ if size.low > 2 * wanted as u64 => Distance::ZERO,
+        _ => Distance::MAX,
+    }
+}
+
+/// Returns the buckets of a key in which there may be peers no farther than `radius` that are not known though all are no farther
+/// than `complete`.
+fn blocks(radius: Distance, complete: Distance, is_surrounded: bool) -> VecDeque<BucketIndex> {
+    let Some(top) = radius.bucket().filter(|_| complete < radius) else {
+        return VecDeque::new();
+    };
+    let lowest = complete.bucket().map_or(0, BucketIndex::get);
+    let is_worth_it = |block: &BucketIndex| {
+        let (low, high) = block.range();
+        let part = high.min(radius).0.saturating_sub(low.max(complete).0);
+        // An eighth has four of thirty peers (chosen, not measured).
+        is_surrounded || part > radius.0 >> 3
+    };
+    let blocks = (lowest..=top.get()).rev().take(MAX_BLOCKS).map(BucketIndex::new);
+    blocks.filter(is_worth_it).collect()
+}
+
+/// Returns the IP groups of a peer: those of its connection, or of where it is said to be.
+fn groups_of(view: &View<'_>, peer: &PeerId, search: &Search) -> Groups {
+    let met = view.peers.get(peer).map(|known| known.groups).filter(|groups| groups.iter().next().is_some());
+    let named = || {
+        let address = search.addresses(peer).and_then(|named| named.iter().next());
+        address.map(|address| Groups::of(address, IpGroup::of_ip)).unwrap_or_default()
+    };
+    met.unwrap_or_else(named)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So many thousandths of the keyspace.
+    fn thousandths(count: u64) -> Distance {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&(u64::MAX / 1000 * count).to_be_bytes());
+        Distance::from_bytes(bytes)
+    }
+
+    fn size(low: u64) -> NetworkSize {
+        NetworkSize { estimate: 2 * low, low, high: 3 * low, samples: 16 }
+    }
+
+    #[test]
+    fn what_lies_behind_the_closest_is_looked_up_in_as_few_blocks_as_there_are() {
+        let prefixes = |radius, complete, is_surrounded| {
+            let blocks = blocks(radius, complete, is_surrounded);
+            blocks.into_iter().map(BucketIndex::prefix).collect::<Vec<_>>()
+        };
+        // An eighth of the keyspace is 125 thousandths.
+        assert_eq!(prefixes(thousandths(200), thousandths(130), false), [2], "the rest of one block");
+        assert_eq!(prefixes(thousandths(200), thousandths(90), false), [2, 3], "and part of the next");
+        assert_eq!(
+            prefixes(thousandths(200), thousandths(120), false),
+            [2],
+            "but not what is next to nothing"
+        );
+        assert_eq!(
+            prefixes(thousandths(200), thousandths(120), true),
+            [2, 3],
+            "unless somebody may hide there"
+        );
+        assert_eq!(prefixes(thousandths(200), Distance::ZERO, true), [2, 3, 4, 5, 6, 7]);
+        assert_eq!(prefixes(thousandths(200), thousandths(200), true), [0; 0], "all are known");
+        assert_eq!(prefixes(thousandths(200), Distance::MAX, true), [0; 0]);
+        assert_eq!(prefixes(Distance::ZERO, Distance::ZERO, true), [0; 0]);
+    }
+
+    #[test]
+    fn peers_count_as_far_as_they_live() {
+        let peer = PeerId::random();
+        let at = |distance, likely| (thousandths(distance), peer, likely);
+        let living = vec![at(1, 1.0), at(2, 0.5), at(3, 0.5), at(4, 0.0), at(5, 1.0), at(6, 1.0)];
+        let expected = [(1, thousandths(1)), (2, thousandths(3)), (3, thousandths(5))];
+        assert_eq!(by_rank(living, 3), expected);
+    }
+
+    #[test]
+    fn a_search_that_has_found_too_few_knows_everybody_only_where_there_are_no_more() {
+        let ranks = [(1, thousandths(1)), (2, thousandths(2))];
+        assert_eq!(complete(&size(1000), &ranks, 2), thousandths(2));
+        assert_eq!(complete(&size(1000), &ranks, 20), Distance::ZERO);
+        assert_eq!(complete(&size(10), &ranks, 20), Distance::MAX);
+    }
+}
