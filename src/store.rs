@@ -4,6 +4,7 @@
 
 mod charge;
 mod compact;
+mod fair;
 mod index;
 pub mod memory;
 mod provided;

@@ -327,6 +327,12 @@ impl<S: RecordStore> Dht<S> {
         self.peers.bans.iter().collect()
     }
 
+    /// The table is as if the node had joined: what it tells of the network's size is believed.
+    #[cfg(feature = "simulator")]
+    pub(crate) fn believe_table(&mut self, now: Now) {
+        self.upkeep.size.joined(now.instant, false, &mut self.cx.rng);
+    }
+
     /// Returns how large the network is: how many servers there are. `None` as long as no other is known.
     ///
     /// Learnt of lookups of random keys, of which the node makes sixteen in two hours; before there are five of the own routing

@@ -322,7 +322,8 @@ impl RecordKeeping {
         let target = (key.bytes().clone(), node.parts.cx.hash(key.as_ref()));
         let copies = node.parts.cx.config.replication_factor().get();
         let is_own = node.storage.is_own(&record, &node.parts.cx.local.peer);
-        if !is_own && node.parts.num_closer(&target.1) > copies {
+        let is_copy = !is_own && node.parts.num_closer(&target.1) > copies;
+        if is_copy && !node.parts.is_in_region_of(&target.1, copies) {
             // A copy, cached or left over: those it belongs to see to it, and it ends here.
             self.republish.done(now, &key, Coverage::Full, &mut node.parts.cx.rng);
             return false;

@@ -18,10 +18,12 @@ use super::node::NodeParts;
 use super::providing::Providing;
 use super::records::RecordKeeping;
 use super::view::Parts;
+use crate::addrs::ConnectionOrigin;
 use crate::config::{OfferedRequest, RequestVerdict};
 use crate::event::Notice;
 use crate::event::{HeldId, InboundRequest, Mode};
 use crate::message::{MessageType, Request, Response, SentRecord};
+use crate::peer::PackedPeerId;
 use crate::record::RecordKey;
 use crate::stats::{self, Stats};
 use crate::store::RecordStore;
@@ -29,7 +31,7 @@ use crate::time::Instant;
 
 use closer::{closer, closer_to_node};
 use held::{HeldRequest, HeldRequests};
-use rates::{RateLimiter, RateVerdict, Sender};
+use rates::{RateGroup, RateLimiter, RateVerdict, Sender};
 
 /// What a node serves others, and what of that waits for the application.
 ///
@@ -101,9 +103,11 @@ impl Serving {
     ) -> bool {
         let (node, kind) = (&mut stock.node, request.message_type());
         node.parts.cx.served.of_mut(kind).received += 1;
-        let is_served = node.parts.cx.mode.mode() != Mode::Client
-            && node.parts.peers.admits(&from)
-            && self.is_within_rate(now, from, kind, &node.parts);
+        let is_served = node.parts.cx.mode.mode() != Mode::Client && node.parts.peers.admits(&from);
+        if is_served && !self.is_within_rate(now, from, kind, &node.parts) {
+            refuse_for_now(from, id, kind, node.parts.cx);
+            return false;
+        }
         if !is_served || !filter(now, &from, &request, &mut node.parts) {
             node.parts.cx.refuse(from, id, kind);
             return false;
@@ -146,7 +150,13 @@ impl Serving {
         let late = parts.cx.clocks.late();
         // Who it is matters only then.
         let is_member = !late.is_zero() && parts.upkeep.table.entry(&parts.peers.key(&from), &from).is_some();
-        let sender = Sender { peer: from, ip: parts.peers.ips(&from).next(), is_member };
+        let limits = &parts.cx.config.routing.ip_limits;
+        let group = parts.peers.origins(&from).find_map(|origin| match origin {
+            ConnectionOrigin::Ip(ip) if !limits.is_exempt(*ip) => RateGroup::of(*ip),
+            ConnectionOrigin::Relay(relay) => Some(RateGroup::Relay(PackedPeerId::from(&**relay))),
+            ConnectionOrigin::Ip(_) | ConnectionOrigin::Unknown | ConnectionOrigin::Local => None,
+        });
+        let sender = Sender { peer: from, group, is_member };
         let verdict = self.rates.judge(now, late, &sender, kind, rates);
         match verdict {
             RateVerdict::Within => {}
@@ -172,6 +182,19 @@ fn filter(now: Instant, from: &PeerId, request: &Request, parts: &mut Parts<'_>)
         tracing::warn!(peer = %from, %error, "the request filter bans a peer that cannot be banned");
     }
     false
+}
+
+/// Refuses a request that there is no time for. An announcement is dropped as one is for which there is no room: if its stream
+/// ended, those behind it would be lost that its sender takes for sent.
+fn refuse_for_now(from: PeerId, id: InboundId, kind: MessageType, cx: &mut Context) {
+    match kind {
+        MessageType::AddProvider => cx.accept(from, id, kind),
+        MessageType::PutValue
+        | MessageType::GetValue
+        | MessageType::GetProviders
+        | MessageType::FindNode
+        | MessageType::Ping => cx.refuse(from, id, kind),
+    }
 }
 
 /// Refuses what a peer has sent; an announcement has been taken as done already.

@@ -354,8 +354,8 @@ impl Upkeep {
         self.join.ended(now, reached, low, &mut cx.rng);
         self.refresh.looked_up_own(now, &self.table, &mut cx.rng);
         self.refresh.watch(now, &self.table, &mut cx.rng);
-        if reached && cx.config.routing.refresh_interval.is_some() {
-            self.size.joined(now, &mut cx.rng);
+        if reached {
+            self.size.joined(now, cx.config.routing.refresh_interval.is_some(), &mut cx.rng);
         }
         tracing::debug!(reached, peers = self.table.len(), "join ended");
     }

@@ -150,17 +150,19 @@ impl View<'_> {
     }
 }
 
-/// Returns how large the network is, as lookups or so many of the closest peers of the own table tell; `None` if there are fewer.
+/// Returns how large the network is, as lookups or so many of the closest peers of the own table tell; `None` if there are fewer, or
+/// the table cannot be believed yet where that matters: where one peer would be enough it does not.
 pub(super) fn network_size(
     now: Instant,
     size: &SizeEstimator,
     table: &Table,
     (own, peers): (&Key, RangeInclusive<usize>),
 ) -> Option<NetworkSize> {
+    let is_believed = size.has_joined() || *peers.start() == 1;
     size.size(now, || {
         let closest = table.closest(own).filter(|entry| entry.is_live()).take(*peers.end());
         let (count, last) = (1..).zip(closest).last()?;
-        peers.contains(&count).then(|| (count, own.distance(last.key())))
+        (is_believed && peers.contains(&count)).then(|| (count, own.distance(last.key())))
     })
 }
 

@@ -5,7 +5,7 @@
 use libp2p_identity::PeerId;
 use smallvec::SmallVec;
 
-use super::lookup::{Counts, Lookup, Next, Place, Rules, StatusFn};
+use super::lookup::{Counts, Lookup, Near, Next, Place, Rules, StatusFn};
 use crate::key::{Distance, Key};
 use crate::map::FastMap;
 use crate::time::{Instant, Moment, after, earliest};
@@ -218,10 +218,12 @@ impl Disjoint {
     }
 
     /// Returns the peers of all paths that are no farther than this and not known to have failed, asked or not, closest first.
-    pub(crate) fn within(&self, radius: Distance) -> Vec<(Distance, PeerId)> {
-        let near =
-            |path: &Lookup| path.closest_not_failed().take_while(|(at, _)| *at <= radius).collect::<Vec<_>>();
-        merge(self.paths.iter().map(|path| near(path).into_iter()), usize::MAX).collect()
+    pub(crate) fn within(&self, radius: Distance) -> Vec<Near> {
+        let near = |path: &Lookup| path.near().take_while(|near| near.distance <= radius).collect::<Vec<_>>();
+        let mut all: Vec<_> = self.paths.iter().flat_map(near).collect();
+        all.sort_unstable_by_key(|near| (near.distance, near.peer, !near.has_answered));
+        all.dedup_by_key(|near| near.peer);
+        all
     }
 
     /// Returns the `count` closest peers of all paths that are not known to have failed, asked or not, closest first.

@@ -65,7 +65,7 @@ pub(crate) enum FanoutNext {
 /// then: what was sent, or waits for a connection, still arrives.
 ///
 /// # Bounds
-/// Twice as many requests as peers are wanted.
+/// Twice as many requests as peers are wanted, and those that were added on top.
 #[derive(Clone, Debug)]
 pub(crate) struct Fanout {
     wanted: usize,
@@ -88,7 +88,8 @@ impl Fanout {
         let (hopeful, more) = (self.asked.iter().filter(|(_, fate)| fate.is_hopeful()).count(), all.len());
         self.wanted = self.wanted.max(hopeful + more);
         all.extend(self.peers.drain(..).filter(|peer| !all.contains(peer)).collect::<Vec<_>>());
-        all.truncate((2 * self.wanted).saturating_sub(self.asked.len()));
+        // They are asked however many have failed before.
+        all.truncate(more.max((2 * self.wanted).saturating_sub(self.asked.len())));
         self.peers = all;
     }
 
@@ -120,6 +121,16 @@ impl Fanout {
             return FanoutNext::Done;
         }
         FanoutNext::Wait(until)
+    }
+
+    /// Returns whether somebody is awaited who is not overdue, or has not been asked yet.
+    pub(crate) fn is_awaiting(&self, at: impl Into<Moment>) -> bool {
+        let seen = at.into().seen;
+        self.asked.iter().any(|(_, fate)| match fate {
+            Fate::Queued(_) => true,
+            Fate::Waiting(soft) => *soft > seen,
+            Fate::Accepted | Fate::Refused | Fate::Failed(_) => false,
+        })
     }
 
     /// The request to a peer, wanted at `now`, waits for its place, or has got it.
@@ -222,6 +233,8 @@ mod tests {
         peers(100..200).iter().for_each(|peer| fanout.failed(peer, RequestError::Unreachable));
         let more = asks(&mut fanout, start()).len();
         assert!(more > 0 && fanout.fates().count() <= 2 * fanout.wanted, "{more}");
+        fanout.extend(peers(300..330));
+        assert_eq!(asks(&mut fanout, start()), peers(300..330), "though many have failed");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::config::Parallelism;
 use crate::key::{BucketIndex, Distance, Key};
 use crate::time::{Duration, Instant, Moment, after};
 
+pub(crate) use candidate::Near;
 use candidate::{Candidate, CandidateState, RequestSlot, Waiting};
 
 /// How many candidates a lookup keeps; of more, the farthest that were not asked are dropped. Chosen, not measured: 25 full
@@ -544,6 +545,11 @@ impl Lookup {
             .iter()
             .filter(|candidate| !matches!(candidate.state, CandidateState::Failed { .. }));
         alive.map(|candidate| (candidate.distance, candidate.peer))
+    }
+
+    /// Iterates over the same, with what is known of each.
+    pub(crate) fn near(&self) -> impl Iterator<Item = Near> {
+        self.candidates.iter().filter_map(Candidate::near)
     }
 
     /// Iterates over the peers that are not known to have failed, closest first, with how likely each lives: one that has

@@ -20,9 +20,10 @@ use crate::time::SystemTime;
 /// # When there is none
 /// Records that have ended go first. The senders of one IP group have a sixteenth of the room for others, and so has each peer
 /// of what it hands on for others. A record that its publisher has sent itself, or that names none, takes the place of what
-/// was handed on, and then of the farthest from the store's node if it is nearer itself: of its own group's if that is beyond
-/// its share, of any if all the room is taken. A record that was handed on takes no other's place. Whatever finds none is
-/// refused. What the node stores itself has room of its own, and is never dropped.
+/// was handed on; then, if all the room is taken, of the farthest from the store's node that the group has which has most, as long
+/// as that has more than its own would have; and then of the farthest of its own group if it is nearer itself, as it does where that
+/// is beyond its share. So nobody evicts what others have by being nearer. A record that was handed on takes no other's place.
+/// Whatever finds none is refused. What the node stores itself has room of its own, and is never dropped.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// How many records of others are kept, and as many of the node's own. Default: 16,384.
@@ -106,10 +107,20 @@ pub(super) struct Index {
     records: IndexMap<RecordKey, Meta>,
     own: Room,
     foreign: Room,
-    by_group: BTreeMap<IpGroup, Room>,
+    /// Those of others; all that belong to no group count as one.
+    by_group: BTreeMap<Option<IpGroup>, Room>,
+    /// How much of the room each group has.
+    by_size: BTreeSet<(u64, Option<IpGroup>)>,
     /// What each peer has handed on.
     by_peer: BTreeMap<PackedPeerId, Amount>,
     ends: BTreeSet<(SystemTime, RecordKey)>,
+}
+
+/// Returns what part of the room so much is, by count or by bytes, whichever is more: of two to the thirty-second.
+fn part_of(limits: &Limits, amount: Amount) -> u64 {
+    let part = |taken: usize, of: usize| ((taken as u128) << 32).checked_div(of as u128).unwrap_or(u128::MAX);
+    let part = part(amount.count, limits.max_records).max(part(amount.bytes, limits.max_bytes));
+    u64::try_from(part).unwrap_or(u64::MAX)
 }
 
 /// The room of a group of which nothing is kept.
@@ -127,6 +138,7 @@ impl Index {
             own: Room::default(),
             foreign: Room::default(),
             by_group: BTreeMap::new(),
+            by_size: BTreeSet::new(),
             by_peer: BTreeMap::new(),
             ends: BTreeSet::new(),
         }
@@ -181,31 +193,33 @@ impl Index {
         self.foreign.taken.bytes
     }
 
-    fn rooms(&mut self, owner: &Owner) -> impl Iterator<Item = &mut Room> {
-        let (first, group) = match owner {
-            Owner::Own => (&mut self.own, None),
-            Owner::Other(charge) => (&mut self.foreign, charge.group()),
+    /// Changes the rooms in which what is somebody's is kept.
+    fn change(&mut self, owner: &Owner, change: impl Fn(&mut Room)) {
+        let Owner::Other(charge) = owner else {
+            return change(&mut self.own);
         };
-        let second = group.map(|group| self.by_group.entry(group).or_default());
-        std::iter::once(first).chain(second)
+        change(&mut self.foreign);
+        let (limits, group) = (&self.limits, charge.group());
+        let room = self.by_group.entry(group).or_default();
+        self.by_size.remove(&(part_of(limits, room.taken), group));
+        change(room);
+        if room.records.is_empty() {
+            self.by_group.remove(&group);
+        } else {
+            self.by_size.insert((part_of(limits, room.taken), group));
+        }
     }
 
     pub(super) fn remove(&mut self, key: &RecordKey) -> Option<Meta> {
         let meta = self.records.swap_remove(key)?;
-        self.rooms(&meta.owner).for_each(|room| room.remove(key, &meta));
-        if let Owner::Other(charge) = &meta.owner {
-            if let Some(group) = charge.group()
-                && self.by_group.get(&group).is_some_and(|room| room.records.is_empty())
-            {
-                self.by_group.remove(&group);
-            }
-            if let Some(peer) = charge.handed_on_by()
-                && let Some(taken) = self.by_peer.get_mut(peer)
-            {
-                *taken = taken.minus(meta.cost());
-                if taken.count == 0 {
-                    self.by_peer.remove(peer);
-                }
+        self.change(&meta.owner, |room| room.remove(key, &meta));
+        if let Owner::Other(charge) = &meta.owner
+            && let Some(peer) = charge.handed_on_by()
+            && let Some(taken) = self.by_peer.get_mut(peer)
+        {
+            *taken = taken.minus(meta.cost());
+            if taken.count == 0 {
+                self.by_peer.remove(peer);
             }
         }
         if let Some(end) = meta.ends {
@@ -215,7 +229,7 @@ impl Index {
     }
 
     fn insert(&mut self, key: RecordKey, meta: Meta) {
-        self.rooms(&meta.owner).for_each(|room| room.add(&key, &meta));
+        self.change(&meta.owner, |room| room.add(&key, &meta));
         if let Owner::Other(charge) = &meta.owner
             && let Some(peer) = charge.handed_on_by()
         {
@@ -271,6 +285,12 @@ impl Index {
         (gone, Ok(()))
     }
 
+    /// Returns the room of the group that has most, if it has more than this much.
+    fn larger_than(&self, amount: Amount) -> &Room {
+        let largest = self.by_size.last().filter(|(part, _)| *part > part_of(&self.limits, amount));
+        largest.and_then(|(_, group)| self.by_group.get(group)).unwrap_or(&NOTHING)
+    }
+
     /// Returns which records have to go so that one more fits.
     fn to_evict(&self, meta: &Meta) -> Option<IndexSet<RecordKey>> {
         let room = Amount { count: self.limits.max_records, bytes: self.limits.max_bytes };
@@ -280,37 +300,50 @@ impl Index {
                 .ok()
                 .map(|()| IndexSet::new());
         };
-        let of_group = charge.group().and_then(|group| self.by_group.get(&group)).unwrap_or(&NOTHING);
+        let of_group = self.by_group.get(&charge.group()).unwrap_or(&NOTHING);
+        let larger = self.larger_than(of_group.taken.plus(meta.cost()));
+        let mut left = larger.taken;
         let of_peer = charge.handed_on_by().and_then(|peer| self.by_peer.get(peer));
         let mut taken = Taken {
             all: self.foreign.taken,
             group: of_group.taken,
             peer: of_peer.copied().unwrap_or_default(),
         };
-        let (mut group, mut all) = (of_group.records.iter().rev(), self.foreign.records.iter().rev());
+        let (mut group, mut others) = (of_group.records.iter().rev(), larger.records.iter().rev());
+        let mut replicas = self.foreign.records.iter().rev().take_while(|((is_replica, ..), _)| *is_replica);
         let mut evicted = IndexSet::new();
         loop {
             let beyond = match charge::charge(charge, meta.cost(), &taken, room, SHARE) {
                 Ok(()) => return Some(evicted),
                 Err(beyond) => beyond,
             };
-            let last = match beyond {
-                Beyond::Peer => None,
-                Beyond::Group => group.next(),
-                Beyond::Room => all.next(),
+            // What lies nearer displaces what its own group has farther away, and nobody else's; whoever has less displaces the
+            // farthest of the group that has most, as long as that has more.
+            let has_less =
+                |left| part_of(&self.limits, left) > part_of(&self.limits, taken.group.plus(meta.cost()));
+            let (last, is_of_group) = match beyond {
+                Beyond::Peer => (None, false),
+                Beyond::Group => (group.next(), true),
+                Beyond::Room => match replicas.next() {
+                    Some(replica) => (Some(replica), false),
+                    None if has_less(left) => (others.next(), false),
+                    None => (group.next(), true),
+                },
             };
             let ((is_replica, distance, key), bytes) = last?;
             if evicted.contains(key) {
                 continue;
             }
-            if !charge.displaces(*is_replica, *distance > meta.distance) {
+            if !charge.displaces(*is_replica, !is_of_group || *distance > meta.distance) {
                 return None;
             }
             evicted.insert(key.clone());
             let freed = Amount { count: 1, bytes: *bytes };
             taken.all = taken.all.minus(freed);
-            if beyond == Beyond::Group {
+            if is_of_group {
                 taken.group = taken.group.minus(freed);
+            } else if larger.records.contains_key(&(*is_replica, *distance, key.clone())) {
+                left = left.minus(freed);
             }
         }
     }
@@ -369,14 +402,12 @@ impl Index {
             assert_eq!((room.taken, room.records.len()), (sum(&mut of(own)), room.taken.count));
             assert!(room.taken.count <= max_records && room.taken.bytes <= max_bytes);
         }
-        let mut groups: BTreeMap<IpGroup, Amount> = BTreeMap::new();
+        let mut groups: BTreeMap<Option<IpGroup>, Amount> = BTreeMap::new();
         let mut peers: BTreeMap<PackedPeerId, Amount> = BTreeMap::new();
         for meta in of(false) {
             let Owner::Other(charge) = &meta.owner else { continue };
-            if let Some(group) = charge.group() {
-                let taken = groups.entry(group).or_default();
-                *taken = taken.plus(meta.cost());
-            }
+            let taken = groups.entry(charge.group()).or_default();
+            *taken = taken.plus(meta.cost());
             if let Some(peer) = charge.handed_on_by() {
                 let taken = peers.entry(peer.clone()).or_default();
                 *taken = taken.plus(meta.cost());
@@ -387,7 +418,10 @@ impl Index {
             groups
         );
         assert_eq!(self.by_peer, peers);
-        for taken in groups.values().chain(peers.values()) {
+        let by_size = groups.iter().map(|(group, taken)| (part_of(&self.limits, *taken), *group));
+        assert_eq!(self.by_size, by_size.collect());
+        let groups = groups.iter().filter_map(|(group, taken)| group.map(|_| taken));
+        for taken in groups.chain(peers.values()) {
             assert!(taken.count <= max_records.div_ceil(most) && taken.bytes <= max_bytes.div_ceil(most));
         }
         assert_eq!(self.ends.len(), self.records.values().filter(|meta| meta.ends.is_some()).count());

@@ -52,7 +52,7 @@ impl MemoryStore {
             index: Index::new(local, config.records),
             records: IndexMap::new(),
             provided: Provided::new(local, config.providers.max_own_keys),
-            providers: ProviderIndex::new(config.providers),
+            providers: ProviderIndex::new(&local, config.providers),
         }
     }
 
@@ -320,6 +320,42 @@ mod tests {
             Err(Error::ValueTooLarge { .. })
         ));
         assert_eq!(keys(&store), left, "nothing has changed");
+    }
+
+    /// The bar: of a thousand records of 200 groups 95 % survive 16 hostile groups whose keys are ground to be nearest.
+    #[test]
+    fn keys_that_are_ground_to_be_near_evict_nobody_who_has_less() {
+        let records = Limits { max_records: 4096, ..Limits::default() };
+        let mut store =
+            MemoryStore::with_config(peer(0), MemoryStoreConfig { records, ..Default::default() });
+        let of = |n: u32| {
+            let group = Some(IpGroup::V4([u8::try_from(n / 200).unwrap(), u8::try_from(n % 200).unwrap()]));
+            Source { peer: peer(u8::try_from(n % 200).unwrap()), group, hands_on: false }
+        };
+        let put = |store: &mut MemoryStore, key: Vec<u8>, n: u32| {
+            store.put_from(WALL, Record::new(key, vec![1; 100]), of(n)).is_ok()
+        };
+        let honest = |n: u32| format!("honest {n}").into_bytes();
+        for n in 0..500 {
+            assert!(put(&mut store, honest(n), n % 200));
+        }
+        let distance = |key: &[u8]| Key::of_peer(&peer(0), Key::sha256).distance(&Key::sha256(key));
+        let mut ground: Vec<Vec<u8>> = (0..100_000u32).map(|n| n.to_be_bytes().to_vec()).collect();
+        ground.sort_by_key(|key| distance(key));
+        // Sixteen groups of their own, each with its whole share; a host without a group beside them.
+        for (n, key) in (0u32..).zip(&ground[..20_000]) {
+            put(&mut store, key.clone(), 200 + n % 16);
+            drop(store.put_from(WALL, Record::new([key, &b"!"[..]].concat(), vec![1; 100]), somebody()));
+        }
+        assert!(store.records().count() > 4000, "it is full");
+        assert!((500..1000).all(|n| put(&mut store, honest(n), n % 200)), "honest newcomers have less");
+        for (n, key) in (0u32..).zip(&ground[20_000..40_000]) {
+            put(&mut store, key.clone(), 200 + n % 16);
+        }
+        let left =
+            (0..1000).filter(|n| store.get(WALL, &RecordKey::from(honest(*n))).unwrap().is_some()).count();
+        assert_eq!(left, 1000);
+        check(&store);
     }
 
     #[test]

@@ -307,7 +307,7 @@ impl<R: From<AddProviderResult>, I: From<AddProviderInfo>> Machine<R, I> for Add
             FanoutNext::Ask(peer) => {
                 // Who provides is filled in as it is sent: only then is it known which addresses the peer can use.
                 let request = Request::AddProvider { key: self.key.clone(), providers: Vec::new() };
-                Step::Ask(self.search.search.ask(peer, request, ANNOUNCE))
+                Step::Ask(self.search.ask(peer, request, ANNOUNCE))
             }
             FanoutNext::Wait(until) => Step::Wait(earliest(wake_at, until.map(|at| view.clock_time(at)))),
             FanoutNext::Done if self.search.is_enclosing() => Step::Wait(wake_at),

@@ -120,6 +120,7 @@ pub(in crate::dht) struct FindPeers {
     wanted: NonZeroUsize,
     /// Whether the node learns from it how large the network is.
     measures: bool,
+    is_over: bool,
 }
 
 impl FindPeers {
@@ -133,7 +134,7 @@ impl FindPeers {
             Target::Anywhere => look_up_anywhere(now, &mut view),
         };
         let measures = target == Target::Anywhere;
-        search.map(|search| Self { search, asked_for: wanted, wanted, measures })
+        search.map(|search| Self { search, asked_for: wanted, wanted, measures, is_over: false })
     }
 
     fn result(&self, view: &View<'_>, is_over: bool) -> GetClosestPeersOk {
@@ -179,7 +180,7 @@ impl Begin for FindPeers {
         let asked_for = asked_for.unwrap_or(k);
         let wanted = asked_for.min(k);
         match Search::begin(now, target, wanted.get(), precision, parts) {
-            Ok(search) => Ok(Self { search, asked_for, wanted, measures: false }),
+            Ok(search) => Ok(Self { search, asked_for, wanted, measures: false, is_over: false }),
             Err(error) => {
                 let (cause, key) = (error.into(), preimage.to_vec());
                 let error = GetClosestPeersError::Query { cause, key, peers: Vec::new() };
@@ -191,7 +192,14 @@ impl Begin for FindPeers {
 
 impl<R: From<GetClosestPeersResult>, I: From<FindPeersInfo>> Machine<R, I> for FindPeers {
     fn next(&mut self, now: Instant, view: &mut View<'_>) -> Step<R> {
-        match self.search.next(now, view, 0) {
+        // Nobody is to be told that the network is small, or large, by those of a few IP groups.
+        let step = if self.measures {
+            self.search.next_diverse(now, view, 0)
+        } else {
+            self.search.next(now, view, 0)
+        };
+        self.is_over = step.is_none();
+        match step {
             Some(step) => step,
             None if !self.search.has_answers() => {
                 let (key, fates) = (self.search.preimage().to_vec(), self.search.fates(view));
@@ -229,7 +237,7 @@ impl<R: From<GetClosestPeersResult>, I: From<FindPeersInfo>> Machine<R, I> for F
     }
 
     fn after(&self, _: Instant, _: &View<'_>) -> After {
-        match self.search.farthest_answered(self.wanted.get()).filter(|_| self.measures) {
+        match self.search.farthest_answered(self.wanted.get()).filter(|_| self.measures && self.is_over) {
             Some((peers, farthest)) => After::Measured { peers, farthest },
             None => After::Nothing,
         }

@@ -146,7 +146,7 @@ pub(in crate::dht) struct ProvidersFound {
     found: IndexMap<PeerId, Addresses>,
     /// In the order in which they were found.
     untold: IndexSet<PeerId>,
-    /// Those that are told behind all others: some peer has named many.
+    /// Those that are told behind all these: some peer has named many.
     last: IndexSet<PeerId>,
 }
 
@@ -178,29 +178,35 @@ impl ProvidersFound {
     }
 
     pub(super) fn add(&mut self, provider: PeerId, addresses: &Addresses) {
+        if self.take(provider, addresses) {
+            self.last.swap_remove(&provider);
+            self.untold.insert(provider);
+        }
+    }
+
+    /// Takes note of a provider and its addresses. Returns whether that is news.
+    fn take(&mut self, provider: PeerId, addresses: &Addresses) -> bool {
         if !self.found.contains_key(&provider) && !self.has_room() {
-            return;
+            return false;
         }
         let known = self.found.get(&provider);
         // Where this node itself is it need not be told by others.
         let news =
             known.is_some_and(|known| known.is_empty() && !addresses.is_empty()) && provider != self.local;
-        if known.is_none() || news {
-            self.untold.insert(provider);
-        }
+        let is_news = known.is_none() || news;
         let known = self.found.entry(provider).or_default();
         *known = known.merged(addresses.iter().cloned());
+        is_news
     }
 
     /// Adds what an answer names: the first few are told at once, the others when the search is over, so that nobody crowds out what
     /// others name.
     pub(super) fn add_all(&mut self, providers: Vec<(PeerId, Addresses)>) {
         for (at, (provider, addresses)) in providers.into_iter().enumerate() {
-            let was_known = self.found.contains_key(&provider);
-            self.add(provider, &addresses);
-            if at < AT_ONCE {
-                self.last.swap_remove(&provider);
-            } else if !was_known && self.untold.contains(&provider) {
+            let is_news = self.take(provider, &addresses);
+            if at < AT_ONCE && (self.last.swap_remove(&provider) || is_news) {
+                self.untold.insert(provider);
+            } else if is_news && !self.untold.contains(&provider) {
                 self.last.insert(provider);
             }
         }
@@ -208,13 +214,17 @@ impl ProvidersFound {
 
     /// The search is over: all others may be told, too.
     pub(super) fn release(&mut self) {
-        self.last.clear();
+        self.untold.extend(self.last.drain(..));
     }
 
     /// Sees to it that there is room for one more, if that is possible without losing one that nobody was told.
     fn has_room(&mut self) -> bool {
         if self.found.len() < MAX_FOUND {
             return true;
+        }
+        // Before one that was told one goes that some peer has named among many.
+        if let Some(last) = self.last.pop() {
+            return self.found.shift_remove(&last).is_some();
         }
         if self.untold.len() >= self.found.len() {
             return false;
@@ -229,9 +239,7 @@ impl ProvidersFound {
 
     /// Returns what was found and not told yet, as far as the asker has room, if there is anything.
     pub(super) fn news(&mut self, view: &View<'_>) -> Option<GetProvidersResult> {
-        let first = self.untold.iter().filter(|peer| !self.last.contains(*peer));
-        let mut untold: Vec<_> = first.take(view.room).copied().collect();
-        self.untold.retain(|peer| !untold.contains(peer));
+        let mut untold: Vec<_> = self.untold.drain(..view.room.min(self.untold.len())).collect();
         untold.sort_unstable();
         let info = |peer_id| {
             let named = self.found.get(&peer_id).into_iter().flatten().cloned();
@@ -306,7 +314,7 @@ impl GetProviders {
 
     /// Returns until when a slow peer is awaited that may still name a provider where no other has.
     fn last_chance(&mut self, now: Instant) -> Option<Instant> {
-        self.search.as_mut().filter(|_| self.found.is_empty())?.search.last_chance(now)
+        self.search.as_mut().filter(|_| self.found.is_empty())?.last_chance(now)
     }
 
     fn closest_peers(&self, view: &View<'_>) -> Vec<PeerId> {
@@ -437,5 +445,26 @@ mod tests {
         (MAX_FOUND..MAX_FOUND + 10).for_each(|n| found.add(peer(n), &none));
         assert_eq!((found.len(), found.untold.len()), (MAX_FOUND, MAX_FOUND));
         assert!(!found.found.contains_key(&peer(0)) && found.untold.contains(&peer(MAX_FOUND + 1)));
+    }
+
+    #[test]
+    fn what_one_peer_names_in_plenty_is_told_last_and_first_to_go() {
+        let (mut found, none) =
+            (ProvidersFound::new(RecordKey::new(b"k"), peer(usize::MAX), []), Addresses::empty());
+        let named =
+            |range: std::ops::Range<usize>| range.map(|n| (peer(n), none.clone())).collect::<Vec<_>>();
+        found.add_all(named(0..20));
+        assert_eq!((found.untold.len(), found.last.len()), (AT_ONCE, 15));
+        // Another names some of them, too, among its first.
+        found.add_all(named(10..12));
+        assert_eq!((found.untold.len(), found.last.len()), (AT_ONCE + 2, 13));
+        found.release();
+        assert_eq!((found.untold.len(), found.last.len()), (20, 0));
+        found.untold.clear();
+        // Crowds fill it, and those whom others name are told all the same.
+        (0..MAX_FOUND).for_each(|n| found.add_all(named(100 + 20 * n..120 + 20 * n)));
+        assert!(found.len() == MAX_FOUND && found.last.is_empty());
+        let told: Vec<_> = (0..20).map(|n| 100 + 20 * n).collect();
+        assert!(told.iter().all(|n| found.untold.contains(&peer(*n))));
     }
 }

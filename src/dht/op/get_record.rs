@@ -264,7 +264,7 @@ impl GetRecord {
     /// Returns until when a slow peer is awaited that may still have what is lacking.
     fn last_chance(&mut self, now: Instant) -> Option<Instant> {
         let is_enough = self.best().is_some() && self.quorum.is_none();
-        self.search.as_mut().filter(|_| !is_enough)?.search.last_chance(now)
+        self.search.as_mut().filter(|_| !is_enough)?.last_chance(now)
     }
 
     fn has_quorum(&self, view: &View<'_>) -> bool {

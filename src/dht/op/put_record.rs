@@ -289,7 +289,7 @@ impl PutRecord {
     fn store_at<R>(&self, peer: PeerId) -> Step<R> {
         let request = Request::PutValue { record: self.record.clone() };
         Step::Ask(match &self.search {
-            Some(search) => search.search.ask(peer, request, STORE),
+            Some(search) => search.ask(peer, request, STORE),
             None => {
                 let (addresses, urgency) = (Addresses::empty(), Urgency::Forced);
                 Ask { to: peer, addresses, request, lookup: STORE, urgency }
@@ -370,7 +370,10 @@ impl<R: From<PutRecordResult>, I: From<PutRecordInfo>> Machine<R, I> for PutReco
 
     fn end(&mut self, view: &View<'_>, why: End) -> R {
         let (key, report) = (self.record.key.clone(), Box::new(self.report(view)));
+        let is_enough = report.stored.len() >= self.quorum.of(self.copies).get();
         match why {
+            // Others would only have been told beside.
+            End::Timeout if is_enough => R::from(self.result(view)),
             End::Timeout | End::Cancelled => {
                 R::from(Err(PutRecordError::Query { cause: why.cause(), key, report }))
             }

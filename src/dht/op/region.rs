@@ -7,17 +7,19 @@ use indexmap::IndexMap;
 use libp2p_identity::PeerId;
 use std::collections::VecDeque;
 
-use super::machine::{FilteredAnswer, Step, View};
-use super::search::{MAX_PER_GROUP, Search};
+use super::machine::{Ask, FilteredAnswer, Step, View};
+use super::search::{Found, MAX_PER_GROUP, Search};
 use crate::addrs::{Addresses, Groups, IpGroup};
 use crate::error::RequestError;
 use crate::event::QueryStats;
 use crate::key::{BucketIndex, Distance, Key};
+use crate::map::FastMap;
+use crate::message::Request;
 use crate::query::fanout::{Fanout, FanoutNext, Fate};
-use crate::query::lookup::Place;
+use crate::query::lookup::{Near, Place};
 use crate::region::NetworkSize;
 use crate::region::size::is_surrounded;
-use crate::time::{Instant, earliest};
+use crate::time::{Duration, Instant, after, earliest};
 
 /// The number of the first lookup of a region: those of the search and of what follows it are lower (chosen).
 const FIRST: u16 = 16;
@@ -40,6 +42,18 @@ const AT_ONCE: usize = 3;
 const MAX_CONTACTS: usize = 80;
 const MAX_CONTACTS_ALARMED: usize = 160;
 
+/// How many peers are remembered that lookups find in a region (chosen, not measured: as many as 16 lookups may know, of which each
+/// knows a quarter).
+const MAX_FOUND: usize = 2048;
+
+/// For so long a region is looked at, or a quarter of what a query may take; and for so long those in it are asked. Chosen, not
+/// measured: as long as one request may take.
+const MAX_TIME: Duration = Duration::from_secs(10);
+
+/// Bytes whose hash lies in a bucket are searched for if that shares so many bits with the key at most: some thousand hashes
+/// (chosen, not measured).
+const MAX_SEARCHED: u32 = 10;
+
 /// In so many disjoint paths the region of a surrounded key is looked up (S/Kademlia).
 const PATHS_ALARMED: usize = 4;
 
@@ -57,8 +71,11 @@ const PATHS_ALARMED: usize = 4;
 /// # Outputs
 /// [`next`](Self::next) until it wants nothing more; then [`contacts`](Self::contacts).
 ///
+/// # What time does
+/// Ends it after ten seconds, with what was found by then.
+///
 /// # Bounds
-/// 16 lookups, three at once; 80 contacts, 160 if the key is surrounded.
+/// 16 lookups, three at once; 2,048 peers in the region; 80 contacts, 160 if the key is surrounded.
 ///
 /// # Spec
 /// None. Sridhar et al., "Content Censorship in the InterPlanetary File System" (NDSS 2024), from which it differs: the size of
@@ -72,6 +89,10 @@ struct Region {
     blocks: VecDeque<BucketIndex>,
     lookups: Vec<(u16, BucketIndex, Search)>,
     begun: u16,
+    /// What they have found in the region.
+    found: IndexMap<PeerId, Found>,
+    /// Whatever the lookups have found by then is all.
+    until: Instant,
     /// What the lookups have cost that are over.
     spent: QueryStats,
 }
@@ -81,14 +102,15 @@ impl Region {
     /// the network is.
     fn new(now: Instant, view: &View<'_>, search: &Search) -> Option<Self> {
         let size = view.network_size(now)?;
+        let until = after(now, (view.config.lookups.query_timeout / 4).min(MAX_TIME));
         let (k, wanted) = (view.config.bucket_size().get(), search.wanted());
         let radius = view.size.region(&size, k, wanted);
         let by_rank = by_rank(search.living(now, view), wanted);
         let is_surrounded = is_surrounded(&size, by_rank.iter().copied());
         let complete = complete(&size, &by_rank, wanted);
         let blocks = blocks(radius, complete, is_surrounded);
-        let (lookups, spent) = (Vec::new(), QueryStats::empty());
-        Some(Self { radius, is_surrounded, has_told: false, blocks, lookups, begun: 0, spent })
+        let (lookups, found, spent) = (Vec::new(), IndexMap::new(), QueryStats::empty());
+        Some(Self { radius, is_surrounded, has_told: false, blocks, lookups, begun: 0, found, until, spent })
     }
 
     /// Returns what the region wants now. What its lookups have found the search knows then, too. `None` if it is over.
@@ -96,9 +118,13 @@ impl Region {
         if self.is_surrounded && !std::mem::replace(&mut self.has_told, true) {
             return Some(Step::Surrounded(search.preimage().clone()));
         }
+        if self.until <= now {
+            self.lookups.drain(..).for_each(|(_, _, lookup)| lookup.count(&mut self.spent));
+            return None;
+        }
         loop {
             self.begin_lookups(now, view, search);
-            let (mut wake_at, mut over) = (None, None);
+            let (mut wake_at, mut over) = (Some(self.until), None);
             for (at, (number, _, lookup)) in self.lookups.iter_mut().enumerate() {
                 match lookup.next(now, view, *number) {
                     Some(Step::Wait(until)) => wake_at = earliest(wake_at, until),
@@ -121,7 +147,7 @@ impl Region {
         {
             let Some(target) = self.target_in(block, view, search) else { continue };
             let paths = if self.is_surrounded { PATHS_ALARMED } else { 1 };
-            if let Some(lookup) = search.beside(now, view, target, paths) {
+            if let Some(lookup) = search.beside(now, view, target, paths, &self.found) {
                 self.lookups.push((FIRST + self.begun, block, lookup));
                 self.begun += 1;
             }
@@ -129,7 +155,7 @@ impl Region {
     }
 
     /// Returns a key to look up in a block: that of a peer there, which costs no search for bytes; but a random one if somebody
-    /// may have chosen where peers are.
+    /// may have chosen where peers are, and bytes are found soon.
     fn target_in(&self, block: BucketIndex, view: &mut View<'_>, search: &Search) -> Option<(Bytes, Key)> {
         let hash = view.config.key_hash;
         let random = |view: &mut View<'_>| {
@@ -137,60 +163,68 @@ impl Region {
             Some((Bytes::copy_from_slice(&bytes), key))
         };
         let of_peer = |view: &mut View<'_>| {
-            let mut known = search.within(block.range().1);
-            known.retain(|(at, _)| at.bucket() == Some(block));
+            let known = search.within(block.range().1).into_iter().map(|near| (near.distance, near.peer));
+            let found = self.found.iter().map(|(peer, found)| (found.distance, *peer));
+            let known: Vec<_> = known.chain(found).filter(|(at, _)| at.bucket() == Some(block)).collect();
             let drawn = view.rng.below(known.len().max(1) as u64);
             let (at, peer) = known.get(usize::try_from(drawn).ok()?)?;
             Some((Bytes::from(peer.to_bytes()), search.target().at(*at)))
         };
-        if self.is_surrounded {
+        let is_soon = block.prefix() <= MAX_SEARCHED;
+        if self.is_surrounded && is_soon {
             random(view).or_else(|| of_peer(view))
         } else {
-            of_peer(view).or_else(|| random(view))
+            of_peer(view).or_else(|| if is_soon { random(view) } else { None })
         }
     }
 
-    /// A lookup is over: the search knows what it has found. If it has named nobody outside of its block, there may be more.
-    fn over(&mut self, at: usize, search: &mut Search) {
+    /// A lookup is over: takes note of what it has found. If it has named nobody outside of its block, there may be more.
+    fn over(&mut self, at: usize, search: &Search) {
         let (_, block, lookup) = self.lookups.remove(at);
         lookup.count(&mut self.spent);
-        let before = search.within(self.radius).len();
-        search.adopt(&lookup, self.radius);
-        let is_news = search.within(self.radius).len() > before;
-        let around = lookup.closest_keys(lookup.wanted());
-        let is_inside = |key: &Key| search.target().distance(key).bucket() == Some(block);
-        if is_news && around.len() == lookup.wanted() && around.iter().all(is_inside) {
+        let before = self.found.len();
+        let (target, mut around) = (search.target(), 0);
+        for (at, Near { distance, peer, has_answered, namer }) in
+            lookup.within(Distance::MAX).into_iter().enumerate()
+        {
+            let distance = target.distance(&lookup.target().at(distance));
+            around += usize::from(at < lookup.wanted() && distance.bucket() == Some(block));
+            if distance > self.radius || search.is_candidate(&peer) {
+                continue;
+            }
+            if let Some(known) = self.found.get_mut(&peer) {
+                known.has_answered |= has_answered;
+            } else if self.found.len() < MAX_FOUND {
+                let addresses = lookup.addresses(&peer).cloned().unwrap_or_default();
+                self.found.insert(peer, Found { distance, has_answered, namer, addresses });
+            }
+        }
+        if self.found.len() > before && around == lookup.wanted() {
             self.blocks.push_back(block);
         }
     }
 
-    /// Returns whom to tell, or to ask, when the region is over, nearest first: all in the region and the closest in any case;
-    /// of too many some that are drawn, at first two of an IP group at most.
-    fn contacts(&self, view: &mut View<'_>, search: &Search) -> Vec<PeerId> {
-        let count = search.within(self.radius).len().max(search.wanted());
-        let all = search.closest_ids(count);
+    /// Returns whom to tell, or to ask, when the region is over, nearest first, with where those are that the search does not know:
+    /// all in the region, and the closest in any case.
+    ///
+    /// Of too many some are drawn: those first that have answered, and two of an IP group at most; then as many of those whom each
+    /// peer has named, so that nobody who makes peers up has more of them drawn than others have of theirs.
+    fn contacts(&self, view: &mut View<'_>, search: &Search) -> Vec<(PeerId, Addresses)> {
+        let (radius, wanted) = (self.radius, search.wanted());
+        let of_search = search.within(Distance::MAX).into_iter().enumerate();
+        let of_search = of_search.filter(|(at, near)| *at < wanted || near.distance <= radius);
+        let mut all: Vec<_> = of_search
+            .map(|(_, Near { distance, peer, has_answered, namer })| {
+                (peer, Found { distance, has_answered, namer, addresses: Addresses::empty() })
+            })
+            .chain(self.found.iter().map(|(peer, found)| (*peer, found.clone())))
+            .collect();
+        all.sort_unstable_by_key(|(peer, found)| (found.distance, *peer));
         let most = if self.is_surrounded { MAX_CONTACTS_ALARMED } else { MAX_CONTACTS };
-        if all.len() <= most {
-            return all;
+        if all.len() > most {
+            all = drawn(all, most, view, search);
         }
-        let mut drawn: Vec<_> = (0..all.len()).collect();
-        for left in (1..drawn.len()).rev() {
-            let other = usize::try_from(view.rng.below(left as u64 + 1)).unwrap_or(left);
-            drawn.swap(left, other);
-        }
-        let mut groups: IndexMap<IpGroup, usize> = IndexMap::new();
-        let is_extra = |at: &usize| {
-            let of = all.get(*at).map(|peer| groups_of(view, peer, search)).unwrap_or_default();
-            let is_full =
-                of.iter().any(|group| groups.get(&group).is_some_and(|count| *count >= MAX_PER_GROUP));
-            of.iter().filter(|_| !is_full).for_each(|group| *groups.entry(group).or_default() += 1);
-            is_full
-        };
-        // Stable: in the order in which they were drawn.
-        drawn.sort_by_cached_key(is_extra);
-        drawn.truncate(most);
-        drawn.sort_unstable();
-        drawn.into_iter().filter_map(|at| all.get(at).copied()).collect()
+        all.into_iter().map(|(peer, found)| (peer, found.addresses)).collect()
     }
 
     fn lookup(&mut self, number: u16) -> Option<&mut Search> {
@@ -203,15 +237,18 @@ impl Region {
 pub(in crate::dht) struct RegionSearch {
     pub(in crate::dht) search: Search,
     region: Option<Region>,
-    /// The asking of those of the region that were not among the closest.
-    beyond: Option<Fanout>,
+    /// The asking of those of the region that were not among the closest, and until when it is worth while.
+    beyond: Option<(Fanout, Instant)>,
+    /// Where those are to be met who were found in the region.
+    addresses: FastMap<PeerId, Addresses>,
     /// What the region has cost when it is over.
     spent: QueryStats,
 }
 
 impl From<Search> for RegionSearch {
     fn from(search: Search) -> Self {
-        Self { search, region: None, beyond: None, spent: QueryStats::empty() }
+        let (addresses, spent) = (FastMap::default(), QueryStats::empty());
+        Self { search, region: None, beyond: None, addresses, spent }
     }
 }
 
@@ -243,7 +280,9 @@ impl RegionSearch {
         let contacts = region.contacts(view, &self.search);
         self.spent = region.spent;
         self.region = None;
-        Err(contacts)
+        let peers = contacts.iter().map(|(peer, _)| *peer).collect();
+        self.addresses = contacts.into_iter().filter(|(_, addresses)| !addresses.is_empty()).collect();
+        Err(peers)
     }
 
     /// Returns what the search wants now that asks the closest, of different IP groups, and then, if its key is protected, all
@@ -267,17 +306,41 @@ impl RegionSearch {
                 Ok(step) => return Some(step),
                 Err(mut contacts) => {
                     contacts.retain(|peer| self.search.is_unasked(peer));
-                    let count = contacts.len();
-                    // Whoever is slow is not waited for.
-                    self.beyond = Some(Fanout::new(contacts, count, 0));
+                    let (count, until) = (contacts.len(), after(now, MAX_TIME));
+                    self.beyond = Some((Fanout::new(contacts, count, usize::MAX), until));
                 }
             }
         }
         let status_of = |peer: &PeerId, phase| view.peer_status(peer, phase);
-        match self.beyond.as_mut()?.next(view.moment(now), &status_of) {
-            FanoutNext::Ask(peer) => Some(Step::Ask(self.search.ask_same(peer, BEYOND))),
-            FanoutNext::Wait(until) => Some(Step::Wait(until.map(|at| view.clock_time(at)))),
-            FanoutNext::Done => None,
+        let (beyond, until) = self.beyond.as_mut()?;
+        let moment = view.moment(now);
+        match beyond.next(moment, &status_of) {
+            FanoutNext::Ask(peer) => {
+                return Some(Step::Ask(self.ask(peer, self.search.request().clone(), BEYOND)));
+            }
+            // Whoever is slow is not waited for; but nobody is slow who has not been asked.
+            FanoutNext::Wait(wake_at) if *until > now && beyond.is_awaiting(moment) => {
+                return Some(Step::Wait(earliest(wake_at.map(|at| view.clock_time(at)), Some(*until))));
+            }
+            FanoutNext::Wait(_) | FanoutNext::Done => {}
+        }
+        // Who was slow may have named closer ones meanwhile.
+        self.search.next_diverse(now, view, 0)
+    }
+
+    /// Returns until when a slow peer is awaited that may still have what no other has; see [`Search::last_chance`].
+    pub(in crate::dht) fn last_chance(&mut self, now: Instant) -> Option<Instant> {
+        let is_outstanding = |(_, fate): (PeerId, Fate)| matches!(fate, Fate::Queued(_) | Fate::Waiting(_));
+        let others = self.beyond.as_ref().is_some_and(|(beyond, _)| beyond.fates().any(is_outstanding));
+        self.search.last_chance(now, others)
+    }
+
+    /// Returns a request to a peer where it was found.
+    pub(in crate::dht) fn ask(&self, to: PeerId, request: Request, lookup: u16) -> Ask {
+        let ask = self.search.ask(to, request, lookup);
+        match self.addresses.get(&to) {
+            Some(found) => Ask { addresses: ask.addresses.joined(found), ..ask },
+            None => ask,
         }
     }
 
@@ -301,7 +364,7 @@ impl RegionSearch {
 
     /// The request of a lookup to a peer waits for its place, or has got it; `now` is the node's own time.
     pub(in crate::dht) fn place(&mut self, now: Instant, to: &PeerId, number: u16, place: Place) {
-        if let Some(beyond) = self.beyond.as_mut().filter(|_| number == BEYOND) {
+        if let Some((beyond, _)) = self.beyond.as_mut().filter(|_| number == BEYOND) {
             beyond.place(now, to, place);
         } else if let Some(lookup) = self.lookup(number) {
             lookup.place(now, to, place);
@@ -309,7 +372,7 @@ impl RegionSearch {
     }
 
     pub(in crate::dht) fn answered(&mut self, from: &PeerId, number: u16, answer: FilteredAnswer) {
-        if let Some(beyond) = self.beyond.as_mut().filter(|_| number == BEYOND) {
+        if let Some((beyond, _)) = self.beyond.as_mut().filter(|_| number == BEYOND) {
             beyond.accepted(from);
         } else if let Some(lookup) = self.lookup(number) {
             lookup.answered(from, answer);
@@ -317,7 +380,7 @@ impl RegionSearch {
     }
 
     pub(in crate::dht) fn failed(&mut self, from: &PeerId, number: u16, error: RequestError) {
-        if let Some(beyond) = self.beyond.as_mut().filter(|_| number == BEYOND) {
+        if let Some((beyond, _)) = self.beyond.as_mut().filter(|_| number == BEYOND) {
             beyond.failed(from, error);
         } else if let Some(lookup) = self.lookup(number) {
             lookup.failed(from, error);
@@ -330,7 +393,7 @@ impl RegionSearch {
         self.region.iter().flat_map(|region| &region.lookups).for_each(|(_, _, lookup)| lookup.count(stats));
         let spent = self.region.as_ref().map_or(self.spent, |region| region.spent);
         *stats = stats.merge(QueryStats { start: None, end: None, ..spent });
-        for (_, fate) in self.beyond.iter().flat_map(Fanout::fates) {
+        for (_, fate) in self.beyond.iter().flat_map(|(beyond, _)| beyond.fates()) {
             stats.requests += 1;
             match fate {
                 Fate::Accepted => stats.success += 1,
@@ -339,6 +402,33 @@ impl RegionSearch {
             }
         }
     }
+}
+
+/// Draws some of the peers of a region, and returns them nearest first.
+fn drawn(
+    mut all: Vec<(PeerId, Found)>,
+    most: usize,
+    view: &mut View<'_>,
+    search: &Search,
+) -> Vec<(PeerId, Found)> {
+    for left in (1..all.len()).rev() {
+        let other = usize::try_from(view.rng.below(left as u64 + 1)).unwrap_or(left);
+        all.swap(left, other);
+    }
+    let mut groups: IndexMap<IpGroup, usize> = IndexMap::new();
+    let mut namers: IndexMap<u64, usize> = IndexMap::new();
+    // Stable: within each rank in the order in which they were drawn.
+    all.sort_by_cached_key(|(peer, found)| {
+        let of = groups_of(view, peer, search.addresses(peer).unwrap_or(&found.addresses));
+        let is_full = of.iter().any(|group| groups.get(&group).is_some_and(|count| *count >= MAX_PER_GROUP));
+        of.iter().filter(|_| !is_full).for_each(|group| *groups.entry(group).or_default() += 1);
+        let named = namers.entry(found.namer).or_default();
+        *named += 1;
+        (!found.has_answered, is_full, *named)
+    });
+    all.truncate(most);
+    all.sort_unstable_by_key(|(peer, found)| (found.distance, *peer));
+    all
 }
 
 /// Returns for each of the closest `most` peers that live, as far as that is known, how many are no farther, and how far away it
@@ -387,13 +477,10 @@ fn blocks(radius: Distance, complete: Distance, is_surrounded: bool) -> VecDeque
 }
 
 /// Returns the IP groups of a peer: those of its connection, or of where it is said to be.
-fn groups_of(view: &View<'_>, peer: &PeerId, search: &Search) -> Groups {
+fn groups_of(view: &View<'_>, peer: &PeerId, named: &Addresses) -> Groups {
     let met = view.peers.get(peer).map(|known| known.groups).filter(|groups| groups.iter().next().is_some());
-    let named = || {
-        let address = search.addresses(peer).and_then(|named| named.iter().next());
-        address.map(|address| Groups::of(address, IpGroup::of_ip)).unwrap_or_default()
-    };
-    met.unwrap_or_else(named)
+    let of_named = || named.iter().next().map(|at| Groups::of(at, IpGroup::of_ip)).unwrap_or_default();
+    met.unwrap_or_else(of_named)
 }
 
 #[cfg(test)]

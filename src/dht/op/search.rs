@@ -22,7 +22,7 @@ use crate::map::FastMap;
 use crate::message::Request;
 use crate::peer::PeerInfo;
 use crate::query::disjoint::Disjoint;
-use crate::query::lookup::{Next, PeerStatus, Place, Rules};
+use crate::query::lookup::{Near, Next, PeerStatus, Place, Rules};
 use crate::query::rtt::Era;
 use crate::routing::Entry;
 use crate::time::{Duration, Instant, after};
@@ -62,6 +62,17 @@ pub(in crate::dht) struct Search {
     urgency: Urgency,
     /// The peers that failed, and why, before any has answered; bounded by the candidates.
     failures: Vec<(PeerId, RequestError)>,
+}
+
+/// A peer that was found beside a search.
+#[derive(Clone, Debug)]
+pub(in crate::dht) struct Found {
+    /// From the key of the search.
+    pub(in crate::dht) distance: Distance,
+    pub(in crate::dht) has_answered: bool,
+    /// Stands for the peer that named it.
+    pub(in crate::dht) namer: u64,
+    pub(in crate::dht) addresses: Addresses,
 }
 
 /// The peers that a search begins with.
@@ -130,25 +141,31 @@ impl Search {
         Self::from(first, view, (preimage, key), (wanted, goal), (paths, urgency))
     }
 
-    /// Begins to look around a key beside another search, with what that one knows as well; in as many paths as are given.
+    /// Begins to look around a key beside another search, with what that one knows and what else was found; in as many paths as are
+    /// given.
     pub(in crate::dht) fn beside(
         &self,
         now: Instant,
         view: &View<'_>,
         (preimage, key): (Bytes, Key),
         paths: usize,
+        more: &IndexMap<PeerId, Found>,
     ) -> Option<Self> {
         let wanted = view.config.bucket_size().get();
         let fresh = |peer: &PeerId| view.peers.is_worth_asking(now, peer);
         let live = view.table.closest(&key).filter(|entry| entry.is_live()).take(2 * wanted);
         let mut first = FirstPeers::new(view, live, fresh);
-        let known = self.lookup.within(Distance::MAX).into_iter();
-        let mut known: Vec<_> = known.map(|(at, peer)| (self.key.at(at), peer)).collect();
-        known.sort_unstable_by_key(|(other, _)| key.distance(other));
-        for (other, peer) in known.into_iter().filter(|(_, peer)| fresh(peer)).take(2 * wanted) {
+        let named = |near: Near| (self.key.at(near.distance), near.peer, self.addresses.get(&near.peer));
+        let mut known: Vec<_> = self.lookup.within(Distance::MAX).into_iter().map(named).collect();
+        known.extend(
+            more.iter().map(|(peer, found)| (self.key.at(found.distance), *peer, Some(&found.addresses))),
+        );
+        known.sort_unstable_by_key(|(other, ..)| key.distance(other));
+        let known = known.into_iter().filter(|(_, peer, _)| fresh(peer)).take(2 * wanted);
+        for (other, peer, addresses) in known {
             if !first.addresses.contains_key(&peer) {
                 first.peers.push((other, peer));
-                first.addresses.insert(peer, self.addresses.get(&peer).cloned().unwrap_or_default());
+                first.addresses.insert(peer, addresses.cloned().unwrap_or_default());
             }
         }
         Self::from(first, view, (preimage, key), (wanted, Goal::Around), (paths, self.urgency))
@@ -230,24 +247,6 @@ impl Search {
         }
     }
 
-    /// Adds what a lookup beside the search has found, as far as it is no farther than this from the search's key.
-    pub(in crate::dht) fn adopt(&mut self, other: &Self, radius: Distance) {
-        for (at, peer) in other.lookup.within(Distance::MAX) {
-            let key = other.key.at(at);
-            if self.key.distance(&key) <= radius && !self.lookup.knows(&peer) {
-                self.lookup.add(key, peer);
-                let addresses = other.addresses.get(&peer).cloned().unwrap_or_default();
-                self.addresses.insert(peer, addresses);
-            }
-        }
-    }
-
-    /// Returns the keys of the closest peers that are not known to have failed, asked or not.
-    pub(in crate::dht) fn closest_keys(&self, count: usize) -> Vec<Key> {
-        let closest = self.lookup.within(Distance::MAX);
-        closest.into_iter().take(count).map(|(at, _)| self.key.at(at)).collect()
-    }
-
     /// Returns what the search wants now, asked for by the operation's lookup number `lookup`: to ask a peer, or to wait.
     /// `None` if it is over.
     pub(in crate::dht) fn next<R>(&mut self, now: Instant, view: &View<'_>, lookup: u16) -> Option<Step<R>> {
@@ -312,9 +311,14 @@ impl Search {
         Ask { to, addresses, request, lookup, urgency: self.urgency }
     }
 
-    /// Returns the request that all are asked, to one more peer where the search has found it.
-    pub(in crate::dht) fn ask_same(&self, to: PeerId, lookup: u16) -> Ask {
-        self.ask(to, self.request.clone(), lookup)
+    /// Returns the request that all are asked.
+    pub(in crate::dht) const fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// Returns whether a peer is a candidate.
+    pub(in crate::dht) fn is_candidate(&self, peer: &PeerId) -> bool {
+        self.lookup.knows(peer)
     }
 
     /// Returns whether a candidate was not asked yet.
@@ -364,9 +368,9 @@ impl Search {
     }
 
     /// Returns until when a slow peer is awaited that may still have what no other has: it is worth three seconds more,
-    /// once. `None` if no peer is awaited, or not any more.
-    pub(in crate::dht) fn last_chance(&mut self, now: Instant) -> Option<Instant> {
-        if !self.lookup.has_outstanding() {
+    /// once. `None` if no peer is awaited, neither by the search nor by `others`, or not any more.
+    pub(in crate::dht) fn last_chance(&mut self, now: Instant, others: bool) -> Option<Instant> {
+        if !others && !self.lookup.has_outstanding() {
             return None;
         }
         let until = *self.last_chance.get_or_insert_with(|| after(now, LAST_CHANCE));
@@ -402,7 +406,7 @@ impl Search {
     }
 
     /// Returns the peers that are no farther than this and not known to have failed, asked or not, closest first.
-    pub(in crate::dht) fn within(&self, radius: Distance) -> Vec<(Distance, PeerId)> {
+    pub(in crate::dht) fn within(&self, radius: Distance) -> Vec<Near> {
         self.lookup.within(radius)
     }
 

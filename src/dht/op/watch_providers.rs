@@ -50,6 +50,8 @@ pub(in crate::dht) struct WatchProviders {
     pause: Duration,
     next_at: Option<Instant>,
     spent: QueryStats,
+    /// Whether the asker was told that the key is surrounded.
+    has_warned: bool,
 }
 
 impl WatchProviders {
@@ -62,7 +64,7 @@ impl WatchProviders {
     ) -> Self {
         let search = search_of(now, &key, parts);
         let (found, spent) = (ProvidersFound::new(key, parts.cx.local.peer, known), QueryStats::empty());
-        Self { found, round: 0, search, pause: FIRST_PAUSE, next_at: None, spent }
+        Self { found, round: 0, search, pause: FIRST_PAUSE, next_at: None, spent, has_warned: false }
     }
 
     /// Returns which of the present search's requests has a number, if any.
@@ -96,7 +98,13 @@ impl<R: From<GetProvidersResult>, I: From<GetProvidersInfo>> Machine<R, I> for W
         let Some(search) = &mut self.search else {
             return Step::Wait(self.next_at);
         };
-        match search.next_everywhere(now, view, view.config.protection() != Protection::Off) {
+        let is_protected = view.config.protection() != Protection::Off;
+        let mut step = search.next_everywhere(now, view, is_protected);
+        if matches!(step, Some(Step::Surrounded(_))) && std::mem::replace(&mut self.has_warned, true) {
+            // Once is enough, however often it is searched.
+            step = search.next_everywhere(now, view, is_protected);
+        }
+        match step {
             Some(Step::Ask(ask)) => Step::Ask(Ask { lookup: self.round + ask.lookup, ..ask }),
             Some(step) => step,
             None => {

@@ -92,10 +92,14 @@ impl Peers {
         self.bans.admits(peer) && !self.ips(peer).any(|ip| self.bans.has_banned(ip))
     }
 
+    /// Returns where the connections of a peer come from, the latest first.
+    pub(in crate::dht) fn origins(&self, peer: &PeerId) -> impl Iterator<Item = &ConnectionOrigin> {
+        self.get(peer).into_iter().flat_map(|known| known.connections.origins())
+    }
+
     /// Returns the IP addresses from which a peer is connected, as far as they are known, the latest first.
     pub(in crate::dht) fn ips(&self, peer: &PeerId) -> impl Iterator<Item = IpAddr> {
-        let origins = self.get(peer).into_iter().flat_map(|known| known.connections.origins());
-        origins.filter_map(|origin| match origin {
+        self.origins(peer).filter_map(|origin| match origin {
             ConnectionOrigin::Ip(ip) => Some(*ip),
             ConnectionOrigin::Unknown | ConnectionOrigin::Local | ConnectionOrigin::Relay(_) => None,
         })

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use libp2p_identity::PeerId;
 
+use crate::addrs::IpGroup;
 use crate::config::{Rate, Rates};
 use crate::map::FastMap;
 use crate::message::MessageType;
@@ -30,18 +31,22 @@ const MAX_REMEMBERED: usize = 16 * 1024;
 const PREFIXES: (u32, u32) = (24, 48);
 
 /// A group of IP addresses that share rates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum RateGroup {
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum RateGroup {
     V4(u32),
     V6(u64),
+    /// Whoever comes through a relay.
+    Relay(PackedPeerId),
 }
 
 impl RateGroup {
-    fn of(ip: IpAddr) -> Self {
-        match ip.to_canonical() {
+    /// Returns the group of an address; none of one that only this machine or its site can reach, as a proxy in front of this node has.
+    pub(super) fn of(ip: IpAddr) -> Option<Self> {
+        IpGroup::of_ip(ip)?;
+        Some(match ip.to_canonical() {
             IpAddr::V4(ip) => Self::V4(ip.to_bits() >> (32 - PREFIXES.0)),
             IpAddr::V6(ip) => Self::V6(u64::try_from(ip.to_bits() >> (128 - PREFIXES.1)).unwrap_or(u64::MAX)),
-        }
+        })
     }
 }
 
@@ -66,12 +71,12 @@ impl Owed {
 }
 
 /// The sender of a request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Sender {
     pub(super) peer: PeerId,
     /// Where its connection comes from, if that is known.
-    pub(super) ip: Option<IpAddr>,
-    /// Whether it is in the routing table.
+    pub(super) group: Option<RateGroup>,
+    /// Whether it is in the routing table: then its neighbours take nothing of its rate.
     pub(super) is_member: bool,
 }
 
@@ -135,7 +140,8 @@ impl RateLimiter {
     /// Charges a request, if its sender and its sender's group are owed it. Returns whether they are.
     fn is_within(&mut self, now: u64, sender: &Sender, kind: MessageType, rate: Rate, lowered: u32) -> bool {
         // The group first: whoever makes ids up leaves no trace of them.
-        let group = match sender.ip.map(|ip| has_room(&mut self.groups, RateGroup::of(ip), now)) {
+        let group = sender.group.clone().filter(|_| !sender.is_member);
+        let group = match group.map(|group| has_room(&mut self.groups, group, now)) {
             Some(Some(owed)) => match charged(*owed.of(kind), now, rate, PEERS_OF_GROUP, lowered) {
                 Some(after) => Some((owed, after)),
                 None => return false,
@@ -181,7 +187,8 @@ fn charged(owed: u64, now: u64, rate: Rate, times: u32, lowered: u32) -> Option<
     let (per_second, burst) = (u64::from(rate.per_second.get()), u64::from(rate.burst.get()));
     let cost = (1_000_000 * u64::from(lowered) / (per_second * u64::from(times))).max(1);
     // The burst is lowered with the rate: as many microseconds of the lower one are fewer requests.
-    let most = burst * 1_000_000 / per_second;
+    // One at once is owed at least.
+    let most = (burst * 1_000_000 / per_second).max(cost);
     let after = owed.max(now).saturating_add(cost);
     (after - now <= most).then_some(after)
 }
@@ -195,7 +202,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn sender(n: usize, ip: &str) -> Sender {
-        Sender { peer: peer(n), ip: Some(ip.parse().unwrap()), is_member: false }
+        Sender { peer: peer(n), group: RateGroup::of(ip.parse().unwrap()), is_member: false }
     }
 
     /// Returns how many of so many requests of a kind at one time are within their rate.
@@ -214,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_peer_is_guaranteed_its_burst_and_then_its_rate() {
-        let (mut limiter, of) = (RateLimiter::default(), sender(1, "192.0.2.1"));
+        let (mut limiter, of) = (RateLimiter::default(), sender(1, "9.9.2.1"));
         let mut within = |now, kind| within(&mut limiter, now, Duration::ZERO, &of, kind, 30_000);
         let kinds = [
             (MessageType::FindNode, 200, 50),
@@ -235,26 +242,50 @@ mod tests {
     fn a_network_has_the_rates_of_eight_peers_however_many_ids_it_has() {
         let mut limiter = RateLimiter::default();
         let all = (0..100).map(|n| {
-            let of = sender(n, &format!("192.0.2.{n}"));
+            let of = sender(n, &format!("9.9.2.{n}"));
             within(&mut limiter, start(), Duration::ZERO, &of, MessageType::FindNode, 300)
         });
         assert_eq!(all.sum::<usize>(), 8 * 200);
-        let other = sender(200, "192.0.3.1");
+        let other = sender(200, "9.9.3.1");
         assert_eq!(within(&mut limiter, start(), Duration::ZERO, &other, MessageType::FindNode, 300), 200);
-        let v6 = |n: usize| sender(300 + n, &format!("2001:db8:1:{n}::1"));
+        let v6 = |n: usize| sender(300 + n, &format!("2606:4700:1:{n}::1"));
         let all =
             (0..20).map(|n| within(&mut limiter, start(), Duration::ZERO, &v6(n), MessageType::Ping, 100));
         assert_eq!(all.sum::<usize>(), 8 * 32);
     }
 
     #[test]
+    fn whoever_comes_through_a_proxy_or_is_in_the_table_shares_no_rate_and_whoever_comes_through_a_relay_does()
+     {
+        let mut limiter = RateLimiter::default();
+        let mut all = |of: &dyn Fn(usize) -> Sender| -> usize {
+            let count = |n| within(&mut limiter, start(), Duration::ZERO, &of(n), MessageType::Ping, 40);
+            (0..20).map(count).sum()
+        };
+        assert_eq!(all(&|n| sender(n, "127.0.0.1")), 20 * 32);
+        assert_eq!(all(&|n| Sender { is_member: true, ..sender(100 + n, "9.9.9.9") }), 20 * 32);
+        let relay = RateGroup::Relay(PackedPeerId::from(&peer(999)));
+        assert_eq!(all(&|n| Sender { group: Some(relay.clone()), ..sender(200 + n, "127.0.0.1") }), 8 * 32);
+    }
+
+    #[test]
+    fn however_small_a_burst_is_one_is_owed() {
+        let one = std::num::NonZeroU32::MIN;
+        let lookups = Rate { per_second: one, burst: one };
+        let rates = Rates { lookups, ..Rates::default() };
+        let late = Duration::from_secs(1);
+        let verdict =
+            RateLimiter::default().judge(start(), late, &sender(1, "9.9.2.1"), MessageType::FindNode, &rates);
+        assert_eq!(verdict, RateVerdict::Within);
+    }
+
+    #[test]
     fn what_is_beyond_is_served_until_the_node_is_late_and_that_of_strangers_is_refused_first() {
         let rates = Rates::default();
         let mut limiter = RateLimiter::default();
-        let (stranger, member) =
-            (sender(1, "192.0.2.1"), Sender { is_member: true, ..sender(2, "198.51.100.1") });
-        for of in [stranger, member] {
-            within(&mut limiter, start(), Duration::ZERO, &of, MessageType::FindNode, 200);
+        let (stranger, member) = (sender(1, "9.9.2.1"), Sender { is_member: true, ..sender(2, "8.8.1.1") });
+        for of in [&stranger, &member] {
+            within(&mut limiter, start(), Duration::ZERO, of, MessageType::FindNode, 200);
         }
         let mut judge = |of: &Sender, late| limiter.judge(start(), late, of, MessageType::FindNode, &rates);
         let [in_time, late, very_late] = [1, 6, 12].map(Duration::from_millis);
@@ -270,12 +301,12 @@ mod tests {
             &mut RateLimiter::default(),
             start(),
             late,
-            &sender(1, "192.0.2.1"),
+            &sender(1, "9.9.2.1"),
             MessageType::FindNode,
             999,
         );
         assert_eq!(stranger, 50, "a quarter");
-        let member = Sender { is_member: true, ..sender(1, "192.0.2.1") };
+        let member = Sender { is_member: true, ..sender(1, "9.9.2.1") };
         assert_eq!(
             within(&mut RateLimiter::default(), start(), late, &member, MessageType::FindNode, 999),
             200
@@ -285,7 +316,7 @@ mod tests {
             &mut RateLimiter::default(),
             start(),
             never,
-            &sender(1, "192.0.2.1"),
+            &sender(1, "9.9.2.1"),
             MessageType::FindNode,
             999,
         );
@@ -296,11 +327,11 @@ mod tests {
     fn memory_is_bounded_and_what_is_owed_nothing_is_forgotten() {
         let mut limiter = RateLimiter::default();
         for n in 0..MAX_REMEMBERED + 100 {
-            let of = sender(n, &format!("10.{}.{}.1", n / 256, n % 256));
+            let of = sender(n, &format!("9.{}.{}.1", n / 256, n % 256));
             within(&mut limiter, start(), Duration::ZERO, &of, MessageType::FindNode, 1);
         }
         assert_eq!((limiter.peers.len(), limiter.groups.len()), (MAX_REMEMBERED, MAX_REMEMBERED));
-        let of = sender(MAX_REMEMBERED + 200, "203.0.113.1");
+        let of = sender(MAX_REMEMBERED + 200, "7.7.7.1");
         within(&mut limiter, start() + SECOND, Duration::ZERO, &of, MessageType::FindNode, 1);
         assert_eq!((limiter.peers.len(), limiter.groups.len()), (1, 1));
     }

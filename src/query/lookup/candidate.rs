@@ -94,7 +94,27 @@ pub(super) struct Candidate {
     pub(super) via: u64,
 }
 
+/// A peer near the target that is not known to have failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Near {
+    pub(crate) distance: Distance,
+    pub(crate) peer: PeerId,
+    pub(crate) has_answered: bool,
+    /// Stands for the peer that named it.
+    pub(crate) namer: u64,
+}
+
 impl Candidate {
+    /// Returns what is to be known of it, if it is not known to have failed.
+    pub(super) fn near(&self) -> Option<Near> {
+        let has_answered = match self.state {
+            CandidateState::Failed { .. } => return None,
+            CandidateState::Answered => true,
+            CandidateState::Unasked | CandidateState::Asked(_) => false,
+        };
+        Some(Near { distance: self.distance, peer: self.peer, has_answered, namer: self.via })
+    }
+
     /// Neither failed nor overdue: what the stop rule and the window count.
     pub(super) const fn is_promising(&self) -> bool {
         match self.state {

@@ -82,6 +82,7 @@ pub(in crate::sim) fn fill_tables(turn: &mut Turn<'_>, stores: &MemoryStoreConfi
         for other in others.unwrap_or_default() {
             introduce(turn, n, other);
         }
+        turn.with(n, Dht::believe_table);
         disconnect_idle(turn, n);
         // What it meant to look at on its own clock it looks at when time passes for all.
         if let Some(host) = turn.host(n) {

@@ -84,7 +84,7 @@ impl Statements {
         Self {
             local,
             provided: Provided::new(local, limits.max_own_keys),
-            others: ProviderIndex::new(limits),
+            others: ProviderIndex::new(&local, limits),
             changed: Vec::new(),
         }
     }
