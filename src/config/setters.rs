@@ -3,6 +3,7 @@
 use std::num::{NonZeroU8, NonZeroUsize};
 
 use super::protection::Protection;
+use super::rates::Rates;
 use super::records::{Caching, OwnRecords, StoreInserts};
 use super::{Config, ConfigBuilder, IPFS, IPFS_LAN, Limits, Lookups, Providers, Records, Routing, least};
 use crate::error::ConfigError;
@@ -55,6 +56,15 @@ impl Config {
             (Protection::ByProtocol, _) => Protection::All,
             (chosen, _) => chosen,
         }
+    }
+
+    /// Sets how many requests of one peer, and of its network, are served whatever else there is to do; `None` sets none.
+    ///
+    /// Less leaves more to others when the node is busy, and harms whoever has much to ask in earnest. Default: those of [`Rates`].
+    #[must_use]
+    pub const fn with_rates(mut self, rates: Option<Rates>) -> Self {
+        self.limits.rates = rates;
+        self
     }
 
     /// Adds the validator of a namespace: of the keys that begin with `/namespace/`.

@@ -211,16 +211,21 @@ fn all_ways(name: &str, nodes: usize, keys: usize, sybils: &[usize]) {
 
 #[test]
 fn what_is_surrounded_is_found_all_the_same() {
-    let nodes = 300;
+    let nodes = 150;
     let mut world = joined(nodes, 1, Protection::All);
     let attack = |sybils, conduct| Attack { sybils, groups: sybils, conduct, is_before: true };
     let mut table = head();
     for (at, attacked) in [attack(20, Conduct::False), attack(45, Conduct::Silent)].iter().enumerate() {
-        let outcome = cell(&mut world, nodes, attacked, 2 * at..2 * at + 2);
+        let outcome = cell(&mut world, nodes, attacked, at..at + 1);
         table += &row(attacked, &outcome);
         assert!(outcome.provider >= 1.0 && outcome.record >= 1.0, "{table}");
     }
-    golden("censorship-300.txt", &table);
+    // What they would do to whoever does not want to be protected.
+    let (mut world, attacked) = (joined(nodes, 1, Protection::Off), attack(20, Conduct::False));
+    let outcome = cell(&mut world, nodes, &attacked, 0..2);
+    table += &format!("the same, not protected\n{}", row(&attacked, &outcome));
+    assert!(outcome.provider + outcome.record < 2.0, "they do no harm: {table}");
+    golden("censorship-150.txt", &table);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use libp2p_identity::PeerId;
 use std::collections::VecDeque;
 
 use super::machine::{Ask, FilteredAnswer, Step, View};
-use super::search::{Found, MAX_PER_GROUP, Search};
+use super::search::{FoundAround, MAX_PER_GROUP, Search};
 use crate::addrs::{Addresses, Groups, IpGroup};
 use crate::error::RequestError;
 use crate::event::QueryStats;
@@ -90,7 +90,7 @@ struct Region {
     lookups: Vec<(u16, BucketIndex, Search)>,
     begun: u16,
     /// What they have found in the region.
-    found: IndexMap<PeerId, Found>,
+    found: IndexMap<PeerId, FoundAround>,
     /// Whatever the lookups have found by then is all.
     until: Instant,
     /// What the lookups have cost that are over.
@@ -196,7 +196,7 @@ impl Region {
                 known.has_answered |= has_answered;
             } else if self.found.len() < MAX_FOUND {
                 let addresses = lookup.addresses(&peer).cloned().unwrap_or_default();
-                self.found.insert(peer, Found { distance, has_answered, namer, addresses });
+                self.found.insert(peer, FoundAround { distance, has_answered, namer, addresses });
             }
         }
         if self.found.len() > before && around == lookup.wanted() {
@@ -215,7 +215,7 @@ impl Region {
         let of_search = of_search.filter(|(at, near)| *at < wanted || near.distance <= radius);
         let mut all: Vec<_> = of_search
             .map(|(_, Near { distance, peer, has_answered, namer })| {
-                (peer, Found { distance, has_answered, namer, addresses: Addresses::empty() })
+                (peer, FoundAround { distance, has_answered, namer, addresses: Addresses::empty() })
             })
             .chain(self.found.iter().map(|(peer, found)| (*peer, found.clone())))
             .collect();
@@ -406,11 +406,11 @@ impl RegionSearch {
 
 /// Draws some of the peers of a region, and returns them nearest first.
 fn drawn(
-    mut all: Vec<(PeerId, Found)>,
+    mut all: Vec<(PeerId, FoundAround)>,
     most: usize,
     view: &mut View<'_>,
     search: &Search,
-) -> Vec<(PeerId, Found)> {
+) -> Vec<(PeerId, FoundAround)> {
     for left in (1..all.len()).rev() {
         let other = usize::try_from(view.rng.below(left as u64 + 1)).unwrap_or(left);
         all.swap(left, other);

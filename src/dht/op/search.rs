@@ -66,7 +66,7 @@ pub(in crate::dht) struct Search {
 
 /// A peer that was found beside a search.
 #[derive(Clone, Debug)]
-pub(in crate::dht) struct Found {
+pub(in crate::dht) struct FoundAround {
     /// From the key of the search.
     pub(in crate::dht) distance: Distance,
     pub(in crate::dht) has_answered: bool,
@@ -149,7 +149,7 @@ impl Search {
         view: &View<'_>,
         (preimage, key): (Bytes, Key),
         paths: usize,
-        more: &IndexMap<PeerId, Found>,
+        more: &IndexMap<PeerId, FoundAround>,
     ) -> Option<Self> {
         let wanted = view.config.bucket_size().get();
         let fresh = |peer: &PeerId| view.peers.is_worth_asking(now, peer);
