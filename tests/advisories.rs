@@ -3,7 +3,11 @@
 //! Each test says what the attack was, what it costs, and what comes of it here. Beside what each names, the whole is tried by
 //! `tests/it/hostile.rs` with real connections, and by the fuzz targets.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests; the time is read once, and stands from then on"
+)]
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -321,10 +325,7 @@ fn answers_are_bounded_and_go_to_whoever_asked() {
 }
 
 fn answer(output: Out) -> Option<(PeerId, Response)> {
-    match output {
-        Output::SendResponse { to, response, .. } => Some((to, response)),
-        _ => None,
-    }
+    if let Output::SendResponse { to, response, .. } = output { Some((to, response)) } else { None }
 }
 
 /// Ethereum (Marcus, Heilman & Goldberg 2018): one host with many ids fills the table of a node that starts.
@@ -489,10 +490,8 @@ fn a_neighbour_that_flips_is_sent_nothing_twice() {
                 sent += usize::from(matches!(request, Request::AddProvider { .. }));
                 victim.dht.handle_input(victim.now, Input::RequestSent { id });
                 if request.is_answered() {
-                    let response = match request {
-                        Request::Ping => Response::Pong,
-                        _ => Response::FindNode { closer_peers: vec![own(1)] },
-                    };
+                    let closer = || Response::FindNode { closer_peers: vec![own(1)] };
+                    let response = if request == Request::Ping { Response::Pong } else { closer() };
                     victim.dht.handle_input(victim.now, Input::ResponseReceived { id, response });
                 }
             }

@@ -82,7 +82,7 @@ fn layer(room: &str) -> Option<u8> {
         "time" | "rng" | "key" | "map" | "protobuf" => 0,
         "addrs" | "failures" | "peer" | "record" | "message" | "config" | "error" | "event" | "stats"
         | "validate" => 1,
-        "wire" | "routing" | "query" | "store" => 2,
+        "wire" | "region" | "routing" | "query" | "store" => 2,
         "dht" => 3,
         "net" => 4,
         "client" | "command" | "discovery" | "sim" | "lib" => 5,

@@ -31,7 +31,7 @@ use crate::time::Instant;
 
 use closer::{closer, closer_to_node};
 use held::{HeldRequest, HeldRequests};
-use rates::{RateGroup, RateLimiter, RateVerdict, Sender};
+use rates::{RateGroup, RateLimiter, RateVerdict, RequestSender};
 
 /// What a node serves others, and what of that waits for the application.
 ///
@@ -156,7 +156,7 @@ impl Serving {
             ConnectionOrigin::Relay(relay) => Some(RateGroup::Relay(PackedPeerId::from(&**relay))),
             ConnectionOrigin::Ip(_) | ConnectionOrigin::Unknown | ConnectionOrigin::Local => None,
         });
-        let sender = Sender { peer: from, group, is_member };
+        let sender = RequestSender { peer: from, group, is_member };
         let verdict = self.rates.judge(now, late, &sender, kind, rates);
         match verdict {
             RateVerdict::Within => {}

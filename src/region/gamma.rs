@@ -1,6 +1,6 @@
 //! The Gamma distribution of whole shape: how far from a key its closest peers are, if nobody has chosen their places.
 
-/// So many terms a series has at most: far behind the last that counts for shapes up to some thousand.
+/// So many terms a series has at most: far behind the last that counts for shapes up to some thousand (chosen, not measured).
 const MAX_TERMS: u32 = 4096;
 
 /// Returns how likely a number of the Gamma distribution of a shape is at most `x`: that of `shape` events or more, where `x`

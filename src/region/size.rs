@@ -24,7 +24,7 @@ pub struct NetworkSize {
 
 /// How far from a key some of its closest peers are.
 #[derive(Clone, Copy, Debug)]
-struct Sample {
+struct SizeSample {
     at: Instant,
     /// How many peers are at most this far away: `k`, where there are as many.
     peers: u32,
@@ -32,13 +32,13 @@ struct Sample {
     distance: f64,
 }
 
-/// For so long a lookup counts ("ALGORITHMS" of the field: a window of two hours; chosen, not measured).
+/// For so long a lookup counts (chosen, not measured).
 const WINDOW: Duration = Duration::from_secs(2 * 3600);
 
 /// So many lookups count at most. Chosen, not measured: 64 bring the interval to 6 %.
 const MAX_SAMPLES: usize = 64;
 
-/// With so many lookups the interval reaches 11 % to either side where `k` is 20, and it is worth no more (calculated).
+/// With so many lookups the interval reaches 11 % to either side where `k` is 20, and it is worth no more (computed).
 const ENOUGH: u32 = 16;
 
 /// With fewer lookups the own table is believed. Chosen, not measured: with 5 the interval reaches 20 %.
@@ -49,18 +49,18 @@ const LEAST: usize = 5;
 const JITTER_PERCENT: u32 = 10;
 const FIRST_JITTER_PERCENT: u32 = 50;
 
-/// The normal distribution exceeds this with a likelihood of 2.5 % (tables).
+/// The normal distribution exceeds this with a likelihood of 2.5 % (computed).
 const NORMAL: f64 = 1.959_964;
 
 /// A lookup whose peers are so close, or so far, that it happens by chance less often than this is not believed (chosen, not
 /// measured).
 const CHANCE: f64 = 1e-4;
 
-/// The twentieth of the closest peers is nearer than this, by the estimated size, once in a thousand times (calculated: the
+/// The twentieth of the closest peers is nearer than this, by the estimated size, once in a thousand times (computed: the
 /// Gamma distribution of shape 20).
 const SURROUNDED: f64 = 1e-3;
 
-/// Those who are to hold what belongs to a key live within so many times the mean distance of the `k`-th closest peer. Calculated:
+/// Those who are to hold what belongs to a key live within so many times the mean distance of the `k`-th closest peer. Computed:
 /// fewer than ten of thirty are there once in 140,000 times.
 const REGION: f64 = 1.5;
 
@@ -68,7 +68,7 @@ const REGION: f64 = 1.5;
 /// many times (chosen, not measured).
 const REGION_CLAMP: (f64, f64) = (1.0, 3.0);
 
-/// The whole keyspace, as high bits of distances count it.
+/// The whole keyspace, as the high bits of distances count it: two to the sixty-fourth, by the type that they have (derived).
 const KEYSPACE: f64 = 18_446_744_073_709_551_616.0;
 
 /// The estimator of the network's size.
@@ -94,7 +94,7 @@ const KEYSPACE: f64 = 18_446_744_073_709_551_616.0;
 /// 64 lookups.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SizeEstimator {
-    samples: VecDeque<Sample>,
+    samples: VecDeque<SizeSample>,
     due: Option<Instant>,
     /// Whether the closest peers to this node were looked up, so that the own table can be believed.
     has_joined: bool,
@@ -131,12 +131,12 @@ impl SizeEstimator {
         self.forget(now);
         let Ok(peers @ 1..) = u32::try_from(peers) else { return };
         self.samples.truncate(MAX_SAMPLES - 1);
-        self.samples.push_front(Sample { at: now, peers, distance: share(farthest) });
+        self.samples.push_front(SizeSample { at: now, peers, distance: share(farthest) });
         self.weigh();
     }
 
     fn forget(&mut self, now: Instant) {
-        let is_old = |sample: &Sample| now.saturating_duration_since(sample.at) > WINDOW;
+        let is_old = |sample: &SizeSample| now.saturating_duration_since(sample.at) > WINDOW;
         while self.samples.back().is_some_and(is_old) {
             self.samples.pop_back();
         }
@@ -144,7 +144,7 @@ impl SizeEstimator {
 
     /// Finds out which lookups are believed.
     fn weigh(&mut self) {
-        let sum = |samples: &mut dyn Iterator<Item = &Sample>| {
+        let sum = |samples: &mut dyn Iterator<Item = &SizeSample>| {
             samples.fold((0, 0, 0.0), |(count, peers, sum), one| {
                 (count + 1, peers + one.peers, sum + one.distance)
             })
@@ -156,7 +156,7 @@ impl SizeEstimator {
         let mut groups: Vec<_> = (0..4).map(of_group).collect();
         groups.sort_by(f64::total_cmp);
         let median = groups.iter().skip(1).take(2).sum::<f64>() / 2.0;
-        let is_believed = |sample: &&Sample| {
+        let is_believed = |sample: &&SizeSample| {
             let chance = gamma::cdf(sample.peers, median * sample.distance);
             self.samples.len() < LEAST || (CHANCE..=1.0 - CHANCE).contains(&chance)
         };
@@ -165,7 +165,7 @@ impl SizeEstimator {
 
     /// Returns whether there are lookups enough to be believed.
     fn has_samples(&self, now: Instant) -> bool {
-        let counts = |sample: &Sample| now.saturating_duration_since(sample.at) <= WINDOW;
+        let counts = |sample: &SizeSample| now.saturating_duration_since(sample.at) <= WINDOW;
         self.samples.get(LEAST - 1).is_some_and(counts) && self.believed.0 >= LEAST / 2
     }
 
@@ -316,7 +316,7 @@ mod tests {
                     let size = size(&after_lookups(&keys, lookups, rng));
                     covered += usize::from((size.low..=size.high).contains(&(nodes as u64)));
                     widths += (size.high - size.low) as f64 / 2.0 / size.estimate as f64;
-                    assert!(size.samples + 1 >= lookups);
+                    assert!(size.samples <= lookups && 4 * size.samples >= 3 * lookups, "{size:?}");
                     all += 1;
                 }
             }

@@ -348,11 +348,8 @@ impl ProviderIndex {
     /// Returns a statement of the group that has most, if the newcomer's has fewer: about the farthest key, and if a key is needed the
     /// only one about it.
     fn to_displace(&self, group: Option<IpGroup>, needs_key: bool) -> Option<(PackedKey, ProviderStatement)> {
-        let number = match group {
-            // One without a number has nothing yet: as little as any that is unknown.
-            Some(group) => Some(self.groups.number(&group).unwrap_or(Number::MAX)),
-            None => None,
-        };
+        // One without a number has nothing yet: as little as any that is unknown.
+        let number = group.map(|group| self.groups.number(&group).unwrap_or(Number::MAX));
         let all = self.shares.to_displace(number).take(if needs_key { MAX_TRIED } else { 1 });
         let stated =
             all.filter_map(|(group, distance, provider)| self.stated(group, self.own ^ distance, provider));

@@ -19,13 +19,8 @@ struct Mute;
 
 impl Role for Mute {
     fn answer(&self, _: &Around<'_>, request: &Request) -> Answer {
-        match request {
-            Request::GetProviders { .. }
-            | Request::GetValue { .. }
-            | Request::PutValue { .. }
-            | Request::AddProvider { .. } => Answer::Silence,
-            _ => Answer::ByProtocol,
-        }
+        let is_lookup = matches!(request, Request::FindNode { .. } | Request::Ping);
+        if is_lookup { Answer::ByProtocol } else { Answer::Silence }
     }
 }
 
@@ -53,7 +48,7 @@ impl Role for Deceiver {
             Request::PutValue { record } => {
                 Response::PutValue { key: record.key.clone(), value: Some(record.value.clone()) }
             }
-            _ => return Answer::ByProtocol,
+            Request::AddProvider { .. } | Request::Ping | _ => return Answer::ByProtocol,
         }))
     }
 }
@@ -193,9 +188,7 @@ fn all_ways(name: &str, nodes: usize, keys: usize, sybils: &[usize]) {
                     let attack = Attack { sybils, groups, conduct, is_before };
                     let outcome = cell(&mut world, nodes, &attack, next..next + keys);
                     next += keys;
-                    let row = row(&attack, &outcome);
-                    println!("{}", row.trim_end());
-                    table += &row;
+                    table += &row(&attack, &outcome);
                     all.push(outcome);
                 }
             }

@@ -30,14 +30,14 @@ const BEYOND: u16 = 1;
 /// How many numbers a search and its region have.
 pub(in crate::dht) const NUMBERS: u16 = FIRST + MAX_LOOKUPS;
 
-/// Of a block, half as wide as the next, there are no peers to be found beyond so many: a thirtieth of them (calculated).
+/// Of a block, half as wide as the next, there are no peers to be found beyond so many: half of one of thirty (computed).
 const MAX_BLOCKS: usize = 6;
 
 /// How many lookups a region takes at most, and how many of them at once (chosen, not measured).
 const MAX_LOOKUPS: u16 = 16;
 const AT_ONCE: usize = 3;
 
-/// How many peers of a region are told or asked; more are drawn at random. After an alarm twice as many (calculated: with 27
+/// How many peers of a region are told or asked; more are drawn at random. After an alarm twice as many (computed: with 27
 /// honest holders among 200 others, who writes and who reads meet but for three in a hundred times at 80, and always at 160).
 const MAX_CONTACTS: usize = 80;
 const MAX_CONTACTS_ALARMED: usize = 160;
@@ -54,7 +54,7 @@ const MAX_TIME: Duration = Duration::from_secs(10);
 /// (chosen, not measured).
 const MAX_SEARCHED: u32 = 10;
 
-/// In so many disjoint paths the region of a surrounded key is looked up (S/Kademlia).
+/// In so many disjoint paths the region of a surrounded key is looked up (chosen; Baumgart & Mies find four to be enough).
 const PATHS_ALARMED: usize = 4;
 
 /// The peers of a key's region, found beside a search for the closest that is over.

@@ -72,7 +72,7 @@ impl Owed {
 
 /// The sender of a request.
 #[derive(Clone, Debug)]
-pub(super) struct Sender {
+pub(super) struct RequestSender {
     pub(super) peer: PeerId,
     /// Where its connection comes from, if that is known.
     pub(super) group: Option<RateGroup>,
@@ -121,7 +121,7 @@ impl RateLimiter {
         &mut self,
         now: Instant,
         late: Duration,
-        sender: &Sender,
+        sender: &RequestSender,
         kind: MessageType,
         rates: &Rates,
     ) -> RateVerdict {
@@ -138,7 +138,14 @@ impl RateLimiter {
     }
 
     /// Charges a request, if its sender and its sender's group are owed it. Returns whether they are.
-    fn is_within(&mut self, now: u64, sender: &Sender, kind: MessageType, rate: Rate, lowered: u32) -> bool {
+    fn is_within(
+        &mut self,
+        now: u64,
+        sender: &RequestSender,
+        kind: MessageType,
+        rate: Rate,
+        lowered: u32,
+    ) -> bool {
         // The group first: whoever makes ids up leaves no trace of them.
         let group = sender.group.clone().filter(|_| !sender.is_member);
         let group = match group.map(|group| has_room(&mut self.groups, group, now)) {
@@ -201,8 +208,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn sender(n: usize, ip: &str) -> Sender {
-        Sender { peer: peer(n), group: RateGroup::of(ip.parse().unwrap()), is_member: false }
+    fn sender(n: usize, ip: &str) -> RequestSender {
+        RequestSender { peer: peer(n), group: RateGroup::of(ip.parse().unwrap()), is_member: false }
     }
 
     /// Returns how many of so many requests of a kind at one time are within their rate.
@@ -210,7 +217,7 @@ mod tests {
         limiter: &mut RateLimiter,
         now: Instant,
         late: Duration,
-        of: &Sender,
+        of: &RequestSender,
         kind: MessageType,
         count: usize,
     ) -> usize {
@@ -258,14 +265,17 @@ mod tests {
     fn whoever_comes_through_a_proxy_or_is_in_the_table_shares_no_rate_and_whoever_comes_through_a_relay_does()
      {
         let mut limiter = RateLimiter::default();
-        let mut all = |of: &dyn Fn(usize) -> Sender| -> usize {
+        let mut all = |of: &dyn Fn(usize) -> RequestSender| -> usize {
             let count = |n| within(&mut limiter, start(), Duration::ZERO, &of(n), MessageType::Ping, 40);
             (0..20).map(count).sum()
         };
         assert_eq!(all(&|n| sender(n, "127.0.0.1")), 20 * 32);
-        assert_eq!(all(&|n| Sender { is_member: true, ..sender(100 + n, "9.9.9.9") }), 20 * 32);
+        assert_eq!(all(&|n| RequestSender { is_member: true, ..sender(100 + n, "9.9.9.9") }), 20 * 32);
         let relay = RateGroup::Relay(PackedPeerId::from(&peer(999)));
-        assert_eq!(all(&|n| Sender { group: Some(relay.clone()), ..sender(200 + n, "127.0.0.1") }), 8 * 32);
+        assert_eq!(
+            all(&|n| RequestSender { group: Some(relay.clone()), ..sender(200 + n, "127.0.0.1") }),
+            8 * 32
+        );
     }
 
     #[test]
@@ -283,11 +293,13 @@ mod tests {
     fn what_is_beyond_is_served_until_the_node_is_late_and_that_of_strangers_is_refused_first() {
         let rates = Rates::default();
         let mut limiter = RateLimiter::default();
-        let (stranger, member) = (sender(1, "9.9.2.1"), Sender { is_member: true, ..sender(2, "8.8.1.1") });
+        let (stranger, member) =
+            (sender(1, "9.9.2.1"), RequestSender { is_member: true, ..sender(2, "8.8.1.1") });
         for of in [&stranger, &member] {
             within(&mut limiter, start(), Duration::ZERO, of, MessageType::FindNode, 200);
         }
-        let mut judge = |of: &Sender, late| limiter.judge(start(), late, of, MessageType::FindNode, &rates);
+        let mut judge =
+            |of: &RequestSender, late| limiter.judge(start(), late, of, MessageType::FindNode, &rates);
         let [in_time, late, very_late] = [1, 6, 12].map(Duration::from_millis);
         use RateVerdict::{Beyond, Refused};
         assert_eq!([in_time, late, very_late].map(|late| judge(&stranger, late)), [Beyond, Refused, Refused]);
@@ -306,7 +318,7 @@ mod tests {
             999,
         );
         assert_eq!(stranger, 50, "a quarter");
-        let member = Sender { is_member: true, ..sender(1, "9.9.2.1") };
+        let member = RequestSender { is_member: true, ..sender(1, "9.9.2.1") };
         assert_eq!(
             within(&mut RateLimiter::default(), start(), late, &member, MessageType::FindNode, 999),
             200

@@ -18,15 +18,10 @@ use crate::sim::service::Service;
 use crate::store::{MemoryStore, MemoryStoreConfig};
 use crate::time::{Duration, Instant};
 
-/// Starts a node that lives already as far as others see, with what is made of its configuration.
-pub(in crate::sim) fn start(
-    turn: &mut Turn<'_>,
-    n: usize,
-    stores: MemoryStoreConfig,
-    config: impl FnOnce(&Config) -> Config,
-) {
+/// Starts a node that lives already as far as others see.
+pub(in crate::sim) fn start(turn: &mut Turn<'_>, n: usize, stores: MemoryStoreConfig, config: Config) {
     let (network, clocks) = (turn.network, turn.network.clocks(turn.now(), n));
-    let (Some(node), config) = (network.nodes.get(n), config(network.config_of(n))) else {
+    let Some(node) = network.nodes.get(n) else {
         return;
     };
     let mut seed = [0; 32];
@@ -76,7 +71,8 @@ pub(in crate::sim) fn fill_tables(turn: &mut Turn<'_>, stores: &MemoryStoreConfi
     let began = turn.now();
     for n in turn.shard.numbers_within(numbers) {
         turn.shard.queue.set_now(began);
-        start(turn, n, stores.clone(), passive);
+        let config = passive(turn.network.config_of(n));
+        start(turn, n, stores.clone(), config);
         let (network, k) = (turn.network, turn.network.config_of(n).bucket_size().get());
         let others = turn.host(n).map(|host| ideal::peers(&network.nodes, &mut host.rng, k, n));
         for other in others.unwrap_or_default() {

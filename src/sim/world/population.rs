@@ -367,7 +367,8 @@ impl World {
         self.cut_all(n);
         self.is_born(n);
         let stores = self.stores.clone();
-        self.turn(n, |turn| making::start(turn, n, stores, Config::clone));
+        let config = self.network.config_of(n).clone();
+        self.turn(n, |turn| making::start(turn, n, stores, config));
     }
 
     /// A node begins a life, as far as others see.
