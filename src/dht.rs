@@ -258,7 +258,7 @@ impl<S: RecordStore> Dht<S> {
         self.look_up_due(now);
         let Self { cx, upkeep, records, providing, serving, storage, .. } = self;
         serving.handle_timeout(now, cx);
-        storage.handle_timeout(now, &upkeep.table, cx);
+        storage.handle_timeout(now, &upkeep.table);
         records.expire(now, storage, cx);
         records.look_over(now, storage, cx);
         providing.handle_timeout(now);

@@ -22,7 +22,7 @@ mod snapshot;
 mod table;
 mod view;
 
-pub use bucket::{Bucket, Entry};
+pub use bucket::{Bucket, Entry, Experience};
 pub use probe::Probe;
 pub use rules::TableConfig;
 pub use snapshot::{BucketSnapshot, EntrySnapshot, TableSnapshot};

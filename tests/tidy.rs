@@ -436,6 +436,11 @@ fn acceptance_rows_and_quirks_are_all_there_and_name_tests_that_exist() {
     let dependable = fs::read_to_string(root().join("tests/dependable.md")).unwrap();
     assert!(dependable.lines().filter(|line| line.starts_with("| ")).count() > 20);
     assert_eq!(missing(&dependable, &functions).collect::<Vec<_>>(), Vec::<&str>::new());
+    let security = fs::read_to_string(root().join("docs/security.md")).unwrap();
+    let (_, bounds) = security.split_once("\n## Bounds\n").unwrap();
+    let rows: Vec<_> = bounds.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!(rows.len() > 10 && rows.iter().all(|row| row.matches('|').count() == 5 && row.contains('`')));
+    assert_eq!(missing(bounds, &functions).collect::<Vec<_>>(), Vec::<&str>::new());
 }
 
 /// Rooms that still have circles of files. One without is to be struck: the list only gets shorter.

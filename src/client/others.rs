@@ -13,6 +13,7 @@ use crate::net::providers::Providers;
 use crate::net::timer;
 use crate::record::RecordKey;
 use crate::region::NetworkSize;
+use crate::routing::Experience;
 use crate::time::SystemTime;
 
 impl Client {
@@ -119,6 +120,15 @@ impl Client {
     pub async fn unban(&self, target: impl Into<BanTarget>) -> Result<bool, ClientError> {
         let target = target.into();
         self.ask(|reply| ClientCommand::Unban(target, reply)).await
+    }
+
+    /// Tells what the application has experienced with a peer; see [`Behaviour::report`](crate::Behaviour::report). Returns whether
+    /// the peer is in the routing table or waits for a place in it.
+    ///
+    /// # Errors
+    /// Each [`ClientError`], which says whether to call again.
+    pub async fn report(&self, peer: PeerId, experience: Experience) -> Result<bool, ClientError> {
+        self.ask(|reply| ClientCommand::Report(peer, experience, reply)).await
     }
 
     /// Returns how large the network is: how many servers there are, as lookups of random keys tell. `None` as long as no other

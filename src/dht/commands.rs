@@ -25,7 +25,7 @@ use crate::error::{AddressError, BanError, NoKnownPeers};
 use crate::event::{Mode, Precision, QueryId, RoutingUpdate};
 use crate::record::RecordKey;
 use crate::region::NetworkSize;
-use crate::routing::Entry;
+use crate::routing::{Entry, Experience};
 use crate::store::RecordStore;
 use crate::time::{Instant, Now, SystemTime};
 
@@ -286,6 +286,16 @@ impl<S: RecordStore> Dht<S> {
         let removed = upkeep.remove_peer(now, &peer, cx, peers);
         self.advance(now);
         removed
+    }
+
+    /// Tells what the application has experienced with a peer. Returns whether it is in the routing table, or waits for a place in it:
+    /// then it counts as long as it is.
+    ///
+    /// It only matters who goes first: one that was bad makes way for a newcomer where there is no room, and one that was good is the
+    /// first of those that wait. The latest word counts.
+    pub fn report(&mut self, peer: &PeerId, experience: Experience) -> bool {
+        let key = self.peers.key(peer);
+        self.upkeep.table.report(&key, peer, experience)
     }
 
     /// Sets whether the node serves others, or lets that follow its confirmed external addresses.

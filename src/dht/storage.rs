@@ -83,10 +83,10 @@ impl<S: RecordStore> Storage<S> {
     }
 
     /// Saves the peers of the table and commits what was changed, if that is due.
-    pub(super) fn handle_timeout(&mut self, now: Instant, table: &Table, cx: &Context) {
+    pub(super) fn handle_timeout(&mut self, now: Instant, table: &Table) {
         // Saved first, so that one commit does for both.
         if self.save_at.is_some_and(|at| at <= now) {
-            self.save(now, table, cx);
+            self.save(now, table);
         }
         if self.disk.is_due(now) {
             self.commit();
@@ -116,13 +116,13 @@ impl<S: RecordStore> Storage<S> {
         self.save_at.get_or_insert(after(now, SAVE_AFTER).max(earliest));
     }
 
-    /// Saves some peers of the table, the closest first, through which to join the next time.
-    fn save(&mut self, now: Instant, table: &Table, cx: &Context) {
+    /// Saves some peers of the table, those first that have been there longest, of different IP groups: the next time the node joins
+    /// through them.
+    fn save(&mut self, now: Instant, table: &Table) {
         (self.save_at, self.saved) = (None, Some(now));
-        let closest = table.closest(&cx.local.key).filter(|entry| entry.is_live());
         let info =
             |entry: &Entry| PeerInfo { peer_id: entry.peer(), addrs: entry.addresses().clone().into_vec() };
-        let peers: Vec<_> = closest.take(MAX_SAVED).map(info).collect();
+        let peers: Vec<_> = table.longest().take(MAX_SAVED).map(info).collect();
         if let Err(error) = self.store.save_peers(&peers) {
             tracing::warn!(%error, "the peers of the table could not be saved");
         }

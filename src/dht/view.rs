@@ -88,7 +88,7 @@ impl Parts<'_> {
     /// others take the network for smaller.
     pub(super) fn is_in_region_of(&self, key: &Key, k: usize) -> bool {
         let (own, now) = (&self.cx.local.key, self.cx.clocks.latest());
-        let size = network_size(now, &self.upkeep.size, &self.upkeep.table, (own, k..=k));
+        let size = network_size(now, &self.upkeep.size, &self.upkeep.table, (own, k.max(LEAST_PEERS)..=k));
         let radius = size.map(|size| self.upkeep.size.region(&size, k, k));
         radius.is_some_and(|radius| own.distance(key).0.saturating_sub(radius.0) <= radius.0 >> 2)
     }
@@ -121,7 +121,7 @@ impl View<'_> {
     /// Returns how large the network is; `None` if neither lookups nor the own table can tell.
     pub(super) fn network_size(&self, now: Instant) -> Option<NetworkSize> {
         let k = self.config.bucket_size().get();
-        network_size(now, self.size, self.table, (&self.local.key, k..=k))
+        network_size(now, self.size, self.table, (&self.local.key, k.max(LEAST_PEERS)..=k))
     }
 
     /// Returns what the wall clock shows at an instant, if it is not set.
@@ -149,6 +149,10 @@ impl View<'_> {
         PeerStatus { connected, deferred: false, queued, soft_timeout }
     }
 }
+
+/// Of fewer neighbours the distance says next to nothing: where `k` is less, nothing is known before lookups tell. Chosen, not
+/// measured.
+const LEAST_PEERS: usize = 8;
 
 /// Returns how large the network is, as lookups or so many of the closest peers of the own table tell; `None` if there are fewer, or
 /// the table cannot be believed yet where that matters: where one peer would be enough it does not.

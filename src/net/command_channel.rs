@@ -21,6 +21,7 @@ use crate::event::{Mode, QueryId, QueryStats, RoutingUpdate};
 use crate::peer::PeerInfo;
 use crate::record::{Record, RecordKey};
 use crate::region::NetworkSize;
+use crate::routing::Experience;
 use crate::routing::TableSnapshot;
 use crate::stats::Stats;
 use crate::time::SystemTime;
@@ -153,6 +154,7 @@ pub(crate) enum ClientCommand {
     Unban(BanTarget, oneshot::Sender<bool>),
     Bans(oneshot::Sender<Vec<Ban>>),
     NetworkSize(oneshot::Sender<Option<NetworkSize>>),
+    Report(PeerId, Experience, oneshot::Sender<bool>),
     StoreLocal(Record, oneshot::Sender<Result<(), StoreError>>),
     RemoveRecord(RecordKey, oneshot::Sender<Result<(), StoreError>>),
     StopProviding(RecordKey, oneshot::Sender<Result<(), StoreError>>),

@@ -11,6 +11,15 @@ use crate::key::{BucketIndex, Distance, Key};
 use crate::peer::PackedPeerId;
 use crate::time::{Instant, after};
 
+/// An experience of the application with a peer, by which the table chooses who goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Experience {
+    /// It did not do what it was good for.
+    Bad,
+    /// It did.
+    Good,
+}
+
 /// An entry of the routing table: a peer, its addresses, and when it answered or failed.
 #[derive(Clone, Debug)]
 pub struct Entry {
@@ -23,6 +32,7 @@ pub struct Entry {
     /// Few fail, so they have a place of their own.
     failures: Option<Box<Failures>>,
     connected: bool,
+    experience: Option<Experience>,
 }
 
 impl Entry {
@@ -36,7 +46,8 @@ impl Entry {
     ) -> Self {
         let probe_at = after(now, config.grace);
         let peer = PackedPeerId::from(&peer);
-        Self { key, peer, addresses, groups, last_seen: now, probe_at, failures: None, connected: false }
+        let (failures, connected, experience) = (None, false, None);
+        Self { key, peer, addresses, groups, last_seen: now, probe_at, failures, connected, experience }
     }
 
     /// Returns the key of the peer.
@@ -101,6 +112,24 @@ impl Entry {
     /// Returns whether nobody else has answered since it began to fail.
     pub(super) fn fails_alone(&self, last_answer: Option<Instant>) -> bool {
         self.failures.as_ref().is_none_or(|failures| failures.may_be_own(last_answer))
+    }
+
+    /// Returns the latest experience that the application has told of.
+    pub const fn experience(&self) -> Option<Experience> {
+        self.experience
+    }
+
+    /// Returns how welcome it is among those that wait.
+    pub(super) const fn rank(&self) -> u8 {
+        match self.experience {
+            Some(Experience::Bad) => 0,
+            None => 1,
+            Some(Experience::Good) => 2,
+        }
+    }
+
+    pub(super) const fn set_experience(&mut self, experience: Experience) {
+        self.experience = Some(experience);
     }
 
     pub(super) const fn set_groups(&mut self, groups: Groups) {
@@ -231,6 +260,13 @@ impl Bucket {
             self.entries.reserve_exact(grow);
         }
         self.entries.push(entry);
+    }
+
+    /// Puts an entry behind all others, in the place of one that goes: the longest are first.
+    pub(super) fn replace(&mut self, at: usize, entry: Entry) -> Option<Entry> {
+        let replaced = (at < self.entries.len()).then(|| self.entries.remove(at))?;
+        self.entries.push(entry);
+        Some(replaced)
     }
 
     /// Adds a peer to those that wait, in place of an earlier mention of it; the oldest makes room.

@@ -10,7 +10,7 @@ use std::cmp::Reverse;
 use libp2p_identity::PeerId;
 use smallvec::SmallVec;
 
-use super::bucket::{Bucket, Entry};
+use super::bucket::{Bucket, Entry, Experience};
 use super::rules::TableConfig;
 use crate::addrs::{Addresses, Groups};
 use crate::key::{BucketIndex, Distance, Key};
@@ -277,13 +277,10 @@ impl Table {
             return Insert::Refused(Refusal::Diversity);
         }
         let gone = |entry: &Entry| entry.is_dead() && !entry.fails_alone(last_answer);
-        if let Some(place) = bucket.entries.iter_mut().find(|entry| gone(entry)) {
-            let replaced = std::mem::replace(place, entry);
-            return Insert::Added { replaced: Some(replaced.peer()) };
-        }
-        if let Some(place) = in_excess.and_then(|at| bucket.entries.get_mut(at)) {
-            let replaced = std::mem::replace(place, entry);
-            return Insert::Added { replaced: Some(replaced.peer()) };
+        let is_bad = |entry: &Entry| entry.experience() == Some(Experience::Bad);
+        let place = bucket.entries.iter().position(gone).or(in_excess);
+        if let Some(place) = place.or_else(|| bucket.entries.iter().rposition(is_bad)) {
+            return Insert::Added { replaced: bucket.replace(place, entry).map(|replaced| replaced.peer()) };
         }
         if bucket.wait(entry, waiting) { Insert::Pending } else { Insert::Refused(Refusal::Full) }
     }
@@ -310,6 +307,18 @@ impl Table {
     /// This shows that it lives, not that it can be reached: a doubted peer stays doubted.
     pub fn seen(&mut self, now: Instant, key: &Key, peer: &PeerId) -> bool {
         self.update(key, peer, |entry, config| entry.seen(now, config))
+    }
+
+    /// Notes what the application has experienced with a peer that is in the table or waits for a place, and returns whether it is.
+    ///
+    /// Of a full bucket one that was bad makes way for a newcomer, and of those that wait one that was good goes first.
+    pub fn report(&mut self, key: &Key, peer: &PeerId, experience: Experience) -> bool {
+        let at = self.local.distance(key).bucket().and_then(|index| self.find(index).ok());
+        let Some(bucket) = at.and_then(|at| self.buckets.get_mut(at)) else {
+            return false;
+        };
+        let known = bucket.entries.iter_mut().chain(&mut bucket.replacements).find(|entry| entry.is_of(peer));
+        known.map(|entry| entry.set_experience(experience)).is_some()
     }
 
     /// Replaces the addresses of a peer that is in the table, and returns whether that changed anything.
@@ -382,7 +391,7 @@ impl Table {
         let at = self.find(self.local.distance(key).bucket()?).ok()?;
         let bucket = self.buckets.get_mut(at)?;
         bucket.replacements.retain(|waiting| !waiting.is_of(peer));
-        let removed = bucket.position(peer).map(|position| bucket.entries.swap_remove(position));
+        let removed = bucket.position(peer).map(|position| bucket.entries.remove(position));
         if bucket.is_empty() {
             self.buckets.remove(at);
         }

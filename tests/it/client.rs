@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::{FutureExt as _, StreamExt as _};
 use libp2p::PeerId;
 use libp2p::core::upgrade::Version;
+use libp2p_kademlia::routing::Experience;
 use libp2p_kademlia::store::{Expired, MemoryStore, RecordStore, Result as StoreResult, Source};
 use libp2p_kademlia::time::SystemTime;
 use libp2p_kademlia::{
@@ -77,6 +78,29 @@ async fn who_is_banned_is_disconnected_and_gone_from_answers_until_the_ban_is_li
     eventually(|| async { good.client.ping(hub.peer_id).await.is_ok() }).await;
     assert_eq!(hub.client.unban(bad.peer_id).await, Ok(true));
     eventually(|| async { bad.client.ping(hub.peer_id).await.is_ok() }).await;
+}
+
+#[tokio::test]
+async fn a_node_tells_how_large_its_network_is_and_is_told_of_experience() {
+    let hub = run(server_over(Carrier::Tcp), Carrier::Tcp).await;
+    assert_eq!(hub.client.network_size().await, Ok(None), "nobody is known");
+    let mut others = Vec::new();
+    for _ in 0..4 {
+        let node = run(server_over(Carrier::Tcp), Carrier::Tcp).await;
+        node.client.add_address(hub.peer_id, hub.address.clone()).await.unwrap();
+        within(node.client.bootstrap()).await.unwrap();
+        meet(&node, &hub).await;
+        others.push(node);
+    }
+    eventually(|| async { hub.client.peer_count().await == Ok(4) }).await;
+    let size = hub.client.network_size().await.unwrap().unwrap();
+    assert!(size.low <= 5 && size.high >= 4 && size.samples == 0, "{size:?}");
+    assert_eq!(hub.client.report(others[0].peer_id, Experience::Bad).await, Ok(true));
+    assert_eq!(
+        hub.client.report(hub.peer_id, Experience::Good).await,
+        Ok(false),
+        "it is not in its own table"
+    );
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use crate::net::timer;
 use crate::peer::{ConnectionType, KadPeer, PeerInfo};
 use crate::record::{Quorum, Record, RecordKey};
 use crate::region::NetworkSize;
-use crate::routing::{EntryView, KBucketRef, TableSnapshot};
+use crate::routing::{EntryView, Experience, KBucketRef, TableSnapshot};
 use crate::stats::{Stats, gauge};
 use crate::store::{self, RecordStore};
 use crate::time::SystemTime;
@@ -427,6 +427,14 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         self.dht.bans()
     }
 
+    /// Tells what the application has experienced with a peer: whether it did what it was good for. Returns whether it is in the
+    /// routing table or waits for a place in it.
+    ///
+    /// It only matters who goes first where there is no room; whoever is not to be there at all is [banned](Self::ban).
+    pub fn report(&mut self, peer: &PeerId, experience: Experience) -> bool {
+        self.call(|dht, _| dht.report(peer, experience))
+    }
+
     /// Returns how large the network is: how many servers there are. `None` as long as no other is known; see
     /// [`NetworkSize`].
     pub fn network_size(&self) -> Option<NetworkSize> {
@@ -471,6 +479,9 @@ impl<S: RecordStore + 'static> Behaviour<S> {
             }
             ClientCommand::Bans(reply) => {
                 let _ = reply.send(self.bans());
+            }
+            ClientCommand::Report(peer, experience, reply) => {
+                let _ = reply.send(self.report(&peer, experience));
             }
             ClientCommand::NetworkSize(reply) => {
                 let _ = reply.send(self.network_size());

@@ -2,6 +2,8 @@
 //!
 //! Knows entries and limits; that the newcomer has answered, and that its bucket is full, the table knows.
 
+use std::collections::BTreeSet;
+
 use libp2p_identity::PeerId;
 
 use super::Table;
@@ -78,19 +80,37 @@ impl Table {
         entries.iter().rposition(|entry| is_exceeded(&rules.limits, entry.groups(), &present))
     }
 
-    /// Puts the newest waiting peer that the limits allow into the place of `peer`.
+    /// Puts the newest waiting peer that the limits allow, one that was good before others, into the place of `peer`.
     pub(super) fn take_replacement(&mut self, key: &Key, peer: &PeerId) -> Option<PeerId> {
         let index = self.local.distance(key).bucket()?;
         let waiting = &self.bucket_at(index)?.replacements;
         let fits = |entry: &Entry| self.has_room_for(index, (entry.key(), entry.groups()), Some(peer));
-        let fitting = waiting.iter().rposition(fits)?;
+        let fitting = waiting.iter().enumerate().filter(|(_, entry)| fits(entry));
+        let (fitting, _) = fitting.max_by_key(|(at, entry)| (entry.rank(), *at))?;
         let at = self.find(index).ok()?;
         let bucket = self.buckets.get_mut(at)?;
         let place = bucket.position(peer)?;
         let replacement = bucket.replacements.remove(fitting);
         let newcomer = replacement.peer();
-        *bucket.entries.get_mut(place)? = replacement;
+        bucket.replace(place, replacement)?;
         Some(newcomer)
+    }
+
+    /// Returns the live peers by how long they have been there, of each bucket one in turn: of each IP group the first, then all
+    /// others. Whoever was there long is likely to stay, and nobody who has come lately owns many of them.
+    pub(crate) fn longest(&self) -> impl Iterator<Item = &Entry> {
+        let most = self.buckets.iter().map(|bucket| bucket.entries().len()).max().unwrap_or(0);
+        let turns = (0..most)
+            .flat_map(|turn| self.buckets.iter().filter_map(move |bucket| bucket.entries().get(turn)));
+        let mut groups = BTreeSet::new();
+        let is_first = |entry: &&Entry| {
+            let of: Vec<_> = entry.groups().iter().collect();
+            let is_new = of.is_empty() || of.iter().any(|group| !groups.contains(group));
+            groups.extend(of);
+            is_new
+        };
+        let (first, others): (Vec<_>, Vec<_>) = turns.filter(|entry| entry.is_live()).partition(is_first);
+        first.into_iter().chain(others)
     }
 
     fn bucket_at(&self, index: BucketIndex) -> Option<&Bucket> {

@@ -557,3 +557,67 @@ fn there_is_a_bucket_for_every_key_but_the_own() {
     }
     assert!(table.bucket(&local).is_none());
 }
+
+#[test]
+fn whoever_was_bad_makes_way_and_whoever_was_good_goes_first_of_those_that_wait() {
+    let mut fixture = Fixture::new(small(4));
+    let (there, next) = fixture.fill_farthest(start(), 5);
+    let now = start() + SECOND * 10;
+    let report =
+        |fixture: &mut Fixture, seed, experience| fixture.table.report(&key(seed), &peer(seed), experience);
+    assert!(!report(&mut fixture, next[0], Experience::Bad), "it is not known");
+    for seed in &next[..3] {
+        fixture.add(now, *seed);
+    }
+    assert!(fixture.table.entry(&key(next[0]), &peer(next[0])).is_none(), "it waits");
+    assert!(
+        report(&mut fixture, next[1], Experience::Good) && report(&mut fixture, next[2], Experience::Bad)
+    );
+    // A newcomer takes the place of the one that was bad, not of the others, and the latest word counts.
+    assert!(
+        report(&mut fixture, there[1], Experience::Bad) && report(&mut fixture, there[2], Experience::Bad)
+    );
+    assert!(report(&mut fixture, there[2], Experience::Good));
+    let (_, newcomer) = fixture.add(now, next[3]);
+    assert!(fixture.table.entry(&key(next[3]), &newcomer).is_some());
+    assert!(fixture.table.entry(&key(there[1]), &peer(there[1])).is_none());
+    // Of those that wait the good one comes first, though another came later.
+    for step in 1..3 {
+        let at = now + SECOND * (2 * step);
+        fixture.table.failed(at, &key(there[0]), &peer(there[0]), true);
+        fixture.table.answered(at + SECOND, &key(there[2]), &peer(there[2]));
+    }
+    assert!(fixture.table.entry(&key(next[1]), &peer(next[1])).is_some());
+    check_invariants(&fixture.table);
+}
+
+#[test]
+fn those_that_were_there_longest_are_of_different_groups_and_buckets() {
+    let mut fixture =
+        Fixture::new(TableConfig { bucket_size: NonZeroU8::new(8).unwrap(), ..TableConfig::default() });
+    let mut order = Vec::new();
+    for seed in 1..200 {
+        // Three of each group at most are let in.
+        let (addresses, groups) = public(seed, u8::try_from(seed % 40).unwrap());
+        let now = start() + SECOND * u32::try_from(seed).unwrap();
+        if let Insert::Added { .. } = fixture.table.insert(now, key(seed), peer(seed), addresses, groups) {
+            order.push(seed);
+        }
+    }
+    let longest: Vec<_> = fixture.table.longest().collect();
+    assert_eq!(longest.len(), fixture.table.len());
+    let buckets = fixture.table.buckets().count();
+    let first: BTreeSet<_> =
+        longest[..buckets.min(5)].iter().map(|entry| key(0).distance(entry.key()).bucket()).collect();
+    assert!(first.len() >= 4, "of each bucket one in turn");
+    let mut groups = BTreeSet::new();
+    let different =
+        longest.iter().take_while(|entry| entry.groups().iter().all(|group| groups.insert(group))).count();
+    assert!(different >= 20, "{different}");
+    let of_farthest: Vec<_> = longest
+        .iter()
+        .filter(|entry| key(0).distance(entry.key()).bucket() == Some(BucketIndex::FARTHEST))
+        .map(|entry| order.iter().position(|seed| peer(*seed) == entry.peer()).unwrap())
+        .collect();
+    assert!(of_farthest.len() > 4 && of_farthest[0] < *of_farthest.last().unwrap(), "{of_farthest:?}");
+}
