@@ -104,7 +104,8 @@ pub(crate) enum AdmissionPriority {
 ///
 /// # Invariants
 /// - An entry stands in the bucket of the highest bit of its distance; no peer stands twice; never this node.
-/// - A live entry is never displaced, but one beyond the limits per IP group, which it may be where they are soft. One that failed leaves only if others have answered since it began to fail, and
+/// - A live entry is never displaced, but one beyond the limits per IP group, which it may be where they are soft, and one with
+///   which the application had a bad experience. One that failed leaves only if others have answered since it began to fail, and
 ///   failures count towards that only with answers of others between them: a node that has lost its own uplink keeps
 ///   its table, the first answer after it does not cost the others their places, and with it all are probed soon.
 /// - No more peers of one IP group than the limits allow, in a bucket, in the table and among the `k` nearest, unless they are
@@ -262,11 +263,15 @@ impl Table {
             return Insert::Refused(Refusal::Diversity);
         }
         let in_excess = self.in_excess(index);
-        let entry = Entry::new(now, key, peer, addresses, groups, &self.config);
+        let mut entry = Entry::new(now, key, peer, addresses, groups, &self.config);
         let (k, waiting) =
             (usize::from(self.config.bucket_size.get()), usize::from(self.config.replacements));
         let last_answer = self.last_answer;
         let bucket = self.occupy(index);
+        let waited = bucket.replacements.iter().find(|waiting| waiting.is_of(&peer));
+        if let Some(experience) = waited.and_then(Entry::experience) {
+            entry.set_experience(experience);
+        }
         bucket.replacements.retain(|waiting| !waiting.is_of(&peer));
         if bucket.entries.len() < k {
             bucket.push(entry, k);

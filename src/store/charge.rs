@@ -50,7 +50,7 @@ impl Amount {
         Self { count: self.count.saturating_sub(less.count), bytes: self.bytes.saturating_sub(less.bytes) }
     }
 
-    const fn fits(self, room: Self) -> bool {
+    pub(super) const fn fits(self, room: Self) -> bool {
         self.count <= room.count && self.bytes <= room.bytes
     }
 

@@ -12,8 +12,8 @@ pub(super) type GroupNumber = Option<Number>;
 /// The shares of all groups in what is kept for others.
 ///
 /// # What it decides
-/// Which statement makes way for one of another group: one of the group that has most, if the other would still have fewer, and of
-/// that group's the one whose key is farthest. So a group can fill what nobody wants, and loses it again to whoever has less;
+/// Whose statements make way for one of another group: those of the groups that have most, if the other would still have fewer, and of
+/// these the ones whose keys are farthest. So a group can fill what nobody wants, and loses it again to whoever has less;
 /// whoever floods displaces those that flood as well, and the keys next to this node, which others look for here, stay longest.
 ///
 /// # Bounds
@@ -57,16 +57,27 @@ impl FairShares {
         }
     }
 
-    /// Iterates over the statements that may make way for one of `group`, the farthest first, each by its group, the distance of its
-    /// key and its provider: nobody's if no other group has more than this one would have.
-    pub(super) fn to_displace(&self, group: GroupNumber) -> impl Iterator<Item = (GroupNumber, Tag, Number)> {
-        let own = self.sizes.get(&group).copied().unwrap_or(0);
-        let largest = self.by_size.last().filter(|(size, _)| *size > own + 1).map(|(_, largest)| *largest);
-        let of = |group| {
-            let (first, last) = ((group, Tag::MIN, Number::MIN), (group, Tag::MAX, Number::MAX));
+    /// Iterates over the groups that have more than `group` would have with one more, the largest first, and of each over its
+    /// statements, the farthest first: by the group, the distance of the key and the provider.
+    pub(super) fn larger_than(
+        &self,
+        group: GroupNumber,
+    ) -> impl Iterator<Item = impl Iterator<Item = (GroupNumber, Tag, Number)>> {
+        let own = self.size(group);
+        let larger = self.by_size.iter().rev().take_while(move |(size, _)| *size > own + 1);
+        larger.map(|(_, group)| {
+            let (first, last) = ((*group, Tag::MIN, Number::MIN), (*group, Tag::MAX, Number::MAX));
             self.statements.range(first..=last).rev().copied()
-        };
-        largest.map(of).into_iter().flatten()
+        })
+    }
+
+    /// Returns whether a group would have less than another even with one more.
+    pub(super) fn has_less(&self, group: GroupNumber, other: GroupNumber) -> bool {
+        self.size(other) > self.size(group) + 1
+    }
+
+    fn size(&self, group: GroupNumber) -> usize {
+        self.sizes.get(&group).copied().unwrap_or(0)
     }
 }
 
@@ -79,7 +90,7 @@ mod tests {
     }
 
     fn displaced(shares: &FairShares, group: u32) -> Vec<(Tag, u32)> {
-        let all = shares.to_displace(Some(number(group)));
+        let all = shares.larger_than(Some(number(group))).next().into_iter().flatten();
         all.map(|(_, distance, provider)| (distance, provider.get())).collect()
     }
 
@@ -103,7 +114,9 @@ mod tests {
             shares.entered(None, distance, number(30));
         }
         assert_eq!(displaced(&shares, 1)[0], (19, 30), "those of no group are one");
-        assert_eq!(shares.to_displace(None).count(), 0);
+        assert_eq!(shares.larger_than(None).count(), 0);
+        assert!(shares.has_less(Some(number(2)), None) && !shares.has_less(None, Some(number(2))));
+        assert_eq!(shares.larger_than(Some(number(3))).count(), 2, "the largest first, then the next");
     }
 
     #[test]

@@ -116,6 +116,9 @@ pub(super) struct Index {
     ends: BTreeSet<(SystemTime, RecordKey)>,
 }
 
+/// Of so many groups at most records make way for one (chosen, not measured).
+const MAX_DISPLACED: usize = 32;
+
 /// Returns what part of the room so much is, by count or by bytes, whichever is more: of two to the thirty-second.
 fn part_of(limits: &Limits, amount: Amount) -> u64 {
     let part = |taken: usize, of: usize| ((taken as u128) << 32).checked_div(of as u128).unwrap_or(u128::MAX);
@@ -285,10 +288,16 @@ impl Index {
         (gone, Ok(()))
     }
 
-    /// Returns the room of the group that has most, if it has more than this much.
-    fn larger_than(&self, amount: Amount) -> &Room {
-        let largest = self.by_size.last().filter(|(part, _)| *part > part_of(&self.limits, amount));
-        largest.and_then(|(_, group)| self.by_group.get(group)).unwrap_or(&NOTHING)
+    /// Returns the rooms of the groups that have most of what is lacking, places or bytes, the largest first, each with its records:
+    /// what makes way first is first.
+    fn largest(
+        &self,
+        size: &impl Fn(Amount) -> usize,
+    ) -> Vec<(&Room, impl Iterator<Item = (&EvictionPlace, &usize)>)> {
+        let groups = self.by_size.iter().rev().take(MAX_DISPLACED);
+        let mut rooms: Vec<_> = groups.filter_map(|(_, group)| self.by_group.get(group)).collect();
+        rooms.sort_by_key(|room| std::cmp::Reverse(size(room.taken)));
+        rooms.into_iter().map(|room| (room, room.records.iter().rev())).collect()
     }
 
     /// Returns which records have to go so that one more fits.
@@ -301,15 +310,17 @@ impl Index {
                 .map(|()| IndexSet::new());
         };
         let of_group = self.by_group.get(&charge.group()).unwrap_or(&NOTHING);
-        let larger = self.larger_than(of_group.taken.plus(meta.cost()));
-        let mut left = larger.taken;
         let of_peer = charge.handed_on_by().and_then(|peer| self.by_peer.get(peer));
         let mut taken = Taken {
             all: self.foreign.taken,
             group: of_group.taken,
             peer: of_peer.copied().unwrap_or_default(),
         };
-        let (mut group, mut others) = (of_group.records.iter().rev(), larger.records.iter().rev());
+        let mut group = of_group.records.iter().rev();
+        let lacks_places = !self.foreign.taken.plus(Amount::of(1)).fits(Amount { bytes: usize::MAX, ..room });
+        let size = |amount: Amount| if lacks_places { amount.count } else { amount.bytes };
+        let mut larger = self.largest(&size).into_iter();
+        let (mut others, mut freed_of_larger) = (larger.next(), Amount::of(0));
         let mut replicas = self.foreign.records.iter().rev().take_while(|((is_replica, ..), _)| *is_replica);
         let mut evicted = IndexSet::new();
         loop {
@@ -318,16 +329,25 @@ impl Index {
                 Err(beyond) => beyond,
             };
             // What lies nearer displaces what its own group has farther away, and nobody else's; whoever has less displaces the
-            // farthest of the group that has most, as long as that has more.
-            let has_less =
-                |left| part_of(&self.limits, left) > part_of(&self.limits, taken.group.plus(meta.cost()));
+            // farthest of the group that has most, and of the next, as long as that has more.
+            let own = size(taken.group.plus(meta.cost()));
             let (last, is_of_group) = match beyond {
                 Beyond::Peer => (None, false),
                 Beyond::Group => (group.next(), true),
                 Beyond::Room => match replicas.next() {
                     Some(replica) => (Some(replica), false),
-                    None if has_less(left) => (others.next(), false),
-                    None => (group.next(), true),
+                    None => {
+                        while others
+                            .as_ref()
+                            .is_some_and(|(room, _)| size(room.taken.minus(freed_of_larger)) <= own)
+                        {
+                            (others, freed_of_larger) = (larger.next(), Amount::of(0));
+                        }
+                        match &mut others {
+                            Some((_, records)) => (records.next(), false),
+                            None => (group.next(), true),
+                        }
+                    }
                 },
             };
             let ((is_replica, distance, key), bytes) = last?;
@@ -342,8 +362,11 @@ impl Index {
             taken.all = taken.all.minus(freed);
             if is_of_group {
                 taken.group = taken.group.minus(freed);
-            } else if larger.records.contains_key(&(*is_replica, *distance, key.clone())) {
-                left = left.minus(freed);
+            } else if others
+                .as_ref()
+                .is_some_and(|(room, _)| room.records.contains_key(&(*is_replica, *distance, key.clone())))
+            {
+                freed_of_larger = freed_of_larger.plus(freed);
             }
         }
     }

@@ -358,6 +358,28 @@ mod tests {
         check(&store);
     }
 
+    /// One group has most of the places and next to no bytes; others have all bytes.
+    #[test]
+    fn a_crowd_of_tiny_records_shields_no_large_ones() {
+        let records = Limits { max_records: 1600, max_bytes: 1 << 20, ..Limits::default() };
+        let mut store =
+            MemoryStore::with_config(peer(0), MemoryStoreConfig { records, ..Default::default() });
+        let of = |n: u8| Source { peer: peer(n), group: Some(IpGroup::V4([n, 1])), hands_on: false };
+        let mut put = |n: u8, key: u32, bytes: usize| {
+            store.put_from(WALL, Record::new(key.to_be_bytes().to_vec(), vec![1; bytes]), of(n))
+        };
+        assert!((0..100).all(|key| put(1, key, 1).is_ok()));
+        for n in 2..18 {
+            (0..8).for_each(|key| drop(put(n, 1000 * u32::from(n) + key, 8000)));
+        }
+        let gone = put(99, 7, 50_000).unwrap();
+        assert!((1..10).contains(&gone.len()), "{} tiny ones would not have helped", gone.len());
+        check(&store);
+        assert!(
+            (0..100).all(|key: u32| store.get(WALL, &RecordKey::new(&key.to_be_bytes())).unwrap().is_some())
+        );
+    }
+
     #[test]
     fn what_is_the_nodes_own_has_room_of_its_own_and_is_never_dropped() {
         let mut store = store();

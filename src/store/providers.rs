@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use super::charge::{Amount, Beyond, Charge, KEY_SHARE, SHARE, Taken, charge};
 use super::compact::{Names, Number, PackedKey, Tag};
@@ -81,8 +81,12 @@ fn first_addresses(clean: impl Iterator<Item = Multiaddr>) -> Addresses {
     Addresses::from_clean(&mut kept)
 }
 
-/// So many statements of a group are looked at for one that is the only one about its key (chosen, not measured).
+/// So many keys of a group are looked at for one that may go, of so many of the largest groups (chosen, not measured).
 const MAX_TRIED: usize = 64;
+const MAX_TRIED_GROUPS: usize = 4;
+
+/// Statements that are to make way, with their keys.
+type ToGo = SmallVec<[(PackedKey, ProviderStatement); 1]>;
 
 /// For so long after a provider's latest announcement its addresses are returned (`go-libp2p-kad-dht`).
 const ADDRESSES_LAST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -125,6 +129,9 @@ impl Provider {
 /// A key and a peer that provided it.
 pub(super) type KeyAndProvider = (PackedKey, PackedPeerId);
 
+/// The statements that had to make way: one, or all about a key.
+pub(super) type Displaced = SmallVec<[KeyAndProvider; 1]>;
+
 /// An index of keys, each with its providers.
 ///
 /// # Bounds
@@ -162,7 +169,7 @@ impl ProviderIndex {
         }
     }
 
-    /// Takes a statement in, in place of an earlier one of its key and provider, and returns the one that had to make way.
+    /// Takes a statement in, in place of an earlier one of its key and provider, and returns those that had to make way.
     ///
     /// Addresses that are named replace those known. What has ended has to be taken out before, so that it makes room.
     ///
@@ -173,7 +180,7 @@ impl ProviderIndex {
         wall: SystemTime,
         record: &ProviderRecord,
         group: Option<IpGroup>,
-    ) -> Result<Option<KeyAndProvider>> {
+    ) -> Result<Displaced> {
         let (number, gone) = self.state(record, group)?;
         if !record.addresses.is_empty() {
             self.name_addresses(number, wall, record);
@@ -191,7 +198,7 @@ impl ProviderIndex {
         announced: SystemTime,
         record: &ProviderRecord,
         group: Option<IpGroup>,
-    ) -> Result<Option<KeyAndProvider>> {
+    ) -> Result<Displaced> {
         let (number, gone) = self.state(record, group)?;
         // Each statement was saved with what was known then: the latest counts.
         let known = self.providers.get(number).map(|known| known.about.announced);
@@ -213,11 +220,7 @@ impl ProviderIndex {
         }
     }
 
-    fn state(
-        &mut self,
-        record: &ProviderRecord,
-        group: Option<IpGroup>,
-    ) -> Result<(Number, Option<KeyAndProvider>)> {
+    fn state(&mut self, record: &ProviderRecord, group: Option<IpGroup>) -> Result<(Number, Displaced)> {
         let (key, peer) = (PackedKey::new(record.key.as_ref()), PackedPeerId::from(&record.provider));
         let all = self.of(&key);
         let known = self.providers.number(&peer);
@@ -225,12 +228,12 @@ impl ProviderIndex {
         let end = record.expires.map_or(0, |end| second(end).max(1));
         if let Some(before) = before.filter(|before| self.group(before) == group) {
             self.renew(&key, before, end);
-            return Ok((before.provider, None));
+            return Ok((before.provider, Displaced::new()));
         }
         let (group, evicted) = match before {
             // Otherwise a group could get more than its share by way of another.
-            Some(before) if !self.has_share(all, group) => (self.group(&before), None),
-            Some(_) => (group, None),
+            Some(before) if !self.has_share(all, group) => (self.group(&before), ToGo::new()),
+            Some(_) => (group, ToGo::new()),
             None => (group, self.room(&key, all, group)?),
         };
         // The new ones come before the old ones leave, so that nothing is forgotten that is used on.
@@ -239,18 +242,17 @@ impl ProviderIndex {
             end,
             group: group.map(|group| self.groups.enter(group, || ())),
         };
-        let gone = match (before, evicted) {
-            (Some(before), _) => self.take_out(&key, before),
-            (None, Some((of, old))) => self.take_out(&of, old),
-            (None, None) => None,
-        };
+        if let Some(before) = before {
+            self.take_out(&key, before);
+        }
+        let gone = evicted.into_iter().filter_map(|(of, old)| self.take_out(&of, old)).collect();
         if statement.end > 0 {
             self.ends.insert((statement.end, key.tag(), statement.provider));
         }
         self.shares.entered(statement.group, self.own ^ key.tag(), statement.provider);
         self.keys.entry(key).or_default().push(statement);
         self.pairs += 1;
-        Ok((statement.provider, gone.filter(|_| before.is_none())))
+        Ok((statement.provider, gone))
     }
 
     /// Lets a statement end at another time. It is the latest one of its key then.
@@ -317,13 +319,8 @@ impl ProviderIndex {
         self.charge(all, group).into_iter().all(|charged| !matches!(charged, Err(Beyond::Group)))
     }
 
-    /// Returns the statement that has to make way so that one more about a key fits, if one has to, and its key.
-    fn room(
-        &self,
-        key: &PackedKey,
-        all: &[ProviderStatement],
-        group: Option<IpGroup>,
-    ) -> Result<Option<(PackedKey, ProviderStatement)>> {
+    /// Returns the statements that have to make way so that one more about a key fits, with their keys.
+    fn room(&self, key: &PackedKey, all: &[ProviderStatement], group: Option<IpGroup>) -> Result<ToGo> {
         let ProviderLimits { max_keys, max_pairs, max_per_key, .. } = self.limits;
         let (full, of_key) =
             (|most| Error::MaxProvidedKeys { most }, Error::MaxProviders { most: max_per_key });
@@ -332,31 +329,38 @@ impl ProviderIndex {
             [_, Err(Beyond::Group | Beyond::Peer)] => Err(of_key),
             // Whoever takes the place of another needs no more room.
             [_, Err(Beyond::Room)] => {
-                self.to_evict(all, group).map(|old| Some((key.clone(), old))).ok_or(of_key)
+                self.to_evict(all, group).map(|old| smallvec![(key.clone(), old)]).ok_or(of_key)
             }
             [Err(Beyond::Room), Ok(())] => {
                 let needs_key = all.is_empty() && self.keys.len() >= max_keys;
-                self.to_displace(group, needs_key).map(Some).ok_or(full(max_pairs))
+                self.to_displace(group, needs_key).ok_or(full(max_pairs))
             }
             [Ok(()), Ok(())] if all.is_empty() && self.keys.len() >= max_keys => {
-                self.to_displace(group, true).map(Some).ok_or(full(max_keys))
+                self.to_displace(group, true).ok_or(full(max_keys))
             }
-            [Ok(()), Ok(())] => Ok(None),
+            [Ok(()), Ok(())] => Ok(ToGo::new()),
         }
     }
 
-    /// Returns a statement of the group that has most, if the newcomer's has fewer: about the farthest key, and if a key is needed the
-    /// only one about it.
-    fn to_displace(&self, group: Option<IpGroup>, needs_key: bool) -> Option<(PackedKey, ProviderStatement)> {
+    /// Returns a statement of the group that has most, if the newcomer's has fewer: about the farthest key, or, if a key is needed, all
+    /// statements about one, none of which is of a group that would have no more than the newcomer's.
+    fn to_displace(&self, group: Option<IpGroup>, needs_key: bool) -> Option<ToGo> {
         // One without a number has nothing yet: as little as any that is unknown.
         let number = group.map(|group| self.groups.number(&group).unwrap_or(Number::MAX));
-        let all = self.shares.to_displace(number).take(if needs_key { MAX_TRIED } else { 1 });
-        let stated =
-            all.filter_map(|(group, distance, provider)| self.stated(group, self.own ^ distance, provider));
-        stated.into_iter().find_map(|(key, old)| {
-            let is_only = self.of(key).len() == 1;
-            (is_only || !needs_key).then(|| (key.clone(), old))
-        })
+        let largest = self.shares.larger_than(number).take(MAX_TRIED_GROUPS);
+        for statements in largest {
+            for (group, distance, provider) in statements.take(if needs_key { MAX_TRIED } else { 1 }) {
+                let Some((key, old)) = self.stated(group, self.own ^ distance, provider) else { continue };
+                let all = self.of(key);
+                if !needs_key {
+                    return Some(smallvec![(key.clone(), old)]);
+                }
+                if all.iter().all(|statement| self.shares.has_less(number, statement.group)) {
+                    return Some(all.iter().map(|statement| (key.clone(), *statement)).collect());
+                }
+            }
+        }
+        None
     }
 
     /// Returns a statement of a provider that counts for a group about a key with a tag.
@@ -766,7 +770,7 @@ mod tests {
             Err(Error::MaxProvidedKeys { .. })
         ));
         // Those that are there are renewed, others and those of no group are taken.
-        assert_eq!(providers.add(WALL, &record(b"b", 1, 9), group(1)).unwrap(), None);
+        assert_eq!(providers.add(WALL, &record(b"b", 1, 9), group(1)).unwrap(), Displaced::new());
         for n in 10..14 {
             providers.add(WALL, &record(b"a", n, 2), None).unwrap();
         }
@@ -782,11 +786,11 @@ mod tests {
             providers.add(WALL, &record(b"a", n, hours), group(n / 2)).unwrap();
         }
         // Each of four groups has two; the one that ends first among all of these goes.
-        let (_, gone) = providers.add(WALL, &record(b"a", 8, 1), group(9)).unwrap().unwrap();
+        let (_, gone) = providers.add(WALL, &record(b"a", 8, 1), group(9)).unwrap().remove(0);
         assert!(gone.is(&peer(1)));
         providers.check();
         // Its group has fewer than the others now and may come back once, but no more.
-        let (_, gone) = providers.add(WALL, &record(b"a", 9, 1), group(0)).unwrap().unwrap();
+        let (_, gone) = providers.add(WALL, &record(b"a", 9, 1), group(0)).unwrap().remove(0);
         assert!(gone.is(&peer(2)));
         assert!(matches!(
             providers.add(WALL, &record(b"a", 10, 1), group(0)),
@@ -801,7 +805,7 @@ mod tests {
             providers.add(WALL, &if n == 2 { record(b"a", 2, 9) } else { endless }, None).unwrap();
         }
         assert!(matches!(providers.add(WALL, &record(b"a", 5, 9), None), Err(Error::MaxProviders { .. })));
-        let (_, gone) = providers.add(WALL, &record(b"a", 5, 9), group(1)).unwrap().unwrap();
+        let (_, gone) = providers.add(WALL, &record(b"a", 5, 9), group(1)).unwrap().remove(0);
         assert!(gone.is(&peer(2)));
         providers.check();
     }
@@ -898,6 +902,27 @@ mod tests {
         }
     }
 
+    /// Each key of the groups that fill everything has several statements: whole keys make way.
+    #[test]
+    fn keys_that_attackers_share_keep_nobody_out() {
+        let mut providers = ProviderIndex::new(&peer(u32::MAX), ProviderLimits::default());
+        for of in 1..=8 {
+            for n in 0..16 * 1024u32 {
+                // Two groups for each key.
+                let key = (n + 16 * 1024 * (of / 2)).to_be_bytes();
+                drop(providers.add(WALL, &record(&key, of, 48), group(of)));
+            }
+        }
+        assert_eq!(providers.len().0, 64 * 1024, "it is full");
+        for n in 0..1000u32 {
+            let key = format!("honest {n}").into_bytes();
+            providers.add(WALL, &record(&key, 100 + n % 200, 48), group(100 + n % 200)).unwrap();
+        }
+        assert_eq!(providers.len().0, 64 * 1024);
+        let is_there = |n: &u32| !ids(&providers, WALL, format!("honest {n}").as_bytes()).is_empty();
+        assert_eq!((0..1000).filter(is_there).count(), 1000);
+    }
+
     #[test]
     fn the_farthest_keys_of_the_group_that_has_most_make_way() {
         let mut providers = with(64, 8, 64);
@@ -913,7 +938,7 @@ mod tests {
             |key: &&PackedKey| providers.of(key)[0].group == providers.groups.number(&group(15).unwrap());
         let farthest =
             providers.keys.keys().filter(of_largest).max_by_key(|key| distance(key)).unwrap().clone();
-        let gone = providers.add(WALL, &record(b"new", 77, 2), group(77)).unwrap().unwrap();
+        let gone = providers.add(WALL, &record(b"new", 77, 2), group(77)).unwrap().remove(0);
         assert_eq!((gone.0, gone.1), (farthest, PackedPeerId::from(&peer(15))));
         providers.check();
         for n in 0..3u8 {
@@ -949,7 +974,7 @@ mod tests {
                     let before = providers.get(wall, &record.key);
                     let is_known = before.iter().any(|known| known.provider == record.provider);
                     match providers.add(wall, &record, group) {
-                        Ok(gone) => evicted += u32::from(gone.is_some()),
+                        Ok(gone) => evicted += u32::from(!gone.is_empty()),
                         Err(_) => {
                             assert!(!is_known, "renewing always works");
                             assert_eq!(providers.get(wall, &record.key), before);

@@ -112,7 +112,7 @@ fn attack(world: &mut World, nodes: usize, key: &RecordKey, attack: &Attack) -> 
     let honest = |n: usize| Some(target.distance(&Key::of_peer(world.node(n)?.local_peer_id(), Key::sha256)));
     let nearest = world.alive().filter_map(honest).min().unwrap();
     let mut place =
-        |role: Arc<dyn Role>, range, count| world.place(role, (key.as_ref(), range), count, groups);
+        |role: Arc<dyn Role>, range, count| world.place(role, (key.as_ref(), &[range]), count, groups);
     let placed = match conduct {
         Conduct::Silent => place(Arc::new(Mute), Distance::ZERO..nearest, sybils),
         Conduct::False => place(Arc::new(Deceiver), Distance::ZERO..nearest, sybils),
@@ -225,4 +225,10 @@ fn what_is_surrounded_is_found_all_the_same() {
 #[ignore = "takes minutes: cargo test --release --test sim -- --ignored"]
 fn keys_of_five_hundred_are_attacked_in_all_ways() {
     all_ways("censorship-500.txt", 500, 4, &[20, 45, 100, 200]);
+}
+
+#[test]
+#[ignore = "takes minutes: cargo test --release --test sim -- --ignored"]
+fn keys_of_two_thousand_are_attacked_in_all_ways() {
+    all_ways("censorship-2000.txt", 2000, 1, &[45, 200]);
 }

@@ -10,6 +10,7 @@ mod basics;
 mod calibration;
 mod censorship;
 mod clocks;
+mod eclipse;
 mod faults;
 mod lookups;
 mod overload;

@@ -119,7 +119,9 @@ impl Region {
             return Some(Step::Surrounded(search.preimage().clone()));
         }
         if self.until <= now {
-            self.lookups.drain(..).for_each(|(_, _, lookup)| lookup.count(&mut self.spent));
+            while !self.lookups.is_empty() {
+                self.over(0, search);
+            }
             return None;
         }
         loop {
@@ -207,8 +209,8 @@ impl Region {
     /// Returns whom to tell, or to ask, when the region is over, nearest first, with where those are that the search does not know:
     /// all in the region, and the closest in any case.
     ///
-    /// Of too many some are drawn: those first that have answered, and two of an IP group at most; then as many of those whom each
-    /// peer has named, so that nobody who makes peers up has more of them drawn than others have of theirs.
+    /// Of too many some are drawn: those first that have answered; then as many of those whom each peer has named, so that nobody who
+    /// makes peers up has more of them drawn than others have of theirs, and among these two of an IP group first.
     fn contacts(&self, view: &mut View<'_>, search: &Search) -> Vec<(PeerId, Addresses)> {
         let (radius, wanted) = (self.radius, search.wanted());
         let of_search = search.within(Distance::MAX).into_iter().enumerate();
@@ -417,14 +419,15 @@ fn drawn(
     }
     let mut groups: IndexMap<IpGroup, usize> = IndexMap::new();
     let mut namers: IndexMap<u64, usize> = IndexMap::new();
-    // Stable: within each rank in the order in which they were drawn.
+    // Those who have answered have their places first. Stable: within each rank in the order in which they were drawn.
+    all.sort_by_key(|(_, found)| !found.has_answered);
     all.sort_by_cached_key(|(peer, found)| {
         let of = groups_of(view, peer, search.addresses(peer).unwrap_or(&found.addresses));
         let is_full = of.iter().any(|group| groups.get(&group).is_some_and(|count| *count >= MAX_PER_GROUP));
         of.iter().filter(|_| !is_full).for_each(|group| *groups.entry(group).or_default() += 1);
         let named = namers.entry(found.namer).or_default();
         *named += 1;
-        (!found.has_answered, is_full, *named)
+        (!found.has_answered, *named, is_full)
     });
     all.truncate(most);
     all.sort_unstable_by_key(|(peer, found)| (found.distance, *peer));

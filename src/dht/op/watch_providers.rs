@@ -113,6 +113,9 @@ impl<R: From<GetProvidersResult>, I: From<GetProvidersInfo>> Machine<R, I> for W
                 self.found.release();
                 self.next_at = Some(after(now, self.pause));
                 self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+                if let Some(news) = self.found.news(view) {
+                    return Step::Progress(R::from(news));
+                }
                 Step::Wait(self.next_at)
             }
         }

@@ -317,6 +317,8 @@ fn the_more_nodes_are_closer_the_shorter_a_record_is_kept() {
         prove(&mut dht, now, n);
     }
     assert!(dht.table().len() > 60);
+    // As after the lookup of its own id.
+    dht.upkeep.size.joined(now.instant, false, &mut dht.cx.rng);
     let (mut least, mut farthest_in_region) = (2 * DAY, 0);
     let mut seen = std::collections::BTreeSet::new();
     for n in 0..200u32 {

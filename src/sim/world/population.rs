@@ -181,18 +181,18 @@ impl World {
         let target = (self.network.config.key_hash)(bytes);
         let distance = |n| Some(target.distance(&self.network.nodes.get(n)?.key));
         let nearest = self.alive().filter_map(distance).min().unwrap_or(Distance::MAX);
-        self.place(Arc::new(BuiltIn::Sybil), (bytes, Distance::ZERO..nearest), count, groups)
+        self.place(Arc::new(BuiltIn::Sybil), (bytes, &[Distance::ZERO..nearest]), count, groups)
     }
 
-    /// Lets nodes of a role join whose distances from the hash of some bytes are these, from a few IP groups, and returns their
-    /// numbers.
+    /// Lets nodes of a role join whose distances from the hash of some bytes are these, one range in turn, from a few IP groups, and
+    /// returns their numbers.
     ///
     /// # Bounds
     /// Ids are tried until enough fit: for a narrow range that takes long.
     pub fn place(
         &mut self,
         role: Arc<dyn Role>,
-        (bytes, distances): (&[u8], Range<Distance>),
+        (bytes, distances): (&[u8], &[Range<Distance>]),
         count: usize,
         groups: usize,
     ) -> Vec<usize> {
@@ -206,7 +206,8 @@ impl World {
             let peer = peer_id(self.network.seed ^ 0x5b11 ^ ((first as u64) << 32), tried);
             tried += 1;
             let key = Key::of_peer(&peer, key_hash);
-            if !distances.contains(&target.distance(&key)) {
+            let range = distances.get(sybils.len() % distances.len().max(1));
+            if range.is_some_and(|range| !range.contains(&target.distance(&key))) {
                 continue;
             }
             let place = in_group(first + sybils.len() % groups.max(1), 1 + sybils.len() / groups.max(1));

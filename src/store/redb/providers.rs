@@ -5,7 +5,7 @@
 use libp2p_identity::PeerId;
 
 use super::super::provided::{self, Provided};
-use super::super::providers::ProviderIndex;
+use super::super::providers::{Displaced, ProviderIndex};
 use super::super::{ProviderLimits, Result, not_theirs};
 use super::batch::Row;
 use super::fields::{
@@ -97,13 +97,12 @@ impl Statements {
         let added = match row.is_own {
             // What has ended goes with the first call that says what time it is.
             false if !is_local => self.others.restore(row.announced, &row.record, row.group),
-            true if is_local => self.provided.add(&row.record).map(|()| None),
+            true if is_local => self.provided.add(&row.record).map(|()| Displaced::new()),
             // The node has another identity than it had when the file did not say so.
             _ => Err(not_theirs()),
         };
         match added {
-            Ok(None) => {}
-            Ok(Some((key, peer))) => self.forget(key.as_bytes(), &peer.unpacked()),
+            Ok(gone) => gone.iter().for_each(|(key, peer)| self.forget(key.as_bytes(), &peer.unpacked())),
             Err(_) => self.changed.push((key.to_vec(), None)),
         }
         true
@@ -141,7 +140,7 @@ impl Statements {
         group: Option<IpGroup>,
     ) -> Result<()> {
         row_key(record.key.as_ref(), &record.provider)?;
-        if let Some((key, peer)) = self.others.add(wall, &record, group)? {
+        for (key, peer) in self.others.add(wall, &record, group)? {
             self.forget(key.as_bytes(), &peer.unpacked());
         }
         self.changed_of(record);

@@ -1,0 +1,94 @@
+//! Eclipse: peers of one hand around a node, which starts again, so that it knows nobody else.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use libp2p_kademlia::sim::{BuiltIn, Links, RoundTrip, Scenario, Start, World};
+use libp2p_kademlia::{Config, IpDiversity, KBucketDistance as Distance, Key};
+
+use super::{MS, SECOND, golden};
+
+/// The node that is attacked.
+const VICTIM: usize = 7;
+
+/// What has become of the node that is attacked.
+#[derive(Clone, Copy, Debug, Default)]
+struct Outcome {
+    /// How many of the 20 closest peers of its table are the attacker's.
+    of_closest: usize,
+    /// What share of its table is.
+    of_table: f64,
+    /// Whether each of its lookups has reached an honest one of the true 20.
+    reaches: bool,
+}
+
+/// Honest nodes that have joined, attackers on some hosts that have taken all places around one of them and anywhere, who name each
+/// other only; then that node starts again, with an empty table and the word of one of the first.
+fn eclipse(nodes: usize, seed: u64, hosts: usize, attackers: usize, diversity: IpDiversity) -> Outcome {
+    let mut world = World::new(&Scenario {
+        nodes,
+        seed,
+        config: Config::default().with_ip_diversity(diversity),
+        links: Links { rtt: RoundTrip::Constant(50 * MS), ..Links::default() },
+        start: Start::Join { every: 100 * MS, seeds: 3 },
+        ..Scenario::default()
+    });
+    world.run_for(120 * SECOND);
+    let id = *world.node(VICTIM).unwrap().local_peer_id();
+    let own = Key::of_peer(&id, Key::sha256);
+    let distance = |n: usize| Some(own.distance(&Key::of_peer(world.node(n)?.local_peer_id(), Key::sha256)));
+    let nearest = world.alive().filter(|n| *n != VICTIM).filter_map(distance).min().unwrap();
+    let ranges = [Distance::ZERO..nearest, Distance::ZERO..Distance::MAX];
+    let placed = world.place(Arc::new(BuiltIn::Colluder), (&id.to_bytes(), &ranges), attackers, hosts);
+    world.run_for(600 * SECOND);
+    world.kill(VICTIM);
+    world.run_for(30 * SECOND);
+    assert!(world.revive(VICTIM));
+    world.run_for(600 * SECOND);
+    world.check().unwrap();
+    let ids: Vec<_> = placed.iter().filter_map(|n| world.node(*n)).map(|dht| *dht.local_peer_id()).collect();
+    let table = world.node(VICTIM).unwrap().table();
+    let is_theirs = |entry: &&libp2p_kademlia::routing::Entry| ids.contains(&entry.peer());
+    let of_closest = table.closest(&own).take(20).filter(is_theirs).count();
+    let of_table = table.entries().filter(is_theirs).count() as f64 / table.len().max(1) as f64;
+    let before = world.outcomes().len();
+    for n in 0..4 {
+        world.look_up(VICTIM, format!("{n}").as_bytes());
+    }
+    assert!(world.run_until_answered(60 * SECOND));
+    let reaches = world.outcomes()[before..].iter().all(|outcome| outcome.success && outcome.recall > 0.0);
+    Outcome { of_closest, of_table, reaches }
+}
+
+fn over_seeds(name: &str, nodes: usize, seeds: std::ops::Range<u64>, attackers: usize) {
+    let mut table =
+        format!("{:<24}{:>16}{:>14}{:>10}\n", "hosts, limits", "of 20, at most", "of the table", "eclipsed");
+    for diversity in [IpDiversity::Strict, IpDiversity::Soft] {
+        for hosts in [1, 2, 16] {
+            let all: Vec<_> =
+                seeds.clone().map(|seed| eclipse(nodes, seed, hosts, attackers, diversity)).collect();
+            let of_closest = all.iter().map(|one| one.of_closest).max().unwrap();
+            let of_table = all.iter().map(|one| one.of_table).fold(0.0, f64::max);
+            let eclipsed = all.iter().filter(|one| !one.reaches).count();
+            let limits = format!("{hosts}, {diversity:?}").to_lowercase();
+            writeln!(table, "{limits:<24}{of_closest:>16}{of_table:>14.3}{eclipsed:>10}").unwrap();
+            // The bars.
+            if diversity == IpDiversity::Strict && hosts <= 2 {
+                assert!(of_closest <= 6 && of_table <= 0.25, "{table}");
+            }
+            assert!(eclipsed == 0 || diversity == IpDiversity::Soft, "{table}");
+        }
+    }
+    golden(name, &table);
+}
+
+#[test]
+fn a_node_that_starts_again_among_ids_of_few_hosts_is_not_eclipsed() {
+    over_seeds("eclipse-60.txt", 60, 1..2, 60);
+}
+
+#[test]
+#[ignore = "takes minutes: cargo test --release --test sim -- --ignored"]
+fn a_hundred_nodes_that_start_again_are_not_eclipsed() {
+    over_seeds("eclipse.txt", 60, 1..101, 120);
+}
