@@ -10,7 +10,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::charge::{Amount, Beyond, Charge, KEY_SHARE, SHARE, Taken, charge};
 use super::compact::{Names, Number, PackedKey, Tag};
-use super::fair::{FairShares, GroupNumber};
+use super::fair::FairShares;
 use super::{Error, Result};
 use crate::addrs::{Addresses, IpGroup, clean};
 use crate::peer::PackedPeerId;
@@ -20,8 +20,8 @@ use crate::time::{Duration, SystemTime};
 /// How much room there is for provider records: statements that a peer provides a key.
 ///
 /// # When there is none
-/// Statements that have ended go first. Then a new one takes the place of one of the group that has most, if its own has fewer, and
-/// of that group's of the one whose key is farthest from the node; else it is refused. Renewing one always works. The peers of one
+/// Statements that have ended go first. Then a new one takes the place of one of a group that has more than its own, about a key of
+/// the half that is farther from the node first; else it is refused. Renewing one always works. The peers of one
 /// IP group are a quarter of the providers of a key at most, and have a sixteenth of the room for others. When a key has as many
 /// providers as it may, the provider of a group that has few of them takes the place of one of the group that has most: of the one
 /// whose statement ends first. Peers of no group are not bounded as one, but count as one here. What the node provides itself has
@@ -81,9 +81,20 @@ fn first_addresses(clean: impl Iterator<Item = Multiaddr>) -> Addresses {
     Addresses::from_clean(&mut kept)
 }
 
-/// So many keys of a group are looked at for one that may go, of so many of the largest groups (chosen, not measured).
-const MAX_TRIED: usize = 64;
-const MAX_TRIED_GROUPS: usize = 4;
+/// So many keys are looked at for one that may go, in each half of them (chosen, not measured).
+const MAX_TRIED: usize = 512;
+
+/// The bit of a tag by which the farther half of all keys differs from the nearer one: the first (derived).
+const FAR: Tag = 1 << (Tag::BITS - 1);
+
+/// Returns a number that looks like another for each turn: the finisher of SplitMix64 (Steele, Lea & Flood 2014; its paper has the
+/// numbers).
+const fn mixed(turn: u64) -> u64 {
+    let x = turn.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
 
 /// Statements that are to make way, with their keys.
 type ToGo = SmallVec<[(PackedKey, ProviderStatement); 1]>;
@@ -135,12 +146,11 @@ pub(super) type Displaced = SmallVec<[KeyAndProvider; 1]>;
 /// An index of keys, each with its providers.
 ///
 /// # Bounds
-/// Those of [`ProviderLimits`]. Some 200 bytes for a key of up to 38 bytes with one provider, the indexes of ends and of groups
-/// included; for
+/// Those of [`ProviderLimits`]. Some 150 bytes for a key of up to 38 bytes with one provider, the index of ends included; for
 /// each provider some 200 and its addresses, 8 and 512 bytes at most. Nothing is kept in one piece that grows with the whole.
 ///
 /// # Invariants
-/// A name is used as often as statements name it. Whatever has an end stands in the index of ends, and each in that of groups.
+/// A name is used as often as statements name it. Whatever has an end stands in the index of ends.
 #[derive(Debug)]
 pub(super) struct ProviderIndex {
     limits: ProviderLimits,
@@ -152,6 +162,8 @@ pub(super) struct ProviderIndex {
     shares: FairShares,
     /// Of this node: the nearest keys to it are those that others look for here.
     own: Tag,
+    /// How often something had to make way: each time it is looked for elsewhere.
+    turn: u64,
 }
 
 impl ProviderIndex {
@@ -164,8 +176,9 @@ impl ProviderIndex {
             ends: BTreeSet::new(),
             providers: Names::new(),
             groups: Names::new(),
-            shares: FairShares::new(),
+            shares: FairShares::default(),
             own,
+            turn: 0,
         }
     }
 
@@ -245,11 +258,12 @@ impl ProviderIndex {
         if let Some(before) = before {
             self.take_out(&key, before);
         }
+        self.turn += u64::from(!evicted.is_empty());
         let gone = evicted.into_iter().filter_map(|(of, old)| self.take_out(&of, old)).collect();
         if statement.end > 0 {
             self.ends.insert((statement.end, key.tag(), statement.provider));
         }
-        self.shares.entered(statement.group, self.own ^ key.tag(), statement.provider);
+        self.shares.entered(statement.group);
         self.keys.entry(key).or_default().push(statement);
         self.pairs += 1;
         Ok((statement.provider, gone))
@@ -342,38 +356,40 @@ impl ProviderIndex {
         }
     }
 
-    /// Returns a statement of the group that has most, if the newcomer's has fewer: about the farthest key, or, if a key is needed, all
-    /// statements about one, none of which is of a group that would have no more than the newcomer's.
+    /// Returns a statement that makes way for one more of a group, or, if a key is needed, all statements about one.
+    ///
+    /// Of the half of the keys that is farther from the node first. They are looked through from somewhere on, another place each
+    /// time: since those that make way have more than the average, that does not take long. First one of a group that has at least as
+    /// much as the average is looked for, then any.
     fn to_displace(&self, group: Option<IpGroup>, needs_key: bool) -> Option<ToGo> {
         // One without a number has nothing yet: as little as any that is unknown.
         let number = group.map(|group| self.groups.number(&group).unwrap_or(Number::MAX));
-        let largest = self.shares.larger_than(number).take(MAX_TRIED_GROUPS);
-        for statements in largest {
-            for (group, distance, provider) in statements.take(if needs_key { MAX_TRIED } else { 1 }) {
-                let Some((key, old)) = self.stated(group, self.own ^ distance, provider) else { continue };
-                let all = self.of(key);
-                if !needs_key {
-                    return Some(smallvec![(key.clone(), old)]);
+        let makes_way = |statement: &ProviderStatement| self.shares.makes_way(statement.group, number);
+        if !self.shares.any_makes_way(number) {
+            return None;
+        }
+        let to_go = |key: &PackedKey, all: &[ProviderStatement]| -> ToGo {
+            let fitting = all.iter().filter(|statement| makes_way(statement));
+            let count = if needs_key { all.len() } else { 1 };
+            fitting.take(count).map(|statement| (key.clone(), *statement)).collect()
+        };
+        let far_half = !self.own & FAR;
+        let mut second = None;
+        for half in [far_half, far_half ^ FAR] {
+            let start = half | (mixed(self.turn) & !FAR);
+            let [first, start, last] = [half, start, half | !FAR].map(PackedKey::before);
+            let keys = self.keys.range(&start..&last).chain(self.keys.range(&first..&start));
+            for (key, all) in keys.take(MAX_TRIED) {
+                let may_go = if needs_key { all.iter().all(makes_way) } else { all.iter().any(makes_way) };
+                if may_go && all.iter().any(|statement| self.shares.is_large(statement.group)) {
+                    return Some(to_go(key, all));
                 }
-                if all.iter().all(|statement| self.shares.has_less(number, statement.group)) {
-                    return Some(all.iter().map(|statement| (key.clone(), *statement)).collect());
+                if may_go && second.is_none() {
+                    second = Some(to_go(key, all));
                 }
             }
         }
-        None
-    }
-
-    /// Returns a statement of a provider that counts for a group about a key with a tag.
-    fn stated(
-        &self,
-        group: GroupNumber,
-        tag: Tag,
-        provider: Number,
-    ) -> Option<(&PackedKey, ProviderStatement)> {
-        let of_tag = self.keys.range(PackedKey::before(tag)..).take_while(|(key, _)| key.tag() == tag);
-        let is_it =
-            |statement: &&ProviderStatement| statement.provider == provider && statement.group == group;
-        of_tag.into_iter().find_map(|(key, all)| Some((key, *all.iter().find(is_it)?)))
+        second
     }
 
     /// Returns the statement of the most represented group that ends first, if the newcomer's has fewer.
@@ -397,8 +413,7 @@ impl ProviderIndex {
         }
         self.pairs -= 1;
         self.left_end((old.end, key.tag(), old.provider));
-        let is_last = self.stated(old.group, key.tag(), old.provider).is_none();
-        self.shares.left(old.group, self.own ^ key.tag(), old.provider, is_last);
+        self.shares.left(old.group);
         if let Some(group) = old.group {
             self.groups.leave(group);
         }
@@ -569,10 +584,8 @@ impl ProviderIndex {
 
     #[cfg(test)]
     fn shares_as_stated(&self) -> FairShares {
-        let mut shares = FairShares::new();
-        for (key, all) in &self.keys {
-            all.iter().for_each(|s| shares.entered(s.group, self.own ^ key.tag(), s.provider));
-        }
+        let mut shares = FairShares::default();
+        self.keys.values().flatten().for_each(|statement| shares.entered(statement.group));
         shares
     }
 }
@@ -924,31 +937,26 @@ mod tests {
     }
 
     #[test]
-    fn the_farthest_keys_of_the_group_that_has_most_make_way() {
+    fn far_keys_of_groups_that_have_more_make_way() {
         let mut providers = with(64, 8, 64);
         for n in 0..8u8 {
             for of in 0..16 {
                 drop(providers.add(WALL, &record(&[n, of], u32::from(of), 2), group(of.into())));
             }
         }
-        // A sixteenth each: sixteen groups have four keys, and the last comes to nothing.
+        // A sixteenth each: sixteen groups have four keys, and there is no more.
         assert_eq!(providers.len(), (64, 64));
-        let distance = |key: &PackedKey| providers.own ^ key.tag();
-        let of_largest =
-            |key: &&PackedKey| providers.of(key)[0].group == providers.groups.number(&group(15).unwrap());
-        let farthest =
-            providers.keys.keys().filter(of_largest).max_by_key(|key| distance(key)).unwrap().clone();
-        let gone = providers.add(WALL, &record(b"new", 77, 2), group(77)).unwrap().remove(0);
-        assert_eq!((gone.0, gone.1), (farthest, PackedPeerId::from(&peer(15))));
-        providers.check();
         for n in 0..3u8 {
-            providers.add(WALL, &record(&[99, n], 77, 2), group(77)).unwrap_or_default();
+            let gone = providers.add(WALL, &record(&[99, n], 77, 2), group(77)).unwrap();
+            assert_eq!(gone.len(), 1);
+            assert!((providers.own ^ gone[0].0.tag()) & FAR != 0, "of the farther half");
+            providers.check();
         }
-        // Four of each at most, and those of the newcomer no more than any other's.
+        let fourth = providers.add(WALL, &record(&[99, 3], 77, 2), group(77));
+        assert!(matches!(fourth, Err(Error::MaxProvidedKeys { .. })), "it would have as many as others");
         assert_eq!((providers.len(), providers.counted(group(77).unwrap())), ((64, 64), 3));
-        providers.check();
-        // Whoever shares a key frees none.
-        providers.add(WALL, &record(b"new", 78, 2), group(78)).unwrap();
+        // A key that several share goes as a whole, if all of them have more.
+        providers.add(WALL, &record(&[99, 0], 78, 2), group(78)).unwrap_or_default();
         providers.check();
     }
 

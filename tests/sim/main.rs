@@ -17,6 +17,7 @@ mod overload;
 mod providers;
 mod records;
 mod seams;
+mod seeds;
 mod silenced;
 mod soak;
 mod workloads;
