@@ -84,7 +84,7 @@ const KEYSPACE: f64 = 18_446_744_073_709_551_616.0;
 /// [`joined`](Self::joined) when the node has joined; [`on_lookup`](Self::on_lookup) with each lookup of a random key that is over.
 ///
 /// # Outputs
-/// [`size`](Self::size), [`region`](Self::region) and [`is_surrounded`](Self::is_surrounded); whether a random key
+/// [`size`](Self::size), [`region`](Self::region) and [`is_surrounded`]; whether a random key
 /// [is to be looked up](Self::is_due), and [`deadline`](Self::deadline).
 ///
 /// # What time does
