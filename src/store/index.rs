@@ -204,12 +204,18 @@ impl Index {
         change(&mut self.foreign);
         let (limits, group) = (&self.limits, charge.group());
         let room = self.by_group.entry(group).or_default();
-        self.by_size.remove(&(part_of(limits, room.taken), group));
+        let before = part_of(limits, room.taken);
         change(room);
-        if room.records.is_empty() {
+        let (now, is_empty) = (part_of(limits, room.taken), room.records.is_empty());
+        // The new one first, so that where there is but one group nothing is freed to be taken again.
+        if !is_empty {
+            self.by_size.insert((now, group));
+        }
+        if is_empty || before != now {
+            self.by_size.remove(&(before, group));
+        }
+        if is_empty {
             self.by_group.remove(&group);
-        } else {
-            self.by_size.insert((part_of(limits, room.taken), group));
         }
     }
 
@@ -317,6 +323,9 @@ impl Index {
             peer: of_peer.copied().unwrap_or_default(),
         };
         let mut group = of_group.records.iter().rev();
+        if charge::charge(charge, meta.cost(), &taken, room, SHARE).is_ok() {
+            return Some(IndexSet::new());
+        }
         let lacks_places = !self.foreign.taken.plus(Amount::of(1)).fits(Amount { bytes: usize::MAX, ..room });
         let size = |amount: Amount| if lacks_places { amount.count } else { amount.bytes };
         let mut larger = self.largest(&size).into_iter();
