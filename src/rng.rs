@@ -64,6 +64,14 @@ impl Rng {
         bits / (1u64 << 53) as f64
     }
 
+    /// Brings some things into a random order.
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+        for at in (1..items.len()).rev() {
+            let other = usize::try_from(self.below(at as u64 + 1)).unwrap_or_default();
+            items.swap(at, other);
+        }
+    }
+
     /// Returns `duration` changed by up to `percent` per cent in either direction, uniformly.
     ///
     /// Timers that many nodes start together drift apart by it.

@@ -58,6 +58,16 @@ impl Config {
         }
     }
 
+    /// Returns whether announcements of providers are protected.
+    pub(crate) fn protects_providers(&self) -> bool {
+        self.protection() != Protection::Off
+    }
+
+    /// Returns whether records are protected.
+    pub(crate) fn protects_records(&self) -> bool {
+        self.protection() == Protection::All
+    }
+
     /// Sets how many requests of one peer, and of its network, are served whatever else there is to do; `None` sets none.
     ///
     /// Less leaves more to others when the node is busy, and harms whoever has much to ask in earnest. Default: those of [`Rates`].

@@ -9,6 +9,7 @@ use libp2p_identity::PeerId;
 use super::lookup::{Place, StatusFn};
 use super::timeout::Phase;
 use crate::error::RequestError;
+use crate::event::QueryStats;
 use crate::time::{Duration, FAR, Instant, Moment, after};
 
 /// The outcome of one peer.
@@ -171,6 +172,18 @@ impl Fanout {
     /// Returns how many have accepted it.
     pub(crate) fn num_accepted(&self) -> usize {
         self.asked.iter().filter(|(_, fate)| *fate == Fate::Accepted).count()
+    }
+
+    /// Adds what it has cost.
+    pub(crate) fn count(&self, stats: &mut QueryStats) {
+        for (_, fate) in &self.asked {
+            stats.requests += 1;
+            match fate {
+                Fate::Accepted => stats.success += 1,
+                Fate::Refused | Fate::Failed(_) => stats.failure += 1,
+                Fate::Queued(_) | Fate::Waiting(_) => {}
+            }
+        }
     }
 
     /// Iterates over those that were asked, with what became of each.

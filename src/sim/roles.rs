@@ -196,7 +196,7 @@ pub(super) fn deal(
     }
     dealt.truncate(nodes.saturating_sub(1));
     dealt.resize_with(nodes, || Arc::clone(honest));
-    shuffle(&mut dealt, rng);
+    rng.shuffle(&mut dealt);
     if let Some(first) = dealt.iter().position(|role| is_same(role, honest)) {
         dealt.swap(0, first);
     }
@@ -218,13 +218,6 @@ pub(super) fn part(all: usize, share: f64) -> usize {
     )]
     let part = (all as f64 * share.clamp(0.0, 1.0)).round() as usize;
     part
-}
-
-/// Fisher and Yates.
-pub(super) fn shuffle<T>(items: &mut [T], rng: &mut Rng) {
-    for at in (1..items.len()).rev() {
-        items.swap(at, below(rng, at + 1));
-    }
 }
 
 /// Returns a uniform position among `len`.

@@ -1,7 +1,6 @@
 //! Workloads: what happens to a network and what its nodes are asked, when, and whom.
 
 use super::nodes::SimNode;
-use super::roles::shuffle;
 use super::scenario::{Incident, Load, Records, Scenario};
 use super::world::World;
 use crate::key::Key;
@@ -139,7 +138,7 @@ fn next(world: &mut World, askers: &mut Vec<usize>) -> Option<usize> {
                 if askers.is_empty() {
                     return None;
                 }
-                shuffle(askers, &mut world.rng);
+                world.rng.shuffle(askers);
             }
         }
     }

@@ -322,10 +322,10 @@ impl Index {
             group: of_group.taken,
             peer: of_peer.copied().unwrap_or_default(),
         };
-        let mut group = of_group.records.iter().rev();
         if charge::charge(charge, meta.cost(), &taken, room, SHARE).is_ok() {
             return Some(IndexSet::new());
         }
+        let mut group = of_group.records.iter().rev();
         let lacks_places = !self.foreign.taken.plus(Amount::of(1)).fits(Amount { bytes: usize::MAX, ..room });
         let size = |amount: Amount| if lacks_places { amount.count } else { amount.bytes };
         let mut larger = self.largest(&size).into_iter();

@@ -10,7 +10,6 @@ use super::machine::{After, Announced, End, FilteredAnswer, Findings, Machine, S
 use super::region::RegionSearch;
 use super::search::{Search, excess};
 use crate::addrs::Addresses;
-use crate::config::Protection;
 use crate::dht::advice::Failure;
 use crate::dht::view::Parts;
 use crate::error::fates::{after_semicolon, so_far, told};
@@ -285,7 +284,7 @@ impl<R: From<AddProviderResult>, I: From<AddProviderInfo>> Machine<R, I> for Add
                 let wanted = wanted + excess(view, &search.closest_ids(wanted)).min(k);
                 let peers = search.closest_ids(2 * wanted);
                 self.enough = view.config.providers.enough_of(peers.len().min(k));
-                if view.config.protection() != Protection::Off {
+                if view.config.protects_providers() {
                     self.search.enclose(now, view);
                 }
                 // All are awaited to their end: what became of each is to be told.
@@ -296,13 +295,10 @@ impl<R: From<AddProviderResult>, I: From<AddProviderInfo>> Machine<R, I> for Add
             self.is_reported = true;
             return Step::Told(R::from(self.result()));
         }
-        let mut wake_at = None;
-        match self.search.next_around(now, view) {
-            Ok(Step::Wait(until)) => wake_at = until,
+        let wake_at = match self.search.next_beside(now, view, fanout) {
             Ok(step) => return step,
-            Err(contacts) if contacts.is_empty() => {}
-            Err(contacts) => fanout.extend(contacts),
-        }
+            Err(until) => until,
+        };
         match fanout.next(view.moment(now), &|peer: &PeerId, phase| view.peer_status(peer, phase)) {
             FanoutNext::Ask(peer) => {
                 // Who provides is filled in as it is sent: only then is it known which addresses the peer can use.
@@ -383,13 +379,6 @@ impl<R: From<AddProviderResult>, I: From<AddProviderInfo>> Machine<R, I> for Add
 
     fn count(&self, stats: &mut QueryStats) {
         self.search.count(stats);
-        for (_, fate) in self.fates() {
-            stats.requests += 1;
-            match fate {
-                Fate::Accepted => stats.success += 1,
-                Fate::Refused | Fate::Failed(_) => stats.failure += 1,
-                Fate::Queued(_) | Fate::Waiting(_) => {}
-            }
-        }
+        self.fanout.iter().for_each(|fanout| fanout.count(stats));
     }
 }

@@ -199,18 +199,6 @@ pub(in crate::dht) fn look_up_bucket(
     Search::new(now, view, (Bytes::copy_from_slice(&bytes), key), k, Goal::Anybody)
 }
 
-/// Begins the lookup of a random key, whose closest peers are all to answer; `None` if there is nobody to ask.
-pub(in crate::dht) fn look_up_anywhere(now: Instant, view: &mut View<'_>) -> Option<Search> {
-    let mut bytes = [0; 32];
-    view.rng.fill(&mut bytes);
-    let key = (view.config.key_hash)(&bytes);
-    if let Some(bucket) = view.local.key.distance(&key).bucket() {
-        view.refresh.looked_up(now, bucket, view.rng);
-    }
-    let (target, k) = ((Bytes::copy_from_slice(&bytes), key), view.config.bucket_size().get());
-    Search::new(now, view, target, k, Goal::Closest(Precision::Exact))
-}
-
 /// Begins the lookup of the own id; `None` if there is nobody to ask.
 pub(in crate::dht) fn look_up_own(now: Instant, view: &View<'_>) -> Option<Search> {
     let k = view.config.bucket_size().get();

@@ -5,9 +5,9 @@ use std::num::NonZeroUsize;
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
-use super::bootstrap::{look_up_anywhere, look_up_bucket, look_up_own};
+use super::bootstrap::{look_up_bucket, look_up_own};
 use super::machine::{After, Begin, End, FilteredAnswer, Findings, Machine, Step, View};
-use super::search::Search;
+use super::search::{Goal, Search};
 use crate::addrs::Addresses;
 use crate::config::Config;
 use crate::dht::advice::Failure;
@@ -151,6 +151,18 @@ impl FindPeers {
         let (key, path) = (self.search.preimage().to_vec(), self.search.path());
         GetClosestPeersOk { key, peers, path, shortage }
     }
+}
+
+/// Begins the lookup of a random key, whose closest peers are all to answer; `None` if there is nobody to ask.
+fn look_up_anywhere(now: Instant, view: &mut View<'_>) -> Option<Search> {
+    let mut bytes = [0; 32];
+    view.rng.fill(&mut bytes);
+    let key = (view.config.key_hash)(&bytes);
+    if let Some(bucket) = view.local.key.distance(&key).bucket() {
+        view.refresh.looked_up(now, bucket, view.rng);
+    }
+    let (target, k) = ((Bytes::copy_from_slice(&bytes), key), view.config.bucket_size().get());
+    Search::new(now, view, target, k, Goal::Closest(Precision::Exact))
 }
 
 impl Begin for FindPeers {

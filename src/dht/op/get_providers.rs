@@ -8,7 +8,6 @@ use super::machine::{End, FilteredAnswer, Findings, Machine, Step, View};
 use super::region::RegionSearch;
 use super::search::Search;
 use crate::addrs::Addresses;
-use crate::config::Protection;
 use crate::dht::advice::Failure;
 use crate::dht::view::Parts;
 use crate::error::fates::so_far;
@@ -345,7 +344,7 @@ impl<R: From<GetProvidersResult>, I: From<GetProvidersInfo>> Machine<R, I> for G
             return Step::Progress(R::from(news));
         }
         if !self.is_over {
-            let is_protected = view.config.protection() != Protection::Off;
+            let is_protected = view.config.protects_providers();
             let search = self.search.as_mut();
             if let Some(step) = search.and_then(|search| search.next_everywhere(now, view, is_protected)) {
                 return step;

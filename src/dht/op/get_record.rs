@@ -9,7 +9,7 @@ use super::machine::{After, End, FilteredAnswer, Findings, FollowUp, Machine, St
 use super::region::RegionSearch;
 use super::search::Search;
 use crate::addrs::Addresses;
-use crate::config::{Caching, Config, Protection};
+use crate::config::{Caching, Config};
 use crate::dht::advice::Failure;
 use crate::dht::view::{Parts, shrunk};
 use crate::error::fates::so_far;
@@ -344,7 +344,7 @@ impl<R: From<GetRecordResult>, I: From<GetRecordInfo>> Machine<R, I> for GetReco
             return Step::Progress(R::from(Ok(GetRecordOk::FoundRecord(found.clone()))));
         }
         if !self.is_over && !self.has_quorum(view) {
-            let is_protected = view.config.protection() == Protection::All;
+            let is_protected = view.config.protects_records();
             let search = self.search.as_mut();
             if let Some(step) = search.and_then(|search| search.next_everywhere(now, view, is_protected)) {
                 return step;

@@ -10,7 +10,6 @@ use super::machine::{After, Ask, Elsewhere, End, FilteredAnswer, Findings, Machi
 use super::region::RegionSearch;
 use super::search::Search;
 use crate::addrs::Addresses;
-use crate::config::Protection;
 use crate::dht::advice::Failure;
 use crate::dht::peers::Urgency;
 use crate::error::fates::{after_semicolon, so_far, told};
@@ -306,7 +305,7 @@ impl<R: From<PutRecordResult>, I: From<PutRecordInfo>> Machine<R, I> for PutReco
             if let Some(step) = search.search.next(now, view, 0) {
                 return step;
             }
-            if view.config.protection() == Protection::All {
+            if view.config.protects_records() {
                 search.enclose(now, view);
             }
             let peers = search.search.closest_ids(2 * self.copies);
@@ -315,11 +314,9 @@ impl<R: From<PutRecordResult>, I: From<PutRecordInfo>> Machine<R, I> for PutReco
         }
         let mut wake_at = None;
         if let Some((search, fanout)) = self.search.as_mut().zip(self.fanout.as_mut()) {
-            match search.next_around(now, view) {
-                Ok(Step::Wait(until)) => wake_at = until,
+            match search.next_beside(now, view, fanout) {
                 Ok(step) => return step,
-                Err(contacts) if contacts.is_empty() => {}
-                Err(contacts) => fanout.extend(contacts),
+                Err(until) => wake_at = until,
             }
         }
         let is_enclosing = self.search.as_ref().is_some_and(RegionSearch::is_enclosing);
@@ -425,13 +422,6 @@ impl<R: From<PutRecordResult>, I: From<PutRecordInfo>> Machine<R, I> for PutReco
         if let Some(search) = &self.search {
             search.count(stats);
         }
-        for (_, fate) in self.fanout.iter().flat_map(Fanout::fates) {
-            stats.requests += 1;
-            match fate {
-                Fate::Accepted => stats.success += 1,
-                Fate::Refused | Fate::Failed(_) => stats.failure += 1,
-                Fate::Queued(_) | Fate::Waiting(_) => {}
-            }
-        }
+        self.fanout.iter().for_each(|fanout| fanout.count(stats));
     }
 }

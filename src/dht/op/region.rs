@@ -2,13 +2,14 @@
 //!
 //! What the operations have in common that store, or search, more than the closest peers tell.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use indexmap::IndexMap;
 use libp2p_identity::PeerId;
-use std::collections::VecDeque;
 
 use super::machine::{Ask, FilteredAnswer, Step, View};
-use super::search::{FoundAround, MAX_PER_GROUP, Search};
+use super::search::{FoundAround, GroupTally, Search};
 use crate::addrs::{Addresses, Groups, IpGroup};
 use crate::error::RequestError;
 use crate::event::QueryStats;
@@ -268,11 +269,7 @@ impl RegionSearch {
 
     /// Returns what looking at the region wants now. When it is over, those are returned who are to be told or asked, nearest
     /// first: once, and nobody if there is no region.
-    pub(in crate::dht) fn next_around<R>(
-        &mut self,
-        now: Instant,
-        view: &mut View<'_>,
-    ) -> Result<Step<R>, Vec<PeerId>> {
+    fn next_around<R>(&mut self, now: Instant, view: &mut View<'_>) -> Result<Step<R>, Vec<PeerId>> {
         let Some(region) = &mut self.region else {
             return Err(Vec::new());
         };
@@ -285,6 +282,26 @@ impl RegionSearch {
         let peers = contacts.iter().map(|(peer, _)| *peer).collect();
         self.addresses = contacts.into_iter().filter(|(_, addresses)| !addresses.is_empty()).collect();
         Err(peers)
+    }
+
+    /// Returns what looking at the region wants now; or until when it waits. When it is over, those of it are told by `fanout` beside the
+    /// closest.
+    pub(in crate::dht) fn next_beside<R>(
+        &mut self,
+        now: Instant,
+        view: &mut View<'_>,
+        fanout: &mut Fanout,
+    ) -> Result<Step<R>, Option<Instant>> {
+        match self.next_around(now, view) {
+            Ok(Step::Wait(until)) => Err(until),
+            Ok(step) => Ok(step),
+            Err(contacts) => {
+                if !contacts.is_empty() {
+                    fanout.extend(contacts);
+                }
+                Err(None)
+            }
+        }
     }
 
     /// Returns what the search wants now that asks the closest, of different IP groups, and then, if its key is protected, all
@@ -395,14 +412,7 @@ impl RegionSearch {
         self.region.iter().flat_map(|region| &region.lookups).for_each(|(_, _, lookup)| lookup.count(stats));
         let spent = self.region.as_ref().map_or(self.spent, |region| region.spent);
         *stats = stats.merge(QueryStats { start: None, end: None, ..spent });
-        for (_, fate) in self.beyond.iter().flat_map(|(beyond, _)| beyond.fates()) {
-            stats.requests += 1;
-            match fate {
-                Fate::Accepted => stats.success += 1,
-                Fate::Refused | Fate::Failed(_) => stats.failure += 1,
-                Fate::Queued(_) | Fate::Waiting(_) => {}
-            }
-        }
+        self.beyond.iter().for_each(|(beyond, _)| beyond.count(stats));
     }
 }
 
@@ -413,18 +423,14 @@ fn drawn(
     view: &mut View<'_>,
     search: &Search,
 ) -> Vec<(PeerId, FoundAround)> {
-    for left in (1..all.len()).rev() {
-        let other = usize::try_from(view.rng.below(left as u64 + 1)).unwrap_or(left);
-        all.swap(left, other);
-    }
-    let mut groups: IndexMap<IpGroup, usize> = IndexMap::new();
+    view.rng.shuffle(&mut all);
+    let mut groups = GroupTally::default();
     let mut namers: IndexMap<u64, usize> = IndexMap::new();
     // Those who have answered have their places first. Stable: within each rank in the order in which they were drawn.
     all.sort_by_key(|(_, found)| !found.has_answered);
     all.sort_by_cached_key(|(peer, found)| {
         let of = groups_of(view, peer, search.addresses(peer).unwrap_or(&found.addresses));
-        let is_full = of.iter().any(|group| groups.get(&group).is_some_and(|count| *count >= MAX_PER_GROUP));
-        of.iter().filter(|_| !is_full).for_each(|group| *groups.entry(group).or_default() += 1);
+        let is_full = !groups.counts(of);
         let named = namers.entry(found.namer).or_default();
         *named += 1;
         (!found.has_answered, *named, is_full)

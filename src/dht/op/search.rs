@@ -11,7 +11,7 @@ use libp2p_identity::PeerId;
 use smallvec::SmallVec;
 
 use super::machine::{Ask, FilteredAnswer, Step, View, find_node};
-use crate::addrs::{Addresses, IpGroup, ip_of};
+use crate::addrs::{Addresses, Groups, IpGroup, ip_of};
 use crate::config::{IpDiversity, Lookups, Parallelism};
 use crate::dht::peers::Urgency;
 use crate::dht::view::Parts;
@@ -492,7 +492,20 @@ fn hearsay_groups(view: &View<'_>, peer: &PeerId, named: Option<&Addresses>) -> 
 
 /// How many peers of one IP group count among the closest, and how many addresses of hearsay are dialled while others are
 /// left to ask (chosen, not measured).
-pub(in crate::dht) const MAX_PER_GROUP: usize = 2;
+const MAX_PER_GROUP: usize = 2;
+
+/// How many of some peers belong to each IP group.
+#[derive(Default)]
+pub(in crate::dht) struct GroupTally(IndexMap<IpGroup, usize>);
+
+impl GroupTally {
+    /// Counts a peer, unless there are enough of one of its groups. Returns whether it counts.
+    pub(in crate::dht) fn counts(&mut self, of: Groups) -> bool {
+        let is_full = of.iter().any(|group| self.0.get(&group).is_some_and(|count| *count >= MAX_PER_GROUP));
+        of.iter().filter(|_| !is_full).for_each(|group| *self.0.entry(group).or_default() += 1);
+        !is_full
+    }
+}
 
 /// Returns how many of some peers do not count, since there are enough of their IP groups.
 pub(in crate::dht) fn excess(view: &View<'_>, peers: &[PeerId]) -> usize {
@@ -500,14 +513,9 @@ pub(in crate::dht) fn excess(view: &View<'_>, peers: &[PeerId]) -> usize {
         // Whose network it is decides there who has a place, not who is found.
         return 0;
     }
-    let mut groups: IndexMap<IpGroup, usize> = IndexMap::new();
-    let mut does_not_count = |peer: &&PeerId| {
-        let own = view.peers.get(peer).map(|known| known.groups).unwrap_or_default();
-        let is_full = own.iter().any(|group| groups.get(&group).is_some_and(|count| *count >= MAX_PER_GROUP));
-        own.iter().filter(|_| !is_full).for_each(|group| *groups.entry(group).or_default() += 1);
-        is_full
-    };
-    peers.iter().filter(|peer| does_not_count(peer)).count()
+    let mut groups = GroupTally::default();
+    let groups_of = |peer: &PeerId| view.peers.get(peer).map(|known| known.groups).unwrap_or_default();
+    peers.iter().filter(|peer| !groups.counts(groups_of(peer))).count()
 }
 
 /// Beyond so many named peers the addresses of those that are no candidates any more are dropped (chosen, not measured).

@@ -9,7 +9,6 @@ use super::machine::{Ask, End, FilteredAnswer, Machine, Step, View};
 use super::region::{NUMBERS, RegionSearch};
 use super::search::{Goal, Search};
 use crate::addrs::Addresses;
-use crate::config::Protection;
 use crate::dht::view::Parts;
 use crate::error::RequestError;
 use crate::event::{Precision, ProgressStep, QueryStats};
@@ -98,7 +97,7 @@ impl<R: From<GetProvidersResult>, I: From<GetProvidersInfo>> Machine<R, I> for W
         let Some(search) = &mut self.search else {
             return Step::Wait(self.next_at);
         };
-        let is_protected = view.config.protection() != Protection::Off;
+        let is_protected = view.config.protects_providers();
         let mut step = search.next_everywhere(now, view, is_protected);
         if matches!(step, Some(Step::Surrounded(_))) && std::mem::replace(&mut self.has_warned, true) {
             // Once is enough, however often it is searched.

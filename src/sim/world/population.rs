@@ -21,7 +21,7 @@ use crate::sim::measure::ratio;
 use crate::sim::network::DEAD_AFTER;
 use crate::sim::nodes::{Life, Refuses, SimNode};
 use crate::sim::progress::{Progress, Stage};
-use crate::sim::roles::{Role, below, deal, part, shuffle};
+use crate::sim::roles::{Role, below, deal, part};
 use crate::sim::scenario::{Group, Incident, Scenario, Size, Start};
 use crate::sim::sessions::Successor;
 use crate::sim::shard::making;
@@ -102,7 +102,7 @@ impl World {
         }
         let mut nodes: Vec<_> = (0..self.network.nodes.len()).collect();
         let all = nodes.len();
-        shuffle(&mut nodes, &mut self.rng);
+        self.rng.shuffle(&mut nodes);
         for Group { size, config } in groups {
             let count = match *size {
                 Size::Share(share) => part(all, share),
@@ -329,7 +329,7 @@ impl World {
     fn some(&mut self, share: f64) -> Vec<usize> {
         let mut alive: Vec<_> = self.alive().filter(|n| *n >= self.sessions.seeds).collect();
         let count = part(alive.len(), share);
-        shuffle(&mut alive, &mut self.rng);
+        self.rng.shuffle(&mut alive);
         alive.truncate(count);
         self.note(10, count);
         alive
