@@ -335,7 +335,9 @@ impl Upkeep {
                 return Some(Due::LookUp(target));
             }
         }
-        self.size.is_due(now, &mut cx.rng).then_some(Due::LookUp(Target::Anywhere))
+        // While the table has room in each bucket, it knows all there are: no lookup tells more.
+        let is_due = self.size.is_due(now, &mut cx.rng) && self.table.has_full_bucket();
+        is_due.then_some(Due::LookUp(Target::Anywhere))
     }
 
     /// Returns whether a join is due.

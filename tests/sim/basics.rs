@@ -164,6 +164,8 @@ fn networks_of_all_sizes_come_to_be_and_find_everything() {
         let depth = (nodes as f64 / 20.0).log2().max(0.0);
         assert!(all.requests <= 2.0 * (20.0 + 4.0 * depth), "{nodes}: {all:?}");
         assert_eq!(report.displaced, 0, "nobody who lives is displaced");
+        let per_node = report.setup_requests_per_node();
+        assert!(per_node < 400.0, "{nodes}: {per_node} requests a node");
     }
 }
 

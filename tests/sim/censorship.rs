@@ -86,7 +86,7 @@ fn share(part: usize, of: usize) -> f64 {
     part as f64 / of as f64
 }
 
-/// A network that has joined and has lived for an hour, so that it knows how large it is.
+/// A network that has joined and, where that protects anything, has lived for an hour, so that it knows how large it is.
 fn joined(nodes: usize, seed: u64, protection: Protection) -> World {
     let mut world = World::new(&Scenario {
         nodes,
@@ -96,7 +96,7 @@ fn joined(nodes: usize, seed: u64, protection: Protection) -> World {
         start: Start::Join { every: 100 * MS, seeds: 5 },
         ..Scenario::default()
     });
-    world.run_for(3600 * SECOND);
+    world.run_for(if protection == Protection::Off { 300 } else { 3600 } * SECOND);
     world
 }
 

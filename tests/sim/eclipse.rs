@@ -40,11 +40,11 @@ fn eclipse(nodes: usize, seed: u64, hosts: usize, attackers: usize, diversity: I
     let nearest = world.alive().filter(|n| *n != VICTIM).filter_map(distance).min().unwrap();
     let ranges = [Distance::ZERO..nearest, Distance::ZERO..Distance::MAX];
     let placed = world.place(Arc::new(BuiltIn::Colluder), (&id.to_bytes(), &ranges), attackers, hosts);
-    world.run_for(600 * SECOND);
+    world.run_for(300 * SECOND);
     world.kill(VICTIM);
     world.run_for(30 * SECOND);
     assert!(world.revive(VICTIM));
-    world.run_for(600 * SECOND);
+    world.run_for(300 * SECOND);
     world.check().unwrap();
     let ids: Vec<_> = placed.iter().filter_map(|n| world.node(*n)).map(|dht| *dht.local_peer_id()).collect();
     let table = world.node(VICTIM).unwrap().table();

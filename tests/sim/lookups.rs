@@ -83,7 +83,7 @@ fn timeout_policies_among_three_hundred() {
     ];
     let mut table = head("silent, policy");
     let mut all = Vec::new();
-    for share in [0.0, 0.1, 0.3] {
+    for share in [0.0, 0.3] {
         for (name, policy) in policies {
             let scenario = silent(300, share, Precision::Exact, 101);
             let report = run(&Scenario {
@@ -97,7 +97,7 @@ fn timeout_policies_among_three_hundred() {
         }
     }
     golden("timeout-policies.txt", &table);
-    let [fitted, p90, _, .., sick_fitted, _, sick_p99] = &all[..] else { unreachable!() };
+    let [fitted, p90, _, sick_fitted, _, sick_p99] = &all[..] else { unreachable!() };
     assert!(fitted.of_closest >= p90.of_closest + 0.01, "it keeps what a low quantile loses");
     assert!(2 * sick_fitted.p99 < sick_p99.p99, "it does not wait where a high quantile does");
 }

@@ -73,25 +73,29 @@ fn world(seed: u64, nodes: usize, rtt: RoundTrip, warm: bool) -> World {
     })
 }
 
-/// One node looks up so many keys at once.
-fn at_once(world: &mut World, count: usize) -> Outcomes {
+/// A node looks up so many keys at once.
+fn at_once(world: &mut World, node: usize, count: usize) -> Vec<LookupOutcome> {
     let before = world.outcomes().len();
-    (0..count).for_each(|n| world.look_up(0, format!("{count}: {n}").as_bytes()));
+    (0..count).for_each(|n| world.look_up(node, format!("{count}: {n}").as_bytes()));
     while world.outcomes().len() < before + count {
         world.run_for(SECOND);
     }
-    Outcomes::of(&world.outcomes()[before..].iter().collect::<Vec<_>>())
+    world.outcomes()[before..].to_vec()
 }
 
-/// The same in several networks, one after another.
-fn in_networks(count: usize, world: impl Fn(u64) -> World) -> Outcomes {
-    let (mut outcomes, mut all) = (Vec::new(), NOW);
+/// So many lookups at once as each of the `counts` says, each by a node of its own that has rested, in several networks.
+fn in_networks<const N: usize>(counts: [usize; N], world: impl Fn(u64) -> World) -> [Outcomes; N] {
+    let (mut outcomes, mut took) = (counts.map(|_| Vec::new()), [NOW; N]);
     for seed in 1..=NETWORKS {
         let mut world = world(seed);
-        all += at_once(&mut world, count).all;
-        outcomes.extend(world.outcomes().to_vec());
+        for (node, count) in counts.into_iter().enumerate() {
+            let new = at_once(&mut world, node, count);
+            took[node] += Outcomes::of(&new.iter().collect::<Vec<_>>()).all;
+            outcomes[node].extend(new);
+        }
     }
-    Outcomes { all, ..Outcomes::of(&outcomes.iter().collect::<Vec<_>>()) }
+    let mut took = took.into_iter();
+    outcomes.map(|of| Outcomes { all: took.next().unwrap(), ..Outcomes::of(&of.iter().collect::<Vec<_>>()) })
 }
 
 /// Of one network much is chance: which links are slow, and whether one of the closest is behind them.
@@ -105,8 +109,9 @@ fn what_is_too_much_at_once_takes_longer_and_loses_nothing() {
     for (name, nodes, rtt, warm) in
         [("64, .1 ms", 65, RoundTrip::Constant(MS / 10), true), ("300, 100 ms", 300, far, false)]
     {
-        for count in [1, 32, 1000] {
-            let outcomes = in_networks(count, |seed| world(seed, nodes, rtt.clone(), warm));
+        let counts = [1, 32, 1000];
+        let all = in_networks(counts, |seed| world(seed, nodes, rtt.clone(), warm));
+        for (count, outcomes) in counts.iter().zip(&all) {
             assert!(outcomes.recall >= 0.995 && outcomes.requests <= 22.0, "{}", outcomes.row(name));
             table += &outcomes.row(&format!("{name}, {count}"));
         }
@@ -119,7 +124,7 @@ fn what_is_too_much_at_once_takes_longer_and_loses_nothing() {
 fn links_that_turn_slow_are_followed_within_a_lookup() {
     let mut table = head("lookup");
     let mut world = world(1, 300, RoundTrip::Constant(MS), true);
-    let before = at_once(&mut world, 1);
+    let before = Outcomes::of(&at_once(&mut world, 0, 1).iter().collect::<Vec<_>>());
     for n in 0..100 {
         world.look_up(0, format!("before {n}").as_bytes());
         world.run_for(SECOND);
