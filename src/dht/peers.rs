@@ -3,7 +3,7 @@
 //! Knows ids, addresses, messages and time; knows neither tables nor queries. What came of a request is handed back
 //! with the requester it was made for.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use libp2p_identity::PeerId;
 use smallvec::SmallVec;
@@ -31,6 +31,7 @@ mod known;
 mod links;
 mod memory;
 mod outcome;
+mod pace;
 mod queue;
 mod requests;
 mod route;
@@ -47,9 +48,6 @@ use memory::Memory;
 pub(super) use outcome::{AddressOutcome, Outcome, Placed, Reply, Requester, Urgency};
 use requests::{Requests, Sent};
 use window::Window;
-
-/// How many requests to one peer are in flight at once. Chosen, not measured: four streams of eight.
-const MAX_IN_FLIGHT: usize = 32;
 
 /// A request that is silent for so long is no work any more, however fast others are answered: on a busy node all are slow at first.
 /// TCP's first timeout (RFC 6298 §2.1).
@@ -85,7 +83,8 @@ const SILENT: Duration = Duration::from_secs(1);
 /// A request fails when its time is up, dialling included; it is the peer's failure only if it was awaited for as long as an
 /// answer is at the most, or the peer could not be reached. A peer that could not be reached or did not answer is left
 /// alone for 5 s, doubling to 10 min; of failures that no answer parts, as in an outage of this node, one counts once anybody
-/// answers.
+/// answers. A peer that ends streams while several requests are in flight is asked half as much at once after a pause, and what
+/// it has refused once more.
 ///
 /// # Bounds
 /// 32 requests in flight and 1,024 waiting for each peer, and a check on each connection; a peer is dialled beside its
@@ -111,6 +110,8 @@ pub(super) struct Peers {
     pub(super) bans: Bans,
     /// When which connection is to be looked at.
     due: DueConnections,
+    /// When requests to peers go on that have refused some.
+    paused: BTreeSet<(Instant, PeerId)>,
     /// For how long an answer is usually awaited.
     patience: Duration,
     /// The id and addresses of this node, for the peers that it tells where it is.
@@ -141,6 +142,7 @@ impl Peers {
             blocked: Blocked::default(),
             bans: Bans::new(own.peer, config.routing.membership.clone()),
             due: DueConnections::new(),
+            paused: BTreeSet::new(),
             patience: *config.lookups.soft_timeout.end(),
             own: own.clone(),
             own_reach: None,
@@ -293,7 +295,7 @@ impl Peers {
                 let mut to_send = SmallVec::<[_; 1]>::new();
                 let mut useless = SmallVec::<[_; 1]>::new();
                 let is_usable = self.own_reach.is_some_and(|far| far >= known.reach);
-                while let Some(id) = known.queue.send_next(MAX_IN_FLIGHT) {
+                while let Some(id) = known.queue.send_next(now) {
                     let Some(pending) = self.requests.get_mut(id) else {
                         known.queue.remove(id);
                         continue;
@@ -433,7 +435,10 @@ impl Peers {
             }
             return;
         }
-        self.settle(now, id, Err(error), out);
+        let error = if error == RequestError::StreamEnded { self.refused(now, id) } else { Some(error) };
+        if let Some(error) = error {
+            self.settle(now, id, Err(error), out);
+        }
     }
 
     fn settle(
@@ -525,6 +530,7 @@ impl Peers {
             relieved.push(peer);
         }
         self.expire_dials(now, &mut relieved);
+        self.end_pauses(now, &mut relieved);
         self.look_at_connections(now, out);
         self.fill_slots(now, out);
         for peer in relieved {
@@ -563,6 +569,7 @@ impl Peers {
             self.blocked.deadline(),
             connection,
             self.bans.deadline(),
+            self.paused.first().map(|(at, _)| *at),
         ];
         due.into_iter().fold(None, earliest)
     }

@@ -238,6 +238,7 @@ impl Known {
         self.answered = Some(now);
         self.is_fresh = false;
         self.failures = None;
+        self.queue.answered();
         if self.protocol != Protocol::Unsupported {
             self.protocol = Protocol::Confirmed;
         }

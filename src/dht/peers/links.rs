@@ -14,6 +14,7 @@ use super::connections::{Act, DueConnections};
 use super::dials::{Dial, DialTarget, EndedDial};
 use super::known::{Known, Link, Protocol};
 use super::outcome::{AddressOutcome, Requester};
+use super::queue::Refusal;
 use super::requests::{PendingRequest, Sent};
 use crate::addrs::{ConnectionOrigin, Groups, Reach, is_relayed};
 use crate::dht::io::{ConnectionId, DialId, Output, Outputs, RequestId};
@@ -444,6 +445,36 @@ impl Peers {
                 out.push_back(Output::KeepAlive { peer, connection, keep });
                 self.watch(&peer, connection);
             }
+        }
+    }
+
+    /// A peer has ended the stream of a request instead of answering. Returns the request's error; `None` if it was asked too much
+    /// at once, and is to be asked again.
+    pub(super) fn refused(&mut self, now: Instant, id: RequestId) -> Option<RequestError> {
+        let pending = self.requests.get_mut(id).filter(|pending| pending.requester != Requester::Liveness);
+        let known = pending.as_ref().and_then(|pending| self.known.get_mut(&pending.to));
+        let (Some(pending), Some(known)) = (pending, known) else {
+            return Some(RequestError::StreamEnded);
+        };
+        let Some(sent) = pending.sent.filter(|_| pending.request.is_answered()) else {
+            return Some(RequestError::StreamEnded);
+        };
+        match known.queue.refused(now, id, sent.at, pending.refused) {
+            Refusal::Final => Some(RequestError::StreamEnded),
+            Refusal::Busy => Some(RequestError::Refused),
+            Refusal::Again(at) => {
+                pending.refused = true;
+                pending.sent = None;
+                self.paused.insert((at, pending.to));
+                None
+            }
+        }
+    }
+
+    /// Requests go on to the peers whose pauses are over.
+    pub(super) fn end_pauses(&mut self, now: Instant, relieved: &mut Vec<PeerId>) {
+        while self.paused.first().is_some_and(|(at, _)| *at <= now) {
+            relieved.extend(self.paused.pop_first().map(|(_, peer)| peer));
         }
     }
 

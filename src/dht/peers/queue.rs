@@ -1,10 +1,15 @@
 //! The requests to one peer: those that wait, and those in flight.
 //!
-//! Knows their numbers only.
+//! Knows their numbers, and the pace at which they go.
 
 use std::collections::VecDeque;
 
+use super::pace::Pace;
 use crate::dht::io::RequestId;
+use crate::time::Instant;
+
+/// How many requests to one peer are in flight at once. Chosen, not measured: four streams of eight.
+pub(super) const MAX_IN_FLIGHT: usize = 32;
 
 /// The requests to one peer, in order. Takes a word of memory while there are none, as there are to most peers.
 #[derive(Debug, Default)]
@@ -14,11 +19,30 @@ pub(super) struct Queue(Option<Box<Lines>>);
 struct Lines {
     waiting: VecDeque<RequestId>,
     in_flight: Vec<RequestId>,
+    /// Of a peer that has refused some lately.
+    pace: Option<Pace>,
+}
+
+impl Lines {
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.in_flight.is_empty()
+    }
+}
+
+/// What a refusal means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The peer does not answer this.
+    Final,
+    /// It was asked too much at once, and has answered other requests since.
+    Busy,
+    /// It was asked too much at once: the request waits, and is sent again then.
+    Again(Instant),
 }
 
 impl Queue {
-    pub(super) const fn is_empty(&self) -> bool {
-        self.0.is_none()
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.as_ref().is_none_or(|lines| lines.is_empty())
     }
 
     pub(super) fn waiting(&self) -> usize {
@@ -38,12 +62,48 @@ impl Queue {
         self.0.get_or_insert_default().waiting.push_front(id);
     }
 
-    /// Moves the first that waits to those in flight, if fewer than `max` are.
-    pub(super) fn send_next(&mut self, max: usize) -> Option<RequestId> {
-        let lines = self.0.as_deref_mut().filter(|lines| lines.in_flight.len() < max)?;
+    /// Moves the first that waits to those in flight, if there is room for it.
+    pub(super) fn send_next(&mut self, now: Instant) -> Option<RequestId> {
+        let lines = self.0.as_deref_mut()?;
+        let width = lines.pace.as_ref().map_or(Some(MAX_IN_FLIGHT), |pace| pace.width(now, MAX_IN_FLIGHT));
+        if width.is_none() {
+            lines.pace = None;
+        }
+        if lines.in_flight.len() >= width.unwrap_or(MAX_IN_FLIGHT) {
+            return None;
+        }
         let id = lines.waiting.pop_front()?;
         lines.in_flight.push(id);
         Some(id)
+    }
+
+    /// A request in flight was refused that was sent then; `is_again` if it had been refused before. With others in flight, or while
+    /// the pace is slow, that is taken as too much at once.
+    pub(super) fn refused(&mut self, now: Instant, id: RequestId, sent: Instant, is_again: bool) -> Refusal {
+        let Some(lines) = self.0.as_deref_mut().filter(|lines| lines.in_flight.contains(&id)) else {
+            return Refusal::Final;
+        };
+        let in_flight = lines.in_flight.len();
+        if let Some(pace) = &mut lines.pace {
+            let has_answered = pace.has_answered();
+            pace.refused(now, sent);
+            if is_again {
+                return if has_answered { Refusal::Busy } else { Refusal::Final };
+            }
+        } else if in_flight == 1 || is_again {
+            return Refusal::Final;
+        }
+        let pace = lines.pace.get_or_insert_with(|| Pace::new(now, in_flight));
+        lines.in_flight.retain(|sent| *sent != id);
+        lines.waiting.push_front(id);
+        Refusal::Again(pace.goes_on().max(now))
+    }
+
+    /// A request was answered.
+    pub(super) fn answered(&mut self) {
+        if let Some(lines) = self.0.as_deref_mut() {
+            lines.pace.take_if(|pace| pace.answered(MAX_IN_FLIGHT));
+        }
     }
 
     pub(super) fn remove(&mut self, id: RequestId) {
@@ -73,7 +133,7 @@ impl Queue {
 
     fn change<T: Default>(&mut self, change: impl FnOnce(&mut Lines) -> T) -> T {
         let changed = self.0.as_deref_mut().map(change).unwrap_or_default();
-        self.0.take_if(|lines| lines.waiting.is_empty() && lines.in_flight.is_empty());
+        self.0.take_if(|lines| lines.is_empty() && lines.pace.is_none());
         changed
     }
 }

@@ -46,6 +46,8 @@ pub(super) struct PendingRequest {
     pub(super) retried: bool,
     /// Whether a connection that had brought nothing yet was lost with it.
     pub(super) sent_anew: bool,
+    /// Whether its peer has refused it while it was asked too much at once.
+    pub(super) refused: bool,
     start: TimeStart,
     deadline: Instant,
 }
@@ -95,6 +97,7 @@ impl Requests {
             sent: None,
             retried: false,
             sent_anew: false,
+            refused: false,
             start: TimeStart::New,
             deadline,
         };

@@ -237,6 +237,82 @@ fn a_neighbour_that_flips_its_support_costs_no_more_than_the_records_that_are_it
     assert!(own[0] > 10 && own[20..].iter().all(|own| *own == 0), "{own:?}");
 }
 
+/// A node that asks one peer so many things at once, and what it asks.
+fn asking_one(count: usize) -> (Dht<MemoryStore>, Vec<QueryId>, Vec<RequestId>) {
+    let (mut dht, now) = (new_dht(0, quiet()), start());
+    admit(&mut dht, now, [1]);
+    let queries = (0..count).map(|n| dht.find_closest(now, n.to_be_bytes().to_vec())).collect();
+    let asked = asked(&outputs(&mut dht)).into_iter().map(|(_, id, _)| id).collect();
+    (dht, queries, asked)
+}
+
+fn refuse(dht: &mut Dht<MemoryStore>, now: Now, id: RequestId) {
+    dht.handle_input(now, Input::RequestFailed { id, error: RequestError::StreamEnded });
+}
+
+#[test]
+fn a_peer_that_refuses_what_is_too_much_is_asked_half_as_much_and_once_more() {
+    let (mut dht, queries, ids) = asking_one(16);
+    assert_eq!(ids.len(), 16);
+    let now = start() + MS;
+    let (refused, answered) = ids.split_at(12);
+    refused.iter().for_each(|id| refuse(&mut dht, now, *id));
+    answered.iter().for_each(|id| name(&mut dht, now, *id, &[]));
+    let out = outputs(&mut dht);
+    assert!(asked(&out).is_empty(), "nothing is sent before the pause is over");
+    let mut over = queries.iter().filter(|query| result_of(&out, **query).is_some()).count();
+    assert_eq!(over, 4);
+    let (mut out, mut now, goes_on) = (Vec::new(), now, now + 100 * MS);
+    while asked(&out).is_empty() {
+        now = dht.due().unwrap().at;
+        dht.handle_timeout(now);
+        out = outputs(&mut dht);
+    }
+    assert_eq!((now, asked(&out).len()), (goes_on, 8), "half as many");
+    let mut rounds = 0;
+    while over < 16 {
+        let ids = asked(&out).into_iter().map(|(_, id, _)| id).collect::<Vec<_>>();
+        assert!(ids.len() <= 10, "{}", ids.len());
+        (now, rounds) = (now + MS, rounds + 1);
+        ids.iter().for_each(|id| name(&mut dht, now, *id, &[]));
+        out = outputs(&mut dht);
+        over += queries.iter().filter(|query| result_of(&out, **query).is_some()).count();
+    }
+    assert_eq!(rounds, 2);
+    let entry = dht.table().entry(&key(1), &peer(1)).unwrap();
+    assert!(entry.is_live(), "it is as good as before");
+    assert_eq!(dht.stats().outbound_requests.find_node.failed, crate::stats::RequestFailures::default());
+}
+
+#[test]
+fn a_peer_that_refuses_all_of_it_has_failed_after_the_second_time() {
+    let (mut dht, queries, ids) = asking_one(16);
+    let mut now = start() + MS;
+    ids.iter().for_each(|id| refuse(&mut dht, now, *id));
+    let (mut out, mut sent) = (outputs(&mut dht), 16);
+    while let Some(due) = dht.due().filter(|due| due.at < start() + 60 * SECOND) {
+        now = due.at;
+        dht.handle_timeout(now);
+        out.extend(outputs(&mut dht));
+        for (_, id, _) in asked(&std::mem::take(&mut out)) {
+            sent += 1;
+            refuse(&mut dht, now, id);
+            out.extend(outputs(&mut dht));
+        }
+    }
+    assert!(sent <= 32 + 8, "each once more: {sent}");
+    assert!(queries.iter().all(|query| dht.query(*query).is_none()), "all have ended");
+    assert!(dht.table().entry(&key(1), &peer(1)).is_none_or(|entry| !entry.is_live()));
+}
+
+#[test]
+fn one_that_refuses_the_only_thing_it_is_asked_has_failed_at_once() {
+    let (mut dht, queries, ids) = asking_one(1);
+    refuse(&mut dht, start(), ids[0]);
+    let out = outputs(&mut dht);
+    assert!(result_of(&out, queries[0]).is_some() && asked(&out).is_empty());
+}
+
 #[test]
 fn what_is_handed_to_one_that_leaves_again_ends() {
     let mut dht = with_records(1000, quiet().with_replication_interval(None).unwrap(), LASTING);
