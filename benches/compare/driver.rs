@@ -13,7 +13,7 @@ use libp2p_stream::Control;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::carrier::{Carrier, run, swarm};
-use super::measured::Measured;
+use super::measured::Place;
 use super::{Failure, PROTOCOL};
 
 /// How many requests are in flight, each on another stream: nobody sends a second one on a stream before the first is answered.
@@ -63,7 +63,7 @@ impl Driver {
     pub(crate) async fn connect(
         carrier: Carrier,
         keypair: &identity::Keypair,
-        server: &Measured,
+        server: &Place,
     ) -> Result<Self, Failure> {
         let mut swarm = swarm(carrier, keypair, libp2p_stream::Behaviour::new());
         let (control, server, address) =
@@ -89,6 +89,18 @@ impl Driver {
         let drives = self.lines.iter_mut().enumerate().map(|(at, line)| line.drive(load, at * each, each));
         try_join_all(drives).await?;
         self.answer = self.lines.iter_mut().find_map(|line| line.answer.take());
+        Ok(())
+    }
+
+    /// Makes one request, and waits for its answer.
+    pub(crate) async fn ask_once(&mut self, load: &Load) -> Result<(), Failure> {
+        if self.lines.is_empty() {
+            let stream = self.control.open_stream(self.server, PROTOCOL).await;
+            self.lines.push(Line::new(stream.map_err(|error| error.to_string())?));
+        }
+        let Some(line) = self.lines.first_mut() else { return Err("no stream".into()) };
+        line.ask(load, 1).await?;
+        self.answer = line.answer.take().or(self.answer.take());
         Ok(())
     }
 

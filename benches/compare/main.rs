@@ -29,6 +29,7 @@
 mod carrier;
 mod client;
 mod driver;
+mod flood;
 mod floor;
 mod keys;
 mod lean;
@@ -122,6 +123,10 @@ fn main() -> ExitCode {
     for carrier in Carrier::ALL {
         client::rows(&options, carrier, &mut table);
     }
+    for carrier in Carrier::ALL {
+        flood::rows(&options, carrier, &mut table);
+    }
+    flood::refusal(&options, &mut table);
     memory::rows(&options, &mut table);
     network::rows(&options, &mut table);
     if table.end() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

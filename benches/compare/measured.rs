@@ -66,6 +66,13 @@ pub(crate) fn settle<B: NetworkBehaviour>(runtime: &Runtime, swarm: &mut Swarm<B
     }
 }
 
+/// Where a server is.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) address: Multiaddr,
+    pub(crate) peer: PeerId,
+}
+
 /// A server that runs on its thread.
 pub(crate) struct Measured {
     pub(crate) address: Multiaddr,
@@ -103,6 +110,11 @@ impl Measured {
         });
         let (address, peer) = told.await.map_err(|_| "the server has not started")?;
         Ok(Self { address, peer, asks, thread })
+    }
+
+    /// Returns where it is.
+    pub(crate) fn at(&self) -> Place {
+        Place { address: self.address.clone(), peer: self.peer }
     }
 
     /// Returns what the thread has used since the server started.

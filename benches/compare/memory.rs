@@ -107,7 +107,7 @@ fn values<B: NetworkBehaviour>(
     let put = async |server: &Measured| {
         let keypair = identity::Keypair::generate_ed25519();
         let client = keypair.public().to_peer_id();
-        let mut driver = Driver::connect(CARRIER, &keypair, server).await?;
+        let mut driver = Driver::connect(CARRIER, &keypair, &server.at()).await?;
         let load = |first, count| {
             let keys = keys::written(server.peer).skip(first).take(count);
             let requests = keys.map(|key| put_value(key, client)).collect();

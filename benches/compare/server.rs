@@ -100,7 +100,7 @@ pub(crate) fn frame(request: &Request) -> Bytes {
     frame.freeze()
 }
 
-fn find_node(key: Vec<u8>) -> Bytes {
+pub(crate) fn find_node(key: Vec<u8>) -> Bytes {
     frame(&Request::FindNode { key: key.into() })
 }
 
@@ -201,7 +201,7 @@ impl Row<'_> {
         let keypair = identity::Keypair::generate_ed25519();
         let client = keypair.public().to_peer_id();
         let load = Arc::new(self.ask.load(self.carrier, server.peer, client, self.opens_streams));
-        let mut driver = Driver::connect(self.carrier, &keypair, server).await?;
+        let mut driver = Driver::connect(self.carrier, &keypair, &server.at()).await?;
         let slice = self.options.cpu / SLICES;
         match self.options.requests {
             None => drop(self.repeat(server, &mut driver, &load, slice).await?),
@@ -223,7 +223,7 @@ impl Row<'_> {
     async fn read_back(&self, server: &Measured) -> Result<(), Failure> {
         let Some(load) = self.ask.reads_back(server.peer) else { return Ok(()) };
         let mut driver =
-            Driver::connect(self.carrier, &identity::Keypair::generate_ed25519(), server).await?;
+            Driver::connect(self.carrier, &identity::Keypair::generate_ed25519(), &server.at()).await?;
         driver.drive(&Arc::new(load), KEYS).await
     }
 

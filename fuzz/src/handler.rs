@@ -179,7 +179,7 @@ impl World {
 
     fn told(&mut self, event: FromHandler) {
         match event {
-            FromHandler::RequestReceived(id, request) => self.to_answer.push((id, request)),
+            FromHandler::RequestReceived(id, request, _) => self.to_answer.push((id, request)),
             FromHandler::RequestSent(id)
             | FromHandler::ResponseReceived(id, _)
             | FromHandler::RequestFailed(id, _) => self.outcome(id),

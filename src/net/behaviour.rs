@@ -410,7 +410,7 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
             return;
         };
         let input = match event {
-            FromHandler::RequestReceived(id, request) => {
+            FromHandler::RequestReceived(id, request, _) => {
                 let connection = dht::ConnectionId(connection_of(id));
                 Input::RequestReceived { from: peer, connection, id, request }
             }

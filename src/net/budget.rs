@@ -1,9 +1,36 @@
-//! How many bytes may wait: half messages of a connection, answers of a connection and of the node.
+//! How much may wait: bytes of half messages of a connection, of answers of a connection and of the node; requests of the node.
 //!
 //! Knows numbers only. Each part of a sum says how much it holds; the sum says whether there is room for more.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The requests of all connections that were read and that the node has not looked at yet.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Unserved(Arc<AtomicUsize>);
+
+impl Unserved {
+    /// Adds a request: it is there until what is returned is dropped.
+    pub(super) fn add(&self) -> UnservedRequest {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        UnservedRequest(self.clone())
+    }
+
+    /// Returns how many there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A request that the node has not looked at yet, as long as it lives.
+#[derive(Debug)]
+pub struct UnservedRequest(Unserved);
+
+impl Drop for UnservedRequest {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// The bytes that the answers of all connections hold together.
 #[derive(Clone, Debug)]

@@ -4,6 +4,7 @@ use crate::dht::{InboundId, RequestId};
 use crate::error::RequestError;
 use crate::event::Mode;
 use crate::message::{Request, Response};
+use crate::net::budget::UnservedRequest;
 use crate::stats::Transport;
 use crate::time::Instant;
 
@@ -48,7 +49,7 @@ pub enum ToHandler {
 #[derive(Debug)]
 pub enum FromHandler {
     /// The peer asks something.
-    RequestReceived(InboundId, Request),
+    RequestReceived(InboundId, Request, UnservedRequest),
     /// A request that is not answered is out.
     RequestSent(RequestId),
     /// The peer has answered.

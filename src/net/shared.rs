@@ -1,6 +1,6 @@
 //! What the connections of a node share.
 
-use super::budget::NodeBuffer;
+use super::budget::{NodeBuffer, Unserved};
 use super::timer;
 use crate::time::{Duration, Instant, after};
 use crate::wire::PeerCache;
@@ -9,10 +9,12 @@ use crate::wire::PeerCache;
 /// not measured.
 const TOGETHER: Duration = Duration::from_millis(250);
 
-/// What the connections of a node share: the room for their answers, and whom the answers of others have named.
+/// What the connections of a node share: the room for their answers, the requests that wait for the node, and whom the answers of
+/// others have named.
 #[derive(Clone, Debug)]
 pub(super) struct Shared {
     pub(super) buffer: NodeBuffer,
+    pub(super) unserved: Unserved,
     pub(super) cache: PeerCache,
     /// When the node has begun.
     began: Instant,
@@ -21,7 +23,8 @@ pub(super) struct Shared {
 impl Shared {
     /// Makes what a node's connections share, whose answers hold so many bytes together at most.
     pub(super) fn new(max_buffer: usize) -> Self {
-        Self { buffer: NodeBuffer::new(max_buffer), cache: PeerCache::default(), began: timer::now() }
+        let (buffer, unserved) = (NodeBuffer::new(max_buffer), Unserved::default());
+        Self { buffer, unserved, cache: PeerCache::default(), began: timer::now() }
     }
 
     /// Returns when a span of time that is not to be exact ends: on all connections of the node at the same times.

@@ -121,7 +121,7 @@ impl Net {
         let count = told.len();
         for event in told {
             match event {
-                FromHandler::RequestReceived(id, _) => {
+                FromHandler::RequestReceived(id, ..) => {
                     self.streams.take(ToHandler::Respond(id, response.clone()))
                 }
                 other => panic!("{other:?}"),
@@ -520,6 +520,31 @@ fn whoever_waits_for_the_nodes_buffer_is_read_when_another_connection_makes_room
 }
 
 #[test]
+fn while_others_wait_for_the_node_a_connection_has_one_request_at_a_time() {
+    let node = Shared::new(usize::MAX);
+    let mut net = Net::of(&Config::default(), &node);
+    let get = bytes_of(&find(32));
+    let stream = net.accept(usize::MAX);
+    stream.push(&get.repeat(8));
+    net.run();
+    assert_eq!(net.told.len(), 8, "nobody else is there");
+    let others: Vec<_> = (0..MAX_UNSERVED + 8).map(|_| node.unserved.add()).collect();
+    net.pass(SECOND);
+    assert_eq!(net.answer(&value(10)), 8);
+    stream.push(&get.repeat(8));
+    for left in (1..=8).rev() {
+        net.run();
+        assert_eq!((net.told.len(), net.answer(&value(10))), (1, 1), "{left} are left");
+    }
+    stream.push(&get.repeat(8));
+    net.run();
+    assert_eq!(net.told.len(), 1);
+    drop(others);
+    net.pass(RETRY);
+    assert_eq!(net.told.len(), 8, "there is little to do: the others come, too");
+}
+
+#[test]
 fn half_messages_are_bounded_and_each_comes_to_its_end() {
     let config = Config::default();
     let limit = 4 * config.limits.max_message_size.get() + 33 * 2 * 4096;
@@ -596,7 +621,10 @@ fn a_call_takes_a_bounded_number_of_turns_and_wakes_itself() {
     other.push(&bytes_of(&find(3)));
     let first: Vec<_> = (0..2).map(|_| net.streams.poll(&mut cx, net.now)).collect();
     let finds = first.iter().filter(|step| {
-        matches!(step, Poll::Ready(Action::Tell(FromHandler::RequestReceived(_, Request::FindNode { .. }))))
+        matches!(
+            step,
+            Poll::Ready(Action::Tell(FromHandler::RequestReceived(_, Request::FindNode { .. }, _)))
+        )
     });
     assert_eq!(finds.count(), 1, "{first:?}");
 }
