@@ -18,9 +18,10 @@ use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
 use crate::dht::op::{
-    AskPeerError, AskPeerOk, BootstrapError, BootstrapOk, Command, ConnectError, ConnectOk, FindPeerError,
-    FindPeerOk, GetClosestPeersError, GetRecordError, GetRecordOk, PingError, PingOk, PutRecordError,
-    PutReport, QueryResult,
+    AskPeerError, AskPeerOk, BootstrapError, BootstrapOk, Command, ConnectError, ConnectOk, ConnectResult,
+    FindPeerError, FindPeerOk, GetClosestPeersError, GetClosestPeersResult, GetRecordError, GetRecordOk,
+    GetRecordResult, PingError, PingOk, PutRecordError, PutRecordResult, PutReport, QueryResult,
+    ResultOfKind,
 };
 use crate::error::{AddAddressError, ClientError, QueryError};
 use crate::event::{Mode, Precision, QueryStats, RoutingUpdate, Shortage};
@@ -123,13 +124,8 @@ impl Client {
     /// [`BootstrapError::NoAnswer`] if nobody answered; [`BootstrapError::Query`] if nobody is known, or for another
     /// [`QueryError`]. Each says what to do.
     pub async fn bootstrap(&self) -> Result<BootstrapOk, BootstrapError> {
-        match self.query(Command::Bootstrap).await {
-            Ok(QueryResult::Bootstrap(result)) => result,
-            other => {
-                let (cause, peer) = (cause(other), self.local);
-                Err(BootstrapError::Query { cause, peer, num_remaining: None })
-            }
-        }
+        let failed = |cause| Err(BootstrapError::Query { cause, peer: self.local, num_remaining: None });
+        self.query(Command::Bootstrap).await.unwrap_or_else(failed)
     }
 
     /// Searches a peer and its addresses, as far as they are known; [`locate`](Self::locate) tells how sure they are.
@@ -147,10 +143,8 @@ impl Client {
     /// # Errors
     /// Each [`FindPeerError`], as of [`find_peer`](Self::find_peer).
     pub async fn locate(&self, peer: PeerId) -> Result<FindPeerOk, FindPeerError> {
-        match self.query(Command::FindPeer { peer }).await {
-            Ok(QueryResult::FindPeer(result)) => result,
-            other => Err(FindPeerError::Query { cause: cause(other), peer, closest: Vec::new() }),
-        }
+        let failed = |cause| Err(FindPeerError::Query { cause, peer, closest: Vec::new() });
+        self.query(Command::FindPeer { peer }).await.unwrap_or_else(failed)
     }
 
     /// Searches the `k` peers closest to the hash of `key`, nearest first.
@@ -177,11 +171,11 @@ impl Client {
     ) -> Result<Found, GetClosestPeersError> {
         let key = key.into();
         let command = Command::FindClosest { key: key.clone(), count: None, precision };
-        match self.query_with_stats(command).await {
-            Ok((QueryResult::GetClosestPeers(result), stats)) => {
+        match self.query_with_stats::<GetClosestPeersResult>(command).await {
+            Ok((result, stats)) => {
                 result.map(|ok| Found { peers: ok.peers, path: ok.path, shortage: ok.shortage, stats })
             }
-            other => Err(GetClosestPeersError::Query { cause: cause(other), key, peers: Vec::new() }),
+            Err(cause) => Err(GetClosestPeersError::Query { cause, key, peers: Vec::new() }),
         }
     }
 
@@ -191,10 +185,8 @@ impl Client {
     /// [`PingError::Failed`] with the reason if the peer did not answer, [`PingError::Query`] if it could not be asked. Each
     /// says what to do.
     pub async fn ping(&self, peer: PeerId) -> Result<PingOk, PingError> {
-        match self.query(Command::Ping { peer }).await {
-            Ok(QueryResult::Ping(result)) => result,
-            other => Err(PingError::Query { cause: cause(other), peer }),
-        }
+        let failed = |cause| Err(PingError::Query { cause, peer });
+        self.query(Command::Ping { peer }).await.unwrap_or_else(failed)
     }
 
     /// Connects to an address and makes the peer that is there a seed, whose id is returned.
@@ -204,9 +196,9 @@ impl Client {
     /// [`ConnectError::NotServing`] if the peer that is there is a seed now but does not serve this node,
     /// [`ConnectError::Query`] if it could not begin, and the others if no peer was reached.
     pub async fn connect(&self, address: Multiaddr) -> Result<PeerId, ConnectError> {
-        match self.query(Command::Connect { address: address.clone() }).await {
-            Ok(QueryResult::Connect(result)) => result.map(|ConnectOk { peer, .. }| peer),
-            other => Err(ConnectError::Query { cause: cause(other), address }),
+        match self.query::<ConnectResult>(Command::Connect { address: address.clone() }).await {
+            Ok(result) => result.map(|ConnectOk { peer, .. }| peer),
+            Err(cause) => Err(ConnectError::Query { cause, address }),
         }
     }
 
@@ -274,9 +266,9 @@ impl Client {
     }
 
     async fn put_by(&self, key: RecordKey, command: Command) -> Result<PutReport, PutRecordError> {
-        match self.query(command).await {
-            Ok(QueryResult::PutRecord(result)) => result.map(|ok| ok.report),
-            other => Err(PutRecordError::of_query(cause(other), key)),
+        match self.query::<PutRecordResult>(command).await {
+            Ok(result) => result.map(|ok| ok.report),
+            Err(cause) => Err(PutRecordError::of_query(cause, key)),
         }
     }
 
@@ -325,11 +317,10 @@ impl Client {
         let key = key.into();
         let command = Command::GetRecord { key: key.clone(), quorum: Some(quorum) };
         match self.query(command).await {
-            Ok(QueryResult::GetRecord(Ok(GetRecordOk::FinishedWithNoAdditionalRecord { best, .. }))) => {
-                Ok(best)
-            }
-            Ok(QueryResult::GetRecord(Err(error))) => Err(error),
-            other => Err(GetRecordError::of_query(cause(other), key)),
+            Ok(Ok(GetRecordOk::FinishedWithNoAdditionalRecord { best, .. })) => Ok(best),
+            Ok(Ok(GetRecordOk::FoundRecord(found))) => Ok(found.record),
+            Ok(Err(error)) => Err(error),
+            Err(cause) => Err(GetRecordError::of_query(cause, key)),
         }
     }
 
@@ -406,10 +397,7 @@ impl Client {
     }
 
     async fn ask_peer(&self, peer: PeerId, command: Command) -> Result<AskPeerOk, AskPeerError> {
-        match self.query(command).await {
-            Ok(QueryResult::AskPeer(result)) => result,
-            other => Err(AskPeerError::Query { cause: cause(other), peer }),
-        }
+        self.query(command).await.unwrap_or_else(|cause| Err(AskPeerError::Query { cause, peer }))
     }
 
     /// Asks some peers of the table whom they know: the example of ARCHITECTURE.
@@ -418,10 +406,8 @@ impl Client {
     /// [`SampleError::NoAnswer`](crate::dht::op::SampleError::NoAnswer) if none of them has answered.
     #[cfg(test)]
     pub async fn sample(&self, count: usize) -> crate::dht::op::SampleResult {
-        match self.query(Command::Sample { count }).await {
-            Ok(QueryResult::Sample(result)) => result,
-            other => Err(crate::dht::op::SampleError::Query { cause: cause(other) }),
-        }
+        let failed = |cause| Err(crate::dht::op::SampleError::Query { cause });
+        self.query(Command::Sample { count }).await.unwrap_or_else(failed)
     }
 
     /// Returns a picture of the routing table.
@@ -515,12 +501,15 @@ impl Client {
         self.within(answer.map_err(|_| ClientError::Closed)).await
     }
 
-    async fn query(&self, command: Command) -> Result<QueryResult, ClientError> {
+    /// Begins a query and waits for its last result; cancels it if the wait is dropped.
+    async fn query<T: ResultOfKind>(&self, command: Command) -> Result<T, QueryError> {
         self.query_with_stats(command).await.map(|(result, _)| result)
     }
 
-    /// Begins a query and waits for its last result; cancels it if the wait is dropped.
-    async fn query_with_stats(&self, command: Command) -> Result<(QueryResult, QueryStats), ClientError> {
+    async fn query_with_stats<T: ResultOfKind>(
+        &self,
+        command: Command,
+    ) -> Result<(T, QueryStats), QueryError> {
         let (reply, answer) = oneshot::channel();
         let id = self.commands.next_id();
         self.commands.send(ClientCommand::Query { id, command, reply: ReplySender::Last(reply) })?;
@@ -529,13 +518,14 @@ impl Client {
         if !matches!(result, Err(ClientError::Timeout)) {
             guard.id = None;
         }
-        result
+        let (result, stats) = result?;
+        Ok((of_kind(result)?, stats))
     }
 }
 
-/// Returns why a call has not brought what it was made for: a result of another kind never comes.
-fn cause<T>(outcome: Result<T, ClientError>) -> QueryError {
-    outcome.err().unwrap_or(ClientError::Closed).into()
+/// Returns a result as one of its command's kind. One of another kind never comes.
+fn of_kind<T: ResultOfKind>(result: QueryResult) -> Result<T, ClientError> {
+    T::of(result).ok_or(ClientError::Closed)
 }
 
 /// What a search has found, and what it has cost.
@@ -578,15 +568,13 @@ impl Finding {
                 }
             },
         };
-        match next {
-            Some(QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(found)))) => {
-                Some((Ok(found), Some(self)))
-            }
-            Some(QueryResult::GetRecord(Err(error))) => {
+        match next.and_then(GetRecordResult::of) {
+            Some(Ok(GetRecordOk::FoundRecord(found))) => Some((Ok(found), Some(self))),
+            Some(Err(error)) => {
                 self.guard.id = None;
                 Some((Err(error), None))
             }
-            Some(_) => {
+            Some(Ok(GetRecordOk::FinishedWithNoAdditionalRecord { .. })) => {
                 self.guard.id = None;
                 None
             }

@@ -275,7 +275,7 @@ impl Config {
 
     /// Sets who belongs to the network, if not everybody does.
     ///
-    /// Whoever is no member is in no table, answer, store or query of this node, and its connections are refused; see
+    /// A peer that is no member is in no table, answer, store or query of this node, and its connections are refused; see
     /// [`ban`](crate::Behaviour::ban). Default: everybody belongs to it.
     #[must_use]
     pub fn with_membership(mut self, members: Membership) -> Self {

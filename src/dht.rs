@@ -31,12 +31,10 @@ pub use event::Event;
 pub use io::{ConnectionId, Deadline, DialFailure, DialId, InboundId, Input, Output, RequestId, Unreached};
 pub use queries::QueryRef;
 
-use crate::addrs::Addresses;
 use crate::config::Config;
 use crate::error::NoKnownPeers;
-use crate::event::{Mode, Notice, QueryId};
+use crate::event::{Notice, QueryId};
 use crate::peer::PeerInfo;
-use crate::routing::{Table, TableSnapshot};
 use crate::stats::{Stats, gauge};
 use crate::store::RecordStore;
 use crate::time::{Instant, Now};
@@ -509,89 +507,6 @@ impl<S: RecordStore> Dht<S> {
         self.peers.count(&mut stats);
         self.upkeep.count(&mut stats);
         stats
-    }
-
-    /// Returns whether the node serves others.
-    pub fn mode(&self) -> Mode {
-        self.cx.mode.mode()
-    }
-
-    /// Returns the id of this node.
-    pub fn local_peer_id(&self) -> &PeerId {
-        &self.cx.local.peer
-    }
-
-    /// Returns the configuration.
-    pub fn config(&self) -> &Config {
-        &self.cx.config
-    }
-
-    /// Returns the routing table.
-    pub fn table(&self) -> &Table {
-        &self.upkeep.table
-    }
-
-    /// Returns a picture of the routing table as it is at `now`.
-    pub fn snapshot(&self, now: Now) -> TableSnapshot {
-        TableSnapshot::of(now.instant, &self.upkeep.table)
-    }
-
-    /// Returns the live peers of the routing table with their addresses, to be added again after a restart.
-    pub fn export_peers(&self) -> Vec<PeerInfo> {
-        let live = self.upkeep.table.entries().filter(|entry| entry.is_live());
-        live.map(|entry| PeerInfo { peer_id: entry.peer(), addrs: entry.addresses().clone().into_vec() })
-            .collect()
-    }
-
-    /// Returns what is known of where a peer can be reached.
-    pub fn addresses_of(&self, peer: &PeerId) -> Addresses {
-        self.peers.dialable(peer)
-    }
-
-    /// Returns how many requests are in flight or wait.
-    pub fn num_requests(&self) -> usize {
-        self.peers.requests()
-    }
-
-    /// Returns how many dials hold a slot.
-    pub fn num_dials(&self) -> usize {
-        self.peers.dials()
-    }
-
-    /// Returns whether there is a connection to a peer.
-    pub fn is_connected(&self, peer: &PeerId) -> bool {
-        self.peers.is_connected(peer)
-    }
-
-    /// Returns of how many peers anything is remembered.
-    pub fn num_known_peers(&self) -> usize {
-        self.peers.len()
-    }
-
-    /// Iterates over the queries of the application that run, and those that have ended while their last event is still to be
-    /// taken.
-    pub fn queries(&self) -> impl Iterator<Item = QueryRef> {
-        self.queries.iter()
-    }
-
-    /// Returns a query of the application that runs, or whose last event is still to be taken.
-    pub fn query(&self, id: QueryId) -> Option<QueryRef> {
-        self.queries.get(id)
-    }
-
-    /// Returns the store.
-    pub fn store(&self) -> &S {
-        &self.storage.store
-    }
-
-    /// Returns the store, to be changed.
-    ///
-    /// What is put into it behind the node's back is found when the node next looks it over, a minute later: it is put anew
-    /// and handed over from then on, as the node's own or as another's, as the store says.
-    /// [`put_record`](Self::put_record) and [`store_local`](Self::store_local) do so at once.
-    pub fn store_mut(&mut self) -> &mut S {
-        self.records.given_away(self.cx.clocks.latest());
-        &mut self.storage.store
     }
 }
 

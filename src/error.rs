@@ -121,7 +121,7 @@ impl RequestError {
     }
 }
 
-/// Why somebody cannot be banned.
+/// The reason why a peer or a network cannot be banned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BanError {
@@ -145,8 +145,9 @@ pub enum BanError {
     },
 }
 
-/// Why a client has not banned somebody.
+/// The reason why a client has banned nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ClientBanError {
     /// It cannot be: see the [`BanError`] for what is wrong.
     #[error(transparent)]

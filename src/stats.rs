@@ -232,7 +232,7 @@ groups! {
         group maintenance: QueryCosts,
         /// Queries of the application that ended before they began, since there was no room, nobody to ask or no need to.
         counter immediate: u64,
-        /// Queries whose key was surrounded: somebody had put peers of their own nearest to it.
+        /// Queries whose key was surrounded: an attacker had put peers of its own nearest to it.
         counter surrounded: u64,
     }
 
@@ -318,7 +318,7 @@ groups! {
         counter started: u64,
         /// Those that answered.
         counter passed: u64,
-        /// Those that did not, whosever fault that was.
+        /// Those that did not, whether or not that was the peer's fault.
         counter failed: u64,
         /// Those that have not answered yet.
         gauge pending: u64,

@@ -39,7 +39,7 @@ pub struct Source {
     pub peer: PeerId,
     /// The IP group of its connection; `None` if it belongs to none, as on a local network.
     pub group: Option<IpGroup>,
-    /// Whether it hands on what it says is another's, whosever that is stored as. What names another than the peer as its
+    /// Whether it hands on what it says is another's, whichever that is stored as. What names another than the peer as its
     /// publisher is handed on in any case.
     pub hands_on: bool,
 }

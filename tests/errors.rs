@@ -41,7 +41,9 @@ fn protocol() -> Arc<str> {
 
 fn fates(errors: &[RequestError]) -> Fates {
     let failed = errors.iter().map(|error| (PeerId::random(), *error)).collect();
-    Fates { failed, pending: 0, protocol: protocol() }
+    let mut fates = Fates::default();
+    (fates.failed, fates.protocol) = (failed, protocol());
+    fates
 }
 
 fn answered(count: usize) -> Vec<PeerInfo> {
@@ -71,7 +73,8 @@ fn explained() -> Vec<String> {
         source: RequestError::Unsupported,
         protocol: protocol(),
     };
-    let unreachable = Fates { failed: vec![(peer(), RequestError::Unreachable)], ..Fates::default() };
+    let mut unreachable = Fates::default();
+    unreachable.failed.push((peer(), RequestError::Unreachable));
     let no_records = Arc::from("no records found");
     let ended = InvalidRecord::new("the record has ended");
     let ping = PingError::Failed { peer: peer(), source: RequestError::NoAddresses, protocol: protocol() };
@@ -122,7 +125,9 @@ fn reasons_are_grouped_and_the_line_is_bounded() {
     let expected = "2 of 3: no answer came in time; 1 of 3: does not speak /my/kad/1.0.0 (is it a client?)";
     assert_eq!(text, expected);
     let many = [Timeout, Unsupported, Disconnected, BackedOff, Overloaded].repeat(400);
-    let text = Fates { pending: 7, ..fates(&many) }.to_string();
+    let mut of_many = fates(&many);
+    of_many.pending = 7;
+    let text = of_many.to_string();
     assert!(text.contains("800 of 2007: other reasons; 7 of 2007: no answer yet"), "{text}");
     assert!(text.len() < 300 && !text.contains('\n'), "{text}");
     assert_eq!(Fates::default().to_string(), "there was nobody to ask");

@@ -15,7 +15,7 @@ use super::{Reach, ip_of, is_relayed};
 ///
 /// IPv4 by /16, but by /8 in the blocks that one organisation has held since the class-A days; IPv6 by /32; both by autonomous
 /// system where the application [knows it](crate::config::Routing::asn). A name by its last two labels while it is only claimed,
-/// and all names together when they were dialled, since whoever has one has a thousand. Loopback, private, link-local and
+/// and all names together when they were dialled, since who has one domain has a thousand names. Loopback, private, link-local and
 /// in-memory addresses belong to no group; those of other special ranges do, so that naming one is no way out of the limits.
 ///
 /// # Spec
@@ -43,7 +43,7 @@ pub enum IpGroup {
 const CLASS_A: [u8; 8] = [12, 17, 19, 38, 48, 53, 56, 73];
 
 impl IpGroup {
-    /// Returns the group of an address that somebody claims, judged by its first component: of a relayed one, the relay's.
+    /// Returns the group of an address that is only claimed, judged by its first component: of a relayed one, the relay's.
     pub fn of(address: &Multiaddr) -> Option<Self> {
         if let Some(ip) = proven_ip_of(address) {
             return Self::of_ip(ip);

@@ -4,9 +4,9 @@ use futures::channel::{mpsc, oneshot};
 use futures::future::TryFutureExt as _;
 use libp2p_identity::PeerId;
 
-use super::Client;
+use super::{Client, of_kind};
 use crate::dht::bans::{Ban, BanTarget};
-use crate::dht::op::{AddProviderError, Command, ProvideReport, QueryResult};
+use crate::dht::op::{AddProviderError, AddProviderResult, Command, ProvideReport};
 use crate::error::{ClientBanError, ClientError};
 use crate::net::command_channel::{CancelOnDrop, ClientCommand, MAX_RESULTS, ReplySender};
 use crate::net::providers::Providers;
@@ -58,9 +58,10 @@ impl Client {
         let id = self.commands.next_id();
         let sent = self.commands.send(ClientCommand::Query { id, command, reply: ReplySender::First(reply) });
         sent.map_err(|error| AddProviderError::of_query(error, key.clone()))?;
-        match self.within(answer.map_err(|_| ClientError::Closed)).await {
-            Ok(QueryResult::StartProviding(result)) => result.map(|ok| ok.report),
-            other => Err(AddProviderError::of_query(other.err().unwrap_or(ClientError::Closed), key)),
+        let answer = self.within(answer.map_err(|_| ClientError::Closed)).await;
+        match answer.and_then(of_kind::<AddProviderResult>) {
+            Ok(result) => result.map(|ok| ok.report),
+            Err(error) => Err(AddProviderError::of_query(error, key)),
         }
     }
 

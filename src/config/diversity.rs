@@ -22,7 +22,7 @@ pub enum IpDiversity {
     /// left out.
     Strict,
     /// They have the places that nobody else wants, and are the first to go when a peer of another group comes: servers of one
-    /// network find each other, and whoever floods displaces nobody.
+    /// network find each other, and a flood displaces nobody.
     Soft,
     /// There are no limits.
     Off,

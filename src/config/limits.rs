@@ -57,7 +57,7 @@ pub struct Limits {
     /// may (chosen, not measured).
     pub max_node_buffer: NonZeroUsize,
     /// The rates of requests that a peer is guaranteed, and its network; beyond them it is served as long as this node keeps up.
-    /// `None` sets none: whoever asks most gets most. Default: those of [`Rates`].
+    /// `None` sets none: the peer that asks most gets most. Default: those of [`Rates`].
     pub rates: Option<Rates>,
 }
 

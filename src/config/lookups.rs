@@ -48,7 +48,7 @@ pub struct Lookups {
     ///
     /// Default: [`TimeoutPolicy::Fitted`] (measured: `tests/sim/golden/timeout-policies.txt`).
     pub timeout_policy: TimeoutPolicy,
-    /// What is protected against peers that somebody has put around its key. Default: [`Protection::ByProtocol`].
+    /// What is protected against peers that an attacker has put around its key. Default: [`Protection::ByProtocol`].
     pub protection: Protection,
 }
 

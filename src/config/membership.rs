@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use libp2p_identity::PeerId;
 
-/// The members of a permissioned network: whoever is none is treated as [banned](crate::Behaviour::ban).
+/// The members of a permissioned network: a peer that is none is treated as [banned](crate::Behaviour::ban).
 #[derive(Clone)]
 pub struct Membership(Arc<dyn Fn(&PeerId) -> bool + Send + Sync>);
 

@@ -118,7 +118,7 @@ pub enum StoreInserts {
 
 /// What becomes of a record of this node's own when another peer stores another value under its key.
 ///
-/// Asked only where no validator finds one of the two better: then that one stands, whosever it is. The application is told
+/// Asked only where no validator finds one of the two better: then that one stands, whichever publisher it is of. The application is told
 /// either way: [`Event::RecordConflict`](crate::Event::RecordConflict).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum OwnRecords {

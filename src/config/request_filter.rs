@@ -31,7 +31,7 @@ pub enum RequestVerdict {
     Allow,
     /// It is refused: its stream ends.
     Refuse,
-    /// It is refused, and whoever asks is banned from now on; see [`ban`](crate::Behaviour::ban).
+    /// It is refused, and its sender is banned from now on; see [`ban`](crate::Behaviour::ban).
     Ban {
         /// Until when, if not for good.
         until: Option<SystemTime>,

@@ -41,7 +41,7 @@ impl Config {
         ConfigBuilder::from(self).with_limits(limits)
     }
 
-    /// Sets what is protected against peers that somebody has put around its key. Default: [`Protection::ByProtocol`].
+    /// Sets what is protected against peers that an attacker has put around its key. Default: [`Protection::ByProtocol`].
     #[must_use]
     pub const fn with_protection(mut self, protection: Protection) -> Self {
         self.lookups.protection = protection;
@@ -70,7 +70,7 @@ impl Config {
 
     /// Sets how many requests of one peer, and of its network, are served whatever else there is to do; `None` sets none.
     ///
-    /// Less leaves more to others when the node is busy, and harms whoever has much to ask in earnest. Default: those of [`Rates`].
+    /// Less leaves more to others when the node is busy, and harms peers that have much to ask in earnest. Default: those of [`Rates`].
     #[must_use]
     pub const fn with_rates(mut self, rates: Option<Rates>) -> Self {
         self.limits.rates = rates;

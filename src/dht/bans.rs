@@ -28,7 +28,7 @@ const MAX_WHY: usize = 256;
 pub enum BanTarget {
     /// A peer, wherever it is.
     Peer(PeerId),
-    /// Whoever is at an IP address of a network: an address of it, and the length of its prefix in bits.
+    /// All peers at the IP addresses of a network: an address of it, and the length of its prefix in bits.
     Network(IpAddr, u8),
 }
 

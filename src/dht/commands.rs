@@ -1,4 +1,4 @@
-//! Commands: what the application asks the node to do about peers and queries.
+//! Commands: what the application asks the node to do about peers and queries, and what it may look at.
 //!
 //! Each begins what its own file under `op` says, or tells a part; none decides anything.
 
@@ -19,13 +19,16 @@ use super::op::find_peers::FindPeers;
 use super::op::machine::{Begin, End};
 use super::op::ping::Ping;
 use super::op::{self, Command, Operation, QueryInfo, QueryResult, kinds, with_sample};
+use super::queries::QueryRef;
 use super::view::{Parts, network_size};
-use crate::addrs::clean;
+use crate::addrs::{Addresses, clean};
+use crate::config::Config;
 use crate::error::{AddressError, BanError, NoKnownPeers};
 use crate::event::{Mode, Precision, QueryId, RoutingUpdate};
+use crate::peer::PeerInfo;
 use crate::record::RecordKey;
 use crate::region::NetworkSize;
-use crate::routing::{Entry, Experience};
+use crate::routing::{Entry, Experience, Table, TableSnapshot};
 use crate::store::RecordStore;
 use crate::time::{Instant, Now, SystemTime};
 
@@ -293,9 +296,9 @@ impl<S: RecordStore> Dht<S> {
     ///
     /// It only matters who goes first: one that was bad makes way for a newcomer where there is no room, and one that was good is the
     /// first of those that wait. The latest word counts.
-    pub fn report(&mut self, peer: &PeerId, experience: Experience) -> bool {
-        let key = self.peers.key(peer);
-        self.upkeep.table.report(&key, peer, experience)
+    pub fn report(&mut self, peer: PeerId, experience: Experience) -> bool {
+        let key = self.peers.key(&peer);
+        self.upkeep.table.report(&key, &peer, experience)
     }
 
     /// Sets whether the node serves others, or lets that follow its confirmed external addresses.
@@ -306,11 +309,11 @@ impl<S: RecordStore> Dht<S> {
         self.advance(now);
     }
 
-    /// Keeps out a peer, or an IP network, until a time of the wall clock or for good, and says why to whoever asks.
+    /// Keeps out a peer, or an IP network, until a time of the wall clock or for good, and says why to the application that asks.
     ///
-    /// Whoever is banned leaves the routing table and the seeds, is asked nothing, and what was asked of it has failed; it is named
+    /// A banned peer leaves the routing table and the seeds, is asked nothing, and what was asked of it has failed; it is named
     /// to nobody, as a peer, a provider or by a record that it has published; what it asks is refused; its connections are closed,
-    /// if that is configured. Of a network whoever is connected from it, and all addresses in it. Banned again, it is until then.
+    /// if that is configured. Of a network all peers that are connected from it, and all addresses in it. Banned again, it is until then.
     ///
     /// # Errors
     /// Each [`BanError`], which says what to give instead.
@@ -357,5 +360,88 @@ impl<S: RecordStore> Dht<S> {
         let bans = &self.peers.bans;
         self.cx.config.routing.disconnects_banned
             && (peer.is_some_and(|peer| !bans.admits(peer)) || bans.has_banned_address(address))
+    }
+
+    /// Returns whether the node serves others.
+    pub fn mode(&self) -> Mode {
+        self.cx.mode.mode()
+    }
+
+    /// Returns the id of this node.
+    pub fn local_peer_id(&self) -> &PeerId {
+        &self.cx.local.peer
+    }
+
+    /// Returns the configuration.
+    pub fn config(&self) -> &Config {
+        &self.cx.config
+    }
+
+    /// Returns the routing table.
+    pub fn table(&self) -> &Table {
+        &self.upkeep.table
+    }
+
+    /// Returns a picture of the routing table as it is at `now`.
+    pub fn snapshot(&self, now: Now) -> TableSnapshot {
+        TableSnapshot::of(now.instant, &self.upkeep.table)
+    }
+
+    /// Returns the live peers of the routing table with their addresses, to be added again after a restart.
+    pub fn export_peers(&self) -> Vec<PeerInfo> {
+        let live = self.upkeep.table.entries().filter(|entry| entry.is_live());
+        live.map(|entry| PeerInfo { peer_id: entry.peer(), addrs: entry.addresses().clone().into_vec() })
+            .collect()
+    }
+
+    /// Returns what is known of where a peer can be reached.
+    pub fn addresses_of(&self, peer: &PeerId) -> Addresses {
+        self.peers.dialable(peer)
+    }
+
+    /// Returns how many requests are in flight or wait.
+    pub fn num_requests(&self) -> usize {
+        self.peers.requests()
+    }
+
+    /// Returns how many dials hold a slot.
+    pub fn num_dials(&self) -> usize {
+        self.peers.dials()
+    }
+
+    /// Returns whether there is a connection to a peer.
+    pub fn is_connected(&self, peer: &PeerId) -> bool {
+        self.peers.is_connected(peer)
+    }
+
+    /// Returns of how many peers anything is remembered.
+    pub fn num_known_peers(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Iterates over the queries of the application that run, and those that have ended while their last event is still to be
+    /// taken.
+    pub fn queries(&self) -> impl Iterator<Item = QueryRef> {
+        self.queries.iter()
+    }
+
+    /// Returns a query of the application that runs, or whose last event is still to be taken.
+    pub fn query(&self, id: QueryId) -> Option<QueryRef> {
+        self.queries.get(id)
+    }
+
+    /// Returns the store.
+    pub fn store(&self) -> &S {
+        &self.storage.store
+    }
+
+    /// Returns the store, to be changed.
+    ///
+    /// What is put into it behind the node's back is found when the node next looks it over, a minute later: it is put anew
+    /// and handed over from then on, as the node's own or as another's, as the store says.
+    /// [`put_record`](Self::put_record) and [`store_local`](Self::store_local) do so at once.
+    pub fn store_mut(&mut self) -> &mut S {
+        self.records.given_away(self.cx.clocks.latest());
+        &mut self.storage.store
     }
 }

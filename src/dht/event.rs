@@ -84,7 +84,7 @@ pub enum Event {
         /// Whether this node's own still stands. If not, the other has taken its place, and this node puts its own no more.
         kept: bool,
     },
-    /// Peers are closer to the key of a query than chance puts them: somebody has surrounded it with peers of their own, perhaps
+    /// Peers are closer to the key of a query than chance puts them: an attacker has surrounded it with peers of its own, perhaps
     /// so that what belongs to it is not found.
     ///
     /// Told once for a query. It takes disjoint paths from then on, and up to 160 peers around the key are told or asked; see

@@ -301,6 +301,12 @@ macro_rules! with_sample {
     };
 }
 
+/// A result of one kind: whoever has begun a query takes it out here, and nowhere are kinds told apart again.
+pub(crate) trait ResultOfKind: Sized {
+    /// Returns a result as one of this kind; `None` if it is of another.
+    fn of(result: QueryResult) -> Option<Self>;
+}
+
 /// Makes all operations, what they tell and how they are begun, of the list.
 macro_rules! operations {
     ($(
@@ -370,6 +376,12 @@ macro_rules! operations {
         $(impl From<$outcome> for QueryResult {
             fn from(outcome: $outcome) -> Self {
                 Self::$result(outcome)
+            }
+        }
+
+        impl ResultOfKind for $outcome {
+            fn of(result: QueryResult) -> Option<Self> {
+                if let QueryResult::$result(outcome) = result { Some(outcome) } else { None }
             }
         })*
 

@@ -84,7 +84,7 @@ const SILENT: Duration = Duration::from_secs(1);
 /// answer is at the most, or the peer could not be reached. A peer that could not be reached or did not answer is left
 /// alone for 5 s, doubling to 10 min; of failures that no answer parts, as in an outage of this node, one counts once anybody
 /// answers. A peer that ends streams while several requests are in flight is asked half as much at once after a pause, and what
-/// it has refused once more.
+/// it has refused once more, but for values, which it may refuse for what they are.
 ///
 /// # Bounds
 /// 32 requests in flight and 1,024 waiting for each peer, and a check on each connection; a peer is dialled beside its

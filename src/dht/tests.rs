@@ -27,8 +27,10 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use libp2p_core::Multiaddr;
 
 use super::*;
+use crate::addrs::Addresses;
 use crate::dht::op::QueryResult;
 use crate::error::RequestError;
+use crate::event::Mode;
 use crate::event::{ProgressStep, QueryId, QueryStats, RoutingUpdate};
 use crate::key::Key;
 use crate::message::{Request, Response};

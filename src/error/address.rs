@@ -41,6 +41,7 @@ pub enum AddressError {
 
 /// Why a client has not added an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum AddAddressError {
     /// The address cannot be used: see the [`AddressError`] for what is wrong with it and which to give instead.
     #[error("the address was not added: {0}")]

@@ -12,6 +12,7 @@ use super::RequestError;
 /// As text it tells how many, and why: `2 of 3: no answer came in time; 1 of 3: does not speak /my/kad/1.0.0 (is it a
 /// client?)`. The three most frequent reasons are named.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Fates {
     /// They failed, each for its reason.
     pub failed: Vec<(PeerId, RequestError)>,

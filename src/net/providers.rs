@@ -14,7 +14,7 @@ use libp2p_identity::PeerId;
 
 use super::command_channel::{CancelOnDrop, ClientCommand, MAX_WAITING};
 use super::timer::Sleep;
-use crate::dht::op::{GetProvidersError, GetProvidersOk, QueryResult};
+use crate::dht::op::{GetProvidersError, GetProvidersOk, GetProvidersResult, QueryResult, ResultOfKind as _};
 use crate::error::ClientError;
 use crate::peer::PeerInfo;
 use crate::record::RecordKey;
@@ -72,12 +72,12 @@ impl Providers {
     }
 
     fn heard(&mut self, result: Option<QueryResult>) {
-        match result {
-            Some(QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. }))) => {
+        match result.and_then(GetProvidersResult::of) {
+            Some(Ok(GetProvidersOk::FoundProviders { providers, .. })) => {
                 return self.ready.extend(providers);
             }
-            Some(QueryResult::GetProviders(Err(error))) => self.error = Some(error),
-            Some(_) => {}
+            Some(Err(error)) => self.error = Some(error),
+            Some(Ok(GetProvidersOk::FinishedWithNoAdditionalRecord { .. })) => {}
             None => {
                 self.error = Some(GetProvidersError::of_query(ClientError::Closed, self.key.clone()));
             }

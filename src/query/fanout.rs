@@ -104,8 +104,8 @@ impl Fanout {
         if self.asked.iter().filter(|(_, fate)| hopeful(fate)).count() < self.wanted
             && let Some(peer) = self.peers.pop_front()
         {
-            let prospect = status_of(&peer, Phase::Hopping);
-            let usual = prospect.soft_timeout.of(prospect.connected);
+            let status = status_of(&peer, Phase::Hopping);
+            let usual = status.soft_timeout.of(status.connected);
             // To store takes a little longer than to look up: by half, chosen, not measured.
             self.asked.push((peer, Fate::Waiting(after(now, usual + usual / 2))));
             return FanoutNext::Ask(peer);

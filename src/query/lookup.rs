@@ -485,10 +485,10 @@ impl Lookup {
             if first.is_some_and(|(_, closest)| closest != bucket) {
                 break;
             }
-            let prospect = status_of(&candidate.peer, Phase::Hopping);
-            if prospect.deferred {
+            let status = status_of(&candidate.peer, Phase::Hopping);
+            if status.deferred {
                 last_resort.get_or_insert(at);
-            } else if prospect.connected {
+            } else if status.connected {
                 return Some((at, slot));
             } else {
                 first.get_or_insert((at, bucket));

@@ -74,6 +74,13 @@ impl Entry {
         self.groups
     }
 
+    /// Returns the first of the IP groups.
+    #[deprecated(since = "0.2.0", note = "`groups`")]
+    #[doc(hidden)]
+    pub fn group(&self) -> Option<crate::addrs::IpGroup> {
+        self.groups.iter().next()
+    }
+
     /// Returns when the peer last gave a sign of life.
     pub const fn last_seen(&self) -> Instant {
         self.last_seen

@@ -96,15 +96,15 @@ pub(super) struct Named<N, T> {
     pub(super) uses: u32,
 }
 
-/// Names that are used often, each with a number for as long as it is used at all.
+/// An interner: names that are used often, each with a number for as long as it is used at all.
 #[derive(Debug)]
-pub(super) struct Names<N, T> {
+pub(super) struct Interner<N, T> {
     numbers: BTreeMap<N, Number>,
     named: BTreeMap<Number, Named<N, T>>,
     next: Number,
 }
 
-impl<N: Ord + Clone, T> Names<N, T> {
+impl<N: Ord + Clone, T> Interner<N, T> {
     pub(super) const fn new() -> Self {
         Self { numbers: BTreeMap::new(), named: BTreeMap::new(), next: Number::MIN }
     }
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_number_stands_for_a_name_while_it_is_used() {
-        let mut names = Names::new();
+        let mut names = Interner::new();
         let one = names.enter("one", || 1);
         let two = names.enter("two", || 2);
         assert_eq!(names.enter("one", || 3), one, "what is known stays");

@@ -46,7 +46,7 @@ pub(super) const MAX_ENDED: usize = 1024;
 
 /// Whose a record is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Owner {
+pub(super) enum Ownership {
     Own,
     Other(Charge),
 }
@@ -57,7 +57,7 @@ pub(super) struct Meta {
     distance: Distance,
     bytes: usize,
     ends: Option<SystemTime>,
-    pub(super) owner: Owner,
+    pub(super) owner: Ownership,
 }
 
 impl Meta {
@@ -66,7 +66,7 @@ impl Meta {
     }
 
     fn place(&self, key: &RecordKey) -> EvictionPlace {
-        let is_replica = matches!(&self.owner, Owner::Other(charge) if charge.is_replica());
+        let is_replica = matches!(&self.owner, Ownership::Other(charge) if charge.is_replica());
         (is_replica, self.distance, key.clone())
     }
 }
@@ -76,12 +76,12 @@ type EvictionPlace = (bool, Distance, RecordKey);
 
 /// What some records take, with the bytes of each.
 #[derive(Clone, Debug, Default)]
-struct Room {
+struct Occupied {
     taken: Amount,
     records: BTreeMap<EvictionPlace, usize>,
 }
 
-impl Room {
+impl Occupied {
     fn add(&mut self, key: &RecordKey, meta: &Meta) {
         self.taken = self.taken.plus(meta.cost());
         self.records.insert(meta.place(key), meta.bytes);
@@ -105,10 +105,10 @@ pub(super) struct Index {
     hash: KeyHash,
     pub(super) limits: Limits,
     records: IndexMap<RecordKey, Meta>,
-    own: Room,
-    foreign: Room,
+    own: Occupied,
+    foreign: Occupied,
     /// Those of others; all that belong to no group count as one.
-    by_group: BTreeMap<Option<IpGroup>, Room>,
+    by_group: BTreeMap<Option<IpGroup>, Occupied>,
     /// How much of the room each group has.
     by_size: BTreeSet<(u64, Option<IpGroup>)>,
     /// What each peer has handed on.
@@ -127,7 +127,7 @@ fn part_of(limits: &Limits, amount: Amount) -> u64 {
 }
 
 /// The room of a group of which nothing is kept.
-static NOTHING: Room = Room { taken: Amount::of(0), records: BTreeMap::new() };
+static NOTHING: Occupied = Occupied { taken: Amount::of(0), records: BTreeMap::new() };
 
 impl Index {
     pub(super) fn new(peer: PeerId, limits: Limits) -> Self {
@@ -138,8 +138,8 @@ impl Index {
             hash,
             limits,
             records: IndexMap::new(),
-            own: Room::default(),
-            foreign: Room::default(),
+            own: Occupied::default(),
+            foreign: Occupied::default(),
             by_group: BTreeMap::new(),
             by_size: BTreeSet::new(),
             by_peer: BTreeMap::new(),
@@ -171,13 +171,14 @@ impl Index {
     }
 
     pub(super) fn is_own(&self, key: &RecordKey) -> bool {
-        self.get(key).is_some_and(|meta| meta.owner == Owner::Own)
+        self.get(key).is_some_and(|meta| meta.owner == Ownership::Own)
     }
 
     /// Returns whether there is a record of others that its publisher has put here.
     #[cfg(feature = "redb")]
     pub(super) fn holds_put(&self, key: &RecordKey) -> bool {
-        self.get(key).is_some_and(|meta| matches!(&meta.owner, Owner::Other(known) if !known.is_replica()))
+        self.get(key)
+            .is_some_and(|meta| matches!(&meta.owner, Ownership::Other(known) if !known.is_replica()))
     }
 
     #[cfg(any(test, feature = "redb"))]
@@ -197,8 +198,8 @@ impl Index {
     }
 
     /// Changes the rooms in which what is somebody's is kept.
-    fn change(&mut self, owner: &Owner, change: impl Fn(&mut Room)) {
-        let Owner::Other(charge) = owner else {
+    fn change(&mut self, owner: &Ownership, change: impl Fn(&mut Occupied)) {
+        let Ownership::Other(charge) = owner else {
             return change(&mut self.own);
         };
         change(&mut self.foreign);
@@ -222,7 +223,7 @@ impl Index {
     pub(super) fn remove(&mut self, key: &RecordKey) -> Option<Meta> {
         let meta = self.records.swap_remove(key)?;
         self.change(&meta.owner, |room| room.remove(key, &meta));
-        if let Owner::Other(charge) = &meta.owner
+        if let Ownership::Other(charge) = &meta.owner
             && let Some(peer) = charge.handed_on_by()
             && let Some(taken) = self.by_peer.get_mut(peer)
         {
@@ -239,7 +240,7 @@ impl Index {
 
     fn insert(&mut self, key: RecordKey, meta: Meta) {
         self.change(&meta.owner, |room| room.add(&key, &meta));
-        if let Owner::Other(charge) = &meta.owner
+        if let Ownership::Other(charge) = &meta.owner
             && let Some(peer) = charge.handed_on_by()
         {
             let taken = self.by_peer.entry(peer.clone()).or_default();
@@ -258,7 +259,7 @@ impl Index {
         &mut self,
         wall: SystemTime,
         record: &Record,
-        owner: Owner,
+        owner: Ownership,
         is_same: bool,
     ) -> (Vec<RecordKey>, Result<()>) {
         let Limits { max_records, max_bytes, max_value_bytes, .. } = self.limits;
@@ -274,13 +275,14 @@ impl Index {
         };
         let mut gone = self.expire(wall, MAX_ENDED);
         let before = self.remove(&record.key);
-        if let (Some(Meta { owner: Owner::Other(known), .. }), Owner::Other(_)) = (&before, &meta.owner)
+        if let (Some(Meta { owner: Ownership::Other(known), .. }), Ownership::Other(_)) =
+            (&before, &meta.owner)
             && is_same
             && !known.is_replica()
         {
             // What its publisher has put here stays so, though others hand the same on; nor is it anybody else's who puts the
             // same, or else whoever does could have it make way for what is its own.
-            meta.owner = Owner::Other(known.clone());
+            meta.owner = Ownership::Other(known.clone());
         }
         let Some(evicted) = self.to_evict(&meta) else {
             before.into_iter().for_each(|meta| self.insert(record.key.clone(), meta));
@@ -299,7 +301,7 @@ impl Index {
     fn largest(
         &self,
         size: &impl Fn(Amount) -> usize,
-    ) -> Vec<(&Room, impl Iterator<Item = (&EvictionPlace, &usize)>)> {
+    ) -> Vec<(&Occupied, impl Iterator<Item = (&EvictionPlace, &usize)>)> {
         let groups = self.by_size.iter().rev().take(MAX_DISPLACED);
         let mut rooms: Vec<_> = groups.filter_map(|(_, group)| self.by_group.get(group)).collect();
         rooms.sort_by_key(|room| std::cmp::Reverse(size(room.taken)));
@@ -309,7 +311,7 @@ impl Index {
     /// Returns which records have to go so that one more fits.
     fn to_evict(&self, meta: &Meta) -> Option<IndexSet<RecordKey>> {
         let room = Amount { count: self.limits.max_records, bytes: self.limits.max_bytes };
-        let Owner::Other(charge) = &meta.owner else {
+        let Ownership::Other(charge) = &meta.owner else {
             let own = Taken { all: self.own.taken, ..Taken::default() };
             return charge::charge(&Charge::direct(None), meta.cost(), &own, room, SHARE)
                 .ok()
@@ -393,10 +395,10 @@ impl Index {
     }
 
     /// Lets so many records of others at most end at `latest` that would end later, and returns them.
-    pub(super) fn shorten(&mut self, latest: SystemTime, most: usize) -> Vec<(RecordKey, Owner)> {
+    pub(super) fn shorten(&mut self, latest: SystemTime, most: usize) -> Vec<(RecordKey, Ownership)> {
         let late = self.ends.iter().rev().take_while(|(end, _)| *end > latest);
         let late = late.filter_map(|(_, key)| Some((key.clone(), self.records.get(key)?.owner.clone())));
-        let late: Vec<_> = late.filter(|(_, owner)| *owner != Owner::Own).take(most).collect();
+        let late: Vec<_> = late.filter(|(_, owner)| *owner != Ownership::Own).take(most).collect();
         for (key, _) in &late {
             if let Some(meta) = self.records.get_mut(key)
                 && let Some(end) = meta.ends.replace(latest)
@@ -426,7 +428,7 @@ impl Index {
 
     #[cfg(test)]
     pub(super) fn check(&self) {
-        let of = |own: bool| self.records.values().filter(move |meta| (meta.owner == Owner::Own) == own);
+        let of = |own: bool| self.records.values().filter(move |meta| (meta.owner == Ownership::Own) == own);
         let sum =
             |all: &mut dyn Iterator<Item = &Meta>| all.fold(Amount::of(0), |sum, meta| sum.plus(meta.cost()));
         let (most, Limits { max_records, max_bytes, .. }) = (SHARE, self.limits.clone());
@@ -437,7 +439,7 @@ impl Index {
         let mut groups: BTreeMap<Option<IpGroup>, Amount> = BTreeMap::new();
         let mut peers: BTreeMap<PackedPeerId, Amount> = BTreeMap::new();
         for meta in of(false) {
-            let Owner::Other(charge) = &meta.owner else { continue };
+            let Ownership::Other(charge) = &meta.owner else { continue };
             let taken = groups.entry(charge.group()).or_default();
             *taken = taken.plus(meta.cost());
             if let Some(peer) = charge.handed_on_by() {

@@ -9,7 +9,7 @@ use indexmap::IndexMap;
 use libp2p_identity::PeerId;
 
 use super::charge::Charge;
-use super::index::{Index, Limits, MAX_ENDED, Owner};
+use super::index::{Index, Limits, MAX_ENDED, Ownership};
 use super::provided::{self, Provided};
 use super::providers::{ProviderIndex, ProviderLimits};
 use super::{Expired, Listed, RecordStore, Result, Source, Usage, not_theirs};
@@ -85,7 +85,7 @@ impl MemoryStore {
         self.index.foreign_bytes()
     }
 
-    fn store(&mut self, wall: SystemTime, record: Record, owner: Owner) -> Result<Vec<RecordKey>> {
+    fn store(&mut self, wall: SystemTime, record: Record, owner: Ownership) -> Result<Vec<RecordKey>> {
         let is_same = self.records.get(&record.key).is_some_and(|known| known.value == record.value);
         let (gone, added) = self.index.add(wall, &record, owner, is_same);
         for key in &gone {
@@ -133,12 +133,12 @@ impl RecordStore for MemoryStore {
     }
 
     fn put(&mut self, wall: SystemTime, record: Record) -> Result<()> {
-        self.store(wall, record, Owner::Own).map(|_| ())
+        self.store(wall, record, Ownership::Own).map(|_| ())
     }
 
     fn put_from(&mut self, wall: SystemTime, record: Record, source: Source) -> Result<Vec<RecordKey>> {
         let charge = Charge::of(record.publisher.as_ref(), &source);
-        self.store(wall, record, Owner::Other(charge))
+        self.store(wall, record, Ownership::Other(charge))
     }
 
     fn is_own(&self, key: &RecordKey) -> bool {
@@ -544,14 +544,14 @@ mod tests {
         store.put_from(WALL, record.clone(), from(1)).unwrap();
         let direct = Charge::of(Some(&peer(1)), &from(1));
         store.put_from(WALL, record.clone(), from(2)).unwrap();
-        assert_eq!(store.index.get(&record.key).unwrap().owner, Owner::Other(direct.clone()));
+        assert_eq!(store.index.get(&record.key).unwrap().owner, Ownership::Other(direct.clone()));
         // Another value is another's, and what was handed on is its publisher's when that comes.
         let other = Record { value: "longer than before".into(), ..record.clone() };
         store.put_from(WALL, other.clone(), from(2)).unwrap();
         let handed_on = Charge::of(Some(&peer(1)), &from(2));
-        assert_eq!(store.index.get(&record.key).unwrap().owner, Owner::Other(handed_on));
+        assert_eq!(store.index.get(&record.key).unwrap().owner, Ownership::Other(handed_on));
         store.put_from(WALL, other, from(1)).unwrap();
-        assert_eq!(store.index.get(&record.key).unwrap().owner, Owner::Other(direct));
+        assert_eq!(store.index.get(&record.key).unwrap().owner, Ownership::Other(direct));
         check(&store);
     }
 

@@ -9,7 +9,7 @@ use libp2p_identity::PeerId;
 use smallvec::{SmallVec, smallvec};
 
 use super::charge::{Amount, Beyond, Charge, KEY_SHARE, SHARE, Taken, charge};
-use super::compact::{Names, Number, PackedKey, Tag};
+use super::compact::{Interner, Number, PackedKey, Tag};
 use super::fair::FairShares;
 use super::{Error, Result};
 use crate::addrs::{Addresses, IpGroup, clean};
@@ -157,8 +157,8 @@ pub(super) struct ProviderIndex {
     keys: BTreeMap<PackedKey, SmallVec<[ProviderStatement; 1]>>,
     pairs: usize,
     ends: BTreeSet<(EndSecond, Tag, Number)>,
-    providers: Names<PackedPeerId, Provider>,
-    groups: Names<IpGroup, ()>,
+    providers: Interner<PackedPeerId, Provider>,
+    groups: Interner<IpGroup, ()>,
     shares: FairShares,
     /// Of this node: the nearest keys to it are those that others look for here.
     own: Tag,
@@ -174,8 +174,8 @@ impl ProviderIndex {
             keys: BTreeMap::new(),
             pairs: 0,
             ends: BTreeSet::new(),
-            providers: Names::new(),
-            groups: Names::new(),
+            providers: Interner::new(),
+            groups: Interner::new(),
             shares: FairShares::default(),
             own,
             turn: 0,

@@ -26,7 +26,7 @@ use self::opening::{Opened, open};
 use self::providers::Statements;
 use self::writer::Writer;
 use super::charge::Charge;
-use super::index::{Index, MAX_ENDED, Owner};
+use super::index::{Index, MAX_ENDED, Ownership};
 use super::{
     Expired, Listed, MemoryStoreConfig, Progress, RecordStore, Result, Source, Usage, Wake, not_theirs,
     provided,
@@ -227,7 +227,7 @@ impl Redb {
         self.writer.providers(self.statements.take());
     }
 
-    fn store(&mut self, wall: SystemTime, record: &Record, owner: Owner) -> Result<Vec<RecordKey>> {
+    fn store(&mut self, wall: SystemTime, record: &Record, owner: Ownership) -> Result<Vec<RecordKey>> {
         self.writer.check_room(record.key.as_ref().len() + record.value.len())?;
         let mut gone = self.drop_damaged();
         let is_same = self.index.holds_put(&record.key)
@@ -242,7 +242,7 @@ impl Redb {
         Ok(gone)
     }
 
-    fn write_record(&mut self, record: &Record, owner: &Owner) {
+    fn write_record(&mut self, record: &Record, owner: &Ownership) {
         let row = FileTable::Records.seal(record.key.as_ref(), encode(record, owner));
         self.sums.insert(record.key.clone(), row.sum);
         self.writer.record(record.key.clone(), Some(row));
@@ -314,11 +314,11 @@ fn statement_len(record: &ProviderRecord) -> usize {
 /// owner (0 own, 1 other) · charge · end in milliseconds since 1970, 0 for none · publisher · value.
 ///
 /// Charge and publisher are led by their length, one byte. The charge is an IP group, unless others hand the record on.
-fn encode(record: &Record, owner: &Owner) -> Vec<u8> {
+fn encode(record: &Record, owner: &Ownership) -> Vec<u8> {
     let publisher = record.publisher.map(|peer| peer.to_bytes()).unwrap_or_default();
     let (is_other, charge) = match owner {
-        Owner::Own => (0, Vec::new()),
-        Owner::Other(charge) => (1, charge.to_bytes()),
+        Ownership::Own => (0, Vec::new()),
+        Ownership::Other(charge) => (1, charge.to_bytes()),
     };
     let mut bytes = Vec::with_capacity(16 + charge.len() + publisher.len() + record.value.len());
     bytes.push(is_other);
@@ -331,7 +331,7 @@ fn encode(record: &Record, owner: &Owner) -> Vec<u8> {
     bytes
 }
 
-fn decode(key: &RecordKey, bytes: &[u8]) -> Option<(Record, Owner)> {
+fn decode(key: &RecordKey, bytes: &[u8]) -> Option<(Record, Ownership)> {
     let (is_other, rest) = bytes.split_first()?;
     let (len, rest) = rest.split_first()?;
     let (charge, rest) = rest.split_at_checked(usize::from(*len))?;
@@ -339,8 +339,8 @@ fn decode(key: &RecordKey, bytes: &[u8]) -> Option<(Record, Owner)> {
     let (len, rest) = rest.split_first()?;
     let (publisher, value) = rest.split_at_checked(usize::from(*len))?;
     let owner = match is_other {
-        0 => Owner::Own,
-        1 => Owner::Other(Charge::from_bytes(charge)?),
+        0 => Ownership::Own,
+        1 => Ownership::Other(Charge::from_bytes(charge)?),
         _ => return None,
     };
     let expires = from_end_millis(*end)?;
@@ -382,12 +382,12 @@ impl RecordStore for Redb {
     }
 
     fn put(&mut self, wall: SystemTime, record: Record) -> Result<()> {
-        self.store(wall, &record, Owner::Own).map(|_| ())
+        self.store(wall, &record, Ownership::Own).map(|_| ())
     }
 
     fn put_from(&mut self, wall: SystemTime, record: Record, source: Source) -> Result<Vec<RecordKey>> {
         let charge = Charge::of(record.publisher.as_ref(), &source);
-        self.store(wall, &record, Owner::Other(charge))
+        self.store(wall, &record, Ownership::Other(charge))
     }
 
     fn is_own(&self, key: &RecordKey) -> bool {

@@ -41,7 +41,7 @@ pub trait Validator: Send + Sync {
     /// Returns whether the value may stand under the key at `wall`.
     ///
     /// # Errors
-    /// [`InvalidRecord`], with the reason: in words by which whoever wants the record stored can correct it.
+    /// [`InvalidRecord`], with the reason: in words by which its publisher can correct it.
     fn validate(&self, wall: SystemTime, key: &RecordKey, value: &[u8]) -> Result<(), InvalidRecord>;
 
     /// Compares two values of a key that are valid: the greater is the better one, equal ones are as good as each other.

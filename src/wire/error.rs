@@ -3,7 +3,7 @@
 use crate::protobuf::Malformed;
 
 /// The reason why bytes are not a message. The stream that they came on cannot be read any further, and ends: a
-/// [`Behaviour`](crate::Behaviour) sees to that itself, and whoever reads messages without one does so.
+/// [`Behaviour`](crate::Behaviour) sees to that itself, and a program that reads messages without one does so.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {

@@ -58,7 +58,7 @@ impl ProvideReport {
     }
 
     /// Tells of how many there is no success, and why, behind a semicolon; nothing if of none.
-    fn why_not(&self) -> String {
+    fn reasons(&self) -> String {
         let total = self.sent.len() + self.failed.len() + self.pending.len();
         after_semicolon(&told(
             total,
@@ -71,7 +71,7 @@ impl ProvideReport {
 
 impl fmt::Display for ProvideReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} told{}", self.sent.len(), self.why_not())
+        write!(f, "{} told{}", self.sent.len(), self.reasons())
     }
 }
 
@@ -82,7 +82,7 @@ impl fmt::Display for ProvideReport {
 pub enum AddProviderError {
     /// It could be sent to fewer than are enough. See the report for why. There is nothing to do: this node tries again by
     /// itself, sooner if it is connected to more servers.
-    #[error("{} of {enough} peers were told{}", .report.sent.len(), .report.why_not())]
+    #[error("{} of {enough} peers were told{}", .report.sent.len(), .report.reasons())]
     TooFew {
         /// The key.
         key: RecordKey,
@@ -115,7 +115,7 @@ pub enum AddProviderError {
     },
     /// Fewer than are enough were told, since this node has no address that the others could use: it does not listen, or
     /// only where they cannot dial. They are told as soon as it has one: listen, or confirm an external address.
-    #[error("this node has no address that others could use: {} peers were told{}", .report.sent.len(), .report.why_not())]
+    #[error("this node has no address that others could use: {} peers were told{}", .report.sent.len(), .report.reasons())]
     NoAddress {
         /// The key.
         key: RecordKey,

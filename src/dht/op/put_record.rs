@@ -58,7 +58,7 @@ impl PutReport {
     }
 
     /// Tells of how many there is no success, and why, behind a semicolon; nothing if of none.
-    fn why_not(&self) -> String {
+    fn reasons(&self) -> String {
         let total = self.stored.len() + self.refused.len() + self.failed.len() + self.pending.len();
         let refused = self.refused.iter().map(|_| RequestError::Refused);
         let errors = self.failed.iter().map(|(_, error)| *error).chain(refused);
@@ -68,7 +68,7 @@ impl PutReport {
 
 impl fmt::Display for PutReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} stored{}", self.stored.len(), self.why_not())
+        write!(f, "{} stored{}", self.stored.len(), self.reasons())
     }
 }
 
@@ -78,7 +78,7 @@ impl fmt::Display for PutReport {
 pub enum PutRecordError {
     /// Fewer than the quorum have stored it. See the report for why. If this node has published it, it is put anew in time;
     /// call again to try at once, or with a smaller quorum.
-    #[error("{} of {quorum} peers have stored the record{}", .report.stored.len(), .report.why_not())]
+    #[error("{} of {quorum} peers have stored the record{}", .report.stored.len(), .report.reasons())]
     QuorumFailed {
         /// The key.
         key: RecordKey,
@@ -320,8 +320,11 @@ impl<R: From<PutRecordResult>, I: From<PutRecordInfo>> Machine<R, I> for PutReco
             }
         }
         let is_enclosing = self.search.as_ref().is_some_and(RegionSearch::is_enclosing);
-        let outlook = |peer: &PeerId, phase| view.peer_status(peer, phase);
-        match self.fanout.as_mut().map_or(FanoutNext::Done, |fanout| fanout.next(view.moment(now), &outlook))
+        let status_of = |peer: &PeerId, phase| view.peer_status(peer, phase);
+        match self
+            .fanout
+            .as_mut()
+            .map_or(FanoutNext::Done, |fanout| fanout.next(view.moment(now), &status_of))
         {
             FanoutNext::Ask(peer) => self.store_at(peer),
             FanoutNext::Wait(until) => Step::Wait(earliest(wake_at, until.map(|at| view.clock_time(at)))),

@@ -14,12 +14,12 @@ use super::connections::{Act, DueConnections};
 use super::dials::{Dial, DialTarget, EndedDial};
 use super::known::{Known, Link, Protocol};
 use super::outcome::{AddressOutcome, Requester};
-use super::queue::Refusal;
+use super::queue::RequestRefusal;
 use super::requests::{PendingRequest, Sent};
 use crate::addrs::{ConnectionOrigin, Groups, Reach, is_relayed};
 use crate::dht::io::{ConnectionId, DialId, Output, Outputs, RequestId};
 use crate::error::RequestError;
-use crate::message::Request;
+use crate::message::{MessageType, Request};
 use crate::peer::PackedPeerId;
 use crate::time::{Duration, Instant, after};
 
@@ -456,13 +456,20 @@ impl Peers {
         let (Some(pending), Some(known)) = (pending, known) else {
             return Some(RequestError::StreamEnded);
         };
-        let Some(sent) = pending.sent.filter(|_| pending.request.is_answered()) else {
+        // A value may be refused for what it is, and an announcement is not answered.
+        let may_be_load = match pending.request.message_type() {
+            MessageType::FindNode | MessageType::GetValue | MessageType::GetProviders | MessageType::Ping => {
+                true
+            }
+            MessageType::PutValue | MessageType::AddProvider => false,
+        };
+        let Some(sent) = pending.sent.filter(|_| may_be_load) else {
             return Some(RequestError::StreamEnded);
         };
         match known.queue.refused(now, id, sent.at, pending.refused) {
-            Refusal::Final => Some(RequestError::StreamEnded),
-            Refusal::Busy => Some(RequestError::Refused),
-            Refusal::Again(at) => {
+            RequestRefusal::Final => Some(RequestError::StreamEnded),
+            RequestRefusal::Busy => Some(RequestError::Refused),
+            RequestRefusal::Again(at) => {
                 pending.refused = true;
                 pending.sent = None;
                 self.paused.insert((at, pending.to));

@@ -31,7 +31,7 @@ impl Lines {
 
 /// What a refusal means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum RequestRefusal {
     /// The peer does not answer this.
     Final,
     /// It was asked too much at once, and has answered other requests since.
@@ -79,24 +79,30 @@ impl Queue {
 
     /// A request in flight was refused that was sent then; `is_again` if it had been refused before. With others in flight, or while
     /// the pace is slow, that is taken as too much at once.
-    pub(super) fn refused(&mut self, now: Instant, id: RequestId, sent: Instant, is_again: bool) -> Refusal {
+    pub(super) fn refused(
+        &mut self,
+        now: Instant,
+        id: RequestId,
+        sent: Instant,
+        is_again: bool,
+    ) -> RequestRefusal {
         let Some(lines) = self.0.as_deref_mut().filter(|lines| lines.in_flight.contains(&id)) else {
-            return Refusal::Final;
+            return RequestRefusal::Final;
         };
         let in_flight = lines.in_flight.len();
         if let Some(pace) = &mut lines.pace {
             let has_answered = pace.has_answered();
             pace.refused(now, sent);
             if is_again {
-                return if has_answered { Refusal::Busy } else { Refusal::Final };
+                return if has_answered { RequestRefusal::Busy } else { RequestRefusal::Final };
             }
         } else if in_flight == 1 || is_again {
-            return Refusal::Final;
+            return RequestRefusal::Final;
         }
         let pace = lines.pace.get_or_insert_with(|| Pace::new(now, in_flight));
         lines.in_flight.retain(|sent| *sent != id);
         lines.waiting.push_front(id);
-        Refusal::Again(pace.goes_on().max(now))
+        RequestRefusal::Again(pace.goes_on().max(now))
     }
 
     /// A request was answered.

@@ -386,7 +386,7 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     /// Keeps out a peer (`PeerId`), an IP address (`IpAddr`) or an IP network (`(IpAddr, u8)`), until a time or for good, for a
     /// reason that [`bans`](Self::bans) tells.
     ///
-    /// Whoever is banned leaves the routing table and the seeds, is asked nothing, and what was asked of it has failed; it is named
+    /// A banned peer leaves the routing table and the seeds, is asked nothing, and what was asked of it has failed; it is named
     /// to nobody, as a peer, as a provider or as the publisher of a record; what it asks is refused. Its connections are closed and
     /// new ones refused, for all protocols of the program, unless
     /// [`with_disconnect_banned`](crate::Config::with_disconnect_banned) says otherwise. What a query had found of it before
@@ -430,9 +430,9 @@ impl<S: RecordStore + 'static> Behaviour<S> {
     /// Tells what the application has experienced with a peer: whether it did what it was good for. Returns whether it is in the
     /// routing table or waits for a place in it.
     ///
-    /// It only matters who goes first where there is no room; whoever is not to be there at all is [banned](Self::ban).
+    /// It only matters who goes first where there is no room; a peer that is not to be there at all is [banned](Self::ban).
     pub fn report(&mut self, peer: &PeerId, experience: Experience) -> bool {
-        self.call(|dht, _| dht.report(peer, experience))
+        self.call(|dht, _| dht.report(*peer, experience))
     }
 
     /// Returns how large the network is: how many servers there are. `None` as long as no other is known; see

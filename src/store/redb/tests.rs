@@ -76,7 +76,7 @@ fn what_was_committed_is_there_again_with_all_that_was_known_of_it() {
     assert!(store.is_own(&own.key) && !store.is_own(&other.key));
     assert_eq!(
         store.index.get(&other.key).unwrap().owner,
-        Owner::Other(Charge::of(other.publisher.as_ref(), &source(1)))
+        Ownership::Other(Charge::of(other.publisher.as_ref(), &source(1)))
     );
     // What has ended goes, and does not come back.
     assert!(store.get(WALL + HOUR, &other.key).unwrap().is_none());

@@ -167,7 +167,7 @@ fn a_file_of_the_first_format_is_brought_to_the_present_one() {
             assert_eq!(store.get(WALL, &other.key).unwrap().as_deref(), Some(&other));
             assert!(store.is_own(&own.key) && !store.is_own(&other.key));
             let group = Some(IpGroup::V4([n.to_le_bytes()[0], 0]));
-            assert_eq!(store.index.get(&other.key).unwrap().owner, Owner::Other(Charge::direct(group)));
+            assert_eq!(store.index.get(&other.key).unwrap().owner, Ownership::Other(Charge::direct(group)));
         }
         for n in 0..5u8 {
             let said = store.providers(WALL, &RecordKey::new(&[n])).unwrap();
