@@ -4,6 +4,7 @@ use super::*;
 use crate::dht::op::PutRecordError;
 use crate::error::QueryError;
 use crate::message::SentRecord;
+use crate::peer::PeerInfo;
 use crate::record::{Quorum, Record, RecordKey};
 use crate::store::{Disk, Progress, RecordStore as _, Redb};
 
@@ -234,4 +235,30 @@ fn a_put_that_is_ended_early_does_not_claim_to_be_safe_here() {
     assert!(matches!(result, Some(QueryResult::PutRecord(Err(PutRecordError::Store { .. })))), "{result:?}");
     advance(&mut dht, now, 1, 1);
     disk.open();
+}
+
+#[test]
+fn a_node_that_comes_back_meets_those_it_had_longest_before_its_bootstrap_nodes() {
+    let disk = Disk::default();
+    let mut store = Redb::open_on(disk.clone(), peer(0)).unwrap();
+    let saved = [1, 2].map(|n| PeerInfo { peer_id: peer(n), addrs: vec![address(n)] });
+    store.save_peers(&saved).unwrap();
+    drop(store);
+    let store = Redb::open_on(disk.copy(), peer(0)).unwrap();
+    let config = Config::default().with_max_dials(std::num::NonZeroUsize::new(2).unwrap());
+    let mut dht = Dht::new(peer(0), store, config, [0; 32], start());
+    dht.add_address(start(), peer(3), address(3));
+    let mut now = start();
+    let mut met = Vec::new();
+    while met.len() < 3 {
+        for (dial, to, _) in dials(&all(&mut dht)) {
+            met.extend(to);
+            dht.handle_input(now, Input::DialFailed { dial: Some(dial), peer: to, error: unreachable() });
+        }
+        if let Some(due) = dht.due().filter(|_| met.len() < 3) {
+            now = due.at;
+            dht.handle_timeout(now);
+        }
+    }
+    assert_eq!(met[..3], [1, 2, 3].map(peer));
 }
