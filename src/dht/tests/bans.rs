@@ -5,8 +5,8 @@ use crate::config::{Membership, RequestVerdict};
 use crate::dht::InboundId;
 use crate::dht::bans::BanTarget;
 use crate::error::{AddressError, BanError};
-use crate::message::MessageType;
-use crate::record::RecordKey;
+use crate::message::{MessageType, SentRecord};
+use crate::record::{Record, RecordKey};
 
 /// Whom a stranger, who is connected, is told of when it asks for some bytes.
 fn named(dht: &mut Dht<MemoryStore>, now: Now, key: &[u8]) -> Vec<PeerId> {
@@ -81,6 +81,66 @@ fn whoever_is_banned_is_named_to_nobody_asked_nothing_and_served_nothing() {
     assert!(dht.unban(peer(2)));
     admit(&mut dht, now, [2]);
     assert_eq!(ask(&mut dht, now, 2, Request::Ping), Some(Response::Pong));
+}
+
+/// Of so many answers of all kinds, after peers that are connected, in the table, provide and have published were banned, none names
+/// one of them.
+fn none_of_so_many_names_them(answers: u32) {
+    let (mut dht, now) = (new_dht(0, quiet().with_rates(None)), start());
+    admit(&mut dht, now, 1..=30);
+    let in_table: Vec<_> = (1..=30).filter(|n| dht.table().entry(&key(*n), &peer(*n)).is_some()).collect();
+    connect_at(&mut dht, now, 9000, address(9000));
+    let keys = [0u8, 1, 2, 3].map(|n| RecordKey::new(&[n]));
+    let (bad, good) = (in_table[3], in_table[5]);
+    for key in &keys {
+        for n in [bad, good] {
+            let request = Request::AddProvider { key: key.clone(), providers: vec![named_peer(n)] };
+            ask(&mut dht, now, n, request);
+        }
+        let record = Record { publisher: Some(peer(bad)), ..Record::new(key.clone(), "v") };
+        let record = SentRecord::of(record, SystemTime::UNIX_EPOCH);
+        ask(&mut dht, now, bad, Request::PutValue { record });
+    }
+    for n in in_table.iter().step_by(7).copied().chain([bad]) {
+        ban(&mut dht, now, peer(n));
+    }
+    let banned: BTreeSet<_> = in_table.iter().step_by(7).copied().chain([bad]).map(peer).collect();
+    let mut named = 0;
+    for n in 0..answers {
+        let key = keys[n as usize % 4].clone();
+        let request = match n % 3 {
+            0 => Request::FindNode { key: n.to_be_bytes().to_vec().into() },
+            1 => Request::GetProviders { key },
+            _ => Request::GetValue { key },
+        };
+        let (closer, providers) = match ask(&mut dht, now, 9000, request) {
+            Some(Response::FindNode { closer_peers }) => (closer_peers, vec![]),
+            Some(Response::GetProviders { closer_peers, provider_peers, .. }) => {
+                (closer_peers, provider_peers)
+            }
+            Some(Response::GetValue { closer_peers, record, .. }) => {
+                assert_eq!(record, None, "a banned peer has published it");
+                (closer_peers, vec![])
+            }
+            other => panic!("{other:?}"),
+        };
+        for peer in closer.iter().chain(&providers) {
+            assert!(!banned.contains(&peer.node_id), "answer {n}");
+            named += 1;
+        }
+    }
+    assert!(named > 10 * answers as usize);
+}
+
+#[test]
+fn no_answer_names_who_was_banned() {
+    none_of_so_many_names_them(5_000);
+}
+
+#[test]
+#[ignore = "takes minutes: cargo test --release --lib a_million -- --ignored"]
+fn no_answer_of_a_million_names_who_was_banned() {
+    none_of_so_many_names_them(1_000_000);
 }
 
 #[test]
