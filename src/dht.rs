@@ -222,6 +222,11 @@ impl<S: RecordStore> Dht<S> {
             Input::RequestSent { id } => peers.sent(now, id, &mut cx.out),
             Input::ResponseReceived { id, response } => peers.answered(now, id, response, &mut cx.out),
             Input::RequestFailed { id, error } => peers.failed(now, id, error, &mut cx.out),
+            Input::AnnouncementRejected { peer, key } => {
+                if !queries.rejected(&peer, &key) {
+                    providing.rejected(now, &peer, &key);
+                }
+            }
             Input::StoreAdvanced { progress } => {
                 storage.on_progress(now, progress, cx, |id| queries.wake(id));
             }
@@ -355,6 +360,7 @@ impl<S: RecordStore> Dht<S> {
                 && !records.hand_next(now, &mut node)
                 && !providing.announce_next(now, &mut node)
                 && !providing.tell_next(now, &mut node)
+                && !providing.spill_next(now, &mut node)
             {
                 break;
             }

@@ -93,7 +93,8 @@ pub enum Request {
         /// The key of the content; never empty.
         key: RecordKey,
     },
-    /// Announces a provider of `key`. It is never answered.
+    /// Announces a provider of `key`. It is not answered, but by servers that say whether they had room
+    /// ([`Response::AddProvider`]); nobody waits for that.
     AddProvider {
         /// The key of the content; never empty.
         key: RecordKey,
@@ -177,6 +178,16 @@ pub enum Response {
         /// At most `k` peers.
         closer_peers: Vec<KadPeer>,
     },
+    /// What has become of an announcement.
+    ///
+    /// # Spec
+    /// A draft, ipfs/specs#537: `providerStatus`, field 11 as a number. As bytes that is the sender's record of py-libp2p.
+    AddProvider {
+        /// The key of the announcement.
+        key: RecordKey,
+        /// Whether there was no room for it.
+        is_rejected: bool,
+    },
 }
 
 impl Response {
@@ -188,6 +199,7 @@ impl Response {
             Self::GetValue { .. } => MessageType::GetValue,
             Self::PutValue { .. } => MessageType::PutValue,
             Self::GetProviders { .. } => MessageType::GetProviders,
+            Self::AddProvider { .. } => MessageType::AddProvider,
         }
     }
 
@@ -210,6 +222,9 @@ impl Response {
             Self::GetProviders { key, .. } => {
                 let Request::GetProviders { key: asked } = request else { return false };
                 key.as_ref().is_none_or(|key| key == asked)
+            }
+            Self::AddProvider { key, .. } => {
+                matches!(request, Request::AddProvider { key: announced, .. } if key == announced)
             }
         }
     }

@@ -183,7 +183,7 @@ impl World {
             FromHandler::RequestSent(id)
             | FromHandler::ResponseReceived(id, _)
             | FromHandler::RequestFailed(id, _) => self.outcome(id),
-            FromHandler::Protocol(_) | FromHandler::Doubted => {}
+            FromHandler::Protocol(_) | FromHandler::Doubted | FromHandler::AnnouncementRejected(_) => {}
         }
     }
 

@@ -34,6 +34,10 @@ pub struct Providers {
     /// announcement returns; more than 100 counts as 100. Default: 75 (`go-libp2p-kad-dht`; measured:
     /// `tests/sim/golden/providers.txt`).
     pub provided_percent: NonZeroU8,
+    /// Whether peers are told that this node has no room for what they announce, so that those that know what that means, as this
+    /// crate does, announce it to the next nearest. Others end the stream on which they are answered, or throw it away. Default:
+    /// `false`: the answer is a draft (ipfs/specs#537).
+    pub provider_status: bool,
     /// How many providers of one answer count. Default: 20 (the `k` of the specification).
     pub max_providers_per_answer: NonZeroUsize,
 }
@@ -44,6 +48,7 @@ impl Default for Providers {
             provider_ttl: 48 * HOUR,
             provider_publication_interval: Some(22 * HOUR),
             provided_percent: const { NonZeroU8::new(75).unwrap() },
+            provider_status: false,
             max_providers_per_answer: K_VALUE,
         }
     }

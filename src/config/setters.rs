@@ -197,6 +197,16 @@ impl Config {
         Ok(self)
     }
 
+    /// Sets whether peers are told that this node has no room for what they announce (ipfs/specs#537, a draft).
+    ///
+    /// Those that know what that means, as this crate does, announce it to the next nearest then, up to twice as many as usually;
+    /// others throw it away, or end the stream. Default: `false`.
+    #[must_use]
+    pub const fn with_provider_status(mut self, is_told: bool) -> Self {
+        self.providers.provider_status = is_told;
+        self
+    }
+
     /// Sets what percentage of the closest peers, as many as hold a record or all that there are, must have been told when
     /// an announcement returns; the others are told in the background. More than 100 counts as 100.
     ///

@@ -47,7 +47,7 @@ pub(super) fn contents(response: Response) -> Contents {
         Response::GetProviders { closer_peers: closer, provider_peers: providers, .. } => {
             Contents { closer, providers, record: None }
         }
-        Response::Pong | Response::PutValue { .. } => Contents::default(),
+        Response::Pong | Response::PutValue { .. } | Response::AddProvider { .. } => Contents::default(),
     }
 }
 

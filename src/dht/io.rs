@@ -11,6 +11,7 @@ use libp2p_identity::PeerId;
 use crate::error::RequestError;
 use crate::event::{Mode, Notice};
 use crate::message::{Request, Response};
+use crate::record::RecordKey;
 use crate::store::Progress;
 use crate::time::Instant;
 
@@ -130,6 +131,13 @@ pub enum Input {
         id: RequestId,
         /// What happened.
         error: RequestError,
+    },
+    /// A peer has no room for what this node has announced to it, as servers say that are configured to.
+    AnnouncementRejected {
+        /// The peer.
+        peer: PeerId,
+        /// The key.
+        key: RecordKey,
     },
     /// The store has come further with making changes survive a crash: what it says of its [`Progress`] is not what it said
     /// last. To be looked for whenever the store calls for it; see [`RecordStore::on_progress`](crate::store::RecordStore::on_progress).

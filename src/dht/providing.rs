@@ -4,6 +4,7 @@
 
 mod newcomers;
 mod reprovide;
+mod spill;
 
 use std::collections::BTreeMap;
 
@@ -30,6 +31,7 @@ use crate::validate::InvalidRecord;
 use libp2p_identity::PeerId;
 use newcomers::{Newcomers, NextAnnouncement};
 use reprovide::Reprovide;
+use spill::SpillOver;
 
 /// The longest key that anybody provides (`spec` of the public IPFS network; go nodes refuse longer ones).
 pub(super) const MAX_KEY: usize = 80;
@@ -44,11 +46,11 @@ const MAX_ADVERTISED: usize = 64 * 1024;
 /// When a key is announced anew, and which newcomers are told of it.
 ///
 /// # Inputs
-/// [`begin`](Self::begin), [`stopped`](Self::stopped); what has come of announcements; peers that enter the table; own
-/// addresses.
+/// [`begin`](Self::begin), [`stopped`](Self::stopped); what has come of announcements, and who has no room for them; peers that
+/// enter the table; own addresses.
 ///
 /// # Outputs
-/// Queries, by [`announce_next`](Self::announce_next) and [`tell_next`](Self::tell_next).
+/// Queries, by [`announce_next`](Self::announce_next), [`tell_next`](Self::tell_next) and [`spill_next`](Self::spill_next).
 ///
 /// # What time does
 /// Makes announcements due.
@@ -59,6 +61,7 @@ const MAX_ADVERTISED: usize = 64 * 1024;
 pub(super) struct Providing {
     reprovide: Reprovide,
     newcomers: Newcomers,
+    spill_over: SpillOver,
     /// What is provided until it is retired or the program ends, with the addresses that were named last.
     advertised: BTreeMap<RecordKey, Addresses>,
     /// The addresses that others are told now.
@@ -76,6 +79,7 @@ impl Providing {
         Self {
             reprovide: Reprovide::new(config.provider_publication_interval),
             newcomers: Newcomers::default(),
+            spill_over: SpillOver::default(),
             advertised: BTreeMap::new(),
             addresses: Addresses::empty(),
             renew_at: None,
@@ -283,7 +287,8 @@ impl Providing {
         origin: Origin,
         node: &mut NodeParts<'_, S>,
     ) {
-        let Announced { key, sent, enough, lacks_address, asked, addresses } = announced;
+        let Announced { key, sent, enough, lacks_address, asked, next, addresses } = announced;
+        self.spill_over.announced(now, &key, &asked, next);
         let coverage = match sent {
             _ if lacks_address => Coverage::NoAddress,
             0 => Coverage::None,
@@ -358,6 +363,22 @@ impl Providing {
         if !is_told {
             self.newcomers.failed(to);
         }
+    }
+
+    /// A peer has no room for an announcement that is over.
+    pub(super) fn rejected(&mut self, now: Instant, peer: &PeerId, key: &RecordKey) {
+        self.spill_over.rejected(now, peer, key);
+    }
+
+    /// Tells one peer of a key in the place of one that has no room. Returns whether there was one.
+    pub(super) fn spill_next<S: RecordStore>(&mut self, now: Instant, node: &mut NodeParts<'_, S>) -> bool {
+        let Some((key, to, addresses)) = self.spill_over.next() else {
+            return false;
+        };
+        if self.reprovide.knows(&key) && !node.queries.is_full() {
+            node.queries.insert(now, TellOne::spilled(key, to, addresses), Origin::Republish);
+        }
+        true
     }
 
     /// There is a peer to tell: what no peer could be told is told now.

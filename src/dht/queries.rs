@@ -397,6 +397,20 @@ impl Queries {
         self.those(|query| query.operation.state().announces() == Some(key))
     }
 
+    /// A peer has no room for an announcement of a key. Returns whether one that runs takes note of it.
+    pub(super) fn rejected(&mut self, peer: &PeerId, key: &RecordKey) -> bool {
+        let mut is_known = false;
+        for id in self.announcements_of(key) {
+            if let Some(query) = self.pool.get_mut(id)
+                && query.operation.machine().rejected(peer)
+            {
+                is_known = true;
+                self.pool.wake(id);
+            }
+        }
+        is_known
+    }
+
     /// Returns the puts of a record that run: those that the application wants at the closest, and those that this node makes
     /// unasked. Others are not concerned when it is removed: what others have is corrected all the same.
     pub(super) fn puts_of(&self, key: &RecordKey) -> Vec<QueryId> {

@@ -415,6 +415,7 @@ impl<S: RecordStore + 'static> NetworkBehaviour for Behaviour<S> {
                 Input::RequestReceived { from: peer, connection, id, request }
             }
             FromHandler::RequestSent(id) => Input::RequestSent { id },
+            FromHandler::AnnouncementRejected(key) => Input::AnnouncementRejected { peer, key },
             FromHandler::ResponseReceived(id, response) => Input::ResponseReceived { id, response },
             FromHandler::RequestFailed(id, error) => Input::RequestFailed { id, error },
             FromHandler::Protocol(true) => Input::ProtocolConfirmed { peer },

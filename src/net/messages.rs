@@ -5,6 +5,7 @@ use crate::error::RequestError;
 use crate::event::Mode;
 use crate::message::{Request, Response};
 use crate::net::budget::UnservedRequest;
+use crate::record::RecordKey;
 use crate::stats::Transport;
 use crate::time::Instant;
 
@@ -52,6 +53,8 @@ pub enum FromHandler {
     RequestReceived(InboundId, Request, UnservedRequest),
     /// A request that is not answered is out.
     RequestSent(RequestId),
+    /// The peer has no room for an announcement of a key.
+    AnnouncementRejected(RecordKey),
     /// The peer has answered.
     ResponseReceived(RequestId, Response),
     /// The peer will not answer.

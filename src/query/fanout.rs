@@ -52,7 +52,7 @@ pub(crate) enum FanoutNext {
 /// so that as many as are wanted have it in the end; but no more than twice as many. And when it ends.
 ///
 /// # Inputs
-/// [`place`](Self::place), [`accepted`](Self::accepted), [`refused`](Self::refused), [`failed`](Self::failed);
+/// [`place`](Self::place), [`accepted`](Self::accepted), [`refused`](Self::refused), [`failed`](Self::failed), [`rejected`](Self::rejected);
 /// [`extend`](Self::extend) when there are more peers to send it to.
 ///
 /// # Outputs
@@ -159,6 +159,20 @@ impl Fanout {
 
     pub(crate) fn failed(&mut self, peer: &PeerId, error: RequestError) {
         self.settle(peer, Fate::Failed(error));
+    }
+
+    /// A peer that was taken to have accepted it has not. Returns whether it was sent to that peer.
+    pub(crate) fn rejected(&mut self, peer: &PeerId) -> bool {
+        let known = self.asked.iter_mut().find(|(known, _)| known == peer);
+        known.is_some_and(|(_, fate)| {
+            *fate = Fate::Refused;
+            true
+        })
+    }
+
+    /// Iterates over those to whom it would be sent next.
+    pub(crate) fn left(&self) -> impl Iterator<Item = PeerId> {
+        self.peers.iter().copied()
     }
 
     fn settle(&mut self, peer: &PeerId, fate: Fate) {

@@ -30,6 +30,7 @@ impl Task {
                 | Input::LocalAddresses { .. }
                 | Input::RequestSent { .. }
                 | Input::RequestFailed { .. }
+                | Input::AnnouncementRejected { .. }
                 | Input::StoreAdvanced { .. } => Duration::ZERO,
             },
             Self::Wake => Duration::ZERO,

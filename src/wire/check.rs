@@ -17,6 +17,8 @@ pub(super) mod field {
     pub(in crate::wire) const CLOSER_PEERS: u32 = 8;
     pub(in crate::wire) const PROVIDER_PEERS: u32 = 9;
     pub(in crate::wire) const CLUSTER_LEVEL: u32 = 10;
+    /// A draft, ipfs/specs#537: a number. As bytes it is py-libp2p's `senderRecord`.
+    pub(in crate::wire) const PROVIDER_STATUS: u32 = 11;
     pub(in crate::wire) const PEER_ID: u32 = 1;
     pub(in crate::wire) const PEER_ADDRS: u32 = 2;
     pub(in crate::wire) const PEER_CONNECTION: u32 = 3;
@@ -48,6 +50,8 @@ pub(super) struct MessageView<'a> {
     pub(super) record: Option<&'a [u8]>,
     /// How many peers there are in both lists together.
     pub(super) peers: usize,
+    /// What has become of an announcement, where that is said.
+    pub(super) provider_status: Option<u64>,
 }
 
 impl<'a> MessageView<'a> {
@@ -70,6 +74,11 @@ impl<'a> MessageView<'a> {
                 field::CLOSER_PEERS | field::PROVIDER_PEERS => {
                     check_peer(value.bytes(number)?)?;
                     view.peers += 1;
+                }
+                field::PROVIDER_STATUS => {
+                    if let Value::Number(status) = value {
+                        view.provider_status = Some(status);
+                    }
                 }
                 _ => {}
             }

@@ -37,6 +37,10 @@ pub const SEND_LIMIT: usize = 16 * 1024;
 /// The value of the field `clusterLevelRaw`, which is no longer used: `go-libp2p-kad-dht` sends 1 and expects at least 1.
 const CLUSTER_LEVEL: u64 = 1;
 
+/// What has become of an announcement (ipfs/specs#537).
+const ACCEPTED: u64 = 0;
+const REJECTED: u64 = 1;
+
 /// Reads a request from the bytes of one frame.
 ///
 /// # Errors
@@ -72,7 +76,8 @@ pub fn decode_request(body: &[u8]) -> Result<Request, DecodeError> {
 ///
 /// # Errors
 /// Any [`DecodeError`] but those of frames and of the stream, as of [`decode_request`]: end the stream, and ask another
-/// peer. An answer to ADD_PROVIDER, which py-libp2p sends, reads as [`DecodeError::UnknownType`] since none is awaited.
+/// peer. An answer to ADD_PROVIDER reads as [`DecodeError::UnknownType`] unless it says what has become of the announcement:
+/// py-libp2p sends one that does not.
 pub fn decode_response(body: &[u8]) -> Result<Response, DecodeError> {
     response(body, None)
 }
@@ -103,7 +108,11 @@ pub(super) fn response(body: &[u8], cache: Option<&PeerCache>) -> Result<Respons
                 value: record.map(|record| record.value),
             }
         }
-        MessageType::AddProvider => return Err(DecodeError::UnknownType(view.message_type)),
+        MessageType::AddProvider => {
+            let status = view.provider_status.ok_or(DecodeError::UnknownType(view.message_type))?;
+            let key = key.ok_or(DecodeError::Missing("key"))?;
+            Response::AddProvider { key, is_rejected: status == REJECTED }
+        }
     })
 }
 
@@ -220,7 +229,7 @@ pub fn encode_request(request: &Request, buffer: &mut BytesMut) {
         Request::AddProvider { key, providers } => (key.as_ref(), None, providers),
     };
     let message_type = pb_type(request.message_type());
-    Outgoing { message_type, key, record, closer: &[], providers }.write(buffer);
+    Outgoing { message_type, key, record, closer: &[], providers, status: None }.write(buffer);
 }
 
 /// Appends an answer to `buffer` as one frame, its length first.
@@ -246,9 +255,18 @@ pub fn encode_response(response: &Response, buffer: &mut BytesMut) {
         Response::GetProviders { key, provider_peers, closer_peers } => {
             (optional_key(key), None, closer_peers, provider_peers)
         }
+        Response::AddProvider { key, .. } => (key.bytes().clone(), None, &[], &[]),
     };
     let message_type = pb_type(response.message_type());
-    Outgoing { message_type, key: &key, record, closer, providers }.write(buffer);
+    let status = match response {
+        Response::AddProvider { is_rejected, .. } => Some(if *is_rejected { REJECTED } else { ACCEPTED }),
+        Response::Pong
+        | Response::FindNode { .. }
+        | Response::GetValue { .. }
+        | Response::PutValue { .. }
+        | Response::GetProviders { .. } => None,
+    };
+    Outgoing { message_type, key: &key, record, closer, providers, status }.write(buffer);
 }
 
 const fn pb_type(message_type: MessageType) -> PbType {
@@ -279,6 +297,7 @@ struct Outgoing<'a> {
     record: Option<pb::Record<'a>>,
     closer: &'a [KadPeer],
     providers: &'a [KadPeer],
+    status: Option<u64>,
 }
 
 /// The cut of a message: how much of the peers is sent.
@@ -312,6 +331,9 @@ impl Outgoing<'_> {
         let providers = self.providers.iter().take(cut.providers);
         providers.for_each(|peer| out.peer(field::PROVIDER_PEERS, peer, cut.addresses));
         out.number(field::CLUSTER_LEVEL, CLUSTER_LEVEL);
+        if let Some(status) = self.status {
+            out.number(field::PROVIDER_STATUS, status);
+        }
         debug_assert_eq!(buffer.len() - start, sizeof_len(len));
     }
 
@@ -356,6 +378,7 @@ impl Outgoing<'_> {
             + peers(self.closer, cut.closer)
             + peers(self.providers, cut.providers)
             + 2
+            + self.status.map_or(0, |_| 2)
     }
 }
 

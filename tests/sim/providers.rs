@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use libp2p_kademlia::RecordKey;
-use libp2p_kademlia::sim::{Incident, Links, Reached, RecordOutcome, Scenario, Start, World};
+use libp2p_kademlia::sim::{Hosting, Incident, Links, Reached, RecordOutcome, Scenario, Start, World};
+use libp2p_kademlia::store::{MemoryStoreConfig, ProviderLimits};
+use libp2p_kademlia::{Config, IpDiversity, Protection, RecordKey};
 
 use super::{MS, NOW, SECOND, golden, seconds};
 
@@ -142,6 +143,31 @@ fn over_seeds(name: &str, nodes: usize, keys: usize, seeds: &[u64]) {
         assert!(mean(|all| all.found) >= 1.0, "{table}");
     }
     golden(name, &table);
+}
+
+/// Sixty of one network provide one key at servers that have room for four of a network each: how many of them are held anywhere.
+fn crowd(tells: bool) -> usize {
+    let limits = ProviderLimits { max_per_key: 16, ..ProviderLimits::default() };
+    let stores = MemoryStoreConfig { providers: limits, ..MemoryStoreConfig::default() };
+    let config = Config::default().with_provider_status(tells).with_protection(Protection::Off);
+    let config = config.with_ip_diversity(IpDiversity::Off);
+    let scenario = Scenario { nodes: 300, config, hosting: Hosting::OneNetwork, ..Scenario::default() };
+    let mut world = World::with_stores(&scenario, stores);
+    let key = RecordKey::new(b"popular");
+    for n in 0..60 {
+        assert!(world.provide(n * 4, key.clone()));
+        world.run_for(100 * MS);
+    }
+    assert!(world.run_until_records_settle(60 * SECOND));
+    world.run_for(20 * SECOND);
+    world.check().unwrap();
+    (0..60).filter(|n| !world.holders_of_provider(&key, n * 4).is_empty()).count()
+}
+
+#[test]
+fn what_a_full_server_has_no_room_for_is_told_to_the_next_nearest() {
+    let (silent, told) = (crowd(false), crowd(true));
+    assert!(told > silent && 2 * told >= 3 * silent, "{told} of 60, {silent} where nobody says so");
 }
 
 #[test]

@@ -244,6 +244,13 @@ impl AddProvider {
         self.fanout.iter().flat_map(Fanout::fates)
     }
 
+    /// Returns the next nearest, as many as are told at first, who were not.
+    fn left(&self) -> Vec<(PeerId, Addresses)> {
+        let left = self.fanout.iter().flat_map(Fanout::left).take(self.search.search.wanted());
+        let request = Request::AddProvider { key: self.key.clone(), providers: Vec::new() };
+        left.map(|peer| (peer, self.search.ask(peer, request.clone(), ANNOUNCE).addresses)).collect()
+    }
+
     fn report(&self) -> ProvideReport {
         let protocol = self.protocol.clone();
         let mut report = ProvideReport { protocol, ..ProvideReport::default() };
@@ -334,6 +341,10 @@ impl<R: From<AddProviderResult>, I: From<AddProviderInfo>> Machine<R, I> for Add
         }
     }
 
+    fn rejected(&mut self, from: &PeerId) -> bool {
+        self.fanout.as_mut().is_some_and(|fanout| fanout.rejected(from))
+    }
+
     fn failed(&mut self, from: &PeerId, lookup: u16, error: RequestError) {
         match (lookup, &mut self.fanout) {
             (ANNOUNCE, Some(fanout)) => fanout.failed(from, error),
@@ -369,6 +380,7 @@ impl<R: From<AddProviderResult>, I: From<AddProviderInfo>> Machine<R, I> for Add
             enough: self.enough.get(),
             lacks_address: self.lacks_address(),
             asked: self.fates().map(|(peer, _)| peer).collect(),
+            next: self.left(),
             addresses: self.addresses.clone(),
         })
     }

@@ -121,6 +121,11 @@ pub(in crate::dht) trait Machine<R, I> {
     /// A request has failed for good.
     fn failed(&mut self, from: &PeerId, lookup: u16, error: RequestError);
 
+    /// A peer to which this was announced has no room for it. Returns whether it was announced to that peer.
+    fn rejected(&mut self, _from: &PeerId) -> bool {
+        false
+    }
+
     /// An address that was to be dialled has been, and this is the peer that was there, or why none was met.
     fn address_dialled(&mut self, _result: Result<PeerId, DialFailure>) {}
 
@@ -285,6 +290,8 @@ pub(in crate::dht) struct Announced {
     pub(in crate::dht) lacks_address: bool,
     /// Whom it was sent to, or was to be.
     pub(in crate::dht) asked: Vec<PeerId>,
+    /// Who is told in the place of one that has no room, nearest first, and where those are.
+    pub(in crate::dht) next: Vec<(PeerId, Addresses)>,
     /// The addresses of this node when it began.
     pub(in crate::dht) addresses: Addresses,
 }

@@ -14,7 +14,7 @@ use crate::message::Request;
 use crate::record::RecordKey;
 use crate::time::Instant;
 
-/// Announces this node at one peer, which has come after the others were told.
+/// Announces this node at one peer: one that has come after the others were told, or the next nearest for one that has no room.
 ///
 /// # States
 /// ```text
@@ -24,13 +24,21 @@ use crate::time::Instant;
 pub(in crate::dht) struct TellOne {
     key: RecordKey,
     to: PeerId,
+    /// Where it was found; nothing of a newcomer, which is known.
+    addresses: Addresses,
+    is_newcomer: bool,
     is_asked: bool,
     outcome: Option<Result<(), RequestError>>,
 }
 
 impl TellOne {
-    pub(in crate::dht) const fn new(key: RecordKey, to: PeerId) -> Self {
-        Self { key, to, is_asked: false, outcome: None }
+    pub(in crate::dht) fn new(key: RecordKey, to: PeerId) -> Self {
+        Self { key, to, addresses: Addresses::empty(), is_newcomer: true, is_asked: false, outcome: None }
+    }
+
+    /// Announces it at the next nearest.
+    pub(in crate::dht) const fn spilled(key: RecordKey, to: PeerId, addresses: Addresses) -> Self {
+        Self { key, to, addresses, is_newcomer: false, is_asked: false, outcome: None }
     }
 
     /// Returns whether the peer could not be told.
@@ -55,7 +63,7 @@ impl<R: From<AddProviderResult>, I: From<AddProviderInfo>> Machine<R, I> for Tel
         if !std::mem::replace(&mut self.is_asked, true) {
             // Who provides is filled in as it leaves.
             let request = Request::AddProvider { key: self.key.clone(), providers: Vec::new() };
-            let (to, addresses) = (self.to, Addresses::empty());
+            let (to, addresses) = (self.to, self.addresses.clone());
             return Step::Ask(Ask { to, addresses, request, lookup: 0, urgency: Urgency::Patient });
         }
         let (key, report) = (self.key.clone(), self.report());
@@ -89,7 +97,7 @@ impl<R: From<AddProviderResult>, I: From<AddProviderInfo>> Machine<R, I> for Tel
     }
 
     fn after(&self, _: Instant, _: &View<'_>) -> After {
-        After::Told(self.to, !self.has_failed())
+        if self.is_newcomer { After::Told(self.to, !self.has_failed()) } else { After::Nothing }
     }
 
     fn is_light(&self) -> bool {

@@ -22,7 +22,7 @@ use crate::store::{self, RecordStore, Source, kept_of};
 use crate::time::{Instant, after, wall_after};
 
 impl Serving {
-    /// A peer says what it provides. It is not answered.
+    /// A peer says what it provides. It is not answered, unless there is no room and senders are to be told so.
     ///
     /// # Spec
     /// libp2p kad-dht, "Content provider advertisement": only the entry of the sender counts. A message without one, or with
@@ -43,12 +43,22 @@ impl Serving {
             cx.refuse(from, id, MessageType::AddProvider);
             return;
         };
-        cx.accept(from, id, MessageType::AddProvider);
         let addresses = kept_of(kept(own.multiaddrs, &cx.local, &cx.config)).into_vec();
-        let record = ProviderRecord::new(key, from, addresses);
+        let record = ProviderRecord::new(key.clone(), from, addresses);
         match cx.config.records.record_filtering {
-            StoreInserts::Unfiltered => drop(add_provider_for(now, from, record, true, stock)),
-            StoreInserts::FilterBoth => self.hold_provider(now, from, record, cx),
+            StoreInserts::Unfiltered => {
+                let is_rejected = add_provider_for(now, from, record, true, stock).is_err();
+                let cx = &mut *stock.node.parts.cx;
+                if is_rejected && cx.config.providers.provider_status {
+                    cx.respond(from, id, Response::AddProvider { key, is_rejected });
+                } else {
+                    cx.accept(from, id, MessageType::AddProvider);
+                }
+            }
+            StoreInserts::FilterBoth => {
+                cx.accept(from, id, MessageType::AddProvider);
+                self.hold_provider(now, from, record, cx);
+            }
         }
     }
 

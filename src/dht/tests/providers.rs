@@ -654,6 +654,91 @@ fn a_search_that_has_asked_fewer_than_were_wanted_says_why() {
     assert_eq!(finished(result), (0, Some(Shortage::NoMorePeers { failed: 0 })));
 }
 
+/// What a server that has room for one provider of each key answers two of them.
+fn answers_of_a_full_server(config: Config) -> Vec<Output> {
+    let now = start();
+    let limits = crate::store::ProviderLimits { max_per_key: 1, ..Default::default() };
+    let stores = crate::store::MemoryStoreConfig { providers: limits, ..Default::default() };
+    let store = MemoryStore::with_config(peer(0), stores);
+    let mut dht = Dht::new(peer(0), store, config, [0; 32], now);
+    dht.set_mode(now, Some(Mode::Server));
+    let mut out = Vec::new();
+    for n in [1, 2, 1] {
+        connect_at(&mut dht, now, n, address(n));
+        let request = Request::AddProvider { key: content(), providers: vec![named_peer(n)] };
+        let (from, connection, id) = (peer(n), conn(n), InboundId(n as u64));
+        dht.handle_input(now, Input::RequestReceived { from, connection, id, request });
+        out.extend(outputs(&mut dht));
+    }
+    out.retain(|o| matches!(o, Output::SendResponse { .. } | Output::AcceptRequest { .. }));
+    out
+}
+
+#[test]
+fn a_full_server_says_so_where_that_is_configured() {
+    let silent = answers_of_a_full_server(quiet());
+    assert!(silent.iter().all(|o| matches!(o, Output::AcceptRequest { .. })) && silent.len() == 3);
+    let told = answers_of_a_full_server(quiet().with_provider_status(true));
+    let rejected = Response::AddProvider { key: content(), is_rejected: true };
+    let [
+        Output::AcceptRequest { .. },
+        Output::SendResponse { to, response, .. },
+        Output::AcceptRequest { to: again, .. },
+    ] = &told[..]
+    else {
+        panic!("{told:?}")
+    };
+    assert!(*to == peer(2) && *response == rejected && *again == peer(1), "{told:?}");
+}
+
+/// The peers that are told of a key, all of which take it.
+fn take_announcements(dht: &mut Dht<MemoryStore>, now: Now) -> Vec<PeerId> {
+    let mut told = Vec::new();
+    loop {
+        let asked = asked(&outputs(dht));
+        if asked.is_empty() {
+            return told;
+        }
+        for (to, id, request) in asked {
+            match request {
+                Request::AddProvider { .. } => {
+                    told.push(to);
+                    dht.handle_input(now, Input::RequestSent { id });
+                }
+                _ => name(dht, now, id, &(1..=30).collect::<Vec<_>>()),
+            }
+        }
+    }
+}
+
+#[test]
+fn the_next_nearest_is_told_for_each_that_has_no_room_while_the_announcement_runs_and_afterwards() {
+    let (mut dht, now) = (new_dht(0, quiet().with_protection(Protection::Off)), start());
+    listen_at(&mut dht, now, &[address(0)]);
+    admit(&mut dht, now, 1..=30);
+    dht.start_providing(now, content()).unwrap();
+    let first = take_announcements(&mut dht, now);
+    assert!((20..23).contains(&first.len()), "{}", first.len());
+    let key = content();
+    let target = Key::sha256(key.as_ref());
+    let mut nearest: Vec<_> = (1..=30).collect();
+    nearest.sort_by_key(|n| target.distance(&self::key(*n)));
+    let next: Vec<_> = nearest.iter().map(|n| peer(*n)).filter(|peer| !first.contains(peer)).collect();
+    let reject = |dht: &mut Dht<MemoryStore>, peer| {
+        let key = content();
+        dht.handle_input(now, Input::AnnouncementRejected { peer, key });
+        take_announcements(dht, now)
+    };
+    assert_eq!(reject(&mut dht, first[3]), next[..1]);
+    assert_eq!(reject(&mut dht, first[3]), [], "once");
+    assert_eq!(reject(&mut dht, peer(999)), [], "who was not told has nothing to reject");
+    assert_eq!(reject(&mut dht, next[0]), next[1..2], "it has none either");
+    for at in [4, 5, 6, 7, 8, 9, 10, 11, 12, 13] {
+        reject(&mut dht, first[at]);
+    }
+    assert_eq!(reject(&mut dht, first[14]), [], "there is nobody else");
+}
+
 /// Returns who lives in the region of a key, as a node sees it.
 fn region_of(net: &Net, n: usize, key: &RecordKey) -> Vec<PeerId> {
     let (dht, key) = (&net.nodes[n].dht, Key::sha256(key.as_ref()));

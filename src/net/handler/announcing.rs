@@ -1,7 +1,8 @@
 //! The stream on which this node sends what is not answered.
 //!
 //! No answer to an announcement is awaited, yet some peers send one: on the streams of other requests it would take the place
-//! of the next answer. So announcements have a stream of their own, on which whatever comes back is thrown away.
+//! of the next answer. So announcements have a stream of their own, on which whatever comes back is thrown away, unless it says that
+//! there was no room.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::task::{Context, Poll};
@@ -11,6 +12,7 @@ use futures::{AsyncRead, AsyncWrite};
 use super::outbound::is_unsupported;
 use crate::dht::RequestId;
 use crate::error::RequestError;
+use crate::message::Response;
 use crate::net::budget::ReadBudget;
 use crate::net::exchange::Exchange;
 use crate::net::limits::{ConnectionLimits, WRITE_BATCH};
@@ -208,6 +210,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Announcing<T> {
             match stream.poll_read(cx, now, budget) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Ok(None)) => return Err(DecodeError::Truncated),
+                Poll::Ready(Ok(Some(Response::AddProvider { key, is_rejected }))) if self.tolerated > 0 => {
+                    self.tolerated -= 1;
+                    let is_ours = |pending: &OutboundRequest| pending.request.key() == Some(key.as_ref());
+                    // What was sent long ago has been told to others anyway, if the peer has not forgotten to say so.
+                    if is_rejected && self.recent.iter().any(|(_, pending)| is_ours(pending)) {
+                        events.push_back(FromHandler::AnnouncementRejected(key));
+                    }
+                }
                 // py-libp2p answers an announcement; it is none of the answers that there are.
                 Poll::Ready(Ok(Some(_)) | Err(DecodeError::UnknownType(_))) if self.tolerated > 0 => {
                     self.tolerated -= 1;

@@ -241,7 +241,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Inbound<T> {
 /// Returns how long the answer to a request may be.
 fn longest_answer(request: &Request) -> usize {
     match request {
-        Request::Ping | Request::AddProvider { .. } => 16,
+        Request::Ping => 16,
+        // Where it is said what has become of it: its key, of 80 bytes at most, and a few.
+        Request::AddProvider { .. } => 96,
         Request::FindNode { .. } => SEND_LIMIT,
         Request::GetProviders { key } => SEND_LIMIT + key.as_ref().len(),
         Request::GetValue { .. } => SEND_LIMIT + MAX_VALUE,

@@ -251,6 +251,12 @@ impl Turn<'_> {
             return;
         };
         end.last_used = now;
+        if let Some(Response::AddProvider { key, is_rejected }) = response.as_deref() {
+            if let Some(peer) = self.peer(from).filter(|_| *is_rejected) {
+                self.input(n, Input::AnnouncementRejected { peer, key: key.clone() });
+            }
+            return;
+        }
         if !end.close_request(id) {
             // Nobody waits any more.
             return;

@@ -325,3 +325,29 @@ fn what_passes_the_check_the_generated_reader_reads_alike() {
         }
     });
 }
+
+/// Field 11 is a status as a number, and a record of its sender as bytes.
+#[test]
+fn what_has_become_of_an_announcement_is_told_by_a_number() {
+    for is_rejected in [false, true] {
+        let sent = Response::AddProvider { key: RecordKey::new(b"key"), is_rejected };
+        let mut frame = BytesMut::new();
+        encode_response(&sent, &mut frame);
+        let body = unsigned_varint::decode::usize(&frame).unwrap().1;
+        assert!(body.ends_with(&[0x58, u8::from(is_rejected)]), "{body:?}");
+        assert_eq!(decode_response(body).unwrap(), sent);
+    }
+    // ADD_PROVIDER of "key", and then: nothing; a record; a status that nobody knows; a status of nothing.
+    let of_key = [0x08, 2, 0x12, 3, b'k', b'e', b'y'];
+    let read = |more: &[u8]| decode_response(&[&of_key, more].concat());
+    assert!(matches!(read(&[]), Err(DecodeError::UnknownType(2))));
+    assert!(matches!(read(&[0x5a, 2, 1, 1]), Err(DecodeError::UnknownType(2))), "py-libp2p");
+    let unknown = Response::AddProvider { key: RecordKey::new(b"key"), is_rejected: false };
+    assert_eq!(read(&[0x58, 7]).unwrap(), unknown);
+    assert!(matches!(decode_response(&[0x08, 2, 0x58, 1]), Err(DecodeError::Missing("key"))));
+    // A request may have it, too, and is read without.
+    let mut request = BytesMut::new();
+    encode_request(&Request::FindNode { key: b"key"[..].into() }, &mut request);
+    let body = [unsigned_varint::decode::usize(&request).unwrap().1, &[0x5a, 2, 1, 1]].concat();
+    assert!(matches!(decode_request(&body), Ok(Request::FindNode { .. })));
+}

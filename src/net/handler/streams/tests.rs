@@ -250,6 +250,37 @@ fn a_half_message_has_its_time_from_its_first_byte_on() {
 }
 
 #[test]
+fn who_has_no_room_for_an_announcement_says_so_and_that_is_told() {
+    let mut net = Net::new();
+    net.streams.set_supported(true);
+    let request = |n| OutboundRequest::new(RequestId::new(n), announcement(n));
+    (0..3).for_each(|n| net.streams.take(ToHandler::Request(request(n))));
+    net.run();
+    let stream = net.open(usize::MAX);
+    net.told.clear();
+    let key = |n| RecordKey::from(announcement(n).key().unwrap());
+    let answer = |key, is_rejected| {
+        let mut frame = BytesMut::new();
+        encode_response(&Response::AddProvider { key, is_rejected }, &mut frame);
+        frame
+    };
+    stream.push(&answer(key(0), false));
+    stream.push(&answer(RecordKey::new(b"nobody asked"), true));
+    stream.push(&answer(key(1), true));
+    net.run();
+    assert!(
+        matches!(&net.told[..], [FromHandler::AnnouncementRejected(told)] if *told == key(1)),
+        "{:?}",
+        net.told
+    );
+    // One for each is taken; who says more is not listened to.
+    stream.push(&answer(key(2), true));
+    net.run();
+    assert_eq!(net.told.len(), 1);
+    assert!(stream.is_dropped());
+}
+
+#[test]
 fn a_stream_of_announcements_that_is_not_read_ends_and_costs_no_turns() {
     let mut net = Net::new();
     for n in 0..6000 {
