@@ -141,7 +141,7 @@ impl fmt::Display for QueryId {
     }
 }
 
-/// When a search for the closest peers has found enough.
+/// The precision of a search for the closest peers: when it has found enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Precision {
     /// As many as are wanted have answered, and are the result.
@@ -174,7 +174,7 @@ impl ProgressStep {
     }
 }
 
-/// What a query has cost, and how long it took.
+/// The statistics of a query: what it has cost, and how long it took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueryStats {
     pub(crate) requests: u32,
@@ -251,7 +251,7 @@ impl QueryStats {
     }
 }
 
-/// Whether the node serves others.
+/// The mode of a node: whether it serves others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// Asks, but does not answer, and is in nobody's routing table.
@@ -269,7 +269,7 @@ impl fmt::Display for Mode {
     }
 }
 
-/// What became of adding an address.
+/// A routing update: what became of adding an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RoutingUpdate {
     /// The peer is in the routing table; the address was added to its others.

@@ -64,7 +64,7 @@ impl SentRecord {
     }
 }
 
-/// What one peer asks of another.
+/// A request: what one peer asks of another.
 ///
 /// # Spec
 /// libp2p kad-dht, "RPC messages".
@@ -141,7 +141,7 @@ impl Request {
     }
 }
 
-/// What a peer answers.
+/// A response: what a peer answers.
 ///
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

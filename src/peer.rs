@@ -28,7 +28,7 @@ pub struct KadPeer {
     pub connection_ty: ConnectionType,
 }
 
-/// What the sender of a message says of its own connection to a peer. A hint; nothing is decided by it.
+/// A connection type: what the sender of a message says of its own connection to a peer. A hint; nothing is decided by it.
 ///
 /// # Spec
 /// libp2p kad-dht, "RPC messages". An unknown number reads as [`NotConnected`](Self::NotConnected).

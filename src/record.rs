@@ -139,7 +139,7 @@ pub struct PeerRecord {
     pub record: Record,
 }
 
-/// How many peers must agree, or have stored what was to be stored.
+/// A quorum: how many peers must agree, or have stored what was to be stored.
 ///
 /// Of a put it is counted among those to which the record was sent, `k` or as many as there are; of a get, among those that have
 /// answered, this node's own copy included, and at most the replication factor. Where fewer have answered than were to be asked,

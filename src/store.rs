@@ -103,10 +103,10 @@ pub enum Error {
     Io(#[from] std::io::Error),
 }
 
-/// What a store calls when it has made progress.
+/// A waker: what a store calls when it has made progress.
 pub type Wake = Arc<dyn Fn() + Send + Sync>;
 
-/// Which of the changes of a store survive a crash; each has a number.
+/// The progress of a store: which of its changes survive a crash; each has a number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Those up to this one do.
@@ -128,7 +128,7 @@ impl Progress {
     }
 }
 
-/// What has ended.
+/// The expired: what has ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expired {
     /// The keys of the records that were dropped.
@@ -147,7 +147,7 @@ pub struct Listed {
     pub before: Option<usize>,
 }
 
-/// How much a store holds.
+/// The usage of a store: how much it holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Records, the node's own and others'.

@@ -11,7 +11,7 @@ use libp2p_core::Multiaddr;
 
 use crate::addrs::{Groups, IpGroup, is_within};
 
-/// What the limits per IP group ([`IpLimits`]) mean for peers that exceed them.
+/// The IP diversity of the routing table: what the limits per IP group ([`IpLimits`]) mean for peers that exceed them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum IpDiversity {
     /// [`Strict`](Self::Strict) in the public IPFS network, [`Off`](Self::Off) in a network of that name's LAN

@@ -90,7 +90,7 @@ impl Limits {
     }
 }
 
-/// How many requests are in flight while further queries are begun: those of queries and of the node itself, but for those that are
+/// The request window: how many requests are in flight while further queries are begun, those of queries and of the node itself, but for those that are
 /// overdue.
 ///
 /// Queries that have begun go on whatever the window, so that there are more for a while: by the parallelism of each. One that asks

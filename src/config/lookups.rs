@@ -89,7 +89,7 @@ impl Lookups {
     }
 }
 
-/// How many requests of one lookup, or of each of its disjoint paths, are in flight: sent, unanswered and not past their soft
+/// The parallelism of lookups (α): how many requests of one, or of each of its disjoint paths, are in flight: sent, unanswered and not past their soft
 /// timeout.
 ///
 /// The closing burst, when all that is left of those that are wanted is asked at once, comes on top: at most two more than are

@@ -2,7 +2,8 @@
 //!
 //! Knows names of protocols; what is done is the operations' affair.
 
-/// What is protected against whom puts peers of their own around its key, so that others find neither it nor its providers.
+/// The protection against censorship: of what an attacker may put peers of its own around the key, so that others find neither it nor
+/// its providers.
 ///
 /// What is protected is stored at, and searched at, all peers of the key's region: where half as many more live than hold it, by
 /// the [estimated size](crate::NetworkSize) of the network. Peers that an attacker adds do not make the region smaller, so the

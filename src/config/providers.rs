@@ -34,9 +34,10 @@ pub struct Providers {
     /// announcement returns; more than 100 counts as 100. Default: 75 (`go-libp2p-kad-dht`; measured:
     /// `tests/sim/golden/providers.txt`).
     pub provided_percent: NonZeroU8,
-    /// Whether peers are told that this node has no room for what they announce, so that those that know what that means, as this
-    /// crate does, announce it to the next nearest. Others end the stream on which they are answered, or throw it away. Default:
-    /// `false`: the answer is a draft (ipfs/specs#537).
+    /// Whether peers are told that this node has no room for what they announce, so that they announce it to the next nearest.
+    /// Only for networks all of whose peers know that answer, as this crate does: go nodes would take it for the answer to their
+    /// next request. Without effect where the application decides what is stored. Default: `false`: the answer is a draft
+    /// (ipfs/specs#537).
     pub provider_status: bool,
     /// How many providers of one answer count. Default: 20 (the `k` of the specification).
     pub max_providers_per_answer: NonZeroUsize,

@@ -83,7 +83,7 @@ impl Records {
     }
 }
 
-/// Whether a record that was found is cached at peers that lacked it.
+/// The caching of records: whether one that was found is stored at peers that lacked it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caching {
     /// It is not.
@@ -102,7 +102,7 @@ impl Default for Caching {
     }
 }
 
-/// Whether the application sees what others want stored before it is.
+/// The filtering of records: whether the application sees what others want stored before it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum StoreInserts {
     /// What is valid is stored.
@@ -116,7 +116,7 @@ pub enum StoreInserts {
     FilterBoth,
 }
 
-/// What becomes of a record of this node's own when another peer stores another value under its key.
+/// The treatment of own records: what becomes of one when another peer stores another value under its key.
 ///
 /// Asked only where no validator finds one of the two better: then that one stands, whichever publisher it is of. The application is told
 /// either way: [`Event::RecordConflict`](crate::Event::RecordConflict).

@@ -24,7 +24,7 @@ pub struct OfferedRequest<'a> {
     pub key: Option<&'a [u8]>,
 }
 
-/// What becomes of a request.
+/// The verdict on a request: what becomes of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestVerdict {
     /// It is served.

@@ -154,7 +154,7 @@ impl fmt::Debug for Routing {
     }
 }
 
-/// How a peer that has proved itself enters the routing table.
+/// The insertion into buckets: how a peer that has proved itself enters the routing table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum BucketInserts {
     /// At once, if its bucket has room.
@@ -165,7 +165,7 @@ pub enum BucketInserts {
     Manual,
 }
 
-/// When the node joins the network.
+/// The way of joining: when the node joins the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Joining {
     /// By itself when the first seed or peer appears, and again with back-off while it is alone or knows few peers.

@@ -199,8 +199,9 @@ impl Config {
 
     /// Sets whether peers are told that this node has no room for what they announce (ipfs/specs#537, a draft).
     ///
-    /// Those that know what that means, as this crate does, announce it to the next nearest then, up to twice as many as usually;
-    /// others throw it away, or end the stream. Default: `false`.
+    /// They announce it to the next nearest then, up to twice as many as usually. Only for networks all of whose peers know that
+    /// answer, as this crate does: go nodes would take it for the answer to their next request. Without effect where the application
+    /// decides what is stored. Default: `false`.
     #[must_use]
     pub const fn with_provider_status(mut self, is_told: bool) -> Self {
         self.providers.provider_status = is_told;

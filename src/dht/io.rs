@@ -338,7 +338,7 @@ impl<E> Output<E> {
     }
 }
 
-/// When the node wants to be called, and why.
+/// A deadline: when the node wants to be called, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline {
     /// The time at which to call [`handle_timeout`](super::Dht::handle_timeout).

@@ -301,7 +301,7 @@ macro_rules! with_sample {
     };
 }
 
-/// A result of one kind: whoever has begun a query takes it out here, and nowhere are kinds told apart again.
+/// A result of one kind: it is taken out of a [`QueryResult`] here, and nowhere are kinds told apart again.
 pub(crate) trait ResultOfKind: Sized {
     /// Returns a result as one of this kind; `None` if it is of another.
     fn of(result: QueryResult) -> Option<Self>;
@@ -350,7 +350,7 @@ macro_rules! operations {
             }
         })+)*
 
-        /// What a query has reached.
+        /// The result of a query: what it has reached.
         #[derive(Clone, Debug)]
         #[non_exhaustive]
         pub enum QueryResult {
@@ -385,7 +385,7 @@ macro_rules! operations {
             }
         })*
 
-        /// What a running query is about.
+        /// The information on a running query: what it is about.
         #[derive(Clone, Debug, PartialEq, Eq)]
         #[non_exhaustive]
         pub enum QueryInfo {

@@ -290,8 +290,9 @@ impl Peers {
         let Some(known) = self.known.get_mut(&peer) else {
             return;
         };
+        let is_paused = known.queue.paused_until(now).is_some();
         match known.link {
-            Link::Connected => {
+            Link::Connected if !is_paused => {
                 let mut to_send = SmallVec::<[_; 1]>::new();
                 let mut useless = SmallVec::<[_; 1]>::new();
                 let is_usable = self.own_reach.is_some_and(|far| far >= known.reach);
@@ -325,7 +326,7 @@ impl Peers {
                 self.fill_slots(now, out);
             }
             Link::Idle | Link::Queued => {}
-            Link::Dialling | Link::Awaiting => self.begin_waiting(now, &peer),
+            Link::Connected | Link::Dialling | Link::Awaiting => self.begin_waiting(now, &peer),
         }
     }
 

@@ -287,8 +287,8 @@ impl Providing {
         origin: Origin,
         node: &mut NodeParts<'_, S>,
     ) {
-        let Announced { key, sent, enough, lacks_address, asked, next, addresses } = announced;
-        self.spill_over.announced(now, &key, &asked, next);
+        let Announced { key, sent, enough, lacks_address, asked, told, next, addresses } = announced;
+        self.spill_over.announced(now, &key, told, next);
         let coverage = match sent {
             _ if lacks_address => Coverage::NoAddress,
             0 => Coverage::None,

@@ -335,9 +335,7 @@ impl Upkeep {
                 return Some(Due::LookUp(target));
             }
         }
-        // While the table has room in each bucket, it knows all there are: no lookup tells more.
-        let is_due = self.size.is_due(now, &mut cx.rng) && self.table.has_full_bucket();
-        is_due.then_some(Due::LookUp(Target::Anywhere))
+        self.size.is_due(now, &mut cx.rng).then_some(Due::LookUp(Target::Anywhere))
     }
 
     /// Returns whether a join is due.

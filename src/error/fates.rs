@@ -7,7 +7,7 @@ use libp2p_identity::PeerId;
 
 use super::RequestError;
 
-/// What became of the peers that were asked in vain.
+/// The fates of peers: what became of those that were asked in vain.
 ///
 /// As text it tells how many, and why: `2 of 3: no answer came in time; 1 of 3: does not speak /my/kad/1.0.0 (is it a
 /// client?)`. The three most frequent reasons are named.
@@ -30,7 +30,7 @@ impl fmt::Display for Fates {
     }
 }
 
-/// What became of asking one of the seeds while joining.
+/// The outcome of a seed: what became of asking it while joining.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SeedOutcome {

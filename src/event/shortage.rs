@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Why a result has less than was asked for. (If time was up, there is an error instead, with what was found.)
+/// A shortage: why a result has less than was asked for. (If time was up, there is an error instead, with what was found.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Shortage {

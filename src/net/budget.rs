@@ -5,20 +5,34 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The requests of all connections that were read and that the node has not looked at yet.
+/// The requests that were read and that the node has not looked at yet: of all connections, and of one of them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Unserved(Arc<AtomicUsize>);
+pub(super) struct Unserved {
+    all: Arc<AtomicUsize>,
+    own: Arc<AtomicUsize>,
+}
 
 impl Unserved {
+    /// Returns those of another connection, which has none yet.
+    pub(super) fn of_connection(&self) -> Self {
+        Self { all: self.all.clone(), own: Arc::default() }
+    }
+
     /// Adds a request: it is there until what is returned is dropped.
     pub(super) fn add(&self) -> UnservedRequest {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.all.fetch_add(1, Ordering::Relaxed);
+        self.own.fetch_add(1, Ordering::Relaxed);
         UnservedRequest(self.clone())
     }
 
-    /// Returns how many there are.
-    pub(super) fn len(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+    /// Returns how many there are in all.
+    pub(super) fn all(&self) -> usize {
+        self.all.load(Ordering::Relaxed)
+    }
+
+    /// Returns how many there are of this connection.
+    pub(super) fn own(&self) -> usize {
+        self.own.load(Ordering::Relaxed)
     }
 }
 
@@ -28,7 +42,8 @@ pub struct UnservedRequest(Unserved);
 
 impl Drop for UnservedRequest {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.all.fetch_sub(1, Ordering::Relaxed);
+        self.0.own.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -161,11 +161,13 @@ impl Fanout {
         self.settle(peer, Fate::Failed(error));
     }
 
-    /// A peer that was taken to have accepted it has not. Returns whether it was sent to that peer.
+    /// A peer that was taken to have accepted it has not. Returns whether it was sent to that peer, or is to be.
     pub(crate) fn rejected(&mut self, peer: &PeerId) -> bool {
         let known = self.asked.iter_mut().find(|(known, _)| known == peer);
         known.is_some_and(|(_, fate)| {
-            *fate = Fate::Refused;
+            if *fate == Fate::Accepted {
+                *fate = Fate::Refused;
+            }
             true
         })
     }

@@ -88,8 +88,7 @@ const KEYSPACE: f64 = 18_446_744_073_709_551_616.0;
 /// [is to be looked up](Self::is_due), and [`deadline`](Self::deadline).
 ///
 /// # What time does
-/// Makes lookups due, sixteen in two hours after which they are forgotten. In a network so small that no bucket of the routing
-/// table is full they are not made.
+/// Makes lookups due, sixteen in two hours after which they are forgotten.
 ///
 /// # Bounds
 /// 64 lookups.

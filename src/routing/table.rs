@@ -172,12 +172,6 @@ impl Table {
         self.buckets.iter()
     }
 
-    /// Returns whether a bucket has no empty place, so that there may be more servers than the table has.
-    pub(crate) fn has_full_bucket(&self) -> bool {
-        let k = usize::from(self.config.bucket_size.get());
-        self.buckets.iter().any(|bucket| bucket.entries().len() >= k)
-    }
-
     /// Returns whether the `k` closest peers to this node include every peer of a bucket: the table knows fewer than half of
     /// `k` there and nearer, so that it may lack as many.
     pub(crate) fn is_within_the_closest(&self, bucket: BucketIndex) -> bool {

@@ -23,7 +23,7 @@ pub(super) const DEAD_AFTER: Duration = Duration::from_secs(10);
 /// of retransmissions.
 pub(super) const GIVEN_UP_AFTER: Duration = Duration::from_secs(924);
 
-/// What was sent, by all nodes together.
+/// The traffic of a network: what was sent, by all nodes together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Traffic {

@@ -61,7 +61,7 @@ pub struct Scenario {
     pub threads: NonZeroUsize,
 }
 
-/// Where the nodes of a network are: whether their addresses tell that they have different owners. Of nodes that are together
+/// The hosting of nodes: whether their addresses tell that they have different owners. Of nodes that are together
 /// there are at most 60,000.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -81,7 +81,7 @@ pub enum Hosting {
     OneDomain,
 }
 
-/// How a network comes to be.
+/// The start of a network: how it comes to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Start {

@@ -8,7 +8,7 @@ use crate::time::Duration;
 /// How many buckets a histogram has, the one without an upper bound included. Chosen, not measured.
 pub const BUCKETS: usize = 20;
 
-/// What a [`Histogram`] can be of: times, or numbers.
+/// A unit of a [`Histogram`]: times, or numbers.
 pub trait Observed: Copy + Ord + Default + fmt::Debug + Sealed {
     /// The upper bounds of all buckets but the last, each included in its bucket.
     const BOUNDS: [Self; BUCKETS - 1];

@@ -15,7 +15,7 @@ use crate::peer::PackedPeerId;
 use crate::record::{Record, RecordKey};
 use crate::time::SystemTime;
 
-/// How much room there is for records.
+/// The limits of a store: how much room there is for records.
 ///
 /// # When there is none
 /// Records that have ended go first. The senders of one IP group have a sixteenth of the room for others, and so has each peer

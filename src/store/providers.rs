@@ -17,7 +17,7 @@ use crate::peer::PackedPeerId;
 use crate::record::{ProviderRecord, RecordKey};
 use crate::time::{Duration, SystemTime};
 
-/// How much room there is for provider records: statements that a peer provides a key.
+/// The limits of provider records: how much room there is for them, statements that a peer provides a key.
 ///
 /// # When there is none
 /// Statements that have ended go first. Then a new one takes the place of one of a group that has more than its own, about a key of

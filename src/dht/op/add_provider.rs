@@ -24,7 +24,7 @@ use crate::time::{Instant, earliest};
 /// The outcome of a step of announcing this node as a provider.
 pub type AddProviderResult = Result<AddProviderOk, AddProviderError>;
 
-/// As many peers as are enough have been told that this node provides a key.
+/// The success of an announcement: as many peers as are enough have been told that this node provides a key.
 ///
 /// Comes once. The others are told behind it: as long as that takes, [`Behaviour::query`](crate::Behaviour::query) shows what
 /// becomes of each.
@@ -37,7 +37,7 @@ pub struct AddProviderOk {
     pub report: ProvideReport,
 }
 
-/// What became of each peer that is to know that this node provides a key.
+/// The report of an announcement: what became of each peer that is to know that this node provides a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProvideReport {
@@ -237,7 +237,8 @@ impl AddProvider {
     /// Returns whether too few were told because this node has no address that the others could use.
     fn lacks_address(&self) -> bool {
         let useless = |(_, fate)| fate == Fate::Failed(RequestError::NoOwnAddress);
-        self.num_sent() < self.enough.get() && self.fates().any(useless)
+        let is_rejected = |(_, fate)| fate == Fate::Refused;
+        self.num_sent() < self.enough.get() && self.fates().any(useless) && !self.fates().any(is_rejected)
     }
 
     fn fates(&self) -> impl Iterator<Item = (PeerId, Fate)> {
@@ -380,6 +381,7 @@ impl<R: From<AddProviderResult>, I: From<AddProviderInfo>> Machine<R, I> for Add
             enough: self.enough.get(),
             lacks_address: self.lacks_address(),
             asked: self.fates().map(|(peer, _)| peer).collect(),
+            told: self.fates().filter(|(_, fate)| *fate == Fate::Accepted).map(|(peer, _)| peer).collect(),
             next: self.left(),
             addresses: self.addresses.clone(),
         })

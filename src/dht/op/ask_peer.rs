@@ -19,7 +19,7 @@ use crate::time::Instant;
 /// The outcome of asking one peer.
 pub type AskPeerResult = Result<AskPeerOk, AskPeerError>;
 
-/// What one peer has answered.
+/// The answer of one peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AskPeerOk {

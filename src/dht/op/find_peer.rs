@@ -32,7 +32,7 @@ pub struct FindPeerOk {
     pub evidence: Evidence,
 }
 
-/// What speaks for the addresses of a peer that was found; ordered from little to much.
+/// The confidence in the addresses of a peer that was found: what speaks for them, ordered from little to much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Evidence {
     /// Nobody says so now. Within the last 24 hours this node met the peer there, was told so by another part of the program,

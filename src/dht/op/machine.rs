@@ -290,7 +290,9 @@ pub(in crate::dht) struct Announced {
     pub(in crate::dht) lacks_address: bool,
     /// Whom it was sent to, or was to be.
     pub(in crate::dht) asked: Vec<PeerId>,
-    /// Who is told in the place of one that has no room, nearest first, and where those are.
+    /// Who has taken it, as far as is known.
+    pub(in crate::dht) told: Vec<PeerId>,
+    /// Who is told in the place of one of these that has no room, nearest first, and where those are.
     pub(in crate::dht) next: Vec<(PeerId, Addresses)>,
     /// The addresses of this node when it began.
     pub(in crate::dht) addresses: Addresses,

@@ -35,7 +35,7 @@ pub struct PutRecordOk {
     pub report: PutReport,
 }
 
-/// What became of each peer to which a record was sent.
+/// The report of a put: what became of each peer to which the record was sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PutReport {

@@ -466,13 +466,23 @@ impl Peers {
         let Some(sent) = pending.sent.filter(|_| may_be_load) else {
             return Some(RequestError::StreamEnded);
         };
-        match known.queue.refused(now, id, sent.at, pending.refused) {
-            RequestRefusal::Final => Some(RequestError::StreamEnded),
-            RequestRefusal::Busy => Some(RequestError::Refused),
-            RequestRefusal::Again(at) => {
+        let (to, refusal) = (pending.to, known.queue.refused(now, id, sent.at, pending.refused));
+        let paused_until = known.queue.paused_until(now);
+        match refusal {
+            RequestRefusal::Final => {
+                if paused_until.is_some() {
+                    // It has answered nothing, however little it was asked: what waits would be refused, too.
+                    self.fail_waiting(&to, RequestError::StreamEnded);
+                }
+                Some(RequestError::StreamEnded)
+            }
+            RequestRefusal::Busy | RequestRefusal::Again => {
+                self.paused.insert((paused_until.unwrap_or(now), to));
+                if refusal == RequestRefusal::Busy {
+                    return Some(RequestError::Refused);
+                }
                 pending.refused = true;
                 pending.sent = None;
-                self.paused.insert((at, pending.to));
                 None
             }
         }

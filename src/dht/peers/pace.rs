@@ -28,8 +28,9 @@ pub(super) struct Pace {
     width: usize,
     /// How many were answered since it has widened.
     answers: usize,
-    /// Whether anything was answered since the latest refusal.
+    /// Whether anything was answered since the pace was slowed, and between then and the time before.
     has_answered: bool,
+    had_answered: bool,
     slowed: Instant,
     pause: Duration,
 }
@@ -37,15 +38,20 @@ pub(super) struct Pace {
 impl Pace {
     /// Slows down to half of so many requests in flight.
     pub(super) fn new(now: Instant, in_flight: usize) -> Self {
-        Self { width: (in_flight / 2).max(1), answers: 0, has_answered: false, slowed: now, pause: PAUSE.0 }
+        let width = (in_flight / 2).max(1);
+        Self { width, answers: 0, has_answered: false, had_answered: false, slowed: now, pause: PAUSE.0 }
     }
 
-    /// A request that was sent then was refused. What was sent before the pace was slowed says nothing new.
-    pub(super) fn refused(&mut self, now: Instant, sent: Instant) {
-        if sent >= self.goes_on() {
-            let pause = if self.has_answered { PAUSE.0 } else { (self.pause * 2).min(PAUSE.1) };
-            *self = Self { pause, ..Self::new(now, self.width) };
+    /// A request that was sent then was refused. What was sent before the pace was slowed says nothing new. Returns whether the
+    /// peer has answered others of those that were sent with it.
+    pub(super) fn refused(&mut self, now: Instant, sent: Instant) -> bool {
+        if sent < self.goes_on() {
+            return self.had_answered || self.has_answered;
         }
+        let had_answered = self.has_answered;
+        let pause = if had_answered { PAUSE.0 } else { (self.pause * 2).min(PAUSE.1) };
+        *self = Self { pause, had_answered, ..Self::new(now, self.width) };
+        had_answered
     }
 
     /// A request was answered. Returns whether the peer keeps up with so many in flight as are sent at most.
@@ -57,11 +63,6 @@ impl Pace {
             self.width += 1;
         }
         self.width >= most
-    }
-
-    /// Returns whether anything was answered since the latest refusal.
-    pub(super) const fn has_answered(&self) -> bool {
-        self.has_answered
     }
 
     /// Returns when requests go on.
@@ -86,7 +87,7 @@ mod tests {
     #[test]
     fn it_halves_once_for_all_that_was_sent_before_and_widens_with_the_answers() {
         let mut pace = Pace::new(start(), 32);
-        (0..31).for_each(|_| pace.refused(start() + MS, start()));
+        assert!((0..31).all(|_| !pace.refused(start() + MS, start())));
         assert_eq!(pace.width(start() + 99 * MS, 32), Some(0));
         assert_eq!(pace.width(start() + 100 * MS, 32), Some(16));
         assert!((0..16).all(|_| !pace.answered(32)));
@@ -114,7 +115,10 @@ mod tests {
         pace.refused(pace.goes_on(), pace.goes_on());
         assert_eq!(pace.pause, 200 * MS);
         pace.answered(32);
-        pace.refused(pace.goes_on(), pace.goes_on());
-        assert!(pace.pause == 100 * MS && !pace.has_answered());
+        let sent = pace.goes_on();
+        assert!(pace.refused(sent + MS, sent), "it has answered another");
+        assert!(pace.refused(sent + 2 * MS, sent), "and is not blamed for any of that time");
+        assert_eq!(pace.pause, 100 * MS);
+        assert!(!pace.refused(pace.goes_on(), pace.goes_on()), "of the next time it has answered nothing");
     }
 }

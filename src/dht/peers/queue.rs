@@ -36,8 +36,8 @@ pub(super) enum RequestRefusal {
     Final,
     /// It was asked too much at once, and has answered other requests since.
     Busy,
-    /// It was asked too much at once: the request waits, and is sent again then.
-    Again(Instant),
+    /// It was asked too much at once: the request waits, and is sent again after a pause.
+    Again,
 }
 
 impl Queue {
@@ -64,17 +64,19 @@ impl Queue {
 
     /// Moves the first that waits to those in flight, if there is room for it.
     pub(super) fn send_next(&mut self, now: Instant) -> Option<RequestId> {
-        let lines = self.0.as_deref_mut()?;
-        let width = lines.pace.as_ref().map_or(Some(MAX_IN_FLIGHT), |pace| pace.width(now, MAX_IN_FLIGHT));
-        if width.is_none() {
-            lines.pace = None;
-        }
-        if lines.in_flight.len() >= width.unwrap_or(MAX_IN_FLIGHT) {
-            return None;
-        }
-        let id = lines.waiting.pop_front()?;
-        lines.in_flight.push(id);
-        Some(id)
+        self.change(|lines| {
+            let width =
+                lines.pace.as_ref().map_or(Some(MAX_IN_FLIGHT), |pace| pace.width(now, MAX_IN_FLIGHT));
+            if width.is_none() {
+                lines.pace = None;
+            }
+            if lines.in_flight.len() >= width.unwrap_or(MAX_IN_FLIGHT) {
+                return None;
+            }
+            let id = lines.waiting.pop_front()?;
+            lines.in_flight.push(id);
+            Some(id)
+        })
     }
 
     /// A request in flight was refused that was sent then; `is_again` if it had been refused before. With others in flight, or while
@@ -91,25 +93,28 @@ impl Queue {
         };
         let in_flight = lines.in_flight.len();
         if let Some(pace) = &mut lines.pace {
-            let has_answered = pace.has_answered();
-            pace.refused(now, sent);
+            let has_answered = pace.refused(now, sent);
             if is_again {
                 return if has_answered { RequestRefusal::Busy } else { RequestRefusal::Final };
             }
         } else if in_flight == 1 || is_again {
             return RequestRefusal::Final;
         }
-        let pace = lines.pace.get_or_insert_with(|| Pace::new(now, in_flight));
+        lines.pace.get_or_insert_with(|| Pace::new(now, in_flight));
         lines.in_flight.retain(|sent| *sent != id);
         lines.waiting.push_front(id);
-        RequestRefusal::Again(pace.goes_on().max(now))
+        RequestRefusal::Again
+    }
+
+    /// Returns until when nothing is sent because the peer has refused something.
+    pub(super) fn paused_until(&self, now: Instant) -> Option<Instant> {
+        let pace = self.0.as_ref()?.pace.as_ref()?;
+        Some(pace.goes_on()).filter(|at| *at > now)
     }
 
     /// A request was answered.
     pub(super) fn answered(&mut self) {
-        if let Some(lines) = self.0.as_deref_mut() {
-            lines.pace.take_if(|pace| pace.answered(MAX_IN_FLIGHT));
-        }
+        self.change(|lines| drop(lines.pace.take_if(|pace| pace.answered(MAX_IN_FLIGHT))));
     }
 
     pub(super) fn remove(&mut self, id: RequestId) {

@@ -56,7 +56,7 @@ impl SpillOver {
         &mut self,
         now: Instant,
         key: &RecordKey,
-        told: &[PeerId],
+        told: Vec<PeerId>,
         next: Vec<(PeerId, Addresses)>,
     ) {
         self.past.retain(|past| past.key != *key && after(past.at, REMEMBERED) > now);
@@ -66,7 +66,7 @@ impl SpillOver {
         if self.past.len() >= MAX_REMEMBERED {
             self.past.pop_front();
         }
-        let (key, told, next) = (key.clone(), told.to_vec(), next.into());
+        let (key, next) = (key.clone(), next.into());
         self.past.push_back(PastAnnouncement { key, at: now, told, next });
     }
 
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn the_next_nearest_is_told_for_each_that_has_no_room_and_each_counts_once() {
         let (mut spill, key) = (SpillOver::default(), RecordKey::new(b"key"));
-        spill.announced(start(), &key, &[peer(1), peer(2)], next([3, 4]));
+        spill.announced(start(), &key, vec![peer(1), peer(2)], next([3, 4]));
         for _ in 0..5 {
             spill.rejected(start(), &peer(1), &key);
             spill.rejected(start(), &peer(9), &key);
@@ -128,12 +128,12 @@ mod tests {
     fn what_is_remembered_is_bounded_and_ends() {
         let mut spill = SpillOver::default();
         let key = |n: u32| RecordKey::new(&n.to_be_bytes());
-        (0..1000).for_each(|n| spill.announced(start(), &key(n), &[peer(1)], next(2..22)));
+        (0..1000).for_each(|n| spill.announced(start(), &key(n), vec![peer(1)], next(2..22)));
         assert_eq!(spill.past.len(), MAX_REMEMBERED);
         spill.rejected(start(), &peer(1), &key(0));
         spill.rejected(start() + REMEMBERED, &peer(1), &key(999));
         assert_eq!(told(&mut spill), []);
-        spill.announced(start() + REMEMBERED, &key(1), &[peer(1)], next(2..4));
+        spill.announced(start() + REMEMBERED, &key(1), vec![peer(1)], next(2..4));
         assert_eq!(spill.past.len(), 1);
     }
 }

@@ -45,15 +45,22 @@ impl Serving {
         };
         let addresses = kept_of(kept(own.multiaddrs, &cx.local, &cx.config)).into_vec();
         let record = ProviderRecord::new(key.clone(), from, addresses);
+        let tells = cx.config.providers.provider_status;
         match cx.config.records.record_filtering {
-            StoreInserts::Unfiltered => {
-                let is_rejected = add_provider_for(now, from, record, true, stock).is_err();
+            StoreInserts::Unfiltered if tells => {
+                let added = add_provider_for(now, from, record, true, stock);
                 let cx = &mut *stock.node.parts.cx;
-                if is_rejected && cx.config.providers.provider_status {
-                    cx.respond(from, id, Response::AddProvider { key, is_rejected });
-                } else {
-                    cx.accept(from, id, MessageType::AddProvider);
+                let is_full = |error: &_| {
+                    matches!(error, store::Error::MaxProviders { .. } | store::Error::MaxProvidedKeys { .. })
+                };
+                match added.as_ref().err().is_some_and(is_full) {
+                    true => cx.respond(from, id, Response::AddProvider { key, is_rejected: true }),
+                    false => cx.accept(from, id, MessageType::AddProvider),
                 }
+            }
+            StoreInserts::Unfiltered => {
+                cx.accept(from, id, MessageType::AddProvider);
+                drop(add_provider_for(now, from, record, true, stock));
             }
             StoreInserts::FilterBoth => {
                 cx.accept(from, id, MessageType::AddProvider);

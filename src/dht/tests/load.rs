@@ -286,23 +286,62 @@ fn a_peer_that_refuses_what_is_too_much_is_asked_half_as_much_and_once_more() {
 
 #[test]
 fn a_peer_that_refuses_all_of_it_has_failed_after_the_second_time() {
-    let (mut dht, queries, ids) = asking_one(16);
+    let (mut dht, queries, ids) = asking_one(48);
+    assert_eq!(ids.len(), 32, "the others wait");
     let mut now = start() + MS;
     ids.iter().for_each(|id| refuse(&mut dht, now, *id));
-    let (mut out, mut sent) = (outputs(&mut dht), 16);
-    while let Some(due) = dht.due().filter(|due| due.at < start() + 60 * SECOND) {
-        now = due.at;
-        dht.handle_timeout(now);
-        out.extend(outputs(&mut dht));
-        for (_, id, _) in asked(&std::mem::take(&mut out)) {
-            sent += 1;
-            refuse(&mut dht, now, id);
-            out.extend(outputs(&mut dht));
+    let (mut sent, mut over) = (ids.len(), BTreeSet::<QueryId>::new());
+    while over.len() < queries.len() {
+        let out = outputs(&mut dht);
+        over.extend(queries.iter().filter(|query| result_of(&out, **query).is_some()));
+        let requests = asked(&out);
+        sent += requests.len();
+        requests.iter().for_each(|(_, id, _)| refuse(&mut dht, now, *id));
+        if !requests.is_empty() {
+            continue;
         }
+        let Some(due) = dht.due().filter(|_| over.len() < queries.len()) else { continue };
+        now = due.at.max(now);
+        dht.handle_timeout(now);
     }
-    assert!(sent <= 32 + 8, "each once more: {sent}");
-    assert!(queries.iter().all(|query| dht.query(*query).is_none()), "all have ended");
+    assert!(now <= start() + SECOND, "nobody waits for the whole time of a request");
+    // Besides it is asked whether the connection is dead.
+    assert!(sent <= 32 + 16 + 1, "half of them once more: {sent}");
+    let failed = dht.stats().outbound_requests.find_node.failed;
+    assert!(
+        (48..=49).contains(&failed.stream_ended) && failed.overloaded + failed.timeout == 0,
+        "{failed:?}"
+    );
     assert!(dht.table().entry(&key(1), &peer(1)).is_none_or(|entry| !entry.is_live()));
+}
+
+#[test]
+fn a_peer_that_answers_half_of_what_is_asked_again_is_blamed_for_nothing() {
+    let (mut dht, _, ids) = asking_one(32);
+    let mut now = start() + MS;
+    ids.iter().for_each(|id| refuse(&mut dht, now, *id));
+    let mut again = Vec::new();
+    // Before that it is asked whether the connection is dead.
+    while again.len() < 2 {
+        again.iter().for_each(|(_, id, _)| name(&mut dht, now, *id, &[]));
+        now = dht.due().unwrap().at;
+        dht.handle_timeout(now);
+        again = asked(&outputs(&mut dht));
+    }
+    assert_eq!(again.len(), 16);
+    for (at, (_, id, _)) in again.into_iter().enumerate() {
+        if at % 2 == 0 { name(&mut dht, now, id, &[]) } else { refuse(&mut dht, now, id) }
+    }
+    let failed = dht.stats().outbound_requests.find_node.failed;
+    assert_eq!((failed.refused, failed.stream_ended), (8, 0));
+    assert!(dht.table().entry(&key(1), &peer(1)).unwrap().is_live());
+    // And the rest goes on.
+    now = dht.due().unwrap().at;
+    while asked(&outputs(&mut dht)).is_empty() {
+        assert!(now <= start() + SECOND);
+        dht.handle_timeout(now);
+        now = dht.due().unwrap().at;
+    }
 }
 
 #[test]

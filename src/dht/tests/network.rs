@@ -63,6 +63,16 @@ fn a_lookup_in_a_healthy_network_takes_few_round_trips() {
     assert!(slowest <= 3 * net.latency * 2, "{slowest:?}");
 }
 
+/// Tables with room in each bucket have not met all there are, so that lookups have to tell; and they fill them.
+#[test]
+fn lookups_tell_the_size_of_small_networks_too() {
+    let mut net = Net::new(60, &Config::default());
+    net.join_all(100 * MS);
+    net.run_for(45 * 60 * SECOND);
+    let size = net.nodes[3].dht.network_size().unwrap();
+    assert!(size.samples >= 5 && (size.low..=size.high).contains(&60), "{size:?}");
+}
+
 #[test]
 fn same_seed_same_network() {
     let run = || {

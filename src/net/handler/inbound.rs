@@ -87,11 +87,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Inbound<T> {
         !self.slots.is_empty() || self.exchange.is_writing()
     }
 
-    /// Returns how many requests are being answered.
-    pub(super) fn num_answering(&self) -> usize {
-        self.slots.len()
-    }
-
     pub(super) const fn since(&self) -> Instant {
         self.since
     }

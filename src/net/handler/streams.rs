@@ -27,8 +27,8 @@ const TURNS: usize = 32;
 /// not measured.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// While so many requests wait for the node, a connection that has some being answered is not read from unless all are its own: one
-/// that asks little stands behind as many at the most. Measured: `p99` in `cargo bench --bench compare`.
+/// While so many requests wait for the node, a connection that has some of them is not read from unless all are its own: one that
+/// asks little stands behind as many at the most. Measured: `p99` in `cargo bench --bench compare`.
 const MAX_UNSERVED: usize = 8;
 
 /// An action that the streams want done.
@@ -62,7 +62,7 @@ pub(super) enum Action {
 ///
 /// Answers that wait, those to come included: the configured bytes of the connection, and one answer more. While they are
 /// reached, and while the node's are and an answer waits here, the peer is not read from; nor while eight requests wait for the node,
-/// others' among them, and one of its own is being answered. Half messages: four of the
+/// others' among them, and one of them is its own. Half messages: four of the
 /// greatest size, and two chunks for each stream.
 ///
 /// A call makes a bounded number of steps.
@@ -90,7 +90,7 @@ pub(super) struct Streams<T> {
     refused_at: Option<usize>,
     /// Since when the peer is not read from because of others.
     crowded: Option<Instant>,
-    /// The requests of all connections that wait for the node.
+    /// The requests that wait for the node, of this connection and of all.
     unserved: Unserved,
     /// Whether a stream was last not read because of them.
     was_put_off: bool,
@@ -121,7 +121,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Streams<T> {
             share: node.buffer.share(),
             refused_at: None,
             crowded: None,
-            unserved: node.unserved.clone(),
+            unserved: node.unserved.of_connection(),
             was_put_off: false,
             counts: Transport::default(),
         }
@@ -324,11 +324,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Streams<T> {
 
     /// Returns whether one more request of the peer may wait for the node: while there is much to do, others have their turn first.
     fn has_turn(&self) -> bool {
-        let waiting = self.unserved.len();
-        waiting < MAX_UNSERVED || {
-            let own: usize = self.inbound.iter().map(Inbound::num_answering).sum();
-            own == 0 || waiting <= own
-        }
+        let (all, own) = (self.unserved.all(), self.unserved.own());
+        all < MAX_UNSERVED || own == 0 || all <= own
     }
 
     fn wants_stream(&mut self) -> Option<Purpose> {
