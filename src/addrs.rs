@@ -2,6 +2,8 @@
 //!
 //! Knows nothing else of the crate: neither who has an address nor who may be told of it.
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod door;
 mod groups;
 mod origin;
 

@@ -71,6 +71,9 @@ mod discovery;
 mod error;
 mod event;
 mod failures;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod key;
 mod map;
 pub mod message;
@@ -115,9 +118,6 @@ pub use key::{
 };
 pub use net::behaviour::{Behaviour, QueryMut};
 pub use net::config::{ALPHA_VALUE, PROTOCOL_NAME};
-#[cfg(feature = "fuzzing")]
-#[doc(hidden)]
-pub use net::handler::door as fuzzing;
 pub use net::providers::Providers;
 pub use peer::{ConnectionType, KadPeer, PeerInfo};
 pub use record::{PeerRecord, ProviderRecord, Quorum, Record, RecordKey};

@@ -29,6 +29,8 @@ pub use providers::{MAX_PROVIDER_ADDRESS_BYTES, MAX_PROVIDER_ADDRESSES, Provider
 pub(crate) use providers::{kept_addresses, kept_of};
 #[cfg(feature = "redb")]
 pub use redb::Redb;
+#[cfg(all(feature = "fuzzing", feature = "redb"))]
+pub(crate) use redb::door;
 #[cfg(all(test, feature = "redb"))]
 pub(crate) use redb::tests::disk::Disk;
 

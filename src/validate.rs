@@ -17,6 +17,8 @@ use crate::time::SystemTime;
 
 #[cfg(feature = "ipns")]
 pub use self::ipns::Ipns;
+#[cfg(all(feature = "fuzzing", feature = "ipns"))]
+pub(crate) use self::ipns::door;
 pub use self::public_key::PublicKeys;
 pub use self::validator::{InvalidRecord, Validator};
 

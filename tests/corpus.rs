@@ -49,3 +49,36 @@ fn dht() {
 fn handler() {
     assert!(replay("handler", bodies::handler) > 50);
 }
+
+#[test]
+fn addrs() {
+    assert!(replay("addrs", bodies::addrs) > 10);
+}
+
+#[test]
+#[cfg(feature = "ipns")]
+fn cbor() {
+    assert!(replay("cbor", bodies::cbor) > 10);
+}
+
+#[test]
+fn chat() {
+    assert!(replay("chat", bodies::chat) > 10);
+}
+
+#[test]
+#[cfg(feature = "ipns")]
+fn ipns() {
+    assert!(replay("ipns", bodies::ipns) > 10);
+}
+
+#[test]
+fn store() {
+    assert!(replay("store", bodies::store) > 10);
+}
+
+#[test]
+#[cfg(feature = "ipns")]
+fn time() {
+    assert!(replay("time", bodies::time) > 10);
+}

@@ -85,7 +85,7 @@ fn layer(room: &str) -> Option<u8> {
         "wire" | "region" | "routing" | "query" | "store" => 2,
         "dht" => 3,
         "net" => 4,
-        "client" | "command" | "discovery" | "sim" | "lib" => 5,
+        "client" | "command" | "discovery" | "fuzzing" | "sim" | "lib" => 5,
         _ => return None,
     })
 }

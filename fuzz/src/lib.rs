@@ -1,11 +1,29 @@
 //! What the fuzz targets do with bytes. `cargo test` replays the corpora through the same functions (tests/corpus.rs).
 
+mod addrs;
+#[cfg(feature = "ipns")]
+mod cbor;
+mod chat;
 mod dht;
 mod handler;
+#[cfg(feature = "ipns")]
+mod ipns;
 mod slow;
+mod store;
+#[cfg(feature = "ipns")]
+mod time;
 
+pub use addrs::addrs;
+#[cfg(feature = "ipns")]
+pub use cbor::cbor;
+pub use chat::chat;
 pub use dht::dht;
 pub use handler::handler;
+#[cfg(feature = "ipns")]
+pub use ipns::ipns;
+pub use store::store;
+#[cfg(feature = "ipns")]
+pub use time::time;
 
 use bytes::BytesMut;
 use libp2p_kademlia::wire::{

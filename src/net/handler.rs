@@ -5,7 +5,7 @@
 
 mod announcing;
 #[cfg(feature = "fuzzing")]
-pub mod door;
+pub(crate) mod door;
 mod inbound;
 mod outbound;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -5,6 +5,8 @@
 mod backing;
 mod batch;
 mod compaction;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod door;
 mod fields;
 mod format;
 mod opening;

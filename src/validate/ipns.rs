@@ -4,6 +4,8 @@
 //! to.
 
 mod cbor;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod door;
 mod rfc3339;
 #[cfg(test)]
 mod tests;

@@ -298,7 +298,8 @@ fn salvage(place: &FilePlace, local: &PeerId, take: Take<'_>, error: io::Error) 
 ///
 /// # Bounds
 /// The database is opened anew [`MAX_TRIES`] times for each table after it has failed. What is read is in memory until it is
-/// written: as much as the file has.
+/// written: as much as the file has. The database itself allocates a page as long as a damaged pointer says that it is, up to 4 GiB,
+/// before it finds that the file ends earlier.
 struct Salvage<'a> {
     place: &'a FilePlace,
     database: Option<ReadOnlyDatabase>,
@@ -339,11 +340,10 @@ impl Salvage<'_> {
                 found.take(take, table, &key, None);
             }
             // How many there were, as far as the file says so and can be believed.
-            let said = self.read(|read| {
-                let sums = read.open_table(table.sums()).map_err(fault)?.len().map_err(fault)?;
-                let rows = read.open_table(table.rows()).map_err(fault)?.len().map_err(fault)?;
-                Ok(sums.max(rows))
+            let said = [table.sums(), table.rows()].map(|definition| {
+                self.read(|read| read.open_table(definition).map_err(fault)?.len().map_err(fault))
             });
+            let said = said.into_iter().flatten().max();
             let len =
                 self.place.backing(WriteMode::ReadOnly, false).and_then(|backing| backing.len()).unwrap_or(0);
             // If it does not say so, there was at least one.

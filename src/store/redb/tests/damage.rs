@@ -138,6 +138,31 @@ fn of_a_file_with_damaged_bytes_no_wrong_record_is_served_and_what_is_missing_is
     assert!(opened > 100 && lost > 10, "{opened} {lost}");
 }
 
+/// Returns where some bytes stand in a file.
+fn places(bytes: &[u8], of: &[u8]) -> Vec<usize> {
+    bytes.windows(of.len()).enumerate().filter(|(_, window)| *window == of).map(|(at, _)| at).collect()
+}
+
+#[test]
+fn rows_that_cannot_be_read_are_counted_if_one_of_their_two_tables_says_how_many_there_were() {
+    let file = File::new();
+    let mut store = file.open();
+    let addrs: Vec<Multiaddr> = vec!["/ip4/1.2.3.4/tcp/5".parse().unwrap()];
+    let peers = (1..6).map(|n| PeerInfo { peer_id: peer(n), addrs: addrs.clone() });
+    store.save_peers(&peers.collect::<Vec<_>>()).unwrap();
+    drop(store);
+    let mut bytes = fs::read(&file.0).unwrap();
+    let names = places(&bytes, b"libp2p-kademlia/2/peers/sums");
+    let rows = places(&bytes, addrs[0].as_ref());
+    assert!(!names.is_empty() && rows.len() >= 5, "{names:?} {rows:?}");
+    names.into_iter().for_each(|at| bytes[at] ^= 1);
+    // The kind of their pages.
+    rows.into_iter().for_each(|at| bytes[at & !0xfff] = 0x20);
+    fs::write(&file.0, &bytes).unwrap();
+    let store = file.open();
+    assert_eq!((store.load_peers().unwrap(), store.damaged()), (Vec::new(), 5));
+}
+
 #[test]
 fn a_damaged_file_of_the_first_format_serves_no_wrong_record() {
     let file = File::new();
