@@ -114,7 +114,9 @@ impl Queue {
 
     /// A request was answered.
     pub(super) fn answered(&mut self) {
-        self.change(|lines| drop(lines.pace.take_if(|pace| pace.answered(MAX_IN_FLIGHT))));
+        self.change(|lines| {
+            lines.pace.take_if(|pace| pace.answered(MAX_IN_FLIGHT));
+        });
     }
 
     pub(super) fn remove(&mut self, id: RequestId) {
