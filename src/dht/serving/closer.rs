@@ -4,6 +4,7 @@ use libp2p_identity::PeerId;
 
 use crate::addrs::{Addresses, Reach};
 use crate::dht::bans::Bans;
+use crate::dht::op::search::GroupTally;
 use crate::dht::view::Parts;
 use crate::key::{Key, PeerBytes};
 use crate::peer::{ConnectionType, KadPeer};
@@ -11,6 +12,8 @@ use crate::routing::Entry;
 use crate::time::Instant;
 
 /// Returns the `k` closest peers to a key that the table has and that answer, the asker left out.
+///
+/// Where IP diversity is soft, some of them may make way for others; see [`diverse`].
 ///
 /// A node that has fewer names its seeds as well, until it has heard of them: while a network starts, what the application
 /// said is all that anybody knows.
@@ -31,13 +34,44 @@ pub(super) fn closer(target: &Key, from: &PeerId, first: Option<KadPeer>, parts:
     let reachable = others.filter_map(|entry| {
         let multiaddrs = told(entry.addresses(), reach, is_met, &peers.bans);
         let connection_ty = connection(entry.is_connected());
-        (!multiaddrs.is_empty()).then(|| KadPeer { node_id: entry.peer(), multiaddrs, connection_ty })
+        (!multiaddrs.is_empty())
+            .then(|| (KadPeer { node_id: entry.peer(), multiaddrs, connection_ty }, entry))
     });
-    named.extend(reachable.take(room));
+    if upkeep.table.is_soft() {
+        named.extend(diverse(target, reachable, room));
+    } else {
+        named.extend(reachable.take(room).map(|(peer, _)| peer));
+    }
     if named.len() < k + own {
         name_seeds(target, from, (k + own, reach), &mut named, parts);
     }
     named
+}
+
+/// Returns the closest of some peers, nearest first; but if more than two of these are of one IP group, and as many that are not live
+/// within twice the distance, those: an attacker with a network of its own there would be all that is named.
+fn diverse<'a>(
+    target: &Key,
+    mut live: impl Iterator<Item = (KadPeer, &'a Entry)>,
+    room: usize,
+) -> impl Iterator<Item = KadPeer> {
+    let mut nearest: Vec<_> = live.by_ref().take(room).collect();
+    let distance = |entry: &Entry| target.distance(entry.key());
+    let mut groups = GroupTally::default();
+    let counts: Vec<_> = nearest.iter().map(|(_, entry)| groups.counts(entry.groups())).collect();
+    let lacking = counts.iter().filter(|counts| !**counts).count();
+    if let Some(reach) =
+        nearest.last().map(|(_, entry)| distance(entry).saturating_mul(2)).filter(|_| lacking > 0)
+    {
+        let near = live.take_while(|(_, entry)| distance(entry) <= reach);
+        let others: Vec<_> = near.filter(|(_, entry)| groups.counts(entry.groups())).take(lacking).collect();
+        if others.len() == lacking {
+            let mut counts = counts.into_iter();
+            nearest.retain(|_| counts.next().unwrap_or_default());
+            nearest.extend(others);
+        }
+    }
+    nearest.into_iter().map(|(peer, _)| peer)
 }
 
 /// Returns the addresses of others that an asker is told whose connection reaches so far, if there is one.

@@ -1,6 +1,7 @@
 //! Requests of other peers: who is named to whom, and what is refused.
 
 use super::*;
+use crate::config::IpDiversity;
 use crate::event::InboundRequest;
 use crate::message::SentRecord;
 use crate::peer::{ConnectionType, KadPeer};
@@ -519,4 +520,45 @@ fn what_is_beyond_a_rate_is_served_until_the_node_is_late_and_honest_ones_are_se
     let mut dht = new_dht(0, config);
     meet(&mut dht, start(), ASKER);
     assert!((0..300).all(|_| is_served(&mut dht, late(100), ASKER)));
+}
+
+/// Peers of the table, each in the group of its number, and whom the node names to one that asks for a key.
+fn named_by(diversity: IpDiversity, groups: &[u8], target: &[u8]) -> Vec<usize> {
+    let (mut dht, now) = (new_dht(0, quiet().with_ip_diversity(diversity)), start());
+    dht.set_mode(now, Some(Mode::Server));
+    for (n, group) in (1..).zip(groups) {
+        let address: Multiaddr = format!("/ip4/20.{group}.1.{n}/tcp/1").parse().unwrap();
+        let groups = crate::addrs::Groups::of(&address, crate::addrs::IpGroup::of_ip);
+        let addresses = crate::addrs::Addresses::collect(&peer(n), [address]);
+        dht.upkeep.table.insert(now.instant, key(n), peer(n), addresses, groups);
+    }
+    connect_at(&mut dht, now, 900, "/ip4/9.9.9.9/tcp/1".parse().unwrap());
+    outputs(&mut dht);
+    let out = ask(&mut dht, now, 900, Request::FindNode { key: target.to_vec().into() });
+    let [Output::SendResponse { response: Response::FindNode { closer_peers }, .. }, ..] = &out[..] else {
+        panic!("{out:?}")
+    };
+    closer_peers.iter().map(|named| (1..200).find(|n| peer(*n) == named.node_id).unwrap()).collect()
+}
+
+#[test]
+fn where_diversity_is_soft_others_within_twice_the_distance_are_named_instead_of_a_third_of_a_group() {
+    let target = b"a key";
+    let mut nearest: Vec<_> = (1..=60).collect();
+    nearest.sort_by_key(|n| Key::sha256(target).distance(&key(*n)));
+    // Ten of the twenty nearest are of one group.
+    let mut groups = [0; 60];
+    for (at, n) in nearest.iter().enumerate() {
+        groups[n - 1] = if at < 20 && at % 2 == 0 { 1 } else { 10 + u8::try_from(at).unwrap() };
+    }
+    let of_one = |named: &[usize]| named.iter().filter(|n| groups[**n - 1] == 1).count();
+    let off = named_by(IpDiversity::Off, &groups, target);
+    let soft = named_by(IpDiversity::Soft, &groups, target);
+    assert!(off.len() == 20 && soft.len() == 20 && of_one(&off) >= 5, "{off:?}");
+    assert_eq!(of_one(&soft), 2, "{soft:?}");
+    assert!(soft.is_sorted_by_key(|n| Key::sha256(target).distance(&key(*n))), "nearest first");
+    assert!(off.iter().filter(|n| groups[**n - 1] != 1).all(|n| soft.contains(n)), "nobody else makes way");
+    // In one network there are no others: all are named.
+    let alike = named_by(IpDiversity::Soft, &[1; 60], target);
+    assert_eq!(alike, named_by(IpDiversity::Off, &[1; 60], target));
 }

@@ -14,7 +14,7 @@ use crate::routing::diversity::{Present, allows, is_exceeded};
 
 impl Table {
     /// Returns whether peers beyond the limits per IP group may have places that are empty.
-    pub(super) fn is_soft(&self) -> bool {
+    pub(crate) fn is_soft(&self) -> bool {
         self.config.diversity.as_ref().is_some_and(|rules| rules.is_soft)
     }
 
