@@ -248,8 +248,7 @@ impl AddProvider {
     /// Returns the next nearest, as many as are told at first, who were not.
     fn left(&self) -> Vec<(PeerId, Addresses)> {
         let left = self.fanout.iter().flat_map(Fanout::left).take(self.search.search.wanted());
-        let request = Request::AddProvider { key: self.key.clone(), providers: Vec::new() };
-        left.map(|peer| (peer, self.search.ask(peer, request.clone(), ANNOUNCE).addresses)).collect()
+        left.map(|peer| (peer, self.search.addresses_of(&peer))).collect()
     }
 
     fn report(&self) -> ProvideReport {

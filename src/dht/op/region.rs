@@ -356,10 +356,15 @@ impl RegionSearch {
 
     /// Returns a request to a peer where it was found.
     pub(in crate::dht) fn ask(&self, to: PeerId, request: Request, lookup: u16) -> Ask {
-        let ask = self.search.ask(to, request, lookup);
-        match self.addresses.get(&to) {
-            Some(found) => Ask { addresses: ask.addresses.joined(found), ..ask },
-            None => ask,
+        Ask { addresses: self.addresses_of(&to), ..self.search.ask(to, request, lookup) }
+    }
+
+    /// Returns where a peer was found, by the search or in the region.
+    pub(in crate::dht) fn addresses_of(&self, peer: &PeerId) -> Addresses {
+        let known = self.search.addresses(peer).cloned().unwrap_or_default();
+        match self.addresses.get(peer) {
+            Some(found) => known.joined(found),
+            None => known,
         }
     }
 

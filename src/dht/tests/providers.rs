@@ -695,18 +695,13 @@ fn a_full_server_says_so_where_that_is_configured() {
 fn take_announcements(dht: &mut Dht<MemoryStore>, now: Now) -> Vec<PeerId> {
     let mut told = Vec::new();
     loop {
-        let asked = asked(&outputs(dht));
-        if asked.is_empty() {
+        let new = announcements(dht, now);
+        if new.is_empty() {
             return told;
         }
-        for (to, id, request) in asked {
-            match request {
-                Request::AddProvider { .. } => {
-                    told.push(to);
-                    dht.handle_input(now, Input::RequestSent { id });
-                }
-                _ => name(dht, now, id, &(1..=30).collect::<Vec<_>>()),
-            }
+        for (to, id) in new {
+            told.push(to);
+            dht.handle_input(now, Input::RequestSent { id });
         }
     }
 }
