@@ -328,8 +328,9 @@ impl World {
         }
         let (id, request) = self.to_answer.remove(usize::from(at) % self.to_answer.len());
         self.connection.take(match (request.is_answered(), arg) {
-            (true, 16..) => ToHandler::Respond(id, answer_to(&request, arg)),
-            (false, 16..) => ToHandler::Accept(id),
+            // As a rule it says nothing of an announcement.
+            (false, 16..128) => return,
+            (_, 16..) => ToHandler::Respond(id, answer_to(&request, arg)),
             (_, ..16) => ToHandler::Refuse(id),
         });
     }

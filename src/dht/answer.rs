@@ -80,12 +80,16 @@ pub(super) fn filter(
     let is_strict = config.ip_diversity() == IpDiversity::Strict;
     let mut named: Vec<CloserPeer> = Vec::new();
     let mut old: SmallVec<[PeerId; 20]> = SmallVec::new();
+    // Of whom is named or old. Each is held against all before it, and ids are long.
+    let mut ends: SmallVec<[u64; 20]> = SmallVec::new();
     let mut groups: SmallVec<[(IpGroup, usize); 24]> = SmallVec::new();
     for KadPeer { node_id: peer, multiaddrs, .. } in answer {
         if named.len() + old.len() == k {
             break;
         }
-        let is_twice = named.iter().any(|known| known.peer == peer) || old.contains(&peer);
+        let end = end_of(&peer);
+        let is_twice =
+            ends.contains(&end) && (named.iter().any(|known| known.peer == peer) || old.contains(&peer));
         if peer == *from || peer == local.peer || is_twice {
             continue;
         }
@@ -97,6 +101,7 @@ pub(super) fn filter(
         if is_strict && !has_room(&mut groups, &addresses, config) {
             continue;
         }
+        ends.push(end);
         if is_old {
             old.push(peer);
             continue;
@@ -104,6 +109,12 @@ pub(super) fn filter(
         named.push(CloserPeer { key: Key::of_peer(&peer, config.key_hash), peer, addresses });
     }
     named
+}
+
+/// Returns the last bytes of an id, which of two ids hardly ever are the same.
+fn end_of(peer: &PeerId) -> u64 {
+    let last = peer.as_ref().digest().last_chunk();
+    last.copied().map_or(0, u64::from_le_bytes)
 }
 
 /// Returns the addresses of others that are worth something when a peer names them whose connection reaches so far: those of

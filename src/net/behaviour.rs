@@ -215,7 +215,8 @@ impl<S: RecordStore + 'static> Behaviour<S> {
             Output::SendResponse { id, response, .. } => {
                 self.tell(connection_of(id), ToHandler::Respond(id, response));
             }
-            Output::AcceptRequest { id, .. } => self.tell(connection_of(id), ToHandler::Accept(id)),
+            // Its handler has seen that it was looked at.
+            Output::AcceptRequest { .. } => {}
             Output::RefuseRequest { id, .. } => self.tell(connection_of(id), ToHandler::Refuse(id)),
             Output::KeepAlive { connection, keep, .. } => self.tell(connection.0, ToHandler::KeepAlive(keep)),
             Output::CloseConnection { peer, connection } => {

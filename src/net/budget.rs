@@ -3,13 +3,53 @@
 //! Knows numbers only. Each part of a sum says how much it holds; the sum says whether there is room for more.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Context;
+
+use futures::task::AtomicWaker;
+
+/// The wakeup of a task by what others do.
+#[derive(Debug, Default)]
+pub(super) struct Wakeup {
+    is_awaited: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Wakeup {
+    /// The task is woken by what is done from now on, and now looks itself for what was done just before. Returns whether it was
+    /// to be woken already: then nothing was done since it asked last.
+    pub(super) fn wait(&self, cx: &Context<'_>) -> bool {
+        self.waker.register(cx.waker());
+        // Others do something before they look whether that is awaited: with an exchange on either side, they find that it is, or
+        // the task finds what they did.
+        self.is_awaited.swap(true, Ordering::AcqRel)
+    }
+
+    /// The task need not be woken: it looks again by itself.
+    pub(super) fn end(&self) {
+        self.is_awaited.store(false, Ordering::Release);
+    }
+
+    /// Wakes the task, if it waits.
+    pub(super) fn wake(&self) {
+        if self.is_awaited.swap(false, Ordering::AcqRel) {
+            self.waker.wake();
+        }
+    }
+}
+
+/// The requests of one connection.
+#[derive(Debug, Default)]
+struct OwnRequests {
+    count: AtomicUsize,
+    wakeup: Wakeup,
+}
 
 /// The requests that were read and that the node has not looked at yet: of all connections, and of one of them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Unserved {
     all: Arc<AtomicUsize>,
-    own: Arc<AtomicUsize>,
+    own: Arc<OwnRequests>,
 }
 
 impl Unserved {
@@ -21,7 +61,7 @@ impl Unserved {
     /// Adds a request: it is there until what is returned is dropped.
     pub(super) fn add(&self) -> UnservedRequest {
         self.all.fetch_add(1, Ordering::Relaxed);
-        self.own.fetch_add(1, Ordering::Relaxed);
+        self.own.count.fetch_add(1, Ordering::Relaxed);
         UnservedRequest(self.clone())
     }
 
@@ -32,7 +72,12 @@ impl Unserved {
 
     /// Returns how many there are of this connection.
     pub(super) fn own(&self) -> usize {
-        self.own.load(Ordering::Relaxed)
+        self.own.count.load(Ordering::Relaxed)
+    }
+
+    /// The task is woken when the node looks at a request of this connection.
+    pub(super) fn wait(&self, cx: &Context<'_>) {
+        let _ = self.own.wakeup.wait(cx);
     }
 }
 
@@ -43,7 +88,8 @@ pub struct UnservedRequest(Unserved);
 impl Drop for UnservedRequest {
     fn drop(&mut self) {
         self.0.all.fetch_sub(1, Ordering::Relaxed);
-        self.0.own.fetch_sub(1, Ordering::Relaxed);
+        self.0.own.count.fetch_sub(1, Ordering::Relaxed);
+        self.0.own.wakeup.wake();
     }
 }
 

@@ -4,29 +4,22 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Context;
 
-use futures::task::AtomicWaker;
 use indexmap::IndexMap;
 use libp2p_core::multiaddr::Protocol;
 use libp2p_core::{ConnectedPoint, Multiaddr};
 use libp2p_identity::PeerId;
 use libp2p_swarm::ConnectionId;
 
+use super::budget::Wakeup;
 use super::messages::ToHandler;
 use crate::addrs::is_relayed;
 
 /// So much may be handed to a handler and not taken: half of what the queue of a connection holds by the swarm's default
 /// (`libp2p-swarm`: 32), so that the swarm is never left with something that it cannot deliver.
 const MAX_HANDED: u64 = 16;
-
-/// The wakeup of the behaviour by a handler that has taken something.
-#[derive(Debug, Default)]
-struct Wakeup {
-    is_awaited: AtomicBool,
-    waker: AtomicWaker,
-}
 
 /// The credit of one connection, as its handler has it.
 #[derive(Clone, Debug, Default)]
@@ -39,9 +32,7 @@ impl Credit {
     /// The handler has taken what it was handed.
     pub(super) fn take(&self) {
         self.taken.fetch_add(1, Ordering::AcqRel);
-        if self.wakeup.is_awaited.swap(false, Ordering::AcqRel) {
-            self.wakeup.waker.wake();
-        }
+        self.wakeup.wake();
     }
 }
 
@@ -78,8 +69,7 @@ impl EstablishedConnection {
                 self.outbox.retain(|waiting| !matches!(waiting, ToHandler::KeepAlive(_)))
             }
             ToHandler::Mode(_) => self.outbox.retain(|waiting| !matches!(waiting, ToHandler::Mode(_))),
-            ToHandler::Request(..) | ToHandler::Respond(..) | ToHandler::Accept(_) | ToHandler::Refuse(_) => {
-            }
+            ToHandler::Request(..) | ToHandler::Respond(..) | ToHandler::Refuse(_) => {}
         }
         self.outbox.push_back(event);
     }
@@ -196,16 +186,13 @@ impl EstablishedConnections {
         if self.blocked.is_empty() {
             return None;
         }
-        self.wakeup.waker.register(cx.waker());
-        // A handler takes something before it looks whether that is awaited: with an exchange on either side, it finds that it
-        // is, or what it took is seen here. If it still is, nothing has been taken since all were looked at.
-        if self.wakeup.is_awaited.swap(true, Ordering::AcqRel) {
+        if self.wakeup.wait(cx) {
             return None;
         }
         let delivery = self.next_delivery();
         if delivery.is_some() {
             // There may be more.
-            self.wakeup.is_awaited.store(false, Ordering::Release);
+            self.wakeup.end();
         }
         delivery
     }

@@ -36,8 +36,6 @@ pub enum ToHandler {
     Cancel(RequestId),
     /// Answer a request of the peer.
     Respond(InboundId, Response),
-    /// A request of the peer that is not answered has been dealt with.
-    Accept(InboundId),
     /// Refuse a request of the peer.
     Refuse(InboundId),
     /// Keep the connection open though it is idle, or no longer.

@@ -10,14 +10,9 @@ use libp2p_kademlia::sim::{
 
 use super::{MS, NOW, SECOND, golden, run};
 
-/// Three hundred nodes that have joined for real.
-fn three_hundred() -> Scenario {
-    Scenario {
-        nodes: 300,
-        start: Start::Join { every: 100 * MS, seeds: 1 },
-        settle: 300 * SECOND,
-        ..Scenario::default()
-    }
+/// Nodes that have joined for real.
+fn joined() -> Scenario {
+    Scenario { start: Start::Join { every: 100 * MS, seeds: 1 }, settle: 300 * SECOND, ..Scenario::default() }
 }
 
 fn line(name: &str, sum: &Summary) -> String {
@@ -46,9 +41,10 @@ fn by_hundreds(report: &Report, table: &mut String) {
 #[test]
 fn a_fifth_is_killed() {
     let report = run(&Scenario {
+        nodes: 200,
         incidents: vec![(NOW, Incident::Kill(0.2))],
         lookups: Lookups { count: 300, every: SECOND, ..Lookups::default() },
-        ..three_hundred()
+        ..joined()
     });
     let mut table = heading();
     by_hundreds(&report, &mut table);
@@ -67,10 +63,11 @@ fn a_fifth_freezes() {
         [("all 100 ms apart", even, 1000 * MS), ("lognormal", Links::default(), 1400 * MS)]
     {
         let report = run(&Scenario {
+            nodes: 200,
             links,
             incidents: vec![(NOW, Incident::Freeze(0.2))],
             lookups: Lookups { count: 300, every: SECOND, ..Lookups::default() },
-            ..three_hundred()
+            ..joined()
         });
         writeln!(table, "{name}").unwrap();
         table += &heading();
@@ -90,7 +87,7 @@ fn uplinks_are_gone_for_an_hour() {
         incidents: vec![(NOW, Incident::CutUplinks(0.5)), (hour, Incident::Heal)],
         lookups: Lookups { count: 200, first_at: hour + 60 * SECOND, every: 100 * MS, ..Lookups::default() },
         sample_every: Some(hour / 2),
-        ..three_hundred()
+        ..joined()
     });
     let mut table = heading();
     by_hundreds(&report, &mut table);
@@ -116,7 +113,7 @@ fn a_partition_heals_without_a_storm() {
         ],
         lookups: Lookups { count: 200, first_at: 900 * SECOND, every: 100 * MS, ..Lookups::default() },
         lasts: 3600 * SECOND,
-        ..three_hundred()
+        ..joined()
     });
     let mut table = heading();
     by_hundreds(&report, &mut table);
@@ -185,10 +182,10 @@ fn liars_poisoners_and_stuffers() {
         ("a tenth cannot be dialled", Roles { undialable: 0.1, ..Roles::default() }),
     ] {
         let report = run(&Scenario {
-            nodes: 150,
+            nodes: 100,
             roles,
             lookups: Lookups { count: 100, every: SECOND, ..Lookups::default() },
-            ..three_hundred()
+            ..joined()
         });
         let all = report.summary();
         table += &line(name, &all);
@@ -200,7 +197,7 @@ fn liars_poisoners_and_stuffers() {
 /// Nodes come and go for an hour.
 #[test]
 fn an_hour_of_churn() {
-    let report = churn(150, 3600, 100);
+    let report = churn(100, 3600, 100);
     let mut table = heading();
     by_hundreds(&report, &mut table);
     table += &health(&report);

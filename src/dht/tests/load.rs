@@ -57,8 +57,8 @@ fn queries_beyond_what_is_driven_at_once_stand_in_line_and_none_is_overtaken() {
     assert!((20..200).contains(&driven), "{driven} are driven");
     assert!(asked(&out).len() <= 256 + 8, "{} requests are in flight", asked(&out).len());
     for _ in 0..100_000 {
-        let Some((_, id, _)) = asked(&out).into_iter().next() else { break };
-        out.remove(out.iter().position(|o| matches!(o, Output::SendRequest { .. })).unwrap());
+        let Some(at) = out.iter().position(|o| matches!(o, Output::SendRequest { .. })) else { break };
+        let Output::SendRequest { id, .. } = out.remove(at) else { unreachable!() };
         name(&mut dht, now, id, &[]);
         let new = outputs(&mut dht);
         over.extend(queries.iter().copied().filter(|query| result_of(&new, *query).is_some()));

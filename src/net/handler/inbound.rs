@@ -21,6 +21,9 @@ use crate::wire::{SEND_LIMIT, ServerCodec, encode_response};
 /// Chosen, not measured: what this node itself has in flight on one.
 const MAX_ANSWERING: usize = 8;
 
+/// Of so many announcements it is known which stream they came on. Source: as many as wait for the node, of which all may be of one.
+const MAX_ANNOUNCED: usize = 64;
+
 /// How much longer than peers alone an answer with a record is taken to be.
 ///
 /// Source: the longest value that stores take by default.
@@ -37,16 +40,21 @@ enum AnswerSlot {
     },
     /// The frame of the answer.
     Answered(BytesMut),
-    /// It is not answered.
-    Accepted,
     Refused,
+}
+
+impl AnswerSlot {
+    fn is_open(&self, id: InboundId) -> bool {
+        matches!(self, Self::Open { id: open, .. } if *open == id)
+    }
 }
 
 /// One inbound stream.
 ///
 /// # What it decides
 /// When the peer is read from: not while answers wait that it does not read, nor while eight of its requests are being
-/// answered.
+/// answered. An announcement is not answered, and holds nothing up; what the node has to say of it all the same, it says behind the
+/// answers that are due.
 ///
 /// # What time does
 /// A stream on which nothing goes on ends when it was not used for the idle limit. A message that arrives, a request in
@@ -59,6 +67,8 @@ enum AnswerSlot {
 pub(super) struct Inbound<T> {
     exchange: Exchange<T, ServerCodec>,
     slots: VecDeque<AnswerSlot>,
+    /// The latest announcements.
+    announced: VecDeque<InboundId>,
     /// Whether the peer will send nothing more.
     half_closed: bool,
     /// When the stream was used last.
@@ -70,7 +80,14 @@ pub(super) struct Inbound<T> {
 impl<T: AsyncRead + AsyncWrite + Unpin> Inbound<T> {
     pub(super) fn new(stream: T, max_frame: usize, now: Instant) -> Self {
         let exchange = Exchange::new(stream, ServerCodec::new(max_frame));
-        Self { exchange, slots: VecDeque::new(), half_closed: false, since: now, is_reset: false }
+        Self {
+            exchange,
+            slots: VecDeque::new(),
+            announced: VecDeque::new(),
+            half_closed: false,
+            since: now,
+            is_reset: false,
+        }
     }
 
     /// Returns whether nothing is going on: no request is being answered, read or written.
@@ -96,7 +113,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Inbound<T> {
         let held = |slot: &AnswerSlot| match slot {
             AnswerSlot::Open { reserved, .. } => *reserved,
             AnswerSlot::Answered(frame) => frame.len(),
-            AnswerSlot::Accepted | AnswerSlot::Refused => 0,
+            AnswerSlot::Refused => 0,
         };
         self.exchange.unwritten() + self.slots.iter().map(held).sum::<usize>()
     }
@@ -118,26 +135,31 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Inbound<T> {
         }
         let answer = match self.slots.front() {
             Some(AnswerSlot::Open { asked, .. }) => Some(after(*asked, limits.stream_timeout)),
-            Some(AnswerSlot::Answered(_) | AnswerSlot::Accepted | AnswerSlot::Refused) | None => None,
+            Some(AnswerSlot::Answered(_) | AnswerSlot::Refused) | None => None,
         };
         earliest(answer, self.exchange.deadline(limits.stream_timeout))
     }
 
     /// A request has been read; its answer will be given under `id`.
     pub(super) fn begin(&mut self, id: InboundId, request: &Request, now: Instant) {
-        self.slots.push_back(AnswerSlot::Open { id, asked: now, reserved: longest_answer(request) });
+        if request.is_answered() {
+            self.slots.push_back(AnswerSlot::Open { id, asked: now, reserved: longest_answer(request) });
+            return;
+        }
+        if self.announced.len() == MAX_ANNOUNCED {
+            self.announced.pop_front();
+        }
+        self.announced.push_back(id);
     }
 
     pub(super) fn answers(&self, id: InboundId) -> bool {
-        self.slots.iter().any(|slot| matches!(slot, AnswerSlot::Open { id: open, .. } if *open == id))
+        self.announced.contains(&id) || self.slots.iter().any(|slot| slot.is_open(id))
     }
 
     fn decide(&mut self, id: InboundId, decided: AnswerSlot) {
-        let mut slots = self.slots.iter_mut();
-        if let Some(slot) =
-            slots.find(|slot| matches!(slot, AnswerSlot::Open { id: open, .. } if *open == id))
-        {
-            *slot = decided;
+        match self.slots.iter_mut().find(|slot| slot.is_open(id)) {
+            Some(slot) => *slot = decided,
+            None => self.slots.push_back(decided),
         }
     }
 
@@ -146,11 +168,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Inbound<T> {
         let mut frame = BytesMut::new();
         encode_response(response, &mut frame);
         self.decide(id, AnswerSlot::Answered(frame));
-    }
-
-    /// A request that is not answered has been dealt with.
-    pub(super) fn accept(&mut self, id: InboundId) {
-        self.decide(id, AnswerSlot::Accepted);
     }
 
     /// Refuses a request: behind the answers before it, the stream ends.
@@ -172,7 +189,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Inbound<T> {
                     return;
                 }
                 AnswerSlot::Answered(frame) => self.exchange.send_frame(frame, now),
-                AnswerSlot::Accepted => {}
                 // What was asked before has been answered; what was asked after is lost with the stream.
                 AnswerSlot::Refused => {
                     self.half_closed = true;
@@ -237,8 +253,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Inbound<T> {
 fn longest_answer(request: &Request) -> usize {
     match request {
         Request::Ping => 16,
-        // Where it is said what has become of it: its key, of 80 bytes at most, and a few.
-        Request::AddProvider { .. } => 96,
+        // It reserves nothing, for it has none as a rule.
+        Request::AddProvider { .. } => 0,
         Request::FindNode { .. } => SEND_LIMIT,
         Request::GetProviders { key } => SEND_LIMIT + key.as_ref().len(),
         Request::GetValue { .. } => SEND_LIMIT + MAX_VALUE,

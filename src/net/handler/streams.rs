@@ -31,6 +31,9 @@ const RETRY: Duration = Duration::from_millis(250);
 /// asks little stands behind as many at the most. Measured: `p99` in `cargo bench --bench compare`.
 const MAX_UNSERVED: usize = 8;
 
+/// So many requests of one connection wait for the node, whatever others do. Chosen, not measured: eight streams' worth.
+const MAX_OWN_UNSERVED: usize = 64;
+
 /// An action that the streams want done.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "it is handed on at once")]
@@ -61,9 +64,9 @@ pub(super) enum Action {
 /// each answer, and one for what is not answered. Every read of a message that has begun and every write has a deadline.
 ///
 /// Answers that wait, those to come included: the configured bytes of the connection, and one answer more. While they are
-/// reached, and while the node's are and an answer waits here, the peer is not read from; nor while eight requests wait for the node,
-/// others' among them, and one of them is its own. Half messages: four of the
-/// greatest size, and two chunks for each stream.
+/// reached, and while the node's are and an answer waits here, the peer is not read from; nor while 64 of its requests wait for the
+/// node, or eight, others' among them, of which one is its own. Half messages: four of the greatest size, and two chunks for each
+/// stream.
 ///
 /// A call makes a bounded number of steps.
 #[derive(Debug)]
@@ -160,7 +163,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Streams<T> {
                 self.announcing.cancel(id);
             }
             ToHandler::Respond(id, response) => self.decide(id, |stream| stream.respond(id, &response)),
-            ToHandler::Accept(id) => self.decide(id, |stream| stream.accept(id)),
             ToHandler::Refuse(id) => self.decide(id, |stream| stream.refuse(id)),
             ToHandler::KeepAlive(_) => {}
             ToHandler::Mode(mode) => {
@@ -261,7 +263,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Streams<T> {
         let has_room_now = self.refused_at.is_some_and(|then| self.share.held() < then);
         moved
             || has_room_now
-            || (self.was_put_off && self.has_turn())
+            || (self.was_put_off && self.has_turn_after_all(cx))
             || self.budget.may_retry(self.reserved())
     }
 
@@ -325,7 +327,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Streams<T> {
     /// Returns whether one more request of the peer may wait for the node: while there is much to do, others have their turn first.
     fn has_turn(&self) -> bool {
         let (all, own) = (self.unserved.all(), self.unserved.own());
-        all < MAX_UNSERVED || own == 0 || all <= own
+        own < MAX_OWN_UNSERVED && (all < MAX_UNSERVED || own == 0 || all <= own)
+    }
+
+    /// Looks once more, for the node may have looked at one meanwhile; if not, the task is woken when it does.
+    fn has_turn_after_all(&self, cx: &Context<'_>) -> bool {
+        self.unserved.wait(cx);
+        self.has_turn()
     }
 
     fn wants_stream(&mut self) -> Option<Purpose> {

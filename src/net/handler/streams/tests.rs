@@ -6,13 +6,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 
 use bytes::BytesMut;
+use libp2p_core::multihash::Multihash;
+use libp2p_identity::PeerId;
 
 use super::*;
+use crate::addrs::Addresses;
 use crate::config::Config;
 use crate::dht::RequestId;
 use crate::message::{Request, Response, SentRecord};
 use crate::net::handler::script::Script;
 use crate::net::messages::OutboundRequest;
+use crate::peer::{ConnectionType, KadPeer};
 use crate::record::RecordKey;
 use crate::time::start;
 use crate::wire::{encode_request, encode_response};
@@ -160,8 +164,16 @@ fn find(len: usize) -> Request {
     Request::FindNode { key: vec![7; len].into() }
 }
 
+/// An announcement that names nobody, as no peer sends it.
 fn announcement(n: u64) -> Request {
     Request::AddProvider { key: RecordKey::new(&n.to_be_bytes()), providers: vec![] }
+}
+
+/// An announcement of a peer.
+fn announced_by_peer(n: u64) -> Request {
+    let node_id = PeerId::from_multihash(Multihash::wrap(0x12, &[7; 32]).unwrap()).unwrap();
+    let own = KadPeer { node_id, multiaddrs: Addresses::empty(), connection_ty: ConnectionType::Connected };
+    Request::AddProvider { key: RecordKey::new(&n.to_be_bytes()), providers: vec![own] }
 }
 
 fn record(len: usize) -> SentRecord {
@@ -278,6 +290,71 @@ fn who_has_no_room_for_an_announcement_says_so_and_that_is_told() {
     net.run();
     assert_eq!(net.told.len(), 1);
     assert!(stream.is_dropped());
+}
+
+#[test]
+fn announcements_are_read_while_the_node_keeps_up_and_hold_no_answer_up() {
+    let mut net = Net::new();
+    let stream = net.accept(usize::MAX);
+    let count = MAX_OWN_UNSERVED as u64 + 6;
+    for n in 0..count {
+        stream.push(&bytes_of(&announced_by_peer(n)));
+    }
+    stream.push(&bytes_of(&Request::Ping));
+    net.run();
+    assert_eq!(net.told.len(), MAX_OWN_UNSERVED, "as many as may wait for the node");
+    let woken = net.woken.0.load(Ordering::Relaxed);
+    net.told.truncate(MAX_OWN_UNSERVED - 1);
+    assert_eq!(net.woken.0.load(Ordering::Relaxed), woken + 1, "the node has looked at one");
+    net.run();
+    assert_eq!(net.told.len(), MAX_OWN_UNSERVED);
+    net.told.clear();
+    net.run();
+    assert_eq!(net.told.len(), 6, "the last announcements, and the ping");
+    let ping = net.told.split_off(5);
+    net.told = ping;
+    assert_eq!(net.answer(&Response::Pong), 1);
+    assert_eq!(stream.take_written(), pong(), "no word of the node about announcements was needed");
+}
+
+#[test]
+fn what_the_node_says_of_an_announcement_goes_out_behind_the_answers_that_are_due() {
+    for is_refused in [false, true] {
+        let mut net = Net::new();
+        let (stream, other) = (net.accept(usize::MAX), net.accept(usize::MAX));
+        stream.push(&bytes_of(&Request::Ping));
+        stream.push(&bytes_of(&announced_by_peer(0)));
+        other.push(&bytes_of(&announced_by_peer(1)));
+        net.run();
+        let mut ids: Vec<_> = std::mem::take(&mut net.told)
+            .into_iter()
+            .map(|event| match event {
+                FromHandler::RequestReceived(id, request, _) => (request, id),
+                event => panic!("{event:?}"),
+            })
+            .collect();
+        let mut take = |key: Option<RecordKey>| {
+            let is_it = |(asked, _): &(Request, InboundId)| asked.key().map(RecordKey::from) == key;
+            ids.remove(ids.iter().position(is_it).unwrap()).1
+        };
+        let announced = take(Some(RecordKey::new(&0u64.to_be_bytes())));
+        let ping = take(None);
+        let key = RecordKey::new(&0u64.to_be_bytes());
+        let rejected = Response::AddProvider { key, is_rejected: true };
+        let mut frame = BytesMut::new();
+        encode_response(&rejected, &mut frame);
+        let word =
+            if is_refused { ToHandler::Refuse(announced) } else { ToHandler::Respond(announced, rejected) };
+        net.streams.take(word);
+        net.run();
+        assert_eq!(stream.take_written().len(), 0, "the ping was first");
+        net.streams.take(ToHandler::Respond(ping, Response::Pong));
+        net.run();
+        let expected = if is_refused { pong() } else { [pong(), frame.to_vec()].concat() };
+        assert_eq!(stream.take_written(), expected);
+        assert_eq!(stream.is_closed(), is_refused);
+        assert!(!other.is_dropped() && !other.is_closed(), "it came on another stream");
+    }
 }
 
 #[test]
