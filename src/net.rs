@@ -14,6 +14,7 @@ pub(crate) mod handler;
 mod limits;
 mod messages;
 pub(crate) mod providers;
+pub(crate) mod resolved;
 mod shared;
 pub(crate) mod timer;
 mod upgrade;

@@ -79,6 +79,6 @@ pub use records::{Reached, RecordOutcome, RecordQuery};
 pub use report::{RecordSummary, Report, Summary};
 pub use roles::{Answer, Around, Other, Role};
 pub use scenario::{
-    Churn, Group, Hosting, Incident, Load, Lookups, Records, Roles, Scenario, Session, Size, Start,
+    Churn, Group, Hosting, Incident, Load, Lookups, Placement, Records, Roles, Scenario, Session, Size, Start,
 };
 pub use world::World;

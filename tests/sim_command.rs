@@ -665,6 +665,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
         Hosting::OneAddress,
         Hosting::OneV6Network,
         Hosting::OneRelay,
+        Hosting::RelaysOfOneHost,
         Hosting::OneDomain,
     ]);
     let groups = vec((size, config()).prop_map(|(size, config)| Group { size, config }), 0..3);

@@ -72,6 +72,9 @@ pub(crate) const FIGURES: &[Figure] = &[
     figure("the same, the silent counted in", "lookup_of_closest", 4, |all| {
         all.lookups.map(|all| all.of_closest)
     }),
+    figure("the same, the dishonest counted in", "lookup_of_honest", 4, |all| {
+        all.lookups.map(|all| all.of_honest)
+    }),
     figure("ended without an error", "lookup_success", 4, |all| all.lookups.map(|all| all.success)),
     figure("reached an honest one of the closest", "lookup_honest", 4, |all| {
         all.lookups.map(|all| all.honest)

@@ -97,6 +97,7 @@ enum At {
     OneAddress,
     OneV6Network,
     OneRelay,
+    RelaysOfOneHost,
     OneDomain,
 }
 
@@ -108,6 +109,7 @@ impl From<At> for Hosting {
             At::OneAddress => Self::OneAddress,
             At::OneV6Network => Self::OneV6Network,
             At::OneRelay => Self::OneRelay,
+            At::RelaysOfOneHost => Self::RelaysOfOneHost,
             At::OneDomain => Self::OneDomain,
         }
     }

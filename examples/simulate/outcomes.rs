@@ -10,7 +10,7 @@ use super::figures::{FIGURES, Sums, mean, millis};
 use super::setting::{Run, Setting};
 
 /// What is told of each outcome, in the order of the columns; what it has not is empty, and left out in JSON.
-const COLUMNS: [&str; 21] = [
+const COLUMNS: [&str; 22] = [
     "kind",
     "node",
     "began_ms",
@@ -23,6 +23,7 @@ const COLUMNS: [&str; 21] = [
     "hops",
     "recall",
     "of_closest",
+    "of_honest",
     "honest",
     "key",
     "stored",
@@ -57,6 +58,7 @@ fn lookup(of: &LookupOutcome) -> Row {
         "hops": of.hops,
         "recall": of.recall,
         "of_closest": of.of_closest,
+        "of_honest": of.of_honest,
         "honest": of.honest,
     }))
 }

@@ -32,6 +32,7 @@ use super::entropy;
 use super::handler::Handler;
 use super::limits::ConnectionLimits;
 use super::messages::{FromHandler, OutboundRequest, ToHandler, Told, connection_of};
+use super::resolved::ResolvedAddresses;
 use super::shared::Shared;
 use super::timer::{self, Timer};
 use super::watch::Watch;
@@ -97,6 +98,7 @@ pub struct Behaviour<S = MemoryStore> {
     watch: Watch,
     waker: Option<Waker>,
     counts: Transport,
+    resolved: Option<ResolvedAddresses>,
 }
 
 impl<S: RecordStore + 'static> Behaviour<S> {
@@ -150,7 +152,16 @@ impl<S: RecordStore + 'static> Behaviour<S> {
             watch,
             waker: None,
             counts: Transport::default(),
+            resolved: None,
         }
+    }
+
+    /// Counts peers that are dialled by a name at the IP address that it leads to, which a wrapper of the transport tells: see
+    /// [`ResolvedAddresses`].
+    #[must_use]
+    pub fn with_resolved_addresses(mut self, resolved: ResolvedAddresses) -> Self {
+        self.resolved = Some(resolved);
+        self
     }
 
     /// Calls the node and sees to it that the swarm notices what comes of it.
@@ -278,6 +289,12 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         // The handler was made just before, and its number recorded.
         if let Some(number) = self.connections.established(peer, connection_id) {
             self.connected(peer, number, endpoint, dial);
+            let name = endpoint.get_remote_address();
+            if let Some(address) = self.resolved.as_ref().and_then(|resolved| resolved.take(&peer, name)) {
+                // The name is what others are told, and is dialled again; where it has led to is where the connection is.
+                let connection = dht::ConnectionId(number);
+                self.input(Input::Connected { peer, connection, address, dialled: false, dial: None });
+            }
         }
     }
 
@@ -515,6 +532,52 @@ mod tests {
         assert_eq!((node.peer_count(), node.dht().is_connected(&peer)), (1, false));
         let polled = node.poll(&mut Context::from_waker(Waker::noop()));
         assert!(polled.is_pending(), "{polled:?}");
+    }
+
+    /// How many of sixty peers enter the table that are dialled by names, of as many IP addresses, which are told or not.
+    fn of_sixty_dialled_by_names(is_told: bool) -> usize {
+        let peer = |n: u8| {
+            let hash = libp2p_core::multihash::Multihash::wrap(0x12, &[n; 32]).unwrap();
+            PeerId::from_multihash(hash).unwrap()
+        };
+        let (local, resolved) = (peer(255), ResolvedAddresses::default());
+        let config = Config::default().with_joining(crate::config::Joining::OnRequest);
+        let mut node = Behaviour::with_config(local, MemoryStore::new(local), config);
+        node = if is_told { node.with_resolved_addresses(resolved.clone()) } else { node };
+        for n in 0..60u8 {
+            let (peer, id) = (peer(n), ConnectionId::new_unchecked(n.into()));
+            let address: Multiaddr = format!("/dns4/n{n}.example/tcp/4001").parse().unwrap();
+            resolved.add(peer, address.clone(), format!("/ip4/{}.{n}.1.1/tcp/4001", 20 + n).parse().unwrap());
+            let (role_override, port_use) = (Endpoint::Dialer, PortUse::New);
+            let _ = node.handle_established_outbound_connection(id, peer, &address, role_override, port_use);
+            let endpoint = ConnectedPoint::Dialer { address, role_override, port_use };
+            node.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                peer_id: peer,
+                connection_id: id,
+                endpoint: &endpoint,
+                failed_addresses: &[],
+                other_established: 0,
+            }));
+            let tell = |node: &mut Behaviour<MemoryStore>, event| {
+                let told = Told { event: Some(event), at: timer::now(), counts: Transport::default() };
+                node.on_connection_handler_event(peer, id, told);
+            };
+            tell(&mut node, FromHandler::Protocol(true));
+            while let Poll::Ready(output) = node.poll(&mut Context::from_waker(Waker::noop())) {
+                if let ToSwarm::NotifyHandler { event: ToHandler::Request(asked), .. } = output {
+                    let response = crate::message::Response::FindNode { closer_peers: vec![] };
+                    tell(&mut node, FromHandler::ResponseReceived(asked.id, response));
+                }
+            }
+        }
+        node.peer_count()
+    }
+
+    #[test]
+    fn peers_that_are_dialled_by_names_count_where_these_lead_to_if_that_is_told() {
+        let (untold, told) = (of_sixty_dialled_by_names(false), of_sixty_dialled_by_names(true));
+        assert!(untold < 12, "a quarter of each bucket: {untold}");
+        assert!(told > 2 * untold, "{told} {untold}");
     }
 
     #[test]

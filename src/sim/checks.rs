@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::host::Host;
 use super::network::{Network, Traffic};
 use super::nodes::SimNode;
+use crate::addrs::IpGroup;
 use crate::config::{Config, IpDiversity};
 use crate::dht::Dht;
 use crate::stats::Stats;
@@ -96,14 +97,22 @@ fn check_table(config: &Config, node: &SimNode, dht: &Dht<MemoryStore>) -> Optio
                 *in_table.entry(group).or_default() += 1;
             }
         }
-        let limit = limits.map(|limits| u16::from(limits.per_bucket.get()));
-        if let Some((group, count)) = in_bucket.iter().find(|(_, count)| limit.is_some_and(|at| **count > at))
-        {
+        // Of those whose IP address is not known a quarter of what there is, or was when they came.
+        let limit = |group: &IpGroup| {
+            let per_bucket = u16::from(limits?.per_bucket.get());
+            let quarter = u16::try_from(k / 4).unwrap_or(u16::MAX);
+            Some(if group.is_indirect() { per_bucket.max(quarter) } else { per_bucket })
+        };
+        let is_beyond = |(group, count): &(&IpGroup, &u16)| limit(group).is_some_and(|limit| **count > limit);
+        if let Some((group, count)) = in_bucket.iter().find(is_beyond) {
             return Some(format!("bucket {} holds {count} of {group:?}", index.get()));
         }
     }
     let limit = limits.map(|limits| limits.per_table.get());
-    let many = in_table.iter().find(|(_, count)| limit.is_some_and(|at| **count > at));
+    let is_beyond = |(group, count): &(&IpGroup, &u16)| {
+        !group.is_indirect() && limit.is_some_and(|limit| **count > limit)
+    };
+    let many = in_table.iter().find(is_beyond);
     many.map(|(group, count)| format!("the table holds {count} of {group:?}"))
 }
 

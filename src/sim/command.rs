@@ -120,6 +120,7 @@ impl Line {
             Hosting::OneAddress => self.option("hosting", "one-address"),
             Hosting::OneV6Network => self.option("hosting", "one-v6-network"),
             Hosting::OneRelay => self.option("hosting", "one-relay"),
+            Hosting::RelaysOfOneHost => self.option("hosting", "relays-of-one-host"),
             Hosting::OneDomain => self.option("hosting", "one-domain"),
         }
     }

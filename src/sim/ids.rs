@@ -96,12 +96,22 @@ impl Places {
                 Protocol::Ip6(Ipv6Addr::new(ONE_V6, 1, 0, 0, 0, 0, 0, last.saturating_add(1))),
                 PORT,
             ),
-            Hosting::OneRelay => self
-                .at_port(Protocol::Ip4(Ipv4Addr::new(a, b, 1, 2)), last.saturating_add(1))
-                .with(Protocol::P2p(peer_id(u64::MAX, 0)))
-                .with(Protocol::P2pCircuit),
+            Hosting::OneRelay => self.behind_relay(last, 0),
+            Hosting::RelaysOfOneHost => self.behind_relay(last, n),
             Hosting::OneDomain => self.at_port(Protocol::Dns4(format!("n{n}.{DOMAIN}").into()), PORT),
         }
+    }
+
+    /// Returns where a node listens that is hosted otherwise than the others.
+    pub(super) fn hosted(self, n: usize, hosting: Hosting) -> Multiaddr {
+        Self { hosting, ..self }.of(n)
+    }
+
+    fn behind_relay(self, port: u16, relay: usize) -> Multiaddr {
+        let [a, b] = ONE_NETWORK;
+        self.at_port(Protocol::Ip4(Ipv4Addr::new(a, b, 1, 2)), port.saturating_add(1))
+            .with(Protocol::P2p(peer_id(u64::MAX, relay)))
+            .with(Protocol::P2pCircuit)
     }
 
     fn spread(self, n: usize) -> Multiaddr {
@@ -325,6 +335,7 @@ mod tests {
             Hosting::OneAddress,
             Hosting::OneV6Network,
             Hosting::OneRelay,
+            Hosting::RelaysOfOneHost,
             Hosting::OneDomain,
         ];
         for hosting in one {
@@ -333,6 +344,10 @@ mod tests {
                 let groups: BTreeSet<_> =
                     (0..1000).map(|n| Groups::of(&places.of(n), IpGroup::of_ip).charged()).collect();
                 assert_eq!(groups.len(), 1, "{hosting:?}");
+                if hosting != Hosting::OneNetwork {
+                    let elsewhere = Places::new((transport, Hosting::Spread), 1000, Some(2));
+                    assert_eq!(elsewhere.number_of(&elsewhere.hosted(77, hosting)), Some(77), "{hosting:?}");
+                }
                 for n in [0, 1, 255, 256, 59_999] {
                     let address = places.of(n);
                     assert_eq!(places.number_of(&address), Some(n), "{address}");

@@ -40,6 +40,9 @@ pub struct LookupOutcome {
     /// The share that it found of those of the true `k` closest that live, where the silent count among the `k`: no lookup
     /// can tell before it asks them, and a near one does not ask all.
     pub of_closest: f64,
+    /// The share that it found of the honest ones among the true `k` closest, the dishonest included, which answer as well: no lookup
+    /// can tell them apart before it has asked.
+    pub of_honest: f64,
     /// Whether an honest one was among those of the true `k` closest, the dishonest included, that it found.
     pub honest: bool,
     /// Whether it ended without an error.
@@ -99,7 +102,8 @@ pub(super) fn outcome(
     let of_closest = closest.iter().filter(|n| truth.contains(n) && found.contains(n)).count();
     let all = network.nodes.closest(&asked.target, k, counts);
     let is_honest = |n: &usize| network.nodes.get(*n).is_some_and(|node| node.is_honest);
-    let honest = all.iter().any(|n| is_honest(n) && found.contains(n));
+    let honest_ones = all.iter().filter(|n| is_honest(n));
+    let honest_found = honest_ones.clone().filter(|n| found.contains(n)).count();
     let outcome = LookupOutcome {
         asker: n,
         began: asked.began.saturating_duration_since(network.origin()),
@@ -110,7 +114,8 @@ pub(super) fn outcome(
         hops: stats.hops(),
         recall: ratio(hits, truth.len()),
         of_closest: ratio(of_closest, living),
-        honest,
+        of_honest: ratio(honest_found, honest_ones.count()),
+        honest: honest_found > 0,
         success,
     };
     (outcome, hits)

@@ -70,6 +70,8 @@ pub struct Summary {
     pub of_closest: f64,
     /// The share that ended without an error.
     pub success: f64,
+    /// The mean share that was found of the honest ones among the true closest, where the dishonest count among the closest.
+    pub of_honest: f64,
     /// The share that reached an honest one of the closest.
     pub honest: f64,
 }
@@ -94,6 +96,7 @@ impl Summary {
             recall: mean(|lookup| lookup.recall),
             of_closest: mean(|lookup| lookup.of_closest),
             success: mean(|lookup| f64::from(u8::from(lookup.success))),
+            of_honest: mean(|lookup| lookup.of_honest),
             honest: mean(|lookup| f64::from(u8::from(lookup.honest))),
         }
     }
@@ -255,6 +258,7 @@ impl fmt::Display for Report {
             )?;
             row(f, "recall of the true closest", format_args!("{:.4}", all.recall))?;
             row(f, "the same, the silent counted in", format_args!("{:.4}", all.of_closest))?;
+            row(f, "the same, the dishonest counted in", format_args!("{:.4}", all.of_honest))?;
             row(f, "ended without an error", format_args!("{:.4}", all.success))?;
             row(f, "reached an honest one of the closest", format_args!("{:.4}", all.honest))?;
         }

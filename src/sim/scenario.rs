@@ -77,8 +77,26 @@ pub enum Hosting {
     OneV6Network,
     /// All behind one relay, each at a port of its own so that addresses differ.
     OneRelay,
+    /// Each behind a relay of its own, all of which run on one public IPv4 address.
+    RelaysOfOneHost,
     /// All under one domain, each with a name of its own.
     OneDomain,
+}
+
+/// The placement of nodes that are let in while a world goes on: who seems to own them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Placement {
+    /// In so many IPv4 /16 in turn, each at an address of its own.
+    Groups(usize),
+    /// All where one owner has them.
+    Hosted(Hosting),
+}
+
+impl From<usize> for Placement {
+    fn from(groups: usize) -> Self {
+        Self::Groups(groups)
+    }
 }
 
 /// The start of a network: how it comes to be.

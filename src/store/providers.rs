@@ -891,12 +891,11 @@ mod tests {
 
     /// The bars: with 4, 16 and 64 hostile groups and as many announcements as fill everything many times over, 99, 95 and 90 % of
     /// a thousand honest ones of 200 groups are accepted, and are there after more of them.
-    #[test]
-    fn hostile_groups_that_fill_all_there_is_keep_nobody_out() {
+    fn hostile_groups(announcements: u32) {
         for hostile in [4, 16, 64] {
             let mut providers = ProviderIndex::new(&peer(u32::MAX), ProviderLimits::default());
             let flood = |providers: &mut ProviderIndex, from: u32| {
-                for n in from..from + 120_000 {
+                for n in from..from + announcements / 2 {
                     let of = 1000 + n % hostile;
                     drop(providers.add(WALL, &record(&n.to_be_bytes(), of, 48), group(of)));
                 }
@@ -907,12 +906,23 @@ mod tests {
             for n in 0..1000 {
                 providers.add(WALL, &record(&key(n), n % 200, 48), group(n % 200)).unwrap();
             }
-            flood(&mut providers, 1_000_000);
+            flood(&mut providers, 1_000_000_000);
             let is_there = |n: &u32| ids(&providers, WALL, &key(*n)) == [peer(n % 200)];
             assert_eq!((0..1000).filter(is_there).count(), 1000, "{hostile} hostile groups");
             // And the other way round: who comes first is not displaced by those that fill what is left.
             assert_eq!(providers.len().0, 64 * 1024);
         }
+    }
+
+    #[test]
+    fn hostile_groups_that_fill_all_there_is_keep_nobody_out() {
+        hostile_groups(240_000);
+    }
+
+    #[test]
+    #[ignore = "takes minutes: cargo test --release --lib ten_million -- --ignored"]
+    fn ten_million_hostile_announcements_keep_nobody_out() {
+        hostile_groups(10_000_000);
     }
 
     /// Each key of the groups that fill everything has several statements: whole keys make way.

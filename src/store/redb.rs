@@ -150,7 +150,16 @@ impl Redb {
     /// Opens the store of the node `local` on something else than a file.
     #[cfg(test)]
     pub(crate) fn open_on(disk: tests::disk::Disk, local: PeerId) -> Result<Self> {
-        Self::open_at(FilePlace::on(disk), local, &MemoryStoreConfig::default())
+        Self::open_on_with(disk, local, &MemoryStoreConfig::default())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn open_on_with(
+        disk: tests::disk::Disk,
+        local: PeerId,
+        config: &MemoryStoreConfig,
+    ) -> Result<Self> {
+        Self::open_at(FilePlace::on(disk), local, config)
     }
 
     fn open_at(place: FilePlace, local: PeerId, config: &MemoryStoreConfig) -> Result<Self> {

@@ -10,6 +10,7 @@
 
 mod client;
 mod connections;
+mod dead_connections;
 mod denier;
 mod dials;
 mod errors;

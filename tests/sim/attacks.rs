@@ -41,6 +41,7 @@ fn servers_of_one_application_find_each_other_wherever_they_are() {
         Hosting::OneAddress,
         Hosting::OneV6Network,
         Hosting::OneRelay,
+        Hosting::RelaysOfOneHost,
         Hosting::OneDomain,
     ] {
         assert_eq!(fewest(&sixteen(hosting, own())), (15, true), "{hosting:?}");

@@ -178,6 +178,7 @@ fn liars_poisoners_and_stuffers() {
     for (name, roles) in [
         ("a tenth lies", Roles { liars: 0.1, ..Roles::default() }),
         ("a tenth poisons", Roles { poisoners: 0.1, ..Roles::default() }),
+        ("three tenths poison", Roles { poisoners: 0.3, ..Roles::default() }),
         ("a tenth stuffs", Roles { stuffers: 0.1, ..Roles::default() }),
         ("a tenth cannot be dialled", Roles { undialable: 0.1, ..Roles::default() }),
     ] {
@@ -189,7 +190,8 @@ fn liars_poisoners_and_stuffers() {
         });
         let all = report.summary();
         table += &line(name, &all);
-        assert!(all.success >= 1.0, "{name}: {all:?}");
+        // Who is hostile answers, and is found: of the twenty closest honest ones there can be no more than are among the closest.
+        assert!(all.success >= 1.0 && all.of_honest >= 0.95, "{name}: {all:?}");
     }
     golden("hostile.txt", &table);
 }

@@ -225,7 +225,11 @@ impl Region {
         all.sort_unstable_by_key(|(peer, found)| (found.distance, *peer));
         let most = if self.is_surrounded { MAX_CONTACTS_ALARMED } else { MAX_CONTACTS };
         if all.len() > most {
-            all = drawn(all, most, view, search);
+            view.rng.shuffle(&mut all);
+            let groups = |peer: &PeerId, found: &FoundAround| {
+                groups_of(view, peer, search.addresses(peer).unwrap_or(&found.addresses))
+            };
+            all = drawn(all, most, groups);
         }
         all.into_iter().map(|(peer, found)| (peer, found.addresses)).collect()
     }
@@ -421,21 +425,18 @@ impl RegionSearch {
     }
 }
 
-/// Draws some of the peers of a region, and returns them nearest first.
+/// Draws some of the peers of a region, which are in random order, and returns them nearest first.
 fn drawn(
     mut all: Vec<(PeerId, FoundAround)>,
     most: usize,
-    view: &mut View<'_>,
-    search: &Search,
+    groups_of: impl Fn(&PeerId, &FoundAround) -> Groups,
 ) -> Vec<(PeerId, FoundAround)> {
-    view.rng.shuffle(&mut all);
     let mut groups = GroupTally::default();
     let mut namers: IndexMap<u64, usize> = IndexMap::new();
     // Those who have answered have their places first. Stable: within each rank in the order in which they were drawn.
     all.sort_by_key(|(_, found)| !found.has_answered);
     all.sort_by_cached_key(|(peer, found)| {
-        let of = groups_of(view, peer, search.addresses(peer).unwrap_or(&found.addresses));
-        let is_full = !groups.counts(of);
+        let is_full = !groups.counts(groups_of(peer, found));
         let named = namers.entry(found.namer).or_default();
         *named += 1;
         (!found.has_answered, *named, is_full)
@@ -544,6 +545,49 @@ mod tests {
         let living = vec![at(1, 1.0), at(2, 0.5), at(3, 0.5), at(4, 0.0), at(5, 1.0), at(6, 1.0)];
         let expected = [(1, thousandths(1)), (2, thousandths(3)), (3, thousandths(5))];
         assert_eq!(by_rank(living, 3), expected);
+    }
+
+    /// Who makes peers up has no more of them drawn than others have of theirs, however many IP groups they seem to be of.
+    #[test]
+    fn of_too_many_contacts_those_who_answered_are_drawn_and_of_each_namer_as_many() {
+        let peer = |n: u16| {
+            let hash =
+                libp2p_core::multihash::Multihash::wrap(0x12, &[&n.to_be_bytes()[..], &[0; 30]].concat());
+            PeerId::from_multihash(hash.unwrap()).unwrap()
+        };
+        let groups = |peer: &PeerId, found: &FoundAround| {
+            let [high, low] = [0, 1].map(|at| peer.as_ref().digest()[at]);
+            // The liar's are of a group each; the last namer's are all of one.
+            let ip = if found.namer == 3 { [9, 9, 1, low] } else { [20 + high, low, 1, 1] };
+            Groups::of(
+                &format!("/ip4/{}/tcp/1", std::net::Ipv4Addr::from(ip)).parse().unwrap(),
+                IpGroup::of_ip,
+            )
+        };
+        for seed in 0..50 {
+            // A hundred that a liar has made up, twenty of each of two honest namers, and ten that have answered.
+            let of = |namer, count| std::iter::repeat_n(namer, count);
+            let namers = of(0, 100).chain(of(1, 20)).chain(of(2, 20)).chain(of(3, 20)).chain(of(4, 10));
+            let mut all: Vec<_> = (0..)
+                .zip(namers)
+                .map(|(n, namer)| {
+                    let (distance, addresses) = (thousandths(u64::from(n)), Addresses::empty());
+                    (peer(n), FoundAround { distance, has_answered: namer == 4, namer, addresses })
+                })
+                .collect();
+            crate::rng::Rng::from_u64(seed).shuffle(&mut all);
+            let drawn = drawn(all, 60, groups);
+            assert!(drawn.is_sorted_by_key(|(_, found)| found.distance));
+            let of = |namer| drawn.iter().filter(|(_, found)| found.namer == namer).count();
+            assert_eq!((drawn.len(), of(4)), (60, 10), "all that have answered");
+            // Fifty places for four namers: twelve each, and of the last two places none for a full group.
+            let shares = [0, 1, 2].map(of);
+            assert!(
+                shares.iter().all(|share| (12..=13).contains(share)) && of(3) == 12,
+                "{shares:?}, {}",
+                of(3)
+            );
+        }
     }
 
     #[test]

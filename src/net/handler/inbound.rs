@@ -14,6 +14,7 @@ use crate::message::{Request, Response};
 use crate::net::budget::ReadBudget;
 use crate::net::exchange::Exchange;
 use crate::net::limits::{ConnectionLimits, WRITE_BATCH};
+use crate::net::messages::SEQUENCE_BITS;
 use crate::time::{Instant, after, earliest};
 use crate::wire::{SEND_LIMIT, ServerCodec, encode_response};
 
@@ -31,10 +32,15 @@ const MAX_VALUE: usize = 64 * 1024;
 
 /// The place of one request in the order of the answers.
 #[derive(Debug)]
-enum AnswerSlot {
+struct AnswerSlot {
+    id: InboundId,
+    state: AnswerState,
+}
+
+#[derive(Debug)]
+enum AnswerState {
     /// The node has it, since then; the answer will not be longer than `reserved`.
     Open {
-        id: InboundId,
         asked: Instant,
         reserved: usize,
     },
@@ -43,18 +49,12 @@ enum AnswerSlot {
     Refused,
 }
 
-impl AnswerSlot {
-    fn is_open(&self, id: InboundId) -> bool {
-        matches!(self, Self::Open { id: open, .. } if *open == id)
-    }
-}
-
 /// One inbound stream.
 ///
 /// # What it decides
 /// When the peer is read from: not while answers wait that it does not read, nor while eight of its requests are being
-/// answered. An announcement is not answered, and holds nothing up; what the node has to say of it all the same, it says behind the
-/// answers that are due.
+/// answered. An announcement is not answered, and holds nothing up; what the node has to say of it all the same has its place
+/// behind what came before it.
 ///
 /// # What time does
 /// A stream on which nothing goes on ends when it was not used for the idle limit. A message that arrives, a request in
@@ -110,10 +110,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Inbound<T> {
 
     /// Returns how many bytes wait to be written, those included that are to come.
     pub(super) fn held(&self) -> usize {
-        let held = |slot: &AnswerSlot| match slot {
-            AnswerSlot::Open { reserved, .. } => *reserved,
-            AnswerSlot::Answered(frame) => frame.len(),
-            AnswerSlot::Refused => 0,
+        let held = |slot: &AnswerSlot| match &slot.state {
+            AnswerState::Open { reserved, .. } => *reserved,
+            AnswerState::Answered(frame) => frame.len(),
+            AnswerState::Refused => 0,
         };
         self.exchange.unwritten() + self.slots.iter().map(held).sum::<usize>()
     }
@@ -133,9 +133,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Inbound<T> {
         if self.is_idle() {
             return Some(after(self.since, limits.inbound_idle));
         }
-        let answer = match self.slots.front() {
-            Some(AnswerSlot::Open { asked, .. }) => Some(after(*asked, limits.stream_timeout)),
-            Some(AnswerSlot::Answered(_) | AnswerSlot::Refused) | None => None,
+        let answer = match self.slots.front().map(|slot| &slot.state) {
+            Some(AnswerState::Open { asked, .. }) => Some(after(*asked, limits.stream_timeout)),
+            Some(AnswerState::Answered(_) | AnswerState::Refused) | None => None,
         };
         earliest(answer, self.exchange.deadline(limits.stream_timeout))
     }
@@ -143,7 +143,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Inbound<T> {
     /// A request has been read; its answer will be given under `id`.
     pub(super) fn begin(&mut self, id: InboundId, request: &Request, now: Instant) {
         if request.is_answered() {
-            self.slots.push_back(AnswerSlot::Open { id, asked: now, reserved: longest_answer(request) });
+            let state = AnswerState::Open { asked: now, reserved: longest_answer(request) };
+            self.slots.push_back(AnswerSlot { id, state });
             return;
         }
         if self.announced.len() == MAX_ANNOUNCED {
@@ -153,26 +154,29 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Inbound<T> {
     }
 
     pub(super) fn answers(&self, id: InboundId) -> bool {
-        self.announced.contains(&id) || self.slots.iter().any(|slot| slot.is_open(id))
+        self.announced.contains(&id) || self.slots.iter().any(|slot| slot.id == id)
     }
 
-    fn decide(&mut self, id: InboundId, decided: AnswerSlot) {
-        match self.slots.iter_mut().find(|slot| slot.is_open(id)) {
-            Some(slot) => *slot = decided,
-            None => self.slots.push_back(decided),
+    fn decide(&mut self, id: InboundId, decided: AnswerState) {
+        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.id == id) {
+            slot.state = decided;
+            return;
         }
+        // An announcement has no place yet: behind what came before it.
+        let at = self.slots.iter().position(|slot| is_before(id, slot.id)).unwrap_or(self.slots.len());
+        self.slots.insert(at, AnswerSlot { id, state: decided });
     }
 
     /// Answers a request.
     pub(super) fn respond(&mut self, id: InboundId, response: &Response) {
         let mut frame = BytesMut::new();
         encode_response(response, &mut frame);
-        self.decide(id, AnswerSlot::Answered(frame));
+        self.decide(id, AnswerState::Answered(frame));
     }
 
     /// Refuses a request: behind the answers before it, the stream ends.
     pub(super) fn refuse(&mut self, id: InboundId) {
-        self.decide(id, AnswerSlot::Refused);
+        self.decide(id, AnswerState::Refused);
     }
 
     /// Puts the next answers into the buffer, if it is empty.
@@ -183,14 +187,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Inbound<T> {
         while self.exchange.unwritten() < WRITE_BATCH
             && let Some(slot) = self.slots.pop_front()
         {
-            match slot {
-                AnswerSlot::Open { .. } => {
+            match slot.state {
+                AnswerState::Open { .. } => {
                     self.slots.push_front(slot);
                     return;
                 }
-                AnswerSlot::Answered(frame) => self.exchange.send_frame(frame, now),
+                AnswerState::Answered(frame) => self.exchange.send_frame(frame, now),
                 // What was asked before has been answered; what was asked after is lost with the stream.
-                AnswerSlot::Refused => {
+                AnswerState::Refused => {
                     self.half_closed = true;
                     self.slots.clear();
                 }
@@ -247,6 +251,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Inbound<T> {
             }
         }
     }
+}
+
+/// Returns whether a request of a connection came before another; numbers begin anew when they are used up.
+const fn is_before(id: InboundId, other: InboundId) -> bool {
+    let ahead = other.0.wrapping_sub(id.0) & ((1 << SEQUENCE_BITS) - 1);
+    ahead != 0 && ahead < 1 << (SEQUENCE_BITS - 1)
 }
 
 /// Returns how long the answer to a request may be.

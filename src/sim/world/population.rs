@@ -22,7 +22,7 @@ use crate::sim::network::DEAD_AFTER;
 use crate::sim::nodes::{Life, Refuses, SimNode};
 use crate::sim::progress::{Progress, Stage};
 use crate::sim::roles::{Role, below, deal, part};
-use crate::sim::scenario::{Group, Incident, Scenario, Size, Start};
+use crate::sim::scenario::{Group, Hosting, Incident, Placement, Scenario, Size, Start};
 use crate::sim::sessions::Successor;
 use crate::sim::shard::making;
 use crate::store::MemoryStoreConfig;
@@ -184,8 +184,8 @@ impl World {
         self.place(Arc::new(BuiltIn::Sybil), (bytes, &[Distance::ZERO..nearest]), count, groups)
     }
 
-    /// Lets nodes of a role join whose distances from the hash of some bytes are these, one range in turn, from a few IP groups, and
-    /// returns their numbers.
+    /// Lets nodes of a role join whose distances from the hash of some bytes are these, one range in turn, from a few IP groups or
+    /// hosted as one owner's, and returns their numbers.
     ///
     /// # Bounds
     /// Ids are tried until enough fit: for a narrow range that takes long.
@@ -194,8 +194,12 @@ impl World {
         role: Arc<dyn Role>,
         (bytes, distances): (&[u8], &[Range<Distance>]),
         count: usize,
-        groups: usize,
+        placement: impl Into<Placement>,
     ) -> Vec<usize> {
+        let mut placement = placement.into();
+        if placement == Placement::Hosted(Hosting::OneNetwork) {
+            placement = Placement::Groups(1);
+        }
         let key_hash = self.network.config.key_hash;
         let target = (key_hash)(bytes);
         let mut tried = 0;
@@ -210,8 +214,15 @@ impl World {
             if range.is_some_and(|range| !range.contains(&target.distance(&key))) {
                 continue;
             }
-            let place = in_group(first + sybils.len() % groups.max(1), 1 + sybils.len() / groups.max(1));
-            let n = self.add_node_as(Arc::clone(&role), peer, self.network.places.in_v4(place));
+            let (at, places) = (sybils.len(), self.network.places);
+            let (place, address) = match placement {
+                Placement::Groups(groups) => {
+                    let place = in_group(first + at % groups.max(1), 1 + at / groups.max(1));
+                    (place, places.in_v4(place))
+                }
+                Placement::Hosted(hosting) => (first + at, places.hosted(first + at, hosting)),
+            };
+            let n = self.add_node_as(Arc::clone(&role), peer, address);
             self.network_mut().nodes.sort();
             self.network_mut().nodes.set_address_of(place, n);
             self.join_as(n);

@@ -432,6 +432,52 @@ fn provider_records_beyond_the_bounds_are_dropped() {
     assert_eq!(left(&store), (50, (20, 20)));
 }
 
+/// A crash leaves what was there before a key had to make way, with all its providers, or what is there since.
+#[test]
+fn whole_keys_that_make_way_are_gone_or_there_after_a_crash() {
+    let config = MemoryStoreConfig {
+        providers: ProviderLimits { max_keys: 64, max_pairs: 640, ..ProviderLimits::default() },
+        ..MemoryStoreConfig::default()
+    };
+    let disk = Disk::default();
+    let open = |disk: Disk| Redb::open_on_with(disk, peer(0), &config).unwrap();
+    let mut store = open(disk.clone());
+    // Sixteen groups have four keys each, of which two share each.
+    for n in 0..128u8 {
+        let (key, of) = (n % 64, 1 + n % 16 + 16 * (n / 64));
+        drop(store.add_provider_from(WALL, provider(&[key], of, 2), source(of)));
+    }
+    store.sync().unwrap();
+    let held = |store: &Redb| -> Vec<_> {
+        let keys = (0..=u8::MAX).map(|key| RecordKey::from(&[key]));
+        let providers = |key: &RecordKey| store.providers(WALL, key).unwrap();
+        keys.map(|key| providers(&key).into_iter().map(|record| record.provider).collect::<Vec<_>>())
+            .collect()
+    };
+    let full = held(&store);
+    let keys_of = |held: &[Vec<PeerId>]| held.iter().filter(|of| !of.is_empty()).count();
+    assert!(keys_of(&full) == 64 && full.iter().any(|of| of.len() == 2), "{full:?}");
+    disk.shut();
+    for n in 0..3u8 {
+        store.add_provider_from(WALL, provider(&[200 + n], 100, 2), source(100)).unwrap();
+        store.commit();
+    }
+    let since = held(&store);
+    assert!(
+        keys_of(&since) == 64 && keys_of(&since[..200]) == 61,
+        "three whole keys have made way: {since:?}"
+    );
+    let crashed = open(disk.copy());
+    crashed.statements.others.check();
+    assert_eq!(held(&crashed), full);
+    disk.open();
+    store.sync().unwrap();
+    let crashed = open(disk.copy());
+    crashed.statements.others.check();
+    assert_eq!(held(&crashed), since);
+    assert_eq!(crashed.damaged(), 0);
+}
+
 #[test]
 fn a_refused_provider_record_changes_nothing_and_what_has_ended_goes_by_and_by() {
     let file = File::new();

@@ -318,12 +318,13 @@ fn announcements_are_read_while_the_node_keeps_up_and_hold_no_answer_up() {
 }
 
 #[test]
-fn what_the_node_says_of_an_announcement_goes_out_behind_the_answers_that_are_due() {
+fn what_the_node_says_of_an_announcement_goes_out_in_its_place() {
     for is_refused in [false, true] {
         let mut net = Net::new();
         let (stream, other) = (net.accept(usize::MAX), net.accept(usize::MAX));
         stream.push(&bytes_of(&Request::Ping));
         stream.push(&bytes_of(&announced_by_peer(0)));
+        stream.push(&bytes_of(&find(30)));
         other.push(&bytes_of(&announced_by_peer(1)));
         net.run();
         let mut ids: Vec<_> = std::mem::take(&mut net.told)
@@ -338,19 +339,20 @@ fn what_the_node_says_of_an_announcement_goes_out_behind_the_answers_that_are_du
             ids.remove(ids.iter().position(is_it).unwrap()).1
         };
         let announced = take(Some(RecordKey::new(&0u64.to_be_bytes())));
-        let ping = take(None);
+        let (ping, last) = (take(None), take(Some(RecordKey::new(&[7; 30]))));
         let key = RecordKey::new(&0u64.to_be_bytes());
         let rejected = Response::AddProvider { key, is_rejected: true };
         let mut frame = BytesMut::new();
         encode_response(&rejected, &mut frame);
         let word =
             if is_refused { ToHandler::Refuse(announced) } else { ToHandler::Respond(announced, rejected) };
+        net.streams.take(ToHandler::Respond(last, Response::Pong));
         net.streams.take(word);
         net.run();
         assert_eq!(stream.take_written().len(), 0, "the ping was first");
         net.streams.take(ToHandler::Respond(ping, Response::Pong));
         net.run();
-        let expected = if is_refused { pong() } else { [pong(), frame.to_vec()].concat() };
+        let expected = if is_refused { pong() } else { [pong(), frame.to_vec(), pong()].concat() };
         assert_eq!(stream.take_written(), expected);
         assert_eq!(stream.is_closed(), is_refused);
         assert!(!other.is_dropped() && !other.is_closed(), "it came on another stream");
