@@ -1,6 +1,7 @@
 //! What one call may cost: counted, not timed.
 
 use std::cmp::Ordering;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -51,22 +52,28 @@ fn queries_beyond_what_is_driven_at_once_stand_in_line_and_none_is_overtaken() {
     let (mut dht, now) = (new_dht(0, quiet()), start());
     admit(&mut dht, now, 1..=30);
     let queries: Vec<_> = (0..1000u32).map(|n| dht.find_closest(now, n.to_be_bytes().to_vec())).collect();
-    let (mut out, mut over) = (outputs(&mut dht), Vec::new());
+    let ids = |out: &[Output]| asked(out).into_iter().map(|(_, id, _)| id).collect::<Vec<_>>();
+    let (mut unanswered, mut over) = (VecDeque::from(ids(&outputs(&mut dht))), Vec::new());
     let in_line = dht.stats().queues.queries;
     let mut driven = 1000 - in_line;
     assert!((20..200).contains(&driven), "{driven} are driven");
-    assert!(asked(&out).len() <= 256 + 8, "{} requests are in flight", asked(&out).len());
-    for _ in 0..100_000 {
-        let Some(at) = out.iter().position(|o| matches!(o, Output::SendRequest { .. })) else { break };
-        let Output::SendRequest { id, .. } = out.remove(at) else { unreachable!() };
+    assert!(unanswered.len() <= 256 + 8, "{} requests are in flight", unanswered.len());
+    for n in 0..100_000 {
+        let Some(id) = unanswered.pop_front() else { break };
         name(&mut dht, now, id, &[]);
         let new = outputs(&mut dht);
-        over.extend(queries.iter().copied().filter(|query| result_of(&new, *query).is_some()));
-        driven = driven.max(1000 - dht.stats().queues.queries - over.len() as u64);
-        out.extend(new);
+        over.extend(events(&new).into_iter().filter_map(|event| match event {
+            Event::OutboundQueryProgressed { id, step, .. } if step.last => Some(id),
+            _ => None,
+        }));
+        unanswered.extend(ids(&new));
         // What has begun goes on: those that are driven ask all of the closest in the end.
-        let window = usize::try_from(dht.stats().queues.request_window).unwrap();
-        assert!(dht.num_requests() < 2 * window + 1000, "{} of {window}", dht.num_requests());
+        if n % 16 == 0 {
+            let queues = dht.stats().queues;
+            driven = driven.max(1000 - queues.queries - over.len() as u64);
+            let window = usize::try_from(queues.request_window).unwrap();
+            assert!(dht.num_requests() < 2 * window + 1000, "{} of {window}", dht.num_requests());
+        }
     }
     assert_eq!(over.len(), 1000, "all end");
     let order = |query: &QueryId| queries.iter().position(|known| known == query).unwrap();
