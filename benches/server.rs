@@ -92,7 +92,10 @@ fn ours(local: PeerId) -> Behaviour {
     for n in 1..=OFFERED {
         let (peer, address, connection) = (peer(n), address(n), ConnectionId(n.into()));
         dht.handle_input(now, Input::AddressesLearned { peer, addresses: vec![address.clone()] });
-        dht.handle_input(now, Input::Connected { peer, connection, address, dialled: true, dial: None });
+        dht.handle_input(
+            now,
+            Input::Connected { located: None, peer, connection, address, dialled: true, dial: None },
+        );
         while let Some(output) = dht.poll_output() {
             if let Output::SendRequest { to, id, .. } = output {
                 let named = libp2p_kademlia::KadPeer {

@@ -171,9 +171,10 @@ impl<S: RecordStore> Dht<S> {
         let (now, has_jumped) = self.note_time(now);
         let Self { cx, peers, upkeep, queries, providing, storage, .. } = self;
         match input {
-            Input::Connected { peer, connection, address, dialled, dial } => {
+            Input::Connected { peer, connection, address, located, dialled, dial } => {
                 cx.advice.connected(now);
-                upkeep.on_connected(now, (peer, connection), (address, dialled), dial, cx, peers);
+                let place = (address, located, dialled);
+                upkeep.on_connected(now, (peer, connection), place, dial, cx, peers);
             }
             Input::Disconnected { peer, connection } => {
                 upkeep.on_disconnected(now, (peer, connection), cx, peers);

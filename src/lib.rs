@@ -119,7 +119,7 @@ pub use key::{
 pub use net::behaviour::{Behaviour, QueryMut};
 pub use net::config::{ALPHA_VALUE, PROTOCOL_NAME};
 pub use net::providers::Providers;
-pub use net::resolved::ResolvedAddresses;
+pub use net::resolved::{AboveDns, BelowDns, DialByName, ResolvedAddresses};
 pub use peer::{ConnectionType, KadPeer, PeerInfo};
 pub use record::{PeerRecord, ProviderRecord, Quorum, Record, RecordKey};
 pub use region::NetworkSize;

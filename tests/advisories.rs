@@ -74,7 +74,7 @@ impl Victim {
 
     fn connected(&mut self, n: u64, address: Multiaddr, dialled: bool) {
         let (peer, connection) = (peer(n), ConnectionId(n));
-        let input = Input::Connected { peer, connection, address, dialled, dial: None };
+        let input = Input::Connected { located: None, peer, connection, address, dialled, dial: None };
         self.dht.handle_input(self.now, input);
     }
 
@@ -242,6 +242,7 @@ fn ghsa_v5hw_cv9c_rpg7_questions_leave_nothing_behind() {
 fn cve_2022_23486_connections_of_one_peer_are_not_kept_for_ever() {
     let mut victim = Victim::new(Config::default());
     let connected = |connection| Input::Connected {
+        located: None,
         peer: peer(1),
         connection: ConnectionId(connection),
         address: in_group(1, 1),

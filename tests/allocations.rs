@@ -183,6 +183,7 @@ fn server() -> (Dht<MemoryStore>, Now) {
         dht.handle_input(
             now,
             Input::Connected {
+                located: None,
                 peer: id,
                 connection: ConnectionId(n.into()),
                 address,
@@ -285,7 +286,14 @@ fn a_put_does_not_copy_the_value_for_each_peer() {
         let address = "/memory/1".parse().unwrap();
         dht.handle_input(
             now,
-            Input::Connected { peer: *peer, connection: ConnectionId(0), address, dialled: true, dial: None },
+            Input::Connected {
+                located: None,
+                peer: *peer,
+                connection: ConnectionId(0),
+                address,
+                dialled: true,
+                dial: None,
+            },
         );
     }
     while dht.poll_output().is_some() {}

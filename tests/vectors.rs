@@ -172,7 +172,14 @@ impl Server {
         dht.handle_input(now, Input::AddressesLearned { peer, addresses: vec![address.clone()] });
         dht.handle_input(
             now,
-            Input::Connected { peer, connection: ConnectionId(0), address, dialled: true, dial: None },
+            Input::Connected {
+                located: None,
+                peer,
+                connection: ConnectionId(0),
+                address,
+                dialled: true,
+                dial: None,
+            },
         );
         dht.handle_input(now, Input::ProtocolConfirmed { peer });
         while let Some(output) = dht.poll_output() {

@@ -65,7 +65,10 @@ pub(crate) fn ours(local: PeerId, carrier: Carrier) -> Behaviour {
 fn offer(dht: &mut Dht<MemoryStore>, now: Now, n: u32, carrier: Carrier) {
     let (peer, address, connection) = (peer(n), carrier.nowhere(n), ConnectionId(n.into()));
     dht.handle_input(now, Input::AddressesLearned { peer, addresses: vec![address.clone()] });
-    dht.handle_input(now, Input::Connected { peer, connection, address, dialled: true, dial: None });
+    dht.handle_input(
+        now,
+        Input::Connected { located: None, peer, connection, address, dialled: true, dial: None },
+    );
     while let Some(output) = dht.poll_output() {
         if let Output::SendRequest { to, id, .. } = output {
             let connection_ty = ConnectionType::Connected;

@@ -396,8 +396,14 @@ impl World {
         if let Some(at) = again.filter(|_| arg % 32 == 28) {
             // The address of a connection changes.
             let (peer, connection) = self.links[at];
-            let input =
-                Input::Connected { peer, connection, address: address(arg), dialled: false, dial: None };
+            let input = Input::Connected {
+                located: None,
+                peer,
+                connection,
+                address: address(arg),
+                dialled: false,
+                dial: None,
+            };
             return self.input(input);
         }
         if self.links.len() >= LINKS || peer(n) == peer(0) {
@@ -413,6 +419,7 @@ impl World {
         self.next_link += 1;
         self.links.push((whom, connection));
         self.input(Input::Connected {
+            located: None,
             peer: whom,
             connection,
             address: at,

@@ -33,7 +33,8 @@ pub enum IpGroup {
     Name([u8; 8]),
     /// An autonomous system.
     As(u32),
-    /// All that were dialled by a name which does not prove its IP address.
+    /// All that were dialled by a name which does not prove its IP address, unless [`ResolvedAddresses`](crate::ResolvedAddresses)
+    /// tell it.
     Named,
     /// All that are connected through a relay.
     Relayed,

@@ -200,8 +200,8 @@ impl Config {
     /// Sets whether peers are told that this node has no room for what they announce (ipfs/specs#537, a draft).
     ///
     /// They announce it to the next nearest then, up to twice as many as usually. Only for networks all of whose peers know that
-    /// answer, as this crate does: go nodes would take it for the answer to their next request. Without effect where the application
-    /// decides what is stored. Default: `false`.
+    /// answer, as this crate does: go nodes would take it for the answer to their next request. Who has closed its side of the stream is
+    /// told nothing. Without effect where the application decides what is stored. Default: `false`.
     #[must_use]
     pub const fn with_provider_status(mut self, is_told: bool) -> Self {
         self.providers.provider_status = is_told;

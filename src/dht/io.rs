@@ -51,6 +51,8 @@ pub enum Input {
         connection: ConnectionId,
         /// Where the other end is: the address that was dialled, or the one the peer came from.
         address: Multiaddr,
+        /// Where that has turned out to be, if it is known of a name that was dialled: the peer counts there.
+        located: Option<Multiaddr>,
         /// Whether this node dialled, so that the address can be dialled again.
         dialled: bool,
         /// The dial of this node that led to it.

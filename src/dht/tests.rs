@@ -353,6 +353,7 @@ impl Net {
         self.nodes[from].connections.insert(to);
         self.nodes[to].connections.insert(from);
         let dialled = Input::Connected {
+            located: None,
             peer: peer(to),
             connection: conn(to),
             address: address(to),
@@ -364,6 +365,7 @@ impl Net {
         self.input(
             to,
             Input::Connected {
+                located: None,
                 peer: peer(from),
                 connection: conn(from),
                 address: source,
@@ -447,6 +449,7 @@ pub(super) fn meet(dht: &mut Dht<MemoryStore>, now: Now, n: usize) {
     dht.handle_input(
         now,
         Input::Connected {
+            located: None,
             peer: peer(n),
             connection: conn(n),
             address: address(n),
@@ -526,7 +529,14 @@ pub(super) fn prove(dht: &mut Dht<MemoryStore>, now: Now, n: usize) -> Vec<Outpu
 pub(super) fn connect_at(dht: &mut Dht<MemoryStore>, now: Now, n: usize, address: Multiaddr) {
     dht.handle_input(
         now,
-        Input::Connected { peer: peer(n), connection: conn(n), address, dialled: true, dial: None },
+        Input::Connected {
+            located: None,
+            peer: peer(n),
+            connection: conn(n),
+            address,
+            dialled: true,
+            dial: None,
+        },
     );
 }
 

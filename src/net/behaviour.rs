@@ -289,19 +289,15 @@ impl<S: RecordStore + 'static> Behaviour<S> {
         // The handler was made just before, and its number recorded.
         if let Some(number) = self.connections.established(peer, connection_id) {
             self.connected(peer, number, endpoint, dial);
-            let name = endpoint.get_remote_address();
-            if let Some(address) = self.resolved.as_ref().and_then(|resolved| resolved.take(&peer, name)) {
-                // The name is what others are told, and is dialled again; where it has led to is where the connection is.
-                let connection = dht::ConnectionId(number);
-                self.input(Input::Connected { peer, connection, address, dialled: false, dial: None });
-            }
         }
     }
 
     fn connected(&mut self, peer: PeerId, number: u64, endpoint: &ConnectedPoint, dial: Option<DialId>) {
         let address = remote_address(endpoint);
         let (connection, dialled) = (dht::ConnectionId(number), endpoint.is_dialer());
-        self.input(Input::Connected { peer, connection, address, dialled, dial });
+        let resolved = self.resolved.as_ref().filter(|_| dialled);
+        let located = resolved.and_then(|resolved| resolved.take(&peer, &address));
+        self.input(Input::Connected { peer, connection, address, located, dialled, dial });
     }
 
     fn closed(&mut self, closed: ConnectionClosed<'_>) {
@@ -519,7 +515,10 @@ mod tests {
         let (address, connection): (Multiaddr, _) =
             ("/ip4/127.0.0.1/tcp/4001".parse().unwrap(), dht::ConnectionId(1));
         dht.handle_input(now, Input::AddressesLearned { peer, addresses: vec![address.clone()] });
-        dht.handle_input(now, Input::Connected { peer, connection, address, dialled: true, dial: None });
+        dht.handle_input(
+            now,
+            Input::Connected { located: None, peer, connection, address, dialled: true, dial: None },
+        );
         while let Some(output) = dht.poll_output() {
             if let Output::SendRequest { id, .. } = output {
                 let response = crate::message::Response::FindNode { closer_peers: vec![] };

@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -48,7 +49,7 @@ struct Resolved {
 /// Clones are the same list.
 ///
 /// # Bounds
-/// 1,024 connections of which the node has not heard.
+/// 1,024 connections of which the node has not heard, or that the program has refused.
 #[derive(Clone, Debug, Default)]
 pub struct ResolvedAddresses(Arc<Mutex<VecDeque<Resolved>>>);
 
@@ -83,12 +84,16 @@ impl ResolvedAddresses {
         list.push_back(resolved);
     }
 
-    /// Takes the address out at which a peer was reached that was dialled by a name.
+    /// Takes the address out at which a peer was reached last that was dialled by a name. What is left of connections before, which
+    /// the program may have refused, goes too.
     pub(super) fn take(&self, peer: &PeerId, name: &Multiaddr) -> Option<Multiaddr> {
         let name = without_peer(name.clone());
         let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = list.iter().position(|resolved| resolved.peer == *peer && resolved.name == name)?;
-        list.remove(at).map(|resolved| resolved.address)
+        let is_it = |resolved: &Resolved| resolved.peer == *peer && resolved.name == name;
+        let latest =
+            list.iter().rev().find(|resolved| is_it(resolved)).map(|latest| latest.address.clone())?;
+        list.retain(|resolved| !is_it(resolved));
+        Some(latest)
     }
 }
 
@@ -182,13 +187,20 @@ where
     }
 }
 
-/// A dial whose way is noted.
+/// A dial whose way is noted; see [`ResolvedAddresses`].
 pub struct DialByName<T: Transport> {
     dial: BoxedDial<T>,
     name: Multiaddr,
     /// The last address that was reached on its behalf.
     reached: Option<Multiaddr>,
     resolved: ResolvedAddresses,
+}
+
+impl<T: Transport> fmt::Debug for DialByName<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, reached, .. } = self;
+        f.debug_struct("DialByName").field("name", name).field("reached", reached).finish_non_exhaustive()
+    }
 }
 
 impl<T, M> Future for DialByName<T>
@@ -220,7 +232,10 @@ mod tests {
     use futures::{FutureExt as _, StreamExt as _};
     use libp2p_core::Endpoint;
     use libp2p_core::multiaddr::Protocol;
-    use libp2p_core::transport::{MemoryTransport, PortUse};
+    use libp2p_core::transport::memory::Channel;
+    use libp2p_core::transport::{Boxed, MemoryTransport, PortUse};
+
+    type Chan = Channel<Vec<u8>>;
 
     use super::*;
 
@@ -283,24 +298,50 @@ mod tests {
         let Some(Protocol::Memory(port)) = listen_addr.iter().next() else { panic!() };
         let resolved = ResolvedAddresses::default();
         let below = Names(resolved.below_dns(MemoryTransport::new()));
-        let known = Transport::map(below.boxed(), |channel, _| (peer(1), channel));
+        // An upgrade takes longer than the way there.
+        let upgraded = below.boxed().and_then(|channel, _| async move {
+            let mut is_ready = false;
+            std::future::poll_fn(|cx| {
+                cx.waker().wake_by_ref();
+                if std::mem::replace(&mut is_ready, true) { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+            Ok::<_, std::io::Error>((peer(1), channel))
+        });
+        let known = upgraded.boxed();
         let mut above = resolved.above_dns(known);
         let name: Multiaddr = format!("/dns4/n{port}/tcp/1").parse().unwrap();
         let with_peer = name.clone().with(Protocol::P2p(peer(1)));
-        let mut dial = |address: &Multiaddr| {
-            let dial = above.dial(address.clone(), OPTS).unwrap();
-            let (dialled, taken) = block_on(futures::future::join(dial, listener.next()));
-            assert!(matches!(taken, Some(TransportEvent::Incoming { .. })), "{taken:?}");
-            dialled.unwrap().0
-        };
+        let dial =
+            |above: &mut AboveDns<Boxed<(PeerId, Chan)>>, listener: &mut Boxed<Chan>, address: &Multiaddr| {
+                let dial = above.dial(address.clone(), OPTS).unwrap();
+                let (dialled, taken) = block_on(futures::future::join(dial, listener.next()));
+                assert!(matches!(taken, Some(TransportEvent::Incoming { .. })), "{taken:?}");
+                dialled.unwrap().0
+            };
         for address in [&name, &with_peer] {
-            assert_eq!(dial(address), peer(1));
+            assert_eq!(dial(&mut above, &mut listener, address), peer(1));
             assert_eq!(resolved.take(&peer(2), &name), None, "of another");
             assert_eq!(resolved.take(&peer(1), &with_peer), Some(listen_addr.clone()));
             assert_eq!(resolved.take(&peer(1), &name), None, "once");
         }
-        assert_eq!(dial(&listen_addr), peer(1));
+        assert_eq!(dial(&mut above, &mut listener, &listen_addr), peer(1));
         assert_eq!(resolved.take(&peer(1), &listen_addr), None, "it was no name");
+        // Two at once, polled in turn: each has its own way.
+        let dials = [&listen_addr, &name].map(|address| above.dial(address.clone(), OPTS).unwrap());
+        let taken = async {
+            for _ in 0..2 {
+                assert!(matches!(listener.next().await, Some(TransportEvent::Incoming { .. })));
+            }
+        };
+        block_on(futures::future::join(futures::future::try_join_all(dials), taken)).0.unwrap();
+        assert_eq!(resolved.take(&peer(1), &listen_addr), None);
+        assert_eq!(resolved.take(&peer(1), &name), Some(listen_addr.clone()));
+        for address in ["/ip4/1.1.1.1/tcp/1", "/ip4/2.2.2.2/tcp/1"] {
+            resolved.add(peer(1), name.clone(), address.parse().unwrap());
+        }
+        assert_eq!(resolved.take(&peer(1), &name), Some("/ip4/2.2.2.2/tcp/1".parse().unwrap()), "the latest");
+        assert_eq!(resolved.take(&peer(1), &name), None, "what was refused before is gone");
         for _ in 0..2 * MAX_RESOLVED {
             resolved.add(peer(1), name.clone(), listen_addr.clone());
         }

@@ -112,7 +112,7 @@ mod tests {
     fn connected() -> Input {
         let (peer, connection) = (peer_id(1, 1), ConnectionId(1));
         let address = libp2p_core::Multiaddr::empty();
-        Input::Connected { peer, connection, address, dialled: false, dial: None }
+        Input::Connected { located: None, peer, connection, address, dialled: false, dial: None }
     }
 
     #[test]

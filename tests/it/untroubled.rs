@@ -74,10 +74,8 @@ fn provide(client: Client, _: Arc<Vec<[u8; 8]>>) -> BoxFuture<'static, ()> {
     .boxed()
 }
 
-fn server_over_tcp() -> libp2p::Swarm<Node> {
-    // What stands still does so for three seconds, where it is ten by default.
-    let config = Config::default().with_bucket_size(K.try_into().unwrap()).with_stream_timeout(3 * SECOND);
-    let config = config.unwrap();
+fn server_over_tcp(config: &Config) -> libp2p::Swarm<Node> {
+    let config = config.clone().with_bucket_size(K.try_into().unwrap());
     let mut swarm = swarm(Carrier::Tcp, Version::V1Lazy, |keypair| node(keypair, config));
     swarm.behaviour_mut().kademlia.set_mode(Some(Mode::Server));
     swarm
@@ -89,10 +87,14 @@ fn key_of(peer: PeerId) -> Key {
 
 impl Stage {
     async fn set(honest: usize) -> Self {
-        let victim = run(server_over_tcp(), Carrier::Tcp).await;
+        Self::with_config(honest, &Config::default()).await
+    }
+
+    async fn with_config(honest: usize, config: &Config) -> Self {
+        let victim = run(server_over_tcp(config), Carrier::Tcp).await;
         let mut all = Vec::new();
         for _ in 0..honest {
-            let node = run(server_over_tcp(), Carrier::Tcp).await;
+            let node = run(server_over_tcp(config), Carrier::Tcp).await;
             node.client.add_address(victim.peer_id, victim.address.clone()).await.unwrap();
             within(node.client.bootstrap()).await.unwrap();
             all.push(node);
@@ -297,7 +299,8 @@ async fn by_one_that_names_sixteen_addresses_for_each_of_twenty_made_up_peers() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn by_one_that_does_not_read_announcements() {
     // Of few peers, so that much is announced to each.
-    let stage = Stage::set(2).await;
+    let config = Config::default().with_stream_timeout(3 * SECOND).unwrap();
+    let stage = Stage::with_config(2, &config).await;
     // Longer than a stream may stand still, and than what is cancelled lasts.
     stage
         .is_untroubled_by(

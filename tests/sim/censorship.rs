@@ -238,9 +238,3 @@ fn keys_of_any_number_are_attacked_in_all_ways() {
         given("SYBILS", "20,45,100,200").split(',').map(|one| number(one.into())).collect();
     println!("{}", all_ways(number(given("NODES", "500")), number(given("KEYS", "500")), &sybils));
 }
-
-#[test]
-#[ignore = "takes minutes: cargo test --release --test sim -- --ignored"]
-fn keys_of_two_thousand_are_attacked_in_all_ways() {
-    golden("censorship-2000.txt", &all_ways(2000, 1, &[45, 200]));
-}

@@ -48,15 +48,15 @@ impl Peers {
         &mut self,
         now: Instant,
         (peer, connection): (PeerId, ConnectionId),
-        (address, dialled): (&Multiaddr, bool),
+        (address, located, dialled): (&Multiaddr, &Multiaddr, bool),
         dial: Option<DialId>,
         out: &mut Outputs,
     ) {
-        let groups = self.diversity.as_ref().map_or_else(Groups::default, |rules| rules.groups(address));
+        let groups = self.diversity.as_ref().map_or_else(Groups::default, |rules| rules.groups(located));
         let known = self.remember(now, peer);
         known.link = Link::Connected;
         // Who comes through a relay that is near may be anywhere.
-        known.reach = if dialled || !is_relayed(address) { Reach::of(address) } else { Reach::World };
+        known.reach = if dialled || !is_relayed(located) { Reach::of(located) } else { Reach::World };
         known.groups = groups;
         known.failures = None;
         known.trouble = None;
@@ -76,7 +76,7 @@ impl Peers {
         if let Some(Dial { target: DialTarget::Anybody(query), .. }) = dial {
             self.address_outcomes.push_back(AddressOutcome { query, result: Ok(peer) });
         }
-        self.opened(now, &peer, (connection, ConnectionOrigin::of(address)), out);
+        self.opened(now, &peer, (connection, ConnectionOrigin::of(located)), out);
         self.serve(now, peer, out);
         self.settle_doubts(now, peer, out);
         self.fill_slots(now, out);

@@ -27,7 +27,7 @@ fn ask(peers: &mut Peers, now: Instant, n: usize, urgency: Urgency) -> Outputs {
 
 fn connect(peers: &mut Peers, now: Instant, n: usize) -> Outputs {
     let mut out = VecDeque::new();
-    peers.connected(now, (peer(n), ConnectionId(n as u64)), (&address(n), true), None, &mut out);
+    peers.connected(now, (peer(n), ConnectionId(n as u64)), (&address(n), &address(n), true), None, &mut out);
     out
 }
 
@@ -151,7 +151,13 @@ fn the_time_a_dial_took_is_learnt_from_once() {
         panic!()
     };
     let mut expected = |now, dial| {
-        peers.connected(now, (peer(1), ConnectionId(1)), (&address(1), true), dial, &mut VecDeque::new());
+        peers.connected(
+            now,
+            (peer(1), ConnectionId(1)),
+            (&address(1), &address(1), true),
+            dial,
+            &mut VecDeque::new(),
+        );
         let soft = peers.estimator().soft_timeout(None, Phase::Hopping);
         soft.dialled - soft.connected
     };

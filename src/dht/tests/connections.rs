@@ -23,7 +23,8 @@ fn node(keep_alive: KeepAlive) -> Dht<MemoryStore> {
 /// A second connection is there.
 fn open(dht: &mut Dht<MemoryStore>, now: Now, connection: ConnectionId, dial: Option<DialId>) -> Vec<Output> {
     let dialled = dial.is_some();
-    let connected = Input::Connected { peer: peer(1), connection, address: address(1), dialled, dial };
+    let connected =
+        Input::Connected { located: None, peer: peer(1), connection, address: address(1), dialled, dial };
     dht.handle_input(now, connected);
     outputs(dht)
 }

@@ -43,6 +43,7 @@ fn failed(dht: &mut Dht<MemoryStore>, now: Now, dial: DialId, n: usize, error: D
 
 fn connected(dht: &mut Dht<MemoryStore>, now: Now, n: usize, dial: DialId) -> Vec<Output> {
     let input = Input::Connected {
+        located: None,
         peer: peer(n),
         connection: conn(n),
         address: address(n),
@@ -116,6 +117,7 @@ fn sixteen_addresses_are_dialled_six_at_a_time_until_one_answers() {
     dht.handle_input(
         now,
         Input::Connected {
+            located: None,
             peer: peer(1),
             connection: conn(1),
             address: address(99),
@@ -268,6 +270,7 @@ fn so_many_dials_as_the_program_lets_through_are_under_way() {
         now += 10 * MS;
         for (dial, n) in std::mem::take(&mut under_way) {
             let input = Input::Connected {
+                located: None,
                 peer: peer(n),
                 connection: conn(n),
                 address: address(n),
@@ -347,8 +350,14 @@ fn nobody_is_blocked_because_there_was_a_place_for_others_after_a_connection_had
     for round in 0..5 {
         block_until(&mut dht, now + round * MINUTE, 200 + usize::try_from(round).unwrap(), |dht, now| {
             let (peer, connection) = (peer(300), conn(300));
-            let input =
-                Input::Connected { peer, connection, address: address(300), dialled: false, dial: None };
+            let input = Input::Connected {
+                located: None,
+                peer,
+                connection,
+                address: address(300),
+                dialled: false,
+                dial: None,
+            };
             dht.handle_input(now, input);
             lose(dht, now, 300);
         });
@@ -525,7 +534,14 @@ fn a_stranger_who_names_addresses_and_leaves_is_dialled_where_it_came_from_if_an
     let source = at("/ip4/8.8.8.8/tcp/5");
     dht.handle_input(
         now,
-        Input::Connected { peer: peer(1), connection: conn(1), address: source, dialled: false, dial: None },
+        Input::Connected {
+            located: None,
+            peer: peer(1),
+            connection: conn(1),
+            address: source,
+            dialled: false,
+            dial: None,
+        },
     );
     dht.handle_input(now, Input::ProtocolConfirmed { peer: peer(1) });
     let addresses: Vec<_> = (0..16).map(|n| at_port(&format!("7.{n}.0.1"), 80)).collect();

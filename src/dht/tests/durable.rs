@@ -163,7 +163,10 @@ fn last(out: &[Output], query: QueryId) -> Option<QueryResult> {
 fn admit_one(dht: &mut Dht<Redb>, now: Now) {
     let (address, peer) = (address(1), peer(1));
     dht.handle_input(now, Input::AddressesLearned { peer, addresses: vec![address.clone()] });
-    dht.handle_input(now, Input::Connected { peer, connection: conn(1), address, dialled: true, dial: None });
+    dht.handle_input(
+        now,
+        Input::Connected { located: None, peer, connection: conn(1), address, dialled: true, dial: None },
+    );
     dht.handle_input(now, Input::ProtocolConfirmed { peer });
     answer(dht, now);
     assert_eq!(dht.table().len(), 1);

@@ -177,7 +177,14 @@ fn a_node_names_its_confirmed_addresses_or_else_those_the_asker_can_reach() {
         let address = parse(source);
         dht.handle_input(
             start(),
-            Input::Connected { peer: peer(n), connection: conn(n), address, dialled: false, dial: None },
+            Input::Connected {
+                located: None,
+                peer: peer(n),
+                connection: conn(n),
+                address,
+                dialled: false,
+                dial: None,
+            },
         );
     }
     let listening = vec![machine.clone(), site.clone(), world.clone()];
@@ -237,7 +244,14 @@ fn a_target_without_an_address_is_not_named() {
     let address = "/memory/999999".parse().unwrap();
     dht.handle_input(
         start(),
-        Input::Connected { peer: peer(60), connection: conn(60), address, dialled: false, dial: None },
+        Input::Connected {
+            located: None,
+            peer: peer(60),
+            connection: conn(60),
+            address,
+            dialled: false,
+            dial: None,
+        },
     );
     assert!(!where_is(&mut dht, start(), 60).contains(&peer(60)));
 }

@@ -28,7 +28,14 @@ fn arrive(dht: &mut Dht<MemoryStore>, now: Now, n: usize, dial: DialId) {
     let dial = Some(dial);
     dht.handle_input(
         now,
-        Input::Connected { peer: peer(n), connection: conn(n), address: address(n), dialled: true, dial },
+        Input::Connected {
+            located: None,
+            peer: peer(n),
+            connection: conn(n),
+            address: address(n),
+            dialled: true,
+            dial,
+        },
     );
 }
 
@@ -454,6 +461,7 @@ fn whoever_is_connected_already_is_met_too() {
     let query = dht.connect(now, address(21));
     let [(dial, ..)] = dials(&outputs(&mut dht))[..] else { panic!("nobody knows who is there") };
     let second = Input::Connected {
+        located: None,
         peer: peer(1),
         connection: conn(1),
         address: address(21),

@@ -158,6 +158,7 @@ fn take_all(dht: &mut Dht<MemoryStore>, now: Now) -> Vec<RecordKey> {
             dht.handle_input(
                 now,
                 Input::Connected {
+                    located: None,
                     peer,
                     connection: ConnectionId(dial.map_or(0, |dial| 1_000_000 + dial.0)),
                     address,

@@ -250,6 +250,7 @@ fn nothing_is_dropped_because_a_dial_is_needed_and_nothing_counts_before_it_is_s
                     let n = (1..4).find(|n| peer(*n) == to).unwrap();
                     let dial = Some(id);
                     let input = Input::Connected {
+                        located: None,
                         peer: to,
                         connection: conn(n),
                         address: address(n),
@@ -417,6 +418,7 @@ fn addresses_that_come_later_are_handed_on() {
     let mut dht = new_dht(0, quiet());
     connect_at(&mut dht, now, 2, address(2));
     let request = Input::Connected {
+        located: None,
         peer: peer(1),
         connection: conn(1),
         address: "/memory/999".parse().unwrap(),
@@ -525,6 +527,7 @@ fn search(
                     let n = (0..1000).find(|n| peer(*n) == to).unwrap();
                     let dial = Some(id);
                     let input = Input::Connected {
+                        located: None,
                         peer: to,
                         connection: conn(n),
                         address: address(n),
@@ -937,6 +940,7 @@ fn what_was_provided_before_a_restart_is_announced_when_it_would_have_been() {
     dht.set_mode(now, Some(Mode::Server));
     listen_at(&mut dht, now, &[address(0)]);
     let met = Input::Connected {
+        located: None,
         peer: peer(1),
         connection: conn(1),
         address: address(1),

@@ -581,6 +581,7 @@ fn who_is_still_being_dialled_may_have_what_the_others_have_not() {
         if has_it {
             assert!(ended.is_none(), "{ended:?}");
             let input = Input::Connected {
+                located: None,
                 peer: peer(2),
                 connection: conn(2),
                 address: address(2),
@@ -687,7 +688,14 @@ fn whoever_must_be_dialled_first_is_sent_the_record_though_the_quorum_is_reached
     let address = address(2);
     dht.handle_input(
         now + 7 * SECOND,
-        Input::Connected { peer: peer(2), connection: conn(2), address, dialled: true, dial: Some(*dial) },
+        Input::Connected {
+            located: None,
+            peer: peer(2),
+            connection: conn(2),
+            address,
+            dialled: true,
+            dial: Some(*dial),
+        },
     );
     assert!(
         asked(&outputs(&mut dht))

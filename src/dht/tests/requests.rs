@@ -74,7 +74,14 @@ fn dial_failed(
 fn connected(dht: &mut Dht<MemoryStore>, now: Now, n: usize, dial: Option<DialId>) -> Vec<Output> {
     dht.handle_input(
         now,
-        Input::Connected { peer: peer(n), connection: conn(n), address: address(n), dialled: true, dial },
+        Input::Connected {
+            located: None,
+            peer: peer(n),
+            connection: conn(n),
+            address: address(n),
+            dialled: true,
+            dial,
+        },
     );
     outputs(dht)
 }
@@ -146,7 +153,14 @@ fn whoever_connects_by_himself_gets_what_waits_for_him() {
     let source = "/memory/999999".parse().unwrap();
     dht.handle_input(
         start(),
-        Input::Connected { peer: peer(1), connection: conn(1), address: source, dialled: false, dial: None },
+        Input::Connected {
+            located: None,
+            peer: peer(1),
+            connection: conn(1),
+            address: source,
+            dialled: false,
+            dial: None,
+        },
     );
     assert!(asked(&outputs(&mut dht)).iter().any(|(_, _, request)| *request == Request::Ping));
 }
@@ -369,7 +383,14 @@ fn with_a_wrong_address() -> Dht<MemoryStore> {
     let address = "/memory/999999".parse().unwrap();
     dht.handle_input(
         now,
-        Input::Connected { peer: peer(1), connection: conn(1), address, dialled: false, dial: None },
+        Input::Connected {
+            located: None,
+            peer: peer(1),
+            connection: conn(1),
+            address,
+            dialled: false,
+            dial: None,
+        },
     );
     assert!(matches!(pinged(&answer_all(&mut dht, now, &[2]), query), Some(Ok(_))));
     dht
@@ -835,7 +856,7 @@ impl Chaos {
         match self.below(16) {
             0..=3 => {
                 let (address, dialled, dial) = (self.address(), self.below(2) == 0, self.dial());
-                Input::Connected { peer, connection, address, dialled, dial }
+                Input::Connected { located: None, peer, connection, address, dialled, dial }
             }
             4 => Input::Disconnected { peer, connection },
             5 | 6 => {

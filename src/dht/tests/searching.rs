@@ -62,7 +62,14 @@ fn arrive(dht: &mut Dht<MemoryStore>, now: Now, n: usize, dial: DialId) -> Vec<O
     let dial = Some(dial);
     dht.handle_input(
         now,
-        Input::Connected { peer: peer(n), connection: conn(n), address: address(n), dialled: true, dial },
+        Input::Connected {
+            located: None,
+            peer: peer(n),
+            connection: conn(n),
+            address: address(n),
+            dialled: true,
+            dial,
+        },
     );
     outputs(dht)
 }

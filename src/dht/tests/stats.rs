@@ -225,7 +225,8 @@ fn dials_count_by_what_came_of_them() {
     dht.ping(now, peer(1));
     let (id, ..) = dials(&outputs(&mut dht)).pop().unwrap();
     let (peer, address) = (peer(1), address(1));
-    let connected = Input::Connected { peer, connection: conn(1), address, dialled: true, dial: Some(id) };
+    let connected =
+        Input::Connected { located: None, peer, connection: conn(1), address, dialled: true, dial: Some(id) };
     dht.handle_input(later, connected);
     let stats = check(&dht).dials;
     assert_eq!((stats.started, stats.succeeded, stats.duration.sum()), (1, 1, 130 * MS));

@@ -43,7 +43,14 @@ fn come(dht: &mut Dht<MemoryStore>, now: Now, n: usize) -> Vec<Output> {
     input(
         dht,
         now,
-        Input::Connected { peer: peer(n), connection: conn(n), address, dialled: false, dial: None },
+        Input::Connected {
+            located: None,
+            peer: peer(n),
+            connection: conn(n),
+            address,
+            dialled: false,
+            dial: None,
+        },
     )
 }
 
@@ -215,6 +222,7 @@ fn whoever_answers_a_query_has_proved_itself() {
         &mut dht,
         now,
         Input::Connected {
+            located: None,
             peer: peer(1),
             connection: conn(1),
             address: address(1),
@@ -461,6 +469,7 @@ fn whoever_was_reported_and_is_not_up_is_tried_again_while_the_table_is_low_and_
     assert_eq!(at, now + SECOND, "the doubling begins anew");
     // Now it is up.
     let connected = Input::Connected {
+        located: None,
         peer: peer(1),
         connection: conn(1),
         address: address(1),
@@ -486,6 +495,7 @@ fn whoever_was_reported_is_not_tried_while_the_table_is_not_low_nor_when_it_spea
     let (now, dial) =
         wait_for(&mut dht, now + TEN_MINUTES, SECOND, |out| dials(out).first().map(|dial| dial.0));
     let connected = Input::Connected {
+        located: None,
         peer: peer(1),
         connection: conn(1),
         address: address(1),
@@ -572,6 +582,7 @@ fn a_peer_that_is_merely_reported_is_dialled_for_a_check_while_the_table_is_low(
         let [(dial, Some(whom), ref at)] = report(&mut dht, n)[..] else { panic!("{n} is not dialled") };
         assert_eq!((whom, at.as_slice()), (peer(n), &[address(n)][..]));
         let connected = Input::Connected {
+            located: None,
             peer: peer(n),
             connection: conn(n),
             address: address(n),
@@ -856,6 +867,7 @@ fn disconnected(config: Config, silent: Duration, busy: bool) -> (usize, Vec<Req
     };
     assert_eq!((dials(&out).len(), whom), (1, Some(peer(1))));
     let connected = Input::Connected {
+        located: None,
         peer: peer(1),
         connection: conn(1),
         address: address(1),
@@ -967,6 +979,7 @@ fn the_first_answer_after_an_outage_does_not_cost_the_others_their_places() {
     for (dial, whom, _) in open {
         if whom == Some(peer(1)) {
             let connected = Input::Connected {
+                located: None,
                 peer: peer(1),
                 connection: conn(1),
                 address: address(1),
@@ -1128,7 +1141,14 @@ fn what_a_peer_claims_is_handed_on_only_where_its_connection_shows_that_it_is() 
     let source = at("/ip4/8.8.8.8/tcp/50000");
     dht.handle_input(
         now,
-        Input::Connected { peer: peer(1), connection: conn(1), address: source, dialled: false, dial: None },
+        Input::Connected {
+            located: None,
+            peer: peer(1),
+            connection: conn(1),
+            address: source,
+            dialled: false,
+            dial: None,
+        },
     );
     let claims = [
         at("/ip4/8.8.8.8/tcp/4001"),
@@ -1147,6 +1167,7 @@ fn what_a_peer_claims_is_handed_on_only_where_its_connection_shows_that_it_is() 
     dht.handle_input(
         now,
         Input::Connected {
+            located: None,
             peer: peer(1),
             connection: conn(2),
             address: at("/ip4/7.7.7.7/tcp/80"),
@@ -1169,6 +1190,7 @@ fn a_server_whose_connection_proves_no_address_of_it_is_dialled_once_beside_that
     let at = |text: &str| text.parse::<Multiaddr>().unwrap();
     connect_at(&mut dht, now, 1, at("/ip4/8.8.8.8/tcp/50000"));
     let connected = |dialled, connection, address| Input::Connected {
+        located: None,
         peer: peer(2),
         connection: conn(connection),
         address,
@@ -1327,7 +1349,14 @@ fn the_third_of_an_ip_group_in_a_bucket_is_refused_whatever_else_it_claims() {
     learn(&mut dht, now, d, &["/ip4/7.7.7.7/tcp/1".parse().unwrap()]);
     dht.handle_input(
         now,
-        Input::Connected { peer: peer(d), connection: conn(d), address: source, dialled: false, dial: None },
+        Input::Connected {
+            located: None,
+            peer: peer(d),
+            connection: conn(d),
+            address: source,
+            dialled: false,
+            dial: None,
+        },
     );
     answer_all(&mut dht, now, &[100]);
     assert!(!is_in(&dht, d), "where it comes from counts");
@@ -1406,6 +1435,7 @@ fn what_others_say_of_a_peers_addresses_is_dialled_but_not_handed_on() {
     let (dial, addresses) = dialled.unwrap();
     assert_eq!(addresses, [lie, address(2)], "all of them are tried");
     let connected = Input::Connected {
+        located: None,
         peer: peer(2),
         connection: conn(2),
         address: address(2),

@@ -23,7 +23,7 @@ impl Upkeep {
         &mut self,
         now: Instant,
         (peer, connection): (PeerId, ConnectionId),
-        (address, dialled): (Multiaddr, bool),
+        (address, located, dialled): (Multiaddr, Option<Multiaddr>, bool),
         dial: Option<DialId>,
         cx: &mut Context,
         peers: &mut Peers,
@@ -32,7 +32,8 @@ impl Upkeep {
         let (address, is_clean) =
             clean(address.clone(), &peer).map_or((address, false), |address| (address, true));
         let dialled = dialled && is_clean && cx.keeps(&address);
-        peers.connected(now, (peer, connection), (&address, dialled), dial, &mut cx.out);
+        let place = (&address, located.as_ref().unwrap_or(&address), dialled);
+        peers.connected(now, (peer, connection), place, dial, &mut cx.out);
         if !peers.admits(&peer) {
             return self.shut_out(now, peer, cx, peers);
         }

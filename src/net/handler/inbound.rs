@@ -22,8 +22,9 @@ use crate::wire::{SEND_LIMIT, ServerCodec, encode_response};
 /// Chosen, not measured: what this node itself has in flight on one.
 const MAX_ANSWERING: usize = 8;
 
-/// Of so many announcements it is known which stream they came on. Source: as many as wait for the node, of which all may be of one.
-const MAX_ANNOUNCED: usize = 64;
+/// Of so many announcements of a stream it is known that they came on it, should the node have something to say of one. Chosen, not
+/// measured: it says so at once, and what it cannot say costs nobody anything.
+const MAX_ANNOUNCED: usize = 16;
 
 /// How much longer than peers alone an answer with a record is taken to be.
 ///
@@ -54,14 +55,14 @@ enum AnswerState {
 /// # What it decides
 /// When the peer is read from: not while answers wait that it does not read, nor while eight of its requests are being
 /// answered. An announcement is not answered, and holds nothing up; what the node has to say of it all the same has its place
-/// behind what came before it.
+/// behind what came before it. A peer that has closed its side behind an announcement is told nothing of it.
 ///
 /// # What time does
 /// A stream on which nothing goes on ends when it was not used for the idle limit. A message that arrives, a request in
 /// the node's hands and what is being written have the stream's timeout each.
 ///
 /// # Bounds
-/// Eight requests being answered; of what is encoded, one answer more than [`WRITE_BATCH`] at once is in the buffer of the stream.
+/// Eight requests being answered, and sixteen announcements of which something is said; of what is encoded, one answer more than [`WRITE_BATCH`] at once is in the buffer of the stream.
 /// [`held`](Self::held) says how much that is.
 #[derive(Debug)]
 pub(super) struct Inbound<T> {
@@ -153,8 +154,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Inbound<T> {
         self.announced.push_back(id);
     }
 
+    /// Returns whether it waits for the answer to a request.
     pub(super) fn answers(&self, id: InboundId) -> bool {
-        self.announced.contains(&id) || self.slots.iter().any(|slot| slot.id == id)
+        self.slots.iter().any(|slot| slot.id == id)
+    }
+
+    /// Returns whether an announcement came on it of which nothing was said yet.
+    pub(super) fn announced(&self, id: InboundId) -> bool {
+        self.announced.contains(&id)
     }
 
     fn decide(&mut self, id: InboundId, decided: AnswerState) {
@@ -163,6 +170,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Inbound<T> {
             return;
         }
         // An announcement has no place yet: behind what came before it.
+        self.announced.retain(|announced| *announced != id);
         let at = self.slots.iter().position(|slot| is_before(id, slot.id)).unwrap_or(self.slots.len());
         self.slots.insert(at, AnswerSlot { id, state: decided });
     }

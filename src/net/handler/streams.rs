@@ -23,8 +23,8 @@ use crate::time::{Duration, Instant, after, earliest};
 /// How often everything is moved on in one call; then the task is woken, and others have their turn. Chosen, not measured.
 const TURNS: usize = 32;
 
-/// A connection that is not read from because the answers of others fill the node's buffer looks again after so long. Chosen,
-/// not measured.
+/// A connection that is not read from because of others, whose answers fill the node's buffer or whose requests wait for it, looks
+/// again after so long. Chosen, not measured.
 const RETRY: Duration = Duration::from_millis(250);
 
 /// While so many requests wait for the node, a connection that has some of them is not read from unless all are its own: one that
@@ -177,7 +177,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Streams<T> {
 
     /// Does something with the stream on which a request came, if it still is.
     fn decide(&mut self, id: InboundId, decide: impl FnOnce(&mut Inbound<T>)) {
-        if let Some(stream) = self.inbound.iter_mut().find(|stream| stream.answers(id)) {
+        let at = self.inbound.iter().position(|stream| stream.answers(id));
+        let at = at.or_else(|| self.inbound.iter().position(|stream| stream.announced(id)));
+        if let Some(stream) = at.and_then(|at| self.inbound.get_mut(at)) {
             let before = stream.held();
             decide(stream);
             self.share.set((self.share.held() + stream.held()).saturating_sub(before));

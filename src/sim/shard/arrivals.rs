@@ -83,7 +83,7 @@ impl Turn<'_> {
         let other = self.network.nodes.get(other).map(|node| (node.peer, node.address.clone()));
         if let Some((peer, address)) = other {
             let connection = ConnectionId(link);
-            self.input(n, Input::Connected { peer, connection, address, dialled, dial });
+            self.input(n, Input::Connected { located: None, peer, connection, address, dialled, dial });
         }
     }
 

@@ -185,7 +185,10 @@ fn meet_ideally(turn: &mut Turn<'_>, n: usize, other: usize) -> Vec<Asked> {
         return Vec::new();
     };
     let connection = ConnectionId(link);
-    turn.input_alone(n, Input::Connected { peer, connection, address, dialled: true, dial: None })
+    turn.input_alone(
+        n,
+        Input::Connected { located: None, peer, connection, address, dialled: true, dial: None },
+    )
 }
 
 /// A node has always been connected to those that have dialled it, and to those that it has dialled; its unused connections
