@@ -18,4 +18,5 @@ pub(crate) mod resolved;
 mod shared;
 pub(crate) mod timer;
 mod upgrade;
+mod wakeup;
 mod watch;

@@ -352,27 +352,10 @@ impl Net {
         }
         self.nodes[from].connections.insert(to);
         self.nodes[to].connections.insert(from);
-        let dialled = Input::Connected {
-            located: None,
-            peer: peer(to),
-            connection: conn(to),
-            address: address(to),
-            dialled: true,
-            dial,
-        };
+        let dialled = connected_at(to, address(to), true, dial);
         self.input(from, dialled);
         let source = "/memory/999999".parse().unwrap();
-        self.input(
-            to,
-            Input::Connected {
-                located: None,
-                peer: peer(from),
-                connection: conn(from),
-                address: source,
-                dialled: false,
-                dial: None,
-            },
-        );
+        self.input(to, connected_at(from, source, false, None));
         for (n, other) in [(from, to), (to, from)] {
             let addresses = vec![address(other)];
             let learned = Input::AddressesLearned { peer: peer(other), addresses };
@@ -446,17 +429,7 @@ pub(super) fn outputs(dht: &mut Dht<MemoryStore>) -> Vec<Output> {
 /// Tells a lone node that it is connected to a server.
 pub(super) fn meet(dht: &mut Dht<MemoryStore>, now: Now, n: usize) {
     dht.handle_input(now, Input::AddressesLearned { peer: peer(n), addresses: vec![address(n)] });
-    dht.handle_input(
-        now,
-        Input::Connected {
-            located: None,
-            peer: peer(n),
-            connection: conn(n),
-            address: address(n),
-            dialled: true,
-            dial: None,
-        },
-    );
+    connect_at(dht, now, n, address(n));
     dht.handle_input(now, Input::ProtocolConfirmed { peer: peer(n) });
 }
 
@@ -527,17 +500,12 @@ pub(super) fn prove(dht: &mut Dht<MemoryStore>, now: Now, n: usize) -> Vec<Outpu
 
 /// Tells a lone node that it has dialled a peer, for whomever, at an address.
 pub(super) fn connect_at(dht: &mut Dht<MemoryStore>, now: Now, n: usize, address: Multiaddr) {
-    dht.handle_input(
-        now,
-        Input::Connected {
-            located: None,
-            peer: peer(n),
-            connection: conn(n),
-            address,
-            dialled: true,
-            dial: None,
-        },
-    );
+    dht.handle_input(now, connected_at(n, address, true, None));
+}
+
+/// Returns that there is a connection to a peer, which has the peer's number.
+pub(super) fn connected_at(n: usize, address: Multiaddr, dialled: bool, dial: Option<DialId>) -> Input {
+    Input::Connected { peer: peer(n), connection: conn(n), address, located: None, dialled, dial }
 }
 
 /// Tells a lone node that the last connection to a peer is gone.

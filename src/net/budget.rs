@@ -3,40 +3,10 @@
 //! Knows numbers only. Each part of a sum says how much it holds; the sum says whether there is room for more.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Context;
 
-use futures::task::AtomicWaker;
-
-/// The wakeup of a task by what others do.
-#[derive(Debug, Default)]
-pub(super) struct Wakeup {
-    is_awaited: AtomicBool,
-    waker: AtomicWaker,
-}
-
-impl Wakeup {
-    /// The task is woken by what is done from now on, and now looks itself for what was done just before. Returns whether it was
-    /// to be woken already: then nothing was done since it asked last.
-    pub(super) fn wait(&self, cx: &Context<'_>) -> bool {
-        self.waker.register(cx.waker());
-        // Others do something before they look whether that is awaited: with an exchange on either side, they find that it is, or
-        // the task finds what they did.
-        self.is_awaited.swap(true, Ordering::AcqRel)
-    }
-
-    /// The task need not be woken: it looks again by itself.
-    pub(super) fn end(&self) {
-        self.is_awaited.store(false, Ordering::Release);
-    }
-
-    /// Wakes the task, if it waits.
-    pub(super) fn wake(&self) {
-        if self.is_awaited.swap(false, Ordering::AcqRel) {
-            self.waker.wake();
-        }
-    }
-}
+use super::wakeup::Wakeup;
 
 /// The requests of one connection.
 #[derive(Debug, Default)]

@@ -13,8 +13,8 @@ use libp2p_core::{ConnectedPoint, Multiaddr};
 use libp2p_identity::PeerId;
 use libp2p_swarm::ConnectionId;
 
-use super::budget::Wakeup;
 use super::messages::ToHandler;
+use super::wakeup::Wakeup;
 use crate::addrs::is_relayed;
 
 /// So much may be handed to a handler and not taken: half of what the queue of a connection holds by the swarm's default

@@ -10,8 +10,9 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-use libp2p_core::Multiaddr;
+use libp2p_core::transport::map::Map;
 use libp2p_core::transport::{DialOpts, ListenerId, Transport, TransportError, TransportEvent};
+use libp2p_core::{ConnectedPoint, Multiaddr};
 use libp2p_identity::PeerId;
 
 use crate::addrs;
@@ -65,8 +66,8 @@ thread_local! {
 
 impl ResolvedAddresses {
     /// Wraps the transport that dials IP addresses, below the one that resolves names.
-    pub fn below_dns<T>(&self, transport: T) -> BelowDns<T> {
-        BelowDns(transport)
+    pub fn below_dns<T: Transport>(&self, transport: T) -> BelowDns<T> {
+        transport.map(note)
     }
 
     /// Wraps the transport that resolves names, or one around it, and knows who is at the other end.
@@ -98,51 +99,18 @@ impl ResolvedAddresses {
 }
 
 /// A transport that dials IP addresses and says to which it has come; see [`ResolvedAddresses`].
-#[derive(Debug)]
-pub struct BelowDns<T>(T);
+pub type BelowDns<T> = Map<T, fn(<T as Transport>::Output, ConnectedPoint) -> <T as Transport>::Output>;
 
-impl<T> Transport for BelowDns<T>
-where
-    T: Transport + Unpin,
-    T::Dial: Send + 'static,
-{
-    type Output = T::Output;
-    type Error = T::Error;
-    type ListenerUpgrade = T::ListenerUpgrade;
-    type Dial = BoxedDial<T>;
-
-    fn listen_on(&mut self, id: ListenerId, address: Multiaddr) -> Result<(), TransportError<T::Error>> {
-        self.0.listen_on(id, address)
+/// Says to which address a dial has come: to the transport above, which polls it in the same call.
+fn note<O>(output: O, endpoint: ConnectedPoint) -> O {
+    if let ConnectedPoint::Dialer { address, .. } = endpoint {
+        REACHED.with_borrow_mut(|reached| {
+            if let Some(reached) = reached {
+                *reached = Some(address);
+            }
+        });
     }
-
-    fn remove_listener(&mut self, id: ListenerId) -> bool {
-        self.0.remove_listener(id)
-    }
-
-    fn dial(
-        &mut self,
-        address: Multiaddr,
-        opts: DialOpts,
-    ) -> Result<Self::Dial, TransportError<Self::Error>> {
-        let dial = self.0.dial(address.clone(), opts)?;
-        Ok(Box::pin(async move {
-            let output = dial.await?;
-            // Polled by the transport above, in the same call.
-            REACHED.with_borrow_mut(|reached| {
-                if let Some(reached) = reached {
-                    *reached = Some(address);
-                }
-            });
-            Ok(output)
-        }))
-    }
-
-    fn poll(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<TransportEvent<Self::ListenerUpgrade, Self::Error>> {
-        Pin::new(&mut self.0).poll(cx)
-    }
+    output
 }
 
 /// A transport that takes note of where the names lead to that it dials; see [`ResolvedAddresses`].

@@ -1,6 +1,5 @@
 //! Censorship: peers that somebody has put around a key, so that nobody finds what belongs to it.
 
-use std::env;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -12,7 +11,7 @@ use libp2p_kademlia::{
     Config, KBucketDistance as Distance, Key, Protection, Quorum, Record, RecordKey, U256,
 };
 
-use super::{MS, SECOND, golden};
+use super::{MS, SECOND, given, golden};
 
 /// Keeps silent where content is asked for, or is to be stored; else it plays along.
 #[derive(Debug)]
@@ -232,9 +231,7 @@ fn keys_of_five_hundred_are_attacked_in_all_ways() {
 #[test]
 #[ignore = "takes as long as is asked for"]
 fn keys_of_any_number_are_attacked_in_all_ways() {
-    let given = |name: &str, usual: &str| env::var(name).unwrap_or_else(|_| usual.into());
-    let number = |given: String| given.parse().expect("a number in the environment");
-    let sybils: Vec<usize> =
-        given("SYBILS", "20,45,100,200").split(',').map(|one| number(one.into())).collect();
-    println!("{}", all_ways(number(given("NODES", "500")), number(given("KEYS", "500")), &sybils));
+    let sybils = given("SYBILS", String::from("20,45,100,200"));
+    let sybils: Vec<_> = sybils.split(',').map(|one| one.parse().expect("SYBILS=20,45")).collect();
+    println!("{}", all_ways(given("NODES", 500), given("KEYS", 500), &sybils));
 }

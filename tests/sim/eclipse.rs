@@ -1,6 +1,5 @@
 //! Eclipse: peers of one hand around a node, which starts again, so that it knows nobody else.
 
-use std::env;
 use std::fmt::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,7 +7,7 @@ use std::sync::Arc;
 use libp2p_kademlia::sim::{BuiltIn, Hosting, Links, Placement, RoundTrip, Scenario, Start, World};
 use libp2p_kademlia::{Config, IpDiversity, KBucketDistance as Distance, Key};
 
-use super::{MS, SECOND, golden};
+use super::{MS, SECOND, given, given_seeds, golden};
 
 /// The node that is attacked.
 const VICTIM: usize = 7;
@@ -125,13 +124,6 @@ fn twenty_nodes_that_start_again_are_not_eclipsed() {
 #[test]
 #[ignore = "takes as long as is asked for"]
 fn eclipse_of_any_size() {
-    let number = |name: &str, usual: u64| {
-        env::var(name).map_or(usual, |given| given.parse().expect("a number in the environment"))
-    };
-    let seeds = env::var("SEEDS").unwrap_or_else(|_| "1..1001".into());
-    let (first, last) = seeds.split_once("..").expect("SEEDS=1..1001");
-    let seeds = first.parse().unwrap()..last.parse().unwrap();
-    let nodes = usize::try_from(number("NODES", 60)).unwrap();
-    let attackers = usize::try_from(number("ATTACKERS", 120)).unwrap();
-    println!("{}", over_seeds((nodes, attackers), seeds, &all_cells()));
+    let size = (given("NODES", 60), given("ATTACKERS", 120));
+    println!("{}", over_seeds(size, given_seeds(1..1001), &all_cells()));
 }

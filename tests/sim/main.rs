@@ -22,8 +22,10 @@ mod silenced;
 mod soak;
 mod workloads;
 
-use std::fmt::Write as _;
+use std::fmt::{Debug, Write as _};
+use std::ops::Range;
 use std::path::Path;
+use std::str::FromStr;
 use std::time::Duration;
 use std::{env, fs};
 
@@ -37,6 +39,19 @@ const MS: Duration = Duration::from_millis(1);
 /// Runs a scenario; what it must never do fails the test with the command that repeats it.
 fn run(scenario: &Scenario) -> Report {
     scenario.run().unwrap_or_else(|violation| panic!("{violation}"))
+}
+
+/// Returns what the environment gives under a name, or what is usual.
+fn given<T: FromStr<Err: Debug>>(name: &str, usual: T) -> T {
+    env::var(name).map_or(usual, |given| given.parse().unwrap_or_else(|error| panic!("{name}: {error:?}")))
+}
+
+/// Returns the seeds that the environment gives, or the usual ones.
+fn given_seeds(usual: Range<u64>) -> Range<u64> {
+    env::var("SEEDS").map_or(usual, |seeds| {
+        let (first, end) = seeds.split_once("..").unwrap_or_else(|| panic!("SEEDS={seeds}, not first..end"));
+        first.parse().unwrap()..end.parse().unwrap()
+    })
 }
 
 /// Compares a table with the golden one of that name, or rewrites that.

@@ -7,6 +7,7 @@
 //! runs for as many seconds as it is given, tells how far it has come, and ends at the first violation with the seed and the command
 //! that repeats it.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use libp2p_kademlia::sim::{
@@ -14,7 +15,7 @@ use libp2p_kademlia::sim::{
 };
 use libp2p_kademlia::{Config, Protection, Rng};
 
-use super::{MS, SECOND};
+use super::{MS, SECOND, given, given_seeds};
 
 /// So many nodes are enough for whatever goes wrong between two of them.
 const NODES: usize = 20;
@@ -103,7 +104,7 @@ fn network(seed: u64) -> Scenario {
 }
 
 /// Runs the networks of some seeds until the time is up. Returns the seed that would be next.
-fn run_all(seeds: std::ops::Range<u64>, goes_on: impl Fn(u64) -> bool) -> u64 {
+fn run_all(seeds: Range<u64>, goes_on: impl Fn(u64) -> bool) -> u64 {
     for seed in seeds.clone() {
         if !goes_on(seed) {
             return seed;
@@ -128,12 +129,8 @@ fn forty_seeds_of_mixed_faults_break_no_invariant() {
 #[ignore = "takes as long as it is given: SEEDS_FOR=3600 cargo test --release --test sim seeds_of_mixed -- --ignored --nocapture"]
 #[expect(clippy::disallowed_methods, reason = "how long it runs is no part of what it runs")]
 fn seeds_of_mixed_faults_break_no_invariant_for_hours() {
-    let of = |name: &str| std::env::var(name).ok();
-    let (first, end) = of("SEEDS").map_or((1, 100_001), |seeds| {
-        let (first, end) = seeds.split_once("..").expect("SEEDS=first..end");
-        (first.parse().unwrap(), end.parse().unwrap())
-    });
-    let limit = Duration::from_secs(of("SEEDS_FOR").map_or(600, |seconds| seconds.parse().unwrap()));
+    let Range { start: first, end } = given_seeds(1..100_001);
+    let limit = Duration::from_secs(given("SEEDS_FOR", 600));
     let begun = std::time::Instant::now();
     let next = run_all(first..end, |_| begun.elapsed() < limit);
     println!("seeds {first}..{next} break nothing ({} of {})", next - first, end - first);

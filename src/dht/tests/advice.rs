@@ -97,14 +97,7 @@ fn whoever_is_a_client_by_choice_or_alone_is_not_warned() {
 fn dialled_by_a_stranger() -> Dht<MemoryStore> {
     let mut dht = new_dht(0, quiet());
     let from = "/ip4/127.0.0.1/tcp/50000".parse().unwrap();
-    let connected = Input::Connected {
-        located: None,
-        peer: peer(1),
-        connection: conn(1),
-        address: from,
-        dialled: false,
-        dial: None,
-    };
+    let connected = connected_at(1, from, false, None);
     dht.handle_input(start(), connected);
     outputs(&mut dht);
     dht

@@ -42,14 +42,7 @@ fn failed(dht: &mut Dht<MemoryStore>, now: Now, dial: DialId, n: usize, error: D
 }
 
 fn connected(dht: &mut Dht<MemoryStore>, now: Now, n: usize, dial: DialId) -> Vec<Output> {
-    let input = Input::Connected {
-        located: None,
-        peer: peer(n),
-        connection: conn(n),
-        address: address(n),
-        dialled: true,
-        dial: Some(dial),
-    };
+    let input = connected_at(n, address(n), true, Some(dial));
     dht.handle_input(now, input);
     outputs(dht)
 }
@@ -114,17 +107,7 @@ fn an_address_that_somebody_reports_while_a_dial_runs_belongs_to_it() {
 #[test]
 fn sixteen_addresses_are_dialled_six_at_a_time_until_one_answers() {
     let (mut dht, now) = (node(), start());
-    dht.handle_input(
-        now,
-        Input::Connected {
-            located: None,
-            peer: peer(1),
-            connection: conn(1),
-            address: address(99),
-            dialled: false,
-            dial: None,
-        },
-    );
+    dht.handle_input(now, connected_at(1, address(99), false, None));
     (0..16).for_each(|n| drop(add(&mut dht, now, &at(&format!("/ip4/1.2.3.4/tcp/{}", 1000 + n)))));
     lose(&mut dht, now, 1);
     let mut seen: Vec<Multiaddr> = Vec::new();
@@ -269,14 +252,7 @@ fn so_many_dials_as_the_program_lets_through_are_under_way() {
         }
         now += 10 * MS;
         for (dial, n) in std::mem::take(&mut under_way) {
-            let input = Input::Connected {
-                located: None,
-                peer: peer(n),
-                connection: conn(n),
-                address: address(n),
-                dialled: true,
-                dial: Some(dial),
-            };
+            let input = connected_at(n, address(n), true, Some(dial));
             dht.handle_input(now, input);
             reached.insert(n);
         }
@@ -532,17 +508,7 @@ fn while_others_are_left_to_ask_two_addresses_of_an_ip_group_are_dialled() {
 fn a_stranger_who_names_addresses_and_leaves_is_dialled_where_it_came_from_if_anywhere() {
     let (mut dht, now) = (node_that_met("/ip4/9.9.9.9/tcp/1"), start());
     let source = at("/ip4/8.8.8.8/tcp/5");
-    dht.handle_input(
-        now,
-        Input::Connected {
-            located: None,
-            peer: peer(1),
-            connection: conn(1),
-            address: source,
-            dialled: false,
-            dial: None,
-        },
-    );
+    dht.handle_input(now, connected_at(1, source, false, None));
     dht.handle_input(now, Input::ProtocolConfirmed { peer: peer(1) });
     let addresses: Vec<_> = (0..16).map(|n| at_port(&format!("7.{n}.0.1"), 80)).collect();
     learn(&mut dht, now, 1, &addresses);

@@ -175,17 +175,7 @@ fn a_node_names_its_confirmed_addresses_or_else_those_the_asker_can_reach() {
         ["/ip4/127.0.0.1/tcp/1", "/ip4/10.0.0.1/tcp/1", "/ip4/5.6.7.8/tcp/1"].map(parse);
     for (n, source) in [(1, "/ip4/127.0.0.1/tcp/9"), (2, "/ip4/10.0.0.9/tcp/9"), (3, "/ip4/1.2.3.4/tcp/9")] {
         let address = parse(source);
-        dht.handle_input(
-            start(),
-            Input::Connected {
-                located: None,
-                peer: peer(n),
-                connection: conn(n),
-                address,
-                dialled: false,
-                dial: None,
-            },
-        );
+        dht.handle_input(start(), connected_at(n, address, false, None));
     }
     let listening = vec![machine.clone(), site.clone(), world.clone()];
     dht.handle_input(start(), Input::LocalAddresses { external: vec![], listening: listening.clone() });
@@ -242,17 +232,7 @@ fn no_more_than_k_are_named_unless_a_node_is_asked_for_itself() {
 fn a_target_without_an_address_is_not_named() {
     let mut dht = node_with_client();
     let address = "/memory/999999".parse().unwrap();
-    dht.handle_input(
-        start(),
-        Input::Connected {
-            located: None,
-            peer: peer(60),
-            connection: conn(60),
-            address,
-            dialled: false,
-            dial: None,
-        },
-    );
+    dht.handle_input(start(), connected_at(60, address, false, None));
     assert!(!where_is(&mut dht, start(), 60).contains(&peer(60)));
 }
 

@@ -26,17 +26,7 @@ fn timed(dht: &mut Dht<MemoryStore>, now: Now) -> Vec<Output> {
 
 fn arrive(dht: &mut Dht<MemoryStore>, now: Now, n: usize, dial: DialId) {
     let dial = Some(dial);
-    dht.handle_input(
-        now,
-        Input::Connected {
-            located: None,
-            peer: peer(n),
-            connection: conn(n),
-            address: address(n),
-            dialled: true,
-            dial,
-        },
-    );
+    dht.handle_input(now, connected_at(n, address(n), true, dial));
 }
 
 /// The join that runs.
@@ -460,14 +450,7 @@ fn whoever_is_connected_already_is_met_too() {
     admit(&mut dht, now, [1]);
     let query = dht.connect(now, address(21));
     let [(dial, ..)] = dials(&outputs(&mut dht))[..] else { panic!("nobody knows who is there") };
-    let second = Input::Connected {
-        located: None,
-        peer: peer(1),
-        connection: conn(1),
-        address: address(21),
-        dialled: true,
-        dial: Some(dial),
-    };
+    let second = connected_at(1, address(21), true, Some(dial));
     dht.handle_input(now, second);
     let out = answer_all(&mut dht, now, &[]);
     let ok = ConnectOk { peer: peer(1), address: address(21) };

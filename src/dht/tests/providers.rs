@@ -417,14 +417,7 @@ fn addresses_that_come_later_are_handed_on() {
     let now = start();
     let mut dht = new_dht(0, quiet());
     connect_at(&mut dht, now, 2, address(2));
-    let request = Input::Connected {
-        located: None,
-        peer: peer(1),
-        connection: conn(1),
-        address: "/memory/999".parse().unwrap(),
-        dialled: false,
-        dial: None,
-    };
+    let request = connected_at(1, "/memory/999".parse().unwrap(), false, None);
     dht.handle_input(now, request);
     assert!(announce(&mut dht, now, 1, b"k", vec![bare(1)]), "one without addresses is not refused");
     let asked = |dht: &mut Dht<MemoryStore>| {
@@ -939,14 +932,7 @@ fn what_was_provided_before_a_restart_is_announced_when_it_would_have_been() {
     let mut dht = Dht::new(peer(0), open(), quiet(), [0; 32], now);
     dht.set_mode(now, Some(Mode::Server));
     listen_at(&mut dht, now, &[address(0)]);
-    let met = Input::Connected {
-        located: None,
-        peer: peer(1),
-        connection: conn(1),
-        address: address(1),
-        dialled: true,
-        dial: None,
-    };
+    let met = connected_at(1, address(1), true, None);
     dht.handle_input(now, Input::AddressesLearned { peer: peer(1), addresses: vec![address(1)] });
     dht.handle_input(now, met);
     dht.handle_input(now, Input::ProtocolConfirmed { peer: peer(1) });

@@ -580,14 +580,7 @@ fn who_is_still_being_dialled_may_have_what_the_others_have_not() {
         }
         if has_it {
             assert!(ended.is_none(), "{ended:?}");
-            let input = Input::Connected {
-                located: None,
-                peer: peer(2),
-                connection: conn(2),
-                address: address(2),
-                dialled: true,
-                dial: Some(*dial),
-            };
+            let input = connected_at(2, address(2), true, Some(*dial));
             dht.handle_input(now + SECOND, input);
             let [(_, id, _)] = asked(&outputs(&mut dht))[..] else { panic!("it is asked") };
             let response = Response::GetValue { key: None, record: Some(sent(b"1")), closer_peers: vec![] };
@@ -686,17 +679,7 @@ fn whoever_must_be_dialled_first_is_sent_the_record_though_the_quorum_is_reached
     let out = outputs(&mut dht);
     assert!(matches!(result_of(&out, query), Some(QueryResult::PutRecord(Ok(_)))), "{out:?}");
     let address = address(2);
-    dht.handle_input(
-        now + 7 * SECOND,
-        Input::Connected {
-            located: None,
-            peer: peer(2),
-            connection: conn(2),
-            address,
-            dialled: true,
-            dial: Some(*dial),
-        },
-    );
+    dht.handle_input(now + 7 * SECOND, connected_at(2, address, true, Some(*dial)));
     assert!(
         asked(&outputs(&mut dht))
             .iter()

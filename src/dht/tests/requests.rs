@@ -72,17 +72,7 @@ fn dial_failed(
 }
 
 fn connected(dht: &mut Dht<MemoryStore>, now: Now, n: usize, dial: Option<DialId>) -> Vec<Output> {
-    dht.handle_input(
-        now,
-        Input::Connected {
-            located: None,
-            peer: peer(n),
-            connection: conn(n),
-            address: address(n),
-            dialled: true,
-            dial,
-        },
-    );
+    dht.handle_input(now, connected_at(n, address(n), true, dial));
     outputs(dht)
 }
 
@@ -151,17 +141,7 @@ fn whoever_connects_by_himself_gets_what_waits_for_him() {
     let mut dht = node();
     ping_by_dial(&mut dht, start(), 1);
     let source = "/memory/999999".parse().unwrap();
-    dht.handle_input(
-        start(),
-        Input::Connected {
-            located: None,
-            peer: peer(1),
-            connection: conn(1),
-            address: source,
-            dialled: false,
-            dial: None,
-        },
-    );
+    dht.handle_input(start(), connected_at(1, source, false, None));
     assert!(asked(&outputs(&mut dht)).iter().any(|(_, _, request)| *request == Request::Ping));
 }
 
@@ -381,17 +361,7 @@ fn with_a_wrong_address() -> Dht<MemoryStore> {
     let (query, dial) = ping_by_dial(&mut dht, now, 1);
     dial_failed(&mut dht, now, dial, 1, wrong_peer(address(1)));
     let address = "/memory/999999".parse().unwrap();
-    dht.handle_input(
-        now,
-        Input::Connected {
-            located: None,
-            peer: peer(1),
-            connection: conn(1),
-            address,
-            dialled: false,
-            dial: None,
-        },
-    );
+    dht.handle_input(now, connected_at(1, address, false, None));
     assert!(matches!(pinged(&answer_all(&mut dht, now, &[2]), query), Some(Ok(_))));
     dht
 }

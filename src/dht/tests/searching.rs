@@ -60,17 +60,7 @@ fn name_at(
 /// Tells that a dial has led to a peer, and returns what comes of it.
 fn arrive(dht: &mut Dht<MemoryStore>, now: Now, n: usize, dial: DialId) -> Vec<Output> {
     let dial = Some(dial);
-    dht.handle_input(
-        now,
-        Input::Connected {
-            located: None,
-            peer: peer(n),
-            connection: conn(n),
-            address: address(n),
-            dialled: true,
-            dial,
-        },
-    );
+    dht.handle_input(now, connected_at(n, address(n), true, dial));
     outputs(dht)
 }
 

@@ -40,18 +40,7 @@ fn timed(dht: &mut Dht<MemoryStore>, now: Now) -> Vec<Output> {
 /// A peer has come by itself, from a port at which nobody can dial it.
 fn come(dht: &mut Dht<MemoryStore>, now: Now, n: usize) -> Vec<Output> {
     let address = "/memory/999999".parse().unwrap();
-    input(
-        dht,
-        now,
-        Input::Connected {
-            located: None,
-            peer: peer(n),
-            connection: conn(n),
-            address,
-            dialled: false,
-            dial: None,
-        },
-    )
+    input(dht, now, connected_at(n, address, false, None))
 }
 
 /// A peer that this node has dialled says that it is a server, and answers whatever it is asked.
@@ -218,18 +207,7 @@ fn whoever_answers_a_query_has_proved_itself() {
     name(&mut dht, now, id, &[1]);
     let out = outputs(&mut dht);
     let [(dial, Some(_), _)] = dials(&out)[..] else { panic!("{out:?}") };
-    let out = input(
-        &mut dht,
-        now,
-        Input::Connected {
-            located: None,
-            peer: peer(1),
-            connection: conn(1),
-            address: address(1),
-            dialled: true,
-            dial: Some(dial),
-        },
-    );
+    let out = input(&mut dht, now, connected_at(1, address(1), true, Some(dial)));
     let request = Request::FindNode { key: b"anything"[..].into() };
     let asked_by_query = asked(&out).into_iter().find(|(_, _, sent)| *sent == request).expect("1 is asked");
     assert!(!is_in(&dht, 1));
@@ -468,14 +446,7 @@ fn whoever_was_reported_and_is_not_up_is_tried_again_while_the_table_is_low_and_
     let (at, dial) = wait_for(&mut dht, now, SECOND, |out| dials(out).first().map(|dial| dial.0));
     assert_eq!(at, now + SECOND, "the doubling begins anew");
     // Now it is up.
-    let connected = Input::Connected {
-        located: None,
-        peer: peer(1),
-        connection: conn(1),
-        address: address(1),
-        dialled: true,
-        dial: Some(dial),
-    };
+    let connected = connected_at(1, address(1), true, Some(dial));
     let id = check(&input(&mut dht, at, connected), 1);
     name(&mut dht, at, id, &[]);
     assert!(is_in(&dht, 1));
@@ -494,14 +465,7 @@ fn whoever_was_reported_is_not_tried_while_the_table_is_not_low_nor_when_it_spea
     dht.remove_peer(now + TEN_MINUTES, peer(100));
     let (now, dial) =
         wait_for(&mut dht, now + TEN_MINUTES, SECOND, |out| dials(out).first().map(|dial| dial.0));
-    let connected = Input::Connected {
-        located: None,
-        peer: peer(1),
-        connection: conn(1),
-        address: address(1),
-        dialled: true,
-        dial: Some(dial),
-    };
+    let connected = connected_at(1, address(1), true, Some(dial));
     let id = check(&input(&mut dht, now, connected), 1);
     input(&mut dht, now, Input::RequestFailed { id, error: RequestError::Unsupported });
     lose(&mut dht, now, 1);
@@ -581,14 +545,7 @@ fn a_peer_that_is_merely_reported_is_dialled_for_a_check_while_the_table_is_low(
     for n in [1, 2] {
         let [(dial, Some(whom), ref at)] = report(&mut dht, n)[..] else { panic!("{n} is not dialled") };
         assert_eq!((whom, at.as_slice()), (peer(n), &[address(n)][..]));
-        let connected = Input::Connected {
-            located: None,
-            peer: peer(n),
-            connection: conn(n),
-            address: address(n),
-            dialled: true,
-            dial: Some(dial),
-        };
+        let connected = connected_at(n, address(n), true, Some(dial));
         let id = check(&input(&mut dht, start(), connected), n);
         name(&mut dht, start(), id, &[n + 1]);
         outputs(&mut dht);
@@ -866,14 +823,7 @@ fn disconnected(config: Config, silent: Duration, busy: bool) -> (usize, Vec<Req
         return (0, Vec::new());
     };
     assert_eq!((dials(&out).len(), whom), (1, Some(peer(1))));
-    let connected = Input::Connected {
-        located: None,
-        peer: peer(1),
-        connection: conn(1),
-        address: address(1),
-        dialled: true,
-        dial: Some(dial),
-    };
+    let connected = connected_at(1, address(1), true, Some(dial));
     dht.handle_input(now, connected);
     let out = answer_all(&mut dht, now, &[100]);
     let probes = checks(&out, 1).len();
@@ -978,14 +928,7 @@ fn the_first_answer_after_an_outage_does_not_cost_the_others_their_places() {
     // Both are being dialled when the first answers; the dial of the other began too early.
     for (dial, whom, _) in open {
         if whom == Some(peer(1)) {
-            let connected = Input::Connected {
-                located: None,
-                peer: peer(1),
-                connection: conn(1),
-                address: address(1),
-                dialled: true,
-                dial: Some(dial),
-            };
+            let connected = connected_at(1, address(1), true, Some(dial));
             dht.handle_input(now, connected);
             answer_all(&mut dht, now, &[2]);
         } else {
@@ -1139,17 +1082,7 @@ fn what_a_peer_claims_is_handed_on_only_where_its_connection_shows_that_it_is() 
     let relayed = |relay: usize| at(&format!("/ip4/9.9.9.9/tcp/1/p2p/{}/p2p-circuit", peer(relay)));
     connect_at(&mut dht, now, 5, at("/ip4/9.9.9.9/tcp/1"));
     let source = at("/ip4/8.8.8.8/tcp/50000");
-    dht.handle_input(
-        now,
-        Input::Connected {
-            located: None,
-            peer: peer(1),
-            connection: conn(1),
-            address: source,
-            dialled: false,
-            dial: None,
-        },
-    );
+    dht.handle_input(now, connected_at(1, source, false, None));
     let claims = [
         at("/ip4/8.8.8.8/tcp/4001"),
         at("/ip4/7.7.7.7/tcp/80"),
@@ -1347,17 +1280,7 @@ fn the_third_of_an_ip_group_in_a_bucket_is_refused_whatever_else_it_claims() {
     assert!(!is_in(&dht, c), "a claimed address exempts nobody");
     let source = "/ip4/1.2.201.4/tcp/50000".parse().unwrap();
     learn(&mut dht, now, d, &["/ip4/7.7.7.7/tcp/1".parse().unwrap()]);
-    dht.handle_input(
-        now,
-        Input::Connected {
-            located: None,
-            peer: peer(d),
-            connection: conn(d),
-            address: source,
-            dialled: false,
-            dial: None,
-        },
-    );
+    dht.handle_input(now, connected_at(d, source, false, None));
     answer_all(&mut dht, now, &[100]);
     assert!(!is_in(&dht, d), "where it comes from counts");
     learn(&mut dht, now, e, &["/ip4/1.2.202.4/tcp/1".parse().unwrap()]);
@@ -1434,14 +1357,7 @@ fn what_others_say_of_a_peers_addresses_is_dialled_but_not_handed_on() {
     });
     let (dial, addresses) = dialled.unwrap();
     assert_eq!(addresses, [lie, address(2)], "all of them are tried");
-    let connected = Input::Connected {
-        located: None,
-        peer: peer(2),
-        connection: conn(2),
-        address: address(2),
-        dialled: true,
-        dial: Some(dial),
-    };
+    let connected = connected_at(2, address(2), true, Some(dial));
     dht.handle_input(start(), connected);
     answer_all(&mut dht, start(), &[1]);
     let entry = dht.table().entry(&key(2), &peer(2)).unwrap();
